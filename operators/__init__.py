@@ -1,0 +1,49 @@
+"""What is done to the data. The one table of public names; a user's own class is named ``package.module:Class``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import TYPE_CHECKING
+
+from schemas.errors import BadInput
+
+if TYPE_CHECKING:
+    from operators.base import Operator
+
+OPERATORS: dict[str, str] = {
+    "load": "operators.load:Load",
+    "sample": "operators.sample.sample:Sample",
+    "verify.math": "operators.verify.math:VerifyMath",
+    "verify.exact": "operators.verify.exact:VerifyExact",
+    "verify.reasoning_gym": "operators.verify.reasoning_gym:VerifyReasoningGym",
+    "select.majority": "operators.select.majority:MajorityVote",
+    "measure.pass_at_k": "operators.measure.pass_at_k:PassAtK",
+    "measure.selection": "operators.measure.selection:MeasureSelection",
+    "synthesize.sft": "operators.synthesize.sft:SynthesizeSft",
+}
+
+
+def operator_class(name: str) -> type[Operator]:
+    """Return the class of a public name, or of ``package.module:Class``.
+
+    Raises:
+        BadInput: no such name (the nearest one is offered), module or class, or not an Operator.
+    """
+    from operators.base import Operator
+
+    target = OPERATORS.get(name, name)
+    if ":" not in target:
+        near = difflib.get_close_matches(name, OPERATORS, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise BadInput(f"no operator '{name}'{hint} Known: {', '.join(OPERATORS)}, or your own as package.module:Class")
+    module, _, attribute = target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise BadInput(f"operator '{name}': module '{error.name}' can't be imported; is it on PYTHONPATH?") from error
+    except AttributeError as error:
+        raise BadInput(f"operator '{name}': module '{module}' has no class '{attribute}'") from error
+    if not (isinstance(found, type) and issubclass(found, Operator)):
+        raise BadInput(f"operator '{name}' is not a subclass of operators.base.Operator")
+    return found

@@ -1,0 +1,76 @@
+"""The operator: a frozen configuration with one pure method from tables to a table.
+
+An operator knows nothing of Ray, files or clusters. What it reads, what it writes and how much of the data one call
+must see are class attributes; everything that changes its result is a field.
+
+    class LongestAnswer(Operator):
+        '''Pick the longest completion of each problem.'''
+
+        version = 1
+        scope = "problem"
+        inputs = {"samples": Sample.select("problem_key", "sample_index", "problem_id", "completion")}
+        output = Answer
+
+        def run(self, samples: pl.DataFrame) -> pl.DataFrame: ...
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from schemas.contract import Columns, Contract
+from schemas.identity import digest, identity
+
+Scope = Literal["source", "sample", "problem", "dataset"]
+
+
+class Operator(BaseModel):
+    """Base of all operators.
+
+    Class attributes:
+        version: semantic version, raised by hand when results change; part of every identity.
+        scope: what one call sees. ``source`` makes problems from outside; ``sample`` sees any batch of samples (each
+            row's result depends on that row and its problem alone, so it streams into a store); ``problem`` sees all
+            samples of the problems in it; ``dataset`` sees everything, as LazyFrames.
+        inputs: dataset name -> the columns that are read of it; no other column is loaded.
+        optional: names in ``inputs`` that a stage may leave unconnected; ``run`` then gets None.
+        output: the contract of the result.
+        tools: things ``run`` gets handed in by keyword, never starts: ``engine`` (operators.engine.Engine) and
+            ``workers`` (operators.workers.WorkerPool).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: ClassVar[int]
+    scope: ClassVar[Scope]
+    inputs: ClassVar[dict[str, Columns]]
+    optional: ClassVar[frozenset[str]] = frozenset()
+    output: ClassVar[type[Contract]]
+    tools: ClassVar[tuple[str, ...]] = ()
+
+    def run(self, *args: Any, **kwargs: Any) -> pl.DataFrame:
+        """Compute the output table; inputs and tools come by keyword.
+
+        Tables have exactly the columns that ``inputs`` names. Scope ``sample`` and ``problem`` get DataFrames,
+        ``dataset`` gets LazyFrames.
+        """
+        raise TypeError(f"{type(self).__name__} doesn't define run()")
+
+    @classmethod
+    def public_name(cls) -> str:
+        """Return the name the command line and job files know it by, or ``package.module:Class``."""
+        from operators import OPERATORS  # the table imports the operators, which import this module
+
+        target = f"{cls.__module__}:{cls.__qualname__}"
+        return next((name for name, known in OPERATORS.items() if known == target), target)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what makes two results of this operator on the same view the same."""
+        return {"operator": self.public_name(), "version": self.version, **identity(self)}
+
+    def id(self) -> str:
+        """Return the hash of ``fingerprint``."""
+        return digest(self.fingerprint())

@@ -1,0 +1,8 @@
+"""What flows: row contracts, identities, engine and job specifications, errors."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("gristmill")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"

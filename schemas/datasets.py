@@ -1,0 +1,254 @@
+"""The datasets that flow between stages, one row contract each (a public interface: names and dtypes).
+
+All integers are 64-bit signed; `nullable=True` columns may be absent from a user's own table.
+"""
+
+from __future__ import annotations
+
+import dataframely as dy
+import polars as pl
+
+from schemas.contract import Contract
+
+SCHEMA_VERSION = 1
+"""Raised by hand when a contract changes; a newer major is a new store."""
+
+SAMPLE_STATUS = ("ok", "error")
+FINISH_REASONS = ("stop", "length", "stop_string", "cut")
+VERDICT_STATUS = ("ok", "unparseable", "timeout", "error", "skipped")
+
+
+def _key(minimum: int | None = None) -> dy.Int64:
+    return dy.Int64(primary_key=True, min=minimum)
+
+
+def _text(nullable: bool = False) -> dy.String:
+    return dy.String(nullable=nullable)
+
+
+def _one_of(values: tuple[str, ...]) -> dy.String:
+    return dy.String(nullable=False, regex=f"^({'|'.join(values)})$")
+
+
+def _count(nullable: bool = False) -> dy.Int64:
+    return dy.Int64(nullable=nullable, min=0)
+
+
+def _json(nullable: bool = True) -> dy.String:
+    """A UTF-8 string that holds a JSON object."""
+    return dy.String(nullable=nullable, regex=r"^\{(.|\n)*\}$")
+
+
+def _messages(nullable: bool = False) -> dy.List:
+    turn = dy.Struct({"role": dy.String(nullable=False), "content": dy.String(nullable=False)}, nullable=False)
+    return dy.List(turn, nullable=nullable)
+
+
+class Problem(Contract):
+    """One thing to solve."""
+
+    problem_key = dy.String(primary_key=True)
+    problem_id = _text()
+    prompt = _text()
+    messages = _messages(nullable=True)
+    answer = _text(nullable=True)
+    task_type = _text()
+    verification = _json()
+    metadata = _json()
+
+    @dy.rule()
+    def problem_id_is_unique(cls) -> pl.Expr:
+        return pl.col("problem_id").is_unique()
+
+
+class Sample(Contract):
+    """One completion for one problem."""
+
+    problem_key = dy.String(primary_key=True)
+    sample_index = _key(minimum=0)
+    problem_id = _text()
+    completion = _text()
+    reasoning = _text(nullable=True)
+    completion_hash = dy.Int64(nullable=False)
+    status = _one_of(SAMPLE_STATUS)
+    finish_reason = _one_of(FINISH_REASONS)
+    prompt_tokens = _count()
+    cached_prompt_tokens = _count()
+    completion_tokens = _count()
+    sum_logprob = dy.Float64(nullable=True)
+    mean_logprob = dy.Float64(nullable=True)
+    lowest_group_confidence = dy.Float32(nullable=True)
+    tail_confidence = dy.Float32(nullable=True)
+    seed = dy.Int64(nullable=False)
+    worker = _text(nullable=True)
+    run_id = _text()
+    error = _text(nullable=True)
+
+
+class Verdict(Contract):
+    """What one verifier says of one sample. `answer_key` is canonical and depends on this answer alone."""
+
+    problem_key = dy.String(primary_key=True)
+    sample_index = _key(minimum=0)
+    verifier = dy.String(primary_key=True)
+    problem_id = _text()
+    predicted_answer = _text(nullable=True)
+    answer_key = _text(nullable=True)
+    is_correct = dy.Bool(nullable=True)
+    credit = dy.Float64(nullable=True, min=0.0, max=1.0)
+    status = _one_of(VERDICT_STATUS)
+    detail = _text(nullable=True)
+    seconds = dy.Float32(nullable=False, min=0.0)
+
+
+class Score(Contract):
+    """What one reward model or likelihood says of one sample."""
+
+    problem_key = dy.String(primary_key=True)
+    sample_index = _key(minimum=0)
+    scorer = dy.String(primary_key=True)
+    problem_id = _text()
+    score = dy.Float64(nullable=True)
+    step_scores = dy.List(dy.Float32(nullable=True), nullable=True)
+    status = _text()
+    detail = _text(nullable=True)
+
+
+class AnswerClass(Contract):
+    """The equivalence class of one answer key among the keys of its problem in one view."""
+
+    problem_key = dy.String(primary_key=True)
+    answer_key = dy.String(primary_key=True)
+    answer_class = dy.Int64(nullable=False, min=0)
+    is_correct = dy.Bool(nullable=True)
+
+
+class Path(Contract):
+    """A sample's weight after pruning, with the reason where it was dropped."""
+
+    problem_key = dy.String(primary_key=True)
+    sample_index = _key(minimum=0)
+    problem_id = _text()
+    weight = dy.Float64(nullable=False, min=0.0)
+    kept = dy.Bool(nullable=False)
+    reason = _text(nullable=True)
+
+
+class Answer(Contract):
+    """The answer one selection method gives to one problem."""
+
+    problem_key = dy.String(primary_key=True)
+    method = dy.String(primary_key=True)
+    problem_id = _text()
+    answer = _text(nullable=True)
+    answer_class = dy.Int64(nullable=True)
+    confidence = dy.Float64(nullable=False, min=0.0, max=1.0)
+    n_samples = _count()
+    runner_up = _text(nullable=True)
+    runner_up_confidence = dy.Float64(nullable=True, min=0.0, max=1.0)
+    is_correct = dy.Bool(nullable=True)
+
+
+class Sft(Contract):
+    """One supervised fine-tuning row."""
+
+    problem_key = dy.String(primary_key=True)
+    sample_index = _key(minimum=0)
+    problem_id = _text()
+    messages = _messages()
+    completion_tokens = _count()
+    score = dy.Float64(nullable=True)
+    lineage = _json(nullable=False)
+
+
+class Preference(Contract):
+    """One preference pair (DPO, SimPO): a right and a wrong completion of the same problem."""
+
+    problem_id = _text()
+    prompt = _messages()
+    chosen = _messages()
+    rejected = _messages()
+    margin = dy.Float64(nullable=True)
+    lineage = _json(nullable=False)
+
+
+class StepReward(Contract):
+    """One trace with a label per step, in the layout TRL's PRMTrainer reads."""
+
+    problem_id = _text()
+    sample_index = dy.Int64(nullable=False, min=0)
+    prompt = _text()
+    completions = dy.List(dy.String(nullable=False), nullable=False)
+    labels = dy.List(dy.Bool(nullable=False), nullable=False)
+
+    @dy.rule()
+    def one_label_per_step(cls) -> pl.Expr:
+        return pl.col("completions").list.len() == pl.col("labels").list.len()
+
+
+class Allocation(Contract):
+    """One decision of a sampling policy, written before it is dispatched."""
+
+    sequence = _key(minimum=0)
+    problem_key = _text()
+    first_index = _count()
+    count = dy.Int64(nullable=False, min=1)
+    observed_through = dy.Int64(nullable=False, min=-1)
+    value = dy.Float64(nullable=False)
+    shadow_price = dy.Float64(nullable=True)
+    reason = _text()
+
+
+class LedgerEntry(Contract):
+    """What was reserved or spent, in integer micro-dollars."""
+
+    sequence = _key(minimum=0)
+    run_id = dy.String(primary_key=True)
+    time = dy.Datetime(nullable=False, time_unit="us", time_zone="UTC")
+    kind = _one_of(("reserve", "settle", "orphan"))
+    stage = _text()
+    engine = _text()
+    samples = _count()
+    prompt_tokens = _count()
+    cached_prompt_tokens = _count()
+    completion_tokens = _count()
+    engine_seconds = dy.Float64(nullable=False, min=0.0)
+    gpu_seconds = dy.Float64(nullable=False, min=0.0)
+    microdollars = _count()
+
+
+class ExpertCount(Contract):
+    """How many tokens one expert of one layer served on one night."""
+
+    model = dy.String(primary_key=True)
+    revision = dy.String(primary_key=True)
+    job_class = dy.String(primary_key=True)
+    night = dy.Date(primary_key=True)
+    layer = _key(minimum=0)
+    expert = _key(minimum=0)
+    tokens = _count()
+
+
+class PassAtK(Contract):
+    """Coverage at k with a 95% interval (measure.pass_at_k)."""
+
+    k = _key(minimum=1)
+    coverage = dy.Float64(nullable=False, min=0.0, max=1.0)
+    low = dy.Float64(nullable=False, min=0.0, max=1.0)
+    high = dy.Float64(nullable=False, min=0.0, max=1.0)
+    n_problems = _count()
+    note = _text()
+
+
+class SelectionAccuracy(Contract):
+    """Accuracy of a selection method when it sees n samples a problem (measure.selection)."""
+
+    n = _key(minimum=1)
+    method = dy.String(primary_key=True)
+    accuracy = dy.Float64(nullable=False, min=0.0, max=1.0)
+    low = dy.Float64(nullable=False, min=0.0, max=1.0)
+    high = dy.Float64(nullable=False, min=0.0, max=1.0)
+
+
+STORES: dict[type[Contract], str] = {Sample: "samples", Verdict: "verdicts", Score: "scores"}
+"""Contracts whose rows are append-only facts, and the folder of their stores; all others become snapshots."""

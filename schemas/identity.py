@@ -1,0 +1,97 @@
+"""What makes two results the same: canonical hashes of configurations, problems and seeds.
+
+An identity is the part of a configuration that changes results. Fields that only say *how* something is executed
+(slots, replicas, how many samples) are annotated with ``Execution`` and left out, so that moving a run to another
+machine, or asking for more of it, never pays for anything twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import polars as pl
+import xxhash
+from pydantic import BaseModel
+
+
+class _Execution:
+    """Marker for ``Annotated[T, Execution]``: the field is recorded, never hashed."""
+
+
+Execution = _Execution()
+
+
+def identity(model: BaseModel) -> dict[str, Any]:
+    """Return the JSON-able part of ``model`` that changes results (fields without ``Execution``)."""
+    return {
+        name: _plain(getattr(model, name))
+        for name, field in type(model).model_fields.items()
+        if not any(isinstance(mark, _Execution) for mark in field.metadata)
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return identity(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    return value
+
+
+def digest(value: Any) -> str:
+    """Return 32 hex digits of BLAKE2b over the canonical JSON of ``value``."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def difference(old: Any, new: Any, path: str = "") -> list[str]:
+    """Name what changed between two identities: ``["sample.temperature 0.8 -> 1.0"]``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
+        return [
+            line
+            for key in keys  # pyright: ignore[reportUnknownVariableType]
+            for line in difference(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))  # pyright: ignore[reportUnknownMemberType,reportUnknownArgumentType]
+        ]
+    return [] if old == new else [f"{path} {_short(old)} -> {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+PROBLEM_KEY_COLUMNS = ("prompt", "messages", "answer", "task_type", "verification")
+"""What the prompt and the check depend on; `metadata` and `problem_id` are not part of a problem's content."""
+
+
+def problem_keys(problems: pl.DataFrame) -> pl.Series:
+    """Return the ``problem_key`` of each row: a hash of what its prompt and its check depend on."""
+    present = [name for name in PROBLEM_KEY_COLUMNS if name in problems.columns]
+    rows = problems.select(present).iter_rows(named=True)
+    keys = [digest({name: row.get(name) for name in PROBLEM_KEY_COLUMNS}) for row in rows]
+    return pl.Series("problem_key", keys, dtype=pl.String)
+
+
+def sample_seed(base: int, problem_key: str, sample_index: int) -> int:
+    """Return the seed of one sample, in [0, 2^31): it depends on nothing but these three."""
+    return xxhash.xxh3_64_intdigest(f"{base}/{problem_key}/{sample_index}") & 0x7FFF_FFFF
+
+
+def completion_hashes(texts: Iterable[str]) -> list[int]:
+    """Return the signed 64-bit xxh3 of each text."""
+    # xxh3 is a public, stable hash (Polars' own is not), and about a microsecond a row.
+    return [((xxhash.xxh3_64_intdigest(text) + 2**63) % 2**64) - 2**63 for text in texts]
+
+
+def table_digest(table: pl.DataFrame) -> str:
+    """Return a content hash of ``table``: its columns, dtypes and values in order."""
+    head = json.dumps([(name, str(dtype)) for name, dtype in table.schema.items()])
+    body = hashlib.blake2b(head.encode(), digest_size=16)
+    body.update(table.write_ndjson().encode())
+    return body.hexdigest()

@@ -1,0 +1,93 @@
+"""Manifests: what a run was told, what it read and what it left, as JSON beside the data."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+RunState = Literal["running", "done", "failed", "incomplete", "interrupted"]
+
+
+class EngineRecord(BaseModel):
+    """The engine a sampling stage used (see operators.engine.EngineInfo)."""
+
+    model: str
+    revision: str
+    family: str
+    context: int
+    logprobs: str
+    version: str = ""
+
+
+class StageRecord(BaseModel):
+    """One stage of one run: where its dataset is and what was done for it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    operator: str
+    dataset: str
+    """Name of the contract's dataset: problems, samples, verdicts, scores, answers, sft, measures..."""
+    kind: Literal["store", "snapshot"]
+    path: str
+    """Relative to the root: a Delta table (store) or a folder of Parquet parts (snapshot)."""
+    view_id: str
+    inputs: dict[str, str] = {}
+    """Input name -> stage name."""
+    planned: int = 0
+    """Rows (stores) or problems (snapshots) that the view asks for."""
+    reused: int = 0
+    """Of these, how many were there before the run."""
+    computed: int = 0
+    """Rows or problems this run made."""
+    failed: int = 0
+    seconds: float = 0.0
+    """Wall time between the first and the last piece of work."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    """Tokens this run sampled (0 where nothing was)."""
+    busy_seconds: float = 0.0
+    """Sum over workers of the time they worked on it."""
+    engine: EngineRecord | None = None
+    complete: bool = False
+
+
+class RunManifest(BaseModel):
+    """One execution of a pipeline. Written at the start (``running``) and at the end; data first, record last."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    run_id: str
+    pipeline: str
+    state: RunState
+    started: datetime
+    finished: datetime | None = None
+    command: str = ""
+    """The command that makes this run again."""
+    runner: str = ""
+    config: dict[str, Any] = {}
+    """The resolved configuration, every default filled in."""
+    versions: dict[str, str] = {}
+    stages: list[StageRecord] = []
+    problem_view: str = ""
+    n_problems: int = 0
+    error: str | None = None
+    report: str | None = None
+
+
+class SnapshotManifest(BaseModel):
+    """Makes a snapshot whole: written last, under the view it was computed from."""
+
+    view_id: str
+    stage: str
+    operator: dict[str, Any]
+    inputs: dict[str, str]
+    schema_version: int
+    gristmill: str
+    contract: str
+    parts: dict[str, int]
+    """File name -> rows."""
+    rows: int
+    created: datetime
