@@ -16,10 +16,10 @@ must see are class attributes; everything that changes its result is a field.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from schemas.contract import Columns, Contract
 from schemas.identity import digest, identity
@@ -74,3 +74,21 @@ class Operator(BaseModel):
     def id(self) -> str:
         """Return the hash of ``fingerprint``."""
         return digest(self.fingerprint())
+
+
+def _build(value: Any) -> Any:
+    """Make the operator that ``{"operator": NAME, field: value, ...}`` describes."""
+    if not isinstance(value, dict):
+        return value
+    from operators import operator_class
+
+    fields: dict[str, Any] = dict(value)  # pyright: ignore[reportUnknownArgumentType]
+    return operator_class(str(fields.pop("operator", "")))(**fields)
+
+
+def _describe(operator: Operator) -> dict[str, Any]:
+    return {"operator": operator.public_name(), **operator.model_dump(mode="json")}
+
+
+AnyOperator = Annotated[Operator, BeforeValidator(_build), PlainSerializer(_describe)]
+"""A field of a pipeline's configuration that any operator can fill, by public name or as ``package.module:Class``."""

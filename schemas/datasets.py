@@ -252,3 +252,29 @@ class SelectionAccuracy(Contract):
 
 STORES: dict[type[Contract], str] = {Sample: "samples", Verdict: "verdicts", Score: "scores"}
 """Contracts whose rows are append-only facts, and the folder of their stores; all others become snapshots."""
+
+SAMPLES_FOLDER = STORES[Sample]
+
+DATASETS: dict[str, type[Contract]] = {
+    "problems": Problem,
+    "samples": Sample,
+    "verdicts": Verdict,
+    "scores": Score,
+    "classes": AnswerClass,
+    "paths": Path,
+    "answers": Answer,
+    "sft": Sft,
+    "preferences": Preference,
+    "step_rewards": StepReward,
+    "allocations": Allocation,
+    "ledger": LedgerEntry,
+    "expert_counts": ExpertCount,
+    "pass_at_k": PassAtK,
+    "selection_accuracy": SelectionAccuracy,
+}
+"""Dataset names, as inputs of operators and manifests use them."""
+
+
+def dataset_name(contract: type[Contract]) -> str:
+    """Return the dataset name of a contract; a user's own contract is known by its class name."""
+    return next((name for name, known in DATASETS.items() if known is contract), contract.__name__)

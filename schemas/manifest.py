@@ -43,6 +43,9 @@ class StageRecord(BaseModel):
     computed: int = 0
     """Rows or problems this run made."""
     failed: int = 0
+    """Rows with ``status = error``."""
+    accepted: int = 0
+    """Correct verdicts this run made."""
     seconds: float = 0.0
     """Wall time between the first and the last piece of work."""
     prompt_tokens: int = 0

@@ -1,0 +1,1 @@
+"""Where it runs: runners, engines, storage and the driver that moves a pipeline through them."""

@@ -1,0 +1,114 @@
+"""The Ray runner: tasks as Ray tasks, samplers as Ray actors, on one machine or a cluster.
+
+Ray starts by itself on this machine, or an existing cluster is joined by its address. It is started by the first piece
+of work, so a run that reuses everything doesn't pay for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from concurrent.futures import Future
+from typing import Any
+
+import ray
+from ray.exceptions import RayTaskError
+
+from cluster.runner import Runner, SamplerHandle
+from cluster.sampler import Sampler, SamplingJob
+from cluster.work import Done, Task, execute
+from schemas.errors import BadInput
+from schemas.installation import check_installation
+
+
+class RayRunner(Runner):
+    """Runs a pipeline on Ray.
+
+    Args:
+        address: a cluster to join (``auto``, ``host:port`` or ``ray://...``); None starts Ray on this machine.
+    """
+
+    name = "ray"
+
+    def __init__(self, address: str | None = None) -> None:
+        self.address = address
+        self._ours = False
+        self._samplers: list[_RaySampler] = []
+
+    @property
+    def slots(self) -> int:
+        self._start()
+        return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def _start(self) -> None:
+        if ray.is_initialized():
+            return
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about future defaults
+        local: dict[str, Any] = {"num_cpus": max(2, os.cpu_count() or 1), "include_dashboard": False}
+        try:
+            ray.init(
+                address=self.address or "local",
+                namespace="gristmill",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}},
+                **({} if self.address else local),
+            )
+        except ConnectionError as error:
+            raise BadInput(f"no Ray cluster answers at '{self.address}': {error}. Start one, or leave --address out") from error
+        self._ours = True
+
+    def submit(self, task: Task) -> Future[Done]:
+        self._start()
+        return _plain(_execute.remote(task))
+
+    def sampler(self, job: SamplingJob) -> SamplerHandle:
+        self._start()
+        handle = _RaySampler(job)
+        self._samplers.append(handle)
+        return handle
+
+    def close(self) -> None:
+        for sampler in self._samplers:
+            sampler.kill()
+        if self._ours:
+            ray.shutdown()
+
+
+@ray.remote(num_cpus=1, max_retries=3)
+def _execute(task: Task) -> Done:
+    check_installation()
+    return execute(task)
+
+
+class _RaySampler:
+    """A ``Sampler`` as an asynchronous Ray actor."""
+
+    def __init__(self, job: SamplingJob) -> None:
+        spec = job.engine
+        actor = ray.remote(Sampler).options(num_cpus=spec.cpus, num_gpus=spec.gpus, max_restarts=0, max_concurrency=16)
+        self._actor: Any = actor.remote(job)
+
+    def call(self, method: str, *args: Any) -> Future[Any]:
+        return _plain(getattr(self._actor, method).remote(*args))
+
+    def kill(self) -> None:
+        if ray.is_initialized():
+            ray.kill(self._actor, no_restart=True)
+
+
+def _plain(reference: Any) -> Future[Any]:
+    """Return a future that fails with the worker's own exception, not Ray's wrapping of it."""
+    outer: Future[Any] = Future()
+
+    def copy(inner: Future[Any]) -> None:
+        error = inner.exception()
+        if error is None:
+            outer.set_result(inner.result())
+        else:
+            outer.set_exception(error.cause if isinstance(error, RayTaskError) and error.cause else error)
+
+    reference.future().add_done_callback(copy)
+    return outer

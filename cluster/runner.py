@@ -1,0 +1,69 @@
+"""Runners: whatever executes work. ``Runner.run`` moves a pipeline; a runner itself knows only tasks and samplers.
+
+Two kinds of work exist. A *task* is one call of one operator (``cluster.work.execute``), cheap and repeatable. A *sampler*
+is a long-lived worker around an engine (``cluster.sampler.Sampler``), addressed by method name. Everything comes back
+as a ``concurrent.futures.Future``, so the driver is the same for all runners.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cluster.sampler import SamplingJob
+from cluster.work import Done, Task
+
+if TYPE_CHECKING:
+    from cluster.driver import Observer, RunResult, RunSettings
+    from pipelines.graph import Pipeline
+
+
+class SamplerHandle(Protocol):
+    """A sampling worker, wherever it lives."""
+
+    def call(self, method: str, *args: Any) -> Future[Any]:
+        """Call a method of ``cluster.sampler.Sampler``; the future fails when the worker died."""
+        ...
+
+    def kill(self) -> None:
+        """End it without asking (after a failure)."""
+        ...
+
+
+class Runner(ABC):
+    """Executes tasks and hosts samplers; started lazily by the first of them."""
+
+    name: str
+    """As it is recorded in manifests."""
+    slots: int
+    """How many tasks may run at once."""
+
+    @abstractmethod
+    def submit(self, task: Task) -> Future[Done]:
+        """Run ``cluster.work.execute(task)`` in a worker."""
+
+    @abstractmethod
+    def sampler(self, job: SamplingJob) -> SamplerHandle:
+        """Make a sampling worker (its ``start`` isn't called yet)."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free everything the runner started."""
+
+    def run(
+        self,
+        pipeline: Pipeline,
+        root: str = "./gristmill-data",
+        settings: RunSettings | None = None,
+        observer: Observer | None = None,
+    ) -> RunResult:
+        """Run or resume ``pipeline`` under ``root`` and return what became of it.
+
+        Raises:
+            BadInput: something can't be used; nothing was started.
+            StageFailed, ContractViolation, EngineFailed: the run ended; what was committed stays.
+        """
+        from cluster.driver import Driver, RunSettings  # the driver needs this module's names
+
+        return Driver(pipeline, root, self, settings or RunSettings(), observer).run()

@@ -1,0 +1,218 @@
+"""The sampling worker: one engine, kept busy, its completions written as parts.
+
+The driver assigns index ranges and collects reports; it never sees a text. As many coroutines as the engine wants in
+flight take the next index from a queue, so requests of different problems share the engine's batch and the tail of one
+problem overlaps the next. Rows are flushed to a part when there are enough of them, or when the oldest has waited
+``flush_seconds``: that bounds what a crash can cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.engines import build_engine
+from cluster.storage.parts import Part, write_part
+from cluster.storage.ranges import Range
+from cluster.storage.root import Root
+from cluster.storage.slices import Slice
+from operators.engine import Engine, EngineError, EngineInfo
+from operators.sample.sample import Sample
+from schemas import datasets
+from schemas.engine import EngineSpec
+
+
+@dataclass(frozen=True)
+class SamplingJob:
+    """Everything a sampling worker needs to know; small and picklable."""
+
+    stage: str
+    operator: Sample
+    engine: EngineSpec
+    root: str
+    folder: str
+    problems: Slice
+    run_id: str
+    flush_rows: int
+    flush_seconds: float
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a worker says once its engine is loaded."""
+
+    info: EngineInfo
+    capacity: int
+
+
+@dataclass
+class Report:
+    """What happened since the last report."""
+
+    parts: list[Part] = field(default_factory=list[Part])
+    failed: list[tuple[str, int, str]] = field(default_factory=list[tuple[str, int, str]])
+    """(problem_key, sample_index, message) of draws whose transient fault outlived the retries."""
+    drawn: int = 0
+    """Samples drawn since the worker started, flushed or not."""
+    completion_tokens: int = 0
+    busy_seconds: float = 0.0
+    """Time with at least one request in the engine."""
+
+
+class Sampler:
+    """Runs in one event loop: the local runner's thread or a Ray actor."""
+
+    def __init__(self, job: SamplingJob) -> None:
+        self.job = job
+        self.root = Root(job.root)
+        self.rows: list[dict[str, Any]] = []
+        self.report = Report()
+        self._oldest = 0.0
+        self._outstanding = 0
+        self._in_flight = 0
+        self._busy_since = 0.0
+        self._prompts: dict[str, asyncio.Task[str]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._writes: set[asyncio.Task[None]] = set()
+        self._hungry = False
+
+    async def start(self) -> Ready:
+        """Load the engine and start drawing whatever is assigned."""
+        self.engine: Engine = await asyncio.to_thread(build_engine, self.job.engine)
+        problems = self.job.problems.scan(self.root, Sample.inputs["problems"]).collect()
+        self.problems = {row["problem_key"]: row for row in problems.iter_rows(named=True)}
+        self.queue: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
+        self.news = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._draw_forever()) for _ in range(self.engine.capacity)]
+        self._tasks.append(asyncio.create_task(self._flush_forever()))
+        return Ready(self.engine.info, self.engine.capacity)
+
+    async def too_long(self, keys: Sequence[str]) -> list[tuple[str, int]]:
+        """Return (problem_id, prompt tokens) of problems whose prompt leaves no room for ``max_tokens``.
+
+        A token is at least one byte, so a short prompt passes without being tokenised.
+        """
+        room = self.engine.info.context - self.job.operator.max_tokens
+        found: list[tuple[str, int]] = []
+        for key in keys:
+            prompt = await self._prompt(key)
+            if len(prompt.encode()) < room:
+                continue
+            tokens = await self.engine.count_tokens(prompt)
+            if tokens > room:
+                found.append((self.problems[key]["problem_id"], tokens))
+        return found
+
+    async def first_prompt(self) -> str:
+        """Return the rendered prompt of the first problem."""
+        return await self._prompt(next(iter(self.problems)))
+
+    async def assign(self, ranges: Sequence[Range]) -> None:
+        """Queue ranges to draw."""
+        for key, first, count in ranges:
+            for index in range(first, first + count):
+                self.queue.put_nowait((key, index))
+            self._outstanding += count
+
+    async def collect(self, seconds: float = 0.5) -> Report:
+        """Return a report as soon as there is news (a part, a failure, a queue that runs low), at the latest after ``seconds``.
+
+        Raises:
+            Exception: whatever ended a drawing coroutine; the engine is to be considered dead.
+        """
+        if not (self.report.parts or self.report.failed or self._hungry):
+            self.news.clear()
+            try:
+                await asyncio.wait_for(self.news.wait(), seconds)
+            except TimeoutError:
+                pass
+        for task in [*self._tasks, *self._writes]:
+            if task.done():
+                task.result()
+        return self._take_report()
+
+    async def stop(self) -> Report:
+        """Drop what is queued or in flight, flush what was drawn, free the engine; return the last report."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._flush()
+        await asyncio.gather(*self._writes)
+        await self.engine.close()
+        return self._take_report()
+
+    def _take_report(self) -> Report:
+        now = time.monotonic()
+        if self._in_flight:
+            self.report.busy_seconds += now - self._busy_since
+            self._busy_since = now
+        self._hungry = False
+        taken = self.report
+        self.report = Report(
+            drawn=taken.drawn,
+            completion_tokens=taken.completion_tokens,
+        )
+        return taken
+
+    async def _prompt(self, key: str) -> str:
+        """Render a problem's prompt once for all its samples (the last few thousand problems are remembered)."""
+        if key not in self._prompts:
+            if len(self._prompts) >= 4096:
+                del self._prompts[next(iter(self._prompts))]
+            problem = self.problems[key]
+            self._prompts[key] = asyncio.create_task(self.job.operator.prompt(problem, self.engine))
+        return await self._prompts[key]
+
+    async def _draw_forever(self) -> None:
+        while True:
+            key, index = await self.queue.get()
+            if self.queue.qsize() == self.engine.capacity - 1:
+                self._hungry = True
+                self.news.set()
+            await self._draw(key, index)
+
+    async def _draw(self, key: str, index: int) -> None:
+        if not self._in_flight:
+            self._busy_since = time.monotonic()
+        self._in_flight += 1
+        try:
+            prompt = await self._prompt(key)
+            row = await self.job.operator.draw(self.problems[key], prompt, index, self.engine, self.job.run_id)
+            if not self.rows:
+                self._oldest = time.monotonic()
+            self.rows.append(row)
+            self.report.completion_tokens += row["completion_tokens"]
+        except EngineError as error:
+            self.report.failed.append((key, index, str(error)))
+            self.news.set()
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self.report.busy_seconds += time.monotonic() - self._busy_since
+        self.report.drawn += 1
+        self._outstanding -= 1
+        if len(self.rows) >= self.job.flush_rows:
+            self._flush()
+
+    async def _flush_forever(self) -> None:
+        while True:
+            await asyncio.sleep(min(0.1, self.job.flush_seconds / 4))
+            waited = time.monotonic() - self._oldest
+            if self.rows and (waited >= self.job.flush_seconds or (waited >= 0.1 and not self._outstanding)):
+                self._flush()
+
+    def _flush(self) -> None:
+        """Start writing the rows drawn so far; drawing goes on meanwhile, and a cancelled draw can't lose the part."""
+        if self.rows:
+            rows, self.rows = self.rows, []
+            self._writes.add(asyncio.create_task(self._write(rows)))
+
+    async def _write(self, rows: list[dict[str, Any]]) -> None:
+        table = Sample.table(rows)
+        arguments = (self.root, self.job.folder, table, datasets.Sample, self.job.stage)
+        self.report.parts.append(await asyncio.to_thread(write_part, *arguments))
+        self._writes.discard(asyncio.current_task())  # pyright: ignore[reportArgumentType]
+        self.news.set()

@@ -1,0 +1,334 @@
+"""The state of each stage while a run executes: what is ready, what is in flight, what is done.
+
+States hold counts and ranges, never rows. The driver asks each for tasks it may submit, tells it which parts came back,
+and tells everyone which ranges were committed; nothing waits for a whole stage unless its scope demands it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from itertools import count
+
+from cluster.plan import RunPlan, StagePlan, missing_ranges
+from cluster.storage.parts import Part
+from cluster.storage.ranges import Range, RangeMap
+from cluster.storage.slices import Slice
+from cluster.work import Done, Task
+from schemas.datasets import dataset_name
+from schemas.manifest import StageRecord
+
+TASK_SAMPLES = 20_000
+"""Sample-scope work is cut into tasks of about this many samples."""
+
+_numbers = count()
+
+
+class StageState:
+    """Base: one stage of a running pipeline."""
+
+    def __init__(self, plan: StagePlan, run: RunPlan) -> None:
+        self.plan = plan
+        self.run = run
+        self.name = plan.stage.name
+        self.record = StageRecord(
+            name=self.name,
+            operator=plan.stage.operator.public_name(),
+            dataset=dataset_name(plan.stage.operator.output),
+            kind="store" if plan.stage.is_store else "snapshot",
+            path=plan.folder,
+            view_id=plan.view_id,
+            inputs={name: stage.name for name, stage in plan.stage.inputs.items()},
+            planned=plan.planned,
+            reused=plan.held,
+            complete=plan.held >= plan.planned,
+        )
+        self.in_flight = 0
+        self._began: float | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self.record.complete
+
+    def tasks(self) -> Iterator[Task]:
+        """Yield what can be submitted now; taking one from the iterator commits to submitting it."""
+        return iter(())
+
+    def submitted(self) -> None:
+        """Note that a task left."""
+        self.in_flight += 1
+        self.touch()
+
+    def finished(self, task: Task, done: Done) -> None:
+        """Take a task's result."""
+        self.in_flight -= 1
+        self.record.busy_seconds += done.seconds
+        self.touch()
+
+    def committed(self, stage: str, ranges: list[Range]) -> None:
+        """Hear that keys of another (or this) store stage are now facts."""
+
+    def snapshot_part(self, stage: str, index: int) -> None:
+        """Hear that another stage's part is written."""
+
+    def touch(self) -> None:
+        """Keep the stage's wall time: from its first piece of work to its last."""
+        now = time.monotonic()
+        self._began = self._began or now
+        self.record.seconds = now - self._began
+
+    def upstream(self, input_name: str) -> StagePlan:
+        return self.run.stages[self.plan.stage.inputs[input_name].name]
+
+
+class StoreState(StageState):
+    """A stage whose rows go to a store: parts wait here until the driver commits them."""
+
+    def __init__(self, plan: StagePlan, run: RunPlan) -> None:
+        super().__init__(plan, run)
+        assert plan.store is not None
+        plan.store.take_news()
+        self.uncommitted: list[Part] = []
+        self._sealed = 0
+
+    def commit(self) -> list[Range]:
+        """Commit what waits, as one transaction; return the ranges that are new facts."""
+        assert self.plan.store is not None
+        parts, self.uncommitted = self.uncommitted, []
+        committed = self.plan.store.commit(parts)
+        self.record.computed += sum(part.rows for part in committed)
+        for name in ("failed", "accepted", "prompt_tokens", "completion_tokens"):
+            added = int(sum(part.tallies.get(name, 0) for part in committed))
+            setattr(self.record, name, getattr(self.record, name) + added)
+        self.touch()
+        held, ranges = self.plan.store.held, self.plan.ranges
+        while self._sealed < len(ranges) and held.covers(ranges[self._sealed]):
+            self._sealed += 1
+        self.record.complete = self._sealed == len(ranges)
+        return self.plan.store.take_news()
+
+
+class SampleState(StoreState):
+    """A sampling stage: a source that hands out ranges, fills holes first, and prefers to keep a problem where it is."""
+
+    def __init__(self, plan: StagePlan, run: RunPlan) -> None:
+        super().__init__(plan, run)
+        self.pending = deque(missing_ranges(plan))
+        self.prompts_checked = False
+        self.lost: list[tuple[str, int, str]] = []
+
+    def take(self, samples: int) -> list[Range]:
+        """Return up to ``samples`` samples' worth of ranges to draw next."""
+        assert self.plan.store is not None
+        taken: list[Range] = []
+        while samples > 0 and self.pending:
+            item, *rest = self.plan.store.held.missing(self.pending.popleft()) or [None]
+            self.pending.extendleft(reversed(rest))
+            if item is None:
+                continue
+            if item.count > samples:
+                self.pending.appendleft(Range(item.problem_key, item.first + samples, item.count - samples))
+                item = Range(item.problem_key, item.first, samples)
+            taken.append(item)
+            samples -= item.count
+        return taken
+
+    def give_back(self, ranges: list[Range]) -> None:
+        """Take ranges back that a dead worker never delivered; they are drawn first."""
+        self.pending.extendleft(reversed(ranges))
+
+
+class StreamState(StoreState):
+    """A sample-scope stage: works on samples as they are committed, before their problem is complete."""
+
+    def __init__(self, plan: StagePlan, run: RunPlan) -> None:
+        super().__init__(plan, run)
+        self._stores = {stage.name: run.stages[stage.name] for stage in plan.stage.inputs.values() if stage.is_store}
+        self._wanted = RangeMap(plan.ranges)
+        self._claimed = RangeMap()
+        self._pending: deque[Range] = deque()
+        for item in missing_ranges(plan):
+            self._enqueue(item)
+
+    def committed(self, stage: str, ranges: list[Range]) -> None:
+        if stage in self._stores:
+            for item in ranges:
+                for wanted in self._wanted.present(item):
+                    self._enqueue(wanted)
+
+    def _enqueue(self, item: Range) -> None:
+        """Queue the keys of ``item`` that all inputs have, and that are neither done nor on their way."""
+        assert self.plan.store is not None
+        ready = [item]
+        for upstream in self._stores.values():
+            assert upstream.store is not None
+            ready = [piece for wanted in ready for piece in upstream.store.held.present(wanted)]
+        for piece in (gap for found in ready for gap in self.plan.store.held.missing(found)):
+            for fresh in self._claimed.missing(piece):
+                self._claimed.add(fresh)
+                self._pending.append(fresh)
+
+    def tasks(self) -> Iterator[Task]:
+        while self._pending:
+            ranges: list[Range] = []
+            room = TASK_SAMPLES
+            while self._pending and room > 0:
+                item = self._pending.popleft()
+                if item.count > room:
+                    self._pending.appendleft(Range(item.problem_key, item.first + room, item.count - room))
+                    item = Range(item.problem_key, item.first, room)
+                ranges.append(item)
+                room -= item.count
+            yield self._task(ranges)
+
+    def _task(self, ranges: list[Range]) -> Task:
+        keys = tuple(dict.fromkeys(item.problem_key for item in ranges))
+        inputs = {name: input_slice(self.upstream(name), ranges, keys) for name in self.plan.stage.inputs}
+        return Task(
+            next(_numbers),
+            self.name,
+            self.plan.stage.operator,
+            self.run.root.url,
+            inputs,
+            folder=self.plan.folder,
+            rows=sum(item.count for item in ranges),
+        )
+
+    def finished(self, task: Task, done: Done) -> None:
+        super().finished(task, done)
+        self.uncommitted.append(done.part)
+
+
+class ChunkState(StageState):
+    """A problem-scope stage: a chunk of problems is computed when all of them are sealed."""
+
+    def __init__(self, plan: StagePlan, run: RunPlan) -> None:
+        super().__init__(plan, run)
+        self._parts: dict[str, int] = {}
+        inputs = {stage.name: run.stages[stage.name] for stage in plan.stage.inputs.values()}
+        self._stores = {name: upstream for name, upstream in inputs.items() if upstream.stage.is_store}
+        self._chunk_of = {key: index for index, keys in enumerate(run.chunks) for key in keys}
+        # what each chunk still waits for: (stage, problem) of a store, (stage, "") of a problem-scope snapshot
+        self._waits: list[set[tuple[str, str]]] = [set() for _ in run.chunks]
+        self._ready: deque[int] = deque()
+        if self.complete:
+            return
+        for name, upstream in inputs.items():
+            if upstream.store is not None:
+                for item in upstream.ranges:
+                    if not upstream.store.held.covers(item):
+                        self._waits[self._chunk_of[item.problem_key]].add((name, item.problem_key))
+            elif upstream.stage.operator.scope == "problem" and upstream.action != "reuse":
+                for waits in self._waits:
+                    waits.add((name, ""))
+        self._wanted = {name: {item.problem_key: item for item in up.ranges} for name, up in self._stores.items()}
+        self._ready.extend(index for index, waits in enumerate(self._waits) if not waits)
+
+    def committed(self, stage: str, ranges: list[Range]) -> None:
+        if stage not in self._stores or self.complete:
+            return
+        store = self._stores[stage].store
+        assert store is not None
+        for key in {item.problem_key for item in ranges} & self._wanted[stage].keys():
+            if store.held.covers(self._wanted[stage][key]):
+                self._arrived(self._chunk_of[key], (stage, key))
+
+    def snapshot_part(self, stage: str, index: int) -> None:
+        if not self.complete:
+            self._arrived(index, (stage, ""))
+
+    def _arrived(self, chunk: int, what: tuple[str, str]) -> None:
+        waits = self._waits[chunk]
+        if what in waits:
+            waits.remove(what)
+            if not waits:
+                self._ready.append(chunk)
+
+    def tasks(self) -> Iterator[Task]:
+        while self._ready:
+            yield self._task(self._ready.popleft())
+
+    def _task(self, index: int) -> Task:
+        keys = tuple(self.run.chunks[index])
+        inputs: dict[str, Slice] = {}
+        for name in self.plan.stage.inputs:
+            upstream = self.upstream(name)
+            if upstream.store is not None:
+                mine = set(keys)
+                inputs[name] = input_slice(upstream, [item for item in upstream.ranges if item.problem_key in mine], keys)
+            elif upstream.stage.operator.scope == "problem":
+                assert upstream.snapshot is not None
+                inputs[name] = Slice((upstream.snapshot.part_uri(index),))
+            else:
+                inputs[name] = input_slice(upstream, [], keys)
+        return Task(
+            next(_numbers),
+            self.name,
+            self.plan.stage.operator,
+            self.run.root.url,
+            inputs,
+            view_id=self.plan.view_id,
+            index=index,
+            rows=len(keys),
+        )
+
+    def finished(self, task: Task, done: Done) -> None:
+        super().finished(task, done)
+        self.record.computed += task.rows
+        self._parts[done.part.name] = done.part.rows
+        if len(self._parts) == len(self.run.chunks):
+            finish_snapshot(self, self._parts)
+
+
+class DatasetState(StageState):
+    """A dataset-scope stage: one task once all inputs are complete."""
+
+    def __init__(self, plan: StagePlan, run: RunPlan, states: dict[str, StageState]) -> None:
+        super().__init__(plan, run)
+        self._upstream = [states[stage.name] for stage in plan.stage.inputs.values()]
+        self._started = self.complete
+
+    def tasks(self) -> Iterator[Task]:
+        if self._started or not all(state.complete for state in self._upstream):
+            return
+        self._started = True
+        inputs = {
+            name: input_slice(self.upstream(name), self.upstream(name).ranges, None) for name in self.plan.stage.inputs
+        }
+        yield Task(
+            next(_numbers),
+            self.name,
+            self.plan.stage.operator,
+            self.run.root.url,
+            inputs,
+            view_id=self.plan.view_id,
+            rows=self.plan.planned,
+        )
+
+    def finished(self, task: Task, done: Done) -> None:
+        super().finished(task, done)
+        self.record.computed += task.rows
+        finish_snapshot(self, {done.part.name: done.part.rows})
+
+
+def finish_snapshot(state: StageState, parts: dict[str, int]) -> None:
+    """Write the manifest of a stage whose parts are all there."""
+    snapshot = state.plan.snapshot
+    assert snapshot is not None
+    views = {name: state.upstream(name).view_id for name in state.plan.stage.inputs}
+    snapshot.finish(parts, state.plan.stage.operator.fingerprint(), views)
+    state.record.complete = True
+
+
+def input_slice(upstream: StagePlan, ranges: list[Range], keys: tuple[str, ...] | None) -> Slice:
+    """Return what to read of ``upstream``: the files that hold ``ranges`` of a store, or the parts of a snapshot."""
+    if upstream.store is not None:
+        store = upstream.store
+        names = store.files_with(ranges)
+        return Slice(tuple(store.root.uri(store.folder, name) for name in names), tuple(ranges))
+    assert upstream.snapshot is not None
+    manifest = upstream.snapshot.manifest()
+    assert manifest is not None, f"{upstream.stage.name} was read before it was complete"
+    uris = tuple(upstream.snapshot.root.uri(upstream.folder, name) for name in manifest.parts)
+    return Slice(uris, problem_keys=keys)

@@ -1,0 +1,1 @@
+"""What is kept: the root, stores of facts (Delta tables) and snapshots of results (Parquet parts and a manifest)."""

@@ -1,0 +1,1 @@
+"""Who starts it: the command line, job files, progress, summaries and reports."""

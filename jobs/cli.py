@@ -1,0 +1,263 @@
+"""The command line. Each command parses, builds and runs; everything else lives in the modules it calls.
+
+Exit codes: 0 done, 1 failed, 2 bad input or usage, 3 incomplete (resumable).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from typing import Annotated, Any, Literal
+
+import click
+import typer
+from rich.console import Console
+
+from jobs.settings import parse_assignments
+from schemas import __version__
+from schemas.errors import BadInput, GristmillError, RunIncomplete
+from schemas.installation import check_installation
+
+app = typer.Typer(
+    name="gristmill",
+    help="Sample a language model thousands of times per problem; get verified answers and training data.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+DEFAULT_ROOT = "./gristmill-data"
+
+RootOption = Annotated[
+    str, typer.Option("--root", envvar="GRISTMILL_ROOT", help="Where data is kept: a folder or an s3:// URL.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: sample.n=256 (value as YAML).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Take only the first N problems.")]
+
+
+def _complete_pipeline(incomplete: str) -> list[str]:
+    from pipelines import PIPELINES
+
+    return [name for name in PIPELINES if name.startswith(incomplete)]
+
+
+def _complete_operator(incomplete: str) -> list[str]:
+    from operators import OPERATORS
+
+    return [name for name in OPERATORS if name.startswith(incomplete)]
+
+
+def _complete_run(incomplete: str) -> list[str]:
+    from cluster.records import manifests
+    from cluster.storage.root import Root
+
+    root = Root.at(os.environ.get("GRISTMILL_ROOT", DEFAULT_ROOT))
+    return [found.run_id for found in manifests(root) if found.run_id.startswith(incomplete)]
+
+
+TargetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="PIPELINE|JOB.yaml", help="A pipeline's name or a job file.", autocompletion=_complete_pipeline
+    ),
+]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or 'latest'.", autocompletion=_complete_run)
+]
+
+
+def _examples(*lines: str) -> str:
+    return "[bold]Examples[/]\n\n" + "\n\n".join(f"[cyan]$ {line}[/]" for line in lines)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gristmill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    check_installation()
+
+
+@app.command(
+    epilog=_examples(
+        "gristmill run arithmetic",
+        "gristmill run math --set load.source=problems.jsonl --set sample.n=256",
+        "gristmill run job.yaml --root s3://bucket/team --address auto",
+        "gristmill run arithmetic --dry-run",
+    )
+)
+def run(
+    target: TargetArgument,
+    settings: SetOption = None,
+    root: RootOption = "",
+    runner: Annotated[Literal["ray", "local"] | None, typer.Option(help="Where work runs (ray by default).")] = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster to join; else Ray starts here by itself.")] = None,
+    limit: LimitOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and the first prompt; sample nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a pipeline, or resume it: what is there already is never paid for twice."""
+    from cluster.driver import RunSettings
+    from jobs.run import execute, prepare, show_dry_run
+
+    job = prepare(target, settings or [], root, runner, address, limit)
+    if dry_run:
+        show_dry_run(job, as_json)
+        return
+    state = execute(job, RunSettings(limit=job.limit, command=_command()), as_json)
+    if state != "done":
+        raise typer.Exit(RunIncomplete.exit_code)
+
+
+@app.command(
+    epilog=_examples("gristmill plan arithmetic", "gristmill plan math --set load.source=p.jsonl --set sample.n=1000")
+)
+def plan(
+    target: TargetArgument,
+    settings: SetOption = None,
+    root: RootOption = "",
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a run would reuse, top up or compute, and why. Spends nothing."""
+    from jobs.run import prepare, show_plan
+
+    show_plan(prepare(target, settings or [], root, "local", None, limit), as_json)
+
+
+@app.command(
+    epilog=_examples(
+        "gristmill op verify.math --in samples=s.parquet --in problems=p.jsonl --out verdicts.parquet",
+        "gristmill op measure.pass_at_k --in verdicts.parquet --out coverage.csv --set k=[1,10,100]",
+        "gristmill op mypackage.ops:MyOperator --in rows.parquet --out result.parquet",
+    )
+)
+def op(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="verify.math, ... or package.module:Class", autocompletion=_complete_operator),
+    ],
+    inputs: Annotated[list[str] | None, typer.Option("--in", metavar="[INPUT=]PATH", help="A table to read.")] = None,
+    out: Annotated[str, typer.Option("--out", metavar="PATH", help="Where the result goes (.parquet, .jsonl, .csv).")] = "",
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run one operator on plain Parquet, JSONL or CSV files, without a pipeline."""
+    from jobs.op import run_op
+
+    if not out:
+        raise BadInput("give the place of the result: --out PATH")
+    result = run_op(name, inputs or [], out, parse_assignments(settings or []))
+    if as_json:
+        _print_json({"operator": name, "rows": len(result), "out": out})
+    else:
+        Console().print(f"{name}: {len(result):,} rows in {out}", soft_wrap=True, highlight=False)
+
+
+@app.command(epilog=_examples("gristmill runs", "gristmill runs --json --root s3://bucket/team"))
+def runs(root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
+    """List the runs under a root, newest first."""
+    from cluster.records import manifests
+    from cluster.storage.root import Root
+    from jobs.summary import document, print_runs
+
+    place = Root.at(root)
+    found = list(manifests(place))
+    if as_json:
+        _print_json([document(place, manifest) for manifest in found])
+    elif found:
+        print_runs(Console(), found)
+    else:
+        Console().print(f"No runs under {place.url} yet. Start one: gristmill run arithmetic", soft_wrap=True)
+
+
+@app.command(epilog=_examples("gristmill show latest", "gristmill show arithmetic-20260101 --json"))
+def show(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
+    """Show one run: stages, coverage, and where its datasets are."""
+    from cluster.records import find_run
+    from cluster.storage.root import Root
+    from jobs.summary import document, print_run
+
+    place = Root.at(root)
+    manifest = find_run(place, name)
+    if as_json:
+        _print_json({**document(place, manifest), "config": manifest.config, "versions": manifest.versions})
+    else:
+        print_run(Console(), place, manifest)
+
+
+@app.command(epilog=_examples("gristmill samples latest", "gristmill samples latest --problem 7 --only wrong --limit 5"))
+def samples(
+    name: RunArgument,
+    problem: Annotated[str | None, typer.Option(help="Only this problem_id.")] = None,
+    only: Annotated[Literal["right", "wrong"] | None, typer.Option(help="Only these samples.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many samples at most.")] = 20,
+    root: RootOption = DEFAULT_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at a run's completions and their verdicts."""
+    from cluster.records import find_run
+    from cluster.storage.root import Root
+    from jobs.summary import print_samples, sample_rows
+
+    place = Root.at(root)
+    rows = sample_rows(place, find_run(place, name), problem, only, limit)
+    if as_json:
+        _print_json(rows.to_dicts())
+    else:
+        print_samples(Console(), rows)
+
+
+@app.command(epilog=_examples("gristmill report latest"))
+def report(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
+    """Write a run's HTML report again and print its path."""
+    from cluster.records import find_run
+    from cluster.storage.root import Root
+    from jobs.run import write_report
+
+    place = Root.at(root)
+    path = write_report(place, find_run(place, name))
+    if as_json:
+        _print_json({"report": path})
+    else:
+        typer.echo(path)
+
+
+def _command() -> str:
+    return shlex.join(["gristmill", *sys.argv[1:]])
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def main() -> None:
+    """Run the command line; every error we raise on purpose becomes one message and its exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except GristmillError as error:
+        typer.echo(f"error: {error}", err=True)
+        code = error.exit_code
+    except click.exceptions.Abort:
+        typer.echo("interrupted", err=True)
+        code = RunIncomplete.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

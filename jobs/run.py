@@ -1,0 +1,150 @@
+"""Running a job from the command line: resolve it, show its plan, execute it, say what happened."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from cluster.driver import RunSettings
+from cluster.engines import build_engine
+from cluster.plan import RunPlan, make_plan
+from cluster.records import open_stage, write_manifest
+from cluster.runner import Runner
+from cluster.storage.root import Root
+from jobs.progress import Progress
+from jobs.report import render
+from jobs.settings import build_pipeline, merge, parse_assignments, read_job
+from jobs.summary import document, plan_document, print_plan, print_run
+from operators.sample.sample import Sample
+from pipelines.graph import Pipeline
+from schemas.errors import BadInput
+from schemas.manifest import RunManifest
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job with everything resolved: command line over job file over defaults."""
+
+    pipeline: Pipeline
+    root: Root
+    runner: str
+    address: str | None
+    limit: int | None
+
+
+def prepare(
+    target: str, assignments: Sequence[str], root: str, runner: str | None, address: str | None, limit: int | None
+) -> Job:
+    """Resolve a pipeline's name or a job file with the command line's settings.
+
+    Raises:
+        BadInput: with every unknown key or unfit value.
+    """
+    job = read_job(target)
+    settings = merge(job.settings, parse_assignments(assignments))
+    pipeline, _ = build_pipeline(job.pipeline, settings)
+    return Job(
+        pipeline,
+        Root.at(root or job.root or "./gristmill-data"),
+        runner or job.runner or "ray",
+        address or job.address,
+        limit or job.limit,
+    )
+
+
+def make_runner(name: str, address: str | None) -> Runner:
+    """Return the runner of this name.
+
+    Raises:
+        BadInput: Ray isn't installed, or an address was given to the local runner.
+    """
+    if name == "local":
+        if address:
+            raise BadInput("--address is for Ray; leave it out, or use --runner ray")
+        from cluster.local import LocalRunner
+
+        return LocalRunner()
+    try:
+        from cluster.ray.runner import RayRunner
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise BadInput("Ray isn't installed: pip install 'ray[default]', or use --runner local") from error
+    return RayRunner(address)
+
+
+def execute(job: Job, settings: RunSettings, as_json: bool) -> str:
+    """Run a job, write its report, say what happened; return the state it ended in."""
+    console = Console(stderr=True)
+    runner = make_runner(job.runner, job.address)
+    try:
+        with Progress(console, quiet=as_json and not console.is_terminal) as progress:
+            result = runner.run(job.pipeline, job.root.url, settings, progress)
+    finally:
+        runner.close()
+    write_report(job.root, result.manifest)
+    if as_json:
+        sys.stdout.write(json.dumps(document(job.root, result.manifest), indent=2, default=str) + "\n")
+    else:
+        print_run(Console(), job.root, result.manifest)
+    if result.manifest.state != "done":
+        console.print(
+            f"The run is {result.manifest.state}. The same command goes on from here; nothing that was committed is "
+            f"paid for twice:\n  {settings.command}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+    return result.manifest.state
+
+
+def write_report(root: Root, manifest: RunManifest) -> str:
+    """Write a run's HTML report beside its manifest and return its address."""
+    tables = {record.name: open_stage(root, manifest, record.name) for record in manifest.stages}
+    root.write_bytes(render(manifest, tables).encode(), "runs", manifest.run_id, "report.html")
+    manifest.report = f"runs/{manifest.run_id}/report.html"
+    write_manifest(root, manifest)
+    return root.uri(manifest.report)
+
+
+def show_plan(job: Job, as_json: bool) -> RunPlan:
+    """Print the plan."""
+    plan = make_plan(job.pipeline, job.root, job.limit)
+    if as_json:
+        sys.stdout.write(json.dumps(plan_document(plan), indent=2) + "\n")
+    else:
+        print_plan(Console(), plan)
+    return plan
+
+
+def show_dry_run(job: Job, as_json: bool) -> None:
+    """Print the plan and the first rendered prompt of each sampling stage."""
+    plan = make_plan(job.pipeline, job.root, job.limit)
+    prompts = {
+        name: asyncio.run(_first_prompt(stage.stage, plan)) for name, stage in plan.stages.items() if stage.stage.samples
+    }
+    if as_json:
+        sys.stdout.write(json.dumps({**plan_document(plan), "first_prompts": prompts}, indent=2) + "\n")
+        return
+    console = Console()
+    print_plan(console, plan)
+    for name, prompt in prompts.items():
+        console.rule(f"first prompt of stage {name}")
+        console.print(prompt, markup=False, highlight=False, soft_wrap=True)
+        console.rule()
+
+
+async def _first_prompt(stage: Any, plan: RunPlan) -> str:
+    operator = stage.operator
+    assert isinstance(operator, Sample)
+    engine = await asyncio.to_thread(build_engine, stage.engine)
+    try:
+        return await operator.prompt(plan.problems.row(0, named=True), engine)
+    finally:
+        await engine.close()

@@ -1,0 +1,180 @@
+"""Mass sampling: many completions of each problem from one engine.
+
+One sample is one request with its own seed, derived from the base seed, the problem and the index, so that a text
+doesn't depend on how the work was cut up. The operator renders prompts and turns completions into rows; who draws which
+index, and where the rows go, is the runner's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from operators.base import Operator
+from operators.engine import Completion, Engine, EngineError, Request
+from schemas import datasets
+from schemas.contract import polars_schema
+from schemas.datasets import Problem
+from schemas.engine import SamplingParams
+from schemas.identity import Execution, completion_hashes, sample_seed
+
+
+class Example(BaseModel):
+    """A solved problem shown before the real one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: str
+    completion: str
+
+
+class Sample(Operator, SamplingParams):
+    """Draw ``n`` completions of every problem (repeated sampling: Brown et al. 2024, "Large Language Monkeys")."""
+
+    version: ClassVar[int] = 1
+    scope = "sample"
+    inputs = {"problems": Problem.select("problem_key", "problem_id", "prompt", "messages")}
+    output = datasets.Sample
+    tools = ("engine",)
+
+    n: Annotated[int, Execution] = Field(default=64, ge=1)
+    """Samples per problem. Not part of the identity: asking for more tops up what is there."""
+    seed: int = 0
+    """Base seed."""
+    system: str | None = None
+    template: str = "{prompt}"
+    """The user's turn; ``{prompt}`` is replaced, other braces are left alone."""
+    few_shot: tuple[Example, ...] = ()
+    chat: bool = True
+    """Apply the model's chat template; otherwise turns are joined as plain text (base models)."""
+    separator: str = "\n\n"
+    """Between turns where ``chat`` is false."""
+    retries: Annotated[int, Execution] = Field(default=4, ge=0)
+    """How often a request is tried again after a transient fault, with exponential backoff."""
+
+    @field_validator("template")
+    @classmethod
+    def _has_prompt(cls, value: str) -> str:
+        if "{prompt}" not in value:
+            raise ValueError("the template must contain {prompt}")
+        return value
+
+    def params(self) -> SamplingParams:
+        """Return the part of the configuration that the engine needs."""
+        return SamplingParams(**{name: getattr(self, name) for name in SamplingParams.model_fields})
+
+    def messages(self, problem: Mapping[str, Any]) -> list[dict[str, str]]:
+        """Return the conversation that asks one problem: system, examples, then its own turns.
+
+        A problem's own ``messages`` are taken as they are (after the system turn, unless they bring one).
+        """
+        own: list[dict[str, str]] = list(problem.get("messages") or [])
+        turns: list[dict[str, str]] = []
+        if self.system is not None and not (own and own[0]["role"] == "system"):
+            turns.append({"role": "system", "content": self.system})
+        for example in self.few_shot:
+            turns.append({"role": "user", "content": self.template.replace("{prompt}", example.prompt)})
+            turns.append({"role": "assistant", "content": example.completion})
+        turns += own or [{"role": "user", "content": self.template.replace("{prompt}", problem["prompt"])}]
+        if self.chat:
+            return turns
+        return self._as_text(turns)
+
+    def _as_text(self, turns: list[dict[str, str]]) -> list[dict[str, str]]:
+        """Put the separator behind every turn that ends an exchange, so that joined contents read as a document."""
+        plain: list[dict[str, str]] = []
+        for position, turn in enumerate(turns):
+            closes = turn["role"] != "user" and position < len(turns) - 1
+            plain.append({"role": turn["role"], "content": turn["content"] + (self.separator if closes else "")})
+        return plain
+
+    async def prompt(self, problem: Mapping[str, Any], engine: Engine) -> str:
+        """Return the rendered prompt of a problem."""
+        return await engine.render(self.messages(problem), chat=self.chat)
+
+    async def draw(
+        self, problem: Mapping[str, Any], prompt: str, sample_index: int, engine: Engine, run_id: str
+    ) -> dict[str, Any]:
+        """Draw one sample and return its row.
+
+        A permanent failure is a row with ``status = error``.
+
+        Raises:
+            EngineError: a transient fault that outlived all retries; nothing may be committed for this index.
+        """
+        key = problem["problem_key"]
+        seed = sample_seed(self.seed, key, sample_index)
+        request = Request(prompt, self.params(), seed, 1, f"{key}/{sample_index}")
+        for attempt in range(self.retries + 1):
+            try:
+                completions = await engine.generate(request)
+                if len(completions) != 1:
+                    raise EngineError(f"asked for 1 completion, got {len(completions)}")
+                return self._row(problem, sample_index, seed, run_id, completions[0])
+            except EngineError as error:
+                if not error.transient:
+                    failed = Completion("", "cut", 0, 0)
+                    return self._row(problem, sample_index, seed, run_id, failed, str(error))
+                if attempt == self.retries:
+                    raise
+                await asyncio.sleep(min(30.0, 0.25 * 2**attempt) * (0.5 + random.random()))
+        raise AssertionError("unreachable")
+
+    def _row(
+        self,
+        problem: Mapping[str, Any],
+        sample_index: int,
+        seed: int,
+        run_id: str,
+        completion: Completion,
+        error: str | None = None,
+    ) -> dict[str, Any]:
+        whole = (completion.reasoning or "") + completion.text
+        return {
+            "problem_key": problem["problem_key"],
+            "sample_index": sample_index,
+            "problem_id": problem["problem_id"],
+            "completion": completion.text,
+            "reasoning": completion.reasoning,
+            "completion_hash": completion_hashes([whole])[0],
+            "status": "error" if error is not None else "ok",
+            "finish_reason": completion.finish_reason,
+            "prompt_tokens": completion.prompt_tokens,
+            "cached_prompt_tokens": completion.cached_prompt_tokens,
+            "completion_tokens": completion.completion_tokens,
+            "sum_logprob": completion.sum_logprob,
+            "mean_logprob": completion.mean_logprob,
+            "lowest_group_confidence": completion.lowest_group_confidence,
+            "tail_confidence": completion.tail_confidence,
+            "seed": seed,
+            "worker": None,
+            "run_id": run_id,
+            "error": error,
+        }
+
+    @staticmethod
+    def table(rows: list[dict[str, Any]]) -> pl.DataFrame:
+        """Return rows of ``draw`` as a samples table."""
+        return pl.DataFrame(rows, schema=polars_schema(datasets.Sample), orient="row")
+
+    def run(self, problems: pl.DataFrame, engine: Engine) -> pl.DataFrame:
+        """Draw ``n`` samples of each problem in this process (for ``gristmill op``; pipelines stream instead)."""
+        return asyncio.run(self._draw_all(problems, engine))
+
+    async def _draw_all(self, problems: pl.DataFrame, engine: Engine) -> pl.DataFrame:
+        slots = asyncio.Semaphore(engine.capacity)
+
+        async def one(problem: dict[str, Any], prompt: str, index: int) -> dict[str, Any]:
+            async with slots:
+                return await self.draw(problem, prompt, index, engine, "op")
+
+        pending: list[Any] = []
+        for problem in problems.iter_rows(named=True):
+            prompt = await self.prompt(problem, engine)
+            pending += [one(problem, prompt, index) for index in range(self.n)]
+        return self.table(await asyncio.gather(*pending))

@@ -1,0 +1,32 @@
+"""In what order: the graph of stages, identities, and one short file per shipped pipeline."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from types import ModuleType
+
+from schemas.errors import BadInput
+
+PIPELINES = ("arithmetic", "math")
+"""Shipped pipelines: the modules of this package of the same name."""
+
+
+def pipeline_module(name: str) -> ModuleType:
+    """Return the module of a shipped pipeline, or of a user's own ``package.module``: it has ``Config`` and ``build``.
+
+    Raises:
+        BadInput: no such pipeline; the nearest name is offered.
+    """
+    path = f"pipelines.{name}" if name in PIPELINES else name
+    if name not in PIPELINES and "." not in name:
+        near = difflib.get_close_matches(name, PIPELINES, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise BadInput(f"no pipeline '{name}'{hint} Shipped: {', '.join(PIPELINES)}; your own: package.module")
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        raise BadInput(f"pipeline '{name}': module '{error.name}' can't be imported; is it on PYTHONPATH?") from error
+    if not (hasattr(module, "Config") and hasattr(module, "build")):
+        raise BadInput(f"pipeline '{name}': module '{path}' must define 'Config' and 'build(config) -> Pipeline'")
+    return module

@@ -1,0 +1,40 @@
+"""The demo: generated arithmetic, sampled from the embedded model, verified by reasoning_gym's own scorer."""
+
+from __future__ import annotations
+
+from operators.base import AnyOperator
+from operators.load import Load
+from operators.measure.pass_at_k import PassAtK
+from operators.measure.selection import MeasureSelection
+from operators.sample.sample import Sample
+from operators.select.majority import MajorityVote
+from operators.synthesize.sft import SynthesizeSft
+from operators.verify.reasoning_gym import VerifyReasoningGym
+from pipelines.graph import Pipeline, PipelineConfig
+
+
+class Config(PipelineConfig):
+    """Every knob of the arithmetic pipeline."""
+
+    load: Load = Load(
+        source="reasoning_gym:chain_sum", size=24, config={"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2}
+    )
+    sample: Sample = Sample(n=32, max_tokens=16, stop=("\n",))
+    verify: AnyOperator = VerifyReasoningGym()
+    select: AnyOperator = MajorityVote()
+    coverage: AnyOperator = PassAtK()
+    accuracy: AnyOperator = MeasureSelection()
+    sft: AnyOperator = SynthesizeSft()
+
+
+def build(config: Config) -> Pipeline:
+    """Wire the stages."""
+    pipeline = Pipeline("arithmetic")
+    problems = pipeline.stage("load", config.load)
+    samples = pipeline.stage("sample", config.sample, engine=config.engine, problems=problems)
+    verdicts = pipeline.stage("verify", config.verify, problems=problems, samples=samples)
+    pipeline.stage("select", config.select, verdicts=verdicts)
+    pipeline.stage("coverage", config.coverage, verdicts=verdicts)
+    pipeline.stage("accuracy", config.accuracy, verdicts=verdicts)
+    pipeline.stage("sft", config.sft, problems=problems, samples=samples, verdicts=verdicts)
+    return pipeline

@@ -1,0 +1,122 @@
+"""Pipelines: directed acyclic graphs of stages, written so that they fit on one screen.
+
+A pipeline is a module with a ``Config`` (one frozen pydantic model: a field per stage's operator, and the engine) and
+``build(config) -> Pipeline``. Edges are made by passing stages, so a graph can't be cyclic and its order is the order
+in which it was written.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ConfigDict
+
+from operators.base import Operator
+from operators.sample.sample import Sample
+from schemas import datasets
+from schemas.datasets import STORES
+from schemas.engine import AnyEngineSpec, EngineSpec, LlamaCppSpec
+from schemas.errors import BadInput
+
+
+class PipelineConfig(BaseModel):
+    """Base of all pipeline configurations. Subclasses add one operator per stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: AnyEngineSpec = LlamaCppSpec()
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """An operator with a name and inputs, placed in a pipeline."""
+
+    name: str
+    operator: Operator
+    inputs: Mapping[str, Stage]
+    engine: EngineSpec | None = None
+
+    @property
+    def is_store(self) -> bool:
+        """Whether its rows are facts about samples, kept in a store (else the result is a snapshot)."""
+        return self.operator.scope == "sample"
+
+    @property
+    def samples(self) -> bool:
+        """Whether this is a sampling stage."""
+        return isinstance(self.operator, Sample)
+
+
+@dataclass
+class Pipeline:
+    """A named graph of stages, in the order in which they can run."""
+
+    name: str
+    stages: dict[str, Stage] = field(default_factory=dict[str, Stage])
+
+    def stage(self, name: str, operator: Operator, *, engine: EngineSpec | None = None, **inputs: Stage) -> Stage:
+        """Add a stage whose inputs are earlier stages, and return it.
+
+        Raises:
+            BadInput: a name twice, an input that is missing, unknown or lacks a column the operator reads, an engine
+                where none is used or none where one is needed.
+        """
+        where = f"pipeline {self.name}, stage {name}"
+        if name in self.stages:
+            raise BadInput(f"{where}: there is a stage of this name already")
+        if operator.scope == "source" and self.stages:
+            raise BadInput(f"{where}: a source must come first, and there can be only one")
+        if operator.scope != "source" and not self.stages:
+            raise BadInput(f"{where}: the first stage must be a source of problems, such as load")
+        _check_inputs(where, operator, inputs, self.stages.values())
+        if ("engine" in operator.tools) != (engine is not None):
+            verb = "needs" if engine is None else "doesn't use"
+            raise BadInput(f"{where}: {operator.public_name()} {verb} an engine")
+        if operator.scope == "sample" and operator.output not in STORES:
+            raise BadInput(
+                f"{where}: a sample-scope operator gives {[kind.__name__ for kind in STORES]}, not "
+                f"{operator.output.__name__}; use scope 'problem' or 'dataset'"
+            )
+        added = Stage(name, operator, dict(inputs), engine)
+        self.stages[name] = added
+        return added
+
+
+def _check_inputs(where: str, operator: Operator, inputs: Mapping[str, Stage], known: Iterable[Stage]) -> None:
+    unknown = inputs.keys() - operator.inputs.keys()
+    if unknown:
+        name = min(unknown)
+        near = difflib.get_close_matches(name, operator.inputs, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise BadInput(f"{where}: {operator.public_name()} has no input '{name}'{hint} It has {list(operator.inputs)}")
+    absent = operator.inputs.keys() - inputs.keys() - operator.optional
+    if absent:
+        raise BadInput(f"{where}: {operator.public_name()} needs input(s) {sorted(absent)}")
+    known = list(known)
+    for name, upstream in inputs.items():
+        if upstream not in known:
+            raise BadInput(f"{where}: input '{name}' is a stage of another pipeline")
+        given = upstream.operator.output
+        lacking = [column for column in operator.inputs[name].names if column not in given.column_names()]
+        if lacking:
+            raise BadInput(
+                f"{where}: input '{name}' reads column(s) {lacking}, but stage {upstream.name} gives {given.__name__} "
+                f"with {given.column_names()}"
+            )
+        if operator.scope != "dataset" and upstream.operator.scope == "dataset":
+            raise BadInput(f"{where}: only dataset-scope operators read a dataset-scope result ({upstream.name})")
+        if operator.scope == "sample" and upstream.operator.scope == "problem":
+            raise BadInput(f"{where}: a sample-scope operator can't read a problem-scope result ({upstream.name})")
+    if operator.scope == "sample" and not isinstance(operator, Sample):
+        stores = [stage for stage in inputs.values() if stage.is_store]
+        if not any(stage.operator.output is datasets.Sample for stage in stores):
+            raise BadInput(f"{where}: a sample-scope operator reads the samples of a sampling stage")
+
+
+def sampling_stage(stage: Stage) -> Stage:
+    """Return the sampling stage that a store stage's rows are about."""
+    if stage.samples:
+        return stage
+    return next(sampling_stage(upstream) for upstream in stage.inputs.values() if upstream.is_store)

@@ -1,0 +1,53 @@
+"""Where a stage's rows live: identities of stores and views.
+
+A *store* is identified by what makes its rows the same facts: a sampling identity (engine, weights, prompt and
+parameters), then a verifier's or scorer's. A *view* is a frozen choice of facts: the problems and index ranges that a
+snapshot was computed from. n = 100 and n = 1,000 read one store and are two views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.graph import Stage, sampling_stage
+from schemas.datasets import STORES
+from schemas.identity import digest, identity
+
+
+def sampling_fingerprint(stage: Stage, model: str, revision: str) -> dict[str, Any]:
+    """Return what makes two texts of one (problem, index) the same draw: engine, resolved weights, prompt, parameters."""
+    assert stage.engine is not None
+    engine = {**identity(stage.engine), "model": model, "revision": revision}
+    return {"engine": engine, "sample": stage.operator.fingerprint()}
+
+
+def store_fingerprint(stage: Stage, sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity of a store stage's rows; ``sampling`` is the sampling fingerprint of its sampling stage."""
+    if stage.samples:
+        return dict(sampling)
+    upstream = [store_fingerprint(other, sampling) for other in stage.inputs.values() if other.is_store]
+    engine = {"engine": identity(stage.engine)} if stage.engine else {}
+    return {"operator": stage.operator.fingerprint(), "inputs": upstream, **engine}
+
+
+def store_folder(stage: Stage, sampling: Mapping[str, Any]) -> str:
+    """Return a store's folder under the root: ``samples/{sampling_id}``, ``verdicts/{sampling_id}/{verifier_id}``..."""
+    kind = STORES[stage.operator.output]
+    if stage.samples:
+        return f"{kind}/{digest(dict(sampling))}"
+    return f"{kind}/{digest(dict(sampling))}/{digest(store_fingerprint(stage, sampling))}"
+
+
+def store_view(folder: str, problem_view: str, ranges: list[tuple[str, int, int]]) -> str:
+    """Return the id of a view of a store: the problems and the index ranges (problem_key, first, count) it takes."""
+    return digest({"store": folder, "problems": problem_view, "ranges": sorted(ranges)})
+
+
+def snapshot_view(stage: Stage, views: Mapping[str, str]) -> str:
+    """Return the id of a snapshot: operator, version and configuration, and the views it reads."""
+    engine = {"engine": identity(stage.engine)} if stage.engine else {}
+    return digest({"operator": stage.operator.fingerprint(), "inputs": dict(views), **engine})
+
+
+__all__ = ["sampling_fingerprint", "sampling_stage", "snapshot_view", "store_fingerprint", "store_folder", "store_view"]
