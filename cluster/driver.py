@@ -158,9 +158,7 @@ class Driver:
             self._commit()
             self._observe()
             if self._idle():
-                self._commit(now=True)
-                if self._idle():
-                    return
+                return
 
     def _idle(self) -> bool:
         busy = any(state.in_flight for state in self.states.values())
@@ -197,7 +195,8 @@ class Driver:
                 other.snapshot_part(state.name, task.index)
 
     def _commit(self, now: bool = False) -> None:
-        """Commit what waits, in groups; then tell every stage what became a fact."""
+        """Commit what waits, in groups (at once where nobody is working); then tell every stage what became a fact."""
+        now = now or not (self.replicas or any(state.in_flight for state in self.states.values()))
         if not now and time.monotonic() - self._last_commit < self.settings.commit_seconds:
             return
         self._last_commit = time.monotonic()

@@ -55,5 +55,7 @@ class _LocalSampler:
 
     def kill(self) -> None:
         if self._loop.is_running():
+            self.call("abandon").exception(timeout=10)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=10)
+            self._loop.close()

@@ -78,6 +78,7 @@ class Sampler:
         self._tasks: list[asyncio.Task[None]] = []
         self._writes: set[asyncio.Task[None]] = set()
         self._hungry = False
+        self._crash: Exception | None = None
 
     async def start(self) -> Ready:
         """Load the engine and start drawing whatever is assigned."""
@@ -129,20 +130,23 @@ class Sampler:
                 await asyncio.wait_for(self.news.wait(), seconds)
             except TimeoutError:
                 pass
-        for task in [*self._tasks, *self._writes]:
-            if task.done():
-                task.result()
+        if self._crash is not None:
+            raise self._crash
         return self._take_report()
 
     async def stop(self) -> Report:
         """Drop what is queued or in flight, flush what was drawn, free the engine; return the last report."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.abandon()
         self._flush()
         await asyncio.gather(*self._writes)
         await self.engine.close()
         return self._take_report()
+
+    async def abandon(self) -> None:
+        """Stop drawing and drop what isn't written."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _take_report(self) -> Report:
         now = time.monotonic()
@@ -172,7 +176,12 @@ class Sampler:
             if self.queue.qsize() == self.engine.capacity - 1:
                 self._hungry = True
                 self.news.set()
-            await self._draw(key, index)
+            try:
+                await self._draw(key, index)
+            except Exception as error:  # not one request's failure: the engine, or the operator, is broken
+                self._crash = self._crash or error
+                self.news.set()
+                return
 
     async def _draw(self, key: str, index: int) -> None:
         if not self._in_flight:
@@ -211,8 +220,12 @@ class Sampler:
             self._writes.add(asyncio.create_task(self._write(rows)))
 
     async def _write(self, rows: list[dict[str, Any]]) -> None:
-        table = Sample.table(rows)
-        arguments = (self.root, self.job.folder, table, datasets.Sample, self.job.stage)
-        self.report.parts.append(await asyncio.to_thread(write_part, *arguments))
-        self._writes.discard(asyncio.current_task())  # pyright: ignore[reportArgumentType]
-        self.news.set()
+        try:
+            table = Sample.table(rows)
+            arguments = (self.root, self.job.folder, table, datasets.Sample, self.job.stage)
+            self.report.parts.append(await asyncio.to_thread(write_part, *arguments))
+        except Exception as error:
+            self._crash = self._crash or error
+        finally:
+            self._writes.discard(asyncio.current_task())  # pyright: ignore[reportArgumentType]
+            self.news.set()

@@ -17,7 +17,6 @@ from cluster.storage.parts import Part, write_part
 from cluster.storage.root import Root
 from cluster.storage.slices import Slice
 from cluster.storage.snapshot import Snapshot
-from cluster.workers import shared_workers
 from operators.base import Operator
 from schemas.errors import GristmillError, StageFailed
 
@@ -78,6 +77,8 @@ def run_operator(operator: Operator, stage: str, inputs: dict[str, Any], **tools
         StageFailed: what the operator raised, with the stage's name; errors of our own pass through.
     """
     if "workers" in operator.tools:
+        from cluster.workers import shared_workers  # only verification pays for the pool's imports
+
         tools["workers"] = shared_workers()
     try:
         return operator.run(**inputs, **tools)

@@ -80,13 +80,13 @@ def problem_keys(problems: pl.DataFrame) -> pl.Series:
 
 def sample_seed(base: int, problem_key: str, sample_index: int) -> int:
     """Return the seed of one sample, in [0, 2^31): it depends on nothing but these three."""
-    return xxhash.xxh3_64_intdigest(f"{base}/{problem_key}/{sample_index}") & 0x7FFF_FFFF
+    return xxhash.xxh3_64_intdigest(f"{base}/{problem_key}/{sample_index}".encode()) & 0x7FFF_FFFF
 
 
 def completion_hashes(texts: Iterable[str]) -> list[int]:
     """Return the signed 64-bit xxh3 of each text."""
     # xxh3 is a public, stable hash (Polars' own is not), and about a microsecond a row.
-    return [((xxhash.xxh3_64_intdigest(text) + 2**63) % 2**64) - 2**63 for text in texts]
+    return [((xxhash.xxh3_64_intdigest(text.encode()) + 2**63) % 2**64) - 2**63 for text in texts]
 
 
 def table_digest(table: pl.DataFrame) -> str:

@@ -1,0 +1,44 @@
+"""Engines: whatever produces completions from a model. One file each; only the one that is built is imported."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from operators.engine import Engine
+from schemas.engine import EngineSpec
+from schemas.errors import BadInput
+
+_BUILDERS = {
+    "llama_cpp": ("cluster.engines.llama_cpp", "LlamaCppEngine", "xllamacpp", "pip install xllamacpp"),
+    "scripted": ("cluster.engines.scripted", "ScriptedEngine", "", ""),
+    "replay": ("cluster.engines.replay", "ReplayEngine", "", ""),
+}
+
+
+def _engine_class(spec: EngineSpec) -> Any:
+    module, name, package, remedy = _BUILDERS[spec.kind]
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise BadInput(f"engine '{spec.kind}' needs the package '{package}': {remedy}") from error
+
+
+def build_engine(spec: EngineSpec) -> Engine:
+    """Load the model that ``spec`` describes. Slow; done once, in the worker.
+
+    Raises:
+        BadInput: the model or the engine's package can't be found.
+    """
+    return _engine_class(spec)(spec)
+
+
+def resolve(spec: EngineSpec) -> tuple[str, str]:
+    """Return (model name, revision) without loading the model: what the sampling identity is made of.
+
+    Raises:
+        BadInput: the model can't be found.
+    """
+    return _engine_class(spec).resolve(spec)

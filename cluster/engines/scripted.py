@@ -1,0 +1,95 @@
+"""The scripted engine: answers from a table, with latency, failures and log-probs on demand. For tests; runs no model.
+
+A completion is drawn by the request's seed alone, so two runs and two runners give equal rows. Tokens are
+white-space-separated words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import random
+from collections.abc import Sequence
+from itertools import accumulate
+
+from operators.engine import Completion, EngineError, EngineInfo, Request
+from schemas.engine import EngineSpec, SamplingParams, ScriptedSpec
+
+
+class ScriptedEngine:
+    """See ``schemas.engine.ScriptedSpec``."""
+
+    def __init__(self, spec: ScriptedSpec) -> None:
+        self.spec = spec
+        self.info = EngineInfo(
+            model=spec.model,
+            revision="scripted",
+            family="scripted",
+            context=spec.context,
+            logprobs="raw" if spec.logprobs else "none",
+        )
+        self.capacity = spec.slots
+        self._bounds = list(accumulate(spec.weights)) if spec.weights else None
+        self._stumbled: set[str] = set()
+        self._log = os.open(spec.call_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if spec.call_log else None
+
+    @staticmethod
+    def resolve(spec: EngineSpec) -> tuple[str, str]:
+        """Return (model, revision); there are no weights, so the revision is a constant."""
+        assert isinstance(spec, ScriptedSpec)
+        return spec.model, "scripted"
+
+    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True) -> str:
+        if not chat:
+            return "".join(turn["content"] for turn in messages)
+        return "".join(f"<|{turn['role']}|>\n{turn['content']}\n" for turn in messages) + "<|assistant|>\n"
+
+    async def count_tokens(self, prompt: str) -> int:
+        return len(prompt.split())
+
+    async def generate(self, request: Request) -> list[Completion]:
+        if self._log is not None:
+            os.write(self._log, f"{request.request_id}\n".encode())
+        draws = random.Random(request.seed)
+        if self.spec.latency or self.spec.jitter:
+            await asyncio.sleep(self.spec.latency + self.spec.jitter * draws.random())
+        else:
+            await asyncio.sleep(0)
+        self._fail(request, random.Random(request.seed + 1))
+        return [self._complete(request.prompt, request.params, request.seed, draws) for _ in range(request.n)]
+
+    def _fail(self, request: Request, draws: random.Random) -> None:
+        transient, permanent = draws.random(), draws.random()
+        if permanent < self.spec.fail_permanent:
+            raise EngineError(f"request {request.request_id} was refused, as scripted")
+        if transient < self.spec.fail_transient and request.request_id not in self._stumbled:
+            self._stumbled.add(request.request_id)
+            raise EngineError(f"request {request.request_id} failed once, as scripted", transient=True)
+
+    def _complete(self, prompt: str, params: SamplingParams, seed: int, draws: random.Random) -> Completion:
+        answers = next((found for key, found in self.spec.by_prompt.items() if key in prompt), self.spec.answers)
+        bounds = self._bounds if answers is self.spec.answers else None
+        text = draws.choices(answers, cum_weights=bounds)[0].replace("{prompt}", prompt).replace("{seed}", str(seed))
+        finish = "stop"
+        for stop in params.stop:
+            if stop in text:
+                text, finish = text.split(stop)[0], "stop_string"
+        words = text.split()
+        if len(words) > params.max_tokens:
+            text, words, finish = " ".join(words[: params.max_tokens]), words[: params.max_tokens], "length"
+        tokens = max(1, len(words))
+        sum_logprob = sum(math.log(1.0 - 0.9 * draws.random()) for _ in range(tokens)) if self.spec.logprobs else None
+        return Completion(
+            text=text,
+            finish_reason=finish,
+            prompt_tokens=len(prompt.split()),
+            completion_tokens=tokens,
+            sum_logprob=sum_logprob,
+            mean_logprob=None if sum_logprob is None else sum_logprob / tokens,
+        )
+
+    async def close(self) -> None:
+        if self._log is not None:
+            os.close(self._log)
+            self._log = None
