@@ -1,0 +1,1 @@
+"""What says how good the samples and the selected answers are, with n and an interval on every number."""

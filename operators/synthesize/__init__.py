@@ -1,0 +1,1 @@
+"""What turns verified samples into training data."""

@@ -1,0 +1,55 @@
+"""Exact answers: normalised strings compared for equality. Multiple choice by letter, labels, short words."""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar
+
+import polars as pl
+
+from operators.base import Operator
+from operators.verify.extract import Rule
+from operators.verify.verdicts import join_answers, predicted, verdicts
+from schemas.datasets import Problem, Sample, Verdict
+
+
+class VerifyExact(Operator):
+    """Compare the extracted answer with the problem's as text."""
+
+    version: ClassVar[int] = 1
+    scope = "sample"
+    inputs = {
+        "samples": Sample.select("problem_key", "sample_index", "problem_id", "completion", "status"),
+        "problems": Problem.select("problem_key", "answer"),
+    }
+    output = Verdict
+
+    extract: tuple[Rule, ...] = ("tag", "boxed", "hashes", "phrase", "whole")
+    pattern: str | None = None
+    """A regular expression with one group, instead of ``extract``."""
+    ignore_case: bool = True
+    ignore_punctuation: bool = False
+    """Compare letters, digits and spaces only."""
+
+    def run(self, samples: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
+        began = time.perf_counter()
+        found = predicted(samples, problems, self.extract, self.pattern)
+        answers = found.select("predicted_answer").drop_nulls().unique()
+        keys = answers.with_columns(answer_key=self._key(pl.col("predicted_answer")), key_status=pl.lit("ok"))
+        found = join_answers(found, keys)
+        pairs = found.select("answer", "answer_key").drop_nulls().unique()
+        judged = pairs.with_columns(
+            is_correct=self._key(pl.col("answer")) == pl.col("answer_key"),
+            judged_status=pl.lit("ok"),
+            detail=pl.lit(None, dtype=pl.String),
+        )
+        return verdicts(self, found, judged, time.perf_counter() - began)
+
+    def _key(self, text: pl.Expr) -> pl.Expr:
+        """Collapse white space, and drop what the settings say doesn't matter."""
+        key = text.str.normalize("NFKC")
+        if self.ignore_case:
+            key = key.str.to_lowercase()
+        if self.ignore_punctuation:
+            key = key.str.replace_all(r"[^\p{L}\p{N}\s]", "")
+        return key.str.replace_all(r"\s+", " ").str.strip_chars()

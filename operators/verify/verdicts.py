@@ -1,0 +1,63 @@
+"""What the verifiers share: from samples to predicted answers, from judgements per distinct answer back to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import polars as pl
+
+from operators.base import Operator
+from operators.verify.extract import Rule, extract_answer
+from schemas.contract import polars_schema
+from schemas.datasets import Verdict
+
+
+def predicted(
+    samples: pl.DataFrame, problems: pl.DataFrame, rules: Iterable[Rule], pattern: str | None = None
+) -> pl.DataFrame:
+    """Return the samples with their problem's columns and a ``predicted_answer`` (null where none was found).
+
+    Equal completions are searched once; failed samples have no answer.
+    """
+    texts = samples.filter(pl.col("status") == "ok").select("completion").unique()
+    texts = texts.with_columns(predicted_answer=extract_answer(pl.col("completion"), rules, pattern))
+    found = samples.join(texts, on="completion", how="left", maintain_order="left")
+    found = found.with_columns(
+        predicted_answer=pl.when(pl.col("status") == "ok").then(pl.col("predicted_answer")),
+    )
+    return found.join(problems, on="problem_key", how="left", maintain_order="left")
+
+
+def join_answers(found: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
+    """Join a table of distinct answers (by ``predicted_answer``) to the rows that gave them."""
+    return found.join(keys, on="predicted_answer", how="left", maintain_order="left")
+
+
+def verdicts(operator: Operator, found: pl.DataFrame, judged: pl.DataFrame, seconds: float) -> pl.DataFrame:
+    """Return the verdicts of ``found``, from judgements per distinct (answer, answer_key).
+
+    Args:
+        found: samples with predicted_answer, answer (expected), answer_key and key_status.
+        judged: answer, answer_key, is_correct, judged_status, detail; optionally credit.
+        seconds: spent on all of them; each row carries its share.
+    """
+    rows = found.join(judged, on=["answer", "answer_key"], how="left", maintain_order="left")
+    status = (
+        pl.when(pl.col("status") != "ok")
+        .then(pl.lit("skipped"))
+        .when(pl.col("predicted_answer").is_null())
+        .then(pl.lit("unparseable"))
+        .when(pl.col("key_status") != "ok")
+        .then(pl.col("key_status"))
+        .otherwise(pl.col("judged_status").fill_null("ok"))
+    )
+    unparseable = (pl.col("status") == "ok") & pl.col("predicted_answer").is_null()
+    known = pl.col("answer").is_not_null()
+    rows = rows.with_columns(
+        verifier=pl.lit(operator.public_name()),
+        is_correct=pl.when(unparseable & known).then(False).otherwise(pl.col("is_correct")),
+        credit=pl.col("credit") if "credit" in rows.columns else pl.lit(None, dtype=pl.Float64),
+        status=status,
+        seconds=pl.lit(seconds / max(1, len(rows)), dtype=pl.Float32),
+    )
+    return rows.select(list(polars_schema(Verdict)))
