@@ -223,7 +223,8 @@ class Sampler:
         try:
             table = Sample.table(rows)
             arguments = (self.root, self.job.folder, table, datasets.Sample, self.job.stage)
-            self.report.parts.append(await asyncio.to_thread(write_part, *arguments))
+            part = await asyncio.to_thread(write_part, *arguments)
+            self.report.parts.append(part)  # to the report that is open now, not the one that was when writing began
         except Exception as error:
             self._crash = self._crash or error
         finally:

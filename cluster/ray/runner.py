@@ -21,6 +21,9 @@ from cluster.work import Done, Task, execute
 from schemas.errors import BadInput
 from schemas.installation import check_installation
 
+LOCAL_CPUS = max(2, os.cpu_count() or 1)
+"""What Ray is told of this machine: an engine and the tasks need a place each."""
+
 
 class RayRunner(Runner):
     """Runs a pipeline on Ray.
@@ -38,14 +41,15 @@ class RayRunner(Runner):
 
     @property
     def slots(self) -> int:
-        self._start()
+        if not ray.is_initialized():  # asking doesn't start it: a run that reuses everything never needs to
+            return LOCAL_CPUS
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
     def _start(self) -> None:
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about future defaults
-        local: dict[str, Any] = {"num_cpus": max(2, os.cpu_count() or 1), "include_dashboard": False}
+        local: dict[str, Any] = {"num_cpus": LOCAL_CPUS, "include_dashboard": False}
         try:
             ray.init(
                 address=self.address or "local",

@@ -1,0 +1,87 @@
+"""What several tests need: small pipelines around the scripted engine, and plain files of problems."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import dataframely as dy
+import polars as pl
+
+from cluster.driver import RunResult, RunSettings
+from cluster.runner import Runner
+from operators.base import Operator
+from operators.load import Load
+from operators.sample.sample import Sample
+from operators.select.majority import MajorityVote
+from operators.verify.exact import VerifyExact
+from pipelines.graph import Pipeline
+from schemas.contract import Contract
+from schemas.datasets import Answer, Verdict
+from schemas.engine import ScriptedSpec
+
+QUICK = RunSettings(flush_seconds=0.2, commit_seconds=0.05)
+"""Small groups, so that a short run has many parts and commits."""
+
+
+class RowCount(Contract):
+    """A contract of a user's own."""
+
+    dataset = dy.String(primary_key=True)
+    rows = dy.Int64(nullable=False)
+
+
+class CountRows(Operator):
+    """A dataset-scope operator of a user's own."""
+
+    version: ClassVar[int] = 1
+    scope = "dataset"
+    inputs = {
+        "verdicts": Verdict.select("problem_key", "is_correct"),
+        "answers": Answer.select("problem_key", "is_correct"),
+    }
+    output = RowCount
+
+    def run(self, verdicts: pl.LazyFrame, answers: pl.LazyFrame) -> pl.DataFrame:
+        counts = [table.select(pl.len()).collect().item() for table in (verdicts, answers)]
+        return pl.DataFrame({"dataset": ["verdicts", "answers"], "rows": counts})
+
+
+def write_problems(path: Path, count: int, first: int = 0) -> Path:
+    """Write ``count`` addition problems as JSONL."""
+    rows = [{"id": f"p{i}", "question": f"What is {i} + {i % 7}?", "answer": str(i % 3)} for i in range(first, first + count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def scripted_pipeline(source: Path, n: int, sampling: Sample | None = None, **engine: object) -> Pipeline:
+    """Return load -> sample -> verify -> select -> count on the scripted engine, which answers 0, 1 or 2."""
+    spec = ScriptedSpec.model_validate({"answers": ("0", "1", "2"), **engine})
+    operator = (sampling or Sample()).model_copy(update={"n": n})
+    pipeline = Pipeline("scripted")
+    problems = pipeline.stage("load", Load(source=str(source)))
+    samples = pipeline.stage("sample", operator, engine=spec, problems=problems)
+    verdicts = pipeline.stage("verify", VerifyExact(), problems=problems, samples=samples)
+    answers = pipeline.stage("select", MajorityVote(), verdicts=verdicts)
+    pipeline.stage("count", CountRows(), verdicts=verdicts, answers=answers)
+    return pipeline
+
+
+def run(runner: Runner, pipeline: Pipeline, root: Path, settings: RunSettings = QUICK) -> RunResult:
+    """Run and free the runner."""
+    try:
+        return runner.run(pipeline, str(root), settings)
+    finally:
+        runner.close()
+
+
+def stage(result: RunResult, name: str) -> dict[str, int]:
+    """Return the counts of one stage."""
+    record = next(record for record in result.manifest.stages if record.name == name)
+    return {"planned": record.planned, "reused": record.reused, "computed": record.computed}
+
+
+def keys(result: RunResult, name: str = "sample") -> list[tuple[str, int]]:
+    """Return the sorted (problem_key, sample_index) of a store stage."""
+    return sorted(result.dataset(name).select("problem_key", "sample_index").collect().rows())

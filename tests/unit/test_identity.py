@@ -1,0 +1,92 @@
+"""Identities: what changes them, what doesn't, and how a change is named."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from operators.load import Load
+from operators.sample.sample import Example, Sample
+from operators.verify.exact import VerifyExact
+from pipelines.graph import Pipeline
+from pipelines.identity import sampling_fingerprint, snapshot_view, store_folder
+from schemas.engine import LlamaCppSpec, ScriptedSpec
+from schemas.identity import digest, difference, identity, problem_keys, sample_seed
+
+
+def fingerprint(sample: Sample, engine: ScriptedSpec | LlamaCppSpec) -> str:
+    pipeline = Pipeline("any name")
+    problems = pipeline.stage("load", Load(source="x.jsonl"))
+    stage = pipeline.stage("draw", sample, engine=engine, problems=problems)
+    return digest(sampling_fingerprint(stage, "model", "revision"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"n": 7}, {"retries": 9}],
+)
+def test_how_many_and_how_often_are_not_identity(change: dict[str, int]) -> None:
+    assert fingerprint(Sample(), ScriptedSpec()) == fingerprint(Sample().model_copy(update=change), ScriptedSpec())
+
+
+def test_execution_of_an_engine_is_not_identity() -> None:
+    one, other = LlamaCppSpec(), LlamaCppSpec(slots=3, context=99, threads=1, replicas=2, cpus=2.0, gpus=1.0)
+    assert identity(one) == identity(other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"temperature": 0.5},
+        {"top_p": 0.9},
+        {"max_tokens": 9},
+        {"stop": ("x",)},
+        {"seed": 1},
+        {"template": "Q: {prompt}"},
+        {"system": "be brief"},
+        {"few_shot": (Example(prompt="1+1", completion="2"),)},
+        {"chat": False},
+    ],
+)
+def test_whatever_changes_a_text_is_identity(change: dict[str, object]) -> None:
+    assert fingerprint(Sample(), ScriptedSpec()) != fingerprint(Sample().model_copy(update=change), ScriptedSpec())
+
+
+def test_a_change_is_named() -> None:
+    old, new = {"sample": Sample(temperature=0.8).fingerprint()}, {"sample": Sample(temperature=1.0).fingerprint()}
+    assert difference(old, new) == ["sample.temperature 0.8 -> 1.0"]
+
+
+def test_a_problem_is_what_its_prompt_and_its_check_depend_on() -> None:
+    base = {"problem_id": "1", "prompt": "2+2?", "answer": "4", "metadata": '{"a": 1}'}
+    rows = [base, {**base, "problem_id": "2", "metadata": None}, {**base, "answer": "5"}, {**base, "prompt": "3+3?"}]
+    keys = problem_keys(pl.DataFrame(rows)).to_list()
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
+def test_seeds_depend_on_base_problem_and_index_and_stay_in_range() -> None:
+    seeds = [sample_seed(base, key, index) for base in (0, 1) for key in ("a", "b") for index in range(500)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert sample_seed(0, "a", 0) == sample_seed(0, "a", 0)
+
+
+def test_known_values_stay_as_they_are() -> None:
+    """Stored data is found by these: a change here orphans every store there is."""
+    assert digest({"a": [1, "ü"]}) == "c6af382018a7515b966d9312de0ae19b"
+    assert sample_seed(0, "k", 1) == 746322836
+
+
+def test_stores_and_views_have_addresses_of_their_own() -> None:
+    pipeline = Pipeline("p")
+    problems = pipeline.stage("load", Load(source="x.jsonl"))
+    samples = pipeline.stage("sample", Sample(), engine=ScriptedSpec(), problems=problems)
+    exact = pipeline.stage("exact", VerifyExact(), problems=problems, samples=samples)
+    loose = pipeline.stage("loose", VerifyExact(ignore_punctuation=True), problems=problems, samples=samples)
+    sampling = sampling_fingerprint(samples, "m", "r")
+    folders = [store_folder(stage, sampling) for stage in (samples, exact, loose)]
+    assert len(set(folders)) == 3
+    assert folders[0] == f"samples/{digest(sampling)}"
+    assert folders[1].startswith(f"verdicts/{digest(sampling)}/")
+    assert snapshot_view(exact, {"samples": "v1"}) != snapshot_view(exact, {"samples": "v2"})
