@@ -166,7 +166,7 @@ class Driver:
         return not busy and not waiting and not self.replicas and not self._submit_ready()
 
     def _submit_ready(self) -> bool:
-        """Submit ready tasks while there is room (twice the slots, so that a free worker never waits for the driver)."""
+        """Submit ready tasks while there is room: twice the slots, so that a free worker never waits for us."""
         submitted = False
         room = 2 * self.runner.slots - sum(
             state.in_flight for state in self.states.values() if not isinstance(state, SampleState)
@@ -333,7 +333,7 @@ class Driver:
         if ranges:
             for item in ranges:
                 replica.assigned.add(item)
-            count = sum(item.count for item in ranges)
+            count = sum(item.size for item in ranges)
             replica.given += count
             replica.handle.call("assign", ranges)
             return count
@@ -382,7 +382,12 @@ class Driver:
     def _finish(self, state: Any) -> None:
         self.manifest.state = state
         self.manifest.finished = datetime.now(UTC)
-        lost = [f"{key}/{index}: {why}" for s in self.states.values() if isinstance(s, SampleState) for key, index, why in s.lost]
+        lost = [
+            f"{key}/{index}: {why}"
+            for s in self.states.values()
+            if isinstance(s, SampleState)
+            for key, index, why in s.lost
+        ]
         if lost:
             self.manifest.error = f"{len(lost)} sample(s) could not be drawn, for example {lost[0]}"
         self._observe(now=True)

@@ -23,9 +23,13 @@ class LocalRunner(Runner):
     name = "local"
 
     def __init__(self, slots: int | None = None) -> None:
-        self.slots = slots or os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(self.slots, thread_name_prefix="gristmill-task")
+        self._slots = slots or os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self._slots, thread_name_prefix="gristmill-task")
         self._samplers: list[_LocalSampler] = []
+
+    @property
+    def slots(self) -> int:
+        return self._slots
 
     def submit(self, task: Task) -> Future[Done]:
         return self._pool.submit(execute, task)

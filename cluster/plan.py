@@ -137,10 +137,10 @@ def _plan_store(
     folder = store_folder(stage, fingerprint)
     store = Store(root, folder, stage.operator.output, store_fingerprint(stage, fingerprint))
     ranges = [Range(key, 0, operator.n) for key in keys]
-    held = sum(item.count for wanted in ranges for item in store.held.present(wanted))
+    held = sum(item.size for wanted in ranges for item in store.held.present(wanted))
     planned = operator.n * len(keys)
     why = _why_store(stage, root, store, planned, held, ranges)
-    view = store_view(folder, problem_view, [tuple(item) for item in ranges])
+    view = store_view(folder, problem_view, [(key, first, size) for key, first, size in ranges])
     return StagePlan(stage, view, folder, planned, held, why, store=store, ranges=ranges)
 
 
@@ -148,7 +148,7 @@ def _why_store(stage: Stage, root: Root, store: Store, planned: int, held: int, 
     if held >= planned:
         return "everything is there"
     if held:
-        short = [sum(gap.count for gap in store.held.missing(item)) for item in ranges]
+        short = [sum(gap.size for gap in store.held.missing(item)) for item in ranges]
         lacking = [count for count in short if count]
         each = f"{lacking[0]}" if len(set(lacking)) == 1 else f"{min(lacking)} to {max(lacking)}"
         return f"{len(lacking):,} of {len(ranges):,} problems lack {each} each"
@@ -160,7 +160,9 @@ def _why_store(stage: Stage, root: Root, store: Store, planned: int, held: int, 
         default=None,
     )
     if not nearest:
-        return "no problem of these was sampled with these settings" if nearest == [] else "first samples under this root"
+        return (
+            "no problem of these was sampled with these settings" if nearest == [] else "first samples under this root"
+        )
     return f"{', '.join(nearest[:3])}{' and more' if len(nearest) > 3 else ''}: new samples"
 
 

@@ -1,4 +1,4 @@
-"""Runners: whatever executes work. ``Runner.run`` moves a pipeline; a runner itself knows only tasks and samplers.
+"""Runners: whatever executes work. ``Runner.run`` moves a pipeline; a runner knows only tasks and samplers.
 
 Two kinds of work exist. A *task* is one call of one operator (``cluster.work.execute``), cheap and repeatable. A *sampler*
 is a long-lived worker around an engine (``cluster.sampler.Sampler``), addressed by method name. Everything comes back
@@ -36,8 +36,11 @@ class Runner(ABC):
 
     name: str
     """As it is recorded in manifests."""
-    slots: int
-    """How many tasks may run at once."""
+
+    @property
+    @abstractmethod
+    def slots(self) -> int:
+        """How many tasks may run at once."""
 
     @abstractmethod
     def submit(self, task: Task) -> Future[Done]:

@@ -9,6 +9,7 @@ problem overlaps the next. Rows are flushed to a part when there are enough of t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -119,17 +120,15 @@ class Sampler:
             self._outstanding += count
 
     async def collect(self, seconds: float = 0.5) -> Report:
-        """Return a report as soon as there is news (a part, a failure, a queue that runs low), at the latest after ``seconds``.
+        """Return a report when there is news (a part, a failure, a queue that runs low), at the latest after ``seconds``.
 
         Raises:
             Exception: whatever ended a drawing coroutine; the engine is to be considered dead.
         """
         if not (self.report.parts or self.report.failed or self._hungry):
             self.news.clear()
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.news.wait(), seconds)
-            except TimeoutError:
-                pass
         if self._crash is not None:
             raise self._crash
         return self._take_report()

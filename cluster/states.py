@@ -110,7 +110,7 @@ class StoreState(StageState):
 
 
 class SampleState(StoreState):
-    """A sampling stage: a source that hands out ranges, fills holes first, and prefers to keep a problem where it is."""
+    """A sampling stage: a source that hands out ranges, holes first."""
 
     def __init__(self, plan: StagePlan, run: RunPlan) -> None:
         super().__init__(plan, run)
@@ -124,14 +124,14 @@ class SampleState(StoreState):
         taken: list[Range] = []
         while samples > 0 and self.pending:
             item, *rest = self.plan.store.held.missing(self.pending.popleft()) or [None]
-            self.pending.extendleft(reversed(rest))
+            self.pending.extendleft(gap for gap in reversed(rest) if gap is not None)
             if item is None:
                 continue
-            if item.count > samples:
-                self.pending.appendleft(Range(item.problem_key, item.first + samples, item.count - samples))
+            if item.size > samples:
+                self.pending.appendleft(Range(item.problem_key, item.first + samples, item.size - samples))
                 item = Range(item.problem_key, item.first, samples)
             taken.append(item)
-            samples -= item.count
+            samples -= item.size
         return taken
 
     def give_back(self, ranges: list[Range]) -> None:
@@ -175,11 +175,11 @@ class StreamState(StoreState):
             room = TASK_SAMPLES
             while self._pending and room > 0:
                 item = self._pending.popleft()
-                if item.count > room:
-                    self._pending.appendleft(Range(item.problem_key, item.first + room, item.count - room))
+                if item.size > room:
+                    self._pending.appendleft(Range(item.problem_key, item.first + room, item.size - room))
                     item = Range(item.problem_key, item.first, room)
                 ranges.append(item)
-                room -= item.count
+                room -= item.size
             yield self._task(ranges)
 
     def _task(self, ranges: list[Range]) -> Task:
@@ -192,7 +192,7 @@ class StreamState(StoreState):
             self.run.root.url,
             inputs,
             folder=self.plan.folder,
-            rows=sum(item.count for item in ranges),
+            rows=sum(item.size for item in ranges),
         )
 
     def finished(self, task: Task, done: Done) -> None:
@@ -256,7 +256,9 @@ class ChunkState(StageState):
             upstream = self.upstream(name)
             if upstream.store is not None:
                 mine = set(keys)
-                inputs[name] = input_slice(upstream, [item for item in upstream.ranges if item.problem_key in mine], keys)
+                inputs[name] = input_slice(
+                    upstream, [item for item in upstream.ranges if item.problem_key in mine], keys
+                )
             elif upstream.stage.operator.scope == "problem":
                 assert upstream.snapshot is not None
                 inputs[name] = Slice((upstream.snapshot.part_uri(index),))

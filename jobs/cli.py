@@ -105,7 +105,9 @@ def run(
     runner: Annotated[Literal["ray", "local"] | None, typer.Option(help="Where work runs (ray by default).")] = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster to join; else Ray starts here by itself.")] = None,
     limit: LimitOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and the first prompt; sample nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and the first prompt; sample nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a pipeline, or resume it: what is there already is never paid for twice."""
@@ -147,10 +149,14 @@ def plan(
 def op(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="verify.math, ... or package.module:Class", autocompletion=_complete_operator),
+        typer.Argument(
+            metavar="NAME", help="verify.math, ... or package.module:Class", autocompletion=_complete_operator
+        ),
     ],
     inputs: Annotated[list[str] | None, typer.Option("--in", metavar="[INPUT=]PATH", help="A table to read.")] = None,
-    out: Annotated[str, typer.Option("--out", metavar="PATH", help="Where the result goes (.parquet, .jsonl, .csv).")] = "",
+    out: Annotated[
+        str, typer.Option("--out", metavar="PATH", help="Where the result goes (.parquet, .jsonl, .csv).")
+    ] = "",
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -198,7 +204,9 @@ def show(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption
         print_run(Console(), place, manifest)
 
 
-@app.command(epilog=_examples("gristmill samples latest", "gristmill samples latest --problem 7 --only wrong --limit 5"))
+@app.command(
+    epilog=_examples("gristmill samples latest", "gristmill samples latest --problem 7 --only wrong --limit 5")
+)
 def samples(
     name: RunArgument,
     problem: Annotated[str | None, typer.Option(help="Only this problem_id.")] = None,

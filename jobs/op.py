@@ -136,7 +136,9 @@ def _keyed(table: pl.DataFrame) -> pl.DataFrame:
 
 def _with_common_keys(tables: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     """Where one table knows both names of a problem and another only ``problem_id``, use the first one's keys."""
-    both = [t.select("problem_id", "problem_key") for t in tables.values() if {"problem_id", "problem_key"} <= {*t.columns}]
+    both = [
+        t.select("problem_id", "problem_key") for t in tables.values() if {"problem_id", "problem_key"} <= {*t.columns}
+    ]
     if not both:
         return tables
     known = pl.concat([t.cast(pl.String) for t in both]).unique("problem_id")
@@ -149,7 +151,7 @@ def _with_common_keys(tables: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame
 
 
 def _as_problems(table: pl.DataFrame, path: str, shared: bool) -> pl.DataFrame:
-    """Bring problems under the contract's names (question -> prompt, ...), keeping the keys that join them to samples."""
+    """Bring problems under the contract's names (question -> prompt, ...), keeping the keys that samples have."""
     if "problem_key" not in table.columns:  # no id at all: the content is the key, as in a pipeline
         return Load(source=path).normalise(table)
     if shared:

@@ -127,7 +127,9 @@ def show_dry_run(job: Job, as_json: bool) -> None:
     """Print the plan and the first rendered prompt of each sampling stage."""
     plan = make_plan(job.pipeline, job.root, job.limit)
     prompts = {
-        name: asyncio.run(_first_prompt(stage.stage, plan)) for name, stage in plan.stages.items() if stage.stage.samples
+        name: asyncio.run(_first_prompt(stage.stage, plan))
+        for name, stage in plan.stages.items()
+        if stage.stage.samples
     }
     if as_json:
         sys.stdout.write(json.dumps({**plan_document(plan), "first_prompts": prompts}, indent=2) + "\n")

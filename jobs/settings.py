@@ -9,11 +9,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from operators import operator_class
 from operators.base import Operator
@@ -89,7 +88,7 @@ def build_pipeline(name: str, settings: Mapping[str, Any]) -> tuple[Pipeline, Pi
     Raises:
         BadInput: every unknown key (with the nearest valid one) and every value that doesn't fit.
     """
-    module: ModuleType = pipeline_module(name)
+    module = pipeline_module(name)
     defaults: dict[str, Any] = module.Config().model_dump(mode="json")
     merged = merge(defaults, settings)
     config_class: type[PipelineConfig] = module.Config
@@ -106,10 +105,11 @@ def build_pipeline(name: str, settings: Mapping[str, Any]) -> tuple[Pipeline, Pi
     try:
         config = config_class.model_validate(fields)
     except ValidationError as error:
-        problems.append(explain(error, f"pipeline {name}", defaults, skip={key for key in merged if key not in fields}))
-    if problems := [problem for problem in problems if problem]:
+        told = explain(error, f"pipeline {name}", defaults, skip={key for key in merged if key not in fields})
+        raise BadInput("\n".join(filter(None, [*problems, told]))) from error
+    if problems:
         raise BadInput("\n".join(problems))
-    return module.build(config), config  # pyright: ignore[reportPossiblyUnbound]
+    return module.build(config), config
 
 
 def build_operator(description: Mapping[str, Any], where: str) -> Operator:
@@ -166,6 +166,4 @@ _UNION_TAGS = frozenset({"llama_cpp", "scripted", "replay"})
 def _names_at(valid: Any, path: list[str]) -> list[str]:
     for part in path:
         valid = valid.get(part, {}) if isinstance(valid, Mapping) else {}
-    if isinstance(valid, type) and issubclass(valid, BaseModel):
-        valid = valid.model_fields
     return [str(name) for name in valid]

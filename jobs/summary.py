@@ -1,4 +1,4 @@
-"""What is said when a run ends, and what ``runs`` and ``show`` say later: tables for people, one document for machines."""
+"""What is said when a run ends and by ``runs`` and ``show`` later: tables for people, one document for machines."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def print_run(console: Console, root: Root, manifest: RunManifest) -> None:
     for record in manifest.stages:
         if record.dataset in ("sft", "preferences", "step_rewards") and record.complete:
             rows = open_stage(root, manifest, record.name).select(pl.len()).collect().item()
-            console.print(f"{record.name}: {rows:,} rows in {_parquet_path(root, record)}", soft_wrap=True, highlight=False)
+            console.print(
+                f"{record.name}: {rows:,} rows in {_parquet_path(root, record)}", soft_wrap=True, highlight=False
+            )
     if manifest.report:
         console.print(f"report: {root.uri(manifest.report)}", soft_wrap=True, highlight=False)
 
@@ -119,7 +121,9 @@ def _print_coverage(console: Console, root: Root, manifest: RunManifest) -> None
     console.print("coverage, with 95% intervals:", highlight=False)
     for row in rows.iter_rows(named=True):
         console.print(
-            f"  pass@{row['k']:<5} {row['coverage']:.3f}  [{row['low']:.3f}, {row['high']:.3f}]", highlight=False, markup=False
+            f"  pass@{row['k']:<5} {row['coverage']:.3f}  [{row['low']:.3f}, {row['high']:.3f}]",
+            highlight=False,
+            markup=False,
         )
     console.print(f"  {rows['note'][-1]}", highlight=False, markup=False)
 
@@ -148,14 +152,18 @@ def print_runs(console: Console, manifests: list[RunManifest]) -> None:
     console.print(table)
 
 
-def sample_rows(root: Root, manifest: RunManifest, problem: str | None, verdict: str | None, limit: int) -> pl.DataFrame:
+def sample_rows(
+    root: Root, manifest: RunManifest, problem: str | None, verdict: str | None, limit: int
+) -> pl.DataFrame:
     """Return samples with their verdicts: problem_id, sample_index, is_correct, predicted_answer, completion.
 
     Args:
         verdict: ``right`` or ``wrong`` keeps only these.
     """
     stage = {record.dataset: record.name for record in reversed(manifest.stages)}
-    rows = open_stage(root, manifest, stage["samples"]).select("problem_key", "sample_index", "problem_id", "completion")
+    rows = open_stage(root, manifest, stage["samples"]).select(
+        "problem_key", "sample_index", "problem_id", "completion"
+    )
     if "verdicts" in stage:
         verdicts = open_stage(root, manifest, stage["verdicts"])
         keys = ["problem_key", "sample_index"]
@@ -173,7 +181,9 @@ def print_samples(console: Console, rows: pl.DataFrame) -> None:
     for row in rows.iter_rows(named=True):
         answer = row.get("predicted_answer")
         said = f"  answer {escape(str(answer))}" if answer is not None else ""
-        console.print(f"[bold]{escape(row['problem_id'])}[/]/{row['sample_index']}  {marks[row.get('is_correct')]}{said}")
+        console.print(
+            f"[bold]{escape(row['problem_id'])}[/]/{row['sample_index']}  {marks[row.get('is_correct')]}{said}"
+        )
         console.print(f"{row['completion']}\n", markup=False, highlight=False)
     if rows.is_empty():
         console.print("No such samples.")

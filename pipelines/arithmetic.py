@@ -17,7 +17,9 @@ class Config(PipelineConfig):
     """Every knob of the arithmetic pipeline."""
 
     load: Load = Load(
-        source="reasoning_gym:chain_sum", size=24, config={"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2}
+        source="reasoning_gym:chain_sum",
+        size=24,
+        config={"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
     )
     sample: Sample = Sample(n=32, max_tokens=16, stop=("\n",))
     verify: AnyOperator = VerifyReasoningGym()

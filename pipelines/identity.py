@@ -16,7 +16,7 @@ from schemas.identity import digest, identity
 
 
 def sampling_fingerprint(stage: Stage, model: str, revision: str) -> dict[str, Any]:
-    """Return what makes two texts of one (problem, index) the same draw: engine, resolved weights, prompt, parameters."""
+    """Return what makes two texts of one (problem, index) the same draw: engine, weights, prompt, parameters."""
     assert stage.engine is not None
     engine = {**identity(stage.engine), "model": model, "revision": revision}
     return {"engine": engine, "sample": stage.operator.fingerprint()}

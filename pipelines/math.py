@@ -1,4 +1,4 @@
-"""Math word problems of one's own (GSM8K- or MATH-like): sample, verify with math-verify, select, measure, make SFT data."""
+"""Math problems of one's own (GSM8K- or MATH-like): sample, verify with math-verify, select, measure, synthesize."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import dataframely as dy
 import polars as pl
-import pyarrow as pa
 
 from schemas.errors import BadInput, ContractViolation
 from schemas.identity import completion_hashes
@@ -47,28 +46,6 @@ class Contract(dy.Schema):
 def polars_schema(contract: type[Contract]) -> dict[str, pl.DataType]:
     """Return column name -> dtype, in the contract's order."""
     return {name: column.dtype for name, column in contract.columns().items()}
-
-
-@cache
-def arrow_schema(contract: type[Contract]) -> pa.Schema:
-    """Return the Arrow schema of ``contract``; only nullable columns are nullable."""
-    arrow = contract.create_empty().to_arrow().schema
-    fields: list[pa.Field[Any]] = []
-    for name, column in contract.columns().items():
-        kind = arrow.field(name).type
-        fields.append(pa.field(name, _without_views(kind), nullable=column.nullable))
-    return pa.schema(fields)
-
-
-def _without_views(kind: pa.DataType) -> pa.DataType:
-    """Map Polars' large and view types to the plain ones that every Parquet reader knows."""
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_large_list(kind):
-        return pa.list_(pa.field("element", _without_views(kind.value_type)))
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(f.name, _without_views(f.type)) for f in kind])
-    return kind
 
 
 def validate(table: pl.DataFrame, contract: type[Contract], stage: str) -> pl.DataFrame:

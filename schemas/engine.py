@@ -1,4 +1,4 @@
-"""Engine and sampling specifications: what is sampled from, and how. Light to import; engines are built in the workers."""
+"""Engine and sampling specifications: what is sampled from, and how. Light to import; workers build the engines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schemas.identity import Execution
 
 
 class SamplingParams(BaseModel):
-    """The parameters that change the distribution. Truncation is off by default: an engine's own defaults never apply."""
+    """The parameters that change the distribution. Truncation is off; an engine's own defaults never apply."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,6 +28,8 @@ class EngineSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: str
+    """Which engine this describes."""
     replicas: Annotated[int, Execution] = Field(default=1, ge=1)
     cpus: Annotated[float, Execution] = Field(default=1.0, ge=0.0)
     gpus: Annotated[float, Execution] = Field(default=0.0, ge=0.0)
@@ -73,7 +75,7 @@ class ScriptedSpec(EngineSpec):
 
 
 class ReplaySpec(EngineSpec):
-    """Recorded samples played back: ``samples`` holds problem_key or problem_id, sample_index and completion at least."""
+    """Recorded samples played back: problem_key or problem_id, sample_index and completion at least."""
 
     kind: Literal["replay"] = "replay"
     model: str = "replay"

@@ -29,6 +29,6 @@ def check_installation() -> None:
             foreign.append(f"'{name}' is {places[0] if places else 'missing'}, expected {home / name}")
     if foreign:
         raise BadInput(
-            f"other packages shadow Gristmill's: {'; '.join(foreign)}. Use an environment of its own, and check PYTHONPATH "
-            "and the working directory"
+            f"other packages shadow Gristmill's: {'; '.join(foreign)}. Use an environment of its own, and check "
+            "PYTHONPATH and the working directory"
         )

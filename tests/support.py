@@ -50,7 +50,10 @@ class CountRows(Operator):
 
 def write_problems(path: Path, count: int, first: int = 0) -> Path:
     """Write ``count`` addition problems as JSONL."""
-    rows = [{"id": f"p{i}", "question": f"What is {i} + {i % 7}?", "answer": str(i % 3)} for i in range(first, first + count)]
+    rows = [
+        {"id": f"p{i}", "question": f"What is {i} + {i % 7}?", "answer": str(i % 3)}
+        for i in range(first, first + count)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 

@@ -61,7 +61,9 @@ class RayRunner(Runner):
                 **({} if self.address else local),
             )
         except ConnectionError as error:
-            raise BadInput(f"no Ray cluster answers at '{self.address}': {error}. Start one, or leave --address out") from error
+            raise BadInput(
+                f"no Ray cluster answers at '{self.address}': {error}. Start one, or leave --address out"
+            ) from error
         self._ours = True
 
     def submit(self, task: Task) -> Future[Done]:

@@ -17,10 +17,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.storage.arrow import arrow_schema
 from cluster.storage.ranges import Range, ranges_of
 from cluster.storage.root import Root
 from schemas import __version__
-from schemas.contract import Contract, arrow_schema, validate
+from schemas.contract import Contract, validate
 from schemas.datasets import SCHEMA_VERSION
 
 

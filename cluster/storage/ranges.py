@@ -14,11 +14,11 @@ import polars as pl
 
 
 class Range(NamedTuple):
-    """``count`` consecutive sample indices of one problem, from ``first``."""
+    """``size`` consecutive sample indices of one problem, from ``first``."""
 
     problem_key: str
     first: int
-    count: int
+    size: int
 
 
 class RangeMap:
@@ -43,9 +43,9 @@ class RangeMap:
 
     def add(self, item: Range) -> None:
         """Add the keys of ``item``; those that are there already stay."""
-        if item.count <= 0:
+        if item.size <= 0:
             return
-        first, end = item.first, item.first + item.count
+        first, end = item.first, item.first + item.size
         intervals = self._intervals.setdefault(item.problem_key, [])
         left = bisect_left(intervals, first, key=lambda interval: interval[1])
         right = bisect_right(intervals, end, key=lambda interval: interval[0])
@@ -55,7 +55,7 @@ class RangeMap:
 
     def remove(self, item: Range) -> None:
         """Take the keys of ``item`` out; those that are not there are ignored."""
-        first, end = item.first, item.first + item.count
+        first, end = item.first, item.first + item.size
         kept: list[tuple[int, int]] = []
         for low, high in self._intervals.get(item.problem_key, []):
             kept += [piece for piece in ((low, min(high, first)), (max(low, end), high)) if piece[0] < piece[1]]
@@ -66,7 +66,7 @@ class RangeMap:
 
     def missing(self, item: Range) -> list[Range]:
         """Return the parts of ``item`` that are not in the map, in order."""
-        at, end = item.first, item.first + item.count
+        at, end = item.first, item.first + item.size
         gaps: list[Range] = []
         for low, high in self._intervals.get(item.problem_key, []):
             if high <= at:
@@ -82,7 +82,7 @@ class RangeMap:
 
     def present(self, item: Range) -> list[Range]:
         """Return the parts of ``item`` that are in the map, in order."""
-        end = item.first + item.count
+        end = item.first + item.size
         found: list[Range] = []
         for low, high in self._intervals.get(item.problem_key, []):
             first, last = max(low, item.first), min(high, end)

@@ -15,13 +15,14 @@ from typing import Any
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
-from deltalake.transaction import AddAction
+from deltalake.transaction import AddAction, RemoveAction
 
+from cluster.storage.arrow import arrow_schema
 from cluster.storage.parts import Part, write_part
 from cluster.storage.ranges import Range, RangeMap, as_table, ranges_by_file, restrict
 from cluster.storage.root import Root
 from schemas import __version__
-from schemas.contract import Contract, arrow_schema
+from schemas.contract import Contract
 from schemas.datasets import SCHEMA_VERSION
 from schemas.errors import BadInput, GristmillError
 
@@ -127,7 +128,9 @@ class Store:
             if not parts:
                 return []
             now = int(time.time() * 1000)
-            actions = [AddAction(part.name, part.size, {}, now, True, part.stats) for part in parts]
+            actions: list[AddAction | RemoveAction] = [
+                AddAction(part.name, part.size, {}, now, True, part.stats) for part in parts
+            ]
             mark = CommitProperties(app_transactions=[Transaction(WRITER, self._sequence + 1)], max_commit_retries=0)
             try:
                 self._table.create_write_transaction(
@@ -151,7 +154,7 @@ class Store:
         for part in parts:
             fresh = [gap for item in part.ranges for gap in self.held.missing(item)]
             fresh = [gap for item in fresh for gap in seen.missing(item)]
-            if sum(item.count for item in fresh) < part.rows:
+            if sum(item.size for item in fresh) < part.rows:
                 part = self._rewrite(part, fresh)
             if part.rows:
                 kept.append(part)
@@ -180,7 +183,7 @@ class Store:
 
 def _overlap(one: Range, other: Range) -> bool:
     same = one.problem_key == other.problem_key
-    return same and one.first < other.first + other.count and other.first < one.first + one.count
+    return same and one.first < other.first + other.size and other.first < one.first + one.size
 
 
 def stored_identities(root: Root, kind: str) -> dict[str, dict[str, Any]]:

@@ -113,7 +113,9 @@ class Source:
             pl.col("is_correct").sum().cast(pl.Int64).alias("right"),
             pl.col("is_correct").count().cast(pl.Int64).alias("judged"),
         )
-        judged = by_problem.filter(pl.col("judged") > 0).with_columns((pl.col("right") / pl.col("judged")).alias("rate"))
+        judged = by_problem.filter(pl.col("judged") > 0).with_columns(
+            (pl.col("right") / pl.col("judged")).alias("rate")
+        )
         rates = collect(judged).sort("rate", "problem_key")
         return None if rates.is_empty() else rates
 
@@ -141,11 +143,13 @@ class Source:
         counts = collect(joined.group_by("is_correct", "completion_tokens").agg(pl.len().alias("n")))
         if counts.is_empty():
             return None
-        counts = counts.sort("is_correct", "completion_tokens").with_columns(
-            pl.col("n").cum_sum().over("is_correct").alias("through"), pl.col("n").sum().over("is_correct").alias("total")
+        counts = counts.sort("is_correct", "completion_tokens", descending=[True, False]).with_columns(
+            pl.col("n").cum_sum().over("is_correct").alias("through"),
+            pl.col("n").sum().over("is_correct").alias("total"),
         )
         groups = counts.group_by("is_correct", maintain_order=True).agg(
-            pl.col("total").first().alias("n"), tokens.filter(pl.col("through") * 2 >= pl.col("total")).first().alias("median")
+            pl.col("total").first().alias("n"),
+            tokens.filter(pl.col("through") * 2 >= pl.col("total")).first().alias("median"),
         )
         by_length = counts.group_by("completion_tokens").agg(pl.col("n").sum()).sort("completion_tokens")
         reached = by_length["n"].cum_sum() / by_length["n"].sum()
@@ -153,4 +157,4 @@ class Source:
         width = max(1, math.ceil((top + 1) / LENGTH_BINS))
         inside = counts.filter(tokens <= top).group_by("is_correct", (tokens // width * width).alias("bin"))
         bins = inside.agg(pl.col("n").sum()).sort("is_correct", "bin")
-        return Lengths(bins, groups, width, int(counts["n"].sum() - bins["n"].sum()))
+        return Lengths(bins, groups, width, int(counts["n"].sum()) - int(bins["n"].sum()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import sqrt
 
 Z95 = 1.959964
-DASH = "–"
+DASH = "\u2013"
 
 
 def count(value: float) -> str:
@@ -18,7 +18,7 @@ def compact(value: float) -> str:
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e5, "k")):
         if value >= size:
             scaled = value / (1e3 if letter == "k" else size)
-            return f"{scaled:.{max(0, 3 - len(f'{scaled:.0f}'))}f}{letter}"
+            return f"{scaled:.{max(0, 3 - len(str(int(scaled))))}f}{letter}"
     return count(value)
 
 
@@ -28,20 +28,20 @@ def percent(share: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """(0.7, 0.8) -> ``70.0–80.0%``."""
+    """(0.7, 0.8) -> ``70.0-80.0%``."""
     return f"{100 * low:.1f}{DASH}{100 * high:.1f}%"
 
 
 def duration(seconds: float) -> str:
-    """75.2 -> ``1 min 15 s``."""
+    """75.2 -> ``1 min 15 s``, units held to their numbers."""
     if seconds < 9.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f}\u00a0s"
     whole = round(seconds)
     if whole < 60:
-        return f"{whole} s"
+        return f"{whole}\u00a0s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+        return f"{whole // 60}\u00a0min {whole % 60:02d}\u00a0s"
+    return f"{whole // 3600}\u00a0h {whole % 3600 // 60:02d}\u00a0min"
 
 
 def rate(value: float) -> str:

@@ -13,7 +13,8 @@ Which rows count, everywhere:
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import TypeVar
 
 import polars as pl
 
@@ -47,6 +48,14 @@ def in_n() -> pl.Expr:
     return ~pl.col("status").is_in(SAYS_NOTHING)
 
 
+def answer_key(columns: Iterable[str]) -> pl.Expr:
+    """Return what a verdict voted for, null where it voted for nothing; ``columns`` are those of the table."""
+    key = pl.coalesce("answer_key", "predicted_answer")
+    if "answer_class" in columns:
+        key = pl.coalesce(key, pl.col("answer_class").cast(pl.String))
+    return pl.when(pl.col("status") == "ok").then(key).alias("answer_key")
+
+
 def distinct_answers(verdicts: pl.DataFrame | pl.LazyFrame, *extra: pl.Expr) -> pl.DataFrame:
     """Return one row per problem and distinct answer, in the order in which they were first seen.
 
@@ -60,19 +69,14 @@ def distinct_answers(verdicts: pl.DataFrame | pl.LazyFrame, *extra: pl.Expr) -> 
         of its verdicts; null if all are), own_class where ``answer_class`` was given, and ``extra``.
     """
     columns = verdicts.lazy().collect_schema()
-    key = pl.coalesce("answer_key", "predicted_answer")
-    first = pl.col("sample_index").arg_min()
-    own: list[pl.Expr] = []
-    if "answer_class" in columns:
-        key = pl.coalesce(key, pl.col("answer_class").cast(pl.String))
-        own = [pl.col("answer_class").get(first).alias("own_class")]
-    voting = verdicts.lazy().with_columns(answer_key=key).filter(pl.col("status") == "ok", pl.col("answer_key").is_not_null())
+    own = [pl.col("answer_class").min_by("sample_index").alias("own_class")] if "answer_class" in columns else []
+    voting = verdicts.lazy().with_columns(answer_key(columns)).filter(pl.col("answer_key").is_not_null())
     return (
         voting.group_by("problem_key", "answer_key")
         .agg(
             pl.len().cast(pl.Int64).alias("votes"),
             pl.col("sample_index").min().alias("first_index"),
-            pl.coalesce("predicted_answer", "answer_key").get(first).alias("answer"),
+            pl.coalesce("predicted_answer", "answer_key").min_by("sample_index").alias("answer"),
             pl.col("is_correct").max(),
             *own,
             *extra,
@@ -94,7 +98,6 @@ def classify(distinct: pl.DataFrame) -> pl.DataFrame:
     if distinct.schema["own_class"].is_integer():
         number = pl.col("own_class").cast(pl.Int64)
     else:
-        number = (pl.col("own_class").rank("dense").over("problem_key") - 1).cast(pl.Int64)
         first = pl.col("first_index").min().over("problem_key", "own_class")
         number = (first.rank("dense").over("problem_key") - 1).cast(pl.Int64)
     classed = distinct.with_columns(answer_class=number).drop("own_class").filter(pl.col("answer_class") >= 0)
@@ -121,9 +124,9 @@ def class_votes(verdicts: pl.DataFrame) -> pl.DataFrame:
         classed = classed.group_by("problem_key", "answer_class").agg(
             pl.col("votes").sum(),
             pl.col("first_index").min(),
-            pl.col("answer").get(pl.col("first_index").arg_min()),
+            pl.col("answer").min_by("first_index"),
             pl.col("is_correct").max(),
         )
-    names: list[Any] = ["problem_key", "answer_class", "votes", "first_index", "answer", "is_correct"]
+    names = ["problem_key", "answer_class", "votes", "first_index", "answer", "is_correct"]
     order = ["problem_key", "votes", "first_index"]
     return classed.select(names).sort(order, descending=[False, True, False])

@@ -61,7 +61,9 @@ def test_topping_up_pays_for_the_difference(tmp_path: Path) -> None:
     source, log = write_problems(tmp_path / "p.jsonl", 4), tmp_path / "calls"
 
     def sampled(path: Path, n: int, **engine: object) -> dict[str, int]:
-        return stage(run(LocalRunner(), scripted_pipeline(path, n, call_log=str(log), **engine), tmp_path / "root"), "sample")
+        return stage(
+            run(LocalRunner(), scripted_pipeline(path, n, call_log=str(log), **engine), tmp_path / "root"), "sample"
+        )
 
     assert sampled(source, 32) == {"planned": 128, "reused": 0, "computed": 128}
     assert sampled(source, 48) == {"planned": 192, "reused": 128, "computed": 64}
@@ -138,7 +140,9 @@ def test_faults_that_outlive_the_retries_leave_the_run_incomplete_and_resumable(
 
 def test_a_prompt_longer_than_the_context_is_refused_before_sampling(tmp_path: Path) -> None:
     source, log = tmp_path / "p.jsonl", tmp_path / "calls"
-    source.write_text('{"id": "long", "question": "%s", "answer": "1"}\n{"id": "b", "question": "x", "answer": "1"}\n' % ("w " * 99))
+    source.write_text(
+        '{"id": "long", "question": "%s", "answer": "1"}\n{"id": "b", "question": "x", "answer": "1"}\n' % ("w " * 99)
+    )
     pipeline = scripted_pipeline(source, 4, Sample(max_tokens=8), context=50, call_log=str(log))
     with pytest.raises(BadInput, match=r"'long' \(\d+ tokens\).*engine.context"):
         run(LocalRunner(), pipeline, tmp_path / "root")

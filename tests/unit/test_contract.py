@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from schemas.contract import Contract, arrow_schema, conform, polars_schema, validate
+from cluster.storage.arrow import arrow_schema
+from schemas.contract import Contract, conform, polars_schema, validate
 from schemas.datasets import DATASETS, Problem, Sample, Verdict
 from schemas.errors import BadInput, ContractViolation
 
@@ -56,9 +57,9 @@ def test_a_key_twice_is_refused() -> None:
 
 def test_columns_are_never_widened_silently() -> None:
     for table in (verdicts().with_columns(extra=1), verdicts().drop("detail")):
-        with pytest.raises(ContractViolation, match="extra|detail"):
+        with pytest.raises(ContractViolation, match=r"extra|detail"):
             validate(table, Verdict, "verify")
-    with pytest.raises(ContractViolation, match="Verdict.sample_index is Int32"):
+    with pytest.raises(ContractViolation, match=r"Verdict\.sample_index is Int32"):
         validate(verdicts().cast({"sample_index": pl.Int32}), Verdict, "verify")
 
 
@@ -72,7 +73,7 @@ def test_user_tables_are_taken_leniently() -> None:
     assert found.schema["sample_index"] == pl.Int64
     assert found["completion_hash"].dtype == pl.Int64
     assert found["reasoning"].to_list() == [None]
-    with pytest.raises(BadInput, match="prompt_tokens.*found"):
+    with pytest.raises(BadInput, match=r"prompt_tokens.*found"):
         conform(table, Sample.select("prompt_tokens"), "s.parquet")
 
 

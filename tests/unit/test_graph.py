@@ -33,7 +33,10 @@ def wired() -> Pipeline:
         (lambda p: p.stage("s", MajorityVote()), "needs input.*verdicts"),
         (lambda p: p.stage("s", MajorityVote(), verdicts=p.stages["sample"]), "reads column.*gives Sample"),
         (lambda p: p.stage("s", Sample(), problems=p.stages["load"]), "needs an engine"),
-        (lambda p: p.stage("s", MajorityVote(), engine=ScriptedSpec(), verdicts=p.stages["verify"]), "doesn't use an engine"),
+        (
+            lambda p: p.stage("s", MajorityVote(), engine=ScriptedSpec(), verdicts=p.stages["verify"]),
+            "doesn't use an engine",
+        ),
         (lambda p: p.stage("s", Load(source="y.jsonl")), "a source must come first"),
         (lambda p: p.stage("s", MajorityVote(), verdicts=wired().stages["verify"]), "another pipeline"),
     ],

@@ -11,7 +11,7 @@ from operators.verify.exact import VerifyExact
 from pipelines.graph import Pipeline
 from pipelines.identity import sampling_fingerprint, snapshot_view, store_folder
 from schemas.engine import LlamaCppSpec, ScriptedSpec
-from schemas.identity import digest, difference, identity, problem_keys, sample_seed
+from schemas.identity import difference, digest, identity, problem_keys, sample_seed
 
 
 def fingerprint(sample: Sample, engine: ScriptedSpec | LlamaCppSpec) -> str:

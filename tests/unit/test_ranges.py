@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,8 +38,8 @@ def test_intervals_are_merged(added: list[Range]) -> None:
     for item in RangeMap(added):
         per_key.setdefault(item.problem_key, []).append(item)
     for intervals in per_key.values():
-        for one, other in zip(intervals, intervals[1:], strict=False):
-            assert one.first + one.count < other.first
+        for one, other in itertools.pairwise(intervals):
+            assert one.first + one.size < other.first
 
 
 @given(st.sets(st.tuples(st.sampled_from("abc"), st.integers(0, 40)), max_size=60))

@@ -121,5 +121,5 @@ def test_a_snapshot_exists_once_its_manifest_does(tmp_path: Path) -> None:
 
 def test_an_unwritable_root_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="can't be written.*--root"):
+    with pytest.raises(BadInput, match=r"can't be written.*--root"):
         Root.at(tmp_path / "file" / "below").check_writable()

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that the tests need. Does nothing when they are there; where it can't install (not root, not
+# Debian), it says what is missing and lets the tests go on: those that need it skip themselves.
+set -euo pipefail
+
+packages=(
+  chromium # the report is opened in a real browser (tests marked "browser")
+)
+
+installed() {
+  command -v dpkg-query >/dev/null &&
+    [[ "$(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null)" == installed ]]
+}
+
+missing=()
+for package in "${packages[@]}"; do
+  installed "$package" || missing+=("$package")
+done
+
+if ((${#missing[@]} == 0)); then
+  exit 0
+fi
+if ! command -v apt-get >/dev/null; then
+  echo "infra/debian.sh: not installed, and there is no apt-get here: ${missing[*]}. Tests that need them are skipped." >&2
+  exit 0
+fi
+if [[ "$(id -u)" != 0 ]]; then
+  echo "infra/debian.sh: not installed: ${missing[*]}. Tests that need them are skipped; to install them:" >&2
+  echo "  sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]}" >&2
+  exit 0
+fi
+
+echo "infra/debian.sh: installing ${missing[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -1,0 +1,179 @@
+"""From a run's manifest and tables to one HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import polars as pl
+import yaml
+
+from jobs.report import charts
+from jobs.report.browser import browse, embed
+from jobs.report.collect import Source
+from jobs.report.format import compact, count, duration, interval, percent, rate, wilson
+from schemas.manifest import RunManifest, StageRecord
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
+TEMPLATES.filters.update(count=count, compact=compact, percent=percent)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One headline number, its 95% interval where it is an estimate, and what it counts."""
+
+    label: str
+    value: str
+    interval: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One line of the stage table; shares are percentages for the bars."""
+
+    record: StageRecord
+    reused: float
+    computed: float
+    seconds: float
+    done: str
+    time: str
+    speed: str
+    unit: str
+
+
+def render(manifest: RunManifest, tables: Mapping[str, pl.LazyFrame]) -> str:
+    """Return a run's report as one self-contained HTML page: no network, no external font, script or style.
+
+    Args:
+        tables: stage name -> its rows. Stages that are absent, empty or unfinished leave their sections out.
+    """
+    source = Source(manifest, tables)
+    found = browse(source)
+    config = yaml.safe_dump(manifest.config, sort_keys=False, allow_unicode=True, width=100) if manifest.config else ""
+    return TEMPLATES.get_template("template.html").render(
+        manifest=manifest,
+        started=f"{manifest.started:%d %B %Y, %H:%M UTC}".lstrip("0"),
+        lasted=duration((manifest.finished - manifest.started).total_seconds()) if manifest.finished else "",
+        engines=_engines(manifest),
+        tiles=_tiles(source),
+        curves=_curves(source),
+        distributions=_distributions(source),
+        stages=_stages(manifest),
+        problems=found[0] if found else [],
+        shown=found[1] if found else "",
+        payload=embed(found[0]) if found else "",
+        config=config,
+    )
+
+
+def _engines(manifest: RunManifest) -> list[str]:
+    named = [f"{s.engine.model} ({s.engine.family} {s.engine.version})" for s in manifest.stages if s.engine]
+    return list(dict.fromkeys(text.replace(" )", ")") for text in named))
+
+
+def _tiles(source: Source) -> list[Tile]:
+    manifest, samples = source.manifest, source.samples
+    tiles = [Tile("Problems", compact(manifest.n_problems or source.height("problems")))]
+    if samples:
+        per = samples["samples"] / max(1, samples["problems"])
+        failed = f"; {count(samples['failed'])} failed" if samples["failed"] else ""
+        tiles.append(Tile("Samples", compact(samples["samples"]), note=f"{per:,.4g} a problem{failed}"))
+    tiles += _estimates(source)
+    if samples and samples["completion_tokens"]:
+        read = compact(samples["prompt_tokens"])
+        tiles.append(Tile("Tokens", compact(samples["completion_tokens"]), note=f"in completions; {read} in prompts"))
+    sampled = [s for s in manifest.stages if s.completion_tokens and s.seconds]
+    if sampled:
+        tokens, seconds = sum(s.completion_tokens for s in sampled), sum(s.seconds for s in sampled)
+        note = f"{compact(tokens)} tokens in {duration(seconds)}, this run"
+        tiles.append(Tile("Tokens per second", rate(tokens / seconds), note=note))
+    rows = source.height("sft")
+    if rows:
+        tiles.append(Tile("SFT rows", compact(rows), note="ready to train on"))
+    return tiles
+
+
+def _estimates(source: Source) -> list[Tile]:
+    """The shares, each with its interval and its n."""
+    tiles: list[Tile] = []
+    if source.coverage is not None:
+        ends = source.coverage.unique("k", keep="first", maintain_order=True)
+        for row in (ends.head(1) if ends.height == 1 else ends[[0, -1]]).iter_rows(named=True):
+            bounds, n = interval(row["low"], row["high"]), f"n = {count(row['n_problems'])} problems"
+            tiles.append(Tile(f"pass@{row['k']}", percent(row["coverage"]), bounds, n))
+    if source.selection is not None:
+        method = source.selection["method"][0]
+        row = source.selection.filter(pl.col("method") == method).row(-1, named=True)
+        note = f"n = {count(_n_selected(source, method))} problems"
+        label = f"{method.capitalize()} of {count(row['n'])}"
+        tiles.append(Tile(label, percent(row["accuracy"]), interval(row["low"], row["high"]), note))
+    else:
+        right, n = _judged_answers(source, "majority")
+        if n:
+            bounds = interval(*wilson(right, n))
+            tiles.append(Tile("Majority", percent(right / n), bounds, f"n = {count(n)} problems"))
+    return tiles
+
+
+def _judged_answers(source: Source, method: str) -> tuple[int, int]:
+    answers = source.rows("answers", "method", "is_correct")
+    if answers is None:
+        return 0, 0
+    judged = answers.filter(pl.col("method") == method)["is_correct"].drop_nulls()
+    return int(judged.sum()), judged.len()
+
+
+def _n_selected(source: Source, method: str) -> int:
+    """How many problems a method's accuracy is over: those whose answers could be judged, else the run's."""
+    return _judged_answers(source, method)[1] or source.manifest.n_problems
+
+
+def _curves(source: Source) -> list[charts.Chart]:
+    ends = charts.domain([source.coverage, source.selection])
+    found: list[charts.Chart] = []
+    if source.coverage is not None:
+        found.append(charts.coverage(source.coverage, ends))
+    if source.selection is not None:
+        n_problems = _n_selected(source, source.selection["method"][0])
+        found.append(charts.selection(source.selection, source.coverage, n_problems, ends))
+    return found
+
+
+def _distributions(source: Source) -> list[charts.Chart]:
+    found: list[charts.Chart] = []
+    if source.verdicts is not None:
+        found.append(charts.verdicts(source.verdicts))
+    if source.rate_bins is not None and source.rates is not None:
+        never = source.rates.filter(pl.col("right") == 0).height
+        always = source.rates.filter(pl.col("right") == pl.col("judged")).height
+        found.append(charts.pass_rates(source.rate_bins, never, always))
+    if source.lengths is not None:
+        found.append(charts.lengths(source.lengths))
+    return found
+
+
+def _stages(manifest: RunManifest) -> list[StageRow]:
+    longest = max((s.seconds for s in manifest.stages), default=0.0) or 1.0
+    return [_stage(record, longest) for record in manifest.stages]
+
+
+def _stage(record: StageRecord, longest: float) -> StageRow:
+    whole = max(record.planned, record.reused + record.computed, 1)
+    parts = ((record.reused, "reused"), (record.computed, "computed"))
+    moved: Any = record.completion_tokens / record.seconds if record.completion_tokens and record.seconds else None
+    return StageRow(
+        record,
+        reused=100 * record.reused / whole,
+        computed=100 * record.computed / whole,
+        seconds=100 * record.seconds / longest,
+        done=", ".join(f"{count(n)} {verb}" for n, verb in parts if n) or "none",
+        time=duration(record.seconds) if record.computed else "",
+        speed="" if moved is None else rate(moved),
+        unit="rows" if record.kind == "store" else "problems",
+    )

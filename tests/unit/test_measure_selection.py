@@ -1,0 +1,120 @@
+"""Accuracy of the vote against n."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from operators.measure.selection import MeasureSelection
+from operators.select.majority import MajorityVote
+from schemas.contract import conform, validate
+from schemas.datasets import SelectionAccuracy
+from schemas.errors import BadInput
+
+RIGHT = "7"
+ANSWERS = st.sampled_from(["7", "7", "1", "2", None])
+
+
+def verdicts(problems: list[list[str | None]], known: list[bool] | None = None) -> pl.DataFrame:
+    rows = [
+        (f"p{number}", index, answer, (answer == RIGHT) if known is None or known[number] else None)
+        for number, answers in enumerate(problems)
+        for index, answer in enumerate(answers)
+    ]
+    table = pl.DataFrame(rows, schema=["problem_id", "sample_index", "predicted_answer", "is_correct"], orient="row")
+    table = table.cast({"predicted_answer": pl.String, "is_correct": pl.Boolean})
+    return table.with_columns(
+        status=pl.when(pl.col("predicted_answer").is_null()).then(pl.lit("unparseable")).otherwise(pl.lit("ok"))
+    )
+
+
+def curve(table: pl.DataFrame, **fields: int) -> pl.DataFrame:
+    operator = MeasureSelection(**fields)
+    lazy = conform(table, operator.inputs["verdicts"], "test").lazy()
+    return validate(operator.run(verdicts=lazy), SelectionAccuracy, "test")
+
+
+def majority_accuracy(table: pl.DataFrame) -> float:
+    answers = MajorityVote().run(verdicts=conform(table, MajorityVote.inputs["verdicts"], "test"))
+    return answers["is_correct"].cast(pl.Float64).mean()
+
+
+def brute_force(answers: list[str | None], size: int) -> float:
+    """The mean over all subsets, ties as the share of the tied answers that is right."""
+    values = []
+    for subset in combinations(answers, size):
+        tally = {answer: subset.count(answer) for answer in subset if answer is not None}
+        tied = [answer for answer, count in tally.items() if count == max(tally.values())]
+        values.append(tied.count(RIGHT) / len(tied) if tied else 0.0)
+    return float(np.mean(values))
+
+
+@given(st.lists(st.lists(ANSWERS, min_size=6, max_size=6), min_size=1, max_size=5))
+@settings(deadline=None, max_examples=50)
+def test_at_n_it_is_exactly_the_majority_vote(problems: list[list[str | None]]) -> None:
+    table = verdicts(problems)
+    measured = curve(table, subsets=10, bootstrap=100)
+    assert measured["n"].to_list() == [1, 2, 4, 6]
+    assert abs(measured["accuracy"][-1] - majority_accuracy(table)) < 1e-12
+    assert (measured["low"] <= measured["accuracy"]).all()
+    assert (measured["accuracy"] <= measured["high"]).all()
+
+
+def test_agrees_with_all_subsets_by_brute_force() -> None:
+    problems = [["7", "1", "7", "2", None, "1", "7", "9"], ["7", "1", "1", None, "2", "2", "7", "7"]]
+    measured = curve(verdicts(problems), subsets=4000)
+    for size, accuracy in zip(measured["n"][:-1], measured["accuracy"][:-1], strict=True):
+        assert abs(accuracy - np.mean([brute_force(answers, size) for answers in problems])) < 0.02
+
+
+def test_accuracy_at_one_is_the_pass_rate() -> None:
+    measured = curve(verdicts([["7"] * 3 + ["1"] * 5] * 4), subsets=4000)
+    assert abs(measured["accuracy"][0] - 3 / 8) < 0.02
+
+
+def test_problems_without_a_known_answer_are_left_out() -> None:
+    table = verdicts([["7", "7"], ["7", "1"], ["3", "3"]], known=[True, True, False])
+    assert curve(table)["accuracy"][-1] == 1.0
+
+
+def test_a_problem_that_was_never_answered_is_wrong() -> None:
+    assert curve(verdicts([["7", "7"], [None, None]]))["accuracy"].to_list() == [0.5, 0.5]
+    assert curve(verdicts([[None], [None]]))["accuracy"].to_list() == [0.0]
+
+
+def test_unequal_n_uses_the_first_samples_of_each() -> None:
+    table = verdicts([["7", "7", "1", "1", "1"], ["7", "7"]])
+    measured = curve(table)
+    assert measured["n"].to_list() == [1, 2]
+    assert measured["accuracy"].to_list() == [1.0, 1.0]
+
+
+def test_gaps_in_the_indices_and_row_order_do_not_matter() -> None:
+    table = verdicts([["7", "1", "7", None], ["1", "7", "1", "7"]])
+    holes = table.with_columns(sample_index=pl.col("sample_index") * 3 + 5).sample(fraction=1.0, shuffle=True, seed=1)
+    assert curve(holes).equals(curve(table))
+
+
+def test_errors_are_no_samples() -> None:
+    table = verdicts([["7", "1", "1"], ["7", "1", "1"]])
+    failed = table.with_columns(status=pl.when(pl.col("sample_index") == 1).then(pl.lit("error")).otherwise("status"))
+    measured = curve(failed)
+    assert measured["n"].to_list() == [1, 2]
+    assert measured["accuracy"][-1] == 1.0  # one vote each: the first seen wins
+
+
+def test_nothing_known_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"measure\.selection"):
+        curve(verdicts([["7", "1"]], known=[False]))
+
+
+def test_the_band_narrows_with_more_problems() -> None:
+    rng = np.random.default_rng(0)
+    draw = [[str(value) for value in rng.choice([7, 1, 2], p=[0.45, 0.3, 0.25], size=16)] for _ in range(300)]
+    few, many = curve(verdicts(draw[:20])), curve(verdicts(draw))
+    assert ((many["high"] - many["low"]) < (few["high"] - few["low"])).all()
