@@ -1,8 +1,8 @@
 """Runners: whatever executes work. ``Runner.run`` moves a pipeline; a runner knows only tasks and samplers.
 
-Two kinds of work exist. A *task* is one call of one operator (``cluster.work.execute``), cheap and repeatable. A *sampler*
-is a long-lived worker around an engine (``cluster.sampler.Sampler``), addressed by method name. Everything comes back
-as a ``concurrent.futures.Future``, so the driver is the same for all runners.
+Two kinds of work exist. A *task* is one call of one operator (``cluster.work.execute``), cheap and repeatable. A
+*sampler* is a long-lived worker around an engine (``cluster.sampler.Sampler``), addressed by method name. Everything
+comes back as a ``concurrent.futures.Future``, so the driver is the same for all runners.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class Sampler:
             self._outstanding += count
 
     async def collect(self, seconds: float = 0.5) -> Report:
-        """Return a report when there is news (a part, a failure, a queue that runs low), at the latest after ``seconds``.
+        """Return a report when there is news (a part, a failure, a queue running low), or after ``seconds``.
 
         Raises:
             Exception: whatever ended a drawing coroutine; the engine is to be considered dead.

@@ -1,8 +1,9 @@
 """Killable worker processes: plain functions with a time limit that really ends them.
 
-A call that hangs (a symbolic comparison that never returns) can't be stopped inside a thread; its process can. Processes
-come from a fork server that has imported what the calls need, so replacing one takes milliseconds. Calls travel in
-chunks; a chunk whose process had to be killed is run again call by call, so the guilty call costs itself alone.
+A call that hangs (a symbolic comparison that never returns) can't be stopped inside a thread; its process can.
+Processes come from a fork server that has imported what the calls need, so replacing one takes milliseconds. Calls
+travel in chunks; a chunk whose process had to be killed is run again call by call, so the guilty call costs itself
+alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from operators.workers import TimedOut, WorkerFailed
 
 CHUNK_CALLS = 64
 """How many calls travel together: a call of a tenth of a millisecond then isn't dominated by its journey."""
-PRELOAD = ("math_verify", "operators.verify.canonical")
+PRELOAD = ("math_verify", "operators.verify.symbolic")
 """Imported once by the fork server, inherited by every worker."""
 PR_SET_PDEATHSIG = 1
 

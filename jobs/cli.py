@@ -11,7 +11,6 @@ import shlex
 import sys
 from typing import Annotated, Any, Literal
 
-import click
 import typer
 from rich.console import Console
 
@@ -258,12 +257,12 @@ def main() -> None:
     except GristmillError as error:
         typer.echo(f"error: {error}", err=True)
         code = error.exit_code
-    except click.exceptions.Abort:
+    except typer.Abort:
         typer.echo("interrupted", err=True)
         code = RunIncomplete.exit_code
-    except click.ClickException as error:
+    except typer.TyperException as error:  # usage: an unknown command or option, a missing argument
         error.show()
-        code = error.exit_code
+        code = BadInput.exit_code
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -40,7 +40,7 @@ def _read(path: str, fs: fsspec.AbstractFileSystem, place: str) -> pl.DataFrame:
         parts = sorted(fs.glob(f"{place}/**/*.parquet"))
         if not parts:
             raise BadInput(f"the folder '{path}' holds no Parquet files")
-        return pl.concat([pl.read_parquet(fs.open(part)) for part in parts])
+        return pl.concat([pl.read_parquet(io.BytesIO(fs.cat_file(part))) for part in parts])
     data = io.BytesIO(fs.cat_file(place))  # pyright: ignore[reportArgumentType]
     match Path(place).suffix:
         case ".parquet":

@@ -1,8 +1,8 @@
-"""The engine protocol: whatever produces completions or scores from a model. Implementations live in the cluster package.
+"""The engine protocol: whatever produces completions from a model. Implementations live in the cluster package.
 
-One request is one prompt and one seed. It usually asks for one sample, so that a text doesn't depend on how the work was
-cut up; engines may be asked for ``n`` at once where that is measured to be clearly faster, in fixed blocks aligned to
-multiples of the block size. A request may also carry a prompt that ends in the beginning of a completion (continuation).
+One request is one prompt and one seed. It usually asks for one sample, so that a text doesn't depend on how the work
+was cut up; engines may be asked for ``n`` at once where that is measured to be clearly faster, in fixed blocks aligned
+to multiples of the block size. A request may also carry a prompt that ends in the beginning of a completion.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Request:
     seed: int
     n: int = 1
     request_id: str = ""
-    """Names the request in errors and lets a scripted or replaying engine look up its answer: PROBLEM_KEY/SAMPLE_INDEX."""
+    """PROBLEM_KEY/SAMPLE_INDEX: names the request in errors, and is what a replaying engine looks up."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Engine(Protocol):
         ...
 
     async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True) -> str:
-        """Return the prompt text of ``messages`` with the generation prompt (joined contents where ``chat`` is false)."""
+        """Return the prompt text of ``messages``, ready for the assistant (joined contents where ``chat`` is false)."""
         ...
 
     async def count_tokens(self, prompt: str) -> int:
@@ -94,7 +94,7 @@ class Engine(Protocol):
         """Return exactly ``request.n`` completions, in order.
 
         Raises:
-            EngineError: nothing of this request is usable; ``transient`` where a retry may help. A shortfall is an error.
+            EngineError: nothing of this request is usable, a shortfall included; ``transient`` if a retry may help.
         """
         ...
 

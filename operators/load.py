@@ -1,13 +1,14 @@
 """Loading problems: whatever users have, brought under one contract.
 
 Parquet, JSONL and CSV on any fsspec URL, a Hugging Face dataset (``hf:NAME``), or generated tasks
-(``reasoning_gym:TASK``). Columns are recognised by the names the field uses; everything that isn't recognised rides along
-in ``metadata``. Whatever can't be used is refused before anything is sampled, naming row, column and remedy.
+(``reasoning_gym:TASK``). Columns are recognised by the names the field uses; everything that isn't recognised rides
+along in ``metadata``. Whatever can't be used is refused before anything is sampled, naming row, column and remedy.
 """
 
 from __future__ import annotations
 
 import difflib
+import gzip
 import io
 import json
 from pathlib import Path
@@ -26,7 +27,15 @@ from schemas.identity import problem_keys
 
 ID_NAMES = ("problem_id", "id", "unique_id", "uuid", "task_id")
 PROMPT_NAMES = ("prompt", "problem", "question", "instruction", "input")
-ANSWER_NAMES = ("answer", "expected_answer", "gt_answer", "ground_truth", "gold_standard_solution", "target", "solution")
+ANSWER_NAMES = (
+    "answer",
+    "expected_answer",
+    "gt_answer",
+    "ground_truth",
+    "gold_standard_solution",
+    "target",
+    "solution",
+)
 
 
 class Load(Operator):
@@ -85,13 +94,15 @@ class Load(Operator):
                 chosen = known[0]
                 # of MATH-like data, 'answer' is the answer and 'solution' its derivation; without 'answer', ask
                 if target == "answer" and len(known) > 1 and "answer" not in known:
-                    raise BadInput(f"'{self.source}': several columns could be the answer: {known}. Set load.answer_column")
+                    raise BadInput(
+                        f"'{self.source}': several columns could be the answer: {known}. Set load.answer_column"
+                    )
             if chosen is not None:
                 found[target] = chosen
         if "prompt" not in found and "messages" not in columns:
             raise BadInput(
-                f"'{self.source}' has no prompt. Columns found: {columns}; accepted: {list(PROMPT_NAMES)} or messages, or "
-                "set load.prompt_column"
+                f"'{self.source}' has no prompt. Columns found: {columns}; accepted: {list(PROMPT_NAMES)} or messages, "
+                "or set load.prompt_column"
             )
         return found
 
@@ -129,7 +140,8 @@ class Load(Operator):
 
     def _read(self) -> pl.DataFrame:
         try:
-            fs, place = fsspec.core.url_to_fs(self.source)
+            found: Any = fsspec.core.url_to_fs(self.source)  # pyright: ignore[reportUnknownMemberType]
+            fs, place = found
         except (ValueError, ImportError) as error:
             raise BadInput(f"'{self.source}' isn't a path or URL that can be read: {error}") from error
         if not fs.exists(place):
@@ -139,8 +151,9 @@ class Load(Operator):
             if not parts:
                 raise BadInput(f"the folder '{self.source}' holds no Parquet files")
             return pl.concat([pl.read_parquet(io.BytesIO(fs.cat_file(part))) for part in parts], how="diagonal_relaxed")
-        with fsspec.open(self.source, "rb", compression="infer") as file:
-            data: bytes = file.read()  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType,reportAttributeAccessIssue]
+        data: bytes = fs.cat_file(place)
+        if self.source.endswith(".gz"):
+            data = gzip.decompress(data)
         suffix = Path(self.source.removesuffix(".gz")).suffix
         if not data.strip():
             raise BadInput(f"'{self.source}' is empty")
@@ -153,17 +166,21 @@ class Load(Operator):
                 return pl.read_csv(io.BytesIO(data), infer_schema_length=None)
         except pl.exceptions.PolarsError as error:
             raise BadInput(f"'{self.source}' can't be read: {error}") from error
-        raise BadInput(f"'{self.source}': unknown kind of file '{suffix}'; readable: .parquet, .jsonl, .csv, each also .gz")
+        raise BadInput(
+            f"'{self.source}': unknown kind of file '{suffix}'; readable: .parquet, .jsonl, .csv, each also .gz"
+        )
 
     def _generate(self, task: str) -> pl.DataFrame:
         import reasoning_gym
-        from reasoning_gym.factory import DATASETS
+        from reasoning_gym.factory import DATASETS as KNOWN
 
-        if task not in DATASETS:
-            near = difflib.get_close_matches(task, DATASETS, n=3)
+        tasks: dict[str, Any] = KNOWN  # pyright: ignore[reportUnknownVariableType]
+        make: Any = reasoning_gym.create_dataset  # pyright: ignore[reportUnknownMemberType]
+        if task not in tasks:
+            near = difflib.get_close_matches(task, tasks, n=3)
             raise BadInput(f"reasoning_gym has no task '{task}'{f'; did you mean {near}?' if near else ''}")
         try:
-            made = reasoning_gym.create_dataset(task, seed=self.seed, size=self.size, **self.config)
+            made = make(task, seed=self.seed, size=self.size, **self.config)
         except (TypeError, AssertionError, ValueError) as error:
             raise BadInput(f"reasoning_gym:{task} refuses config {self.config}: {error}") from error
         rows: dict[str, dict[str, Any]] = {}
@@ -185,7 +202,7 @@ class Load(Operator):
 
     def _hugging_face(self, name: str) -> pl.DataFrame:
         try:
-            import datasets
+            import datasets  # pyright: ignore[reportMissingImports]
         except ModuleNotFoundError as error:
             raise BadInput(f"'{self.source}' needs the extra 'hf': pip install 'gristmill[hf]'") from error
         path, _, config = name.partition(":")
@@ -211,7 +228,7 @@ def _read_jsonl(data: bytes, source: str) -> pl.DataFrame:
 
 
 def _answers(values: pl.Series) -> pl.Series:
-    """Return the final answers: of a whole solution (GSM8K's ``####``, MATH's last box, a last line) what it ends in."""
+    """Return the final answers: of a whole solution (``####``, a last box, a last line) what it ends in."""
     text = pl.col("text")
     hashes = extract_answer(text, ("hashes",)).str.replace_all(r"(\d),(\d{3})", "$1$2")
     phrase = pl.when(text.str.contains("\n")).then(extract_answer(text, ("phrase",)))
@@ -226,8 +243,14 @@ def _prompts_of(messages: pl.Series | None) -> pl.Series:
 
 def _check_messages(messages: pl.Series, source: str) -> None:
     for number, turns in enumerate(messages, 1):
-        if turns is None or not len(turns) or any(not turn.get("role") or turn.get("content") is None for turn in turns):
-            raise BadInput(f"'{source}', row {number}: 'messages' must be a list of {{role, content}}, none of them empty")
+        if (
+            turns is None
+            or not len(turns)
+            or any(not turn.get("role") or turn.get("content") is None for turn in turns)
+        ):
+            raise BadInput(
+                f"'{source}', row {number}: 'messages' must be a list of {{role, content}}, none of them empty"
+            )
 
 
 def _json(table: pl.DataFrame, name: str, source: str) -> pl.Series:
@@ -263,7 +286,9 @@ def _metadata(table: pl.DataFrame, used: set[str], source: str) -> pl.Series:
 def _refuse_empty(prompts: pl.Series, source: str, column: str) -> None:
     empty = (prompts.is_null() | (prompts.str.strip_chars() == "")).arg_true()
     if len(empty):
-        raise BadInput(f"'{source}', row {empty[0] + 1}: '{column}' is empty ({len(empty)} such row(s)); fill or remove it")
+        raise BadInput(
+            f"'{source}', row {empty[0] + 1}: '{column}' is empty ({len(empty)} such row(s)); fill or remove it"
+        )
 
 
 def _refuse_duplicates(problems: pl.DataFrame, source: str) -> None:
@@ -274,8 +299,8 @@ def _refuse_duplicates(problems: pl.DataFrame, source: str) -> None:
             first = twice.filter(pl.col(column) == twice[column][0])
             rows, ids = first["row"].to_list()[:5], first["problem_id"].to_list()[:5]
             raise BadInput(
-                f"'{source}': the same {what} in rows {rows} (problem_id {ids}); {len(twice)} rows are affected. Remove the "
-                f"copies{' or give each its own id' if column == 'problem_id' else ''}"
+                f"'{source}': the same {what} in rows {rows} (problem_id {ids}); {len(twice)} rows are affected. Remove "
+                f"the copies{' or give each its own id' if column == 'problem_id' else ''}"
             )
 
 
@@ -285,5 +310,3 @@ def _near_files(source: str) -> str:
         return ""
     near = difflib.get_close_matches(Path(source).name, [path.name for path in folder.iterdir()], n=1)
     return f"; did you mean '{folder / near[0]}'?" if near else ""
-
-

@@ -28,8 +28,6 @@ class EngineSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: str
-    """Which engine this describes."""
     replicas: Annotated[int, Execution] = Field(default=1, ge=1)
     cpus: Annotated[float, Execution] = Field(default=1.0, ge=0.0)
     gpus: Annotated[float, Execution] = Field(default=0.0, ge=0.0)

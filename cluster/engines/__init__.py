@@ -17,13 +17,14 @@ _BUILDERS = {
 
 
 def _engine_class(spec: EngineSpec) -> Any:
-    module, name, package, remedy = _BUILDERS[spec.kind]
+    kind = str(getattr(spec, "kind", type(spec).__name__))
+    module, name, package, remedy = _BUILDERS[kind]
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        raise BadInput(f"engine '{spec.kind}' needs the package '{package}': {remedy}") from error
+        raise BadInput(f"engine '{kind}' needs the package '{package}': {remedy}") from error
 
 
 def build_engine(spec: EngineSpec) -> Engine:

@@ -99,18 +99,22 @@ def _log_axis(values: Sequence[int], title: str) -> alt.X:
     return alt.X("x:Q", scale=scale, title=title, axis=alt.Axis(values=ticks, format=",d", labelOverlap=True))
 
 
-def _share_axis(ends: tuple[float, float]) -> alt.Y:
-    return alt.Y("y:Q", scale=alt.Scale(domain=list(ends)), title=None, axis=alt.Axis(format=".0%", tickCount=5))
+def _share_axis(ends: tuple[float, float], field: str = "y") -> alt.Y:
+    return alt.Y(f"{field}:Q", scale=alt.Scale(domain=list(ends)), title=None, axis=alt.Axis(format=".0%", tickCount=5))
 
 
-def _curve(frame: pl.DataFrame, x: alt.X, y: alt.Y, colour: str, dash: bool = False, band: bool = True) -> list[Any]:
+def _curve(
+    frame: pl.DataFrame, x: alt.X, ends: tuple[float, float], colour: str, dash: bool = False, band: bool = True
+) -> list[Any]:
+    # Vega-Lite would start the scale of an area at zero, so every layer states the same one.
+    y, low = _share_axis(ends), _share_axis(ends, "low")
     base = alt.Chart(alt.Data(values=frame.to_dicts()))
     line = base.mark_line(color=colour, strokeWidth=1.5 if dash else 2.5, strokeDash=[4, 4] if dash else [1, 0])
     layers: list[Any] = [line.encode(x=x, y=y)]
     if band and frame.height > 1:
-        layers.insert(0, base.mark_area(color=colour, opacity=0.17).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"))
+        layers.insert(0, base.mark_area(color=colour, opacity=0.17).encode(x=x, y=low, y2="high:Q"))
     elif band:
-        layers.insert(0, base.mark_rule(color=colour, strokeWidth=2).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"))
+        layers.insert(0, base.mark_rule(color=colour, strokeWidth=2).encode(x=x, y=low, y2="high:Q"))
     if not dash:
         layers.append(base.mark_circle(color=colour, size=38, opacity=1).encode(x=x, y=y))
     return layers
@@ -119,7 +123,7 @@ def _curve(frame: pl.DataFrame, x: alt.X, y: alt.Y, colour: str, dash: bool = Fa
 def coverage(rows: pl.DataFrame, ends: tuple[float, float]) -> Chart:
     """Draw pass@k with its interval band."""
     frame = rows.select(pl.col("k").alias("x"), pl.col("coverage").alias("y"), "low", "high")
-    layers = _curve(frame, _log_axis(frame["x"].to_list(), "samples per problem, k"), _share_axis(ends), RIGHT)
+    layers = _curve(frame, _log_axis(frame["x"].to_list(), "samples per problem, k"), ends, RIGHT)
     first, last = rows.row(0, named=True), rows.row(-1, named=True)
     label = (
         f"Coverage by samples per problem: pass@{first['k']} is {percent(first['coverage'])}, "
@@ -141,20 +145,20 @@ def coverage(rows: pl.DataFrame, ends: tuple[float, float]) -> Chart:
 def selection(rows: pl.DataFrame, ceiling: pl.DataFrame | None, n_problems: int, ends: tuple[float, float]) -> Chart:
     """Draw the accuracy of each selection method against n, below the coverage it can't exceed."""
     values: list[int] = rows["n"].to_list()
-    x, y = _log_axis(values, "samples per problem, n"), _share_axis(ends)
+    x = _log_axis(values, "samples per problem, n")
     layers: list[Any] = []
     legend: list[tuple[str, str]] = []
     methods: list[str] = rows["method"].unique(maintain_order=True).to_list()
     for method, colour in zip(methods, SERIES, strict=False):
         frame = rows.filter(pl.col("method") == method)
         curve = frame.select(pl.col("n").alias("x"), pl.col("accuracy").alias("y"), "low", "high")
-        layers += _curve(curve, x, y, colour)
+        layers += _curve(curve, x, ends, colour)
         legend.append((CLASSES[colour], f"{method}, with its 95% interval"))
     if ceiling is not None:
         seen = ceiling.filter(pl.col("k").is_between(min(values), max(values)))
         frame = seen.select(pl.col("k").alias("x"), pl.col("coverage").alias("y"), "low", "high")
         if frame.height > 1:
-            layers = _curve(frame, x, y, MUTED, dash=True, band=False) + layers
+            layers = _curve(frame, x, ends, MUTED, dash=True, band=False) + layers
             legend.append(("muted dashed", "pass@k: what a perfect choice would reach"))
     last = rows.filter(pl.col("method") == methods[0]).row(-1, named=True)
     notes = [f"n = {count(n_problems)} problems."]

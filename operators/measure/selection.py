@@ -138,7 +138,7 @@ def _positions(classed: pl.DataFrame, problems: int) -> pl.DataFrame:
 
 
 def _matrix(samples: pl.DataFrame, rows: int, problems: int, nothing: int) -> NDArray[np.int32]:
-    """Return the first ``rows`` votes of each problem by sample_index, as columns; a null position voted for nothing."""
+    """Return the first ``rows`` votes of each problem by sample_index, as columns; null positions voted for nothing."""
     problem, index = samples["problem"].to_numpy(), samples["members"].to_numpy()
     width = int(index.max()) + 1
     cell = problem * width + index

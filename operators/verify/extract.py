@@ -24,7 +24,7 @@ def _braces(depth: int) -> str:
     return inner
 
 
-NUMBER = r"[-+−]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s*/\s*\d+)?%?"
+NUMBER = r"[-+\x{2212}]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s*/\s*\d+)?%?"
 
 _PATTERNS: dict[str, str] = {
     "tag": r"(?s)<answer>\s*(.*?)\s*</answer>",
@@ -62,7 +62,7 @@ def _last(text: pl.Expr, pattern: str) -> pl.Expr:
 
 
 def _tidy(answer: pl.Expr) -> pl.Expr:
-    """Strip what surrounds an answer: white space, Markdown emphasis, dollar signs, inline-math brackets, a full stop."""
+    """Strip what surrounds an answer: space, Markdown emphasis, dollar signs, inline-math brackets, a full stop."""
     tidy = answer.str.strip_chars().str.replace_all(r"\*\*|__|`", "")
     tidy = tidy.str.replace(r"^\\[(\[]\s*(.*?)\s*\\[)\]]\.?$", "$1")
     tidy = tidy.str.strip_chars(" \t\n").str.replace(r"\.$", "").str.strip_chars(" $\t\n")

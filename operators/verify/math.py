@@ -1,7 +1,7 @@
 """Mathematical answers: math-verify behind a front of our own.
 
-An answer is extracted from each completion, and each *distinct* answer is brought to a canonical key once; keys are then
-compared with the expected answer, again once per distinct pair: 10,000 samples with 150 distinct answers cost 150
+An answer is extracted from each completion, and each *distinct* answer is brought to a canonical key once; keys are
+then compared with the expected answer, again once per distinct pair: 10,000 samples with 150 distinct answers cost 150
 comparisons. Plain numbers never reach the computer algebra system; what does runs in processes that are killed when
 they don't return.
 """
@@ -15,8 +15,9 @@ import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
-from operators.verify.canonical import as_number, cheap_key, equivalent, symbolic_key, text_key
+from operators.verify.canonical import as_number, cheap_key, text_key
 from operators.verify.extract import DEFAULT_RULES, Rule
+from operators.verify.symbolic import equivalent, symbolic_key
 from operators.verify.verdicts import join_answers, predicted, verdicts
 from operators.workers import TimedOut, WorkerFailed, WorkerPool
 from schemas.datasets import Problem, Sample, Verdict
@@ -84,7 +85,8 @@ class VerifyMath(Operator):
         results = [self._cheaply(gold, key) for gold, key in zip(golds, keys, strict=True)]
         hard = [index for index, result in enumerate(results) if result is None]
         calls = [(golds[index], spellings[index], self.float_rounding) for index in hard]
-        statuses, details = ["ok"] * len(results), [None] * len(results)
+        statuses = ["ok"] * len(results)
+        details: list[str | None] = [None] * len(results)
         for index, result in zip(hard, workers.map(equivalent, calls, self.timeout), strict=True):
             if isinstance(result, TimedOut):
                 statuses[index] = "timeout"

@@ -71,8 +71,10 @@ class VerifyReasoningGym(Operator):
             details.append(result.message if isinstance(result, WorkerFailed) else None)
         schema = {"credit": pl.Float64, "judged_status": pl.String, "detail": pl.String}
         judged = pl.DataFrame({"credit": credits, "judged_status": statuses, "detail": details}, schema=schema)
-        return pairs.select("answer", "answer_key").with_columns(judged).with_columns(
-            is_correct=pl.col("credit") >= self.threshold
+        return (
+            pairs.select("answer", "answer_key")
+            .with_columns(judged)
+            .with_columns(is_correct=pl.col("credit") >= self.threshold)
         )
 
 

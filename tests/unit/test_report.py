@@ -261,6 +261,14 @@ def test_answers_stand_in_for_absent_selection_accuracy() -> None:
     assert f"Majority 50.0% 95% interval {interval(*wilson(2, 4))} n = 4 problems" in text
 
 
+def test_curves_share_an_axis_around_their_intervals() -> None:
+    given = tables()
+    for name, value in (("coverage", "coverage"), ("accuracy", "accuracy")):
+        given[name] = given[name].with_columns(pl.lit(0.85).alias(value), pl.lit(0.81).alias("low"))
+    text = Page(render(manifest(), given)).text
+    assert text.count(" 80%") >= 2 and "  0%" not in text.partition("Where right and wrong fall")[0]
+
+
 def test_single_point_curves_are_drawn() -> None:
     given = tables()
     given |= {name: given[name].head(1) for name in ("coverage", "accuracy")}
