@@ -27,7 +27,7 @@ from operators.workers import TimedOut, WorkerFailed
 
 CHUNK_CALLS = 64
 """How many calls travel together: a call of a tenth of a millisecond then isn't dominated by its journey."""
-PRELOAD = ("math_verify", "operators.verify.symbolic")
+PRELOAD = ("cluster.background", "math_verify", "operators.verify.symbolic")
 """Imported once by the fork server, inherited by every worker."""
 PR_SET_PDEATHSIG = 1
 
@@ -74,6 +74,8 @@ class ProcessWorkers:
 
     def _submit(self, function: Callable[..., Any], chunk: list[tuple[Any, ...]], seconds: float) -> Future[Any]:
         with self._lock:
+            if self._pool is not None and not self._pool.active:  # something outside killed a worker between calls
+                self._pool = None
             if self._pool is None:
                 context = multiprocessing.get_context("forkserver")
                 context.set_forkserver_preload(self.preload)
@@ -94,7 +96,7 @@ def _run_chunk(function: Callable[..., Any], calls: list[tuple[Any, ...]]) -> li
     for call in calls:
         try:
             results.append(function(*call))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             results.append(WorkerFailed(_describe(error)))
     return results
 

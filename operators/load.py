@@ -5,6 +5,8 @@ Parquet, JSONL and CSV on any fsspec URL, a Hugging Face dataset (``hf:NAME``), 
 along in ``metadata``. Whatever can't be used is refused before anything is sampled, naming row, column and remedy.
 """
 
+# pyright: reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 import difflib
@@ -36,6 +38,8 @@ ANSWER_NAMES = (
     "target",
     "solution",
 )
+
+_SETTINGS = {"problem_id": "id_column", "prompt": "prompt_column", "answer": "answer_column"}
 
 
 class Load(Operator):
@@ -92,10 +96,10 @@ class Load(Operator):
             known = [name for name in names if name in columns]
             if chosen is None and known:
                 chosen = known[0]
-                # of MATH-like data, 'answer' is the answer and 'solution' its derivation; without 'answer', ask
-                if target == "answer" and len(known) > 1 and "answer" not in known:
+                # a column of the plain name settles it; otherwise only one may claim the part
+                if len(known) > 1 and target != "problem_id" and known[0] not in ("prompt", "answer"):
                     raise BadInput(
-                        f"'{self.source}': several columns could be the answer: {known}. Set load.answer_column"
+                        f"'{self.source}': several columns could be the {target}: {known}. Set load.{_SETTINGS[target]}"
                     )
             if chosen is not None:
                 found[target] = chosen
@@ -135,7 +139,7 @@ class Load(Operator):
         out = out.with_columns(problem_keys(out))
         ids = given["problem_id"].cast(pl.String) if "problem_id" in given else out["problem_key"].str.head(12)
         out = out.with_columns(problem_id=ids)
-        _refuse_duplicates(out, self.source)
+        _refuse_duplicates(out, self.source, "problem_id" in given)
         return out.select(list(dtypes))
 
     def _read(self) -> pl.DataFrame:
@@ -163,7 +167,7 @@ class Load(Operator):
             if suffix in (".jsonl", ".ndjson"):
                 return _read_jsonl(data, self.source)
             if suffix == ".csv":
-                return pl.read_csv(io.BytesIO(data), infer_schema_length=None)
+                return pl.read_csv(io.BytesIO(data), infer_schema=False)  # "007" and "1.50" are what they are
         except pl.exceptions.PolarsError as error:
             raise BadInput(f"'{self.source}' can't be read: {error}") from error
         raise BadInput(
@@ -224,7 +228,24 @@ def _read_jsonl(data: bytes, source: str) -> pl.DataFrame:
         if not isinstance(row, dict):
             raise BadInput(f"'{source}', line {number} is not a JSON object")
         rows.append(row)  # pyright: ignore[reportUnknownArgumentType]
-    return pl.DataFrame(rows, infer_schema_length=None, strict=False)
+    return pl.DataFrame(_even(rows), infer_schema_length=None, strict=False)
+
+
+def _even(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Write the values of columns that mix kinds (text here, a number there) as text, so that they are one column."""
+    kinds: dict[str, set[type]] = {}
+    for row in rows:
+        for key, value in row.items():
+            if value is not None:
+                kinds.setdefault(key, set()).add(type(value))
+    mixed = {key for key, found in kinds.items() if len(found) > 1 and not found <= {int, float}}
+    if not mixed:
+        return rows
+    return [{key: _text(value) if key in mixed else value for key, value in row.items()} for row in rows]
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def _answers(values: pl.Series) -> pl.Series:
@@ -291,16 +312,18 @@ def _refuse_empty(prompts: pl.Series, source: str, column: str) -> None:
         )
 
 
-def _refuse_duplicates(problems: pl.DataFrame, source: str) -> None:
+def _refuse_duplicates(problems: pl.DataFrame, source: str, has_ids: bool) -> None:
     numbered = problems.with_row_index("row", offset=1)
     for column, what in (("problem_id", "problem_id"), ("problem_key", "content")):
+        if column == "problem_id" and not has_ids:
+            continue  # made from the content: that is what is there twice
         twice = numbered.filter(pl.col(column).is_duplicated())
         if len(twice):
             first = twice.filter(pl.col(column) == twice[column][0])
             rows, ids = first["row"].to_list()[:5], first["problem_id"].to_list()[:5]
             raise BadInput(
-                f"'{source}': the same {what} in rows {rows} (problem_id {ids}); {len(twice)} rows are affected. Remove "
-                f"the copies{' or give each its own id' if column == 'problem_id' else ''}"
+                f"'{source}': the same {what} in rows {rows} (problem_id {ids}); {len(twice)} rows are affected. "
+                f"Remove the copies{' or give each its own id' if column == 'problem_id' else ''}"
             )
 
 

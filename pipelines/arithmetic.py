@@ -6,22 +6,35 @@ from operators.base import AnyOperator
 from operators.load import Load
 from operators.measure.pass_at_k import PassAtK
 from operators.measure.selection import MeasureSelection
-from operators.sample.sample import Sample
+from operators.sample.sample import Example, Sample
 from operators.select.majority import MajorityVote
 from operators.synthesize.sft import SynthesizeSft
 from operators.verify.reasoning_gym import VerifyReasoningGym
 from pipelines.graph import Pipeline, PipelineConfig
+from schemas.engine import AnyEngineSpec, LlamaCppSpec
+
+ASK = "State the final answer to the following arithmetic problem: {} ="
+EXAMPLES = (("31 + 24", "55"), ("72 - 15", "57"), ("8 + 46", "54"))
 
 
 class Config(PipelineConfig):
     """Every knob of the arithmetic pipeline."""
 
+    engine: AnyEngineSpec = LlamaCppSpec(slots=8, context=512)
     load: Load = Load(
         source="reasoning_gym:chain_sum",
         size=24,
         config={"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
     )
-    sample: Sample = Sample(n=32, max_tokens=16, stop=("\n",))
+    sample: Sample = Sample(
+        n=32,
+        temperature=0.8,
+        max_tokens=8,
+        stop=("\n",),
+        chat=False,
+        separator="\n",
+        few_shot=tuple(Example(prompt=ASK.format(sum_), completion=answer) for sum_, answer in EXAMPLES),
+    )
     verify: AnyOperator = VerifyReasoningGym()
     select: AnyOperator = MajorityVote()
     coverage: AnyOperator = PassAtK()

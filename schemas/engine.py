@@ -39,7 +39,7 @@ class LlamaCppSpec(EngineSpec):
     kind: Literal["llama_cpp"] = "llama_cpp"
     model: str = "smollm2-135m-instruct"
     """A path of a GGUF file, or the name of the embedded model. The weights' hash, not the path, is the identity."""
-    slots: Annotated[int, Execution] = Field(default=32, ge=1)
+    slots: Annotated[int, Execution] = Field(default=16, ge=1)
     """Requests decoded at once."""
     context: Annotated[int, Execution] = Field(default=1024, ge=16)
     """Tokens a request may use, prompt and completion together."""

@@ -2,7 +2,7 @@
 
 The server inside ``xllamacpp`` decodes ``slots`` requests at once (continuous batching) and is spoken to over loopback
 HTTP, guarded by a random key, so that a cancelled request frees its slot. Each sample is a request of its own with its
-own seed; the prompt is prefilled once per slot and cached. llama.cpp's default samplers are all switched off: at
+own seed; the prompt is prefilled once per slot and cached. llama.cpp's default samplers are all off: at
 temperature 1 a sample is drawn from the model's own distribution. With a fixed seed texts are usually, not always, equal
 from run to run: batched floating-point sums depend on what shares the batch.
 """
@@ -52,7 +52,9 @@ class LlamaCppEngine:
         try:
             self._server: Any = xllamacpp.Server(_parameters(spec, path, key))
         except Exception as error:  # the binding raises plain exceptions of several kinds
-            raise BadInput(f"llama.cpp can't load '{path}': {error}. Is it a GGUF file of a supported model?") from error
+            raise BadInput(
+                f"llama.cpp can't load '{path}': {error}. Is it a GGUF file of a supported model?"
+            ) from error
         self._http = httpx.AsyncClient(
             base_url=self._server.listening_address,
             headers={"Authorization": f"Bearer {key}"},

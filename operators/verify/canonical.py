@@ -13,6 +13,9 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)")
 _RATIO = re.compile(r"([-+]?)(\d+)/(\d+)")
 _LATEX_RATIO = re.compile(r"([-+]?)\\[dt]?frac(?:\{(-?\d+)\}\{(\d+)\}|(\d)(\d))")
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALED = re.compile(rf"(.*?)\s*\b({'|'.join(_SCALES)})s?")
+_BASED = re.compile(r"(\w+)_\{?(\d+)\}?")
 _SPACING = re.compile(r"\\[,!;: ]|~|\\left|\\right|\s+")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox)\{([^{}]*)\}")
 
@@ -29,7 +32,12 @@ def as_number(answer: str) -> Fraction | None:
 
     A percentage is its number of per cent: 50% and 50 are the same answer, as in the usual graders.
     """
-    text = _THOUSANDS.sub("", normalise(answer)).replace(" ", "").removesuffix("%")
+    text = normalise(answer)
+    scaled = _SCALED.fullmatch(text)
+    if scaled:
+        base = as_number(scaled[1]) if scaled[1] else None
+        return None if base is None else base * _SCALES[scaled[2]]
+    text = _THOUSANDS.sub("", text).replace(" ", "").removesuffix("%")
     if _NUMBER.fullmatch(text):
         return Fraction(text)
     ratio = _RATIO.fullmatch(text)
@@ -56,6 +64,9 @@ def cheap_key(answer: str) -> str | None:
     if value is not None:
         return number_key(value)
     text = normalise(answer)
+    based = _BASED.fullmatch(text)
+    if based and based[1][0].isdigit():  # a numeral with its base is no plain number: 10_2 is not 10_3
+        return f"{based[1]}_{based[2]}".casefold()
     return text.casefold() if re.fullmatch(r"[A-Za-z]{2,}(?:[ '-][A-Za-z]+)*|[A-Z]", text) else None
 
 

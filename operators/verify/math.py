@@ -77,15 +77,17 @@ class VerifyMath(Operator):
 
     def _judge(self, found: pl.DataFrame, workers: WorkerPool) -> pl.DataFrame:
         """Return (answer, answer_key) -> is_correct, judged_status, detail for each distinct pair."""
-        usable = pl.col("answer").is_not_null() & pl.col("answer_key").is_not_null() & (pl.col("key_status") == "ok")
+        usable = pl.col("answer").is_not_null() & pl.col("answer_key").is_not_null()
         # keys are canonical, so one spelling of each stands for all of them
         pairs = found.filter(usable).group_by("answer", "answer_key", maintain_order=True).first()
         golds, keys = pairs["answer"].to_list(), pairs["answer_key"].to_list()
         spellings = pairs["predicted_answer"].to_list()
         results = [self._cheaply(gold, key) for gold, key in zip(golds, keys, strict=True)]
-        hard = [index for index, result in enumerate(results) if result is None]
+        statuses = [
+            "ok" if result is not None else state for result, state in zip(results, pairs["key_status"], strict=True)
+        ]
+        hard = [index for index, result in enumerate(results) if result is None and statuses[index] == "ok"]
         calls = [(golds[index], spellings[index], self.float_rounding) for index in hard]
-        statuses = ["ok"] * len(results)
         details: list[str | None] = [None] * len(results)
         for index, result in zip(hard, workers.map(equivalent, calls, self.timeout), strict=True):
             if isinstance(result, TimedOut):
@@ -110,6 +112,8 @@ class VerifyMath(Operator):
         expected = cheap_key(gold)
         if expected == key or text_key(gold) == key:
             return True
+        if expected is not None and "_" in expected and "_" in key:
+            return False  # numerals of different bases or digits
         left, right = as_number(gold), as_number(key)
         if left is None or right is None:
             return None

@@ -4,6 +4,8 @@ A problem carries its task and entry in ``verification`` (``load`` puts it there
 wrote, so they run in killable workers, once per distinct (problem, answer).
 """
 
+# pyright: reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 import json

@@ -5,7 +5,7 @@ Everything here may take arbitrarily long on what models write, so it runs in wo
 
 # SymPy and math-verify are only partly typed.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownParameterType=false, reportArgumentType=false
+# pyright: reportUnknownParameterType=false, reportArgumentType=false, reportMissingTypeStubs=false
 
 from __future__ import annotations
 
