@@ -261,7 +261,7 @@ def main() -> None:
         typer.echo("interrupted", err=True)
         code = RunIncomplete.exit_code
     except typer.TyperException as error:  # usage: an unknown command or option, a missing argument
-        error.show()
+        typer.echo(f"error: {str(error).rstrip('.')}. See gristmill --help", err=True)
         code = BadInput.exit_code
     sys.exit(code if isinstance(code, int) else 0)
 

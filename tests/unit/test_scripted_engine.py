@@ -1,0 +1,134 @@
+"""The scripted engine: equal rows from equal seeds, failures that heal or don't, and speed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.engines.scripted import ScriptedEngine
+from operators.engine import Completion, EngineError, Request
+from schemas.engine import SamplingParams, ScriptedSpec
+
+
+def ask(
+    engine: ScriptedEngine, seed: int = 1, prompt: str = "What is 40 + 2?", n: int = 1, **params: object
+) -> list[Completion]:
+    request = Request(prompt, SamplingParams.model_validate(params), seed, n, f"p/{seed}")
+    return asyncio.run(engine.generate(request))
+
+
+def test_equal_seeds_give_equal_completions_in_any_engine_and_order() -> None:
+    spec = ScriptedSpec(answers=("41", "42", "43"))
+    forward, backward = ScriptedEngine(spec), ScriptedEngine(spec)
+    first = [ask(forward, seed) for seed in range(200)]
+    second = [ask(backward, seed) for seed in reversed(range(200))]
+    assert first == second[::-1]
+    assert {completion.text for [completion] in first} == {"41", "42", "43"}
+
+
+def test_answers_follow_their_weights() -> None:
+    engine = ScriptedEngine(ScriptedSpec(answers=("right", "wrong"), weights=(0.25, 0.75)))
+    share = sum(ask(engine, seed)[0].text == "right" for seed in range(4000)) / 4000
+    assert share == pytest.approx(0.25, abs=0.03)  # four standard errors
+
+
+def test_answers_by_prompt_and_placeholders() -> None:
+    engine = ScriptedEngine(ScriptedSpec(answers=("{seed}: {prompt} {other}",), by_prompt={"red": ("rot",)}))
+    assert ask(engine, 7, "say red")[0].text == "rot"
+    assert ask(engine, 7, "say blue")[0].text == "7: say blue {other}"
+
+
+def test_asked_n_got_n() -> None:
+    engine = ScriptedEngine(ScriptedSpec(answers=("a", "b")))
+    assert len(ask(engine, n=17)) == 17
+    assert ask(engine, n=17) == ask(engine, n=17)
+
+
+def test_too_many_words_are_cut_and_say_so() -> None:
+    [cut] = ask(ScriptedEngine(ScriptedSpec(answers=("one two three",))), max_tokens=2)
+    assert (cut.text, cut.finish_reason, cut.completion_tokens) == ("one two", "length", 2)
+    [whole] = ask(ScriptedEngine(ScriptedSpec(answers=("one two three",))), max_tokens=3)
+    assert (whole.text, whole.finish_reason, whole.completion_tokens) == ("one two three", "stop", 3)
+
+
+def test_the_earliest_stop_string_ends_the_text() -> None:
+    [completion] = ask(ScriptedEngine(ScriptedSpec(answers=("one; two. three",))), stop=(".", ";"))
+    assert (completion.text, completion.finish_reason) == ("one", "stop_string")
+
+
+def test_log_probs_are_of_the_seed_or_absent() -> None:
+    engine = ScriptedEngine(ScriptedSpec(answers=("one two three",)))
+    [first], [again], [other] = ask(engine, 1), ask(engine, 1), ask(engine, 2)
+    assert first.sum_logprob is not None and first.sum_logprob <= 0
+    assert first.mean_logprob == pytest.approx(first.sum_logprob / 3)
+    assert first.sum_logprob == again.sum_logprob != other.sum_logprob
+    silent = ScriptedEngine(ScriptedSpec(logprobs=False))
+    assert ask(silent)[0].sum_logprob is None
+    assert silent.info.logprobs == "none"
+
+
+def test_transient_failures_heal_at_the_second_attempt() -> None:
+    spec = ScriptedSpec(fail_transient=0.5)
+    engine, healthy = ScriptedEngine(spec), ScriptedEngine(ScriptedSpec())
+    failed = 0
+    for seed in range(200):
+        try:
+            ask(engine, seed)
+        except EngineError as error:
+            assert error.transient
+            failed += 1
+        assert ask(engine, seed) == ask(healthy, seed)
+    assert 60 < failed < 140
+
+
+def test_permanent_failures_are_of_the_seed() -> None:
+    def refused(engine: ScriptedEngine) -> list[int]:
+        seeds: list[int] = []
+        for seed in range(200):
+            try:
+                ask(engine, seed)
+            except EngineError as error:
+                assert not error.transient
+                assert f"p/{seed}" in str(error)
+                seeds.append(seed)
+        return seeds
+
+    spec = ScriptedSpec(fail_permanent=0.2)
+    engine = ScriptedEngine(spec)
+    first = refused(engine)
+    assert 15 < len(first) < 70
+    assert refused(engine) == first == refused(ScriptedEngine(spec))
+
+
+def test_two_engines_share_a_call_log(tmp_path: Path) -> None:
+    log = tmp_path / "calls"
+    engines = [ScriptedEngine(ScriptedSpec(call_log=str(log))) for _ in range(2)]
+    for seed in range(100):
+        ask(engines[seed % 2], seed)
+    for engine in engines:
+        asyncio.run(engine.close())
+    assert log.read_text().splitlines() == [f"p/{seed}" for seed in range(100)]
+
+
+def test_ten_thousand_requests_take_seconds_at_most() -> None:
+    engine = ScriptedEngine(ScriptedSpec())
+    params = SamplingParams()
+
+    async def burst() -> None:
+        await asyncio.gather(*(engine.generate(Request("q", params, seed, 1, f"p/{seed}")) for seed in range(10_000)))
+
+    start = time.process_time()
+    asyncio.run(burst())
+    assert time.process_time() - start < 3.0  # about 0.3 s alone on a core
+
+
+def test_chat_is_marked_up_and_plain_text_is_not() -> None:
+    engine = ScriptedEngine(ScriptedSpec())
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+    assert asyncio.run(engine.render(turns, chat=False)) == "Be brief.Hello"
+    chat = asyncio.run(engine.render(turns))
+    assert "user" in chat and chat.index("Be brief.") < chat.index("Hello")
+    assert asyncio.run(engine.count_tokens("three short words")) == 3
