@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the tests need. Does nothing when they are there; where it can't install (not root, not
-# Debian), it says what is missing and lets the tests go on: those that need it skip themselves.
+# Debian), it says what is missing and lets the tests go on: those that need it fail and say so.
 set -euo pipefail
 
 packages=(
@@ -21,11 +21,11 @@ if ((${#missing[@]} == 0)); then
   exit 0
 fi
 if ! command -v apt-get >/dev/null; then
-  echo "infra/debian.sh: not installed, and there is no apt-get here: ${missing[*]}. Tests that need them are skipped." >&2
+  echo "infra/debian.sh: not installed, and there is no apt-get here: ${missing[*]}. Tests that need them will fail." >&2
   exit 0
 fi
 if [[ "$(id -u)" != 0 ]]; then
-  echo "infra/debian.sh: not installed: ${missing[*]}. Tests that need them are skipped; to install them:" >&2
+  echo "infra/debian.sh: not installed: ${missing[*]}. Tests that need them will fail; to install them:" >&2
   echo "  sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]}" >&2
   exit 0
 fi

@@ -54,7 +54,7 @@ def _read(path: str, fs: fsspec.AbstractFileSystem, place: str) -> pl.DataFrame:
             raise BadInput(f"'{path}': unknown kind of file '{suffix}'; readable: {', '.join(SUFFIXES)}")
 
 
-def _bytes(fs: Any, place: str) -> bytes:
+def _bytes(fs: Any, place: Any) -> bytes:
     return fs.cat_file(place)
 
 

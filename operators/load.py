@@ -175,7 +175,7 @@ class Load(Operator):
 
     def _generate(self, task: str) -> pl.DataFrame:
         import reasoning_gym
-        import reasoning_gym.factory
+        import reasoning_gym.factory  # pyright: ignore[reportUnusedImport]  (used by way of its package, which is untyped)
 
         tasks: dict[str, Any] = cast(Any, reasoning_gym).factory.DATASETS
         make = cast(Any, reasoning_gym).create_dataset
@@ -236,15 +236,19 @@ def _read_jsonl(data: bytes, source: str) -> pl.DataFrame:
 
 def _even(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Write the values of columns that mix kinds (text here, a number there) as text, so that they are one column."""
-    kinds: dict[str, set[type]] = {}
+    kinds: dict[str, set[type[Any]]] = {}
     for row in rows:
         for key, value in row.items():
             if value is not None:
-                kinds.setdefault(key, set()).add(cast(type, type(value)))
+                kinds.setdefault(key, set()).add(_kind(value))
     mixed = {key for key, found in kinds.items() if len(found) > 1 and not found <= {int, float}}
     if not mixed:
         return rows
     return [{key: _text(value) if key in mixed else value for key, value in row.items()} for row in rows]
+
+
+def _kind(value: Any) -> type[Any]:
+    return type(value)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _text(value: Any) -> str | None:
