@@ -68,7 +68,7 @@ class EngineInfo:
     context: int
     """Tokens one request may use, prompt and completion together."""
     logprobs: str
-    """``raw`` (the model's own distribution), ``sampled`` (after temperature and truncation) or ``none``."""
+    """Of which distribution: ``raw`` (the model's own), ``sampled`` (tempered, truncated), ``none``, ``as recorded``."""
     version: str = ""
     """Version of the engine's software: recorded, never part of an identity."""
 

@@ -14,7 +14,7 @@ from pipelines.graph import Pipeline, PipelineConfig
 from schemas.engine import AnyEngineSpec, LlamaCppSpec
 
 ASK = "State the final answer to the following arithmetic problem: {} ="
-EXAMPLES = (("31 + 24", "55"), ("72 - 15", "57"), ("8 + 46", "54"))
+EXAMPLES = (("6 + 7", " 13"), ("45 - 12", " 33"), ("38 + 25", " 63"), ("9 - 4", " 5"))
 
 
 class Config(PipelineConfig):
@@ -28,7 +28,6 @@ class Config(PipelineConfig):
     )
     sample: Sample = Sample(
         n=32,
-        temperature=0.8,
         max_tokens=8,
         stop=("\n",),
         chat=False,

@@ -9,17 +9,21 @@ equal from run to run: batched floating-point sums depend on what shares the bat
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
+import xxhash
 
 # llama.cpp's threads otherwise spin while they wait for each other: with a verifier or anything else on the same cores,
 # tokens/s then fall by a factor of ten or more (waiting costs about a third of the speed of an otherwise idle machine)
@@ -62,13 +66,8 @@ class LlamaCppEngine:
             raise BadInput(
                 f"llama.cpp can't load '{path}': {error}. Is it a GGUF file of a supported model?"
             ) from error
-        self._http = httpx.AsyncClient(
-            base_url=self._server.listening_address,
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=None,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=spec.slots + 4),
-            trust_env=False,
-        )
+        self._key = key
+        self._clients: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
 
     @staticmethod
     def resolve(spec: EngineSpec) -> tuple[str, str]:
@@ -76,6 +75,20 @@ class LlamaCppEngine:
         assert isinstance(spec, LlamaCppSpec)
         path = find_model(spec.model)
         return path.stem, weights_hash(path)
+
+    def _client(self) -> httpx.AsyncClient:
+        """Return the running loop's client: a connection can't be used from another event loop."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            self._clients = {known: client for known, client in self._clients.items() if not known.is_closed()}
+            self._clients[loop] = httpx.AsyncClient(
+                base_url=self._server.listening_address,
+                headers={"Authorization": f"Bearer {self._key}", "Connection": "close"},
+                timeout=None,
+                limits=httpx.Limits(max_connections=None),
+                trust_env=False,
+            )
+        return self._clients[loop]
 
     async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True) -> str:
         if not chat:
@@ -88,8 +101,12 @@ class LlamaCppEngine:
         return len(answer["tokens"])
 
     async def generate(self, request: Request) -> list[Completion]:
-        if request.n != 1:
-            raise EngineError(f"llama.cpp draws one sample a request, {request.n} were asked for")
+        # llama.cpp's own fan-out is no faster once the prompt is cached, and reports the counts of one child only
+        if request.n > 1:
+            ones = (replace(request, n=1, seed=child_seed(request.seed, child)) for child in range(request.n))
+            return [answer for [answer] in await asyncio.gather(*map(self.generate, ones))]
+        if not request.prompt:
+            raise EngineError(f"request {request.request_id} has an empty prompt")
         params = request.params
         body = {
             "prompt": request.prompt,
@@ -105,27 +122,51 @@ class LlamaCppEngine:
             "n_probs": 1,
             "post_sampling_probs": False,
             "cache_prompt": True,
+            "stream": True,
         }
-        answer = await self._post("/completion", body)
-        if answer.get("truncated"):
+        chunks = await self._stream(body)
+        if not chunks or not chunks[-1].get("stop"):
+            raise EngineError(f"llama.cpp broke off request {request.request_id}", transient=True)
+        if chunks[-1].get("truncated"):
             raise EngineError(f"request {request.request_id} outgrew the context of {self.info.context} tokens")
-        return [_completion(answer)]
+        return [_completion(chunks)]
 
     async def close(self) -> None:
-        await self._http.aclose()
+        clients, self._clients = self._clients, {}
+        for loop, client in clients.items():
+            if loop is asyncio.get_running_loop():
+                await client.aclose()
         self._server = None  # its destructor ends the server's threads
+
+    async def _stream(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the chunks of one completion: only a stream tells the log-probs of a stop string's tokens."""
+        try:
+            async with self._client().stream("POST", "/completion", json=body) as response:
+                if response.status_code != 200:
+                    raise _failure(response.status_code, json.loads(await response.aread()))
+                chunks = [json.loads(line[6:]) async for line in response.aiter_lines() if line.startswith("data: {")]
+        except httpx.HTTPError as error:
+            raise EngineError(f"llama.cpp doesn't answer: {error}", transient=True) from error
+        for chunk in chunks:
+            if "error" in chunk:
+                raise _failure(int(chunk["error"].get("code", 500)), chunk)
+        return chunks
 
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
-            response = await self._http.post(path, json=body)
+            response = await self._client().post(path, json=body)
         except httpx.HTTPError as error:
             raise EngineError(f"llama.cpp doesn't answer: {error}", transient=True) from error
         answer: dict[str, Any] = response.json()
         if response.status_code == 200 and "error" not in answer:
             return answer
-        about = answer.get("error", answer)
-        message = about.get("message", str(about)) if isinstance(about, dict) else str(about)
-        raise EngineError(f"llama.cpp: {message}", transient=response.status_code in (429, 500, 503))
+        raise _failure(response.status_code, answer)
+
+
+def _failure(status: int, answer: dict[str, Any]) -> EngineError:
+    about = answer.get("error", answer)
+    message = about.get("message", str(about)) if isinstance(about, dict) else str(about)
+    return EngineError(f"llama.cpp: {message}", transient=status in (429, 500, 503))
 
 
 def _parameters(spec: LlamaCppSpec, path: Path, key: str) -> Any:
@@ -134,7 +175,7 @@ def _parameters(spec: LlamaCppSpec, path: Path, key: str) -> Any:
     parameters.n_parallel = spec.slots
     parameters.n_ctx = spec.slots * spec.context
     parameters.n_batch = max(2048, spec.slots)
-    threads = spec.threads or os.cpu_count() or 1
+    threads = spec.threads or max(1, len(os.sched_getaffinity(0)) // spec.replicas)
     parameters.cpuparams.n_threads = threads
     parameters.cpuparams_batch.n_threads = threads
     parameters.hostnames = ["127.0.0.1"]
@@ -148,19 +189,30 @@ def _parameters(spec: LlamaCppSpec, path: Path, key: str) -> Any:
     return parameters
 
 
-def _completion(answer: dict[str, Any]) -> Completion:
-    """Read one answer. Log-probs are over the tokens of the text, the end token left out."""
-    logprobs = [float(token["logprob"]) for token in answer.get("completion_probabilities", [])]
-    timings = answer.get("timings", {})
+def _completion(chunks: list[dict[str, Any]]) -> Completion:
+    """Put the chunks of one answer together.
+
+    Log-probs are over all ``completion_tokens`` sampled tokens, the end token or those of the stop string included.
+    They are None where llama.cpp leaves a token out: the first parts of a character that is split over several tokens.
+    """
+    end = chunks[-1]
+    logprobs = [float(token["logprob"]) for chunk in chunks for token in chunk.get("completion_probabilities", [])]
+    tokens = int(end["tokens_predicted"])
+    whole = sum(logprobs) if tokens and len(logprobs) == tokens else None
     return Completion(
-        text=answer["content"],
-        finish_reason=_FINISH.get(answer.get("stop_type", ""), "cut"),
-        prompt_tokens=int(answer["tokens_evaluated"]),
-        completion_tokens=int(answer["tokens_predicted"]),
-        cached_prompt_tokens=int(timings.get("cache_n", 0)),
-        sum_logprob=sum(logprobs) if logprobs else None,
-        mean_logprob=sum(logprobs) / len(logprobs) if logprobs else None,
+        text="".join(chunk["content"] for chunk in chunks),
+        finish_reason=_FINISH.get(end.get("stop_type", ""), "cut"),
+        prompt_tokens=int(end["tokens_evaluated"]),
+        completion_tokens=tokens,
+        cached_prompt_tokens=int(end.get("timings", {}).get("cache_n", 0)),
+        sum_logprob=whole,
+        mean_logprob=None if whole is None else whole / tokens,
     )
+
+
+def child_seed(seed: int, child: int) -> int:
+    """Return the seed of one of a request's ``n`` completions; the first has the request's own."""
+    return seed if child == 0 else xxhash.xxh3_64_intdigest(f"{seed}/{child}".encode()) & 0x7FFF_FFFF
 
 
 def find_model(model: str) -> Path:

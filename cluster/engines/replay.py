@@ -13,7 +13,11 @@ from operators.engine import Completion, EngineError, EngineInfo, Request
 from schemas.engine import EngineSpec, ReplaySpec
 from schemas.errors import BadInput
 
-_OPTIONAL = ("reasoning", "finish_reason", "prompt_tokens", "completion_tokens", "sum_logprob", "mean_logprob")
+_OPTIONAL = (
+    *("status", "error", "reasoning", "finish_reason"),
+    *("prompt_tokens", "cached_prompt_tokens", "completion_tokens"),
+    *("sum_logprob", "mean_logprob", "lowest_group_confidence", "tail_confidence"),
+)
 
 
 class ReplayEngine:
@@ -23,7 +27,9 @@ class ReplayEngine:
         self.spec = spec
         self.capacity = spec.slots
         model, revision = self.resolve(spec)
-        self.info = EngineInfo(model=model, revision=revision, family="replay", context=spec.context, logprobs="none")
+        self.info = EngineInfo(
+            model=model, revision=revision, family="replay", context=spec.context, logprobs="as recorded"
+        )
         files = _files(spec.samples)
         table = pl.scan_parquet(files)
         columns = table.collect_schema().names()
@@ -61,16 +67,22 @@ class ReplayEngine:
         if name not in self._rows:
             raise EngineError(f"'{self.spec.samples}' holds no sample {name}")
         row = self._table.row(self._rows[name], named=True)
+        if row.get("status") == "error":
+            raise EngineError(f"sample {name} failed when it was recorded: {row.get('error')}")
         text = row["completion"] or ""
+        prompt_tokens, completion_tokens = row.get("prompt_tokens"), row.get("completion_tokens")
         return [
             Completion(
                 text=text,
                 finish_reason=row.get("finish_reason") or "stop",
-                prompt_tokens=row.get("prompt_tokens") or len(request.prompt.split()),
-                completion_tokens=row.get("completion_tokens") or len(text.split()),
+                prompt_tokens=len(request.prompt.split()) if prompt_tokens is None else prompt_tokens,
+                cached_prompt_tokens=row.get("cached_prompt_tokens") or 0,
+                completion_tokens=len(text.split()) if completion_tokens is None else completion_tokens,
                 reasoning=row.get("reasoning"),
                 sum_logprob=row.get("sum_logprob"),
                 mean_logprob=row.get("mean_logprob"),
+                lowest_group_confidence=row.get("lowest_group_confidence"),
+                tail_confidence=row.get("tail_confidence"),
             )
         ]
 

@@ -53,7 +53,8 @@ class ScriptedEngine:
             os.write(self._log, f"{request.request_id}\n".encode())
         draws = random.Random(request.seed)
         if self.spec.latency or self.spec.jitter:
-            await asyncio.sleep(self.spec.latency + self.spec.jitter * draws.random())
+            # drawn apart from the answer: how long a request takes must not change what it says
+            await asyncio.sleep(self.spec.latency + self.spec.jitter * random.Random(request.seed + 2).random())
         else:
             await asyncio.sleep(0)
         self._fail(request, random.Random(request.seed + 1))

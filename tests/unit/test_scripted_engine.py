@@ -29,6 +29,15 @@ def test_equal_seeds_give_equal_completions_in_any_engine_and_order() -> None:
     assert {completion.text for [completion] in first} == {"41", "42", "43"}
 
 
+def test_latency_does_not_change_what_is_drawn() -> None:
+    answers = ("1", "2", "3")
+    quick, slow = (
+        ScriptedEngine(ScriptedSpec(answers=answers)),
+        ScriptedEngine(ScriptedSpec(answers=answers, latency=0.01)),
+    )
+    assert [ask(quick, seed) for seed in range(10)] == [ask(slow, seed) for seed in range(10)]
+
+
 def test_answers_follow_their_weights() -> None:
     engine = ScriptedEngine(ScriptedSpec(answers=("right", "wrong"), weights=(0.25, 0.75)))
     share = sum(ask(engine, seed)[0].text == "right" for seed in range(4000)) / 4000
