@@ -68,7 +68,7 @@ class EngineInfo:
     context: int
     """Tokens one request may use, prompt and completion together."""
     logprobs: str
-    """Of which distribution: ``raw`` (the model's own), ``sampled`` (tempered, truncated), ``none``, ``as recorded``."""
+    """Which distribution: ``raw`` (the model's own), ``sampled`` (tempered, truncated), ``none``, ``as recorded``."""
     version: str = ""
     """Version of the engine's software: recorded, never part of an identity."""
 
