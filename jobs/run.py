@@ -18,7 +18,6 @@ from cluster.records import open_stage, write_manifest
 from cluster.runner import Runner
 from cluster.storage.root import Root
 from jobs.progress import Progress
-from jobs.report import render
 from jobs.settings import build_pipeline, merge, parse_assignments, read_job
 from jobs.summary import document, plan_document, print_plan, print_run
 from operators.sample.sample import Sample
@@ -106,6 +105,8 @@ def execute(job: Job, settings: RunSettings, as_json: bool) -> str:
 
 def write_report(root: Root, manifest: RunManifest) -> str:
     """Write a run's HTML report beside its manifest and return its address."""
+    from jobs.report import render  # the plotting library takes a second to import: only reports pay for it
+
     tables = {record.name: open_stage(root, manifest, record.name) for record in manifest.stages}
     root.write_bytes(render(manifest, tables).encode(), "runs", manifest.run_id, "report.html")
     manifest.report = f"runs/{manifest.run_id}/report.html"
