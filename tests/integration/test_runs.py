@@ -69,6 +69,9 @@ def test_topping_up_pays_for_the_difference(tmp_path: Path) -> None:
     assert sampled(source, 48) == {"planned": 192, "reused": 128, "computed": 64}
     assert sampled(source, 16) == {"planned": 64, "reused": 64, "computed": 0}
     assert sampled(source, 48, latency=0.001, slots=3) == {"planned": 192, "reused": 192, "computed": 0}
+    other = scripted_pipeline(source, 48, call_log=str(log))
+    other.name = "another pipeline with the same sampling settings"
+    assert stage(run(LocalRunner(), other, tmp_path / "root"), "sample")["computed"] == 0
     more = write_problems(tmp_path / "more.jsonl", 5)
     assert sampled(more, 48) == {"planned": 240, "reused": 192, "computed": 48}
     calls = Counter(log.read_text().split())
