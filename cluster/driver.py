@@ -27,7 +27,7 @@ from cluster.storage.root import Root
 from cluster.work import Done, Task
 from operators.sample.sample import Sample
 from pipelines.graph import Pipeline
-from schemas.errors import BadInput, EngineFailed, GristmillError
+from schemas.errors import BadInput, EngineFailed, GristmillError, StageFailed
 from schemas.manifest import EngineRecord, RunManifest, StageRecord
 
 
@@ -177,7 +177,7 @@ class Driver:
             for task in state.tasks():
                 state.submitted()
                 future = self.runner.submit(task)
-                self._handle(future, lambda done, s=state, t=task: self._task_done(s, t, done.result()))
+                self._handle(future, lambda done, s=state, t=task: self._task_done(s, t, done))
                 submitted = True
                 room -= 1
                 if room <= 0:
@@ -188,8 +188,11 @@ class Driver:
         """Queue ``then(future)`` for the loop once ``future`` is done; what it raises ends the run."""
         future.add_done_callback(lambda done: self.events.put(lambda: then(done)))
 
-    def _task_done(self, state: StageState, task: Task, done: Done) -> None:
-        state.finished(task, done)
+    def _task_done(self, state: StageState, task: Task, future: Future[Done]) -> None:
+        error = future.exception()
+        if error is not None and not isinstance(error, GristmillError):
+            raise StageFailed(f"stage {state.name}: a worker was lost or could not do its work: {error!r}") from error
+        state.finished(task, future.result())
         if not isinstance(state, StoreState):
             for other in self.states.values():
                 other.snapshot_part(state.name, task.index)
