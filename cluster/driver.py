@@ -13,12 +13,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
-
-import polars as pl
+from typing import Any
 
 from cluster.plan import RunPlan, make_plan
-from cluster.records import RunRecorder, open_stage
+from cluster.records import RunRecorder
+from cluster.run import Observer, RunResult, RunSettings
 from cluster.runner import Runner, SamplerHandle
 from cluster.sampler import Ready, Report, SamplingJob
 from cluster.states import ChunkState, DatasetState, SampleState, StageState, StoreState, StreamState, input_slice
@@ -28,43 +27,7 @@ from cluster.work import Done, Task
 from operators.sample.sample import Sample
 from pipelines.graph import Pipeline
 from schemas.errors import BadInput, EngineFailed, GristmillError, StageFailed
-from schemas.manifest import EngineRecord, RunManifest, StageRecord
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """How a run is executed; nothing here changes a result."""
-
-    limit: int | None = None
-    """Take only the first so many problems."""
-    flush_seconds: float = 10.0
-    """Samples are written at least this often: what a crash can cost."""
-    flush_rows: int = 20_000
-    commit_seconds: float = 1.0
-    command: str = ""
-    """Recorded in the manifest: the command that makes the run again."""
-    engine_restarts: int = 2
-    """How often a replica that died is started again before the run ends."""
-
-
-class Observer(Protocol):
-    """Watches a run."""
-
-    def update(self, manifest: RunManifest, live: dict[str, int]) -> None:
-        """Look at the records; ``live`` counts samples drawn but not committed yet, per sampling stage."""
-        ...
-
-
-@dataclass
-class RunResult:
-    """What became of a run."""
-
-    manifest: RunManifest
-    root: Root
-
-    def dataset(self, stage: str) -> pl.LazyFrame:
-        """Return a stage's rows, restricted to this run's view."""
-        return open_stage(self.root, self.manifest, stage)
+from schemas.manifest import EngineRecord
 
 
 @dataclass
@@ -412,6 +375,3 @@ def _make_states(run_plan: RunPlan) -> dict[str, StageState]:
         else:
             states[name] = DatasetState(plan, run_plan, states)
     return states
-
-
-__all__ = ["Driver", "Observer", "RunResult", "RunSettings", "StageRecord"]

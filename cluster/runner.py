@@ -11,11 +11,11 @@ from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cluster.run import Observer, RunResult, RunSettings
 from cluster.sampler import SamplingJob
 from cluster.work import Done, Task
 
 if TYPE_CHECKING:
-    from cluster.driver import Observer, RunResult, RunSettings
     from pipelines.graph import Pipeline
 
 
@@ -67,6 +67,6 @@ class Runner(ABC):
             BadInput: something can't be used; nothing was started.
             StageFailed, ContractViolation, EngineFailed: the run ended; what was committed stays.
         """
-        from cluster.driver import Driver, RunSettings  # the driver needs this module's names
+        from cluster.driver import Driver  # the driver needs this module's names
 
         return Driver(pipeline, root, self, settings or RunSettings(), observer).run()

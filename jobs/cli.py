@@ -110,7 +110,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a pipeline, or resume it: what is there already is never paid for twice."""
-    from cluster.driver import RunSettings
+    from cluster.run import RunSettings
     from jobs.run import execute, prepare, show_dry_run
 
     job = prepare(target, settings or [], root, runner, address, limit)

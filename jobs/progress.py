@@ -43,7 +43,7 @@ class Progress:
             self._live.stop()
 
     def update(self, manifest: RunManifest, live: dict[str, int]) -> None:
-        """Take the latest counts (see cluster.driver.Observer)."""
+        """Take the latest counts (see cluster.run.Observer)."""
         for record in manifest.stages:
             done = record.reused + record.computed + live.get(record.name, 0)
             history = self._history.setdefault(record.name, deque())

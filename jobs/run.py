@@ -11,10 +11,10 @@ from typing import Any
 
 from rich.console import Console
 
-from cluster.driver import RunSettings
 from cluster.engines import build_engine
 from cluster.plan import RunPlan, make_plan
 from cluster.records import open_stage, write_manifest
+from cluster.run import RunSettings
 from cluster.runner import Runner
 from cluster.storage.root import Root
 from jobs.progress import Progress

@@ -9,7 +9,7 @@ from typing import ClassVar
 import dataframely as dy
 import polars as pl
 
-from cluster.driver import RunResult, RunSettings
+from cluster.run import RunResult, RunSettings
 from cluster.runner import Runner
 from operators.base import Operator
 from operators.load import Load

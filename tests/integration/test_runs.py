@@ -15,9 +15,9 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from cluster.driver import RunSettings
 from cluster.local import LocalRunner
 from cluster.records import find_run, manifests
+from cluster.run import RunSettings
 from cluster.runner import Runner
 from cluster.storage.root import Root
 from operators.sample.sample import Sample
