@@ -20,7 +20,7 @@ from operators import operator_class
 from operators.base import Operator
 from operators.load import Load
 from schemas.contract import Columns, conform, validate
-from schemas.datasets import Problem
+from schemas.datasets import Problem, Verdict
 from schemas.engine import AnyEngineSpec, LlamaCppSpec
 from schemas.errors import BadInput
 
@@ -119,7 +119,10 @@ def _one(
         table = table.with_columns(sample_index=pl.int_range(pl.len()).over("problem_key"))
     if optional and not set(columns.names) & (set(table.columns) - {"problem_key", "problem_id"}):
         return None
-    return conform(table, columns, f"input {name} ({path})")
+    found = conform(table, columns, f"input {name} ({path})")
+    if columns.contract is Verdict and "answer_class" in table.columns and "answer_key" in columns.names:
+        found = found.with_columns(table["answer_class"])  # classes from elsewhere are used as they are
+    return found
 
 
 def _keyed(table: pl.DataFrame) -> pl.DataFrame:

@@ -206,6 +206,16 @@ def test_op_reads_one_file_for_several_inputs(tmp_path: Path) -> None:
     assert rows_k["coverage"][0] == pytest.approx(sum(right) / 70)
 
 
+def test_op_uses_classes_from_elsewhere(tmp_path: Path) -> None:
+    rows = [(0, "7", 3), (1, "8", 5), (2, "seven", 3), (3, "9", 6)]
+    table = pl.DataFrame(rows, schema=["sample_index", "predicted_answer", "answer_class"], orient="row")
+    table.with_columns(problem_id=pl.lit("p")).write_parquet(tmp_path / "v.parquet")
+    done = gristmill("op", "select.majority", "--in", "v.parquet", "--out", "a.parquet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    answer = pl.read_parquet(tmp_path / "a.parquet").row(0, named=True)
+    assert (answer["answer"], answer["answer_class"], answer["confidence"]) == ("7", 3, 0.5)
+
+
 def test_op_counts_need_no_samples(tmp_path: Path) -> None:
     pl.DataFrame({"problem_index": [0, 1], "n": [4, 4], "c": [0, 2]}).write_parquet(tmp_path / "c.parquet")
     done = gristmill(
