@@ -55,6 +55,15 @@ class StageState:
         """Yield what can be submitted now; taking one from the iterator commits to submitting it."""
         return iter(())
 
+    def task(self, inputs: dict[str, Slice], rows: int, index: int = 0) -> Task:
+        """Describe one call of this stage's operator about ``rows`` samples (stores) or problems (snapshots)."""
+        plan = self.plan
+        folder = plan.folder if plan.stage.is_store else None
+        root = self.run.root.url
+        return Task(
+            next(_numbers), self.name, plan.stage.operator, root, inputs, folder, plan.view_id, index=index, rows=rows
+        )
+
     def submitted(self) -> None:
         """Note that a task left."""
         self.in_flight += 1
@@ -185,15 +194,7 @@ class StreamState(StoreState):
     def _task(self, ranges: list[Range]) -> Task:
         keys = tuple(dict.fromkeys(item.problem_key for item in ranges))
         inputs = {name: input_slice(self.upstream(name), ranges, keys) for name in self.plan.stage.inputs}
-        return Task(
-            next(_numbers),
-            self.name,
-            self.plan.stage.operator,
-            self.run.root.url,
-            inputs,
-            folder=self.plan.folder,
-            rows=sum(item.size for item in ranges),
-        )
+        return self.task(inputs, sum(item.size for item in ranges))
 
     def finished(self, task: Task, done: Done) -> None:
         super().finished(task, done)
@@ -264,16 +265,7 @@ class ChunkState(StageState):
                 inputs[name] = Slice((upstream.snapshot.part_uri(index),))
             else:
                 inputs[name] = input_slice(upstream, [], keys)
-        return Task(
-            next(_numbers),
-            self.name,
-            self.plan.stage.operator,
-            self.run.root.url,
-            inputs,
-            view_id=self.plan.view_id,
-            index=index,
-            rows=len(keys),
-        )
+        return self.task(inputs, len(keys), index)
 
     def finished(self, task: Task, done: Done) -> None:
         super().finished(task, done)
@@ -298,15 +290,7 @@ class DatasetState(StageState):
         inputs = {
             name: input_slice(self.upstream(name), self.upstream(name).ranges, None) for name in self.plan.stage.inputs
         }
-        yield Task(
-            next(_numbers),
-            self.name,
-            self.plan.stage.operator,
-            self.run.root.url,
-            inputs,
-            view_id=self.plan.view_id,
-            rows=self.plan.planned,
-        )
+        yield self.task(inputs, self.plan.planned)
 
     def finished(self, task: Task, done: Done) -> None:
         super().finished(task, done)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import polars as pl
@@ -40,7 +39,6 @@ def test_a_missing_weights_file_is_named() -> None:
         resolve(LlamaCppSpec(model="/nowhere/model.gguf"))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="needs xllamacpp")
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "not-a-model.gguf"
     path.write_bytes(b"not a model")
