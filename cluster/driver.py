@@ -44,7 +44,6 @@ class _Replica:
     rate: float = 0.0
     """Samples a second, smoothed."""
     drawn: int = 0
-    tokens: int = 0
     asked: float = 0.0
 
     @property
@@ -274,7 +273,6 @@ class Driver:
         state.uncommitted += report.parts
         state.record.busy_seconds += report.busy_seconds
         state.lost += report.failed
-        replica.tokens = report.completion_tokens
         for key, index, _ in report.failed:
             replica.assigned.remove(Range(key, index, 1))
         state.touch()

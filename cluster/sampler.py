@@ -58,7 +58,6 @@ class Report:
     """(problem_key, sample_index, message) of draws whose transient fault outlived the retries."""
     drawn: int = 0
     """Samples drawn since the worker started, flushed or not."""
-    completion_tokens: int = 0
     busy_seconds: float = 0.0
     """Time with at least one request in the engine."""
 
@@ -108,10 +107,6 @@ class Sampler:
                 found.append((self.problems[key]["problem_id"], tokens))
         return found
 
-    async def first_prompt(self) -> str:
-        """Return the rendered prompt of the first problem."""
-        return await self._prompt(next(iter(self.problems)))
-
     async def assign(self, ranges: Sequence[Range]) -> None:
         """Queue ranges to draw."""
         for key, first, count in ranges:
@@ -156,7 +151,6 @@ class Sampler:
         taken = self.report
         self.report = Report(
             drawn=taken.drawn,
-            completion_tokens=taken.completion_tokens,
         )
         return taken
 
@@ -192,7 +186,6 @@ class Sampler:
             if not self.rows:
                 self._oldest = time.monotonic()
             self.rows.append(row)
-            self.report.completion_tokens += row["completion_tokens"]
         except EngineError as error:
             self.report.failed.append((key, index, str(error)))
             self.news.set()

@@ -93,9 +93,6 @@ class RangeMap:
     def covers(self, item: Range) -> bool:
         return not self.missing(item)
 
-    def overlaps(self, item: Range) -> bool:
-        return bool(self.present(item))
-
 
 def ranges_of(keys: pl.DataFrame) -> list[Range]:
     """Return the ranges of a table with ``problem_key`` and ``sample_index``, which must be sorted by them."""
