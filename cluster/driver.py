@@ -11,45 +11,27 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from cluster.plan import RunPlan, make_plan
+from cluster.claims import Claims
+from cluster.compaction import Merge
+from cluster.flights import Flight, Flights
+from cluster.interruption import Interruption
+from cluster.plan import RunPlan
 from cluster.records import RunRecorder
+from cluster.replicas import Replicas
 from cluster.run import Observer, RunResult, RunSettings
-from cluster.runner import Runner, SamplerHandle
-from cluster.sampler import Ready, Report, SamplingJob
-from cluster.states import ChunkState, DatasetState, SampleState, StageState, StoreState, StreamState, input_slice
-from cluster.storage.ranges import Range, RangeMap
+from cluster.runner import Runner
+from cluster.states import ChunkState, DatasetState, SampleState, StageState, StoreState, StreamState
 from cluster.storage.root import Root
 from cluster.work import Done, Task
-from operators.sample.sample import Sample
 from pipelines.graph import Pipeline
-from schemas.errors import BadInput, EngineFailed, GristmillError, StageFailed
-from schemas.manifest import EngineRecord
+from schemas.errors import GristmillError, LeaseLost, StorageFull, StorageUnavailable, StoreBusy
+from schemas.manifest import RunState
 
-
-@dataclass
-class _Replica:
-    """A sampling worker as the driver sees it."""
-
-    number: int
-    state: SampleState
-    handle: SamplerHandle
-    ready: Ready | None = None
-    assigned: RangeMap = field(default_factory=RangeMap)
-    given: int = 0
-    """Samples assigned since it started."""
-    rate: float = 0.0
-    """Samples a second, smoothed."""
-    drawn: int = 0
-    asked: float = 0.0
-
-    @property
-    def outstanding(self) -> int:
-        """Samples it has still to draw."""
-        return self.given - self.drawn
+RESUMABLE = (StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
+"""Errors that end a run in good order: the same command goes on later."""
 
 
 class Driver:
@@ -64,286 +46,202 @@ class Driver:
         self.settings = settings
         self.observer = observer
         self.events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.replicas: list[_Replica] = []
-        self.restarts = 0
+        self.interruption = Interruption()
+        self.recorder = RunRecorder(self.root, pipeline, runner.name, settings.command)
+        self.manifest = self.recorder.manifest
+        self.claims = Claims(self.root, self.manifest.run_id, settings)
+        self.flights = Flights(runner, settings, self._handle, self._landed, self._quarantined, self._say)
+        self.replicas = Replicas(
+            runner, settings, self.manifest.run_id, self._handle, lambda: self._commit(now=True), self._say
+        )
+        self.states: dict[str, StageState] = {}
         self._last_commit = 0.0
         self._last_update = 0.0
 
     def run(self) -> RunResult:
         """Plan, execute, record. See ``Runner.run``."""
         self.root.check_writable()
-        self.run_plan: RunPlan = make_plan(self.pipeline, self.root, self.settings.limit)
-        self.states = _make_states(self.run_plan)
-        self.recorder = RunRecorder(self.root, self.run_plan, self.runner.name, self.settings.command)
-        self.manifest = self.recorder.manifest
+        with self.interruption:
+            try:
+                plan = self.claims.make_plan(self.pipeline, self._say, self.interruption)
+                self._begin(plan)
+                self._execute()
+            finally:
+                self.claims.release()
+        return RunResult(self.manifest, self.root)
+
+    def _begin(self, plan: RunPlan) -> None:
+        self.states = _make_states(plan)
         self.manifest.stages = [state.record for state in self.states.values()]
-        self._write_problems()
-        self.recorder.write()
+        self.recorder.begin(plan)
+        self.recorder.beat(self.settings.lease_seconds)
+        source = next(iter(plan.stages.values()))
+        state = self.states[source.stage.name]
+        assert source.snapshot is not None
+        if source.action != "reuse":
+            part = source.snapshot.write(0, plan.problems)
+            source.snapshot.finish({part.name: part.rows}, source.stage.operator.fingerprint(), {})
+        state.record.computed = source.planned - source.held
+        state.record.complete = True
+
+    def _execute(self) -> None:
         try:
-            self._start_samplers()
             self._loop()
-            self._finish("done" if all(state.complete for state in self.states.values()) else "incomplete")
-        except KeyboardInterrupt:
+            self._finish(self._outcome())
+        except KeyboardInterrupt:  # the second signal: at once
+            self.flights.abandon()
             self._rescue()
             self._finish("interrupted")
         except BaseException as error:
-            self._rescue()
+            self.flights.abandon()
+            if not isinstance(error, LeaseLost):
+                self._rescue()
             self.manifest.error = str(error)
-            self._finish("failed")
+            self._finish("incomplete" if isinstance(error, RESUMABLE) else "failed")
             raise
         finally:
-            self._stop_samplers()
-        return RunResult(self.manifest, self.root)
+            self.replicas.stop()
 
-    def _write_problems(self) -> None:
-        plan = next(iter(self.run_plan.stages.values()))
-        state = self.states[plan.stage.name]
-        assert plan.snapshot is not None
-        if plan.action != "reuse":
-            part = plan.snapshot.write(0, self.run_plan.problems)
-            plan.snapshot.finish({part.name: part.rows}, plan.stage.operator.fingerprint(), {})
-        state.record.computed = plan.planned - plan.held
-        state.record.complete = True
+    def _outcome(self) -> RunState:
+        if all(state.complete for state in self.states.values()):
+            return "done"
+        return "interrupted" if self.interruption.requested else "incomplete"
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
         while True:
+            if self.interruption.requested:
+                self._wind_down()
+                return
             self._submit_ready()
-            self._top_up_samplers()
-            try:
-                self.events.get(timeout=0.2)()
-                while True:
-                    self.events.get_nowait()()
-            except queue.Empty:
-                pass
+            self.replicas.top_up()
+            self._hear(0.2)
             self._commit()
+            self.flights.look_after()
+            self._keep_alive()
             self._observe()
             if self._idle():
                 return
 
-    def _idle(self) -> bool:
-        busy = any(state.in_flight for state in self.states.values())
-        waiting = any(state.uncommitted for state in self.states.values() if isinstance(state, StoreState))
-        return not busy and not waiting and not self.replicas and not self._submit_ready()
-
-    def _submit_ready(self) -> bool:
-        """Submit ready tasks while there is room: twice the slots, so that a free worker never waits for us."""
-        submitted = False
-        room = 2 * self.runner.slots - sum(
-            state.in_flight for state in self.states.values() if not isinstance(state, SampleState)
-        )
-        for state in self.states.values():
-            if room <= 0:
-                break
-            for task in state.tasks():
-                state.submitted()
-                future = self.runner.submit(task)
-                self._handle(future, lambda done, s=state, t=task: self._task_done(s, t, done))
-                submitted = True
-                room -= 1
-                if room <= 0:
-                    break
-        return submitted
+    def _hear(self, seconds: float) -> None:
+        """Handle what happened; wait for it up to ``seconds``."""
+        try:
+            self.events.get(timeout=seconds)()
+            while True:
+                self.events.get_nowait()()
+        except queue.Empty:
+            pass
 
     def _handle(self, future: Future[Any], then: Callable[[Future[Any]], None]) -> None:
         """Queue ``then(future)`` for the loop once ``future`` is done; what it raises ends the run."""
         future.add_done_callback(lambda done: self.events.put(lambda: then(done)))
 
-    def _task_done(self, state: StageState, task: Task, future: Future[Done]) -> None:
-        error = future.exception()
-        if error is not None and not isinstance(error, GristmillError):
-            raise StageFailed(f"stage {state.name}: a worker was lost or could not do its work: {error!r}") from error
-        state.finished(task, future.result())
-        if not isinstance(state, StoreState):
+    def _idle(self) -> bool:
+        waiting = any(state.uncommitted for state in self.states.values() if isinstance(state, StoreState))
+        return not (self.flights.any or waiting or self.replicas.any or self._submit_ready() or self.replicas.any)
+
+    def _submit_ready(self) -> bool:
+        """Submit ready work while there is room; start replicas where there is something to draw."""
+        before = self.flights.any
+        self.flights.submit_waiting()
+        for state in self.states.values():
+            if isinstance(state, SampleState):
+                self.replicas.start_where_needed(state)
+            if self.flights.room <= 0:
+                continue
+            for work in state.tasks():
+                self.flights.submit(state, work)
+                if self.flights.room <= 0:
+                    break
+        for state in self.states.values():
+            if isinstance(state, StoreState) and self.flights.room > 0 and (merge := state.merge()) is not None:
+                self.flights.submit(state, merge)
+        return self.flights.any and not before
+
+    def _landed(self, flight: Flight, done: Done) -> None:
+        state, work = flight.state, flight.work
+        if isinstance(work, Merge):
+            assert isinstance(state, StoreState)
+            state.merged(work, done)
+            return
+        state.finished(work, done)
+        if isinstance(work, Task) and not isinstance(state, StoreState):
             for other in self.states.values():
-                other.snapshot_part(state.name, task.index)
+                other.snapshot_part(state.name, work.index)
+
+    def _quarantined(self, flight: Flight, error: BaseException) -> None:
+        """Leave rows out of the run and write down why."""
+        state, work = flight.state, flight.work
+        assert isinstance(state, StoreState) and isinstance(work, Task)
+        ranges = work.inputs["samples"].ranges or ()
+        rows = [
+            {"stage": state.name, "problem_key": item.problem_key, "sample_index": index, "error": str(error)}
+            for item in ranges
+            for index in range(item.first, item.first + item.size)
+        ]
+        for item in ranges:
+            state.quarantined.add(item)
+        state.record.quarantined = len(state.quarantined)
+        self.recorder.quarantine(rows)
+        self._say(f"stage {state.name}: {len(rows)} row(s) quarantined: {str(error).splitlines()[0][:200]}")
 
     def _commit(self, now: bool = False) -> None:
         """Commit what waits, in groups (at once where nobody is working); then tell every stage what became a fact."""
-        now = now or not (self.replicas or any(state.in_flight for state in self.states.values()))
+        now = now or not (self.replicas.any or self.flights.any)
         if not now and time.monotonic() - self._last_commit < self.settings.commit_seconds:
             return
         self._last_commit = time.monotonic()
         for state in self.states.values():
             if isinstance(state, StoreState) and state.uncommitted:
                 ranges = state.commit()
-                for replica in self.replicas:
-                    if replica.state is state:
-                        for item in ranges:
-                            replica.assigned.remove(item)
+                if isinstance(state, SampleState):
+                    self.replicas.committed(state, ranges)
                 for other in self.states.values():
                     other.committed(state.name, ranges)
+
+    def _keep_alive(self) -> None:
+        if self.claims.renew():
+            self.recorder.beat(self.settings.lease_seconds)
+
+    def _say(self, text: str) -> None:
+        if self.observer is not None:
+            self.observer.say(text)
 
     def _observe(self, now: bool = False) -> None:
         if self.observer is None or not (now or time.monotonic() - self._last_update >= 0.2):
             return
         self._last_update = time.monotonic()
-        live = {state.name: 0 for state in self.states.values() if isinstance(state, SampleState)}
-        for replica in self.replicas:
-            live[replica.state.name] += replica.drawn
-        for state in self.states.values():
-            if isinstance(state, SampleState):
-                live[state.name] = max(0, live[state.name] - state.record.computed)
+        drawn = self.replicas.drawn()
+        live = {name: max(0, count - self.states[name].record.computed) for name, count in drawn.items()}
         self.observer.update(self.manifest, live)
-
-    # -- sampling ------------------------------------------------------------------------------------------------
-
-    def _start_samplers(self) -> None:
-        for state in self.states.values():
-            if isinstance(state, SampleState) and state.pending:
-                spec = state.plan.stage.engine
-                assert spec is not None and state.plan.store is not None
-                state.plan.store.create()
-                for number in range(spec.replicas):
-                    self._start_replica(state, number)
-
-    def _start_replica(self, state: SampleState, number: int) -> None:
-        """Start a replica; the loop goes on while its engine loads."""
-        spec, operator = state.plan.stage.engine, state.plan.stage.operator
-        assert spec is not None and isinstance(operator, Sample)
-        job = SamplingJob(
-            stage=state.name,
-            operator=operator,
-            engine=spec,
-            root=self.root.url,
-            folder=state.plan.folder,
-            problems=input_slice(state.upstream("problems"), [], None),
-            run_id=self.manifest.run_id,
-            flush_rows=self.settings.flush_rows,
-            flush_seconds=self.settings.flush_seconds,
-        )
-        replica = _Replica(number, state, self.runner.sampler(job))
-        self.replicas.append(replica)
-
-        def loaded(future: Future[Any]) -> None:
-            error = future.exception()
-            if error is not None and not isinstance(error, GristmillError):
-                raise EngineFailed(f"stage {state.name}: the engine could not be started: {error}") from error
-            self._engine_loaded(replica, future.result())
-
-        self._handle(replica.handle.call("start"), loaded)
-
-    def _engine_loaded(self, replica: _Replica, ready: Ready) -> None:
-        """Before anything is sampled, the first replica measures the prompts; then work is handed out."""
-        state = replica.state
-        replica.ready = ready
-        state.record.engine = EngineRecord(**vars(ready.info))
-        if replica.number == 0 and not state.prompts_checked:
-            keys = list(dict.fromkeys(item.problem_key for item in state.pending))
-            self._handle(
-                replica.handle.call("too_long", keys), lambda done: self._prompts_measured(replica, done.result())
-            )
-        self._ask(replica)
-
-    def _prompts_measured(self, replica: _Replica, refused: list[tuple[str, int]]) -> None:
-        state, ready = replica.state, replica.ready
-        operator = state.plan.stage.operator
-        assert isinstance(operator, Sample) and ready is not None
-        if refused:
-            listed = ", ".join(f"'{name}' ({tokens} tokens)" for name, tokens in refused[:5])
-            raise BadInput(
-                f"stage {state.name}: the prompt of {len(refused)} problem(s) leaves no room for max_tokens = "
-                f"{operator.max_tokens} in the engine's context of {ready.info.context} tokens: {listed}. Raise "
-                f"engine.context, lower {state.name}.max_tokens, or leave these problems out"
-            )
-        state.prompts_checked = True
-
-    def _ask(self, replica: _Replica) -> None:
-        """Ask a replica for its next report; it answers when it has news."""
-
-        def answered(future: Future[Any]) -> None:
-            if replica not in self.replicas:
-                return
-            error = future.exception()
-            if error is not None:
-                self._replica_died(replica, error)
-            else:
-                self._reported(replica, future.result())
-
-        self._handle(replica.handle.call("collect"), answered)
-
-    def _reported(self, replica: _Replica, report: Report) -> None:
-        now = time.monotonic()
-        elapsed = now - replica.asked if replica.asked else 0.0
-        if elapsed > 0:
-            replica.rate = 0.5 * replica.rate + 0.5 * (report.drawn - replica.drawn) / elapsed
-        replica.asked, replica.drawn = now, report.drawn
-        state = replica.state
-        state.uncommitted += report.parts
-        state.record.busy_seconds += report.busy_seconds
-        state.lost += report.failed
-        for key, index, _ in report.failed:
-            replica.assigned.remove(Range(key, index, 1))
-        state.touch()
-        if self._top_up(replica) or replica.outstanding or not state.prompts_checked:
-            self._ask(replica)
-        else:
-            self._retire(replica)
-
-    def _top_up_samplers(self) -> None:
-        for replica in self.replicas:
-            if replica.state.pending:
-                self._top_up(replica)
-
-    def _top_up(self, replica: _Replica) -> int:
-        """Keep a replica's queue at twice its capacity, or two seconds of work where that is more."""
-        if replica.ready is None or not replica.state.prompts_checked:
-            return 0
-        wanted = max(2 * replica.ready.capacity, int(2 * replica.rate))
-        if replica.outstanding > wanted / 2:
-            return 0
-        ranges = replica.state.take(wanted - replica.outstanding)
-        if ranges:
-            for item in ranges:
-                replica.assigned.add(item)
-            count = sum(item.size for item in ranges)
-            replica.given += count
-            replica.handle.call("assign", ranges)
-            return count
-        return 0
-
-    def _retire(self, replica: _Replica) -> None:
-        self.replicas.remove(replica)
-        self._stop(replica)
-
-    def _stop(self, replica: _Replica) -> None:
-        try:
-            report: Report = replica.handle.call("stop").result(timeout=60)
-            replica.state.uncommitted += report.parts
-        except Exception:  # it is going away either way; what it drew and didn't write is drawn again
-            pass
-        replica.handle.kill()
-
-    def _replica_died(self, replica: _Replica, error: BaseException) -> None:
-        """Take its unfinished work back and start another, a bounded number of times."""
-        self.replicas.remove(replica)
-        replica.handle.kill()
-        self.restarts += 1
-        if self.restarts > self.settings.engine_restarts:
-            raise EngineFailed(
-                f"stage {replica.state.name}: the engine died {self.restarts} times; last: {error}"
-            ) from error
-        self._commit(now=True)
-        replica.state.give_back(list(replica.assigned))
-        self._start_replica(replica.state, replica.number)
-
-    def _stop_samplers(self) -> None:
-        for replica in self.replicas:
-            self._stop(replica)
-        self.replicas.clear()
 
     # -- the end -------------------------------------------------------------------------------------------------
 
+    def _wind_down(self) -> None:
+        """After the first signal: nothing new is begun; what is in flight gets its grace, what was drawn is kept."""
+        grace = self.settings.grace_seconds
+        self._say(
+            f"{self.interruption.requested}: stopping; what is in flight has {grace:.0f} s to finish (again: stop now)"
+        )
+        until = time.monotonic() + grace
+        self.replicas.drain(grace)
+        self._commit(now=True)
+        while self.flights.any and time.monotonic() < until:
+            self._hear(0.2)
+            self._keep_alive()
+        self.flights.abandon()
+        self._commit(now=True)
+
     def _rescue(self) -> None:
-        """After a failure or Ctrl-C: keep what was drawn."""
-        self._stop_samplers()
+        """After a failure or a second signal: keep what was drawn."""
         try:
+            self.replicas.stop()
             self._commit(now=True)
         except Exception as error:
-            self.manifest.error = f"what was drawn last could not be committed: {error}"
+            self._say(f"what was drawn last could not be committed: {error}")
 
-    def _finish(self, state: Any) -> None:
+    def _finish(self, state: RunState) -> None:
         self.manifest.state = state
         self.manifest.finished = datetime.now(UTC)
         lost = [
@@ -352,10 +250,19 @@ class Driver:
             if isinstance(s, SampleState)
             for key, index, why in s.lost
         ]
+        quarantined = sum(s.record.quarantined for s in self.states.values())
         if lost:
             self.manifest.error = f"{len(lost)} sample(s) could not be drawn, for example {lost[0]}"
+        elif quarantined and self.manifest.error is None:
+            self.manifest.error = (
+                f"{quarantined} row(s) are quarantined, because the work on them keeps failing: see "
+                f"{self.root.uri(self.recorder.folder, 'quarantine.jsonl')}"
+            )
         self._observe(now=True)
-        self.recorder.write()
+        try:
+            self.recorder.end()
+        except GristmillError as error:
+            self._say(f"the run's last manifest could not be written: {error}")
 
 
 def _make_states(run_plan: RunPlan) -> dict[str, StageState]:

@@ -1,38 +1,74 @@
 """The local runner: everything in this process. For tests, notebooks and small jobs.
 
-Tasks run in a few threads (Polars and Arrow release the interpreter lock; verification that must be killable runs in
-worker processes). A sampler gets a thread with an event loop of its own.
+Work runs in a few threads (Polars and Arrow release the interpreter lock; verification that must be killable runs in
+worker processes). A sampler gets a thread with an event loop of its own. A thread can't be killed: work that never
+returns is given up, and another thread takes the place of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from cluster.runner import Runner, SamplerHandle
 from cluster.sampler import Sampler, SamplingJob
-from cluster.work import Done, Task, execute
+from cluster.work import Done, Work
+from schemas.errors import WorkerLost
 
 
 class LocalRunner(Runner):
-    """Runs a pipeline in this process; ``slots`` tasks at once."""
+    """Runs a pipeline in this process; ``slots`` pieces of work at once."""
 
     name = "local"
 
     def __init__(self, slots: int | None = None) -> None:
         self._slots = slots or os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(self._slots, thread_name_prefix="gristmill-task")
+        self._queue: queue.SimpleQueue[tuple[Work, Future[Done]] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._working: dict[Future[Done], threading.Thread] = {}
         self._samplers: list[_LocalSampler] = []
 
     @property
     def slots(self) -> int:
         return self._slots
 
-    def submit(self, task: Task) -> Future[Done]:
-        return self._pool.submit(execute, task)
+    def submit(self, work: Work) -> Future[Done]:
+        while len(self._threads) < self._slots:
+            self._start_thread()
+        future: Future[Done] = Future()
+        self._queue.put((work, future))
+        return future
+
+    def _start_thread(self) -> None:
+        # a daemon: work that never returns must not keep the process from ending
+        thread = threading.Thread(target=self._work, name="gristmill-task", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            work, future = item
+            if future.done():  # given up before it began
+                continue
+            self._working[future] = threading.current_thread()
+            try:
+                _settle(future, work.run(), None)
+            except BaseException as error:
+                _settle(future, None, error)
+            del self._working[future]
+            if threading.current_thread() not in self._threads:  # given up meanwhile; another took the place
+                return
+
+    def cancel(self, future: Future[Done]) -> None:
+        thread = self._working.get(future)
+        if thread is not None and thread in self._threads and not future.done():
+            self._threads.remove(thread)
+            self._start_thread()
+        _settle(future, None, WorkerLost("the work didn't return in time and was given up"))
 
     def sampler(self, job: SamplingJob) -> SamplerHandle:
         handle = _LocalSampler(job)
@@ -40,9 +76,23 @@ class LocalRunner(Runner):
         return handle
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join(timeout=5)
         for sampler in self._samplers:
             sampler.kill()
+
+
+def _settle(future: Future[Done], result: Done | None, error: BaseException | None) -> None:
+    """Resolve a future unless it was given up."""
+    try:
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # pyright: ignore[reportArgumentType]
+    except InvalidStateError:
+        pass
 
 
 class _LocalSampler:

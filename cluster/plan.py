@@ -6,7 +6,9 @@ written. The driver executes exactly this plan.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import polars as pl
@@ -26,7 +28,7 @@ from pipelines.identity import (
     store_folder,
     store_view,
 )
-from schemas.contract import validate
+from schemas.contract import Contract, validate
 from schemas.datasets import SAMPLES_FOLDER, Problem
 from schemas.errors import BadInput
 from schemas.identity import difference, table_digest
@@ -57,6 +59,19 @@ class StagePlan:
     store: Store | None = None
     snapshot: Snapshot | None = None
     ranges: list[Range] = field(default_factory=list[Range])
+    extends: Store | None = None
+    """A store with a smaller ``max_tokens`` whose truncated samples are continued."""
+
+    @cached_property
+    def _by_problem(self) -> dict[str, list[Range]]:
+        found: dict[str, list[Range]] = {}
+        for item in self.ranges:
+            found.setdefault(item.problem_key, []).append(item)
+        return found
+
+    def ranges_of(self, keys: Iterable[str]) -> list[Range]:
+        """Return the view's ranges of some problems."""
+        return [item for key in keys for item in self._by_problem.get(key, ())]
 
     @property
     def action(self) -> Action:
@@ -81,11 +96,20 @@ class RunPlan:
         return next(iter(self.stages.values())).view_id
 
 
-def make_plan(pipeline: Pipeline, root: Root, limit: int | None = None) -> RunPlan:
+def make_plan(
+    pipeline: Pipeline,
+    root: Root,
+    limit: int | None = None,
+    *,
+    only_read: Collection[str] = (),
+    stores: dict[str, Store] | None = None,
+) -> RunPlan:
     """Read the problems and look up what is there.
 
     Args:
         limit: take only the first so many problems.
+        only_read: store stages that another run is writing: their view is what is there, nothing is added.
+        stores: open stores by folder; those that are there are used, others are opened and put in.
 
     Raises:
         BadInput: problems or a model can't be used.
@@ -100,10 +124,10 @@ def make_plan(pipeline: Pipeline, root: Root, limit: int | None = None) -> RunPl
     )
     plans = {source.name: first}
     keys = problems["problem_key"].to_list()
-    samplings: dict[str, dict[str, Any]] = {}
+    planner = _StorePlanner(root, plans, keys, problem_view, only_read, {} if stores is None else stores)
     for stage in others:
         if stage.is_store:
-            plans[stage.name] = _plan_store(stage, plans, root, keys, problem_view, samplings)
+            plans[stage.name] = planner.plan(stage)
         else:
             plans[stage.name] = _plan_snapshot(stage, plans, root, len(keys))
     largest = max((s.operator.n for s in others if isinstance(s.operator, Sample)), default=1)
@@ -120,50 +144,97 @@ def _read_problems(source: Stage, limit: int | None) -> pl.DataFrame:
     return problems
 
 
-def _plan_store(
-    stage: Stage,
-    plans: dict[str, StagePlan],
-    root: Root,
-    keys: list[str],
-    problem_view: str,
-    samplings: dict[str, dict[str, Any]],
-) -> StagePlan:
-    sampling = sampling_stage(stage)
-    operator = sampling.operator
-    assert isinstance(operator, Sample) and sampling.engine is not None
-    if sampling.name not in samplings:
-        samplings[sampling.name] = sampling_fingerprint(sampling, *resolve(sampling.engine))
-    fingerprint = samplings[sampling.name]
-    folder = store_folder(stage, fingerprint)
-    store = Store(root, folder, stage.operator.output, store_fingerprint(stage, fingerprint))
-    ranges = [Range(key, 0, operator.n) for key in keys]
-    held = sum(item.size for wanted in ranges for item in store.held.present(wanted))
-    planned = operator.n * len(keys)
-    why = _why_store(stage, root, store, planned, held, ranges)
-    view = store_view(folder, problem_view, [(key, first, size) for key, first, size in ranges])
-    return StagePlan(stage, view, folder, planned, held, why, store=store, ranges=ranges)
+@dataclass
+class _StorePlanner:
+    """Plans the store stages of one pipeline; sampling identities are looked up once."""
 
+    root: Root
+    plans: dict[str, StagePlan]
+    keys: list[str]
+    problem_view: str
+    only_read: Collection[str]
+    stores: dict[str, Store]
+    samplings: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
 
-def _why_store(stage: Stage, root: Root, store: Store, planned: int, held: int, ranges: list[Range]) -> str:
-    if held >= planned:
-        return "everything is there"
-    if held:
-        short = [sum(gap.size for gap in store.held.missing(item)) for item in ranges]
-        lacking = [count for count in short if count]
-        each = f"{lacking[0]}" if len(set(lacking)) == 1 else f"{min(lacking)} to {max(lacking)}"
-        return f"{len(lacking):,} of {len(ranges):,} problems lack {each} each"
-    if not stage.samples:
-        return "nothing of this stage is there yet"
-    nearest = min(
-        (difference(known, store.fingerprint) for known in stored_identities(root, SAMPLES_FOLDER).values()),
-        key=len,
-        default=None,
-    )
-    if not nearest:
-        return (
-            "no problem of these was sampled with these settings" if nearest == [] else "first samples under this root"
-        )
-    return f"{', '.join(nearest[:3])}{' and more' if len(nearest) > 3 else ''}: new samples"
+    def plan(self, stage: Stage) -> StagePlan:
+        fingerprint = self._sampling(stage)
+        folder = store_folder(stage, fingerprint)
+        store = self._open(folder, stage.operator.output, store_fingerprint(stage, fingerprint))
+        ranges = self._wanted(stage)
+        if stage.name in self.only_read:
+            ranges = [piece for item in ranges for piece in store.held.present(item)]
+        planned = sum(item.size for item in ranges)
+        held = sum(item.size for wanted in ranges for item in store.held.present(wanted))
+        view = store_view(folder, self.problem_view, [(key, first, size) for key, first, size in ranges])
+        plan = StagePlan(stage, view, folder, planned, held, "", store=store, ranges=ranges)
+        if held < planned and isinstance(stage.operator, Sample) and stage.operator.extend_truncated:
+            plan.extends = self._shorter(stage.operator, store)
+        plan.why = self._why(plan)
+        return plan
+
+    def _sampling(self, stage: Stage) -> dict[str, Any]:
+        sampling = sampling_stage(stage)
+        assert sampling.engine is not None
+        if sampling.name not in self.samplings:
+            self.samplings[sampling.name] = sampling_fingerprint(sampling, *resolve(sampling.engine))
+        return self.samplings[sampling.name]
+
+    def _open(self, folder: str, contract: type[Contract], fingerprint: dict[str, Any]) -> Store:
+        if folder not in self.stores:
+            self.stores[folder] = Store(self.root, folder, contract, fingerprint)
+        return self.stores[folder]
+
+    def _wanted(self, stage: Stage) -> list[Range]:
+        """Return the view of a sampling stage, or what all the stores that a stage reads have in theirs."""
+        if isinstance(stage.operator, Sample):
+            return [Range(key, 0, stage.operator.n) for key in self.keys]
+        first, *others = [self.plans[name.name].ranges for name in stage.inputs.values() if name.is_store]
+        for other in others:
+            known = RangeMap(other)
+            first = [piece for item in first for piece in known.present(item)]
+        return list(first)
+
+    def _shorter(self, operator: Sample, store: Store) -> Store | None:
+        """Return the store that differs by a smaller ``max_tokens`` alone, the largest such."""
+        found: list[tuple[int, str, dict[str, Any]]] = []
+        for name, known in stored_identities(self.root, SAMPLES_FOLDER).items():
+            tokens = int(known.get("sample", {}).get("max_tokens", 0))
+            same = {**known, "sample": {**known.get("sample", {}), "max_tokens": operator.max_tokens}}
+            if 0 < tokens < operator.max_tokens and not difference(same, store.fingerprint):
+                found.append((tokens, name, known))
+        if not found:
+            return None
+        _, name, known = max(found, key=lambda item: item[0])
+        return self._open(f"{SAMPLES_FOLDER}/{name}", store.contract, known)
+
+    def _why(self, plan: StagePlan) -> str:
+        stage, store = plan.stage, plan.store
+        assert store is not None
+        if stage.name in self.only_read:
+            return "another run is writing it: what is there is read"
+        if plan.held >= plan.planned:
+            return "everything is there"
+        if plan.extends is not None:
+            old = plan.extends.fingerprint["sample"]["max_tokens"]
+            new = store.fingerprint["sample"]["max_tokens"]
+            return f"sample.max_tokens {old} -> {new}: finished samples are taken over, truncated ones continued"
+        if plan.held:
+            short = [sum(gap.size for gap in store.held.missing(item)) for item in plan.ranges]
+            lacking = [count for count in short if count]
+            each = f"{lacking[0]}" if len(set(lacking)) == 1 else f"{min(lacking)} to {max(lacking)}"
+            return f"{len(lacking):,} of {len(plan.ranges):,} problems lack {each} each"
+        if not stage.samples:
+            return "nothing of this stage is there yet"
+        known = stored_identities(self.root, SAMPLES_FOLDER).values()
+        nearest = min((difference(old, store.fingerprint) for old in known), key=len, default=None)
+        if nearest is None:
+            return "first samples under this root"
+        if not nearest:
+            return "no problem of these was sampled with these settings"
+        hint = ""
+        if len(nearest) == 1 and nearest[0].startswith("sample.max_tokens"):
+            hint = " (sample.extend_truncated=true continues the truncated ones instead)"
+        return f"{', '.join(nearest[:3])}{' and more' if len(nearest) > 3 else ''}: new samples{hint}"
 
 
 def _plan_snapshot(stage: Stage, plans: dict[str, StagePlan], root: Root, problems: int) -> StagePlan:

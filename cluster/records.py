@@ -1,8 +1,14 @@
-"""Run manifests: writing them while a run goes on, reading them back, opening a stage's rows from one."""
+"""Run manifests: writing them while a run goes on, reading them back, opening a stage's rows from one.
+
+A run's folder holds its manifest, the views it froze (which index ranges of which problems, one file a store stage),
+the heartbeat that says it is alive, and, where rows had to be left out, ``quarantine.jsonl``.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
+import io
+import json
 import platform
 import secrets
 from collections.abc import Iterator
@@ -14,13 +20,23 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from cluster.plan import RunPlan
+from cluster.storage.lease import Lease, read_lease, write_lease
+from cluster.storage.ranges import as_table, restrict
 from cluster.storage.root import Root
 from cluster.storage.snapshot import MANIFEST
+from pipelines.graph import Pipeline
 from schemas import __version__
 from schemas.contract import polars_schema
 from schemas.datasets import DATASETS
-from schemas.errors import BadInput
+from schemas.errors import BadInput, StorageFull
 from schemas.manifest import RunManifest, SnapshotManifest, StageRecord
+from schemas.redaction import redact
+
+HEARTBEAT = "heartbeat.json"
+QUARANTINE = "quarantine.jsonl"
+BALLAST = "ballast"
+BALLAST_BYTES = 512 * 1024
+"""Space that a run keeps on a local disk, so that its last manifest can be written when the disk is full."""
 
 RECORDED = ("ray", "polars", "deltalake", "pyarrow", "xllamacpp", "math-verify", "reasoning-gym")
 
@@ -28,34 +44,77 @@ RECORDED = ("ray", "polars", "deltalake", "pyarrow", "xllamacpp", "math-verify",
 class RunRecorder:
     """Owns one run's manifest: ``runs/{run_id}/manifest.json``."""
 
-    def __init__(self, root: Root, plan: RunPlan, runner: str, command: str) -> None:
+    def __init__(self, root: Root, pipeline: Pipeline, runner: str, command: str) -> None:
         self.root = root
         now = datetime.now(UTC)
         self.manifest = RunManifest(
-            run_id=f"{plan.pipeline.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
-            pipeline=plan.pipeline.name,
+            run_id=f"{pipeline.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+            pipeline=pipeline.name,
             state="running",
             started=now,
             command=command,
             runner=runner,
-            config=_config(plan),
+            config=_config(pipeline),
             versions=_versions(),
-            problem_view=plan.problem_view,
-            n_problems=len(plan.problems),
         )
 
+    @property
+    def folder(self) -> str:
+        return f"runs/{self.manifest.run_id}"
+
     def write(self) -> None:
-        write_manifest(self.root, self.manifest)
+        """Write the manifest; on a full disk, in the place that was kept for it."""
+        try:
+            write_manifest(self.root, self.manifest)
+        except StorageFull:
+            self.root.remove(self.folder, BALLAST)
+            write_manifest(self.root, self.manifest)
+
+    def begin(self, plan: RunPlan) -> None:
+        """Freeze the views of the run and write the first manifest."""
+        self.manifest.problem_view = plan.problem_view
+        self.manifest.n_problems = len(plan.problems)
+        if self.root.is_local:
+            self.root.write_bytes(bytes(BALLAST_BYTES), self.folder, BALLAST)
+        for record in self.manifest.stages:
+            stage = plan.stages[record.name]
+            if stage.store is not None:
+                record.view = f"{self.folder}/views/{record.name}.parquet"
+                buffer = io.BytesIO()
+                as_table(stage.ranges).write_parquet(buffer)
+                self.root.write_bytes(buffer.getvalue(), record.view)
+        self.write()
+
+    def beat(self, seconds: float) -> None:
+        """Say that the run is alive for as many seconds."""
+        write_lease(self.root, self.folder, Lease.of(self.manifest.run_id, 0, seconds), HEARTBEAT)
+
+    def end(self) -> None:
+        """Write the last manifest; the run is alive no more."""
+        self.write()
+        self.root.remove(self.folder, HEARTBEAT)
+        self.root.remove(self.folder, BALLAST)
+
+    def quarantine(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows that were left out, with what was wrong with them."""
+        old = self.root.read_bytes(self.folder, QUARANTINE) if self.root.exists(self.folder, QUARANTINE) else b""
+        fresh = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self.root.write_bytes(old + redact(fresh).encode(), self.folder, QUARANTINE)
+
+
+def alive(root: Root, run_id: str) -> bool:
+    """Whether a run's driver is still at work."""
+    lease = read_lease(root, f"runs/{run_id}", HEARTBEAT)
+    return lease is not None and lease.alive()
 
 
 def write_manifest(root: Root, manifest: RunManifest) -> None:
-    root.write_bytes(manifest.model_dump_json(indent=2).encode(), "runs", manifest.run_id, MANIFEST)
+    root.write_bytes(redact(manifest.model_dump_json(indent=2)).encode(), "runs", manifest.run_id, MANIFEST)
 
 
-def _config(plan: RunPlan) -> dict[str, Any]:
+def _config(pipeline: Pipeline) -> dict[str, Any]:
     config: dict[str, Any] = {}
-    for name, stage_plan in plan.stages.items():
-        stage = stage_plan.stage
+    for name, stage in pipeline.stages.items():
         config[name] = {"operator": stage.operator.public_name(), **stage.operator.model_dump(mode="json")}
         if stage.engine is not None:
             config[name]["engine"] = stage.engine.model_dump(mode="json")
@@ -109,7 +168,7 @@ def open_stage(root: Root, manifest: RunManifest, stage: str) -> pl.LazyFrame:
     record = next((record for record in manifest.stages if record.name == stage), None)
     if record is None:
         raise BadInput(f"run {manifest.run_id} has no stage '{stage}'; it has {[r.name for r in manifest.stages]}")
-    options = root.storage_options() or None
+    options = root.storage_options()
     if record.kind == "snapshot":
         if not root.exists(record.path, MANIFEST):
             return _empty(record)
@@ -119,11 +178,8 @@ def open_stage(root: Root, manifest: RunManifest, stage: str) -> pl.LazyFrame:
         table = DeltaTable(root.uri(record.path), storage_options=options)
     except TableNotFoundError:
         return _empty(record)
-    source = manifest.stages[0]
-    problems = open_stage(root, manifest, source.name).select("problem_key")
-    n = record.planned // max(1, manifest.n_problems)
-    rows = pl.scan_delta(table)
-    return rows.filter(pl.col("sample_index") < n).join(problems, on="problem_key", how="semi")
+    assert record.view is not None
+    return restrict(pl.scan_delta(table), pl.read_parquet(io.BytesIO(root.read_bytes(record.view))))
 
 
 def _empty(record: StageRecord) -> pl.LazyFrame:
@@ -131,4 +187,4 @@ def _empty(record: StageRecord) -> pl.LazyFrame:
     return pl.LazyFrame(schema=polars_schema(contract) if contract else None)
 
 
-__all__ = ["RunRecorder", "find_run", "manifests", "open_stage", "write_manifest"]
+__all__ = ["RunRecorder", "alive", "find_run", "manifests", "open_stage", "write_manifest"]

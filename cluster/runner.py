@@ -1,6 +1,6 @@
 """Runners: whatever executes work. ``Runner.run`` moves a pipeline; a runner knows only tasks and samplers.
 
-Two kinds of work exist. A *task* is one call of one operator (``cluster.work.execute``), cheap and repeatable. A
+Two kinds of work exist. *Work* (``cluster.work``) is one call of one operator or one merge, cheap and repeatable. A
 *sampler* is a long-lived worker around an engine (``cluster.sampler.Sampler``), addressed by method name. Everything
 comes back as a ``concurrent.futures.Future``, so the driver is the same for all runners.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cluster.run import Observer, RunResult, RunSettings
 from cluster.sampler import SamplingJob
-from cluster.work import Done, Task
+from cluster.work import Done, Task, Work
 
 if TYPE_CHECKING:
     from pipelines.graph import Pipeline
@@ -43,8 +43,16 @@ class Runner(ABC):
         """How many tasks may run at once."""
 
     @abstractmethod
-    def submit(self, task: Task) -> Future[Done]:
-        """Run ``cluster.work.execute(task)`` in a worker."""
+    def submit(self, work: Work) -> Future[Done]:
+        """Run ``work.run()`` in a worker. The future fails with ``WorkerLost`` when the worker died."""
+
+    @abstractmethod
+    def cancel(self, future: Future[Done]) -> None:
+        """Kill the worker of a submitted piece of work, or give it up where that can't be done: ``WorkerLost``."""
+
+    def submit_wide(self, task: Task) -> Future[Done]:
+        """Run a piecewise task that may outgrow one node's memory; here there is only one node."""
+        return self.submit(task)
 
     @abstractmethod
     def sampler(self, job: SamplingJob) -> SamplerHandle:

@@ -3,7 +3,8 @@
 The driver assigns index ranges and collects reports; it never sees a text. As many coroutines as the engine wants in
 flight take the next index from a queue, so requests of different problems share the engine's batch and the tail of one
 problem overlaps the next. Rows are flushed to a part when there are enough of them, or when the oldest has waited
-``flush_seconds``: that bounds what a crash can cost.
+``flush_seconds``: that bounds what a crash can cost. When the storage is slow, drawing waits for it: no more than
+``BUFFERS`` parts' worth of rows are ever held.
 """
 
 from __future__ import annotations
@@ -15,15 +16,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import polars as pl
+
 from cluster.engines import build_engine
 from cluster.storage.parts import Part, write_part
 from cluster.storage.ranges import Range
 from cluster.storage.root import Root
 from cluster.storage.slices import Slice
 from operators.engine import Engine, EngineError, EngineInfo
-from operators.sample.sample import Sample
+from operators.sample.sample import BEGUN, Sample
 from schemas import datasets
 from schemas.engine import EngineSpec
+
+BUFFERS = 3
+"""How many parts' worth of rows a worker holds, being filled and being written, before it stops drawing."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class SamplingJob:
     run_id: str
     flush_rows: int
     flush_seconds: float
+    begun: str | None = None
+    """Folder of the store whose truncated samples are continued (``extend_truncated``)."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,10 @@ class Sampler:
         self._prompts: dict[str, asyncio.Task[str]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._writes: set[asyncio.Task[None]] = set()
+        self._unwritten = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._begun: dict[tuple[str, int], dict[str, Any]] = {}
         self._hungry = False
         self._crash: Exception | None = None
 
@@ -107,12 +119,21 @@ class Sampler:
                 found.append((self.problems[key]["problem_id"], tokens))
         return found
 
-    async def assign(self, ranges: Sequence[Range]) -> None:
-        """Queue ranges to draw."""
+    async def assign(self, ranges: Sequence[Range], begun: Slice | None = None) -> None:
+        """Queue ranges to draw; of those in ``begun``, truncated samples are continued."""
+        if begun is not None:
+            await self._read_begun(begun)
         for key, first, count in ranges:
             for index in range(first, first + count):
                 self.queue.put_nowait((key, index))
             self._outstanding += count
+
+    async def _read_begun(self, begun: Slice) -> None:
+        columns = datasets.Sample.select("problem_key", "sample_index", "finish_reason", "status", *BEGUN)
+        rows = await asyncio.to_thread(begun.read, self.root, columns)
+        rows = rows.filter(is_truncated())
+        for row in rows.iter_rows(named=True):
+            self._begun[row["problem_key"], row["sample_index"]] = row
 
     async def collect(self, seconds: float = 0.5) -> Report:
         """Return a report when there is news (a part, a failure, a queue running low), or after ``seconds``.
@@ -134,7 +155,18 @@ class Sampler:
         self._flush()
         await asyncio.gather(*self._writes)
         await self.engine.close()
+        if self._crash is not None and not self.report.parts:
+            raise self._crash
         return self._take_report()
+
+    async def drain(self, seconds: float) -> Report:
+        """Take nothing new, give what is in flight up to ``seconds`` to finish, then ``stop``."""
+        while not self.queue.empty():
+            self.queue.get_nowait()
+        until = time.monotonic() + seconds
+        while self._in_flight and time.monotonic() < until and self._crash is None:
+            await asyncio.sleep(0.02)
+        return await self.stop()
 
     async def abandon(self) -> None:
         """Stop drawing and drop what isn't written."""
@@ -165,6 +197,7 @@ class Sampler:
 
     async def _draw_forever(self) -> None:
         while True:
+            await self._room.wait()
             key, index = await self.queue.get()
             if self.queue.qsize() == self.engine.capacity - 1:
                 self._hungry = True
@@ -182,10 +215,12 @@ class Sampler:
         self._in_flight += 1
         try:
             prompt = await self._prompt(key)
-            row = await self.job.operator.draw(self.problems[key], prompt, index, self.engine, self.job.run_id)
+            problem, begun = self.problems[key], self._begun.pop((key, index), None)
+            row = await self.job.operator.draw(problem, prompt, index, self.engine, self.job.run_id, begun)
             if not self.rows:
                 self._oldest = time.monotonic()
             self.rows.append(row)
+            self._count_unwritten(1)
         except EngineError as error:
             self.report.failed.append((key, index, str(error)))
             self.news.set()
@@ -197,6 +232,13 @@ class Sampler:
         self._outstanding -= 1
         if len(self.rows) >= self.job.flush_rows:
             self._flush()
+
+    def _count_unwritten(self, rows: int) -> None:
+        self._unwritten += rows
+        if self._unwritten >= BUFFERS * self.job.flush_rows:
+            self._room.clear()
+        else:
+            self._room.set()
 
     async def _flush_forever(self) -> None:
         while True:
@@ -220,5 +262,11 @@ class Sampler:
         except Exception as error:
             self._crash = self._crash or error
         finally:
+            self._count_unwritten(-len(rows))
             self._writes.discard(asyncio.current_task())  # pyright: ignore[reportArgumentType]
             self.news.set()
+
+
+def is_truncated() -> pl.Expr:
+    """Whether a sample was cut at ``max_tokens`` and can be continued."""
+    return (pl.col("finish_reason") == "length") & (pl.col("status") == "ok")

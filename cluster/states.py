@@ -9,13 +9,18 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 
+from cluster.carry import CarryOver
+from cluster.compaction import Merge, next_merge
 from cluster.plan import RunPlan, StagePlan, missing_ranges
 from cluster.storage.parts import Part
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.slices import Slice
-from cluster.work import Done, Task
+from cluster.storage.store import Store
+from cluster.work import Done, Task, Work
+from operators.piecewise import PiecewiseOperator
 from schemas.datasets import dataset_name
 from schemas.manifest import StageRecord
 
@@ -51,7 +56,7 @@ class StageState:
     def complete(self) -> bool:
         return self.record.complete
 
-    def tasks(self) -> Iterator[Task]:
+    def tasks(self) -> Iterator[Work]:
         """Yield what can be submitted now; taking one from the iterator commits to submitting it."""
         return iter(())
 
@@ -69,9 +74,12 @@ class StageState:
         self.in_flight += 1
         self.touch()
 
-    def finished(self, task: Task, done: Done) -> None:
-        """Take a task's result."""
+    def landed(self) -> None:
+        """Note that a task came back, whatever became of it."""
         self.in_flight -= 1
+
+    def finished(self, work: Work, done: Done) -> None:
+        """Take a task's result."""
         self.record.busy_seconds += done.seconds
         self.touch()
 
@@ -97,42 +105,96 @@ class StoreState(StageState):
     def __init__(self, plan: StagePlan, run: RunPlan) -> None:
         super().__init__(plan, run)
         assert plan.store is not None
-        plan.store.take_news()
+        self.store = plan.store
+        self.store.take_news()
         self.uncommitted: list[Part] = []
+        self.quarantined = RangeMap()
+        """Keys whose work keeps failing; left out of this run."""
         self._sealed = 0
+        self._merging = False
 
     def commit(self) -> list[Range]:
         """Commit what waits, as one transaction; return the ranges that are new facts."""
-        assert self.plan.store is not None
-        parts, self.uncommitted = self.uncommitted, []
-        committed = self.plan.store.commit(parts)
+        parts = [part for part in self.uncommitted if part.rows]
+        committed = self.store.commit(parts) if parts else []
+        self.uncommitted = []
         self.record.computed += sum(part.rows for part in committed)
         for name in ("failed", "accepted", "prompt_tokens", "completion_tokens"):
             added = int(sum(part.tallies.get(name, 0) for part in committed))
             setattr(self.record, name, getattr(self.record, name) + added)
         self.touch()
-        held, ranges = self.plan.store.held, self.plan.ranges
+        held, ranges = self.store.held, self.plan.ranges
         while self._sealed < len(ranges) and held.covers(ranges[self._sealed]):
             self._sealed += 1
         self.record.complete = self._sealed == len(ranges)
-        return self.plan.store.take_news()
+        return self.store.take_news()
+
+    def merge(self) -> Merge | None:
+        """Return a merge of small files that is due; one at a time."""
+        if self._merging or self.store.lease is None:
+            return None
+        names = next_merge(self.store.sizes)
+        if not names:
+            return None
+        self._merging = True
+        files = {name: tuple(self.store.files[name]) for name in names}
+        return Merge(next(_numbers), self.name, self.run.root.url, self.plan.folder, self.store.contract, files)
+
+    def merged(self, merge: Merge, done: Done | None) -> None:
+        """Commit a merge; None where it failed (it isn't needed, and is tried again when the next one is due)."""
+        self._merging = False
+        if done is not None:
+            self.store.replace(merge.files, done.part)
 
 
 class SampleState(StoreState):
-    """A sampling stage: a source that hands out ranges, holes first."""
+    """A sampling stage: a source that hands out ranges, holes first.
+
+    Where truncated samples of another store are continued, the finished ones are carried over before anything is drawn:
+    what is then still missing was cut, or was never drawn.
+    """
 
     def __init__(self, plan: StagePlan, run: RunPlan) -> None:
         super().__init__(plan, run)
         self.pending = deque(missing_ranges(plan))
+        self.carrying = 0
+        """Pieces of work that carry finished samples over and aren't committed yet."""
+        self._carried: deque[Range] = deque()
+        if plan.extends is not None:
+            known = [piece for gap in self.pending for piece in plan.extends.held.present(gap)]
+            self._carried = deque(_cut(known, TASK_SAMPLES))
+            self.carrying = len(self._carried)
         self.prompts_checked = False
         self.lost: list[tuple[str, int, str]] = []
 
+    @property
+    def draws(self) -> bool:
+        """Whether there is something to draw, and it may begin."""
+        return bool(self.pending) and not self.carrying
+
+    def commit(self) -> list[Range]:
+        carried = len(self.uncommitted) if self.carrying else 0
+        news = super().commit()
+        self.carrying -= carried
+        return news
+
+    def tasks(self) -> Iterator[Work]:
+        source = self.plan.extends
+        while self._carried:
+            assert source is not None
+            item = self._carried.popleft()
+            reads = begun_slice(source, [item])
+            yield CarryOver(next(_numbers), self.name, self.run.root.url, reads, self.plan.folder, item.size)
+
+    def finished(self, work: Work, done: Done) -> None:
+        super().finished(work, done)
+        self.uncommitted.append(done.part)
+
     def take(self, samples: int) -> list[Range]:
         """Return up to ``samples`` samples' worth of ranges to draw next."""
-        assert self.plan.store is not None
         taken: list[Range] = []
         while samples > 0 and self.pending:
-            item, *rest = self.plan.store.held.missing(self.pending.popleft()) or [None]
+            item, *rest = self.store.held.missing(self.pending.popleft()) or [None]
             self.pending.extendleft(gap for gap in reversed(rest) if gap is not None)
             if item is None:
                 continue
@@ -146,6 +208,19 @@ class SampleState(StoreState):
     def give_back(self, ranges: list[Range]) -> None:
         """Take ranges back that a dead worker never delivered; they are drawn first."""
         self.pending.extendleft(reversed(ranges))
+
+
+def begun_slice(source: Store, ranges: list[Range]) -> Slice:
+    """Return what another store has of ``ranges``."""
+    names = source.files_with(ranges)
+    return Slice(tuple(source.root.uri(source.folder, name) for name in names), tuple(ranges))
+
+
+def _cut(ranges: list[Range], size: int) -> Iterator[Range]:
+    for item in ranges:
+        end = item.first + item.size
+        for at in range(item.first, end, size):
+            yield Range(item.problem_key, at, min(size, end - at))
 
 
 class StreamState(StoreState):
@@ -168,17 +243,16 @@ class StreamState(StoreState):
 
     def _enqueue(self, item: Range) -> None:
         """Queue the keys of ``item`` that all inputs have, and that are neither done nor on their way."""
-        assert self.plan.store is not None
         ready = [item]
         for upstream in self._stores.values():
             assert upstream.store is not None
             ready = [piece for wanted in ready for piece in upstream.store.held.present(wanted)]
-        for piece in (gap for found in ready for gap in self.plan.store.held.missing(found)):
+        for piece in (gap for found in ready for gap in self.store.held.missing(found)):
             for fresh in self._claimed.missing(piece):
                 self._claimed.add(fresh)
                 self._pending.append(fresh)
 
-    def tasks(self) -> Iterator[Task]:
+    def tasks(self) -> Iterator[Work]:
         while self._pending:
             ranges: list[Range] = []
             room = TASK_SAMPLES
@@ -196,8 +270,8 @@ class StreamState(StoreState):
         inputs = {name: input_slice(self.upstream(name), ranges, keys) for name in self.plan.stage.inputs}
         return self.task(inputs, sum(item.size for item in ranges))
 
-    def finished(self, task: Task, done: Done) -> None:
-        super().finished(task, done)
+    def finished(self, work: Work, done: Done) -> None:
+        super().finished(work, done)
         self.uncommitted.append(done.part)
 
 
@@ -223,7 +297,11 @@ class ChunkState(StageState):
             elif upstream.stage.operator.scope == "problem" and upstream.action != "reuse":
                 for waits in self._waits:
                     waits.add((name, ""))
-        self._wanted = {name: {item.problem_key: item for item in up.ranges} for name, up in self._stores.items()}
+        self._wanted: dict[str, dict[str, list[Range]]] = {}
+        for name, upstream in self._stores.items():
+            wanted = self._wanted.setdefault(name, {})
+            for item in upstream.ranges:
+                wanted.setdefault(item.problem_key, []).append(item)
         self._ready.extend(index for index, waits in enumerate(self._waits) if not waits)
 
     def committed(self, stage: str, ranges: list[Range]) -> None:
@@ -232,7 +310,7 @@ class ChunkState(StageState):
         store = self._stores[stage].store
         assert store is not None
         for key in {item.problem_key for item in ranges} & self._wanted[stage].keys():
-            if store.held.covers(self._wanted[stage][key]):
+            if all(store.held.covers(item) for item in self._wanted[stage][key]):
                 self._arrived(self._chunk_of[key], (stage, key))
 
     def snapshot_part(self, stage: str, index: int) -> None:
@@ -246,30 +324,14 @@ class ChunkState(StageState):
             if not waits:
                 self._ready.append(chunk)
 
-    def tasks(self) -> Iterator[Task]:
+    def tasks(self) -> Iterator[Work]:
         while self._ready:
-            yield self._task(self._ready.popleft())
+            index = self._ready.popleft()
+            yield self.task(chunk_inputs(self.plan, self.run, index), len(self.run.chunks[index]), index)
 
-    def _task(self, index: int) -> Task:
-        keys = tuple(self.run.chunks[index])
-        inputs: dict[str, Slice] = {}
-        for name in self.plan.stage.inputs:
-            upstream = self.upstream(name)
-            if upstream.store is not None:
-                mine = set(keys)
-                inputs[name] = input_slice(
-                    upstream, [item for item in upstream.ranges if item.problem_key in mine], keys
-                )
-            elif upstream.stage.operator.scope == "problem":
-                assert upstream.snapshot is not None
-                inputs[name] = Slice((upstream.snapshot.part_uri(index),))
-            else:
-                inputs[name] = input_slice(upstream, [], keys)
-        return self.task(inputs, len(keys), index)
-
-    def finished(self, task: Task, done: Done) -> None:
-        super().finished(task, done)
-        self.record.computed += task.rows
+    def finished(self, work: Work, done: Done) -> None:
+        super().finished(work, done)
+        self.record.computed += work.rows
         self._parts[done.part.name] = done.part.rows
         if len(self._parts) == len(self.run.chunks):
             finish_snapshot(self, self._parts)
@@ -283,19 +345,42 @@ class DatasetState(StageState):
         self._upstream = [states[stage.name] for stage in plan.stage.inputs.values()]
         self._started = self.complete
 
-    def tasks(self) -> Iterator[Task]:
+    def tasks(self) -> Iterator[Work]:
         if self._started or not all(state.complete for state in self._upstream):
             return
         self._started = True
-        inputs = {
-            name: input_slice(self.upstream(name), self.upstream(name).ranges, None) for name in self.plan.stage.inputs
-        }
-        yield self.task(inputs, self.plan.planned)
+        upstream = {name: self.upstream(name) for name in self.plan.stage.inputs}
+        inputs = {name: input_slice(plan, plan.ranges, None) for name, plan in upstream.items()}
+        task = self.task(inputs, self.plan.planned)
+        reads = max(sum(item.size for item in plan.ranges) for plan in upstream.values())
+        in_pieces = (
+            isinstance(task.operator, PiecewiseOperator)
+            and not task.operator.whole_inputs() & inputs.keys()
+            and all(plan.stage.operator.scope != "dataset" for plan in upstream.values())
+        )
+        pieces = tuple(chunk_inputs(self.plan, self.run, i) for i in range(len(self.run.chunks))) if in_pieces else ()
+        yield replace(task, pieces=pieces, reads=reads)
 
-    def finished(self, task: Task, done: Done) -> None:
-        super().finished(task, done)
-        self.record.computed += task.rows
+    def finished(self, work: Work, done: Done) -> None:
+        super().finished(work, done)
+        self.record.computed += work.rows
         finish_snapshot(self, {done.part.name: done.part.rows})
+
+
+def chunk_inputs(plan: StagePlan, run: RunPlan, index: int) -> dict[str, Slice]:
+    """Return what a stage reads of the problems in one chunk."""
+    keys = tuple(run.chunks[index])
+    inputs: dict[str, Slice] = {}
+    for name, stage in plan.stage.inputs.items():
+        upstream = run.stages[stage.name]
+        if upstream.store is not None:
+            inputs[name] = input_slice(upstream, upstream.ranges_of(keys), keys)
+        elif stage.operator.scope == "problem" and upstream.action != "reuse":
+            assert upstream.snapshot is not None
+            inputs[name] = Slice((upstream.snapshot.part_uri(index),))
+        else:
+            inputs[name] = input_slice(upstream, [], keys)
+    return inputs
 
 
 def finish_snapshot(state: StageState, parts: dict[str, int]) -> None:

@@ -1,15 +1,15 @@
-"""What happens inside a worker: read slices, run one operator, write one part.
+"""What happens inside a worker. Work is small and picklable: an operator or a merge, what it reads, where it goes.
 
-A ``Task`` is small and picklable: an operator, what it reads and where its result goes. Both runners execute the same
-function, so a stage gives the same rows wherever it ran.
+Both runners execute the same ``run`` method, so a stage gives the same rows wherever it ran.
 """
 
 from __future__ import annotations
 
 import time
 import traceback
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -18,7 +18,36 @@ from cluster.storage.root import Root
 from cluster.storage.slices import Slice
 from cluster.storage.snapshot import Snapshot
 from operators.base import Operator
+from operators.piecewise import PiecewiseOperator
 from schemas.errors import GristmillError, StageFailed
+from schemas.identity import digest
+
+
+@dataclass(frozen=True)
+class Done:
+    """The result of a piece of work."""
+
+    part: Part
+    seconds: float
+
+
+class Work(Protocol):
+    """One piece of work for a worker; cheap enough to be done again elsewhere."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def stage(self) -> str: ...
+
+    @property
+    def rows(self) -> int:
+        """How many samples (stores) or problems (snapshots) it is about."""
+        ...
+
+    def run(self) -> Done:
+        """Do it; called in the worker."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,38 +65,95 @@ class Task:
     index: int = 0
     """Which part of the snapshot ``view_id``."""
     rows: int = 0
-    """How many samples (stores) or problems (snapshots) it is about."""
+    pieces: tuple[dict[str, Slice], ...] = ()
+    """The inputs a few problems at a time, for an operator that is computed piece by piece."""
+    reads: int = 0
+    """How many samples it reads, where it sees the whole dataset."""
+
+    def run(self) -> Done:
+        """Run the operator and write its part.
+
+        Raises:
+            StageFailed: the operator raised; carries the stage and the traceback. Nothing was written.
+            ContractViolation: the operator's result breaks its contract. Nothing was written.
+            DamagedFile: an input can't be read.
+        """
+        began = time.perf_counter()
+        root = Root(self.root)
+        operator = self.operator
+        if isinstance(operator, PiecewiseOperator) and self.pieces:
+            partials = [self.partial(piece) for piece in self.pieces]
+            table = _guarded(operator, self.stage, lambda: operator.merge(pl.concat(partials)))
+            part = self._snapshot(root, table)
+        elif self.folder is None:
+            table = run_operator(operator, self.stage, self._read(root))
+            part = self._snapshot(root, table)
+        else:
+            inputs = self._read(root)
+            table = run_operator(operator, self.stage, inputs)
+            _check_conservation(self, inputs["samples"], table)
+            part = write_part(root, self.folder, table, operator.output, self.stage)
+        return Done(part, time.perf_counter() - began)
+
+    def partial(self, piece: dict[str, Slice]) -> pl.DataFrame:
+        """Return the partial result of one piece."""
+        operator, root = self.operator, Root(self.root)
+        assert isinstance(operator, PiecewiseOperator)
+        inputs = {
+            name: piece[name].read(root, columns) if name in piece else None
+            for name, columns in operator.inputs.items()
+        }
+        return _guarded(operator, self.stage, lambda: operator.partial(**inputs))
+
+    def merged(self, partials: pl.DataFrame) -> Done:
+        """Finish an operator whose partial results were computed elsewhere."""
+        began = time.perf_counter()
+        operator = self.operator
+        assert isinstance(operator, PiecewiseOperator)
+        table = _guarded(operator, self.stage, lambda: operator.merge(partials))
+        return Done(self._snapshot(Root(self.root), table), time.perf_counter() - began)
+
+    def _read(self, root: Root) -> dict[str, Any]:
+        inputs: dict[str, Any] = {}
+        for name, columns in self.operator.inputs.items():
+            if name not in self.inputs:
+                inputs[name] = None
+            elif self.operator.scope == "dataset":
+                inputs[name] = self.inputs[name].scan(root, columns)
+            else:
+                inputs[name] = self.inputs[name].read(root, columns)
+        return inputs
+
+    def _snapshot(self, root: Root, table: pl.DataFrame) -> Part:
+        return Snapshot(root, self.stage, self.view_id, self.operator.output).write(self.index, table)
+
+    def halves(self) -> Iterator[Task]:
+        """Yield two tasks that do the same on half the samples each; nothing where it can't be cut (other scopes)."""
+        ranges = self.inputs["samples"].ranges if self.folder is not None and "samples" in self.inputs else None
+        if ranges is None or sum(item.size for item in ranges) < 2:
+            return
+        for number, half in enumerate(_halve(ranges)):
+            inputs = {name: part.restricted_to(half) for name, part in self.inputs.items()}
+            rows = sum(item.size for item in half)
+            yield replace(self, number=int(digest([self.number, number])[:12], 16), inputs=inputs, rows=rows)
 
 
-@dataclass(frozen=True)
-class Done:
-    """The result of a task."""
+def _halve(ranges: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """Cut ranges into two halves with as many samples each."""
+    from cluster.storage.ranges import Range
 
-    part: Part
-    seconds: float
-
-
-def execute(task: Task) -> Done:
-    """Run a task.
-
-    Raises:
-        StageFailed: the operator raised; carries the stage and the traceback. Nothing was written.
-        ContractViolation: the operator's result breaks its contract. Nothing was written.
-    """
-    began = time.perf_counter()
-    root = Root(task.root)
-    operator = task.operator
-    inputs: dict[str, Any] = {}
-    for name, columns in operator.inputs.items():
-        scan = task.inputs[name].scan(root, columns) if name in task.inputs else None
-        inputs[name] = scan.collect() if scan is not None and operator.scope != "dataset" else scan
-    table = run_operator(operator, task.stage, inputs)
-    if task.folder is None:
-        part = Snapshot(root, task.stage, task.view_id, operator.output).write(task.index, table)
-    else:
-        _check_conservation(task, inputs["samples"], table)
-        part = write_part(root, task.folder, table, operator.output, task.stage)
-    return Done(part, time.perf_counter() - began)
+    room = sum(item.size for item in ranges) // 2
+    first: list[Range] = []
+    rest: list[Range] = []
+    for item in ranges:
+        take = min(room, item.size)
+        room -= take
+        if take:
+            first.append(Range(item.problem_key, item.first, take))
+        if take < item.size:
+            rest.append(Range(item.problem_key, item.first + take, item.size - take))
+    yield tuple(first)
+    yield tuple(rest)
 
 
 def run_operator(operator: Operator, stage: str, inputs: dict[str, Any], **tools: Any) -> pl.DataFrame:
@@ -80,8 +166,12 @@ def run_operator(operator: Operator, stage: str, inputs: dict[str, Any], **tools
         from cluster.workers import shared_workers  # only verification pays for the pool's imports
 
         tools["workers"] = shared_workers()
+    return _guarded(operator, stage, lambda: operator.run(**inputs, **tools))
+
+
+def _guarded(operator: Operator, stage: str, call: Any) -> pl.DataFrame:
     try:
-        return operator.run(**inputs, **tools)
+        return call()
     except GristmillError:
         raise
     except Exception as error:

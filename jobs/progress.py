@@ -55,6 +55,10 @@ class Progress:
         elif not self.quiet:
             self._lines(manifest, live)
 
+    def say(self, text: str) -> None:
+        """Print what happened, above the bars."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def _rates(self, name: str) -> tuple[float, float]:
         """Return (rows/s, tokens/s) over the window."""
         history = self._history[name]

@@ -37,3 +37,35 @@ class RunIncomplete(GristmillError, RuntimeError):
     """Some rows could not be produced; everything else is stored and the same command resumes."""
 
     exit_code = 3
+
+
+class StorageUnavailable(GristmillError, OSError):
+    """The storage didn't answer for as long as we were willing to wait; what was committed stays."""
+
+    exit_code = 3
+
+
+class StorageFull(GristmillError, OSError):
+    """No space is left where the root lies; what was committed stays."""
+
+    exit_code = 3
+
+
+class DamagedFile(GristmillError, OSError):
+    """A committed file can't be read: truncated, overwritten or gone."""
+
+
+class StoreBusy(GristmillError, RuntimeError):
+    """Another run is writing a store that this one needs to write."""
+
+    exit_code = 3
+
+
+class LeaseLost(GristmillError, RuntimeError):
+    """This run slept past its lease and another one took over the store; nothing more can be committed by it."""
+
+    exit_code = 3
+
+
+class WorkerLost(GristmillError, RuntimeError):
+    """A worker died or had to be killed while it held a batch; the batch is tried again."""

@@ -44,6 +44,8 @@ class StageRecord(BaseModel):
     """Rows or problems this run made."""
     failed: int = 0
     """Rows with ``status = error``."""
+    quarantined: int = 0
+    """Rows left out because the work on them kept failing; see ``quarantine.jsonl`` in the run's folder."""
     accepted: int = 0
     """Correct verdicts this run made."""
     seconds: float = 0.0
@@ -55,6 +57,8 @@ class StageRecord(BaseModel):
     """Sum over workers of the time they worked on it."""
     engine: EngineRecord | None = None
     complete: bool = False
+    view: str | None = None
+    """File of the view, relative to the root (stores only): problem_key, first, count."""
 
 
 class RunManifest(BaseModel):

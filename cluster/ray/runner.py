@@ -13,12 +13,12 @@ from concurrent.futures import Future
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from cluster.runner import Runner, SamplerHandle
 from cluster.sampler import Sampler, SamplingJob
-from cluster.work import Done, Task, execute
-from schemas.errors import BadInput
+from cluster.work import Done, Task, Work
+from schemas.errors import BadInput, WorkerLost
 from schemas.installation import check_installation
 
 LOCAL_CPUS = max(2, os.cpu_count() or 1)
@@ -38,6 +38,7 @@ class RayRunner(Runner):
         self.address = address
         self._ours = False
         self._samplers: list[_RaySampler] = []
+        self._references: dict[Future[Done], Any] = {}
 
     @property
     def slots(self) -> int:
@@ -66,9 +67,26 @@ class RayRunner(Runner):
             ) from error
         self._ours = True
 
-    def submit(self, task: Task) -> Future[Done]:
+    def submit(self, work: Work) -> Future[Done]:
         self._start()
-        return _plain(_execute.remote(task))
+        return self._tracked(_run.remote(work))
+
+    def submit_wide(self, task: Task) -> Future[Done]:
+        from cluster.ray.data import run_wide  # Ray Data takes a second to import: only what outgrows a node pays
+
+        self._start()
+        return self._tracked(run_wide.remote(task))
+
+    def _tracked(self, reference: Any) -> Future[Done]:
+        future = _plain(reference)
+        self._references[future] = reference
+        future.add_done_callback(lambda done: self._references.pop(done, None))
+        return future
+
+    def cancel(self, future: Future[Done]) -> None:
+        reference = self._references.get(future)
+        if reference is not None:
+            ray.cancel(reference, force=True)
 
     def sampler(self, job: SamplingJob) -> SamplerHandle:
         self._start()
@@ -83,10 +101,10 @@ class RayRunner(Runner):
             ray.shutdown()
 
 
-@ray.remote(num_cpus=1, max_retries=3)
-def _execute(task: Task) -> Done:
+@ray.remote(num_cpus=1, max_retries=0)  # the driver tries again, and finds the rows that kill their worker
+def _run(work: Work) -> Done:
     check_installation()
-    return execute(task)
+    return work.run()
 
 
 class _RaySampler:
@@ -106,15 +124,19 @@ class _RaySampler:
 
 
 def _plain(reference: Any) -> Future[Any]:
-    """Return a future that fails with the worker's own exception, not Ray's wrapping of it."""
+    """Return a future that fails with the worker's own exception, or with ``WorkerLost``."""
     outer: Future[Any] = Future()
 
     def copy(inner: Future[Any]) -> None:
         error = inner.exception()
         if error is None:
             outer.set_result(inner.result())
+        elif isinstance(error, RayTaskError):
+            outer.set_exception(error.cause if error.cause else error)
+        elif isinstance(error, RayError):
+            outer.set_exception(WorkerLost(f"{type(error).__name__}: {error}"))
         else:
-            outer.set_exception(error.cause if isinstance(error, RayTaskError) and error.cause else error)
+            outer.set_exception(error)
 
     reference.future().add_done_callback(copy)
     return outer

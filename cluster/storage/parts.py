@@ -1,17 +1,20 @@
 """Parts: single Parquet files written by workers, the unit of work and of retry.
 
 A part is validated, sorted by key and written under a fresh name; it exists only once a commit (of a store) or a
-manifest (of a snapshot) names it.
+manifest (of a snapshot) names it. Row groups are small and carry statistics on the keys, so that a reader who wants a
+few problems of a large file skips the rest; pages carry checksums, so that damage is found.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -40,6 +43,12 @@ class Part:
     """Sums over its rows that go into the stage's record: tokens, accepted, failed."""
 
 
+ROW_GROUP = 20_000
+"""Rows per row group: two problems at 10,000 samples each."""
+UNIQUE_TEXTS = ("completion", "reasoning", "prompt", "messages", "lineage")
+"""Columns whose values hardly repeat: no dictionary is tried for them, and no statistics kept."""
+
+
 def write_part(
     root: Root,
     folder: str,
@@ -53,38 +62,85 @@ def write_part(
     """Validate ``table`` and write it as one file of ``folder``.
 
     Args:
-        name: the file's name; a fresh one by default.
+        name: the file's name; a fresh one by default. A file of a given name is replaced whole.
         metadata: key-value pairs for the Parquet footer, beside schema version and Gristmill version.
 
     Raises:
         ContractViolation: nothing was written.
+        StorageFull, StorageUnavailable: nothing was written.
     """
     table = validate(table, contract, stage)
-    name = name or f"{uuid.uuid4().hex}.parquet"
+    fresh = name or fresh_name()
+    size = write_tables(root, folder, fresh, [table], contract, metadata)
+    ranges = tuple(ranges_of(table)) if is_about_samples(contract) else ()
+    return Part(fresh, len(table), size, _statistics(table, contract), ranges, _tallies(table))
+
+
+def fresh_name() -> str:
+    """Return a file name that nobody else uses."""
+    return f"{uuid.uuid4().hex}.parquet"
+
+
+def is_about_samples(contract: type[Contract]) -> bool:
+    """Whether its rows are keyed by sample."""
+    return {"problem_key", "sample_index"} <= set(contract.primary_key())
+
+
+def write_tables(
+    root: Root,
+    folder: str,
+    name: str,
+    tables: Iterable[pl.DataFrame],
+    contract: type[Contract],
+    metadata: dict[str, str] | None = None,
+) -> int:
+    """Write tables (validated, in order of the key from one to the next) as one file; return its size in bytes.
+
+    Only one table is held at a time. The file appears whole or not at all.
+    """
     footer = {"gristmill": __version__, "schema_version": str(SCHEMA_VERSION), **(metadata or {})}
     schema = arrow_schema(contract).with_metadata(footer)
-    arrow = table.to_arrow().cast(schema)
-    size = _write(root, folder, name, arrow)
-    ranges = tuple(ranges_of(table)) if {"problem_key", "sample_index"} <= set(contract.primary_key()) else ()
-    return Part(name, len(table), size, _statistics(table, contract), ranges, _tallies(table))
+    held = list(tables) if not root.is_local else tables  # a remote write may have to be done again
+
+    def write() -> int:
+        with _whole_file(root, folder, name) as file:
+            with pq.ParquetWriter(file, schema, **_layout(schema)) as writer:
+                for table in held:
+                    writer.write_table(table.to_arrow().cast(schema), row_group_size=ROW_GROUP)
+            return file.tell()
+
+    return root.patiently(write, f"writing {folder}/{name}")
 
 
-def _write(root: Root, folder: str, name: str, arrow: pa.Table) -> int:
-    buffer = io.BytesIO()
-    pq.write_table(arrow, buffer, compression="zstd", row_group_size=128 * 1024)
-    data = buffer.getvalue()
-    if root.is_local and name.startswith("part-"):
-        root.write_bytes(data, folder, name)  # a snapshot's part has a fixed name: replace it whole
-    elif root.is_local:
-        path = Path(root.uri(folder, name))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "xb") as file:
-            file.write(data)
+def _layout(schema: pa.Schema) -> dict[str, Any]:
+    repeated = [field.name for field in schema if field.name not in UNIQUE_TEXTS and not pa.types.is_nested(field.type)]
+    return {
+        "compression": "zstd",
+        "use_dictionary": repeated,
+        "write_statistics": repeated,
+        "write_page_checksum": True,
+    }
+
+
+@contextmanager
+def _whole_file(root: Root, folder: str, name: str) -> Iterator[Any]:
+    """Open a file that appears under its name, synced, once the block ends well."""
+    if not root.is_local:
+        with pa.BufferOutputStream() as stream:
+            yield stream
+            root.fs.pipe_file(root.uri(folder, name), stream.getvalue().to_pybytes())
+        return
+    target = Path(root.uri(folder, name))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{uuid.uuid4().hex}.partial")  # not hidden: vacuum finds what a crash leaves
+    try:
+        with open(temporary, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-    else:
-        root.fs.pipe_file(root.uri(folder, name), data)
-    return len(data)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _statistics(table: pl.DataFrame, contract: type[Contract]) -> str:
@@ -93,14 +149,17 @@ def _statistics(table: pl.DataFrame, contract: type[Contract]) -> str:
         *[pl.col(name).min().alias(f"min_{name}") for name in keys],
         *[pl.col(name).max().alias(f"max_{name}") for name in keys],
     ).row(0, named=True)
-    return json.dumps(
-        {
-            "numRecords": len(table),
-            "minValues": {name: bounds[f"min_{name}"] for name in keys if len(table)},
-            "maxValues": {name: bounds[f"max_{name}"] for name in keys if len(table)},
-            "nullCount": dict.fromkeys(keys, 0),
-        }
+    return delta_statistics(
+        len(table),
+        {name: bounds[f"min_{name}"] for name in keys if len(table)},
+        {name: bounds[f"max_{name}"] for name in keys if len(table)},
     )
+
+
+def delta_statistics(rows: int, low: dict[str, Any], high: dict[str, Any]) -> str:
+    """Return the statistics of a file as Delta keeps them: JSON with the bounds of its key columns."""
+    counts = dict.fromkeys(low, 0)
+    return json.dumps({"numRecords": rows, "minValues": low, "maxValues": high, "nullCount": counts})
 
 
 def _tallies(table: pl.DataFrame) -> dict[str, float]:

@@ -1,23 +1,33 @@
 """The root: one folder or bucket prefix under which everything a set of runs produces is kept.
 
 A ``Root`` is only its URL, so it travels to workers as a string; file systems are opened where they are used.
-Files are written whole: a reader sees all of a file or nothing of it.
+Files are written whole: a reader sees all of a file or nothing of it. A remote root that doesn't answer is waited for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import fsspec
 
-from schemas.errors import BadInput
+from cluster.storage.patience import patiently
+from cluster.storage.s3 import s3_config
+from schemas.errors import BadInput, GristmillError
+from schemas.redaction import redact
+
+Result = TypeVar("Result")
+
+SINGLE_WRITER = "GRISTMILL_SINGLE_WRITER"
+"""Environment variable that vouches for it: no two runs ever write this root at the same time."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +38,21 @@ class Root:
 
     @staticmethod
     def at(url: str | Path) -> Root:
-        """Make a root from a path or URL; a local path becomes absolute."""
+        """Make a root from a path or URL; a local path becomes absolute.
+
+        Raises:
+            BadInput: the URL carries credentials; they would end up in manifests.
+        """
         text = str(url)
         if text.startswith("file://"):
             text = text.removeprefix("file://")
         if "://" not in text:
             text = str(Path(text).expanduser().absolute())
+        elif "@" in urlsplit(text).netloc:
+            raise BadInput(
+                "the root's URL carries credentials; leave them out and set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the environment"
+            )
         return Root(text.rstrip("/"))
 
     @property
@@ -42,44 +61,90 @@ class Root:
 
     @cached_property
     def fs(self) -> Any:
-        """The fsspec file system; listings are never cached, so another writer's work is seen."""
-        options: dict[str, Any] = {} if self.is_local else {"use_listings_cache": False}
+        """The fsspec file system."""
+        options = s3_config().fsspec_options() if self.url.startswith("s3") else {}
         return fsspec.core.url_to_fs(self.url, **options)[0]
+
+    def storage_options(self) -> dict[str, str] | None:
+        """Return what delta-rs and Polars need to reach the root; None for a local one."""
+        if not self.url.startswith("s3"):
+            return None
+        return s3_config().rust_options(single_writer=SINGLE_WRITER in os.environ)
+
+    def patiently(self, action: Callable[[], Result], what: str) -> Result:
+        """Return ``action()``; see ``cluster.storage.patience``."""
+        return patiently(action, what, remote=not self.is_local)
 
     def uri(self, *parts: str) -> str:
         """Return the address of something under the root, as delta-rs, Polars and fsspec take it."""
         return "/".join([self.url, *parts])
 
     def check_writable(self) -> None:
-        """Refuse a root that can't be written, before anything is paid for.
+        """Refuse a root that can't be written safely, before anything is paid for.
+
+        Writers of a store exclude each other by conditional writes; whether the server has them is tried.
 
         Raises:
-            BadInput: with the system's own words.
+            BadInput: with the system's own words, or because conditional writes are missing.
         """
-        probe = self.uri(f".write-check-{uuid.uuid4().hex}")
+        name = f".write-check-{uuid.uuid4().hex}"
         try:
-            self.fs.makedirs(self.url, exist_ok=True)
-            with self.fs.open(probe, "wb") as file:
-                file.write(b"ok")
-            self.fs.rm(probe)
+            if self.is_local:
+                self.fs.makedirs(self.url, exist_ok=True)
+            self.write_bytes(b"ok", name)
+            conditional = self.is_local or self._writes_conditionally(name)
+            self.remove(name)
+        except GristmillError:
+            raise
         except Exception as error:  # each file system has its own errors; all mean the same here
             raise BadInput(
-                f"the root '{self.url}' can't be written: {error}. Choose another with --root or $GRISTMILL_ROOT"
+                f"the root '{self.url}' can't be written: {redact(str(error))}. Choose another with --root or "
+                "$GRISTMILL_ROOT, or check endpoint and credentials (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_PROFILE)"
             ) from error
+        if not conditional and SINGLE_WRITER not in os.environ:
+            raise BadInput(
+                f"the server of '{self.url}' has no conditional writes (If-None-Match), so two runs that write at the "
+                f"same time could lose each other's work. If only one run ever writes this root, say so: "
+                f"{SINGLE_WRITER}=1; or use a server that has them"
+            )
+
+    def _writes_conditionally(self, existing: str) -> bool:
+        """Try to create an object that exists: a server with conditional writes refuses."""
+        try:
+            self.fs.pipe_file(self.uri(existing), b"overwritten", mode="create")
+        except (FileExistsError, OSError, NotImplementedError):
+            return bytes(self.fs.cat_file(self.uri(existing))) == b"ok"
+        return False
 
     def exists(self, *parts: str) -> bool:
-        return bool(self.fs.exists(self.uri(*parts)))
+        return self.patiently(lambda: bool(self.fs.exists(self.uri(*parts))), f"looking for {'/'.join(parts)}")
 
     def list(self, *parts: str) -> list[str]:
         """Return the names directly under a folder, sorted; none where it doesn't exist."""
         folder = self.uri(*parts)
-        if not self.fs.isdir(folder):
-            return []
-        return sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in self.fs.ls(folder, detail=False))
+
+        def names() -> list[str]:
+            try:
+                return [str(path).rstrip("/").rsplit("/", 1)[-1] for path in self.fs.ls(folder, detail=False)]
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+
+        return sorted(self.patiently(names, f"listing {'/'.join(parts)}"))
+
+    def remove(self, *parts: str, recursive: bool = False) -> None:
+        """Remove a file or, if told, a folder; one that isn't there is fine."""
+
+        def remove() -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self.fs.rm(self.uri(*parts), recursive=recursive)
+
+        self.patiently(remove, f"removing {'/'.join(parts)}")
 
     def write_bytes(self, data: bytes, *parts: str) -> None:
         """Write a file whole: locally through a synced temporary name, on object stores in one put."""
-        path = self.uri(*parts)
+        self.patiently(lambda: self._write(data, self.uri(*parts)), f"writing {'/'.join(parts)}")
+
+    def _write(self, data: bytes, path: str) -> None:
         if not self.is_local:
             self.fs.pipe_file(path, data)
             return
@@ -96,7 +161,7 @@ class Root:
             temporary.unlink(missing_ok=True)
 
     def read_bytes(self, *parts: str) -> bytes:
-        return bytes(self.fs.cat_file(self.uri(*parts)))
+        return self.patiently(lambda: bytes(self.fs.cat_file(self.uri(*parts))), f"reading {'/'.join(parts)}")
 
     def read_json(self, *parts: str) -> Any:
         return json.loads(self.read_bytes(*parts))
@@ -106,10 +171,3 @@ class Root:
         for entry in self.list(folder):
             if self.exists(folder, entry, name):
                 yield entry, self.read_json(folder, entry, name)
-
-    def storage_options(self) -> dict[str, str]:
-        """Return what delta-rs and Polars need beyond the environment (which holds the credentials)."""
-        if self.is_local:
-            return {}
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-        return {"allow_http": "true"} if endpoint.startswith("http://") else {}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from cluster.storage.ranges import Range, as_table, restrict
 from cluster.storage.root import Root
 from schemas.contract import Columns, polars_schema
+from schemas.errors import DamagedFile, GristmillError
+from schemas.redaction import redact
+
+MANY_PROBLEMS = 4096
+"""Up to so many problem keys are pushed down to the files, where statistics skip row groups."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,44 @@ class Slice:
         dtypes = {name: polars_schema(columns.contract)[name] for name in columns.names}
         if not self.uris:
             return pl.LazyFrame(schema=dtypes)
-        rows = pl.scan_parquet(list(self.uris), storage_options=root.storage_options() or None)
-        if self.problem_keys is not None:
-            rows = rows.filter(pl.col("problem_key").is_in(list(self.problem_keys)))
+        rows = pl.scan_parquet(list(self.uris), storage_options=root.storage_options())
+        keys = self.problem_keys
+        if self.ranges is not None:
+            keys = tuple(dict.fromkeys(item.problem_key for item in self.ranges))
+        if keys is not None and (len(keys) <= MANY_PROBLEMS or self.ranges is None):
+            rows = rows.filter(pl.col("problem_key").is_in(list(keys)))
         if self.ranges is not None:
             rows = restrict(rows, as_table(self.ranges))
         return rows.select(columns.names)
+
+    def read(self, root: Root, columns: Columns) -> pl.DataFrame:
+        """Return the rows.
+
+        Raises:
+            DamagedFile: a file is truncated, overwritten or gone; the text names it.
+            StorageUnavailable: the storage didn't answer.
+        """
+        try:
+            return root.patiently(lambda: self.scan(root, columns).collect(), "reading")
+        except GristmillError:
+            raise
+        except Exception as error:
+            raise self._explain(root, columns, error) from error
+
+    def _explain(self, root: Root, columns: Columns, error: Exception) -> Exception:
+        """Find the file that can't be read."""
+        for uri in self.uris:
+            try:
+                pl.scan_parquet(uri, storage_options=root.storage_options()).select(columns.names).collect()
+            except Exception as own:  # whatever the reader says of this file
+                return DamagedFile(
+                    f"the file {uri} can't be read: {redact(str(own))}. See what is damaged: gristmill verify-data "
+                    "latest; with --repair its rows are dropped and made again by the next run"
+                )
+        return error
+
+    def restricted_to(self, ranges: tuple[Range, ...]) -> Slice:
+        """Return the part of this slice that is about some samples (or their problems)."""
+        if self.ranges is not None:
+            return replace(self, ranges=ranges)
+        return replace(self, problem_keys=tuple(dict.fromkeys(item.problem_key for item in ranges)))

@@ -1,33 +1,45 @@
 """A store: append-only facts about samples, one Delta table, never two values for one key.
 
-Workers write parts; the driver commits them in groups. The first commit of a key wins: every commit carries the next
-number of one Delta application transaction, so of two writers that didn't see each other's work the second one's
-commit fails by protocol; it then reads what was added, drops the keys that are already there, and tries again.
+Workers write parts; the driver commits them in groups. Three rules keep every key's first value:
+
+* *One writer*: a run takes a store's lease before it writes. Taking it is a commit that raises the store's epoch.
+* *Fencing*: all commits carry the next number of one Delta application transaction, so of two writers that didn't see
+  each other's work the second one's commit fails by protocol. It then looks at the epoch: a writer that slept past its
+  lease finds a higher one and can never commit again.
+* *First commit wins*: keys that are already there are cut from what is committed.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import polars as pl
+import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from cluster.storage.arrow import arrow_schema
+from cluster.storage.lease import LEASE_SECONDS, Lease, read_lease, write_lease
 from cluster.storage.parts import Part, write_part
+from cluster.storage.patience import is_away
 from cluster.storage.ranges import Range, RangeMap, as_table, ranges_by_file, restrict
 from cluster.storage.root import Root
 from schemas import __version__
 from schemas.contract import Contract
 from schemas.datasets import SCHEMA_VERSION
-from schemas.errors import BadInput, GristmillError
+from schemas.errors import BadInput, GristmillError, LeaseLost, StoreBusy
+
+Result = TypeVar("Result")
 
 WRITER = "gristmill"
 """The Delta application id whose transaction number orders all commits of a store."""
+EPOCH = "gristmill.epoch"
+"""The Delta application id whose transaction number is the epoch: how often the writer has changed."""
+ATTEMPTS = 20
 
 
 class Store:
@@ -36,6 +48,7 @@ class Store:
     Attributes:
         held: the keys that are committed.
         files: file name -> the ranges in it.
+        sizes: file name -> bytes.
     """
 
     def __init__(self, root: Root, folder: str, contract: type[Contract], fingerprint: dict[str, Any]) -> None:
@@ -45,12 +58,17 @@ class Store:
         self.fingerprint = fingerprint
         self.held = RangeMap()
         self.files: dict[str, list[Range]] = {}
+        self.sizes: dict[str, int] = {}
+        self.lease: Lease | None = None
+        self._lease_seconds = LEASE_SECONDS
         self._files_of: dict[str, set[str]] = {}
         self._table: DeltaTable | None = None
         self._sequence = 0
         self._news: list[Range] = []
         try:
-            self._table = DeltaTable(self.uri, storage_options=root.storage_options() or None)
+            self._table = self._patiently(
+                lambda: DeltaTable(self.uri, storage_options=root.storage_options()), "opening"
+            )
         except TableNotFoundError:
             return
         self._check_version()
@@ -60,19 +78,27 @@ class Store:
     def uri(self) -> str:
         return self.root.uri(self.folder)
 
+    def _patiently(self, action: Callable[[], Result], verb: str) -> Result:
+        return self.root.patiently(action, f"{verb} {self.folder}")
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
     def create(self) -> None:
         """Make the table if it isn't there (another writer may make it at the same time)."""
         if self._table is not None:
             return
         about = {"identity": self.fingerprint, "schema_version": SCHEMA_VERSION, "gristmill": __version__}
-        self._table = DeltaTable.create(
-            self.uri,
-            arrow_schema(self.contract),
-            mode="ignore",
-            name=self.folder.split("/")[0],
-            description=json.dumps(about, sort_keys=True),
-            configuration={"delta.checkpointInterval": "100"},
-            storage_options=self.root.storage_options() or None,
+        self._table = self._patiently(
+            lambda: DeltaTable.create(
+                self.uri,
+                arrow_schema(self.contract),
+                mode="ignore",
+                name=self.folder.split("/")[0],
+                description=json.dumps(about, sort_keys=True),
+                configuration={"delta.checkpointInterval": "100"},
+                storage_options=self.root.storage_options(),
+            ),
+            "making",
         )
         self._read_new_files()
 
@@ -85,33 +111,140 @@ class Store:
                 f"{SCHEMA_VERSION}: use the version that made it ({about.get('gristmill')}) or another root"
             )
 
+    def refresh(self) -> None:
+        """Learn what others committed."""
+        if self._table is not None:
+            self._patiently(self._table.update_incremental, "reading the log of")
+            self._read_new_files()
+
     def _read_new_files(self) -> None:
-        """Learn the keys of committed files this writer doesn't know yet."""
+        """Learn the keys of committed files this writer doesn't know yet, and forget files that are gone.
+
+        The log's own statistics tell the keys of a file with one unbroken range; of the others the keys are read.
+        """
         assert self._table is not None
         self._sequence = self._table.transaction_version(WRITER) or 0
-        present = {uri.rsplit("/", 1)[-1] for uri in self._table.file_uris()}
-        fresh = sorted(present - self.files.keys())
-        if not fresh:
+        present = _listed_files(self._table)
+        for name in self.files.keys() - set(present["name"]):
+            self._forget(name)
+        fresh = present.filter(~pl.col("name").is_in(list(self.files)))
+        if not len(fresh):
             return
+        self.sizes.update(fresh.select("name", "size").iter_rows())
+        whole = fresh.filter(
+            pl.col("low_key") == pl.col("high_key"), pl.col("high") - pl.col("low") + 1 == pl.col("rows")
+        )
+        for name, key, first, rows in whole.select("name", "low_key", "low", "rows").iter_rows():
+            self._remember(name, [Range(key, first, rows)])
+        others = fresh.filter(~pl.col("name").is_in(whole["name"].to_list()))["name"].to_list()
+        if others:
+            for file, ranges in self._patiently(lambda: self._read_keys(others), "reading the keys of").items():
+                self._remember(file.rsplit("/", 1)[-1], ranges)
+
+    def _read_keys(self, names: list[str]) -> dict[str, list[Range]]:
         keys = pl.scan_parquet(
-            [self.root.uri(self.folder, name) for name in fresh],
+            [self.root.uri(self.folder, name) for name in names],
             include_file_paths="file",
-            storage_options=self.root.storage_options() or None,
+            storage_options=self.root.storage_options(),
         ).select("file", "problem_key", "sample_index")
-        for file, ranges in ranges_by_file(keys).items():
-            self._remember(file.rsplit("/", 1)[-1], ranges)
+        return ranges_by_file(keys)
 
     def _remember(self, name: str, ranges: Iterable[Range]) -> None:
         self.files[name] = list(ranges)
-        self._news += self.files[name]
         for item in self.files[name]:
+            self._news += self.held.missing(item)
             self.held.add(item)
             self._files_of.setdefault(item.problem_key, set()).add(name)
+
+    def _forget(self, name: str) -> None:
+        """Forget a file that was compacted away; its keys are in others."""
+        for item in self.files.pop(name):
+            self._files_of[item.problem_key].discard(name)
+        self.sizes.pop(name, None)
 
     def take_news(self) -> list[Range]:
         """Return the ranges that became facts since the last call, whoever committed them."""
         news, self._news = self._news, []
         return news
+
+    def files_with(self, ranges: Iterable[Range]) -> list[str]:
+        """Return the names of the files that hold any key of ``ranges``."""
+        found: set[str] = set()
+        for wanted in ranges:
+            for name in self._files_of.get(wanted.problem_key, ()):
+                if name not in found and any(_overlap(item, wanted) for item in self.files[name]):
+                    found.add(name)
+        return sorted(found)
+
+    # -- the lease -----------------------------------------------------------------------------------------------
+
+    def acquire(self, run_id: str, seconds: float = LEASE_SECONDS) -> None:
+        """Become the store's one writer.
+
+        Raises:
+            StoreBusy: another run is.
+        """
+        self.create()
+        assert self._table is not None
+        self._lease_seconds = seconds
+        for _ in range(ATTEMPTS):
+            self.refresh()
+            epoch = self._table.transaction_version(EPOCH) or 0
+            current = self._settled_lease(epoch, seconds)
+            if current is not None and current.alive():
+                raise StoreBusy(
+                    f"store {self.folder} is being written by {current.describe()}. Wait for it (--if-busy wait), use "
+                    "what is there (--if-busy read), or end that run first"
+                )
+            if self._try_commit([], epoch + 1):
+                self.lease = Lease.of(run_id, epoch + 1, seconds)
+                write_lease(self.root, self.folder, self.lease)
+                self.refresh()
+                return
+        raise StoreBusy(f"store {self.folder}: other runs took it {ATTEMPTS} times in a row; try again later")
+
+    def _settled_lease(self, epoch: int, seconds: float) -> Lease | None:
+        """Return the lease file; where the log is ahead of it, its writer is given a moment to publish."""
+        until = time.monotonic() + min(2.0, seconds / 4)
+        while True:
+            current = read_lease(self.root, self.folder)
+            if epoch == (current.epoch if current else 0) or time.monotonic() > until:
+                return current
+            time.sleep(0.1)
+
+    def renew(self) -> None:
+        """Hold the lease for longer; call it well before it lapses.
+
+        Raises:
+            LeaseLost: it had lapsed, and another run took over.
+        """
+        assert self.lease is not None
+        if not self.lease.alive():
+            self.refresh()
+            self._check_epoch()
+        self.lease = Lease.of(self.lease.run_id, self.lease.epoch, self._lease_seconds)
+        write_lease(self.root, self.folder, self.lease)
+
+    def release(self) -> None:
+        """Let others write."""
+        if self.lease is not None:
+            lease, self.lease = self.lease, None
+            write_lease(self.root, self.folder, lease.model_copy(update={"released": True}))
+
+    def _check_epoch(self) -> None:
+        assert self._table is not None and self.lease is not None
+        epoch = self._table.transaction_version(EPOCH) or 0
+        if epoch == self.lease.epoch:
+            return
+        mine, self.lease = self.lease, None
+        current = read_lease(self.root, self.folder)
+        raise LeaseLost(
+            f"store {self.folder}: run {mine.run_id} didn't renew its lease in time (was the machine asleep?), and "
+            f"{current.describe() if current else 'another run'} took over. This run stops; nothing that was committed "
+            "is lost, and the same command goes on once the other is done"
+        )
+
+    # -- writing -------------------------------------------------------------------------------------------------
 
     def commit(self, parts: list[Part]) -> list[Part]:
         """Commit parts as one transaction; return what was committed of them.
@@ -119,33 +252,89 @@ class Store:
         Keys that are already in the store are dropped first: a part that overlaps is written again without them.
 
         Raises:
-            GristmillError: other writers kept winning.
+            LeaseLost: another run took over; nothing was committed.
+            StorageUnavailable, StorageFull: nothing was committed.
         """
-        self.create()
-        assert self._table is not None
-        for _ in range(20):
+        self._check_lease()
+        for _ in range(ATTEMPTS):
             parts = self._without_held(parts)
             if not parts:
                 return []
-            now = int(time.time() * 1000)
-            actions: list[AddAction | RemoveAction] = [
-                AddAction(part.name, part.size, {}, now, True, part.stats) for part in parts
-            ]
-            mark = CommitProperties(app_transactions=[Transaction(WRITER, self._sequence + 1)], max_commit_retries=0)
-            try:
-                self._table.create_write_transaction(
-                    actions, mode="append", schema=arrow_schema(self.contract), commit_properties=mark
-                )
-            except CommitFailedError:
-                self._table.update_incremental()
-                self._read_new_files()
-                continue
-            self._table.update_incremental()
-            self._sequence += 1
+            if self._commit_files(parts, ()):
+                return parts
+        raise GristmillError(f"store '{self.folder}': {ATTEMPTS} commits in a row were overtaken; try again later")
+
+    def replace(self, old: Iterable[str], new: Part) -> bool:
+        """Put one file with the same rows in the place of ``old``; False if one of them is gone already.
+
+        Raises:
+            LeaseLost: another run took over; nothing was committed.
+        """
+        self._check_lease()
+        names = list(old)
+        for _ in range(ATTEMPTS):
+            if not self.files.keys() >= set(names):
+                return False
+            if self._commit_files([new], names):
+                return True
+        return False
+
+    def _check_lease(self) -> None:
+        """Before each commit: the lease is ours, or it lapsed and nobody wanted it."""
+        if self.lease is None:
+            raise LeaseLost(f"store {self.folder}: this run doesn't hold its lease, so it can't commit")
+        if not self.lease.alive():
+            self.renew()
+
+    def _commit_files(self, parts: list[Part], gone: Iterable[str]) -> bool:
+        now = int(time.time() * 1000)
+        changed = not gone
+        actions: list[AddAction | RemoveAction] = [
+            AddAction(part.name, part.size, {}, now, changed, part.stats) for part in parts
+        ]
+        actions += [RemoveAction(name, changed, now, self.sizes.get(name), {}) for name in gone]
+        done = self._try_commit(actions)
+        if not done:
+            self.refresh()
+            self._check_epoch()
+            done = all(part.name in self.files for part in parts)  # it went through, only the answer was lost
+        else:
+            for name in gone:
+                self._forget(name)
             for part in parts:
+                self.sizes[part.name] = part.size
                 self._remember(part.name, part.ranges)
-            return parts
-        raise GristmillError(f"store '{self.folder}': other writers won 20 commits in a row; try again later")
+        return done
+
+    def _try_commit(self, actions: list[AddAction | RemoveAction], epoch: int | None = None) -> bool:
+        """Commit, numbered; False where another writer's commit came first, or may have been this one's."""
+        assert self._table is not None
+        table = self._table
+        numbers = [Transaction(WRITER, self._sequence + 1)]
+        if epoch is not None:
+            numbers.append(Transaction(EPOCH, epoch))
+        mark = CommitProperties(app_transactions=numbers, max_commit_retries=0)
+        schema = arrow_schema(self.contract)
+
+        def commit() -> None:
+            table.create_write_transaction(actions, mode="append", schema=schema, commit_properties=mark)
+
+        try:
+            if self.root.is_local:
+                self._patiently(commit, "committing to")
+            else:
+                commit()
+        except CommitFailedError:
+            return False
+        except (DeltaError, OSError) as error:
+            if self.root.is_local or not is_away(error):
+                raise
+            # the storage may have taken the commit and lost the answer: wait until the log can be read, then look
+            self._patiently(table.update_incremental, "reading the log of")
+            return False
+        self._patiently(table.update_incremental, "reading the log of")
+        self._sequence += 1
+        return True
 
     def _without_held(self, parts: list[Part]) -> list[Part]:
         """Cut from each part the keys that the store, or an earlier part of this commit, already has."""
@@ -165,20 +354,27 @@ class Store:
     def _rewrite(self, part: Part, wanted: list[Range]) -> Part:
         if not wanted:
             return Part(part.name, 0, 0, "{}")
-        rows = pl.scan_parquet(
-            self.root.uri(self.folder, part.name), storage_options=self.root.storage_options() or None
-        )
-        table = restrict(rows, as_table(wanted)).collect()
+        uri, options = self.root.uri(self.folder, part.name), self.root.storage_options()
+        rows = pl.scan_parquet(uri, storage_options=options)
+        table = self._patiently(lambda: restrict(rows, as_table(wanted)).collect(), "reading a part of")
         return write_part(self.root, self.folder, table, self.contract, self.folder)
 
-    def files_with(self, ranges: Iterable[Range]) -> list[str]:
-        """Return the names of the files that hold any key of ``ranges``."""
-        found: set[str] = set()
-        for wanted in ranges:
-            for name in self._files_of.get(wanted.problem_key, ()):
-                if name not in found and any(_overlap(item, wanted) for item in self.files[name]):
-                    found.add(name)
-        return sorted(found)
+
+def _listed_files(table: DeltaTable) -> pl.DataFrame:
+    """Return the files of a table: name, size, rows and the bounds of their keys, as the log has them."""
+    adds = pl.DataFrame(pl.from_arrow(pa.table(table.get_add_actions(flatten=True))))
+    wanted = {
+        "path": "name",
+        "size_bytes": "size",
+        "num_records": "rows",
+        "min.problem_key": "low_key",
+        "max.problem_key": "high_key",
+        "min.sample_index": "low",
+        "max.sample_index": "high",
+    }
+    present = [pl.col(old).alias(new) for old, new in wanted.items() if old in adds.columns]
+    absent = [pl.lit(None).alias(new) for old, new in wanted.items() if old not in adds.columns]
+    return adds.select(*present, *absent)
 
 
 def _overlap(one: Range, other: Range) -> bool:
@@ -191,7 +387,7 @@ def stored_identities(root: Root, kind: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name in root.list(kind):
         try:
-            table = DeltaTable(root.uri(kind, name), storage_options=root.storage_options() or None)
+            table = DeltaTable(root.uri(kind, name), storage_options=root.storage_options())
         except TableNotFoundError:
             continue
         found[name] = json.loads(table.metadata().description or "{}").get("identity", {})

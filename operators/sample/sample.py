@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import polars as pl
@@ -54,6 +55,9 @@ class Sample(Operator, SamplingParams):
     """Apply the model's chat template; otherwise turns are joined as plain text (base models)."""
     separator: str = "\n\n"
     """Between turns where ``chat`` is false."""
+    extend_truncated: Annotated[bool, Execution] = False
+    """Where samples with a smaller ``max_tokens`` are there, take the finished ones over and continue those that were
+    cut (``finish_reason = length``) from where they were cut. Drawing only these afresh would favour short answers."""
     retries: Annotated[int, Execution] = Field(default=4, ge=0)
     """How often a request is tried again after a transient fault, with exponential backoff."""
 
@@ -98,24 +102,40 @@ class Sample(Operator, SamplingParams):
         return await engine.render(self.messages(problem), chat=self.chat)
 
     async def draw(
-        self, problem: Mapping[str, Any], prompt: str, sample_index: int, engine: Engine, run_id: str
+        self,
+        problem: Mapping[str, Any],
+        prompt: str,
+        sample_index: int,
+        engine: Engine,
+        run_id: str,
+        begun: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Draw one sample and return its row.
 
         A permanent failure is a row with ``status = error``.
+
+        Args:
+            begun: the row of a truncated sample that is to be continued (``extend_truncated``).
 
         Raises:
             EngineError: a transient fault that outlived all retries; nothing may be committed for this index.
         """
         key = problem["problem_key"]
         seed = sample_seed(self.seed, key, sample_index)
-        request = Request(prompt, self.params(), seed, 1, f"{key}/{sample_index}", problem["problem_id"])
+        params, name = self.params(), f"{key}/{sample_index}"
+        if begun is not None:
+            prompt += begun["completion"]
+            params = params.model_copy(update={"max_tokens": self.max_tokens - begun["completion_tokens"]})
+            # another seed, or an engine that seeds each request alone would repeat the draws of the beginning
+            seed = sample_seed(seed, f"{key}+{begun['completion_tokens']}", sample_index)
+        request = Request(prompt, params, seed, 1, name, problem["problem_id"])
         for attempt in range(self.retries + 1):
             try:
                 completions = await engine.generate(request)
                 if len(completions) != 1:
                     raise EngineError(f"asked for 1 completion, got {len(completions)}")
-                return self._row(problem, sample_index, seed, run_id, completions[0])
+                whole = completions[0] if begun is None else _joined(begun, completions[0])
+                return self._row(problem, sample_index, seed, run_id, whole)
             except EngineError as error:
                 if not error.transient:
                     failed = Completion("", "cut", 0, 0)
@@ -178,3 +198,24 @@ class Sample(Operator, SamplingParams):
             prompt = await self.prompt(problem, engine)
             pending += [one(problem, prompt, index) for index in range(self.n)]
         return self.table(await asyncio.gather(*pending))
+
+
+BEGUN = ("completion", "completion_tokens", "prompt_tokens", "sum_logprob", "lowest_group_confidence")
+"""What continuing a truncated sample needs to know of it."""
+
+
+def _joined(begun: Mapping[str, Any], rest: Completion) -> Completion:
+    """Return a truncated sample and its continuation as one completion; confidences as far as the parts tell them."""
+    tokens = begun["completion_tokens"] + rest.completion_tokens
+    before: float | None = begun["sum_logprob"]
+    total = before + rest.sum_logprob if before is not None and rest.sum_logprob is not None else None
+    groups = [c for c in (begun["lowest_group_confidence"], rest.lowest_group_confidence) if c is not None]
+    return replace(
+        rest,
+        text=begun["completion"] + rest.text,
+        prompt_tokens=begun["prompt_tokens"],
+        completion_tokens=tokens,
+        sum_logprob=total,
+        mean_logprob=None if total is None else total / max(1, tokens),
+        lowest_group_confidence=min(groups) if groups else None,
+    )

@@ -97,6 +97,9 @@ def test_samples_are_verified_before_sampling_ends(tmp_path: Path) -> None:
             if not records["sample"].complete:
                 overlap.append(records["verify"].computed)
 
+        def say(self, text: str) -> None:
+            pass
+
     runner = LocalRunner()
     pipeline = scripted_pipeline(source, 40, latency=0.05, slots=4)
     result = runner.run(pipeline, str(tmp_path / "root"), QUICK, Watch())

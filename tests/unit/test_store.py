@@ -1,7 +1,11 @@
-"""Stores: group commits, the first commit of a key wins, and a second writer can't overwrite."""
+"""Stores: group commits, one writer by lease and epoch, the first commit of a key wins, small files become large."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import duckdb
@@ -9,6 +13,8 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
+from cluster.compaction import Merge, next_merge
+from cluster.storage.lease import Lease, read_lease
 from cluster.storage.parts import Part, write_part
 from cluster.storage.ranges import Range
 from cluster.storage.root import Root
@@ -16,13 +22,16 @@ from cluster.storage.snapshot import Snapshot
 from cluster.storage.store import Store
 from schemas.contract import polars_schema
 from schemas.datasets import PassAtK, Verdict
-from schemas.errors import BadInput, ContractViolation
+from schemas.errors import BadInput, ContractViolation, LeaseLost, StoreBusy
 
 FOLDER = "verdicts/s/v"
 
 
-def open_store(root: Root) -> Store:
-    return Store(root, FOLDER, Verdict, {"who": "test"})
+def open_store(root: Root, writer: str | None = None, seconds: float = 60.0) -> Store:
+    store = Store(root, FOLDER, Verdict, {"who": "test"})
+    if writer is not None:
+        store.acquire(writer, seconds)
+    return store
 
 
 def part(root: Root, indices: list[int], detail: str, key: str = "k") -> Part:
@@ -49,7 +58,7 @@ def details(root: Root) -> dict[int, str]:
 
 def test_what_no_commit_names_does_not_exist(tmp_path: Path) -> None:
     root = Root.at(tmp_path)
-    store = open_store(root)
+    store = open_store(root, "run")
     store.commit([part(root, [0, 1], "first")])
     part(root, [2], "never committed")
     assert details(root) == {0: "first", 1: "first"}
@@ -58,30 +67,168 @@ def test_what_no_commit_names_does_not_exist(tmp_path: Path) -> None:
 
 def test_a_group_is_one_commit_and_the_first_of_a_key_wins(tmp_path: Path) -> None:
     root = Root.at(tmp_path)
-    store = open_store(root)
+    store = open_store(root, "run")
+    before = DeltaTable(root.uri(FOLDER)).version()
     store.commit([part(root, [0, 1], "first"), part(root, [1, 2], "second")])
-    assert DeltaTable(root.uri(FOLDER)).version() == 1
+    assert DeltaTable(root.uri(FOLDER)).version() == before + 1
     store.commit([part(root, [2, 3], "third"), part(root, [0], "fourth")])
     assert details(root) == {0: "first", 1: "first", 2: "second", 3: "third"}
 
 
-def test_a_writer_that_did_not_see_another_cannot_replace_its_rows(tmp_path: Path) -> None:
+def test_a_store_has_one_writer(tmp_path: Path) -> None:
     root = Root.at(tmp_path)
-    one = open_store(root)
-    one.create()
-    other = open_store(root)
+    one = open_store(root, "one")
+    with pytest.raises(StoreBusy, match=r"run one \(process \d+ on .*--if-busy wait"):
+        open_store(root, "other")
+    with pytest.raises(LeaseLost):
+        open_store(root).commit([part(root, [0], "nobody")])
     one.commit([part(root, [0, 1, 2], "one")])
-    other.take_news()
+    one.release()
+    other = open_store(root, "other")
+    assert len(other.held) == 3
     other.commit([part(root, [2, 3], "other")])
     assert details(root) == {0: "one", 1: "one", 2: "one", 3: "other"}
-    assert sorted(other.take_news()) == [Range("k", 0, 3), Range("k", 3, 1)]
-    one.commit([part(root, [3, 4], "one")])
-    assert details(root) == {0: "one", 1: "one", 2: "one", 3: "other", 4: "one"}
+
+
+def test_a_writer_that_slept_past_its_lease_cannot_commit_once_another_took_over(tmp_path: Path) -> None:
+    root = Root.at(tmp_path)
+    sleeper = open_store(root, "sleeper", seconds=0.3)
+    sleeper.commit([part(root, [0, 1], "sleeper")])
+    late = part(root, [1, 2], "too late")
+    time.sleep(0.4)
+    other = open_store(root, "other")
+    other.take_news()
+    other.commit([part(root, [3], "other")])
+    with pytest.raises(LeaseLost, match="run sleeper .*run other"):
+        sleeper.commit([late])
+    with pytest.raises(LeaseLost):
+        sleeper.commit([late])
+    other.commit([part(root, [1, 2], "other")])
+    assert details(root) == {0: "sleeper", 1: "sleeper", 2: "other", 3: "other"}
+
+
+def test_a_writer_whose_clock_stood_still_is_fenced_by_the_epoch(tmp_path: Path) -> None:
+    root = Root.at(tmp_path)
+    sleeper = open_store(root, "sleeper", seconds=0.3)
+    time.sleep(0.4)
+    other = open_store(root, "other")
+    assert sleeper.lease is not None
+    sleeper.lease = sleeper.lease.model_copy(update={"expires": time.time() + 999})  # it believes it still holds it
+    with pytest.raises(LeaseLost):
+        sleeper.commit([part(root, [0], "too late")])
+    other.commit([part(root, [0], "other")])
+    assert details(root) == {0: "other"}
+
+
+def test_a_lease_that_lapsed_and_nobody_wanted_goes_on(tmp_path: Path) -> None:
+    root = Root.at(tmp_path)
+    store = open_store(root, "run", seconds=0.2)
+    time.sleep(0.3)
+    store.commit([part(root, [0], "run")])
+    assert details(root) == {0: "run"}
+
+
+def test_a_killed_writer_holds_nothing_on_its_own_machine(tmp_path: Path) -> None:
+    script = (
+        "from cluster.storage.root import Root; from cluster.storage.store import Store;"
+        "from schemas.datasets import Verdict; import os;"
+        f"Store(Root({str(tmp_path)!r}), {FOLDER!r}, Verdict, {{'who': 'test'}}).acquire('killed', 3600);"
+        "os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+    lease = read_lease(Root.at(tmp_path), FOLDER)
+    assert lease is not None and lease.run_id == "killed" and not lease.alive()
+    open_store(Root.at(tmp_path), "next").commit([part(Root.at(tmp_path), [0], "next")])
+
+
+def test_a_lease_on_another_machine_has_to_lapse() -> None:
+    here = Lease.of("run", 1, 60.0)
+    elsewhere = here.model_copy(update={"machine": "another", "pid": 1, "born": 0})
+    assert here.alive() and elsewhere.alive()
+    assert not elsewhere.model_copy(update={"expires": time.time() - 1}).alive()
+    assert not elsewhere.model_copy(update={"released": True}).alive()
+    assert not here.model_copy(update={"born": here.born + 1}).alive()  # the process id was given to another process
+
+
+def test_of_two_that_take_a_store_at_once_one_gets_it(tmp_path: Path) -> None:
+    root = Root.at(tmp_path)
+    open_store(root).create()
+    won: list[str] = []
+
+    def take(name: str) -> None:
+        try:
+            open_store(root, name)
+            won.append(name)
+        except StoreBusy:
+            pass
+
+    threads = [threading.Thread(target=take, args=(f"run{i}",)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+
+
+def test_small_files_are_merged_in_tiers() -> None:
+    small, large = 2**16, 2**20
+    assert next_merge({f"f{i}": small for i in range(15)}) == []
+    assert next_merge({f"f{i}": small for i in range(20)}) == [f"f{i}" for i in range(20)]
+    mixed = {**{f"l{i}": large for i in range(10)}, **{f"s{i}": small // 2 for i in range(16)}}
+    assert next_merge(mixed) == [f"s{i}" for i in range(16)]
+    assert next_merge({f"f{i}": 100 * large for i in range(50)}) == []
+    sizes: dict[str, int] = {}
+    written = 0
+    for number in range(10_000):
+        sizes[f"n{number}"] = 400_000
+        while chosen := next_merge(sizes):
+            total = sum(sizes.pop(name) for name in chosen)
+            written += total
+            sizes[f"m{number}-{len(sizes)}"] = total
+    assert len(sizes) < 100
+    assert written < 4 * 10_000 * 400_000
+
+
+def test_a_merge_keeps_every_row_once_and_sorts_them(tmp_path: Path) -> None:
+    root = Root.at(tmp_path)
+    store = open_store(root, "run")
+    for number in range(16):
+        store.commit([part(root, [number, number + 20], str(number), key=f"k{number % 3}")])
+    names = next_merge(store.sizes)
+    assert len(names) == 16
+    before = details(root)
+    files = {name: tuple(store.files[name]) for name in names}
+    done = Merge(1, "verify", root.url, FOLDER, Verdict, files).run()
+    assert store.replace(names, done.part)
+    assert not store.replace(names, done.part)
+    assert details(root) == before
+    assert list(store.files) == [done.part.name]
+    again = open_store(root)
+    assert again.held == store.held
+    assert again.files_with([Range("k1", 1, 1)]) == [done.part.name]
+    rows = pl.read_parquet(root.uri(FOLDER, done.part.name)).select("problem_key", "sample_index").rows()
+    assert rows == sorted(rows)
+    assert all(Path(root.uri(FOLDER, name)).exists() for name in names)  # others may be reading them
+
+
+def test_a_reader_follows_a_merge(tmp_path: Path) -> None:
+    root = Root.at(tmp_path)
+    store = open_store(root, "run")
+    for number in range(16):
+        store.commit([part(root, [number], "x")])
+    reader = open_store(root)
+    reader.take_news()
+    names = next_merge(store.sizes)
+    merge = Merge(1, "verify", root.url, FOLDER, Verdict, {name: tuple(store.files[name]) for name in names})
+    store.replace(names, merge.run().part)
+    reader.refresh()
+    assert reader.files == store.files
+    assert reader.take_news() == []
 
 
 def test_a_reopened_store_knows_its_keys_and_the_files_that_hold_them(tmp_path: Path) -> None:
     root = Root.at(tmp_path)
-    store = open_store(root)
+    store = open_store(root, "run")
     low, high = part(root, [0, 1], "low"), part(root, [7, 8], "high")
     store.commit([low, high, part(root, [0], "other problem", key="other")])
     again = open_store(root)
@@ -93,7 +240,7 @@ def test_a_reopened_store_knows_its_keys_and_the_files_that_hold_them(tmp_path: 
 
 def test_a_store_reads_as_it_is_with_other_tools(tmp_path: Path) -> None:
     root = Root.at(tmp_path)
-    open_store(root).commit([part(root, [0, 1, 2], "x")])
+    open_store(root, "run").commit([part(root, [0, 1, 2], "x")])
     assert pl.scan_delta(root.uri(FOLDER)).filter(pl.col("sample_index") > 0).collect().height == 2
     verdicts = DeltaTable(root.uri(FOLDER)).to_pyarrow_dataset()
     assert duckdb.sql("select count(*) from verdicts where sample_index > 0").fetchall() == [(2,)]

@@ -1,0 +1,221 @@
+"""Work in the air: submitted, watched, tried again, and cut in two until the rows that kill their workers are found.
+
+* A worker that died takes nothing with it: its work is done again, once.
+* Work that fails again, that raises, or that doesn't return in time is cut in two; what fails alone is *quarantined*:
+  left out of the run and recorded with its traceback. Everything else goes on.
+* An operator that fails on more than a handful of rows is broken itself; then the run ends with its error.
+* Work that takes much longer than its like is started a second time where a worker is idle. It is cheap, and whichever
+  copy comes first counts. Sampling never goes this way.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.compaction import Merge
+from cluster.run import RunSettings
+from cluster.runner import Runner
+from cluster.states import StageState, StoreState
+from cluster.work import Done, Task, Work
+from schemas.errors import GristmillError, StageFailed, WorkerLost
+
+FEW = 10
+"""So many rows may be quarantined before the operator itself is suspected (and one in a hundred beyond)."""
+SHORTEST_LIMIT = 30.0
+"""Seconds that any work may take, however little of it there is."""
+STRAGGLER = 5.0
+"""Seconds that work must have taken before it is started twice."""
+
+Handle = Callable[[Future[Any], Callable[[Future[Any]], None]], None]
+
+
+@dataclass(eq=False)
+class Flight:
+    """One piece of work on its way, in one or two copies."""
+
+    state: StageState
+    work: Work
+    attempts: int = 0
+    """How many times a worker died over it."""
+    copies: list[Future[Done]] = field(default_factory=list[Future[Done]])
+    started: float | None = None
+    """When a worker can have begun it: enough earlier work had come back."""
+
+
+class Flights:
+    """All work in the air. The driver's loop calls it; nothing here runs in another thread.
+
+    Args:
+        handle: queues a callback for a future's end into the driver's loop.
+        landed: called with what became of each piece of work that succeeded.
+        quarantined: called with the work on rows that have to be left out, and why.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        settings: RunSettings,
+        handle: Handle,
+        landed: Callable[[Flight, Done], None],
+        quarantined: Callable[[Flight, BaseException], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self.runner = runner
+        self.settings = settings
+        self._handle = handle
+        self._landed = landed
+        self._quarantined = quarantined
+        self._say = say
+        self._flying: dict[int, Flight] = {}
+        self._waiting: deque[Flight] = deque()
+        self._pace: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=32))
+        """Stage -> seconds per row of its latest work."""
+
+    @property
+    def room(self) -> int:
+        """How many more pieces may be submitted: twice the slots, so that a free worker never waits for us."""
+        return 2 * self.runner.slots - len(self._flying)
+
+    @property
+    def any(self) -> bool:
+        return bool(self._flying or self._waiting)
+
+    def submit(self, state: StageState, work: Work) -> None:
+        """Send work off."""
+        state.submitted()
+        self._launch(Flight(state, work))
+
+    def submit_waiting(self) -> None:
+        """Send halves off, the latest cut first: the guilty row is found by going down, not by going wide."""
+        while self._waiting and self.room > 0:
+            self._launch(self._waiting.pop())
+
+    def _launch(self, flight: Flight) -> None:
+        self._flying[flight.work.number] = flight
+        flight.started = None
+        self._copy(flight)
+
+    def _copy(self, flight: Flight) -> None:
+        work = flight.work
+        wide = isinstance(work, Task) and work.pieces and work.reads > self.settings.wide_samples
+        future = self.runner.submit_wide(work) if wide else self.runner.submit(work)  # pyright: ignore[reportArgumentType]
+        flight.copies.append(future)
+        self._handle(future, lambda done: self._came_back(flight, done))
+
+    def _came_back(self, flight: Flight, future: Future[Done]) -> None:
+        if self._flying.get(flight.work.number) is not flight or future not in flight.copies:
+            return  # another copy was first
+        flight.copies.remove(future)
+        error = future.exception()
+        if error is None:
+            self._land(flight)
+            done = future.result()
+            if isinstance(flight.work, Task) and flight.work.rows:
+                self._pace[flight.work.stage].append(done.seconds / flight.work.rows)
+            self._landed(flight, done)
+        elif not flight.copies:
+            self._land(flight)
+            self._failed(flight, error)
+
+    def _land(self, flight: Flight) -> None:
+        del self._flying[flight.work.number]
+        flight.state.landed()
+        for copy in flight.copies:
+            self.runner.cancel(copy)
+
+    def _failed(self, flight: Flight, error: BaseException) -> None:
+        if isinstance(flight.work, Merge):
+            assert isinstance(flight.state, StoreState)
+            self._say(f"stage {flight.state.name}: small files could not be merged, which does no harm: {error}")
+            flight.state.merged(flight.work, None)
+            return
+        lost = isinstance(error, WorkerLost)
+        if lost:
+            flight.attempts += 1
+            if flight.attempts == 1:
+                self._say(f"stage {flight.state.name}: a worker was lost ({_brief(error)}); its work is done again")
+                self._again(flight)
+                return
+        elif not isinstance(error, StageFailed):
+            if isinstance(error, GristmillError):
+                raise error
+            raise StageFailed(f"stage {flight.state.name}: a worker could not do its work: {error!r}") from error
+        self._cut(flight, error)
+
+    def _again(self, flight: Flight) -> None:
+        flight.state.submitted()
+        self._waiting.append(flight)
+
+    def _cut(self, flight: Flight, error: BaseException) -> None:
+        work = flight.work
+        halves = list(work.halves()) if isinstance(work, Task) else []
+        for half in halves:
+            # one death is enough for a half that isn't a single row: its whole has died already
+            attempts = 1 if isinstance(error, WorkerLost) and half.rows > 1 else 0
+            self._again(Flight(flight.state, half, attempts))
+        if halves:
+            return
+        state = flight.state
+        if not isinstance(state, StoreState):
+            raise self._explained(flight, error) from error
+        guilty = state.record.quarantined + work.rows
+        if guilty > FEW + 0.01 * state.record.computed:
+            raise self._explained(flight, error) from error
+        self._quarantined(flight, error)
+
+    def _explained(self, flight: Flight, error: BaseException) -> BaseException:
+        if isinstance(error, StageFailed):
+            return error
+        return StageFailed(
+            f"stage {flight.state.name}: workers keep dying over its work ({error}). Too little memory for it, or a "
+            "crash in the operator"
+        )
+
+    def look_after(self) -> None:
+        """Kill what takes too long, and start what takes much longer than its like a second time."""
+        now = time.monotonic()
+        for position, flight in enumerate(list(self._flying.values())):
+            if flight.started is None and position < self.runner.slots:
+                flight.started = now
+            if flight.started is None or not isinstance(flight.work, Task):
+                continue
+            elapsed, usual = now - flight.started, self._usual(flight.work)
+            if elapsed > self._limit(flight.work, usual):
+                self._say(f"stage {flight.state.name}: work on {flight.work.rows:,} rows took over {elapsed:.0f} s")
+                flight.attempts = max(flight.attempts, 1)  # it would hang again: it is cut at once
+                flight.started = now
+                for copy in list(flight.copies):
+                    self.runner.cancel(copy)
+            elif usual and elapsed > max(STRAGGLER, 4 * usual) and len(flight.copies) == 1 and self._idle_worker():
+                self._copy(flight)
+
+    def _usual(self, work: Task) -> float:
+        """Return how many seconds work like this takes; 0 where nobody knows."""
+        pace = self._pace[work.stage]
+        return statistics.median(pace) * max(1, work.rows) if len(pace) >= 3 else 0.0
+
+    def _limit(self, work: Task, usual: float) -> float:
+        if work.pieces:  # one task over everything: there is no like of it
+            return float("inf")
+        return min(self.settings.task_seconds, max(SHORTEST_LIMIT, 20 * usual) if usual else float("inf"))
+
+    def _idle_worker(self) -> bool:
+        return not self._waiting and sum(len(flight.copies) for flight in self._flying.values()) < self.runner.slots
+
+    def abandon(self) -> None:
+        """Give everything up (the run is ending)."""
+        for flight in self._flying.values():
+            for copy in flight.copies:
+                self.runner.cancel(copy)
+        self._flying.clear()
+        self._waiting.clear()
+
+
+def _brief(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:200]

@@ -1,0 +1,101 @@
+"""Leases: who is writing something, until when, and in which epoch.
+
+A lease is a small file that its holder renews. It tells others whether to keep off; that they *can't* write is seen to
+by the store, whose commits carry the epoch (``cluster.storage.store``). A holder on this machine whose process is gone
+holds nothing, so a run that was killed is started again at once; elsewhere its lease has to lapse.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from cluster.storage.root import Root
+
+LEASE_SECONDS = 60.0
+"""A lease that isn't renewed for so long has lapsed."""
+
+
+class Lease(BaseModel):
+    """One holder's claim on one folder of the root.
+
+    Attributes:
+        epoch: how often the folder's writer has changed; a larger one wins.
+        machine, pid, born: the holder's process; ``born`` is its start time in clock ticks since boot.
+        expires: unix seconds.
+        released: the holder is done.
+    """
+
+    run_id: str
+    epoch: int = 0
+    host: str = ""
+    machine: str = ""
+    pid: int = 0
+    born: int = 0
+    expires: float = 0.0
+    released: bool = False
+
+    @staticmethod
+    def of(run_id: str, epoch: int, seconds: float) -> Lease:
+        """Make a lease of this process."""
+        pid = os.getpid()
+        return Lease(
+            run_id=run_id,
+            epoch=epoch,
+            host=socket.gethostname(),
+            machine=_machine(),
+            pid=pid,
+            born=_born(pid),
+            expires=time.time() + seconds,
+        )
+
+    def alive(self) -> bool:
+        """Whether somebody may still be writing."""
+        if self.released or time.time() >= self.expires:
+            return False
+        return self.machine != _machine() or (self.born != 0 and _born(self.pid) == self.born)
+
+    def here(self) -> bool:
+        """Whether the holder runs on this machine, so that ``alive`` is certain."""
+        return self.machine == _machine()
+
+    def describe(self) -> str:
+        """Say who holds it, for people."""
+        left = max(0.0, self.expires - time.time())
+        return f"run {self.run_id} (process {self.pid} on {self.host}, lease valid for another {left:.0f} s)"
+
+
+def read_lease(root: Root, folder: str, name: str = "_lease.json") -> Lease | None:
+    """Return the lease on a folder, or None where nobody ever had one."""
+    if not root.exists(folder, name):
+        return None
+    return Lease.model_validate_json(root.read_bytes(folder, name))
+
+
+def write_lease(root: Root, folder: str, lease: Lease, name: str = "_lease.json") -> None:
+    """Publish a lease."""
+    root.write_bytes(lease.model_dump_json().encode(), folder, name)
+
+
+@cache
+def _machine() -> str:
+    """Return what tells this boot of this machine (and its process ids' namespace) from all others."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # not Linux: a lease elsewhere has to lapse, and so has one here
+        return f"{socket.gethostname()}/unknown"
+
+
+def _born(pid: int) -> int:
+    """Return a process's start time in clock ticks since boot; 0 where there is no such process, or it is dead."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in "ZX" else int(fields[19])

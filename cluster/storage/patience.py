@@ -1,0 +1,82 @@
+"""Patience: storage that doesn't answer for a while is waited for, with growing pauses; anything else is an error now.
+
+Only faults of the way to the storage are waited for (connections, time-outs, 5xx, throttling). A full disk is never
+retried: nothing gets better by trying.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from schemas.errors import GristmillError, StorageFull, StorageUnavailable
+from schemas.redaction import redact
+
+Result = TypeVar("Result")
+
+PATIENCE = 120.0
+"""Seconds for which a storage that doesn't answer is waited for."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+_AWAY = re.compile(
+    r"error sending request|connect(ion)? ?error|could not connect|connection (refused|reset|closed|aborted)"
+    r"|timed? ?out|broken pipe|slow ?down|service ?unavailable|internal ?(server)? ?error|bad gateway|gateway timeout"
+    r"|too many requests|reduce your request rate|server disconnected|incomplete ?(message|body|read)|\b50[0234]\b"
+    r"|request ?timeout|after \d+ retries|error decoding response body|try again",
+    re.IGNORECASE,
+)
+_FULL = re.compile(r"no space left|disk quota exceeded|storage ?full", re.IGNORECASE)
+
+
+def patiently(action: Callable[[], Result], what: str, *, remote: bool, seconds: float = PATIENCE) -> Result:
+    """Return ``action()``, waiting up to ``seconds`` for a remote storage that doesn't answer.
+
+    Args:
+        action: does one thing that may be done again.
+        what: names it in errors: ``reading samples/...``.
+
+    Raises:
+        StorageUnavailable: the storage stayed away.
+        StorageFull: no space is left.
+    """
+    until = time.monotonic() + seconds
+    pause = 0.25
+    while True:
+        try:
+            return action()
+        except GristmillError:
+            raise
+        except Exception as error:
+            if is_full(error):
+                raise StorageFull(
+                    f"{what}: no space is left ({redact(str(error))}). Make room and give the same command again; "
+                    "nothing that was committed is lost"
+                ) from error
+            if not (remote and is_away(error)):
+                raise
+            if time.monotonic() + pause > until:
+                raise StorageUnavailable(
+                    f"{what}: the storage didn't answer for {seconds:.0f} s: {redact(str(error))}. Nothing that was "
+                    "committed is lost; the same command goes on"
+                ) from error
+        time.sleep(pause * (0.5 + random.random()))
+        pause = min(5.0, 2 * pause)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the error says that no space is left."""
+    return any(getattr(e, "errno", None) in FULL or _FULL.search(str(e)) is not None for e in _chain(error))
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the error says that the storage can't be reached or is overloaded: the same request may succeed later."""
+    return any(isinstance(e, ConnectionError | TimeoutError) or _AWAY.search(str(e)) is not None for e in _chain(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
