@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 from cluster.interruption import Interruption
 from cluster.plan import RunPlan, StagePlan, make_plan
-from cluster.run import RunSettings
 from cluster.storage.lease import read_lease
 from cluster.storage.root import Root
 from cluster.storage.store import Store
 from pipelines.graph import Pipeline
 from schemas.errors import LeaseLost, StoreBusy
+from schemas.job import RunSettings
 
 
 class Claims:

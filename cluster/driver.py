@@ -21,13 +21,14 @@ from cluster.interruption import Interruption
 from cluster.plan import RunPlan
 from cluster.records import RunRecorder
 from cluster.replicas import Replicas
-from cluster.run import Observer, RunResult, RunSettings
+from cluster.run import Observer, RunResult
 from cluster.runner import Runner
 from cluster.states import ChunkState, DatasetState, SampleState, StageState, StoreState, StreamState
 from cluster.storage.root import Root
 from cluster.work import Done, Task
 from pipelines.graph import Pipeline
 from schemas.errors import GristmillError, LeaseLost, StorageFull, StorageUnavailable, StoreBusy
+from schemas.job import RunSettings
 from schemas.manifest import RunState
 
 RESUMABLE = (StorageFull, StorageUnavailable, LeaseLost, StoreBusy)

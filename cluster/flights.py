@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.compaction import Merge
-from cluster.run import RunSettings
 from cluster.runner import Runner
 from cluster.states import StageState, StoreState
 from cluster.work import Done, Task, Work
 from schemas.errors import GristmillError, StageFailed, WorkerLost
+from schemas.job import RunSettings
 
 FEW = 10
 """So many rows may be quarantined before the operator itself is suspected (and one in a hundred beyond)."""

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.flights import Handle
-from cluster.run import RunSettings
 from cluster.runner import Runner, SamplerHandle
 from cluster.sampler import Ready, Report, SamplingJob
 from cluster.states import SampleState, begun_slice, input_slice
 from cluster.storage.ranges import Range, RangeMap
 from operators.sample.sample import Sample
 from schemas.errors import BadInput, EngineFailed, GristmillError, WorkerLost
+from schemas.job import RunSettings
 from schemas.manifest import EngineRecord
 
 

@@ -11,9 +11,10 @@ from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cluster.run import Observer, RunResult, RunSettings
+from cluster.run import Observer, RunResult
 from cluster.sampler import SamplingJob
 from cluster.work import Done, Task, Work
+from schemas.job import RunSettings
 
 if TYPE_CHECKING:
     from pipelines.graph import Pipeline

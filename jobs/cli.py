@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import sys
+import traceback
 from typing import Annotated, Any, Literal
 
 import typer
@@ -18,6 +19,7 @@ from jobs.settings import parse_assignments
 from schemas import __version__
 from schemas.errors import BadInput, GristmillError, RunIncomplete
 from schemas.installation import check_installation
+from schemas.redaction import redact
 
 app = typer.Typer(
     name="gristmill",
@@ -107,17 +109,21 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and the first prompt; sample nothing.")
     ] = False,
+    if_busy: Annotated[
+        Literal["refuse", "wait", "read"] | None,
+        typer.Option(help="Where another run writes the same samples: end, wait for it, or take what is there."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a pipeline, or resume it: what is there already is never paid for twice."""
-    from cluster.run import RunSettings
     from jobs.run import execute, prepare, show_dry_run
 
     job = prepare(target, settings or [], root, runner, address, limit)
     if dry_run:
         show_dry_run(job, as_json)
         return
-    state = execute(job, RunSettings(limit=job.limit, command=_command()), as_json)
+    changed = {"command": _command(), **({"if_busy": if_busy} if if_busy else {})}
+    state = execute(job, job.execution.model_copy(update=changed), as_json)
     if state != "done":
         raise typer.Exit(RunIncomplete.exit_code)
 
@@ -255,7 +261,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except GristmillError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {redact(str(error))}", err=True)
         code = error.exit_code
     except typer.Abort:
         typer.echo("interrupted", err=True)
@@ -263,6 +269,9 @@ def main() -> None:
     except typer.TyperException as error:  # usage: an unknown command or option, a missing argument
         typer.echo(f"error: {str(error).rstrip('.')}. See gristmill --help", err=True)
         code = BadInput.exit_code
+    except Exception:  # a defect of ours: the traceback helps, but it must not show a key either
+        typer.echo(redact(traceback.format_exc()), err=True)
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -14,15 +14,15 @@ from rich.console import Console
 from cluster.engines import build_engine
 from cluster.plan import RunPlan, make_plan
 from cluster.records import open_stage, write_manifest
-from cluster.run import RunSettings
 from cluster.runner import Runner
 from cluster.storage.root import Root
 from jobs.progress import Progress
-from jobs.settings import build_pipeline, merge, parse_assignments, read_job
+from jobs.settings import build_pipeline, merge, parse_assignments, read_job, run_settings
 from jobs.summary import document, plan_document, print_plan, print_run
 from operators.sample.sample import Sample
 from pipelines.graph import Pipeline
 from schemas.errors import BadInput
+from schemas.job import RunSettings
 from schemas.manifest import RunManifest
 
 
@@ -34,7 +34,7 @@ class Job:
     root: Root
     runner: str
     address: str | None
-    limit: int | None
+    execution: RunSettings
 
 
 def prepare(
@@ -46,14 +46,16 @@ def prepare(
         BadInput: with every unknown key or unfit value.
     """
     job = read_job(target)
-    settings = merge(job.settings, parse_assignments(assignments))
+    assigned = parse_assignments(assignments)
+    execution = run_settings({**job.run, **assigned.pop("run", {})}, limit or job.limit)
+    settings = merge(job.settings, assigned)
     pipeline, _ = build_pipeline(job.pipeline, settings)
     return Job(
         pipeline,
         Root.at(root or job.root or "./gristmill-data"),
         runner or job.runner or "ray",
         address or job.address,
-        limit or job.limit,
+        execution,
     )
 
 
@@ -116,7 +118,7 @@ def write_report(root: Root, manifest: RunManifest) -> str:
 
 def show_plan(job: Job, as_json: bool) -> RunPlan:
     """Print the plan."""
-    plan = make_plan(job.pipeline, job.root, job.limit)
+    plan = make_plan(job.pipeline, job.root, job.execution.limit)
     if as_json:
         sys.stdout.write(json.dumps(plan_document(plan), indent=2) + "\n")
     else:
@@ -126,7 +128,7 @@ def show_plan(job: Job, as_json: bool) -> RunPlan:
 
 def show_dry_run(job: Job, as_json: bool) -> None:
     """Print the plan and the first rendered prompt of each sampling stage."""
-    plan = make_plan(job.pipeline, job.root, job.limit)
+    plan = make_plan(job.pipeline, job.root, job.execution.limit)
     prompts = {
         name: asyncio.run(_first_prompt(stage.stage, plan))
         for name, stage in plan.stages.items()

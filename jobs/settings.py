@@ -19,7 +19,7 @@ from operators.base import Operator
 from pipelines import pipeline_module
 from pipelines.graph import Pipeline, PipelineConfig
 from schemas.errors import BadInput
-from schemas.job import JobFile
+from schemas.job import JobFile, RunSettings
 
 
 def read_job(target: str) -> JobFile:
@@ -80,6 +80,18 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
+
+
+def run_settings(settings: Mapping[str, Any], limit: int | None) -> RunSettings:
+    """Return how a run is executed: ``run:`` of a job file and ``--set run.KEY=VALUE``.
+
+    Raises:
+        BadInput: every unknown key and every value that doesn't fit.
+    """
+    try:
+        return RunSettings.model_validate({**settings, "limit": limit})
+    except ValidationError as error:
+        raise BadInput(explain(error, "run", RunSettings.model_fields, prefix="run")) from error
 
 
 def build_pipeline(name: str, settings: Mapping[str, Any]) -> tuple[Pipeline, PipelineConfig]:

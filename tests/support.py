@@ -9,7 +9,7 @@ from typing import ClassVar
 import dataframely as dy
 import polars as pl
 
-from cluster.run import RunResult, RunSettings
+from cluster.run import RunResult
 from cluster.runner import Runner
 from operators.base import Operator
 from operators.load import Load
@@ -20,6 +20,7 @@ from pipelines.graph import Pipeline
 from schemas.contract import Contract
 from schemas.datasets import Answer, Verdict
 from schemas.engine import ScriptedSpec
+from schemas.job import RunSettings
 
 QUICK = RunSettings(flush_seconds=0.2, commit_seconds=0.05)
 """Small groups, so that a short run has many parts and commits."""

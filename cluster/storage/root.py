@@ -91,7 +91,7 @@ class Root:
         try:
             if self.is_local:
                 self.fs.makedirs(self.url, exist_ok=True)
-            self.write_bytes(b"ok", name)
+            patiently(lambda: self._write(b"ok", self.uri(name)), "writing", remote=not self.is_local, seconds=15.0)
             conditional = self.is_local or self._writes_conditionally(name)
             self.remove(name)
         except GristmillError:

@@ -17,11 +17,11 @@ from deltalake import DeltaTable
 
 from cluster.local import LocalRunner
 from cluster.records import find_run, manifests
-from cluster.run import RunSettings
 from cluster.runner import Runner
 from cluster.storage.root import Root
 from operators.sample.sample import Sample
 from schemas.errors import BadInput, EngineFailed, StageFailed
+from schemas.job import RunSettings
 from tests.support import QUICK, keys, run, scripted_pipeline, stage, write_problems
 
 

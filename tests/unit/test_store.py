@@ -99,7 +99,7 @@ def test_a_writer_that_slept_past_its_lease_cannot_commit_once_another_took_over
     other = open_store(root, "other")
     other.take_news()
     other.commit([part(root, [3], "other")])
-    with pytest.raises(LeaseLost, match="run sleeper .*run other"):
+    with pytest.raises(LeaseLost, match=r"run sleeper .*run other"):
         sleeper.commit([late])
     with pytest.raises(LeaseLost):
         sleeper.commit([late])
