@@ -34,7 +34,8 @@ class Operator(BaseModel):
         version: semantic version, raised by hand when results change; part of every identity.
         scope: what one call sees. ``source`` makes problems from outside; ``sample`` sees any batch of samples (each
             row's result depends on that row and its problem alone, so it streams into a store); ``problem`` sees all
-            samples of the problems in it; ``dataset`` sees everything, as LazyFrames.
+            samples of the problems in it; ``dataset`` sees everything, as LazyFrames (where it can be computed piece by
+            piece, derive from operators.piecewise.PiecewiseOperator).
         inputs: dataset name -> the columns that are read of it; no other column is loaded.
         optional: names in ``inputs`` that a stage may leave unconnected; ``run`` then gets None.
         output: the contract of the result.

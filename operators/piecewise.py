@@ -54,7 +54,7 @@ class PiecewiseOperator(Operator):
         raise TypeError(f"{type(self).__name__} doesn't define partial()")
 
     def merge(self, partials: pl.DataFrame) -> pl.DataFrame:
-        """Compute the output table from the results of ``partial``, concatenated in any order; there is at least one."""
+        """Compute the output table from the results of ``partial``, concatenated in any order (at least one)."""
         raise TypeError(f"{type(self).__name__} doesn't define merge()")
 
     @classmethod
@@ -65,7 +65,8 @@ class PiecewiseOperator(Operator):
     def run(self, **tables: pl.LazyFrame | None) -> pl.DataFrame:
         """Compute the output table, holding one piece's rows and all partials at a time.
 
-        Each piece is a range of problem keys, so files that are sorted by them are read once; the keys are read twice.
+        A first pass counts rows per problem. Each piece is a range of problem keys: of files sorted by them it reads
+        its own share, of others all keys.
         """
         return self.merge(pl.concat([self.partial(**piece) for piece in self._pieces(tables)]))
 

@@ -38,7 +38,8 @@ class S3Config:
             "use_listings_cache": False,
             "skip_instance_cache": False,
             "client_kwargs": {"region_name": self.region},
-            "config_kwargs": {"retries": {"max_attempts": 8, "mode": "standard"}, "connect_timeout": 5},
+            # few tries of its own: waiting is our own business (patience), with a limit and a word to the user
+            "config_kwargs": {"retries": {"max_attempts": 2}, "connect_timeout": 5, "read_timeout": 30},
         }
         if self.endpoint:
             options["endpoint_url"] = self.endpoint

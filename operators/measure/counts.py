@@ -16,6 +16,10 @@ from schemas.errors import BadInput
 
 DRAWN = ("ok", "unparseable")
 """Statuses of a verdict that counts as a draw; ``is_correct`` must be known besides."""
+SILENT = tuple(status for status in VERDICT_STATUS if status not in DRAWN)
+UNKNOWN = "without a known answer"
+LEFT_OUT = (*SILENT, UNKNOWN)
+"""Why a verdict isn't a draw."""
 
 
 class Counts(Contract):
@@ -27,8 +31,8 @@ class Counts(Contract):
     model = dy.String(nullable=True)
 
 
-def count_verdicts(verdicts: pl.LazyFrame) -> tuple[pl.DataFrame, str]:
-    """Reduce verdicts to counts, in one streaming pass.
+def count_verdicts(verdicts: pl.DataFrame) -> pl.DataFrame:
+    """Reduce verdicts to counts.
 
     A verdict is a draw if its status is ``ok`` or ``unparseable`` and ``is_correct`` is known: an answer that can't be
     read is a wrong one. ``error``, ``skipped`` and ``timeout`` mean that nobody knows; counted as wrong they would push
@@ -38,28 +42,32 @@ def count_verdicts(verdicts: pl.LazyFrame) -> tuple[pl.DataFrame, str]:
         verdicts: problem_key, sample_index, is_correct, status; ``verifier`` decides where there are several.
 
     Returns:
-        problem_id (the problem_key), n, c, in order of the key, with n = 0 where nothing was a draw; and a text that
-        says which rows were left out ("" if none).
+        One row per problem, in order of the key: problem_id (the problem_key), n, c, with n = 0 where nothing was a
+        draw; and how many rows were left out of n, under each name in ``LEFT_OUT``.
     """
-    drawn = pl.col("status").is_in(DRAWN) & pl.col("is_correct").is_not_null()
-    statuses = [(pl.col("status") == status).sum().cast(pl.Int64).alias(status) for status in VERDICT_STATUS]
-    rows = (
+    draw = pl.col("status").is_in(DRAWN) & pl.col("is_correct").is_not_null()
+    silent = [(pl.col("status") == status).sum().cast(pl.Int64).alias(status) for status in SILENT]
+    return (
         one_verifier(verdicts)
+        .lazy()
         .group_by(pl.col("problem_key").alias("problem_id"))
         .agg(
-            drawn.sum().cast(pl.Int64).alias("n"),
-            (drawn & pl.col("is_correct").fill_null(False)).sum().cast(pl.Int64).alias("c"),
-            pl.len().cast(pl.Int64).alias("rows"),
-            *statuses,
+            draw.sum().cast(pl.Int64).alias("n"),
+            (draw & pl.col("is_correct").fill_null(False)).sum().cast(pl.Int64).alias("c"),
+            *silent,
+            pl.len().cast(pl.Int64).alias(UNKNOWN),
         )
+        .with_columns(pl.col(UNKNOWN) - pl.sum_horizontal("n", *SILENT))
         .sort("problem_id")
         .collect(engine="streaming")
     )
-    totals = rows.select(pl.col("n", "rows", *VERDICT_STATUS).sum()).row(0, named=True) if len(rows) else {}
-    out = {status: totals.get(status, 0) for status in VERDICT_STATUS if status not in DRAWN}
-    unknown = totals.get("rows", 0) - totals.get("n", 0) - sum(out.values())
-    named = [f"{count:,} {status}" for status, count in {**out, "without a known answer": unknown}.items() if count]
-    return rows.select("problem_id", "n", "c"), f"samples left out of n: {', '.join(named)}" if named else ""
+
+
+def left_out(counts: pl.DataFrame) -> str:
+    """Say how many verdicts ``count_verdicts`` left out of n and why; "" if none, and of counts that came bare."""
+    totals = counts.select(pl.col(LEFT_OUT).sum()).row(0, named=True)
+    named = [f"{count:,} {reason}" for reason, count in totals.items() if count]
+    return f"samples left out of n: {', '.join(named)}" if named else ""
 
 
 def check_counts(counts: pl.DataFrame) -> None:

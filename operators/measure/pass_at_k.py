@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import gammaln  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
-from operators.base import Operator
-from operators.measure.counts import Counts, check_counts, count_verdicts
+from operators.measure.counts import LEFT_OUT, Counts, check_counts, count_verdicts, left_out
+from operators.piecewise import PiecewiseOperator
 from schemas import datasets
 from schemas.datasets import Verdict
 from schemas.errors import BadInput
@@ -62,7 +62,9 @@ def _estimate(n: Ints, c: Ints, k: Ints) -> Floats:
 
 
 def _log_factorial(n: Ints) -> Floats:
-    return np.asarray(gammaln(n + 1.0), dtype=np.float64)
+    few = n.size > 0 and n.max() < n.size  # distinct ones, and looking up costs a tenth of computing
+    logs = np.asarray(gammaln((np.arange(n.max() + 1) if few else n) + 1.0), dtype=np.float64)
+    return logs[n] if few else logs
 
 
 def powers_of_two(n: int) -> list[int]:
@@ -94,7 +96,7 @@ def bootstrap(n: Ints, c: Ints, k: Ints, replicates: int, seed: int) -> tuple[Fl
     return np.clip(np.minimum(low, estimate), 0.0, 1.0), np.clip(np.maximum(high, estimate), 0.0, 1.0)
 
 
-class PassAtK(Operator):
+class PassAtK(PiecewiseOperator):
     """Coverage (mean pass@k) with 95% intervals, from verdicts or from bare counts (which win where both are given).
 
     Verdicts that say nothing about a sample (error, skipped, timeout, no known answer) are left out of its problem's n,
@@ -102,7 +104,6 @@ class PassAtK(Operator):
     """
 
     version: ClassVar[int] = 1
-    scope = "dataset"
     inputs = {
         "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "status"),
         "counts": Counts.select(),
@@ -117,38 +118,47 @@ class PassAtK(Operator):
     seed: int = 0
     """Of the bootstrap."""
 
-    def run(self, verdicts: pl.LazyFrame | None = None, counts: pl.LazyFrame | None = None) -> pl.DataFrame:
+    def partial(self, verdicts: pl.DataFrame | None = None, counts: pl.DataFrame | None = None) -> pl.DataFrame:
+        """Return a row per problem: problem_id, n, c, model, and how many verdicts were left out of n for which reason.
+
+        The columns of the reasons (``LEFT_OUT``) are null where counts came bare, and ``model`` is where verdicts did.
+
+        Raises:
+            BadInput: neither verdicts nor counts, or counts that can't be.
+        """
+        if counts is not None:
+            check_counts(counts)
+            return counts.with_columns(pl.lit(None, pl.Int64).alias(reason) for reason in LEFT_OUT)
+        if verdicts is None:
+            raise BadInput("measure.pass_at_k needs 'verdicts', or 'counts' with problem_id, n and c")
+        counted = count_verdicts(verdicts)
+        return counted.select("problem_id", "n", "c", pl.lit(None, pl.String).alias("model"), *LEFT_OUT)
+
+    def merge(self, partials: pl.DataFrame) -> pl.DataFrame:
         """Return one row per k.
 
         Raises:
-            BadInput: nothing to measure, counts that can't be, or k greater than the n of some problem.
+            BadInput: nothing to measure, or k greater than the n of some problem.
         """
-        table, left_out = self._counts(verdicts, counts)
+        bare = partials.filter(pl.col(LEFT_OUT[0]).is_null())  # all of one call, so they keep their order
+        table = partials.sort("problem_id") if bare.is_empty() else bare
+        excluded = left_out(table)
         measured = table.filter(pl.col("n") > 0)
         if measured.is_empty():
             raise BadInput(
                 f"measure.pass_at_k: none of {len(table)} problem(s) has a sample that counts, so there is nothing to "
-                f"measure{f' ({left_out})' if left_out else ''}; pass@k needs verdicts on problems with a known answer"
+                f"measure{f' ({excluded})' if excluded else ''}; pass@k needs verdicts on problems with a known answer"
             )
         n, c = (measured[name].to_numpy().astype(np.int64) for name in ("n", "c"))
         k = np.array(sorted(set(self.k)) or powers_of_two(int(n.min())), dtype=np.int64)
         self._refuse_few(measured, k)
         low, high = bootstrap(n, c, k, self.bootstrap, self.seed)
-        notes = [allocation(n), _degenerate(n, c), _unmeasured(len(table) - len(measured)), left_out, _models(measured)]
+        notes = [allocation(n), _degenerate(n, c), _unmeasured(len(table) - len(measured)), excluded, _models(measured)]
         columns = {"k": k, "coverage": _estimate(n, c, k).mean(axis=0), "low": low, "high": high}
         return pl.DataFrame(columns).with_columns(
             pl.lit(len(measured), pl.Int64).alias("n_problems"),
             pl.lit("; ".join(note for note in notes if note)).alias("note"),
         )
-
-    def _counts(self, verdicts: pl.LazyFrame | None, counts: pl.LazyFrame | None) -> tuple[pl.DataFrame, str]:
-        if counts is not None:
-            table = counts.lazy().collect()
-            check_counts(table)
-            return table, ""
-        if verdicts is None:
-            raise BadInput("measure.pass_at_k needs 'verdicts', or 'counts' with problem_id, n and c")
-        return count_verdicts(verdicts.lazy())
 
     def _refuse_few(self, counts: pl.DataFrame, k: Ints) -> None:
         few = counts.filter(pl.col("n") < int(k.max())).sort("n", "problem_id")
@@ -189,7 +199,7 @@ def _unmeasured(problems: int) -> str:
 
 
 def _models(counts: pl.DataFrame) -> str:
-    models = counts["model"].n_unique() if "model" in counts.columns else 1
+    models = counts["model"].n_unique()
     return f"{models} models pooled, a row of counts each" if models > 1 else ""
 
 

@@ -2,7 +2,8 @@
 
 The majority's accuracy with n of a problem's N samples is a mean over subsets of size n, of which 100 random ones are
 drawn. A vote only needs the classes' counts in the subset, so samples become integers (which class) in one matrix,
-subsets become prefixes of a random order, and a curve is a running count along that order.
+subsets become prefixes of a random order, and a curve is a running count along that order. Reducing samples to integers
+goes piece by piece; of ten million samples the integers are 40 MB.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from operators.base import Operator
 from operators.measure.pass_at_k import powers_of_two
-from operators.select.classes import answer_key, classify, distinct_answers, in_n, one_verifier
+from operators.piecewise import PiecewiseOperator
+from operators.select.classes import SAMPLE_KEY, answer_key, classify, distinct_answers, in_n, one_verifier
 from schemas.datasets import SelectionAccuracy, Verdict
 from schemas.errors import BadInput
 
@@ -25,7 +26,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 BLOCK = 4_000_000
-"""Votes counted at once (two arrays of 32 MB)."""
+"""Numbers held at once while bootstrapping (two arrays of 32 MB)."""
+COUNTED = 1_000_000
+"""Votes counted at once (arrays of 8 and 4 MB). With a quarter of that, malloc gives memory back to the system at every
+step and faults it in again, which takes longer than counting; with more, they leave the cache."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Votes:
     offsets: Ints
 
 
-class MeasureSelection(Operator):
+class MeasureSelection(PiecewiseOperator):
     """Accuracy of the majority vote against n, with 95% intervals (prediction@n).
 
     ``accuracy`` at n < N is the mean over ``subsets`` random subsets of size n, the same positions for every problem.
@@ -62,7 +66,6 @@ class MeasureSelection(Operator):
     """
 
     version: ClassVar[int] = 1
-    scope = "dataset"
     inputs = {
         "verdicts": Verdict.select(
             "problem_key", "sample_index", "verifier", "predicted_answer", "answer_key", "is_correct", "status"
@@ -76,13 +79,52 @@ class MeasureSelection(Operator):
     """Bootstrap replicates."""
     seed: int = 0
 
-    def run(self, verdicts: pl.LazyFrame) -> pl.DataFrame:
+    def partial(self, verdicts: pl.DataFrame) -> pl.DataFrame:
+        """Return the votes of each problem that has both samples and a known answer.
+
+        Returns:
+            problem_key; ``correct``, a list of whether each class is right, in the order in which classes were first
+            seen, and [false] if there are none; ``votes``, a list of each sample's class as its position in
+            ``correct``, or -1 for a sample that voted for nothing, in the order of sample_index (int32).
+        """
+        verdicts = one_verifier(verdicts)
+        known = verdicts.lazy().group_by("problem_key").agg(pl.col("is_correct").is_not_null().any().alias("known"))
+        first = pl.col("first_index").min().over("problem_key", "answer_class")
+        vote = (first.rank("dense").over("problem_key").cast(pl.Int32) - 1).alias("vote")
+        keys = classify(distinct_answers(verdicts)).lazy().select("problem_key", "answer_key", "is_correct", vote)
+        correct = (
+            keys.group_by("problem_key", "vote")
+            .agg(pl.col("is_correct").first().fill_null(False).alias("correct"))
+            .group_by("problem_key")
+            .agg(pl.col("correct").sort_by("vote"))
+        )
+        votes = (
+            verdicts.lazy()
+            .filter(in_n())
+            .select(*SAMPLE_KEY, answer_key(verdicts.columns))
+            .join(keys, on=["problem_key", "answer_key"], how="left")
+            .group_by("problem_key")
+            .agg(pl.col("vote").sort_by("sample_index").fill_null(-1).alias("votes"))
+        )
+        table = (
+            known.filter("known")
+            .join(votes, on="problem_key")
+            .join(correct, on="problem_key", how="left")
+            .select("problem_key", pl.col("correct").fill_null([False]), "votes")
+        )
+        return table.collect(engine="streaming")
+
+    def merge(self, partials: pl.DataFrame) -> pl.DataFrame:
         """Return one row per n: powers of two up to the smallest number of samples N, and N.
 
         Raises:
             BadInput: no problem has both samples and a known answer.
         """
-        data = read_votes(verdicts.lazy())
+        if partials.is_empty():
+            raise BadInput(
+                "measure.selection: no problem has both samples and a known answer, so there is nothing to measure"
+            )
+        data = _arrange(partials)
         rng = np.random.default_rng(self.seed)
         sizes = powers_of_two(len(data.votes))
         right = subset_accuracy(data, sizes, self.subsets, rng)
@@ -97,56 +139,18 @@ class MeasureSelection(Operator):
         return pl.DataFrame(columns).select("n", pl.lit("majority").alias("method"), "accuracy", "low", "high")
 
 
-def read_votes(verdicts: pl.LazyFrame) -> Votes:
-    """Reduce verdicts to votes; texts are read in a stream, and only distinct answers are held.
-
-    Raises:
-        BadInput: no problem has both samples and a known answer.
-    """
-    verdicts = one_verifier(verdicts)
-    known = pl.col("is_correct").is_not_null().any()
-    problems = verdicts.group_by("problem_key").agg(in_n().sum().cast(pl.Int64).alias("n"), known.alias("known"))
-    problems = problems.filter("known", pl.col("n") > 0).sort("problem_key").with_row_index("problem")
-    measured = problems.select("problem_key", pl.col("problem").cast(pl.Int64), "n").collect(engine="streaming")
-    if measured.is_empty():
-        raise BadInput(
-            "measure.selection: no problem has both samples and a known answer, so there is nothing to measure"
-        )
-    key = ["problem_key", "answer_key"]
-    members = pl.col("sample_index").alias("members")
-    distinct = distinct_answers(verdicts, members).join(measured.select("problem_key", "problem"), on="problem_key")
-    classes = _positions(classify(distinct.drop("members")), len(measured))
-    voted = distinct.select(*key, "problem", "members").join(classes.select(*key, "position"), on=key, how="left")
-    mute = answer_key(verdicts.collect_schema()).is_null()
-    silent = verdicts.filter(in_n(), mute).group_by("problem_key").agg(members).collect(engine="streaming")
-    silent = silent.join(measured.select("problem_key", "problem"), on="problem_key")
-    samples = pl.concat([voted, silent], how="diagonal").select("problem", "position", "members").explode("members")
-    correct = classes.group_by("position").agg(pl.col("problem", "is_correct").first()).sort("position")
-    return Votes(
-        votes=_matrix(samples, int(measured["n"].to_numpy().min()), len(measured), nothing=len(correct)),
-        correct=correct["is_correct"].fill_null(False).cast(pl.Float64).to_numpy(),
-        offsets=np.searchsorted(correct["problem"].to_numpy(), np.arange(len(measured))).astype(np.int64),
-    )
-
-
-def _positions(classed: pl.DataFrame, problems: int) -> pl.DataFrame:
-    """Number classes over all problems, by problem and first sample; a problem without any gets one without votes."""
-    rows = classed.select("problem_key", "answer_key", "problem", "answer_class", "is_correct", "first_index")
-    all_problems = pl.DataFrame({"problem": np.arange(problems, dtype=np.int64)})
-    rows = pl.concat([rows, all_problems.join(rows, on="problem", how="anti")], how="diagonal")
-    first = pl.col("first_index").min().over("problem", "answer_class").fill_null(0)
-    return rows.with_columns(position=pl.struct("problem", first).rank("dense").cast(pl.Int64) - 1)
-
-
-def _matrix(samples: pl.DataFrame, rows: int, problems: int, nothing: int) -> NDArray[np.int32]:
-    """Return the first ``rows`` votes of each problem by sample_index, as columns; null positions voted for nothing."""
-    problem, index = samples["problem"].to_numpy(), samples["members"].to_numpy()
-    width = int(index.max()) + 1
-    cell = problem * width + index
-    order = np.argsort(cell)
-    first = np.searchsorted(cell[order], np.arange(problems) * width)
-    taken = order[first[None, :] + np.arange(rows)[:, None]]
-    return samples["position"].fill_null(nothing).to_numpy().astype(np.int32)[taken]
+def _arrange(partials: pl.DataFrame) -> Votes:
+    """Bring the problems into the order of their keys, and the first N votes of each into one matrix."""
+    table = partials.sort("problem_key")
+    classes = table["correct"].list.len().to_numpy().astype(np.int64)
+    offsets = np.cumsum(classes) - classes
+    total = int(table["votes"].list.len().to_numpy().min())
+    votes = np.empty((total, len(table)), dtype=np.int32)
+    for problem, offset in enumerate(offsets):
+        column = table["votes"][problem].head(total).to_numpy()
+        votes[:, problem] = np.where(column < 0, classes.sum(), column + offset)
+    correct = table["correct"].explode().cast(pl.Float64).to_numpy()
+    return Votes(votes, correct, offsets)
 
 
 def subset_accuracy(data: Votes, sizes: list[int], subsets: int, rng: np.random.Generator) -> Floats:
@@ -157,44 +161,47 @@ def subset_accuracy(data: Votes, sizes: list[int], subsets: int, rng: np.random.
     """
     total, problems = data.votes.shape
     right = np.empty((len(sizes), subsets, problems))
+    every = _count(data, np.arange(total, dtype=np.int64))
     for subset in range(subsets):
         order = rng.permutation(total)
-        counts = np.zeros(data.correct.size + 1, dtype=np.int64)
+        counts = np.zeros_like(every)
         done = 0
         for row, size in enumerate(sizes):
             if size < total:
-                counts += _count(data.votes, order[done:size], counts.size)
-                right[row, subset] = _ties_shared(counts[:-1], data)
+                shorter = total - size < size - done  # to count what isn't in the subset
+                counts = every - _count(data, order[size:]) if shorter else counts + _count(data, order[done:size])
+                right[row, subset] = _ties_shared(counts, data)
                 done = size
     if sizes[-1] == total:
-        right[-1] = _first_wins(_count(data.votes, np.arange(total, dtype=np.int64), data.correct.size + 1)[:-1], data)
+        right[-1] = _first_wins(every, data)
     return right
 
 
-def _count(votes: NDArray[np.int32], order: Ints, classes: int) -> Ints:
-    step = max(1, BLOCK // votes.shape[1])
-    counts = np.zeros(classes, dtype=np.int64)
+def _count(data: Votes, order: Ints) -> Ints:
+    """Return how often the samples at the positions ``order`` voted for each class: shape [classes]."""
+    step = max(1, COUNTED // data.votes.shape[1])
+    counts = np.zeros(data.correct.size + 1, dtype=np.int64)
     for start in range(0, order.size, step):
-        counts += np.bincount(votes[order[start : start + step]].ravel(), minlength=classes)
-    return counts
+        counts += np.bincount(data.votes[order[start : start + step]].ravel(), minlength=counts.size)
+    return counts[:-1]
 
 
-def _leading(counts: Ints, offsets: Ints) -> NDArray[np.bool_]:
-    """Return which classes have the most votes of their problem, at least one: shape [classes]."""
-    most = np.maximum.reduceat(counts, offsets)
-    lengths = np.diff(offsets, append=counts.size)
-    return (counts == np.repeat(most, lengths)) & (counts > 0)
+def _leading(counts: Ints, data: Votes) -> tuple[Ints, Ints]:
+    """Return which classes have the most votes of their problem, at least one, and the problem of each: ascending."""
+    most = np.maximum(np.maximum.reduceat(counts, data.offsets), 1)
+    lengths = np.diff(data.offsets, append=counts.size)
+    leading = np.flatnonzero(counts == np.repeat(most, lengths))
+    return leading, np.searchsorted(data.offsets, leading, side="right") - 1
 
 
 def _ties_shared(counts: Ints, data: Votes) -> Floats:
-    leading = _leading(counts, data.offsets).astype(np.float64)
-    tied = np.add.reduceat(leading, data.offsets)
-    return np.add.reduceat(leading * data.correct, data.offsets) / np.maximum(tied, 1.0)
+    leading, problem = _leading(counts, data)
+    tied = np.bincount(problem, minlength=data.offsets.size)
+    return np.bincount(problem, weights=data.correct[leading], minlength=data.offsets.size) / np.maximum(tied, 1)
 
 
 def _first_wins(counts: Ints, data: Votes) -> Floats:
-    leading = np.flatnonzero(_leading(counts, data.offsets))
-    problem = np.searchsorted(data.offsets, leading, side="right") - 1
+    leading, problem = _leading(counts, data)
     answered, first = np.unique(problem, return_index=True)
     right = np.zeros(data.offsets.size)
     right[answered] = data.correct[leading[first]]

@@ -86,7 +86,7 @@ def test_a_signal_stops_in_good_order_and_the_same_command_goes_on(tmp_path: Pat
     asked = len((tmp_path / "calls").read_text().split())
     # nothing that was asked for was dropped: in flight requests had their grace, and all was committed
     assert committed(tmp_path) == asked < 800
-    code, out, err = finish(start(tmp_path, latency=0.0))
+    code, _, err = finish(start(tmp_path, latency=0.0))
     assert code == 0, err
     calls = Counter((tmp_path / "calls").read_text().split())
     assert len(calls) == 800
@@ -115,11 +115,11 @@ def test_a_second_driver_is_refused_waits_or_reads(tmp_path: Path) -> None:
     assert "--if-busy wait" in err
     reader = start(tmp_path, "--if-busy", "read")
     waiter = start(tmp_path, "--if-busy", "wait")
-    code, out, err = finish(reader)
+    code, _, err = finish(reader)
     assert code in (0, 3), err  # 3 where the first's verdicts were not there yet
     assert "Reading what is there" in err
     assert finish(first)[0] == 0
-    code, out, err = finish(waiter)
+    code, _, err = finish(waiter)
     assert code == 0, err
     assert "waiting: store samples/" in err
     calls = Counter((tmp_path / "calls").read_text().split())

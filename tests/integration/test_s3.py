@@ -1,0 +1,189 @@
+"""An S3-compatible server as the root: the same runs, nothing cached, nothing secret written down."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from cluster.local import LocalRunner
+from cluster.records import find_run
+from cluster.storage.root import SINGLE_WRITER, Root
+from cluster.storage.s3 import s3_config
+from schemas.errors import BadInput, StoreBusy
+from schemas.redaction import redact
+from tests.s3 import KEYS, S3Server
+from tests.support import QUICK, keys, run, scripted_pipeline, stage, write_problems
+
+pytestmark = pytest.mark.s3
+HERE = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with S3Server(tmp_path_factory.mktemp("s3") / "weed") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def environment(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_run_tops_up_and_reads_back(server: S3Server, tmp_path: Path) -> None:
+    source, root = write_problems(tmp_path / "p.jsonl", 4), server.root("top-up")
+    first = LocalRunner().run(scripted_pipeline(source, 10), root, QUICK)
+    second = LocalRunner().run(scripted_pipeline(source, 25), root, QUICK)
+    assert first.manifest.state == second.manifest.state == "done"
+    assert stage(second, "sample") == {"planned": 100, "reused": 40, "computed": 60}
+    assert len(keys(second)) == len(set(keys(second))) == 100
+    assert len(keys(first)) == 40
+    local = run(LocalRunner(), scripted_pipeline(source, 25), tmp_path / "local")
+    for name in ("verify", "select", "count"):
+        one, other = (r.dataset(name).collect() for r in (second, local))
+        drop, order = [c for c in ("seconds",) if c in one.columns], one.columns[:2]
+        assert one.drop(drop).sort(order).equals(other.drop(drop).sort(order))
+
+
+@pytest.mark.ray
+def test_ray_workers_reach_the_server(server: S3Server, tmp_path: Path) -> None:
+    from cluster.ray.runner import RayRunner
+
+    runner = RayRunner()
+    try:
+        result = runner.run(scripted_pipeline(write_problems(tmp_path / "p.jsonl", 2), 10), server.root("ray"), QUICK)
+    finally:
+        runner.close()
+    assert result.manifest.state == "done"
+    assert len(keys(result)) == 20
+
+
+def test_credentials_come_from_a_profile_too(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEYS:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    profile = tmp_path / "credentials"
+    lines = [f"aws_access_key_id = {KEYS['AWS_ACCESS_KEY_ID']}"]
+    lines += [f"aws_secret_access_key = {KEYS['AWS_SECRET_ACCESS_KEY']}"]
+    profile.write_text("\n".join(["[cluster]", *lines, f"endpoint_url = {server.environment['AWS_ENDPOINT_URL']}"]))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profile))
+    monkeypatch.setenv("AWS_PROFILE", "cluster")
+    result = LocalRunner().run(
+        scripted_pipeline(write_problems(tmp_path / "p.jsonl", 1), 4), server.root("profile"), QUICK
+    )
+    assert result.manifest.state == "done"
+    assert KEYS["AWS_SECRET_ACCESS_KEY"] not in redact(f"signed with {KEYS['AWS_SECRET_ACCESS_KEY']}")
+    assert KEYS["AWS_SECRET_ACCESS_KEY"] not in repr(s3_config())
+
+
+def test_no_key_is_written_anywhere(server: S3Server, tmp_path: Path) -> None:
+    write_problems(tmp_path / "problems.jsonl", 2)
+    root = server.root("secrets")
+    command = [sys.executable, "-m", "jobs.cli", "run", "math", "--runner", "local", "--root", root]
+    for setting in ("load.source=problems.jsonl", "sample.n=4", "engine.kind=scripted", "verify.operator=verify.exact"):
+        command += ["--set", setting]
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    fs = Root.at(root).fs
+    files = fs.find(root)
+    assert len(files) > 10
+    written = [fs.cat_file(file) for file in files if not file.endswith(".parquet")]
+    for secret in KEYS.values():
+        assert secret not in done.stdout + done.stderr
+        assert not any(secret.encode() in text for text in written)
+    refused = {**environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    done = subprocess.run(command, cwd=tmp_path, env=refused, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 3
+    assert "the storage didn't answer" in done.stderr
+    assert not any(secret in done.stderr for secret in KEYS.values())
+
+
+def test_a_root_with_credentials_in_it_is_refused() -> None:
+    with pytest.raises(BadInput, match="carries credentials") as refused:
+        Root.at("s3://key-id:very-secret@bucket/place")
+    assert "very-secret" not in str(refused.value)
+
+
+def test_anothers_work_is_seen_at_once(server: S3Server) -> None:
+    one, other = Root.at(server.root("listing")), Root.at(server.root("listing"))
+    assert one.list("runs") == []
+    for number in range(3):
+        other.write_bytes(b"{}", "runs", f"run{number}", "manifest.json")
+        assert one.list("runs") == [f"run{i}" for i in range(number + 1)]
+        assert one.exists("runs", f"run{number}", "manifest.json")
+    other.remove("runs", "run0", "manifest.json")
+    assert not one.exists("runs", "run0", "manifest.json")
+
+
+def test_one_writer_of_a_store(server: S3Server, tmp_path: Path) -> None:
+    from cluster.plan import make_plan
+
+    source, root = write_problems(tmp_path / "p.jsonl", 2), server.root("one-writer")
+    store = make_plan(scripted_pipeline(source, 5), Root.at(root)).stages["sample"].store
+    assert store is not None
+    store.acquire("first")
+    with pytest.raises(StoreBusy, match="run first"):
+        LocalRunner().run(scripted_pipeline(source, 5), root, QUICK)
+    store.release()
+    assert LocalRunner().run(scripted_pipeline(source, 5), root, QUICK).manifest.state == "done"
+
+
+def test_a_server_without_conditional_writes_needs_a_single_writer(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Root.at(server.root("unconditional"))
+    root.check_writable()
+    write = root.fs.pipe_file
+
+    def unconditional(path: str, data: bytes, mode: str = "overwrite") -> None:
+        write(path, data)  # as a server does that ignores If-None-Match
+
+    monkeypatch.setattr(root.fs, "pipe_file", unconditional)
+    with pytest.raises(BadInput, match=f"no conditional writes.*{SINGLE_WRITER}=1"):
+        root.check_writable()
+    monkeypatch.setenv(SINGLE_WRITER, "1")
+    root.check_writable()
+    assert (root.storage_options() or {})["aws_s3_allow_unsafe_rename"] == "true"
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_for_a_while_is_waited_for(server: S3Server, tmp_path: Path) -> None:
+    source, root = write_problems(tmp_path / "p.jsonl", 4), server.root("outage")
+    log = tmp_path / "calls"
+    pipeline = scripted_pipeline(source, 100, latency=0.05, slots=4, call_log=str(log))
+    done: list[str] = []
+    thread = threading.Thread(
+        target=lambda: done.append(LocalRunner().run(pipeline, root, QUICK).manifest.state), daemon=True
+    )
+    thread.start()
+    until = time.monotonic() + 60
+    while not log.exists() or len(log.read_text().split()) < 100:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    server.stop()
+    time.sleep(5)
+    server.start()
+    thread.join(timeout=120)
+    assert done == ["done"]
+    assert len(set(log.read_text().split())) == len(log.read_text().split()) == 400
+    rows = pl.concat([run_rows(root, name) for name in ("sample", "verify")])
+    assert rows.group_by("stage").len().sort("stage").rows() == [("sample", 400), ("verify", 400)]
+
+
+def run_rows(root: str, name: str) -> pl.DataFrame:
+    from cluster.records import open_stage
+
+    place = Root.at(root)
+    rows = open_stage(place, find_run(place, "latest"), name).select("problem_key", "sample_index").collect()
+    return rows.unique().with_columns(stage=pl.lit(name))
