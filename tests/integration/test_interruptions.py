@@ -1,4 +1,4 @@
-"""Runs that are stopped, paused, doubled: what was drawn is kept, one writer at a time, and the same command goes on."""
+"""Runs that are stopped, paused or doubled: what was drawn is kept, one writer at a time, the same command goes on."""
 
 from __future__ import annotations
 
