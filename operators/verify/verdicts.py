@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from operators.base import Operator
-from operators.verify.extract import Rule, extract_answer
+from operators.verify.extract import Rule, extract_answers
 from schemas.contract import polars_schema
 from schemas.datasets import Verdict
 
@@ -20,7 +20,7 @@ def predicted(
     Equal completions are searched once; failed samples have no answer.
     """
     texts = samples.filter(pl.col("status") == "ok").select("completion").unique()
-    texts = texts.with_columns(predicted_answer=extract_answer(pl.col("completion"), rules, pattern))
+    texts = texts.with_columns(predicted_answer=extract_answers(texts["completion"], rules, pattern))
     found = samples.join(texts, on="completion", how="left", maintain_order="left")
     found = found.with_columns(
         predicted_answer=pl.when(pl.col("status") == "ok").then(pl.col("predicted_answer")),

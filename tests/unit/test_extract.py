@@ -5,12 +5,15 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from operators.verify.extract import DEFAULT_RULES, Rule, extract_answer
+from operators.verify.extract import DEFAULT_RULES, Rule, extract_answer, extract_answers
 
 
 def extract(text: str, *rules: Rule, pattern: str | None = None) -> str | None:
     table = pl.DataFrame({"text": [text]}, schema={"text": pl.String})
-    return table.select(extract_answer(pl.col("text"), rules or DEFAULT_RULES, pattern)).item()
+    found = table.select(extract_answer(pl.col("text"), rules or DEFAULT_RULES, pattern)).item()
+    among_others = pl.Series(["nothing here", text, None, text, "the answer is 77"], dtype=pl.String)
+    assert extract_answers(among_others, rules or DEFAULT_RULES, pattern).to_list()[1:4] == [found, None, found]
+    return found
 
 
 @pytest.mark.parametrize(
