@@ -171,7 +171,7 @@ def explain(
     return "\n".join(lines)
 
 
-_UNION_TAGS = frozenset({"llama_cpp", "scripted", "replay"})
+_UNION_TAGS = frozenset({"llama_cpp", "scripted", "replay", "openai"})
 """Parts of a pydantic error location that name a union's member, not a key."""
 
 

@@ -2,7 +2,7 @@
 
 One request is one prompt and one seed. It usually asks for one sample, so that a text doesn't depend on how the work
 was cut up; engines may be asked for ``n`` at once where that is measured to be clearly faster, in fixed blocks aligned
-to multiples of the block size. A request may also carry a prompt that ends in the beginning of a completion.
+to multiples of the block size. A request may also carry the beginning of its completion.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class Request:
     """PROBLEM_KEY/SAMPLE_INDEX: names the request in errors, and is what a replaying engine looks up."""
     problem_id: str = ""
     """The user's name of the problem, for a recording that knows no keys."""
+    prefix: str = ""
+    """The beginning of the completion, which is continued and not given back (search, truncated samples)."""
 
 
 @dataclass(frozen=True)

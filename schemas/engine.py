@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -83,4 +83,31 @@ class ReplaySpec(EngineSpec):
     context: Annotated[int, Execution] = Field(default=1_000_000, ge=1)
 
 
-AnyEngineSpec = Annotated[LlamaCppSpec | ScriptedSpec | ReplaySpec, Field(discriminator="kind")]
+class OpenAISpec(EngineSpec):
+    """Any server that speaks OpenAI's API. The key is only ever read from the environment."""
+
+    kind: Literal["openai"] = "openai"
+    url: Annotated[str, Execution] = "http://127.0.0.1:8000/v1"
+    """Base URL, with ``/v1``. Where a model is served is not what it is: a moved server keeps its samples."""
+    model: str
+    """As the server knows it."""
+    revision: str = ""
+    """Commit or date of the weights, where it is known; an alias alone is recorded as unversioned."""
+    api: Literal["chat", "completions"] = "chat"
+    key_env: Annotated[str, Execution] = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key; none is sent where it isn't set."""
+    concurrency: Annotated[int, Execution] = Field(default=64, ge=1)
+    """Requests in flight at most; fewer while the server says that it has too much."""
+    context: Annotated[int, Execution] = Field(default=131_072, ge=16)
+    """Tokens a request may use."""
+    logprobs: Annotated[bool, Execution] = False
+    """Ask for the log-probs of the sampled tokens."""
+    timeout: Annotated[float, Execution] = Field(default=600.0, gt=0)
+    """Seconds one request may take."""
+    patience: Annotated[float, Execution] = Field(default=600.0, ge=0)
+    """Seconds for which a server that answers 429 or 503 is asked again."""
+    extra_body: dict[str, Any] = {}
+    """More fields of the request body, as the server takes them."""
+
+
+AnyEngineSpec = Annotated[LlamaCppSpec | ScriptedSpec | ReplaySpec | OpenAISpec, Field(discriminator="kind")]

@@ -12,6 +12,7 @@ from schemas.errors import BadInput
 _BUILDERS = {
     "llama_cpp": ("cluster.engines.llama_cpp", "LlamaCppEngine", "xllamacpp", "pip install xllamacpp"),
     "scripted": ("cluster.engines.scripted", "ScriptedEngine", "", ""),
+    "openai": ("cluster.engines.openai", "OpenAIEngine", "aiohttp", "pip install aiohttp"),
     "replay": ("cluster.engines.replay", "ReplayEngine", "", ""),
 }
 

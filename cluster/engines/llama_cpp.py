@@ -105,11 +105,11 @@ class LlamaCppEngine:
         if request.n > 1:
             ones = (replace(request, n=1, seed=child_seed(request.seed, child)) for child in range(request.n))
             return [answer for [answer] in await asyncio.gather(*map(self.generate, ones))]
-        if not request.prompt:
+        if not request.prompt + request.prefix:
             raise EngineError(f"request {request.request_id} has an empty prompt")
         params = request.params
         body = {
-            "prompt": request.prompt,
+            "prompt": request.prompt + request.prefix,
             "seed": request.seed,
             "n_predict": params.max_tokens,
             "stop": list(params.stop),

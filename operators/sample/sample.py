@@ -124,11 +124,11 @@ class Sample(Operator, SamplingParams):
         seed = sample_seed(self.seed, key, sample_index)
         params, name = self.params(), f"{key}/{sample_index}"
         if begun is not None:
-            prompt += begun["completion"]
             params = params.model_copy(update={"max_tokens": self.max_tokens - begun["completion_tokens"]})
             # another seed, or an engine that seeds each request alone would repeat the draws of the beginning
             seed = sample_seed(seed, f"{key}+{begun['completion_tokens']}", sample_index)
-        request = Request(prompt, params, seed, 1, name, problem["problem_id"])
+        prefix = "" if begun is None else begun["completion"]
+        request = Request(prompt, params, seed, 1, name, problem["problem_id"], prefix)
         for attempt in range(self.retries + 1):
             try:
                 completions = await engine.generate(request)
