@@ -1,6 +1,7 @@
 """Work in the air: submitted, watched, tried again, and cut in two until the rows that kill their workers are found.
 
-* A worker that died takes nothing with it: its work is done again, once.
+* A worker that died takes nothing with it: its work is done again, with nothing else in the air, so that it can only
+  have itself to blame (a dying worker may take a bystander's work with it).
 * Work that fails again, that raises, or that doesn't return in time is cut in two; what fails alone is *quarantined*:
   left out of the run and recorded with its traceback. Everything else goes on.
 * An operator that fails on more than a handful of rows is broken itself; then the run ends with its error.
@@ -29,6 +30,8 @@ FEW = 10
 """So many rows may be quarantined before the operator itself is suspected (and one in a hundred beyond)."""
 SHORTEST_LIMIT = 30.0
 """Seconds that any work may take, however little of it there is."""
+DEATHS = 4
+"""How many workers a single row must take with it to be quarantined (one of them in company)."""
 STRAGGLER = 5.0
 """Seconds that work must have taken before it is started twice."""
 
@@ -41,11 +44,17 @@ class Flight:
 
     state: StageState
     work: Work
-    attempts: int = 0
-    """How many times a worker died over it."""
+    deaths: int = 0
+    """How many times a worker died over it, or over what it was cut from."""
+    hung: int = 0
+    """How many times it didn't return in time."""
     copies: list[Future[Done]] = field(default_factory=list[Future[Done]])
     started: float | None = None
     """When a worker can have begun it: enough earlier work had come back."""
+
+    @property
+    def suspect(self) -> bool:
+        return self.deaths > 0
 
 
 class Flights:
@@ -80,6 +89,8 @@ class Flights:
     @property
     def room(self) -> int:
         """How many more pieces may be submitted: twice the slots, so that a free worker never waits for us."""
+        if any(flight.suspect for flight in [*self._waiting, *self._flying.values()]):
+            return 0
         return 2 * self.runner.slots - len(self._flying)
 
     @property
@@ -93,7 +104,10 @@ class Flights:
 
     def submit_waiting(self) -> None:
         """Send halves off, the latest cut first: the guilty row is found by going down, not by going wide."""
-        while self._waiting and self.room > 0:
+        while self._waiting:
+            alone = self._waiting[-1].suspect or any(flight.suspect for flight in self._flying.values())
+            if len(self._flying) >= (1 if alone else 2 * self.runner.slots):
+                return
             self._launch(self._waiting.pop())
 
     def _launch(self, flight: Flight) -> None:
@@ -135,10 +149,10 @@ class Flights:
             self._say(f"stage {flight.state.name}: small files could not be merged, which does no harm: {error}")
             flight.state.merged(flight.work, None)
             return
-        lost = isinstance(error, WorkerLost)
-        if lost:
-            flight.attempts += 1
-            if flight.attempts == 1:
+        if isinstance(error, WorkerLost):
+            flight.deaths += 1
+            alone = flight.work.rows == 1
+            if flight.deaths < (DEATHS if alone else 2) and flight.hung < (2 if alone else 1):
                 self._say(f"stage {flight.state.name}: a worker was lost ({_brief(error)}); its work is done again")
                 self._again(flight)
                 return
@@ -156,9 +170,8 @@ class Flights:
         work = flight.work
         halves = list(work.halves()) if isinstance(work, Task) else []
         for half in halves:
-            # one death is enough for a half that isn't a single row: its whole has died already
-            attempts = 1 if isinstance(error, WorkerLost) and half.rows > 1 else 0
-            self._again(Flight(flight.state, half, attempts))
+            # one more death is enough for a half that isn't a single row: its whole has died before
+            self._again(Flight(flight.state, half, 1 if isinstance(error, WorkerLost) else 0))
         if halves:
             return
         state = flight.state
@@ -188,8 +201,7 @@ class Flights:
             elapsed, usual = now - flight.started, self._usual(flight.work)
             if elapsed > self._limit(flight.work, usual):
                 self._say(f"stage {flight.state.name}: work on {flight.work.rows:,} rows took over {elapsed:.0f} s")
-                flight.attempts = max(flight.attempts, 1)  # it would hang again: it is cut at once
-                flight.started = now
+                flight.hung, flight.started = flight.hung + 1, now
                 for copy in list(flight.copies):
                     self.runner.cancel(copy)
             elif usual and elapsed > max(STRAGGLER, 4 * usual) and len(flight.copies) == 1 and self._idle_worker():

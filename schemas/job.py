@@ -35,11 +35,11 @@ class RunSettings(BaseModel):
     """Recorded in the manifest: the command that makes the run again."""
     if_busy: Literal["refuse", "wait", "read"] = "refuse"
     """What to do where another run is writing the samples this one needs: end, wait for it, or take what is there."""
-    flush_seconds: float = Field(default=10.0, gt=0)
+    flush_seconds: float = Field(default=2.0, gt=0)
     """Samples are written at least this often: what a crash can cost."""
     flush_rows: int = Field(default=20_000, ge=1)
     """And whenever so many were drawn."""
-    commit_seconds: float = Field(default=1.0, ge=0)
+    commit_seconds: float = Field(default=0.5, ge=0)
     """What was written becomes a fact in groups, this often."""
     engine_restarts: int = Field(default=2, ge=0)
     """How often in a row a replica that died without having drawn anything is started again before the run ends."""
