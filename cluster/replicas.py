@@ -38,6 +38,8 @@ class Replica:
     """Samples a second, smoothed."""
     drawn: int = 0
     asked: float = 0.0
+    collecting: Future[Report] | None = None
+    """The report that is on its way."""
 
     @property
     def outstanding(self) -> int:
@@ -158,7 +160,8 @@ class Replicas:
 
         def answered(future: Future[Any]) -> None:
             if replica not in self._all:
-                return
+                return  # it was ended meanwhile, and this report was taken there
+            replica.collecting = None
             error = future.exception()
             if error is None:
                 self._reported(replica, future.result())
@@ -167,7 +170,8 @@ class Replicas:
             else:
                 raise error
 
-        self._handle(replica.handle.call("collect"), answered)
+        replica.collecting = replica.handle.call("collect")
+        self._handle(replica.collecting, answered)
 
     def _reported(self, replica: Replica, report: Report) -> None:
         now = time.monotonic()
@@ -224,6 +228,8 @@ class Replicas:
 
     def _end(self, replica: Replica, future: Future[Report], seconds: float) -> None:
         try:
+            if replica.collecting is not None:
+                self._take(replica, replica.collecting.result(timeout=seconds))
             self._take(replica, future.result(timeout=seconds))
         except Exception as error:  # it is going away either way; what it drew and didn't write is drawn again
             self._say(f"stage {replica.state.name}: a replica ended without its last report: {error}")

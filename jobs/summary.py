@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cluster.plan import RunPlan
-from cluster.records import open_stage
+from cluster.records import alive, open_stage
 from cluster.storage.root import Root
 from schemas.manifest import RunManifest, StageRecord
 
@@ -20,7 +20,7 @@ def document(root: Root, manifest: RunManifest) -> dict[str, Any]:
     return {
         "run_id": manifest.run_id,
         "pipeline": manifest.pipeline,
-        "state": manifest.state,
+        "state": state_of(root, manifest),
         "started": manifest.started.isoformat(),
         "finished": manifest.finished.isoformat() if manifest.finished else None,
         "root": root.url,
@@ -31,6 +31,11 @@ def document(root: Root, manifest: RunManifest) -> dict[str, Any]:
         "stages": [record.model_dump(mode="json") for record in manifest.stages],
         "pass_at_k": coverage(root, manifest).to_dicts(),
     }
+
+
+def state_of(root: Root, manifest: RunManifest) -> str:
+    """Return a run's state; one that was killed couldn't write down its own."""
+    return "killed" if manifest.state == "running" and not alive(root, manifest.run_id) else manifest.state
 
 
 def coverage(root: Root, manifest: RunManifest) -> pl.DataFrame:
@@ -80,7 +85,8 @@ def plan_document(plan: RunPlan) -> dict[str, Any]:
 
 def print_run(console: Console, root: Root, manifest: RunManifest) -> None:
     """Print a run: its stages, coverage, and where everything is."""
-    state = {"done": "[green]done[/]", "running": "[cyan]running[/]"}.get(manifest.state, f"[red]{manifest.state}[/]")
+    state = state_of(root, manifest)
+    state = {"done": "[green]done[/]", "running": "[cyan]running[/]"}.get(state, f"[red]{state}[/]")
     console.print(f"\n[bold]{manifest.run_id}[/]  {state}  {manifest.n_problems:,} problems  {manifest.runner} runner")
     if manifest.error:
         console.print(f"[red]{escape(manifest.error)}[/]", highlight=False)
@@ -133,7 +139,7 @@ def _parquet_path(root: Root, record: StageRecord) -> str:
     return root.uri(record.path, names[0] if len(names) == 1 else "*.parquet")
 
 
-def print_runs(console: Console, manifests: list[RunManifest]) -> None:
+def print_runs(console: Console, root: Root, manifests: list[RunManifest]) -> None:
     """Print the runs under a root, newest first."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("run", "pipeline", "state", "started (UTC)", "problems", "sampled", "reused"):
@@ -143,7 +149,7 @@ def print_runs(console: Console, manifests: list[RunManifest]) -> None:
         table.add_row(
             manifest.run_id,
             manifest.pipeline,
-            manifest.state,
+            state_of(root, manifest),
             f"{manifest.started:%Y-%m-%d %H:%M}",
             f"{manifest.n_problems:,}",
             f"{sum(record.computed for record in sampled):,}",

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from concurrent.futures import Future
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from cluster.interruption import SIGNALS
 from cluster.runner import Runner, SamplerHandle
 from cluster.sampler import Sampler, SamplingJob
 from cluster.work import Done, Task, Work
@@ -51,6 +54,7 @@ class RayRunner(Runner):
             return
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about future defaults
         local: dict[str, Any] = {"num_cpus": LOCAL_CPUS, "include_dashboard": False}
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:
             ray.init(
                 address=self.address or "local",
@@ -66,6 +70,9 @@ class RayRunner(Runner):
                 f"no Ray cluster answers at '{self.address}': {error}. Start one, or leave --address out"
             ) from error
         self._ours = True
+        if threading.current_thread() is threading.main_thread():  # Ray puts its own in their place
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
     def submit(self, work: Work) -> Future[Done]:
         self._start()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -20,7 +21,10 @@ Result = TypeVar("Result")
 
 PATIENCE = 120.0
 """Seconds for which a storage that doesn't answer is waited for."""
+LITTLE = 5.0
+"""Seconds it gets once it has stayed away for so long, until it has answered again: a run can end in finite time."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
+_gave_up = threading.Event()
 _AWAY = re.compile(
     r"error sending request|connect(ion)? ?error|could not connect|connection (refused|reset|closed|aborted)"
     r"|timed? ?out|broken pipe|slow ?down|service ?unavailable|internal ?(server)? ?error|bad gateway|gateway timeout"
@@ -42,11 +46,12 @@ def patiently(action: Callable[[], Result], what: str, *, remote: bool, seconds:
         StorageUnavailable: the storage stayed away.
         StorageFull: no space is left.
     """
-    until = time.monotonic() + seconds
-    pause = 0.25
+    began, pause = time.monotonic(), 0.25
     while True:
         try:
-            return action()
+            result = action()
+            _gave_up.clear()
+            return result
         except GristmillError:
             raise
         except Exception as error:
@@ -57,9 +62,11 @@ def patiently(action: Callable[[], Result], what: str, *, remote: bool, seconds:
                 ) from error
             if not (remote and is_away(error)):
                 raise
-            if time.monotonic() + pause > until:
+            waited = time.monotonic() - began
+            if waited + pause > (min(LITTLE, seconds) if _gave_up.is_set() else seconds):
+                _gave_up.set()
                 raise StorageUnavailable(
-                    f"{what}: the storage didn't answer for {seconds:.0f} s: {redact(str(error))}. Nothing that was "
+                    f"{what}: the storage didn't answer for {waited:.0f} s: {redact(str(error))}. Nothing that was "
                     "committed is lost; the same command goes on"
                 ) from error
         time.sleep(pause * (0.5 + random.random()))

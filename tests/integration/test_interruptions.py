@@ -73,9 +73,18 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_in_good_order_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals) -> None:
-    first = start(tmp_path)
+@pytest.mark.parametrize(
+    ("number", "runner"),
+    [
+        (signal.SIGTERM, "local"),
+        (signal.SIGINT, "local"),
+        pytest.param(signal.SIGTERM, "ray", marks=pytest.mark.ray),
+    ],
+)
+def test_a_signal_stops_in_good_order_and_the_same_command_goes_on(
+    tmp_path: Path, number: signal.Signals, runner: str
+) -> None:
+    first = start(tmp_path, "--runner", runner)
     wait_for(lambda: committed(tmp_path) >= 50)
     first.send_signal(number)
     code, out, err = finish(first)
