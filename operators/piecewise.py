@@ -80,7 +80,7 @@ class PiecewiseOperator(Operator):
             yield {**nothing, **_collected(whole)}
         if not keyed:
             return
-        ranges = _key_ranges(list(keyed.values()), self.piece_rows)
+        ranges = key_ranges(list(keyed.values()), self.piece_rows)
         if len(ranges) < 2:
             yield {**nothing, **_collected(keyed)}
             return
@@ -93,7 +93,7 @@ def _collected(tables: dict[str, pl.LazyFrame]) -> dict[str, pl.DataFrame]:
     return {name: table.collect(engine="streaming") for name, table in tables.items()}
 
 
-def _key_ranges(tables: list[pl.LazyFrame], rows: int) -> list[tuple[str, str]]:
+def key_ranges(tables: list[pl.LazyFrame], rows: int) -> list[tuple[str, str]]:
     """Return the first and last problem key of each piece: whole problems, about ``rows`` rows, in order of the key."""
     before = pl.col("rows").cum_sum() - pl.col("rows")
     problems = pl.concat([table.select("problem_key") for table in tables]).group_by("problem_key")

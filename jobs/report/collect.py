@@ -14,11 +14,14 @@ from typing import Any
 
 import polars as pl
 
+from operators.piecewise import key_ranges
 from schemas.manifest import RunManifest
 
 SAMPLE_KEY = ("problem_key", "sample_index")
 LENGTH_BINS = 32
 RATE_BINS = 10
+JOINED_ROWS = 1_000_000
+"""Samples that are joined to their verdicts at once."""
 
 
 def collect(rows: pl.LazyFrame) -> pl.DataFrame:
@@ -137,10 +140,8 @@ class Source:
         verdicts = self.scan("verdicts", *SAMPLE_KEY, "is_correct")
         if samples is None or verdicts is None:
             return None
-        judged = verdicts.filter(pl.col("is_correct").is_not_null())
-        joined = samples.filter(pl.col("status") == "ok").join(judged, on=SAMPLE_KEY)
         tokens = pl.col("completion_tokens")
-        counts = collect(joined.group_by("is_correct", "completion_tokens").agg(pl.len().alias("n")))
+        counts = _counts_by_length(samples.filter(pl.col("status") == "ok"), verdicts)
         if counts.is_empty():
             return None
         counts = counts.sort("is_correct", "completion_tokens", descending=[True, False]).with_columns(
@@ -158,3 +159,16 @@ class Source:
         inside = counts.filter(tokens <= top).group_by("is_correct", (tokens // width * width).alias("bin"))
         bins = inside.agg(pl.col("n").sum()).sort("is_correct", "bin")
         return Lengths(bins, groups, width, int(counts["n"].sum()) - int(bins["n"].sum()))
+
+
+def _counts_by_length(samples: pl.LazyFrame, verdicts: pl.LazyFrame) -> pl.DataFrame:
+    """Return is_correct, completion_tokens and n of judged samples, joined a few problems at a time."""
+    judged = verdicts.filter(pl.col("is_correct").is_not_null())
+    pieces: list[pl.DataFrame] = []
+    for low, high in key_ranges([judged], JOINED_ROWS):
+        some = pl.col("problem_key").is_between(pl.lit(low), pl.lit(high))
+        joined = samples.filter(some).join(judged.filter(some), on=SAMPLE_KEY)
+        pieces.append(collect(joined.group_by("is_correct", "completion_tokens").agg(pl.len().alias("n"))))
+    if not pieces:
+        return pl.DataFrame()
+    return pl.concat(pieces).group_by("is_correct", "completion_tokens").agg(pl.col("n").sum())
