@@ -219,6 +219,19 @@ def test_kill_9_in_the_middle_of_sampling_costs_only_what_was_not_committed(tmp_
     assert (after["completion"] == after["completion_before"]).all()
 
 
+def test_a_long_run_keeps_its_stores_tidy(tmp_path: Path) -> None:
+    source = write_problems(tmp_path / "p.jsonl", 4)
+    tiny = RunSettings(flush_rows=4, flush_seconds=0.02, commit_seconds=0.0)
+    result = run(LocalRunner(), scripted_pipeline(source, 200, latency=0.002, slots=4), tmp_path / "root", tiny)
+    table = DeltaTable(str(tmp_path / "root" / result.manifest.stages[1].path))
+    written = list(Path(table.table_uri.removeprefix("file://")).glob("*.parquet"))
+    assert len(written) > 100
+    assert len(table.file_uris()) < len(written) / 3
+    assert len(keys(result)) == len(set(keys(result))) == 800
+    assert keys(result) == keys(result, "verify")
+    assert result.dataset("count").collect().rows() == [("answers", 4), ("verdicts", 800)]
+
+
 def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
     source = write_problems(tmp_path / "p.jsonl", 1)
     first = run(LocalRunner(), scripted_pipeline(source, 2), tmp_path / "root")

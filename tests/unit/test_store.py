@@ -211,6 +211,22 @@ def test_a_merge_keeps_every_row_once_and_sorts_them(tmp_path: Path) -> None:
     assert all(Path(root.uri(FOLDER, name)).exists() for name in names)  # others may be reading them
 
 
+def test_the_log_of_a_long_run_is_checkpointed(tmp_path: Path) -> None:
+    root = Root.at(tmp_path)
+    store = open_store(root, "run")
+    for number in range(105):
+        store.commit([part(root, [number], "x")])
+    assert len(list(Path(root.uri(FOLDER, "_delta_log")).glob("*.checkpoint.parquet"))) == 1
+    again = open_store(root)
+    assert again.held == store.held
+    assert again.files == store.files
+    again.refresh()
+    with pytest.raises(StoreBusy):
+        again.acquire("other")
+    store.commit([part(root, [105], "x")])
+    assert len(details(root)) == 106
+
+
 def test_a_reader_follows_a_merge(tmp_path: Path) -> None:
     root = Root.at(tmp_path)
     store = open_store(root, "run")
