@@ -134,15 +134,15 @@ class StoreState(StageState):
         if self._merging or self.store.lease is None:
             return None
         names = next_merge(self.store.sizes)
-        if not names:
-            return None
+        if not names or self.store.root.free_bytes() < 4 * sum(self.store.sizes[name] for name in names):
+            return None  # the old files stay until they are vacuumed, and samples need the space more
         self._merging = True
         files = {name: tuple(self.store.files[name]) for name in names}
         return Merge(next(_numbers), self.name, self.run.root.url, self.plan.folder, self.store.contract, files)
 
     def merged(self, merge: Merge, done: Done | None) -> None:
-        """Commit a merge; None where it failed (it isn't needed, and is tried again when the next one is due)."""
-        self._merging = False
+        """Commit a merge; None where it failed: it isn't needed, and this run tries no more."""
+        self._merging = done is None
         if done is not None:
             self.store.replace(merge.files, done.part)
 

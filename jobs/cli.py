@@ -189,7 +189,7 @@ def runs(root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     if as_json:
         _print_json([document(place, manifest) for manifest in found])
     elif found:
-        print_runs(Console(), found)
+        print_runs(Console(), place, found)
     else:
         Console().print(f"No runs under {place.url} yet. Start one: gristmill run arithmetic", soft_wrap=True)
 
@@ -246,6 +246,52 @@ def report(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOpti
         _print_json({"report": path})
     else:
         typer.echo(path)
+
+
+@app.command(
+    name="verify-data",
+    epilog=_examples("gristmill verify-data latest", "gristmill verify-data arithmetic-20260101 --repair"),
+)
+def verify_data(
+    name: RunArgument,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Take out what is damaged, so that the next run makes it again.")
+    ] = False,
+    root: RootOption = DEFAULT_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Check all files of a run, page by page and against each other; exit code 1 if something is wrong."""
+    from cluster.records import find_run
+    from cluster.storage.root import Root
+    from jobs.verify_data import check_run
+
+    place = Root.at(root)
+    if not check_run(place, find_run(place, name), repair, as_json):
+        raise typer.Exit(1)
+
+
+@app.command(epilog=_examples("gristmill gc --dry-run", "gristmill gc --older-than 72 --root s3://bucket/team"))
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed; remove nothing.")] = False,
+    older_than: Annotated[float, typer.Option(min=0.0, metavar="HOURS", help="What is younger stays.")] = 24.0,
+    root: RootOption = DEFAULT_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove files that nothing names any more; never samples, verdicts, results or anything a live run may read."""
+    from cluster.garbage import collect
+    from cluster.storage.root import Root
+
+    found = collect(Root.at(root), older_than, dry_run)
+    if as_json:
+        kinds = {kind: {"files": found.count(kind), "bytes": found.size(kind)} for kind in found.files}
+        paths = [path for files in found.files.values() for path in files]
+        _print_json({"dry_run": dry_run, "older_than": found.limit, **kinds, "paths": paths, "spared": found.spared})
+        return
+    typer.echo(f"{'Would remove' if dry_run else 'Removed'} what is older than {found.limit:%Y-%m-%d %H:%M} UTC:")
+    for kind in found.files:
+        typer.echo(f"  {kind}: {found.count(kind):,} files, {found.size(kind):,} bytes")
+    for note in found.spared:
+        typer.echo(f"  left alone: {note}")
 
 
 def _command() -> str:

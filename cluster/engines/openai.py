@@ -2,7 +2,8 @@
 
 How many requests may be in flight adapts to the server: it is halved when the server says that it has too much (429,
 503), and grows back by one for every round that succeeds. The key is read from the environment where it is used; it is
-no field of anything.
+no field of anything. An answer that says that the settings are wrong (no such model, a key that isn't accepted) ends
+the run: recorded as failures of samples, it would stand in the way of the same run with a better key.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import json
 import os
 import random
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from types import TracebackType
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
+from cluster.engines.adaptive import AdaptiveLimit
 from operators.engine import Completion, EngineError, EngineInfo, Request
 from schemas.engine import EngineSpec, OpenAISpec
 from schemas.errors import BadInput
@@ -26,6 +29,10 @@ from schemas.redaction import protect, redact
 
 TRANSIENT = frozenset({408, 409, 425, 500, 502, 504})
 OVERLOADED = frozenset({429, 503})
+MISCONFIGURED = frozenset({401, 402, 404, 405})
+"""No request can succeed: wrong key, nothing paid, wrong URL or model. 403 too, where nothing has succeeded yet."""
+LONGEST_PAUSE = 30.0
+"""Seconds."""
 BYTES_PER_TOKEN = 4
 """No tokenizer is known here: prompts are measured by this rule of thumb, and the server has the last word."""
 
@@ -44,27 +51,32 @@ class OpenAIEngine:
             context=spec.context,
             logprobs="raw" if spec.logprobs else "none",
         )
-        self._key = os.environ.get(spec.key_env, "")
-        protect(self._key)
+        self._headers = {"Content-Type": "application/json", **_authorization(spec.key_env)}
         self._limit = AdaptiveLimit(spec.concurrency)
         self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         place = "chat/completions" if spec.api == "chat" else "completions"
-        self._url = f"{spec.url.rstrip('/')}/{place}"
+        self._url = URL(f"{spec.url.rstrip('/')}/{place}")
+        self._served = False
 
     @staticmethod
     def resolve(spec: EngineSpec) -> tuple[str, str]:
         """Return (model, revision); what stands behind a server's alias can't be known, so it must be told.
 
         Raises:
-            BadInput: the URL carries credentials.
+            BadInput: the URL is none, or carries credentials.
         """
         assert isinstance(spec, OpenAISpec)
+        if not spec.url.startswith(("http://", "https://")) or not URL(spec.url).host:
+            raise BadInput(f"engine.url '{redact(spec.url)}' is no URL such as http://host:8000/v1")
         if "@" in spec.url.partition("://")[2].partition("/")[0]:
             raise BadInput(f"engine.url carries credentials; put the key in ${spec.key_env} instead")
         return spec.model, spec.revision or "unversioned"
 
     async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True) -> str:
         if self.spec.api == "chat":
+            if not chat:
+                raise BadInput("the chat endpoint applies the model's template: set engine.api=completions")
             return json.dumps(list(messages), ensure_ascii=False)
         if chat:
             raise BadInput(
@@ -80,17 +92,14 @@ class OpenAIEngine:
         completions: list[Completion] = []
         while len(completions) < request.n:
             seed = (request.seed + len(completions)) % 2**31
-            answer = await self._post(self._body(request, request.n - len(completions), seed))
-            fresh = self._read(answer)
-            if not fresh:
-                raise EngineError(f"{self.spec.url} gave no choices", transient=True)
-            completions += fresh
+            completions += await self._post(self._body(request, request.n - len(completions), seed))
         return completions[: request.n]
 
-    def _body(self, request: Request, n: int, seed: int) -> dict[str, Any]:
-        params = request.params
+    def _body(self, request: Request, n: int, seed: int) -> bytes:
+        """Return the body of one request. A chat's turns are JSON already and are put in as they are."""
+        spec, params = self.spec, request.params
         body: dict[str, Any] = {
-            "model": self.spec.model,
+            "model": spec.model,
             "max_tokens": params.max_tokens,
             "temperature": params.temperature,
             "top_p": params.top_p,
@@ -104,57 +113,53 @@ class OpenAIEngine:
             body["top_k"] = params.top_k
         if params.min_p:
             body["min_p"] = params.min_p
-        if self.spec.api == "chat":
-            body["messages"] = json.loads(request.prompt)
-            if request.prefix:  # vLLM's and SGLang's way to have a turn continued
-                body["messages"].append({"role": "assistant", "content": request.prefix})
-                body |= {"continue_final_message": True, "add_generation_prompt": False}
-            if self.spec.logprobs:
-                body["logprobs"] = True
-        else:
+        if spec.logprobs:
+            body["logprobs"] = True if spec.api == "chat" else 1
+        turns = request.prompt
+        if spec.api == "completions":
             body["prompt"] = request.prompt + request.prefix
-            if self.spec.logprobs:
-                body["logprobs"] = 1
-        return {**body, **self.spec.extra_body}
+        elif request.prefix:  # vLLM's and SGLang's way to have a turn continued
+            turns = json.dumps([*json.loads(turns), {"role": "assistant", "content": request.prefix}])
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        if spec.extra_body:
+            body = {name: value for name, value in (body | spec.extra_body).items() if value is not None}
+        text = json.dumps(body, ensure_ascii=False)
+        return (text if spec.api == "completions" else f'{text[:-1]}, "messages": {turns}}}').encode()
 
-    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Send one request, waiting while the server says that it has too much.
+    async def _post(self, payload: bytes) -> list[Completion]:
+        """Send one request, waiting while the server says that it has too much; return one completion or more.
 
         Raises:
             EngineError: transient for faults of the way or the server, permanent where the request was refused.
+            BadInput: the server refuses this engine's settings, whatever is asked.
         """
-        payload = json.dumps(body, ensure_ascii=False).encode()
         until, pause = time.monotonic() + self.spec.patience, 0.25
         while True:
             async with self._limit:
                 status, text, retry_after = await self._send(payload)
             if status == 200:
                 self._limit.succeeded()
-                try:
-                    return json.loads(text)
-                except ValueError as error:
-                    raise EngineError(f"{self.spec.url} gave no JSON: {_words(text)}", transient=True) from error
+                self._served = True
+                return self._read(text)
             if status not in OVERLOADED or time.monotonic() > until:
-                raise EngineError(
-                    f"{self.spec.url} answered {status}: {_words(text)}", transient=status in TRANSIENT | OVERLOADED
-                )
+                raise self._refusal(status, text)
             self._limit.overloaded()
             await asyncio.sleep(retry_after or pause * (0.5 + random.random()))
-            pause = min(30.0, 2 * pause)
+            pause = min(LONGEST_PAUSE, 2 * pause)
+
+    def _refusal(self, status: int, text: bytes) -> Exception:
+        said = f"{self.spec.url} answered {status}: {_words(text)}"
+        if status in MISCONFIGURED or (status == 403 and not self._served):
+            return BadInput(f"{said}. Check engine.url, engine.model ('{self.spec.model}') and ${self.spec.key_env}")
+        return EngineError(said, transient=status in TRANSIENT | OVERLOADED or status > 504)
 
     async def _send(self, payload: bytes) -> tuple[int, bytes, float]:
         """Return (status, body, seconds the server asks to wait)."""
-        if self._session is None:
-            headers = {"Content-Type": "application/json"}
-            if self._key:
-                headers["Authorization"] = f"Bearer {self._key}"
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
-                timeout=aiohttp.ClientTimeout(total=self.spec.timeout),
-                headers=headers,
-            )
+        session = self._session
+        if session is None or self._loop is not asyncio.get_running_loop():
+            session = await self._connect()
         try:
-            async with self._session.post(self._url, data=payload) as response:
+            async with session.post(self._url, data=payload) as response:
                 text = await response.read()
                 return response.status, text, _seconds(response.headers.get("Retry-After"))
         except TimeoutError as error:
@@ -162,84 +167,87 @@ class OpenAIEngine:
         except aiohttp.ClientError as error:
             raise EngineError(redact(f"{self.spec.url}: {error}"), transient=True) from error
 
-    def _read(self, answer: Mapping[str, Any]) -> list[Completion]:
-        choices: list[dict[str, Any]] = answer.get("choices") or []
-        usage: dict[str, Any] = answer.get("usage") or {}
-        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        return [self._completion(choice, usage, cached, len(choices)) for choice in choices]
+    async def _connect(self) -> aiohttp.ClientSession:
+        """Open the running loop's connection pool: a connection can't be used from another event loop."""
+        old, self._loop = self._session, asyncio.get_running_loop()
+        self._session = session = aiohttp.ClientSession(
+            # servers built on uvicorn hang up after 5 s of silence; so do we, a little earlier
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0),
+            timeout=aiohttp.ClientTimeout(total=self.spec.timeout),
+            headers=self._headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        if old is not None:
+            await old.close()
+        return session
 
-    def _completion(self, choice: Mapping[str, Any], usage: Mapping[str, Any], cached: int, choices: int) -> Completion:
-        message: Mapping[str, Any] = choice.get("message") or choice
-        text = message.get("content" if self.spec.api == "chat" else "text") or ""
-        reason = choice.get("finish_reason") or "stop"
+    def _read(self, text: bytes) -> list[Completion]:
+        try:
+            answer = json.loads(text)
+            usage: dict[str, Any] = answer.get("usage") or {}
+            choices: list[dict[str, Any]] = answer["choices"]
+            completions = [self._completion(choice, usage, len(choices)) for choice in choices]
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise EngineError(f"{self.spec.url} gave no completion: {_words(text)}", transient=True) from error
+        if not completions:
+            raise EngineError(f"{self.spec.url} gave no choices: {_words(text)}", transient=True)
+        return completions
+
+    def _completion(self, choice: Mapping[str, Any], usage: Mapping[str, Any], choices: int) -> Completion:
+        chat = self.spec.api == "chat"
+        message: Mapping[str, Any] = choice["message"] if chat else choice
+        text = message.get("content" if chat else "text") or ""
+        if not isinstance(text, str):
+            raise TypeError("the completion isn't text")
+        reason = choice.get("finish_reason")
         if reason == "content_filter":
             raise EngineError(f"{self.spec.url} filtered the completion (finish_reason = content_filter)")
-        if reason == "stop" and isinstance(choice.get("stop_reason"), str):
-            reason = "stop_string"
+        if isinstance(choice.get("stop_reason"), str) or isinstance(choice.get("matched_stop"), str):
+            reason = "stop_string"  # vLLM and SGLang tell the string; a number is a token, the model's own end
         logprobs = _logprobs(choice.get("logprobs")) if self.spec.logprobs else None
         tokens = len(logprobs) if logprobs is not None else int(usage.get("completion_tokens") or 0) // choices
         total = sum(logprobs) if logprobs else None
         return Completion(
             text=text,
-            finish_reason=reason if reason in ("stop", "length", "stop_string") else "stop",
+            finish_reason=_FINISH.get(reason, "cut"),
             prompt_tokens=int(usage.get("prompt_tokens") or 0),
             completion_tokens=tokens,
-            cached_prompt_tokens=int(cached),
+            cached_prompt_tokens=int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
             reasoning=message.get("reasoning_content") or message.get("reasoning"),
             sum_logprob=total,
             mean_logprob=total / len(logprobs) if logprobs and total is not None else None,
         )
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
 
-class AdaptiveLimit:
-    """How many requests may be in flight: additive increase, multiplicative decrease (Chiu & Jain 1989)."""
+_FINISH = {
+    None: "stop",
+    "stop": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "tool_calls": "stop",
+    "length": "length",
+    "stop_string": "stop_string",
+    "stop_sequence": "stop_string",
+}
+"""The server's word -> ours; anything else (vLLM's abort) is a text that was cut."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.limit = float(most)
-        self.in_flight = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._lowered = 0.0
 
-    async def __aenter__(self) -> None:
-        while self.in_flight >= int(self.limit):
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                self._wake()  # the turn may have been given; somebody else takes it
-                raise
-        self.in_flight += 1
+def _authorization(key_env: str) -> dict[str, str]:
+    """Return the header that carries the key, if there is one.
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.in_flight -= 1
-        self._wake()
-
-    def _wake(self) -> None:
-        free = int(self.limit) - self.in_flight
-        while free > 0 and self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                free -= 1
-
-    def succeeded(self) -> None:
-        """Grow by one for every ``limit`` successes."""
-        self.limit = min(float(self.most), self.limit + 1.0 / self.limit)
-
-    def overloaded(self) -> None:
-        """Halve, once for all the refusals of one moment."""
-        now = time.monotonic()
-        if now - self._lowered > 0.5:
-            self.limit, self._lowered = max(1.0, self.limit / 2), now
+    Raises:
+        BadInput: what the variable holds can't be a key.
+    """
+    key = os.environ.get(key_env, "").strip()
+    protect(key)
+    if not (key.isascii() and key.isprintable()):
+        raise BadInput(f"${key_env} doesn't hold a key: it has line breaks or characters that no HTTP header can carry")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _logprobs(found: Mapping[str, Any] | None) -> list[float] | None:
@@ -252,12 +260,25 @@ def _logprobs(found: Mapping[str, Any] | None) -> list[float] | None:
 
 
 def _seconds(retry_after: str | None) -> float:
-    try:
-        return min(30.0, max(0.0, float(retry_after or 0)))
-    except ValueError:  # a date: rare, and the usual pause serves
+    """Return how long the server asks to wait (seconds or a date), 30 s at most; 0 where it doesn't say."""
+    if not retry_after:
         return 0.0
+    try:
+        try:
+            wanted = float(retry_after)
+        except ValueError:
+            wanted = (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
+        return 0.0
+    return min(LONGEST_PAUSE, max(0.0, wanted))
 
 
 def _words(text: bytes) -> str:
-    """Return the server's own words, shortened, without keys."""
-    return redact(text.decode(errors="replace").strip()[:500])
+    """Return the server's own words, without keys, 500 characters at most."""
+    try:
+        said: Any = json.loads(text)
+        said = said.get("error") or said
+        said = said if isinstance(said, str) else said.get("message") or said["detail"]
+    except (ValueError, TypeError, LookupError, AttributeError):
+        said = text.decode(errors="replace")
+    return redact(str(said).strip())[:500]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -115,6 +117,10 @@ class Root:
         except (FileExistsError, OSError, NotImplementedError):
             return bytes(self.fs.cat_file(self.uri(existing))) == b"ok"
         return False
+
+    def free_bytes(self) -> float:
+        """Return how much space is left; object stores have no end."""
+        return shutil.disk_usage(self.url).free if self.is_local else math.inf
 
     def exists(self, *parts: str) -> bool:
         return self.patiently(lambda: bool(self.fs.exists(self.uri(*parts))), f"looking for {'/'.join(parts)}")

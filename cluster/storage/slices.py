@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -12,6 +13,8 @@ from schemas.contract import Columns, polars_schema
 from schemas.errors import DamagedFile, GristmillError
 from schemas.redaction import redact
 
+UNREADABLE = (Exception, pl.exceptions.PanicException)
+"""What a reader may raise over a damaged file (the second isn't an Exception)."""
 MANY_PROBLEMS = 4096
 """Up to so many problem keys are pushed down to the files, where statistics skip row groups."""
 
@@ -54,23 +57,24 @@ class Slice:
             return root.patiently(lambda: self.scan(root, columns).collect(), "reading")
         except GristmillError:
             raise
-        except Exception as error:
-            raise self._explain(root, columns, error) from error
-
-    def _explain(self, root: Root, columns: Columns, error: Exception) -> Exception:
-        """Find the file that can't be read."""
-        for uri in self.uris:
-            try:
-                pl.scan_parquet(uri, storage_options=root.storage_options()).select(columns.names).collect()
-            except Exception as own:  # whatever the reader says of this file
-                return DamagedFile(
-                    f"the file {uri} can't be read: {redact(str(own))}. See what is damaged: gristmill verify-data "
-                    "latest; with --repair its rows are dropped and made again by the next run"
-                )
-        return error
+        except UNREADABLE as error:
+            raise damaged_file(root, self.uris, columns.names) or error from error
 
     def restricted_to(self, ranges: tuple[Range, ...]) -> Slice:
         """Return the part of this slice that is about some samples (or their problems)."""
         if self.ranges is not None:
             return replace(self, ranges=ranges)
         return replace(self, problem_keys=tuple(dict.fromkeys(item.problem_key for item in ranges)))
+
+
+def damaged_file(root: Root, uris: Iterable[str], columns: Sequence[str]) -> DamagedFile | None:
+    """Return an error that names the first of some files whose columns can't be read; None where all can be."""
+    for uri in uris:
+        try:
+            pl.scan_parquet(uri, storage_options=root.storage_options()).select(columns).collect()
+        except UNREADABLE as error:
+            return DamagedFile(
+                f"the file {uri} can't be read: {redact(str(error))}. See what is damaged: gristmill verify-data "
+                "latest; with --repair its rows are dropped and made again by the next run"
+            )
+    return None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 import polars as pl
@@ -28,6 +28,7 @@ from cluster.storage.parts import Part, write_part
 from cluster.storage.patience import is_away
 from cluster.storage.ranges import Range, RangeMap, as_table, ranges_by_file, restrict
 from cluster.storage.root import Root
+from cluster.storage.slices import UNREADABLE, damaged_file
 from schemas import __version__
 from schemas.contract import Contract
 from schemas.datasets import SCHEMA_VERSION
@@ -125,9 +126,12 @@ class Store:
         assert self._table is not None
         self._sequence = self._table.transaction_version(WRITER) or 0
         present = _listed_files(self._table)
-        for name in self.files.keys() - set(present["name"]):
-            self._forget(name)
-        fresh = present.filter(~pl.col("name").is_in(list(self.files)))
+        gone = [item for name in self.files.keys() - set(present["name"]) for item in self._forget(name)]
+        self._learn(present.filter(~pl.col("name").is_in(list(self.files))))
+        self._let_go(gone)
+
+    def _learn(self, fresh: pl.DataFrame) -> None:
+        """Learn the keys of committed files."""
         if not len(fresh):
             return
         self.sizes.update(fresh.select("name", "size").iter_rows())
@@ -142,12 +146,14 @@ class Store:
                 self._remember(file.rsplit("/", 1)[-1], ranges)
 
     def _read_keys(self, names: list[str]) -> dict[str, list[Range]]:
-        keys = pl.scan_parquet(
-            [self.root.uri(self.folder, name) for name in names],
-            include_file_paths="file",
-            storage_options=self.root.storage_options(),
-        ).select("file", "problem_key", "sample_index")
-        return ranges_by_file(keys)
+        uris = [self.root.uri(self.folder, name) for name in names]
+        rows = pl.scan_parquet(uris, include_file_paths="file", storage_options=self.root.storage_options())
+        try:
+            return ranges_by_file(rows.select("file", "problem_key", "sample_index"))
+        except UNREADABLE as error:
+            if not self.root.is_local and is_away(error):
+                raise
+            raise damaged_file(self.root, uris, ["problem_key", "sample_index"]) or error from error
 
     def _remember(self, name: str, ranges: Iterable[Range]) -> None:
         self.files[name] = list(ranges)
@@ -156,11 +162,22 @@ class Store:
             self.held.add(item)
             self._files_of.setdefault(item.problem_key, set()).add(name)
 
-    def _forget(self, name: str) -> None:
-        """Forget a file that was compacted away; its keys are in others."""
-        for item in self.files.pop(name):
+    def _forget(self, name: str) -> list[Range]:
+        """Forget a file that is gone; return what was in it. Where it was compacted away, its keys are in others."""
+        ranges = self.files.pop(name)
+        for item in ranges:
             self._files_of[item.problem_key].discard(name)
         self.sizes.pop(name, None)
+        return ranges
+
+    def _let_go(self, gone: list[Range]) -> None:
+        """Hold no longer those keys of ``gone`` that no file has any more."""
+        keys = {item.problem_key for item in gone}
+        names = {name for key in keys for name in self._files_of[key]}
+        left = RangeMap(item for name in names for item in self.files[name] if item.problem_key in keys)
+        for item in gone:
+            for gap in left.missing(item):
+                self.held.remove(gap)
 
     def take_news(self) -> list[Range]:
         """Return the ranges that became facts since the last call, whoever committed them."""
@@ -279,6 +296,23 @@ class Store:
                 return True
         return False
 
+    def drop(self, names: Collection[str], instead: Collection[Part] = ()) -> bool:
+        """Take files and their rows out of the table, in one commit; ``instead`` has those of their rows that stay.
+
+        The files stay on disk until they are vacuumed. Keys that no file has any more are missing from now on. False if
+        one of the files is gone already.
+
+        Raises:
+            LeaseLost: another run took over; nothing was committed.
+        """
+        self._check_lease()
+        for _ in range(ATTEMPTS):
+            if not self.files.keys() >= set(names):
+                return False
+            if self._commit_files(list(instead), names, keeps_rows=False):
+                return True
+        return False
+
     def _check_lease(self) -> None:
         """Before each commit: the lease is ours, or it lapsed and nobody wanted it."""
         if self.lease is None:
@@ -286,9 +320,10 @@ class Store:
         if not self.lease.alive():
             self.renew()
 
-    def _commit_files(self, parts: list[Part], gone: Iterable[str]) -> bool:
+    def _commit_files(self, parts: list[Part], gone: Collection[str], *, keeps_rows: bool = True) -> bool:
+        """Commit additions and removals; ``keeps_rows`` says that the rows of what is removed are in ``parts``."""
         now = int(time.time() * 1000)
-        changed = not gone
+        changed = not (gone and keeps_rows)
         actions: list[AddAction | RemoveAction] = [
             AddAction(part.name, part.size, {}, now, changed, part.stats) for part in parts
         ]
@@ -297,13 +332,15 @@ class Store:
         if not done:
             self.refresh()
             self._check_epoch()
-            done = all(part.name in self.files for part in parts)  # it went through, only the answer was lost
+            # it went through, only the answer was lost
+            done = all(part.name in self.files for part in parts) and self.files.keys().isdisjoint(gone)
         else:
-            for name in gone:
-                self._forget(name)
+            left = [item for name in gone for item in self._forget(name)]
             for part in parts:
                 self.sizes[part.name] = part.size
                 self._remember(part.name, part.ranges)
+            if not keeps_rows:
+                self._let_go(left)
         return done
 
     def _try_commit(self, actions: list[AddAction | RemoveAction], epoch: int | None = None) -> bool:

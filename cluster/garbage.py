@@ -1,0 +1,151 @@
+"""Garbage: files under a root that nothing names any more.
+
+Merges and repairs leave old files, crashes leave parts that nobody committed and snapshots that nobody finished. What
+is younger than a limit stays, and so does everything younger than the oldest run that is alive: it may be reading files
+that a merge has replaced since. What a store's current version, a manifest or a report holds is never touched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from deltalake import DeltaTable
+
+from cluster.records import alive, manifests
+from cluster.storage.lease import read_lease
+from cluster.storage.root import Root
+from cluster.storage.snapshot import MANIFEST
+from schemas.datasets import STORES
+
+KINDS = ("store files", "incomplete snapshots", "unnamed snapshots", "partial files")
+LOG_REMEMBERS = timedelta(days=7)
+"""For how long a table's log says when a file was replaced; after that only the file's own age is known."""
+
+
+@dataclass
+class Garbage:
+    """What was removed, or would be.
+
+    Attributes:
+        files: kind -> path relative to the root -> bytes.
+        limit: what is younger stays.
+        spared: what was left alone as a whole, and why.
+    """
+
+    limit: datetime
+    files: dict[str, dict[str, int]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    spared: list[str] = field(default_factory=list[str])
+
+    def count(self, kind: str) -> int:
+        return len(self.files[kind])
+
+    def size(self, kind: str) -> int:
+        """Return bytes."""
+        return sum(self.files[kind].values())
+
+
+@dataclass(frozen=True)
+class _File:
+    path: str
+    size: int
+    modified: datetime
+
+
+def collect(root: Root, older_than: float = 24.0, dry_run: bool = False) -> Garbage:
+    """Remove what nothing names and is older than ``older_than`` hours.
+
+    Raises:
+        StorageUnavailable: the storage didn't answer; the same command goes on.
+    """
+    known, now = list(manifests(root)), datetime.now(UTC)
+    live = [manifest for manifest in known if manifest.state == "running" and alive(root, manifest.run_id)]
+    limit = min([now - timedelta(hours=older_than), *(manifest.started for manifest in live)])
+    found = Garbage(limit)
+    hours = math.ceil((now - limit) / timedelta(hours=1))  # vacuum takes whole ones
+    named = {record.path for manifest in known for record in manifest.stages}
+    in_use = {record.path for manifest in live for record in manifest.stages}
+    for folder in store_folders(root):
+        lease = read_lease(root, folder)
+        if lease is not None and lease.alive() and lease.run_id not in {manifest.run_id for manifest in live}:
+            found.spared.append(f"{folder}: {lease.describe()} is using it")
+        elif live and now - limit > LOG_REMEMBERS:
+            found.spared.append(
+                f"{folder}: a run is alive that began on {limit:%Y-%m-%d}, and may read what was replaced"
+            )
+        else:
+            _vacuum(root, folder, hours, found, dry_run)
+    for stage in root.list("snapshots"):
+        for view in root.list("snapshots", stage):
+            _sweep_snapshot(root, f"snapshots/{stage}/{view}", found, named, in_use, dry_run)
+    return found
+
+
+def store_folders(root: Root) -> Iterator[str]:
+    """Yield the folders of all Delta tables of samples, verdicts and scores under the root."""
+    for kind in STORES.values():
+        for name in root.list(kind):
+            if root.exists(kind, name, "_delta_log"):
+                yield f"{kind}/{name}"
+                continue
+            for below in root.list(kind, name):
+                if root.exists(kind, name, below, "_delta_log"):
+                    yield f"{kind}/{name}/{below}"
+
+
+def _vacuum(root: Root, folder: str, hours: int, found: Garbage, dry_run: bool) -> None:
+    """Remove the files that no current version names; vacuum itself spares the log, the lease and what is young."""
+    table = root.patiently(
+        lambda: DeltaTable(root.uri(folder), storage_options=root.storage_options()), f"reading the log of {folder}"
+    )
+
+    def vacuum(dry: bool) -> list[str]:
+        return table.vacuum(hours, dry_run=dry, enforce_retention_duration=False, full=True)
+
+    names = root.patiently(lambda: vacuum(True), f"listing {folder}")
+    files = {file.path: file for file in _files(root, folder)}
+    for name in names:
+        path = f"{folder}/{name}"
+        kind = "partial files" if name.endswith(".partial") else "store files"
+        found.files[kind][path] = files[path].size if path in files else 0
+    if names and not dry_run:
+        root.patiently(lambda: vacuum(False), f"vacuuming {folder}")
+
+
+def _sweep_snapshot(root: Root, folder: str, found: Garbage, named: set[str], in_use: set[str], dry_run: bool) -> None:
+    """Remove a snapshot that was never finished or that no run names any more, or what a crash left in one."""
+    files = _files(root, folder)
+    if folder in in_use or not files:
+        return
+    complete = any(file.path == f"{folder}/{MANIFEST}" for file in files)
+    if max(file.modified for file in files) < found.limit and not (complete and folder in named):
+        kind = "unnamed snapshots" if complete else "incomplete snapshots"
+        found.files[kind] |= {file.path: file.size for file in files}
+        if not dry_run:
+            root.remove(folder, MANIFEST)  # first: half a snapshot must not look like a whole one
+            root.remove(folder, recursive=True)
+        return
+    for file in files:
+        if file.path.endswith(".partial") and file.modified < found.limit:
+            found.files["partial files"][file.path] = file.size
+            if not dry_run:
+                root.remove(file.path)
+
+
+def _files(root: Root, folder: str) -> list[_File]:
+    """Return the files below a folder, with their bytes and when they were written."""
+    details: dict[str, dict[str, Any]] = root.patiently(
+        lambda: root.fs.find(root.uri(folder), detail=True), f"listing {folder}"
+    )
+    return [
+        _File(f"{folder}/{path.rpartition(f'{folder}/')[2]}", int(info["size"]), _modified(info))
+        for path, info in details.items()
+    ]
+
+
+def _modified(info: dict[str, Any]) -> datetime:
+    when = info.get("LastModified") or info["mtime"]
+    return when if isinstance(when, datetime) else datetime.fromtimestamp(float(when), UTC)
