@@ -243,8 +243,15 @@ class Store:
         write_lease(self.root, self.folder, self.lease)
 
     def release(self) -> None:
-        """Let others write."""
+        """Let others write. A lease that lapsed is looked at first: it may be another's by now.
+
+        Raises:
+            LeaseLost: it is.
+        """
         if self.lease is not None:
+            if not self.lease.alive():
+                self.refresh()
+                self._check_epoch()
             lease, self.lease = self.lease, None
             write_lease(self.root, self.folder, lease.model_copy(update={"released": True}))
 

@@ -120,6 +120,18 @@ def test_a_writer_whose_clock_stood_still_is_fenced_by_the_epoch(tmp_path: Path)
     assert details(root) == {0: "other"}
 
 
+def test_a_sleeper_does_not_release_what_another_holds(tmp_path: Path) -> None:
+    root = Root.at(tmp_path)
+    sleeper = open_store(root, "sleeper", seconds=0.2)
+    time.sleep(0.3)
+    other = open_store(root, "other")
+    with pytest.raises(LeaseLost):
+        sleeper.release()
+    with pytest.raises(StoreBusy, match="run other"):
+        open_store(root, "third")
+    other.commit([part(root, [0], "other")])
+
+
 def test_a_lease_that_lapsed_and_nobody_wanted_goes_on(tmp_path: Path) -> None:
     root = Root.at(tmp_path)
     store = open_store(root, "run", seconds=0.2)
