@@ -1,0 +1,127 @@
+"""Reasoning pruning: leave out the samples of a problem that the model itself thinks improbable."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.special import gammaln  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
+from operators.base import Operator
+from operators.prune.weibull import BLOCK, fit, gather, line_terms, powers, split
+from operators.select.classes import SAMPLE_KEY
+from schemas.datasets import Path, Sample
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+FEWEST = 8
+"""Paths with log-probs that a problem must have to be pruned."""
+LARGEST_LOG = 700.0
+"""Beyond this exp() leaves the range of floats."""
+
+NO_LOGPROBS = "no log-probs"
+PRUNED = "improbable: below the problem's mean, and of the low component"
+FEW, EQUAL, FAILED = f"not pruned: fewer than {FEWEST} paths", "not pruned: all equal", "not pruned: the fit failed"
+REASONS = [NO_LOGPROBS, PRUNED, FEW, EQUAL, FAILED, None]
+
+
+class PruneRpc(Operator):
+    """Prune each problem's improbable paths (Zhou et al. 2025, "Bridging Internal Probability and Self-Consistency").
+
+    A path's p is exp(mean_logprob), its probability per token. A mixture of two Weibull distributions is fitted to the
+    p of a problem (``operators.prune.weibull``); a path is pruned if the component with the lower mean more likely made
+    it *and* its p is below the mean. So the most probable path always stays.
+
+    ``weight`` is the path's weight after pruning: p where it is kept, 0 where it is pruned. A sample without a finite
+    mean_logprob is kept with weight 1, and takes no part in fit and mean. A problem with fewer than 8 paths that have
+    one, with all p equal, or whose fit failed keeps all its paths, and ``reason`` says why. Failed samples (status
+    ``error``) aren't paths and get no row.
+    """
+
+    version: ClassVar[int] = 1
+    scope = "problem"
+    inputs = {"samples": Sample.select("problem_key", "sample_index", "problem_id", "mean_logprob", "status")}
+    output = Path
+
+    def run(self, samples: pl.DataFrame) -> pl.DataFrame:
+        """Return one row per sample that didn't fail, sorted by problem_key and sample_index."""
+        paths = samples.filter(pl.col("status") == "ok").select(*SAMPLE_KEY, "problem_id", "mean_logprob")
+        problems = (
+            paths.lazy()
+            .with_row_index("row")
+            .filter(pl.col("mean_logprob").is_finite())
+            .select("problem_key", "row", pl.col("mean_logprob").clip(-LARGEST_LOG, LARGEST_LOG).alias("logs"))
+            .group_by("problem_key")
+            .agg(pl.col("row", "logs").sort_by("logs"))
+            .select(pl.col("row").list.len().alias("size"), "row", "logs")
+            .collect()
+        )
+        sizes = problems["size"].to_numpy().astype(np.int64)
+        row, logs = (problems[name].explode().to_numpy() for name in ("row", "logs"))
+        pruned, reasons = prune(logs, sizes)
+        weight, kept, reason = np.ones(len(paths)), np.ones(len(paths), dtype=np.bool_), np.zeros(len(paths), np.int64)
+        weight[row], kept[row] = np.where(pruned, 0.0, np.exp(logs)), ~pruned
+        reason[row] = np.where(pruned, 1, np.repeat(reasons, sizes))
+        return paths.select(
+            *SAMPLE_KEY,
+            "problem_id",
+            pl.Series("weight", weight),
+            pl.Series("kept", kept),
+            pl.Series("reason", REASONS, dtype=pl.String).gather(reason),
+        ).sort(*SAMPLE_KEY)
+
+
+def prune(logs: Floats, sizes: Ints) -> tuple[Bools, Ints]:
+    """Decide which paths of many problems are pruned.
+
+    Args:
+        logs: mean log-prob of each path, problem by problem, sorted within each.
+        sizes: how many paths each problem has, shape [problems]; at least 1.
+
+    Returns:
+        Which paths are pruned, shape [paths], and for each problem why none can be, as a
+        number in ``REASONS``; the number of None where there is no reason.
+    """
+    starts, p = np.cumsum(sizes) - sizes, np.exp(logs)
+    few, equal = sizes < FEWEST, p[starts] == p[starts + sizes - 1]
+    fitted = np.flatnonzero(~few & ~equal)
+    theta, succeeded = fit(gather(logs, sizes, fitted), sizes[fitted])
+    failed = np.zeros(len(sizes), dtype=np.bool_)
+    failed[fitted] = ~succeeded
+    reasons = np.select([few, equal, failed], [REASONS.index(why) for why in (FEW, EQUAL, FAILED)], REASONS.index(None))
+    pruned = np.zeros(len(logs), dtype=np.bool_)
+    done = fitted[succeeded]
+    if done.size:
+        mean = np.minimum(np.add.reduceat(p, starts) / sizes, p[starts + sizes - 1])  # rounding may lift a mean
+        whose = np.repeat(~few & ~equal & ~failed, sizes)
+        low = log_odds(logs[whose], sizes[done], theta[succeeded]) < 0
+        pruned[whose] = low & (p[whose] < np.repeat(mean[done], sizes[done]))
+    return pruned, reasons
+
+
+def log_odds(logs: Floats, sizes: Ints, theta: Floats) -> Floats:
+    """Return ln(P_high / P_low) of each value: whether it comes of the component with the larger mean or of the other.
+
+    A component's mean is l Gamma(1 + 1/k). Weights are included: P_high = w f_high / (w f_high + (1-w) f_low).
+
+    Args:
+        logs: ln p, problem by problem.
+        sizes: how many values each problem has, shape [problems].
+        theta: the fits, shape [problems, 5].
+    """
+    _, k1, l1, k2, l2 = theta.T
+    lines = line_terms(theta)
+    mean1, mean2 = np.log(l1) + gammaln(1 + 1 / k1), np.log(l2) + gammaln(1 + 1 / k2)
+    columns = np.stack([k1 - k2, lines[:, 0] - lines[:, 1], k1, k1 * np.log(l1), k2, k2 * np.log(l2)])
+    sign = np.where(mean1 < mean2, -1.0, 1.0)
+    odds, done = np.empty_like(logs), 0
+    for part in split(sizes, BLOCK):
+        here = slice(done, done := done + int(sizes[part].sum()))
+        bend, line, k1, c1, k2, c2 = np.repeat(columns[:, part], sizes[part], axis=1)
+        z1, z2 = powers(logs[here], k1, c1), powers(logs[here], k2, c2)
+        odds[here] = (bend * logs[here] + line - z1 + z2) * np.repeat(sign[part], sizes[part])
+    return odds
