@@ -3,7 +3,7 @@
 The driver assigns index ranges and collects reports; it never sees a text. As many coroutines as the engine wants in
 flight take the next index from a queue, so requests of different problems share the engine's batch and the tail of one
 problem overlaps the next. Rows are flushed to a part when there are enough of them, or when the oldest has waited
-``flush_seconds``: that bounds what a crash can cost. When the storage is slow, drawing waits for it: no more than
+``flush_seconds`` (the first ones sooner): that bounds what a crash can cost. When the storage is slow, drawing waits for it: no more than
 ``BUFFERS`` parts' worth of rows are ever held.
 """
 
@@ -28,6 +28,8 @@ from operators.sample.sample import BEGUN, Sample
 from schemas import datasets
 from schemas.engine import EngineSpec
 
+FIRST_FLUSH = 0.25
+"""Seconds until the first part is written; each next one may wait twice as long, up to ``flush_seconds``."""
 BUFFERS = 3
 """How many parts' worth of rows a worker holds, being filled and being written, before it stops drawing."""
 
@@ -79,6 +81,7 @@ class Sampler:
         self.rows: list[dict[str, Any]] = []
         self.report = Report()
         self._oldest = 0.0
+        self._flush_after = min(FIRST_FLUSH, job.flush_seconds)
         self._outstanding = 0
         self._in_flight = 0
         self._busy_since = 0.0
@@ -244,7 +247,8 @@ class Sampler:
         while True:
             await asyncio.sleep(min(0.1, self.job.flush_seconds / 4))
             waited = time.monotonic() - self._oldest
-            if self.rows and (waited >= self.job.flush_seconds or (waited >= 0.1 and not self._outstanding)):
+            if self.rows and (waited >= self._flush_after or (waited >= 0.1 and not self._outstanding)):
+                self._flush_after = min(2 * self._flush_after, self.job.flush_seconds)
                 self._flush()
 
     def _flush(self) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 import polars as pl
@@ -68,8 +69,9 @@ class Sample(Operator, SamplingParams):
             raise ValueError("the template must contain {prompt}")
         return value
 
+    @cached_property
     def params(self) -> SamplingParams:
-        """Return the part of the configuration that the engine needs."""
+        """The part of the configuration that the engine needs."""
         return SamplingParams(**{name: getattr(self, name) for name in SamplingParams.model_fields})
 
     def messages(self, problem: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -122,7 +124,7 @@ class Sample(Operator, SamplingParams):
         """
         key = problem["problem_key"]
         seed = sample_seed(self.seed, key, sample_index)
-        params, name = self.params(), f"{key}/{sample_index}"
+        params, name = self.params, f"{key}/{sample_index}"
         if begun is not None:
             params = params.model_copy(update={"max_tokens": self.max_tokens - begun["completion_tokens"]})
             # another seed, or an engine that seeds each request alone would repeat the draws of the beginning
