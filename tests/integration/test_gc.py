@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -242,22 +241,12 @@ def test_the_command(made: RunResult, tmp_path: Path) -> None:
     assert gc("--older-than", "-1").returncode == 2
 
 
-@pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with S3Server(tmp_path / "weed") as server:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            monkeypatch.delenv(name)
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        yield server.root("gc")
-
-
 @pytest.mark.s3
-def test_a_root_on_s3_is_cleaned(bucket: str, tmp_path: Path) -> None:
+def test_a_root_on_s3_is_cleaned(s3: S3Server, tmp_path: Path) -> None:
     source = write_problems(tmp_path / "p.jsonl", 3)
     for n in (5, 10):
-        result = LocalRunner().run(scripted_pipeline(source, n), bucket, QUICK)
-    root, place = Root.at(bucket), folder(result, "verify")
+        result = LocalRunner().run(scripted_pipeline(source, n), s3.root("gc"), QUICK)
+    root, place = Root.at(s3.root("gc")), folder(result, "verify")
     part = write_part(root, place, result.dataset("verify").head(2).collect(), Verdict, "verify")
     root.write_bytes(b"part", "snapshots", "select", "unfinished", "part-00000.parquet")
     assert removed(collect(root)) == set()

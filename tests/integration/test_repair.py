@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -210,21 +209,11 @@ def test_what_other_verifiers_said_of_a_lost_text_goes_too(made: RunResult) -> N
     } == before.keys() - lost
 
 
-@pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with S3Server(tmp_path / "weed") as server:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            monkeypatch.delenv(name)
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        yield server.root("verify")
-
-
 @pytest.mark.s3
-def test_a_root_on_s3_is_verified_and_repaired(bucket: str, tmp_path: Path) -> None:
+def test_a_root_on_s3_is_verified_and_repaired(s3: S3Server, tmp_path: Path) -> None:
     source = write_problems(tmp_path / "p.jsonl", PROBLEMS)
     for n in (10, N):
-        result = LocalRunner().run(scripted_pipeline(source, n), bucket, QUICK)
+        result = LocalRunner().run(scripted_pipeline(source, n), s3.root("verify"), QUICK)
     assert check(result).findings == []
     root, folder = result.root, record(result, "sample").path
     name = max(
@@ -233,8 +222,8 @@ def test_a_root_on_s3_is_verified_and_repaired(bucket: str, tmp_path: Path) -> N
     root.write_bytes(root.read_bytes(folder, name)[:-200], folder, name)
     assert f"{folder}/{name} can't be read to its end" in said(check(result))
     assert mend(result)
-    result = LocalRunner().run(scripted_pipeline(source, N), bucket, QUICK)
+    result = LocalRunner().run(scripted_pipeline(source, N), s3.root("verify"), QUICK)
     assert len(keys(result)) == len(set(keys(result))) == PROBLEMS * N
     assert keys(result) == keys(result, "verify")
     assert check(result).findings == []
-    assert Root.at(bucket).list(folder)
+    assert Root.at(s3.root("verify")).list(folder)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -26,22 +25,8 @@ pytestmark = pytest.mark.s3
 HERE = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with S3Server(tmp_path_factory.mktemp("s3") / "weed") as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def environment(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-
-
-def test_a_run_tops_up_and_reads_back(server: S3Server, tmp_path: Path) -> None:
-    source, root = write_problems(tmp_path / "p.jsonl", 4), server.root("top-up")
+def test_a_run_tops_up_and_reads_back(s3: S3Server, tmp_path: Path) -> None:
+    source, root = write_problems(tmp_path / "p.jsonl", 4), s3.root("top-up")
     first = LocalRunner().run(scripted_pipeline(source, 10), root, QUICK)
     second = LocalRunner().run(scripted_pipeline(source, 25), root, QUICK)
     assert first.manifest.state == second.manifest.state == "done"
@@ -56,39 +41,37 @@ def test_a_run_tops_up_and_reads_back(server: S3Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-def test_ray_workers_reach_the_server(server: S3Server, tmp_path: Path) -> None:
+def test_ray_workers_reach_the_server(s3: S3Server, tmp_path: Path) -> None:
     from cluster.ray.runner import RayRunner
 
     runner = RayRunner()
     try:
-        result = runner.run(scripted_pipeline(write_problems(tmp_path / "p.jsonl", 2), 10), server.root("ray"), QUICK)
+        result = runner.run(scripted_pipeline(write_problems(tmp_path / "p.jsonl", 2), 10), s3.root("ray"), QUICK)
     finally:
         runner.close()
     assert result.manifest.state == "done"
     assert len(keys(result)) == 20
 
 
-def test_credentials_come_from_a_profile_too(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_come_from_a_profile_too(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in KEYS:
         monkeypatch.delenv(name)
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     profile = tmp_path / "credentials"
     lines = [f"aws_access_key_id = {KEYS['AWS_ACCESS_KEY_ID']}"]
     lines += [f"aws_secret_access_key = {KEYS['AWS_SECRET_ACCESS_KEY']}"]
-    profile.write_text("\n".join(["[cluster]", *lines, f"endpoint_url = {server.environment['AWS_ENDPOINT_URL']}"]))
+    profile.write_text("\n".join(["[cluster]", *lines, f"endpoint_url = {s3.environment['AWS_ENDPOINT_URL']}"]))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profile))
     monkeypatch.setenv("AWS_PROFILE", "cluster")
-    result = LocalRunner().run(
-        scripted_pipeline(write_problems(tmp_path / "p.jsonl", 1), 4), server.root("profile"), QUICK
-    )
+    result = LocalRunner().run(scripted_pipeline(write_problems(tmp_path / "p.jsonl", 1), 4), s3.root("profile"), QUICK)
     assert result.manifest.state == "done"
     assert KEYS["AWS_SECRET_ACCESS_KEY"] not in redact(f"signed with {KEYS['AWS_SECRET_ACCESS_KEY']}")
     assert KEYS["AWS_SECRET_ACCESS_KEY"] not in repr(s3_config())
 
 
-def test_no_key_is_written_anywhere(server: S3Server, tmp_path: Path) -> None:
+def test_no_key_is_written_anywhere(s3: S3Server, tmp_path: Path) -> None:
     write_problems(tmp_path / "problems.jsonl", 2)
-    root = server.root("secrets")
+    root = s3.root("secrets")
     command = [sys.executable, "-m", "jobs.cli", "run", "math", "--runner", "local", "--root", root]
     for setting in ("load.source=problems.jsonl", "sample.n=4", "engine.kind=scripted", "verify.operator=verify.exact"):
         command += ["--set", setting]
@@ -115,8 +98,8 @@ def test_a_root_with_credentials_in_it_is_refused() -> None:
     assert "very-secret" not in str(refused.value)
 
 
-def test_anothers_work_is_seen_at_once(server: S3Server) -> None:
-    one, other = Root.at(server.root("listing")), Root.at(server.root("listing"))
+def test_anothers_work_is_seen_at_once(s3: S3Server) -> None:
+    one, other = Root.at(s3.root("listing")), Root.at(s3.root("listing"))
     assert one.list("runs") == []
     for number in range(3):
         other.write_bytes(b"{}", "runs", f"run{number}", "manifest.json")
@@ -126,10 +109,10 @@ def test_anothers_work_is_seen_at_once(server: S3Server) -> None:
     assert not one.exists("runs", "run0", "manifest.json")
 
 
-def test_one_writer_of_a_store(server: S3Server, tmp_path: Path) -> None:
+def test_one_writer_of_a_store(s3: S3Server, tmp_path: Path) -> None:
     from cluster.plan import make_plan
 
-    source, root = write_problems(tmp_path / "p.jsonl", 2), server.root("one-writer")
+    source, root = write_problems(tmp_path / "p.jsonl", 2), s3.root("one-writer")
     store = make_plan(scripted_pipeline(source, 5), Root.at(root)).stages["sample"].store
     assert store is not None
     store.acquire("first")
@@ -140,9 +123,9 @@ def test_one_writer_of_a_store(server: S3Server, tmp_path: Path) -> None:
 
 
 def test_a_server_without_conditional_writes_needs_a_single_writer(
-    server: S3Server, monkeypatch: pytest.MonkeyPatch
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = Root.at(server.root("unconditional"))
+    root = Root.at(s3.root("unconditional"))
     root.check_writable()
     write = root.fs.pipe_file
 
@@ -158,8 +141,8 @@ def test_a_server_without_conditional_writes_needs_a_single_writer(
 
 
 @pytest.mark.slow
-def test_a_server_that_is_away_for_a_while_is_waited_for(server: S3Server, tmp_path: Path) -> None:
-    source, root = write_problems(tmp_path / "p.jsonl", 4), server.root("outage")
+def test_a_server_that_is_away_for_a_while_is_waited_for(s3: S3Server, tmp_path: Path) -> None:
+    source, root = write_problems(tmp_path / "p.jsonl", 4), s3.root("outage")
     log = tmp_path / "calls"
     pipeline = scripted_pipeline(source, 100, latency=0.05, slots=4, call_log=str(log))
     done: list[str] = []
@@ -171,9 +154,9 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(server: S3Server, tmp_p
     while not log.exists() or len(log.read_text().split()) < 100:
         assert time.monotonic() < until
         time.sleep(0.1)
-    server.stop()
+    s3.stop()
     time.sleep(5)
-    server.start()
+    s3.start()
     thread.join(timeout=120)
     assert done == ["done"]
     assert len(set(log.read_text().split())) == len(log.read_text().split()) == 400
