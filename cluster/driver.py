@@ -65,8 +65,7 @@ class Driver:
         with self.interruption:
             try:
                 plan = self.claims.make_plan(self.pipeline, self._say, self.interruption)
-                self._begin(plan)
-                self._execute()
+                self._execute(plan)
             finally:
                 self.claims.release()
         return RunResult(self.manifest, self.root)
@@ -85,8 +84,9 @@ class Driver:
         state.record.computed = source.planned - source.held
         state.record.complete = True
 
-    def _execute(self) -> None:
+    def _execute(self, plan: RunPlan) -> None:
         try:
+            self._begin(plan)
             self._loop()
             self._finish(self._outcome())
         except KeyboardInterrupt:  # the second signal: at once

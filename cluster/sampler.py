@@ -3,8 +3,8 @@
 The driver assigns index ranges and collects reports; it never sees a text. As many coroutines as the engine wants in
 flight take the next index from a queue, so requests of different problems share the engine's batch and the tail of one
 problem overlaps the next. Rows are flushed to a part when there are enough of them, or when the oldest has waited
-``flush_seconds`` (the first ones sooner): that bounds what a crash can cost. When the storage is slow, drawing waits for it: no more than
-``BUFFERS`` parts' worth of rows are ever held.
+``flush_seconds`` (the first ones sooner): that bounds what a crash can cost. When the storage is slow, drawing waits
+for it: no more than ``BUFFERS`` parts' worth of rows are ever held.
 """
 
 from __future__ import annotations

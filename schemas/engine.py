@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from schemas.identity import Execution
 
@@ -83,6 +83,10 @@ class ReplaySpec(EngineSpec):
     context: Annotated[int, Execution] = Field(default=1_000_000, ge=1)
 
 
+OURS = ("model", "messages", "prompt", "n", "seed", "stream")
+"""Fields of an OpenAI request that say which sample is drawn and how it comes back."""
+
+
 class OpenAISpec(EngineSpec):
     """Any server that speaks OpenAI's API. The key is only ever read from the environment."""
 
@@ -107,7 +111,15 @@ class OpenAISpec(EngineSpec):
     patience: Annotated[float, Execution] = Field(default=600.0, ge=0)
     """Seconds for which a server that answers 429 or 503 is asked again."""
     extra_body: dict[str, Any] = {}
-    """More fields of the request body, as the server takes them."""
+    """More fields of the request body, as the server takes them; null leaves one of ours out."""
+
+    @field_validator("extra_body")
+    @classmethod
+    def _leaves_the_request_alone(cls, value: dict[str, Any]) -> dict[str, Any]:
+        taken = [name for name in OURS if value.get(name) is not None]
+        if taken:
+            raise ValueError(f"{taken} is set by the engine itself; null leaves it out")
+        return value
 
 
 AnyEngineSpec = Annotated[LlamaCppSpec | ScriptedSpec | ReplaySpec | OpenAISpec, Field(discriminator="kind")]

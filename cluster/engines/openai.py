@@ -22,6 +22,7 @@ import aiohttp
 from yarl import URL
 
 from cluster.engines.adaptive import AdaptiveLimit
+from cluster.engines.deadlines import Deadlines
 from operators.engine import Completion, EngineError, EngineInfo, Request
 from schemas.engine import EngineSpec, OpenAISpec
 from schemas.errors import BadInput
@@ -159,9 +160,10 @@ class OpenAIEngine:
         if session is None or self._loop is not asyncio.get_running_loop():
             session = await self._connect()
         try:
-            async with session.post(self._url, data=payload) as response:
-                text = await response.read()
-                return response.status, text, _seconds(response.headers.get("Retry-After"))
+            with self._deadlines:
+                async with session.post(self._url, data=payload) as response:
+                    text = await response.read()
+                    return response.status, text, _seconds(response.headers.get("Retry-After"))
         except TimeoutError as error:
             raise EngineError(f"{self.spec.url} didn't answer in {self.spec.timeout:g} s", transient=True) from error
         except aiohttp.ClientError as error:
@@ -170,10 +172,11 @@ class OpenAIEngine:
     async def _connect(self) -> aiohttp.ClientSession:
         """Open the running loop's connection pool: a connection can't be used from another event loop."""
         old, self._loop = self._session, asyncio.get_running_loop()
+        self._deadlines = Deadlines(self.spec.timeout)
         self._session = session = aiohttp.ClientSession(
             # servers built on uvicorn hang up after 5 s of silence; so do we, a little earlier
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0),
-            timeout=aiohttp.ClientTimeout(total=self.spec.timeout),
+            timeout=aiohttp.ClientTimeout(total=None),  # see Deadlines
             headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
         )

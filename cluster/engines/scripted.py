@@ -58,7 +58,10 @@ class ScriptedEngine:
         else:
             await asyncio.sleep(0)
         self._fail(request, random.Random(request.seed + 1))
-        return [self._complete(request.prompt + request.prefix, request.params, request.seed, draws) for _ in range(request.n)]
+        return [
+            self._complete(request.prompt + request.prefix, request.params, request.seed, draws)
+            for _ in range(request.n)
+        ]
 
     def _fail(self, request: Request, draws: random.Random) -> None:
         transient, permanent = draws.random(), draws.random()

@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.stub_server --port 18080 --milliseconds 50
 
-``GET /stats`` tells how many completions were asked for, of how many different requests, and how many requests were in
-flight at most; ``POST /reset`` starts counting anew. It ends by itself after ``--minutes``.
+``GET /stats`` tells how many completions were asked for, in how many requests, how many requests were in flight at
+most, and when the first came (seconds of the machine's monotonic clock); ``POST /reset`` starts counting anew. It ends
+by itself after ``--minutes``.
 """
 
 from __future__ import annotations
@@ -12,11 +13,24 @@ import argparse
 import asyncio
 import json
 import random
+import time
 from typing import Any
 
 from aiohttp import web
 
 WORDS = ["lorem", "ipsum", "dolor", "sit", "amet", "consectetur", "adipiscing", "elit", "sed", "do", "eiusmod"]
+TEXTS = [" ".join(random.Random(seed).choices(WORDS, k=59)) for seed in range(997)]
+# the server shares the cores with what is measured, so its answers are put together from finished pieces
+KIND = {True: "chat.completion", False: "text_completion"}
+CHOICE = {
+    True: '{"index": %d, "finish_reason": "stop", "logprobs": null, '
+    '"message": {"role": "assistant", "content": "%s %s"}}',
+    False: '{"index": %d, "finish_reason": "stop", "logprobs": null, "text": "%s %s"}',
+}
+ANSWER = (
+    '{"id": "stub-%d", "object": "%s", "created": 0, "model": "stub", "choices": [%s], '
+    '"usage": {"prompt_tokens": 12, "completion_tokens": %d, "total_tokens": %d}}'
+)
 
 
 class Stub:
@@ -24,10 +38,12 @@ class Stub:
 
     def __init__(self, milliseconds: float) -> None:
         self.seconds = milliseconds / 1000
+        self.in_flight = 0
         self.reset()
 
     def reset(self) -> None:
-        self.requests = self.completions = self.in_flight = self.most_in_flight = 0
+        self.requests = self.completions = self.most_in_flight = 0
+        self.first: float | None = None
 
     def application(self) -> web.Application:
         app = web.Application()
@@ -42,6 +58,7 @@ class Stub:
     async def complete(self, request: web.Request) -> web.Response:
         body: dict[str, Any] = json.loads(await request.read())
         n = int(body.get("n") or 1)
+        self.first = self.first or time.monotonic()
         self.requests += 1
         self.completions += n
         self.in_flight += 1
@@ -50,29 +67,22 @@ class Stub:
             await asyncio.sleep(self.seconds)
         finally:
             self.in_flight -= 1
-        draws = random.Random(body.get("seed"))
         chat = request.path.endswith("/chat/completions")
-        choices = [_choice(index, " ".join(draws.choices(WORDS, k=60)), chat) for index in range(n)]
-        usage = {"prompt_tokens": 12, "completion_tokens": 60 * n, "total_tokens": 12 + 60 * n}
-        kind = "chat.completion" if chat else "text_completion"
-        head = {"id": f"stub-{self.requests}", "object": kind, "created": 0, "model": body.get("model", "stub")}
-        return web.json_response({**head, "choices": choices, "usage": usage})
+        text = TEXTS[self.requests % len(TEXTS)]
+        choices = ", ".join(CHOICE[chat] % (index, body.get("seed") or self.requests, text) for index in range(n))
+        answer = ANSWER % (self.requests, KIND[chat], choices, 60 * n, 12 + 60 * n)
+        return web.Response(body=answer.encode(), content_type="application/json")
 
     async def models(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": "stub", "object": "model", "owned_by": "stub"}]})
 
     async def stats(self, request: web.Request) -> web.Response:
-        counts = {"requests": self.requests, "completions": self.completions}
+        counts = {"requests": self.requests, "completions": self.completions, "first": self.first}
         return web.json_response({**counts, "in_flight": self.in_flight, "most_in_flight": self.most_in_flight})
 
     async def start_anew(self, request: web.Request) -> web.Response:
         self.reset()
         return web.json_response({})
-
-
-def _choice(index: int, text: str, chat: bool) -> dict[str, Any]:
-    said = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-    return {"index": index, "finish_reason": "stop", "logprobs": None, **said}
 
 
 async def _serve(port: int, milliseconds: float, minutes: float) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
+from pydantic import ValidationError
 
 from cluster.engines import build_engine, resolve
-from cluster.engines.openai import AdaptiveLimit, OpenAIEngine
+from cluster.engines.adaptive import AdaptiveLimit
+from cluster.engines.deadlines import Deadlines
+from cluster.engines.openai import OpenAIEngine
 from operators.engine import Completion, EngineError, Request
 from schemas.engine import OpenAISpec, SamplingParams
 from schemas.errors import BadInput
@@ -175,6 +181,162 @@ def test_faults_that_may_heal_and_faults_that_will_not() -> None:
     assert not failed(ask(filtered, request())).transient
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[]",
+        "null",
+        '"text"',
+        '{"choices": null}',
+        '{"choices": [7]}',
+        '{"choices": [{"message": {"content": [1]}}]}',
+        '{"choices": [{"message": {"content": "x"}}], "usage": 3}',
+        '{"error": {"message": "upstream went away"}}',
+    ],
+)
+def test_an_answer_of_another_shape_is_a_fault_of_the_server(body: str) -> None:
+    async def odd(http: web.Request) -> web.Response:
+        return web.Response(text=body, content_type="application/json")
+
+    error = failed(ask(odd, request()))
+    assert error.transient
+    if "error" in body:
+        assert "upstream went away" in str(error)
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 405])
+def test_wrong_settings_end_the_run_rather_than_mark_samples(status: int) -> None:
+    async def handler(http: web.Request) -> web.Response:
+        return web.json_response({"error": {"message": f"no, {KEY}"}}, status=status)
+
+    (error,) = ask(handler, request())
+    assert isinstance(error, BadInput)
+    assert f"answered {status}: no, ***. Check engine.url, engine.model ('m') and $OPENAI_API_KEY" in str(error)
+    assert KEY not in str(error)
+
+
+def test_a_request_that_is_forbidden_among_others_costs_itself_alone() -> None:
+    async def handler(http: web.Request) -> web.Response:
+        return web.Response(status=403, text="flagged") if (await http.json())["seed"] == 1 else answer()
+
+    results = ask(handler, *[request(seed=i) for i in range(3)], concurrency=1)
+    assert isinstance(results[0], list) and isinstance(results[2], list)
+    assert not failed(results[1:2]).transient
+
+
+def test_in_flight_never_passes_the_limit_and_connections_are_kept() -> None:
+    now, most, places = 0, 0, set[Any]()
+
+    async def handler(http: web.Request) -> web.Response:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        assert http.transport is not None
+        places.add(http.transport.get_extra_info("peername"))
+        await asyncio.sleep(0.002)
+        now -= 1
+        return answer()
+
+    assert len(ask(handler, *[request(seed=i) for i in range(200)], concurrency=7)) == 200
+    assert most == 7
+    assert len(places) == 7
+
+
+@pytest.mark.parametrize("date", [False, True])
+def test_a_server_that_says_when_to_come_back_is_obeyed(date: bool) -> None:
+    began = time.time()
+    wanted = 1.0 if not date else 3.0
+    said = "1" if not date else formatdate(began + wanted, usegmt=True)  # whole seconds
+    times: list[float] = []
+
+    async def handler(http: web.Request) -> web.Response:
+        times.append(time.time())
+        return answer() if len(times) > 1 else web.Response(status=429, headers={"Retry-After": said})
+
+    only(ask(handler, request()))
+    assert len(times) == 2
+    assert wanted - 1.1 < times[1] - times[0] < wanted + 1.5
+
+
+def test_an_engine_may_be_used_from_one_event_loop_after_another() -> None:
+    async def handler(http: web.Request) -> web.Response:
+        return answer()
+
+    async def serve(engine: OpenAIEngine | None) -> OpenAIEngine:
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", handler)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0 if engine is None else urlsplit(engine.spec.url).port or 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        engine = engine or OpenAIEngine(OpenAISpec(url=url, model="m"))
+        assert (await engine.generate(request()))[0].text == "hello"
+        await runner.cleanup()
+        return engine
+
+    engine = asyncio.run(serve(None))
+    asyncio.run(serve(engine))
+    asyncio.run(engine.close())
+
+
+def test_extra_fields_add_and_leave_out_but_never_choose_the_sample() -> None:
+    bodies: list[Any] = []
+
+    async def handler(http: web.Request) -> web.Response:
+        bodies.append(await http.json())
+        return answer()
+
+    only(ask(handler, request(), extra_body={"max_tokens": None, "max_completion_tokens": 9, "seed": None}))
+    assert bodies[0]["max_completion_tokens"] == 9
+    assert not {"max_tokens", "seed"} & bodies[0].keys()
+    for taken in ({"seed": 3}, {"stream": True}, {"n": 2}, {"model": "other"}):
+        with pytest.raises(ValidationError, match="set by the engine itself"):
+            OpenAISpec(model="m", extra_body=taken)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [("stop", "stop"), ("length", "length"), ("abort", "cut"), ("stop_sequence", "stop_string")]
+)
+def test_the_servers_reason_becomes_one_of_ours(said: str, meant: str) -> None:
+    async def handler(http: web.Request) -> web.Response:
+        return answer(finish_reason=said, matched_stop=2)  # a number is the model's own end token
+
+    assert only(ask(handler, request()))[0].finish_reason == meant
+
+
+def test_a_key_that_no_header_can_carry_is_refused_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-first\nsk-second")
+    with pytest.raises(BadInput, match=r"\$OPENAI_API_KEY") as refused:
+        OpenAIEngine(OpenAISpec(model="m"))
+    assert "sk-" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://host/v1", "http:///v1"])
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(BadInput, match="is no URL"):
+        resolve(OpenAISpec(url=url, model="m"))
+
+
+def test_only_what_takes_too_long_is_ended_and_a_cancelled_request_stays_cancelled() -> None:
+    async def session() -> list[Any]:
+        deadlines = Deadlines(0.2)
+
+        async def work(seconds: float) -> float:
+            with deadlines:
+                await asyncio.sleep(seconds)
+            await asyncio.sleep(0.01)  # nothing of the limit is left behind
+            return seconds
+
+        doomed = asyncio.create_task(work(5))
+        asyncio.get_running_loop().call_later(0.05, doomed.cancel)
+        return await asyncio.gather(work(0.0), work(5), work(0.15), doomed, return_exceptions=True)
+
+    quick, slow, almost, cancelled = asyncio.run(session())
+    assert (quick, almost) == (0.0, 0.15)
+    assert isinstance(slow, TimeoutError)
+    assert isinstance(cancelled, asyncio.CancelledError)
+
+
 def test_a_server_that_is_not_there_may_come_back() -> None:
     async def session() -> None:
         engine = OpenAIEngine(OpenAISpec(url="http://127.0.0.1:9/v1", model="m"))
@@ -240,3 +402,5 @@ def test_the_key_is_nowhere_and_the_alias_is_unversioned() -> None:
         resolve(OpenAISpec(url="http://user:pw@host/v1", model="m"))
     with pytest.raises(BadInput, match="chat template"):
         asyncio.run(OpenAIEngine(OpenAISpec(model="m", api="completions")).render([], chat=True))
+    with pytest.raises(BadInput, match="api=completions"):
+        asyncio.run(OpenAIEngine(OpenAISpec(model="m")).render([], chat=False))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 def arguments() -> argparse.Namespace:
-    """Return --url, --problems, --samples, --concurrency, --out, and whether to keep checkpoints."""
+    """Return --url, --problems, --samples, --concurrency, --out; --checkpoints and --ray where a tool has them."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--url", required=True)
     parser.add_argument("--problems", type=int, required=True)
@@ -17,6 +17,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, default=256)
     parser.add_argument("--out", required=True)
     parser.add_argument("--checkpoints", action="store_true")
+    parser.add_argument("--ray", action="store_true")
     return parser.parse_args()
 
 
@@ -26,8 +27,7 @@ def prompts(count: int) -> list[str]:
 
 
 def timed(work: Callable[[], object]) -> None:
-    """Say that start-up is over, work, say how long it took."""
-    print("READY", flush=True)
-    began = time.perf_counter()
+    """Tell that start-up is over, work, tell that it is done; times are of the machine's monotonic clock."""
+    print("READY " + json.dumps({"at": time.monotonic()}), flush=True)
     work()
-    print("DONE " + json.dumps({"seconds": time.perf_counter() - began}), flush=True)
+    print("DONE " + json.dumps({"at": time.monotonic()}), flush=True)

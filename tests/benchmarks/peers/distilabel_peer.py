@@ -1,9 +1,15 @@
-"""distilabel's TextGeneration with OpenAILLM against an endpoint."""
+"""distilabel's TextGeneration with OpenAILLM against an endpoint.
+
+Each sample is a row of its own: its ``num_generations`` would ask for all of a problem's in one request (``n`` = 1,000,
+which no vendor takes), and it has no other limit of what is in flight than the size of a batch.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "DISTILABEL_LOG_LEVEL": "WARNING"}  # before it is imported
 
 from common import arguments, prompts, timed
 from distilabel.models.llms import OpenAILLM
@@ -12,18 +18,22 @@ from distilabel.steps import LoadDataFromDicts
 from distilabel.steps.tasks import TextGeneration
 
 options = arguments()
-os.environ["HF_HUB_OFFLINE"] = "1"
 
 if __name__ == "__main__":
+    rows = [
+        {"instruction": text, "problem": problem, "index": index}
+        for problem, text in enumerate(prompts(options.problems))
+        for index in range(options.samples)
+    ]
     with Pipeline(name="bench", cache_dir=Path(options.out) / "cache") as pipeline:
-        load = LoadDataFromDicts(data=[{"instruction": text} for text in prompts(options.problems)], batch_size=50)
+        load = LoadDataFromDicts(data=rows, batch_size=options.concurrency)
         llm = OpenAILLM(
             model="stub",
             base_url=options.url,
             api_key="none",
             generation_kwargs={"max_new_tokens": 64, "temperature": 1.0},
         )
-        generate = TextGeneration(llm=llm, num_generations=options.samples, input_batch_size=50)
+        generate = TextGeneration(llm=llm, input_batch_size=options.concurrency)
         load >> generate
 
     def work() -> None:

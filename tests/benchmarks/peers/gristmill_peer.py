@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cluster.local import LocalRunner
@@ -18,23 +17,20 @@ from tests.benchmarks.peers.common import arguments, prompts, timed
 def main() -> None:
     options = arguments()
     out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
     source = out / "problems.csv"
     source.write_text("id,prompt\n" + "".join(f"{i},{text}\n" for i, text in enumerate(prompts(options.problems))))
     pipeline = Pipeline("throughput")
     engine = OpenAISpec(url=options.url, model="stub", concurrency=options.concurrency)
     problems = pipeline.stage("load", Load(source=str(source)))
     pipeline.stage("sample", Sample(n=options.samples, max_tokens=64), engine=engine, problems=problems)
-    runner = _runner()
+    runner = _ray() if options.ray else LocalRunner()
     try:
         timed(lambda: runner.run(pipeline, str(out / "root"), RunSettings()))
     finally:
         runner.close()
 
 
-def _runner() -> Runner:
-    if os.environ.get("GRISTMILL_BENCH_RUNNER") != "ray":
-        return LocalRunner()
+def _ray() -> Runner:
     import ray
 
     from cluster.ray.runner import RayRunner

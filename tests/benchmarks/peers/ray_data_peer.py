@@ -1,54 +1,75 @@
-"""Ray Data's map_batches with an asynchronous HTTP function, written to Parquet."""
+"""Ray Data's map_batches with an asynchronous HTTP function, written to Parquet; with and without its checkpoints."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pyarrow as pa
+import pyarrow.parquet as pq
 import ray
 import ray.data
-from common import arguments, prompts, timed
+from ray.data.checkpoint import CheckpointConfig
 
-options = arguments()
-ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-ray.data.DataContext.get_current().enable_progress_bars = False
-WORKERS = 2
+from tests.benchmarks.peers.common import arguments, prompts, timed
+
+BATCH = 1000
+"""Rows a batch; the actor works on several at a time, so one's slowest request doesn't hold up the others."""
 
 
 class Ask:
-    """One batch of prompts, as many requests at once as its share of the concurrency."""
+    """An asynchronous actor: all its batches share the connections and the limit."""
 
-    def __init__(self) -> None:
-        self.url = f"{options.url}/chat/completions"
+    def __init__(self, url: str, concurrency: int) -> None:
+        self.url = f"{url}/chat/completions"
+        self.slots = asyncio.Semaphore(concurrency)
+        self.session: aiohttp.ClientSession | None = None
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {**batch, "completion": asyncio.run(self._all(list(batch["prompt"])))}
+    async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        if self.session is None:
+            self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        yield {**batch, "completion": await asyncio.gather(*[self._one(str(text)) for text in batch["prompt"]])}
 
-    async def _all(self, texts: list[str]) -> list[str]:
-        slots = asyncio.Semaphore(options.concurrency // WORKERS)
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-
-            async def one(text: str) -> str:
-                body = {"model": "stub", "messages": [{"role": "user", "content": text}], "max_tokens": 64}
-                async with slots, session.post(self.url, json=body) as response:
-                    answer = await response.json()
-                    return answer["choices"][0]["message"]["content"]
-
-            return await asyncio.gather(*[one(text) for text in texts])
+    async def _one(self, text: str) -> str:
+        assert self.session is not None
+        body = {"model": "stub", "messages": [{"role": "user", "content": text}], "max_tokens": 64}
+        async with self.slots, self.session.post(self.url, json=body) as response:
+            return (await response.json())["choices"][0]["message"]["content"]
 
 
-def work() -> None:
-    rows = [
-        {"problem": problem, "index": index, "prompt": text}
-        for problem, text in enumerate(prompts(options.problems))
-        for index in range(options.samples)
-    ]
-    dataset = ray.data.from_items(rows, override_num_blocks=max(2, len(rows) // 1000))
-    asked = dataset.map_batches(Ask, batch_size=1000, concurrency=WORKERS, num_cpus=0.5)
-    asked.write_parquet(str(Path(options.out) / "rows"))
+def main() -> None:
+    options = arguments()
+    out = Path(options.out)
+    total = options.problems * options.samples
+    batch = min(BATCH, max(1, total // 2))
+    (out / "in").mkdir(exist_ok=True)
+    texts = [text for text in prompts(options.problems) for _ in range(options.samples)]
+    ids = [f"{i // options.samples}/{i % options.samples}" for i in range(total)]
+    for first in range(0, total, batch):  # files as blocks: its checkpoints filter what is read
+        part = pa.table({"id": ids[first : first + batch], "prompt": texts[first : first + batch]})
+        pq.write_table(part, out / "in" / f"{first:08}.pq")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    if options.checkpoints:
+        context.checkpoint_config = CheckpointConfig("id", str(out / "checkpoints"), delete_checkpoint_on_success=False)
+    ray.get(ray.remote(num_cpus=1)(lambda: None).remote())
+
+    def work() -> None:
+        read = ray.data.read_parquet(str(out / "in"), file_extensions=["pq"])
+        asked = read.map_batches(
+            Ask,
+            fn_constructor_args=(options.url, options.concurrency),
+            batch_size=batch,
+            concurrency=1,
+        )
+        asked.write_parquet(str(out / "rows"))
+
+    timed(work)
 
 
-ray.get(ray.remote(num_cpus=1)(lambda: None).remote())
-timed(work)
+if __name__ == "__main__":
+    main()

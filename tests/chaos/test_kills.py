@@ -1,0 +1,132 @@
+"""Processes that are killed without warning: the driver, workers, whole nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+from collections import Counter
+from itertools import count, cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos.conftest import Figures
+from tests.chaos.support import FULL, ORPHAN, SEED, Job, check_same, descendants, ends_within, wait_for
+
+pytestmark = [pytest.mark.chaos, pytest.mark.ray]
+SLOW = {"operator": "tests.chaos.operators:SlowVerify", "seconds": 0.5}
+
+
+def test_driver_is_killed(tmp_path: Path, figures: Figures) -> None:
+    """At any moment of its life; then the same command again, on the other runner, until it is done."""
+    wanted, chance, runners = 20 if FULL else 4, random.Random(f"driver {SEED}"), cycle(["local", "ray"])
+    kills = repeated = 0
+    allowed = 0.0
+    for number in count():
+        job = Job(tmp_path / str(number), n=500, sample={"seed": number})
+        may = 0.0
+        for runner in runners:
+            process = job.start(runner)
+            if kills == wanted or ends_within(process, chance.uniform(0.2, 6.0 if runner == "local" else 14.0)):
+                assert job.finish(process) == 0, job.log()
+                break
+            process.kill()
+            process.wait()
+            kills += 1
+            may += job.allowed(more_seconds=ORPHAN if runner == "ray" else 0.0)
+            assert job.lost() <= may
+        check_same(job)
+        assert job.repeated() <= may
+        repeated, allowed = repeated + job.repeated(), allowed + may
+        if kills == wanted:
+            break
+    figures |= {"kills": kills, "runs": number + 1}
+    figures["calls repeated per kill"] = f"{repeated / kills:.0f} (allowed {allowed / kills:.0f})"
+
+
+def test_workers_are_killed(tmp_path: Path, figures: Figures) -> None:
+    """Those that sample, those that verify, and idle ones; the run goes on by itself."""
+    wanted, chance = 20 if FULL else 4, random.Random(f"worker {SEED}")
+    kills: Counter[str] = Counter()
+    repeated = 0
+    for number in count():
+        job = Job(tmp_path / str(number), n=1000 if FULL else 400, sample={"seed": number}, verify=SLOW)
+        job.run["engine_restarts"] = 20  # several in a row may die before they have drawn anything
+        job.write()
+        process = job.start("ray")
+        samplers = 0
+        while kills.total() < wanted and not ends_within(process, chance.uniform(0.3, 2.0)):
+            if (struck := _kill_a_worker(process, chance)) is not None:
+                kills[struck] += 1
+                samplers += struck == "sampler"
+                job.look()
+        assert job.finish(process) == 0, job.log()
+        check_same(job)
+        assert job.repeated() <= samplers * job.allowed()
+        repeated += job.repeated()
+        if kills.total() == wanted:
+            break
+    figures |= {"kills": dict(kills), "runs": number + 1}
+    figures["calls repeated per sampler"] = f"{repeated / max(1, kills['sampler']):.0f} (allowed {job.allowed():.0f})"
+
+
+KINDS = {"task": "ray::_run", "sampler": "ray::Sampler", "idle": "ray::IDLE"}
+
+
+def _kill_a_worker(driver: subprocess.Popen[bytes], chance: random.Random) -> str | None:
+    """Kill one of Ray's workers, of a kind that is chosen first; return the kind, or None where the driver ended."""
+    kind = chance.choices(list(KINDS), weights=[5, 4, 1])[0]
+    while not ends_within(driver, 0.02):
+        found = [pid for pid, title in descendants(driver.pid) if title.startswith(KINDS[kind])]
+        if found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chance.choice(found), signal.SIGKILL)
+                return kind
+    return None
+
+
+def test_nodes_are_lost(tmp_path: Path, figures: Figures) -> None:
+    """Each with all that ran on it, another one coming; samplers, tasks and nothing else are on the nodes."""
+    from ray.cluster_utils import Cluster
+
+    wanted, chance = 5 if FULL else 1, random.Random(f"node {SEED}")
+    job = Job(tmp_path / "job", n=1000 if FULL else 200, replicas=2, verify=SLOW)
+    job.run["engine_restarts"] = 20
+    job.write()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(3):
+            cluster.add_node(num_cpus=2)
+        process = job.start("ray", "--address", cluster.address)
+        losses = busy = 0
+        while losses < wanted:
+            wait_for(job.calls, process)
+            assert not ends_within(process, chance.uniform(0.5, 4.0)), "it was done before the last node was lost"
+            node, sampling = _choose_node(cluster, chance)
+            busy += sampling
+            cluster.remove_node(node, allow_graceful=False)
+            losses += 1
+            job.look()
+            cluster.add_node(num_cpus=2)
+        assert job.finish(process) == 0, job.log()
+    finally:
+        cluster.shutdown()
+    check_same(job)
+    assert job.repeated() <= busy * job.allowed()
+    figures |= {"losses": losses, "with samplers": busy}
+    figures["calls repeated per loss"] = f"{job.repeated() / losses:.0f} (allowed {job.allowed() * busy / losses:.0f})"
+
+
+def _choose_node(cluster: Any, chance: random.Random) -> tuple[Any, bool]:
+    """Choose a node to lose, more often than not one that samples; say whether it does."""
+    sampling: dict[bool, list[Any]] = {True: [], False: []}
+    for node in cluster.worker_nodes:
+        raylets = [info.process.pid for info in node.all_processes["raylet"]]
+        titles = [title for pid in raylets for _, title in descendants(pid)]
+        sampling[any(title.startswith("ray::Sampler") for title in titles)].append(node)
+    wanted = bool(sampling[True]) and (not sampling[False] or chance.random() < 0.7)
+    return chance.choice(sampling[wanted]), wanted
