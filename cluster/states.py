@@ -26,6 +26,8 @@ from schemas.manifest import StageRecord
 
 TASK_SAMPLES = 20_000
 """Sample-scope work is cut into tasks of about this many samples."""
+FAILED_MERGES = 3
+"""So many merges of a store may fail before a run leaves its small files as they are."""
 
 _numbers = count()
 
@@ -112,6 +114,7 @@ class StoreState(StageState):
         """Keys whose work keeps failing; left out of this run."""
         self._sealed = 0
         self._merging = False
+        self._failed_merges = 0
 
     def commit(self) -> list[Range]:
         """Commit what waits, as one transaction; return the ranges that are new facts."""
@@ -141,10 +144,12 @@ class StoreState(StageState):
         return Merge(next(_numbers), self.name, self.run.root.url, self.plan.folder, self.store.contract, files)
 
     def merged(self, merge: Merge, done: Done | None) -> None:
-        """Commit a merge; None where it failed: it isn't needed, and this run tries no more."""
-        self._merging = done is None
+        """Commit a merge; None where it failed: it isn't needed, and after a few failures this run tries no more."""
         if done is not None:
             self.store.replace(merge.files, done.part)
+        else:
+            self._failed_merges += 1
+        self._merging = self._failed_merges >= FAILED_MERGES
 
 
 class SampleState(StoreState):
