@@ -109,7 +109,15 @@ class _LocalSampler:
 
     def kill(self) -> None:
         if self._loop.is_running():
-            self.call("abandon").exception(timeout=10)
+            asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).exception(timeout=10)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=10)
             self._loop.close()
+
+
+async def _cancel_all() -> None:
+    """End everything in the loop that asks."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -255,7 +255,9 @@ class Sampler:
         """Start writing the rows drawn so far; drawing goes on meanwhile, and a cancelled draw can't lose the part."""
         if self.rows:
             rows, self.rows = self.rows, []
-            self._writes.add(asyncio.create_task(self._write(rows)))
+            write = asyncio.create_task(self._write(rows))
+            self._writes.add(write)
+            write.add_done_callback(self._writes.discard)
 
     async def _write(self, rows: list[dict[str, Any]]) -> None:
         try:
@@ -267,7 +269,6 @@ class Sampler:
             self._crash = self._crash or error
         finally:
             self._count_unwritten(-len(rows))
-            self._writes.discard(asyncio.current_task())  # pyright: ignore[reportArgumentType]
             self.news.set()
 
 

@@ -1,38 +1,32 @@
-"""A model-based test: random sequences of runs, top-ups, changes, kills, merges and rival drivers, on real storage.
+"""A model-based test: random sequences of runs, top-ups, changes, kills, merges, sleepers and rivals, on real storage.
 
-The model is small: which text every committed sample had, what every finished run's view showed, and what the engine
-was asked for. After every step the tables must agree: no key lost, none twice, no text replaced under its verdict, no
-view changed after it was read, nothing paid for that was there. ``GRISTMILL_MODEL=long`` looks for longer.
+The model is small (``tests.model``): what every committed row says, what every finished run's view showed, and what
+the engine was asked for. After every step the tables must agree: no key lost, none twice, no text replaced under its
+verdict, no view changed after it was read, nothing paid for that was there. ``HYPOTHESIS_PROFILE=long`` looks longer.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, ClassVar
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
-import pytest
-from deltalake import DeltaTable
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from cluster.compaction import Merge, next_merge
+from cluster.garbage import collect
 from cluster.local import LocalRunner
-from cluster.plan import make_plan
+from cluster.plan import RunPlan, make_plan
 from cluster.run import RunResult
-from cluster.storage import parts
-from cluster.storage.lease import read_lease, write_lease
-from cluster.storage.parts import write_part
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
 from cluster.storage.store import Store
+from cluster.verify_data import verify
 from operators.load import Load
 from operators.sample.sample import Sample
 from operators.select.majority import MajorityVote
@@ -42,258 +36,246 @@ from schemas import datasets
 from schemas.engine import ScriptedSpec
 from schemas.errors import LeaseLost, StoreBusy
 from schemas.job import RunSettings
+from tests.model import KEY, TARGET, Fate, Key, Process, World, watched_writes
 
-LONG = os.environ.get("GRISTMILL_MODEL") == "long"
-HASTY = RunSettings(flush_rows=3, flush_seconds=0.02, commit_seconds=0.0, lease_seconds=30.0)
-ANSWERS = ("{seed}", "the answer is {seed}", "one two three four five six seven {seed}")
-KEY = ["problem_key", "sample_index"]
-
-
-class Killed(BaseException):
-    """The process is dead: raised at a write, and at everything it tries to write after."""
-
-
-class Writes:
-    """Counts what goes to the storage, at its outermost edge, and kills the process at the n-th write."""
-
-    def __init__(self) -> None:
-        self.left = -1
-        self.after = False
-        self.dead = False
-
-    def wrap(self, write: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            if self.dead:
-                raise Killed
-            self.left -= 1
-            if self.left == 0 and not self.after:
-                self.dead = True
-                raise Killed
-            result = write(*args, **kwargs)
-            if self.left == 0:
-                self.dead = True
-                raise Killed
-            return result
-
-        return counted
-
-    @contextmanager
-    def killing(self, at: int, after: bool) -> Iterator[None]:
-        self.left, self.after, self.dead = at, after, False
-        try:
-            yield
-        finally:
-            self.left, self.dead = -1, False
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+LEASE = 1.0
+HASTY = RunSettings(flush_rows=3, flush_seconds=0.02, commit_seconds=0.0, lease_seconds=LEASE)
+ANSWERS = ("{seed}", "{seed}: the answer is {seed}", "{seed} is a guess that nobody ever looked at twice")
+SHORT, ENOUGH = 3, 50
+"""Values of ``max_tokens``: the first cuts two of three answers."""
 
 
-@contextmanager
-def every_write_counted(writes: Writes) -> Iterator[None]:
-    """Hook the four ways in which anything gets written."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(Root, "_write", writes.wrap(Root._write))
-    patch.setattr(
-        "cluster.storage.parts.write_tables",
-        writes.wrap(parts.write_tables),
-    )
-    patch.setattr(DeltaTable, "create", staticmethod(writes.wrap(DeltaTable.create)))
-    patch.setattr(DeltaTable, "create_write_transaction", writes.wrap(DeltaTable.create_write_transaction))
-    try:
-        yield
-    finally:
-        patch.undo()
+@dataclass(frozen=True)
+class Config:
+    """What a user may change from one run to the next."""
+
+    n: int
+    problems: int
+    strict: bool
+    tokens: int
+    extend: bool
+    read: bool
+    """Take what is there where another run is writing."""
+
+
+CONFIGS = st.builds(
+    Config,
+    n=st.integers(1, 12),
+    problems=st.integers(1, 3),
+    strict=st.booleans(),
+    tokens=st.sampled_from([SHORT, ENOUGH]),
+    extend=st.booleans(),
+    read=st.booleans(),
+)
+FATES = st.none() | st.builds(Fate, kill=st.booleans(), at=st.integers(1, 40), after=st.booleans())
+SOON = st.none() | st.builds(Fate, kill=st.booleans(), at=st.integers(1, 6), after=st.booleans())
+Check = Callable[[Process], None]
 
 
 class Durability(RuleBasedStateMachine):
     """See the module."""
 
-    writes: ClassVar[Writes] = Writes()
-
-    @initialize()
-    def begin(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="gristmill-model-"))
-        self.root = Root.at(self.folder / "root")
-        self.log = self.folder / "calls"
-        self.texts: dict[tuple[str, str, int], str] = {}
-        self.views: list[tuple[RunResult, str, pl.DataFrame]] = []
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
         self.changed: set[int] = set()
+        self.sleeping: list[tuple[Process, Check]] = []
+        self.finished: dict[str, RunResult] = {}
+        self.views: dict[tuple[str, str], tuple[RunResult, str, pl.DataFrame]] = {}
 
     def teardown(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            for process, _ in self.sleeping:
+                process.die()
+            for result in self.finished.values():
+                assert verify(self.world.root, result.manifest).findings == []
+        finally:
+            self.world.close()
 
-    # -- what a user does ----------------------------------------------------------------------------------------
+    # -- processes -----------------------------------------------------------------------------------------------
 
-    def pipeline(self, n: int, problems: int, strict: bool, tokens: int, extend: bool) -> Pipeline:
-        rows = [f"p{i},What is {i}{' now' if i in self.changed else ''}?,{i}" for i in range(problems)]
-        source = self.folder / "problems.csv"
+    def begin(self, name: str, work: Callable[[Root], Any], check: Check, fate: Fate | None) -> None:
+        """Start a process; it ends, dies or falls asleep."""
+        process = Process(self.world, name, work, fate if len(self.sleeping) < 2 else None)
+        process.start()
+        if process.ended:
+            self.conclude(process, check)
+        else:
+            self.sleeping.append((process, check))
+            self.world.change_leases(process, expires=2.0**40)
+
+    def conclude(self, process: Process, check: Check) -> None:
+        """Look at what a process left."""
+        self.world.change_leases(process, born=1)  # its number is another's by now
+        check(process)
+
+    @precondition(lambda self: self.sleeping)
+    @rule()
+    def sleep_past_the_lease(self) -> None:
+        for process, _ in self.sleeping:
+            self.world.change_leases(process, expires=0.0)
+
+    @precondition(lambda self: self.sleeping)
+    @rule(killed=st.booleans())
+    def wake(self, killed: bool) -> None:
+        process, check = self.sleeping.pop(0)
+        if killed:
+            process.die()
+        else:
+            process.wake()
+        self.conclude(process, check)
+
+    def may_have_ended(self, process: Process) -> bool:
+        """Return whether a process that ended with an error had a reason to."""
+        if process.killed:
+            return True
+        error, epochs = process.error, self.world.epochs
+        if isinstance(error, LeaseLost):
+            return process.slept and any(epochs[folder] > mine for folder, mine in process.epochs.items())
+        return isinstance(error, StoreBusy) and process.slept and bool(self.sleeping)
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    def pipeline(self, config: Config, number: int) -> Pipeline:
+        rows = [f"p{i},What is {i}{' now' if i in self.changed else ''}?,{i}" for i in range(config.problems)]
+        source = self.world.folder / f"problems-{number}.csv"
         source.write_text("id,prompt,answer\n" + "\n".join(rows) + "\n")
         made = Pipeline("model")
         loaded = made.stage("load", Load(source=str(source)))
-        engine = ScriptedSpec(answers=ANSWERS, call_log=str(self.log), slots=4)
-        sampling = Sample(n=n, max_tokens=tokens, extend_truncated=extend)
+        engine = ScriptedSpec(answers=ANSWERS, call_log=str(self.calls(number)), slots=4)
+        sampling = Sample(n=config.n, max_tokens=config.tokens, extend_truncated=config.extend)
         drawn = made.stage("sample", sampling, engine=engine, problems=loaded)
-        verifier = VerifyExact() if strict else VerifyExact(pattern=r"(\d+)")
+        verifier = VerifyExact() if config.strict else VerifyExact(pattern=r"(\d+)")
         verdicts = made.stage("verify", verifier, problems=loaded, samples=drawn)
         made.stage("select", MajorityVote(), verdicts=verdicts)
         return made
 
-    def go(self, made: Pipeline, how: RunSettings = HASTY) -> RunResult:
-        runner = LocalRunner(slots=2)
-        try:
-            return runner.run(made, self.root.url, how)
-        finally:
-            runner.close()
-
-    runs = st.fixed_dictionaries(
-        {
-            "n": st.integers(1, 12),
-            "problems": st.integers(1, 3),
-            "strict": st.booleans(),
-            "tokens": st.sampled_from([3, 50]),
-            "extend": st.booleans(),
-        }
-    )
-
-    @rule(config=runs)
-    def run(self, config: dict[str, Any]) -> None:
-        made = self.pipeline(**config)
-        plan = make_plan(made, self.root).stages["sample"]
-        assert plan.store is not None
-        there, begun = RangeMap(plan.store.held), plan.extends
-        self.log.write_text("")
-        result = self.go(made)
-        assert result.manifest.state == "done"
-        asked = self.log.read_text().split()
-        assert len(asked) == len(set(asked))
-        for name in asked:
-            key, _, index = name.partition("/")
-            assert not there.covers(Range(key, int(index), 1))
-        if begun is None:
-            assert len(asked) == plan.planned - plan.held
-        else:
-            assert len(asked) <= plan.planned - plan.held
-        rows = result.dataset("sample").select(KEY).collect()
-        assert len(rows) == rows.n_unique() == config["n"] * config["problems"]
-        for stage in ("sample", "verify", "select"):
-            self.views.append((result, stage, _sorted(result.dataset(stage).collect())))
+    def calls(self, number: int) -> Any:
+        return self.world.folder / f"calls-{number}"
 
     @rule(number=st.integers(0, 2))
     def change_a_problem(self, number: int) -> None:
         self.changed ^= {number}
 
-    @rule(config=runs, at=st.integers(1, 25), after=st.booleans())
-    def killed_run(self, config: dict[str, Any], at: int, after: bool) -> None:
-        made = self.pipeline(**config)
-        try:
-            with self.writes.killing(at, after):
-                self.go(made)
-        except BaseException as error:
-            if isinstance(error, AssertionError | KeyboardInterrupt):
-                raise
-        self.bury()
+    @rule(config=CONFIGS, fate=FATES)
+    def run(self, config: Config, fate: Fate | None) -> None:
+        number = len(self.world.processes)
+        made = self.pipeline(config, number)
+        how = HASTY.model_copy(update={"if_busy": "read"}) if config.read else HASTY
 
-    def bury(self) -> None:
-        """Leases of a killed process: its id is another's by now."""
-        for folder in self.stores():
-            lease = read_lease(self.root, folder)
-            if lease is not None:
-                write_lease(self.root, folder, lease.model_copy(update={"born": 1}))
+        def work(root: Root) -> RunResult:
+            runner = LocalRunner(slots=2)
+            try:
+                return runner.run(made, root.url, how)
+            finally:
+                runner.close()
+
+        self.begin("run", work, self.expectation(make_plan(made, self.world.root), config, number), fate)
+
+    def expectation(self, plan: RunPlan, config: Config, number: int) -> Check:
+        """Return what must be true of a run, given what is there before it."""
+        drawing, facts = plan.stages["sample"], self.world.facts
+        adding = [stage for stage in plan.stages.values() if stage.store is not None and stage.action != "reuse"]
+        busy = [stage.stage.name for stage in adding if self.world.holder(stage.folder)]
+        wanted = {(item.problem_key, index) for item in drawing.ranges for index in range(config.n)}
+        there = dict(facts.get(drawing.folder, {}))
+        begun = dict(facts.get(drawing.extends.folder, {})) if drawing.extends is not None else {}
+        begun = {key: begun[key] for key in (wanted & begun.keys()) - there.keys()}
+        carried = {key: text for key, (text, finish) in begun.items() if finish != "length"}
+        before = {folder: dict(rows) for folder, rows in facts.items()}
+
+        def check(process: Process) -> None:
+            asked = self.asked(number)
+            assert not asked & there.keys()
+            if process.error is not None:
+                if not self.may_have_ended(process):
+                    assert busy and not config.read and isinstance(process.error, StoreBusy), process.error
+                    assert not asked
+                    assert {folder: rows for folder, rows in facts.items() if rows} == {k: v for k, v in before.items() if v}
+                return
+            result: RunResult = process.result
+            assert result.manifest.state == "done"
+            self.finished[result.manifest.run_id] = result
+            keys = set(result.dataset("sample").select(KEY).collect().rows())
+            if process.slept:
+                assert keys == wanted or (config.read and keys < wanted)
+            elif "sample" in busy:
+                assert not asked
+                assert keys == wanted & there.keys()
+            else:
+                assert not busy or config.read
+                assert keys == wanted
+                assert asked == wanted - there.keys() - carried.keys()
+                now = facts[drawing.folder]
+                assert all(now[key][0] == text for key, text in carried.items())
+                assert all(now[key][0].startswith(begun[key][0]) for key in begun)
+            self.remember(result)
+
+        return check
+
+    def asked(self, number: int) -> set[Key]:
+        """Return the samples that a run's engine was asked for, each of them once."""
+        log = self.calls(number)
+        names = log.read_text().split() if log.exists() else []
+        assert len(names) == len(set(names))
+        return {(key, int(index)) for key, _, index in (name.partition("/") for name in names)}
+
+    def remember(self, result: RunResult) -> None:
+        """Read a run's views; whoever has the same view has the same rows."""
+        for record in result.manifest.stages:
+            rows = _sorted(result.dataset(record.name).collect())
+            _, _, known = self.views.setdefault((record.path, record.view_id), (result, record.name, rows))
+            assert known.equals(rows)
 
     # -- what goes on meanwhile ----------------------------------------------------------------------------------
 
-    @rule(pick=st.integers(0, 5), killed=st.booleans())
-    def merge(self, pick: int, killed: bool) -> None:
-        folders = self.stores()
-        if not folders:
-            return
-        store = self.open(folders[pick % len(folders)])
-        names = next_merge(store.sizes, fan_in=2)
-        if not names:
-            return
-        store.acquire("merger")
-        before = _sorted(pl.read_delta(self.root.uri(store.folder)))
-        files = {name: tuple(store.files[name]) for name in names}
-        done = Merge(1, "merge", self.root.url, store.folder, store.contract, files).run()
-        if not killed:
-            assert store.replace(names, done.part)
-            assert not set(names) & set(store.files)
-        store.release()
-        assert _sorted(pl.read_delta(self.root.uri(store.folder))).equals(before)
+    @precondition(lambda self: self.world.stores())
+    @rule(pick=st.integers(0, 5), fate=SOON)
+    def merge(self, pick: int, fate: Fate | None) -> None:
+        folder = self.world.stores()[pick % len(self.world.stores())]
+        busy = self.world.holder(folder)
+        number = len(self.world.processes)
 
-    @rule(config=runs)
-    def rival_is_refused(self, config: dict[str, Any]) -> None:
-        made = self.pipeline(**config)
-        plan = make_plan(made, self.root).stages["sample"]
-        if plan.action == "reuse" or plan.store is None:
-            return
-        plan.store.acquire("first")
-        self.log.write_text("")
-        with pytest.raises(StoreBusy):
-            self.go(made)
-        read = self.go(made, HASTY.model_copy(update={"if_busy": "read"}))
-        assert read.manifest.state == "done"
-        assert self.log.read_text() == ""
-        assert read.dataset("sample").collect().height == plan.held
-        plan.store.release()
+        def work(root: Root) -> None:
+            store = self.open(root, folder)
+            store.acquire(f"merger {number}", LEASE)
+            names = next_merge(store.sizes, 2, TARGET)
+            if names:
+                files = {name: tuple(store.files[name]) for name in names}
+                done = Merge(1, "merge", root.url, folder, store.contract, files).run()
+                assert store.replace(names, done.part)
+                assert not set(names) & set(store.files)
+            store.release()
 
-    @rule(config=runs)
-    def sleeper_is_fenced(self, config: dict[str, Any]) -> None:
-        made = self.pipeline(**config)
-        plan = make_plan(made, self.root).stages["sample"]
-        if plan.action == "reuse" or plan.store is None:
-            return
-        sleeper = plan.store
-        sleeper.acquire("sleeper", seconds=0.05)
-        gap = next(gap for wanted in plan.ranges for gap in sleeper.held.missing(wanted))
-        late = write_part(self.root, plan.folder, _rows(gap.problem_key, gap.first, gap.size), datasets.Sample, "late")
-        time.sleep(0.06)
-        self.run(config)
-        before = _sorted(pl.read_delta(self.root.uri(plan.folder)))
-        with pytest.raises(LeaseLost):
-            sleeper.commit([late])
-        with pytest.raises(LeaseLost):
-            sleeper.replace(list(sleeper.files), late)
-        assert _sorted(pl.read_delta(self.root.uri(plan.folder))).equals(before)
+        def check(process: Process) -> None:
+            assert process.error is None or self.may_have_ended(process) or (busy and isinstance(process.error, StoreBusy))
+
+        self.begin("merge", work, check, fate)
+
+    @rule(fate=SOON)
+    def collect_garbage(self, fate: Fate | None) -> None:
+        def check(process: Process) -> None:
+            assert process.error is None or self.may_have_ended(process)
+
+        self.begin("gc", lambda root: collect(root, older_than=0.0), check, fate)
 
     # -- what must be true ---------------------------------------------------------------------------------------
 
-    def stores(self) -> list[str]:
-        found: list[str] = []
-        for folder in (self.folder / "root").rglob("_delta_log") if hasattr(self, "folder") else ():
-            found.append(str(folder.parent.relative_to(self.folder / "root")))
-        return sorted(found)
-
-    def open(self, folder: str) -> Store:
-        contract = datasets.Sample if folder.startswith("samples/") else datasets.Verdict
-        return Store(self.root, folder, contract, {})
+    def open(self, root: Root, folder: str) -> Store:
+        return Store(root, folder, datasets.Sample if folder.startswith("samples/") else datasets.Verdict, {})
 
     @invariant()
     def tables_agree_with_the_model(self) -> None:
-        for folder in self.stores():
-            table = DeltaTable(self.root.uri(folder))
-            rows = pl.read_delta(table) if table.file_uris() else pl.DataFrame(schema={"problem_key": pl.String})
-            if "sample_index" not in rows.columns:
-                continue
-            assert rows.select(KEY).is_duplicated().sum() == 0
-            assert len(self.open(folder).held) == len(rows)
-            for uri in table.file_uris():
-                keys = pl.read_parquet(uri, columns=KEY).rows()
-                assert keys == sorted(keys)
-            if folder.startswith("samples/"):
-                now = {(folder, key, index): text for key, index, text in rows.select(*KEY, "completion").rows()}
-                known = {name: text for name, text in self.texts.items() if name[0] == folder}
-                assert known.items() <= now.items()
-                self.texts |= now
-            else:
-                self.verdicts_fit_their_texts(folder, rows)
-
-    def verdicts_fit_their_texts(self, folder: str, rows: pl.DataFrame) -> None:
-        samples = f"samples/{folder.split('/')[1]}"
-        for key, index, answer in rows.select(*KEY, "predicted_answer").rows():
-            assert answer is None or answer in self.texts[samples, key, index]
+        for folder in self.world.stores():
+            known = self.world.facts.get(folder, {})
+            assert self.world.rows(folder) == known
+            assert self.open(self.world.root, folder).held == RangeMap(Range(*key, 1) for key in sorted(known))
+        assert self.world.wrong == []
 
     @invariant()
     def views_stay_as_they_were_read(self) -> None:
-        for result, stage, rows in getattr(self, "views", []):
+        for result, stage, rows in self.views.values():
             assert _sorted(result.dataset(stage).collect()).equals(rows)
 
 
@@ -301,33 +283,17 @@ def _sorted(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.sort([name for name in ("problem_key", "sample_index", "method") if name in rows.columns])
 
 
-def _rows(key: str, first: int, count: int) -> pl.DataFrame:
-    rows = [
-        {
-            **dict.fromkeys(
-                ("prompt_tokens", "cached_prompt_tokens", "completion_tokens", "seed", "completion_hash"), 1
-            ),
-            "problem_key": key,
-            "sample_index": index,
-            "problem_id": "late",
-            "completion": "too late",
-            "status": "ok",
-            "finish_reason": "stop",
-            "run_id": "late",
-        }
-        for index in range(first, first + count)
-    ]
-    return Sample.table(rows)
-
-
 def test_durability() -> None:
-    from hypothesis.stateful import run_state_machine_as_test
-
-    budget = (
-        {"max_examples": 200, "stateful_step_count": 25} if LONG else {"max_examples": 25, "stateful_step_count": 12}
-    )
+    examples, steps = (400, 40) if LONG else (25, 14)
     how = settings(
-        **budget, deadline=None, derandomize=not LONG, suppress_health_check=list(HealthCheck), print_blob=True
+        max_examples=int(os.environ.get("GRISTMILL_EXAMPLES", examples)),
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=not LONG,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate] if LONG else [Phase.generate, Phase.shrink],
+        print_blob=True,
     )
-    with every_write_counted(Durability.writes):
+    with watched_writes():
         run_state_machine_as_test(Durability, settings=how)
