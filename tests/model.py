@@ -59,7 +59,7 @@ class Fate(NamedTuple):
 
 
 class Unrepeatable(ScriptedEngine):
-    """Like real engines: whatever is drawn twice comes out differently. ``{seed}`` is a number that never comes again."""
+    """Like real engines: what is drawn twice comes out differently. ``{seed}`` is a number that never comes again."""
 
     def _complete(self, prompt: str, params: Any, seed: int, draws: Any) -> Any:
         return super()._complete(prompt, params, next(SERIALS), draws)

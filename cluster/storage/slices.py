@@ -58,7 +58,10 @@ class Slice:
         except GristmillError:
             raise
         except UNREADABLE as error:
-            raise damaged_file(root, self.uris, columns.names) or error from error
+            damaged = damaged_file(root, self.uris, columns.names)
+            if damaged is None:
+                raise
+            raise damaged from error
 
     def restricted_to(self, ranges: tuple[Range, ...]) -> Slice:
         """Return the part of this slice that is about some samples (or their problems)."""

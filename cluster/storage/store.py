@@ -153,7 +153,10 @@ class Store:
         except UNREADABLE as error:
             if not self.root.is_local and is_away(error):
                 raise
-            raise damaged_file(self.root, uris, ["problem_key", "sample_index"]) or error from error
+            damaged = damaged_file(self.root, uris, ["problem_key", "sample_index"])
+            if damaged is None:
+                raise
+            raise damaged from error
 
     def _remember(self, name: str, ranges: Iterable[Range]) -> None:
         self.files[name] = list(ranges)

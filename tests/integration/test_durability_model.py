@@ -8,7 +8,6 @@ verdict, no view changed after it was read, nothing paid for that was there. ``H
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -192,7 +191,9 @@ class Durability(RuleBasedStateMachine):
                 if not self.may_have_ended(process):
                     assert busy and not config.read and isinstance(process.error, StoreBusy), process.error
                     assert not asked
-                    assert {folder: rows for folder, rows in facts.items() if rows} == {k: v for k, v in before.items() if v}
+                    assert {folder: rows for folder, rows in facts.items() if rows} == {
+                        k: v for k, v in before.items() if v
+                    }
                 return
             result: RunResult = process.result
             assert result.manifest.state == "done"
@@ -249,7 +250,9 @@ class Durability(RuleBasedStateMachine):
             store.release()
 
         def check(process: Process) -> None:
-            assert process.error is None or self.may_have_ended(process) or (busy and isinstance(process.error, StoreBusy))
+            assert (
+                process.error is None or self.may_have_ended(process) or (busy and isinstance(process.error, StoreBusy))
+            )
 
         self.begin("merge", work, check, fate)
 
