@@ -9,8 +9,10 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
+from cluster.storage.patience import is_away
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
+from cluster.storage.slices import UNREADABLE
 from cluster.storage.store import Store
 from cluster.verify_file import Expected, FileCheck, Finding, example
 from schemas.contract import Contract
@@ -25,7 +27,11 @@ class LenientStore(Store):
     def _read_keys(self, names: list[str]) -> dict[str, list[Range]]:
         try:
             return super()._read_keys(names)
-        except DamagedFile:
+        except UNREADABLE as error:
+            if isinstance(error, GristmillError) and not isinstance(error, DamagedFile):
+                raise
+            if not self.root.is_local and is_away(error):
+                raise  # our caller waits for it
             if len(names) == 1:
                 return {names[0]: []}
             return {file: ranges for name in names for file, ranges in self._read_keys([name]).items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -35,7 +35,7 @@ from schemas import datasets
 from schemas.engine import ScriptedSpec
 from schemas.errors import LeaseLost, StoreBusy
 from schemas.job import RunSettings
-from tests.model import KEY, TARGET, Fate, Key, Process, World, watched_writes
+from tests.model import KEY, TARGET, Fate, Key, Kind, Process, World, watched_writes
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 LEASE = 1.0
@@ -51,6 +51,8 @@ class Config:
 
     n: int
     problems: int
+    changed: bool
+    """Another text of the first problem."""
     strict: bool
     tokens: int
     extend: bool
@@ -62,13 +64,28 @@ CONFIGS = st.builds(
     Config,
     n=st.integers(1, 12),
     problems=st.integers(1, 3),
+    changed=st.booleans(),
     strict=st.booleans(),
     tokens=st.sampled_from([SHORT, ENOUGH]),
     extend=st.booleans(),
     read=st.booleans(),
 )
-FATES = st.none() | st.builds(Fate, kill=st.booleans(), at=st.integers(1, 40), after=st.booleans())
-SOON = st.none() | st.builds(Fate, kill=st.booleans(), at=st.integers(1, 6), after=st.booleans())
+RUNS: dict[Kind, int] = {"any": 35, "take": 2, "commit": 6, "lease": 4, "part": 8, "file": 8, "table": 2, "remove": 3}
+"""Kind of write -> about how many of them a run makes."""
+MERGES: dict[Kind, int] = {"take": 1, "lease": 2, "part": 1, "commit": 1}
+COLLECTS: dict[Kind, int] = {"take": 2, "lease": 4, "remove": 4, "vacuum": 2}
+
+
+def fates(kill: bool, counts: dict[Kind, int]) -> st.SearchStrategy[Fate]:
+    """Return any write of any kind, before or after it took effect."""
+    return st.sampled_from(sorted(counts)).flatmap(
+        lambda kind: st.builds(Fate, st.just(kill), st.just(kind), st.integers(1, counts[kind]), st.booleans())
+    )
+
+
+MEANWHILE = st.lists(
+    st.tuples(st.sampled_from(["the same", "more", "merge", "gc"]), st.integers(0, 5)), min_size=1, max_size=3
+)
 Check = Callable[[Process], None]
 
 
@@ -78,7 +95,6 @@ class Durability(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World()
-        self.changed: set[int] = set()
         self.sleeping: list[tuple[Process, Check]] = []
         self.finished: dict[str, RunResult] = {}
         self.views: dict[tuple[str, str], tuple[RunResult, str, pl.DataFrame]] = {}
@@ -109,14 +125,32 @@ class Durability(RuleBasedStateMachine):
         self.world.change_leases(process, born=1)  # its number is another's by now
         check(process)
 
-    @precondition(lambda self: self.sleeping)
-    @rule()
-    def sleep_past_the_lease(self) -> None:
-        for process, _ in self.sleeping:
-            self.world.change_leases(process, expires=0.0)
+    @rule(config=CONFIGS, fate=fates(False, RUNS), lapsed=st.sampled_from([True, True, False]), meanwhile=MEANWHILE)
+    def run_that_sleeps(self, config: Config, fate: Fate, lapsed: bool, meanwhile: list[tuple[str, int]]) -> None:
+        self.run(config, fate)
+        self.others(config, lapsed, meanwhile)
+
+    @precondition(lambda self: self.world.stores())
+    @rule(pick=st.integers(0, 5), fate=fates(False, MERGES), config=CONFIGS, meanwhile=MEANWHILE)
+    def merge_that_sleeps(self, pick: int, fate: Fate, config: Config, meanwhile: list[tuple[str, int]]) -> None:
+        self.merge(pick, fate)
+        self.others(config, True, meanwhile)
+
+    def others(self, config: Config, lapsed: bool, meanwhile: list[tuple[str, int]]) -> None:
+        """Do what others do while somebody sleeps."""
+        if lapsed:
+            for process, _ in self.sleeping:
+                self.world.change_leases(process, expires=0.0)
+        for what, number in meanwhile:
+            if what == "merge" and self.world.stores():
+                self.merge(number, None)
+            elif what == "gc":
+                self.collect_garbage(None)
+            else:
+                self.run(replace(config, n=config.n + number * (what == "more")), None)
 
     @precondition(lambda self: self.sleeping)
-    @rule(killed=st.booleans())
+    @rule(killed=st.sampled_from([False, False, False, True]))
     def wake(self, killed: bool) -> None:
         process, check = self.sleeping.pop(0)
         if killed:
@@ -137,7 +171,7 @@ class Durability(RuleBasedStateMachine):
     # -- runs ----------------------------------------------------------------------------------------------------
 
     def pipeline(self, config: Config, number: int) -> Pipeline:
-        rows = [f"p{i},What is {i}{' now' if i in self.changed else ''}?,{i}" for i in range(config.problems)]
+        rows = [f"p{i},What is {i}{' now' if config.changed and not i else ''}?,{i}" for i in range(config.problems)]
         source = self.world.folder / f"problems-{number}.csv"
         source.write_text("id,prompt,answer\n" + "\n".join(rows) + "\n")
         made = Pipeline("model")
@@ -153,11 +187,7 @@ class Durability(RuleBasedStateMachine):
     def calls(self, number: int) -> Any:
         return self.world.folder / f"calls-{number}"
 
-    @rule(number=st.integers(0, 2))
-    def change_a_problem(self, number: int) -> None:
-        self.changed ^= {number}
-
-    @rule(config=CONFIGS, fate=FATES)
+    @rule(config=CONFIGS, fate=st.none() | fates(True, RUNS))
     def run(self, config: Config, fate: Fate | None) -> None:
         number = len(self.world.processes)
         made = self.pipeline(config, number)
@@ -232,7 +262,7 @@ class Durability(RuleBasedStateMachine):
     # -- what goes on meanwhile ----------------------------------------------------------------------------------
 
     @precondition(lambda self: self.world.stores())
-    @rule(pick=st.integers(0, 5), fate=SOON)
+    @rule(pick=st.integers(0, 5), fate=st.none() | fates(True, MERGES))
     def merge(self, pick: int, fate: Fate | None) -> None:
         folder = self.world.stores()[pick % len(self.world.stores())]
         busy = self.world.holder(folder)
@@ -256,7 +286,7 @@ class Durability(RuleBasedStateMachine):
 
         self.begin("merge", work, check, fate)
 
-    @rule(fate=SOON)
+    @rule(fate=st.none() | fates(True, COLLECTS))
     def collect_garbage(self, fate: Fate | None) -> None:
         def check(process: Process) -> None:
             assert process.error is None or self.may_have_ended(process)
