@@ -102,6 +102,12 @@ class World:
         logs = (self.folder / "root").glob("*/**/_delta_log")
         return sorted(str(log.parent.relative_to(self.folder / "root")) for log in logs)
 
+    def state(self, folder: str) -> frozenset[tuple[str, int, int]]:
+        """Return what tells whether a folder was touched: its files but the lease, when they were written, how large."""
+        files = [file for file in Path(self.root.uri(folder)).rglob("*") if file.suffix in (".json", ".parquet")]
+        stats = [(file.as_posix(), file.stat()) for file in files if file.name != "_lease.json"]
+        return frozenset((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
     def rows(self, folder: str, files: list[str] | None = None) -> dict[Key, tuple[Any, ...]]:
         """Read what a store, or some files of it, say; a key that is there twice is a violation."""
         columns = [*KEY, *TOLD[folder.split("/")[0]]]

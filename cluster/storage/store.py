@@ -217,10 +217,11 @@ class Store:
                     "what is there (--if-busy read), or end that run first"
                 )
             if self._try_commit([], epoch + 1):
-                self.lease = Lease.of(run_id, epoch + 1, seconds)
-                write_lease(self.root, self.folder, self.lease)
                 self.refresh()
-                return
+                if self._table.transaction_version(EPOCH) == epoch + 1:  # else it slept, and another took over
+                    self.lease = Lease.of(run_id, epoch + 1, seconds)
+                    write_lease(self.root, self.folder, self.lease)
+                    return
         raise StoreBusy(f"store {self.folder}: other runs took it {ATTEMPTS} times in a row; try again later")
 
     def _settled_lease(self, epoch: int, seconds: float) -> Lease | None:
