@@ -103,7 +103,7 @@ class World:
         return sorted(str(log.parent.relative_to(self.folder / "root")) for log in logs)
 
     def state(self, folder: str) -> frozenset[tuple[str, int, int]]:
-        """Return what tells whether a folder was touched: its files but the lease, when they were written, how large."""
+        """Return what tells whether a folder was touched: files but the lease, when they were written, how large."""
         files = [file for file in Path(self.root.uri(folder)).rglob("*") if file.suffix in (".json", ".parquet")]
         stats = [(file.as_posix(), file.stat()) for file in files if file.name != "_lease.json"]
         return frozenset((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
