@@ -1,17 +1,20 @@
-"""The engine protocol: whatever produces completions from a model. Implementations live in the cluster package.
+"""The engine protocol: whatever produces completions or scores from a model. The cluster package implements it.
 
 One request is one prompt and one seed. It usually asks for one sample, so that a text doesn't depend on how the work
 was cut up; engines may be asked for ``n`` at once where that is measured to be clearly faster, in fixed blocks aligned
-to multiples of the block size. A request may also carry the beginning of its completion.
+to multiples of the block size. A request may also carry the beginning of its completion. Judges are asked as samples
+are drawn (``generate``); reward models and likelihoods are asked with ``score``.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal
 
 from schemas.engine import SamplingParams
+from schemas.errors import BadInput
 
 
 class EngineError(Exception):
@@ -60,6 +63,39 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class ScoreRequest:
+    """Ask for the score of one completion of a rendered prompt.
+
+    Attributes:
+        kind: ``reward``: a reward model's score of the whole text; ``steps``: a process reward model's score at each
+            ``step_tag``; ``likelihood``: the log-prob of the completion under the model itself, in nats.
+        step_tag: a text of one token that the completion has behind each of its steps.
+    """
+
+    prompt: str
+    completion: str
+    kind: Literal["reward", "steps", "likelihood"] = "reward"
+    step_tag: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The score of one completion.
+
+    Attributes:
+        score: the reward; of several labels' the last one's (where the last is the good one, as in binary classifiers).
+            ``steps``: their minimum. ``likelihood``: the sum of the log-probs.
+        steps: the score of each step, or the log-prob of each token.
+    """
+
+    score: float
+    steps: tuple[float, ...] = ()
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+
+
+@dataclass(frozen=True)
 class EngineInfo:
     """What is recorded of a running engine."""
 
@@ -73,35 +109,58 @@ class EngineInfo:
     """Which distribution: ``raw`` (the model's own), ``sampled`` (tempered, truncated), ``none``, ``as recorded``."""
     version: str = ""
     """Version of the engine's software: recorded, never part of an identity."""
+    seeds: str = ""
+    """What a seed promises: ``exact`` (the same request gives the same text), ``nearly`` (the same draws from
+    probabilities that depend in their last digits on what shares the batch: texts are usually equal), ``asked`` (the
+    seed is sent; what the server makes of it isn't known)."""
 
 
-class Engine(Protocol):
-    """A loaded model. Methods are coroutines and may run concurrently, up to ``capacity`` at once."""
+class Engine(ABC):
+    """A loaded model. Methods are coroutines and may run concurrently, up to ``capacity`` at once.
 
-    @property
-    def info(self) -> EngineInfo: ...
+    Attributes:
+        info: what is recorded of it.
+        capacity: how many requests it wants in flight: what it works on at once, and some that wait for their turn.
+    """
 
-    @property
-    def capacity(self) -> int:
-        """How many samples it wants in flight."""
-        ...
+    info: EngineInfo
+    capacity: int
 
+    @abstractmethod
     async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True) -> str:
         """Return the prompt text of ``messages``, ready for the assistant (joined contents where ``chat`` is false)."""
         ...
 
+    @abstractmethod
     async def count_tokens(self, prompt: str) -> int:
         """Return the number of tokens of a rendered prompt."""
         ...
 
+    @abstractmethod
     async def generate(self, request: Request) -> list[Completion]:
         """Return exactly ``request.n`` completions, in order.
 
         Raises:
             EngineError: nothing of this request is usable, a shortfall included; ``transient`` if a retry may help.
         """
-        ...
 
+    async def score(self, request: ScoreRequest) -> Scored:
+        """Return the score of one completion.
+
+        Raises:
+            BadInput: this engine, or its model, gives no scores of this kind.
+            EngineError: this text can't be scored (too long); ``transient`` if a retry may help.
+        """
+        raise BadInput(f"engine '{self.info.family}' gives no scores of kind '{request.kind}'")
+
+    async def sleep(self) -> None:
+        """Give the GPUs' memory to others until ``wake``; nothing is in flight. A sleeping engine takes no requests."""
+        raise BadInput(f"engine '{self.info.family}' can't take turns with others: it doesn't give its memory back")
+
+    async def wake(self) -> None:
+        """Take the memory back."""
+        raise BadInput(f"engine '{self.info.family}' can't take turns with others: it doesn't give its memory back")
+
+    @abstractmethod
     async def close(self) -> None:
         """Free the model."""
-        ...

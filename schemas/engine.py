@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from schemas.identity import Execution
+from schemas.identity import Added, Execution, ExecutionKeys
 
 
 class SamplingParams(BaseModel):
@@ -21,20 +22,54 @@ class SamplingParams(BaseModel):
     min_p: float = Field(default=0.0, ge=0.0, le=1.0)
     max_tokens: int = Field(default=512, gt=0)
     stop: tuple[str, ...] = ()
+    json_schema: Annotated[dict[str, Any] | None, Added] = None
+    """Guided decoding: the completion is a JSON document of this schema."""
+    regex: Annotated[str | None, Added] = None
+    """Guided decoding: the whole completion matches this regular expression."""
+
+    @model_validator(mode="after")
+    def _one_guide(self) -> SamplingParams:
+        if self.json_schema is not None and self.regex is not None:
+            raise ValueError("give json_schema or regex, not both")
+        return self
 
 
 class EngineSpec(BaseModel):
-    """Base of the engine specifications. ``replicas``, ``cpus`` and ``gpus`` say where it runs, never what it gives."""
+    """Base of the engine specifications. What says where it runs never says what it gives.
+
+    A replica is one engine: ``ranks`` processes with ``gpus`` GPUs each, kept together on one node where they fit.
+
+    Class attributes:
+        guides: the kinds of guided decoding it can do (fields of ``SamplingParams``).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    guides: ClassVar[frozenset[str]] = frozenset()
 
     replicas: Annotated[int, Execution] = Field(default=1, ge=1)
     cpus: Annotated[float, Execution] = Field(default=1.0, ge=0.0)
+    """CPUs of each rank."""
     gpus: Annotated[float, Execution] = Field(default=0.0, ge=0.0)
+    """GPUs of each rank; a fraction shares one with others, side by side."""
+    gpu_memory: Annotated[float, Execution] = Field(default=0.0, ge=0.0)
+    """GB that each GPU must have at least."""
+    labels: Annotated[dict[str, str], Execution] = {}
+    """Labels of the nodes it may run on, as Ray's label selectors are written: ``{"ray.io/accelerator-type": "H100"}``,
+    ``{"zone": "in(a,b)"}``."""
+    takes_turns: Annotated[str | None, Execution] = None
+    """Engines of one name share the same GPUs in turn: while one works, the others sleep, their weights in main
+    memory."""
+
+    @property
+    def ranks(self) -> int:
+        """Processes of one replica that hold GPUs of their own."""
+        return 1
 
 
 class LlamaCppSpec(EngineSpec):
     """llama.cpp in the worker's own process: any GGUF file, by default the embedded SmolLM2-135M-Instruct."""
+
+    guides = frozenset({"json_schema"})
 
     kind: Literal["llama_cpp"] = "llama_cpp"
     model: str = "smollm2-135m-instruct"
@@ -62,6 +97,8 @@ class ScriptedSpec(EngineSpec):
     """Seconds a request takes; uniformly spread by ``jitter``."""
     jitter: Annotated[float, Execution] = Field(default=0.0, ge=0.0)
     slots: Annotated[int, Execution] = Field(default=256, ge=1)
+    size: Annotated[int, Execution] = Field(default=1, ge=1)
+    """Ranks it pretends to have."""
     context: Annotated[int, Execution] = Field(default=4096, ge=1)
     logprobs: bool = True
     fail_transient: Annotated[float, Execution] = Field(default=0.0, ge=0.0, le=1.0)
@@ -69,7 +106,14 @@ class ScriptedSpec(EngineSpec):
     fail_permanent: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of samples that are refused for good (drawn by seed, so it is part of the identity)."""
     call_log: Annotated[str | None, Execution] = None
-    """A file that gets one line a request (its request_id): what the engine itself was asked for."""
+    """A file that gets one line a request (its request_id), and one each time the engine sleeps or wakes: what it was
+    asked for, from its own side."""
+    deadly: Annotated[str | None, Execution] = None
+    """A prompt that contains this kills the engine's process."""
+
+    @property
+    def ranks(self) -> int:
+        return self.size
 
 
 class ReplaySpec(EngineSpec):
@@ -89,6 +133,8 @@ OURS = ("model", "messages", "prompt", "n", "seed", "stream")
 
 class OpenAISpec(EngineSpec):
     """Any server that speaks OpenAI's API. The key is only ever read from the environment."""
+
+    guides = frozenset({"json_schema", "regex"})
 
     kind: Literal["openai"] = "openai"
     url: Annotated[str, Execution] = "http://127.0.0.1:8000/v1"
@@ -122,4 +168,94 @@ class OpenAISpec(EngineSpec):
         return value
 
 
-AnyEngineSpec = Annotated[LlamaCppSpec | ScriptedSpec | ReplaySpec | OpenAISpec, Field(discriminator="kind")]
+VLLM_EXECUTION = ExecutionKeys(
+    {
+        "all2all_backend", "async_scheduling", "block_size", "compilation_config", "cpu_offload_gb",
+        "data_parallel_backend", "data_parallel_size_local", "disable_custom_all_reduce", "disable_log_stats",
+        "distributed_executor_backend", "download_dir", "enable_chunked_prefill", "enable_eplb", "enable_sleep_mode",
+        "enable_prefix_caching", "enforce_eager", "eplb_config", "kv_cache_memory_bytes", "load_format", "max_logprobs",
+        "max_num_batched_tokens", "max_num_partial_prefills", "max_parallel_loading_workers", "optimization_level",
+        "safetensors_load_strategy", "swap_space",
+    }
+)  # fmt: skip
+"""Of vLLM's own arguments, those that say how it runs. All others are taken to change what it gives."""
+
+
+class VllmSpec(EngineSpec):
+    """vLLM's asynchronous engine in a worker of its own; the production engine.
+
+    A replica has ``tensor_parallel * pipeline_parallel`` ranks; with ``data_parallel`` above 1 it has as many such
+    groups, which vLLM places itself.
+    """
+
+    guides = frozenset({"json_schema", "regex"})
+
+    kind: Literal["vllm"] = "vllm"
+    model: str
+    """A folder of weights, or a name on the model hub."""
+    revision: str = ""
+    """Branch, tag or commit on the hub; the commit it stands for is the identity. A folder's is its content."""
+    task: Literal["generate", "classify", "token_classify"] = "generate"
+    """``classify``: a reward model with one score a text; ``token_classify``: one a token (process rewards)."""
+    dtype: str = "auto"
+    quantization: str | None = None
+    """How the checkpoint is quantised, where its own configuration doesn't tell; otherwise how vLLM shall do it."""
+    adapter: str | None = None
+    """Folder of a LoRA adapter that all requests use."""
+    chat_template: str | None = None
+    """A Jinja template, or the path of one; otherwise the tokenizer's own."""
+    reasoning_parser: str = ""
+    """vLLM's name of the parser that splits the reasoning off (``deepseek_r1``, ``qwen3``, ...)."""
+    gpus: Annotated[float, Execution] = Field(default=1.0, ge=0.0)
+    """GPUs of each rank (0 where there are none); a fraction shares one, with ``gpu_memory_utilization`` to match."""
+    tensor_parallel: Annotated[int, Execution] = Field(default=1, ge=1)
+    pipeline_parallel: Annotated[int, Execution] = Field(default=1, ge=1)
+    data_parallel: Annotated[int, Execution] = Field(default=1, ge=1)
+    expert_parallel: Annotated[bool, Execution] = False
+    """Spread the experts of a mixture over all ranks (of all data-parallel groups)."""
+    slots: Annotated[int, Execution] = Field(default=256, ge=1)
+    """Requests decoded at once (``max_num_seqs``)."""
+    context: Annotated[int, Execution] = Field(default=4096, ge=16)
+    """Tokens a request may use (``max_model_len``)."""
+    gpu_memory_utilization: Annotated[float, Execution] = Field(default=0.9, gt=0.0, le=1.0)
+    """Share of each GPU's memory that it may take."""
+    logprobs: Annotated[bool, Execution] = True
+    """Sum and mean log-prob of each sample."""
+    confidence: Annotated[bool, Execution] = False
+    """Lowest-group and tail confidence too (DeepConf): vLLM then returns 20 log-probs a token to the worker."""
+    engine_kwargs: Annotated[dict[str, Any], VLLM_EXECUTION] = {}
+    """More arguments of vLLM's ``AsyncEngineArgs``, as they are."""
+
+    @property
+    def ranks(self) -> int:
+        return self.tensor_parallel * self.pipeline_parallel
+
+    @field_validator("chat_template")
+    @classmethod
+    def _read_template(cls, value: str | None) -> str | None:
+        """A template is known by its text, wherever the file lies."""
+        if value is None or "{" in value:
+            return value
+        if not Path(value).is_file():
+            raise ValueError(f"'{value}' is neither a Jinja template nor a file")
+        return Path(value).read_text()
+
+    @field_validator("engine_kwargs")
+    @classmethod
+    def _leaves_fields_alone(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for taken, field in VLLM_FIELDS.items():
+            if taken in value:
+                raise ValueError(f"'{taken}' is set by engine.{field}")
+        return value
+
+
+VLLM_FIELDS = {
+    "model": "model", "revision": "revision", "dtype": "dtype", "quantization": "quantization", "runner": "task",
+    "max_model_len": "context", "max_num_seqs": "slots", "tensor_parallel_size": "tensor_parallel",
+    "pipeline_parallel_size": "pipeline_parallel", "data_parallel_size": "data_parallel",
+    "enable_expert_parallel": "expert_parallel", "gpu_memory_utilization": "gpu_memory_utilization",
+    "enable_lora": "adapter", "reasoning_parser": "reasoning_parser",
+}  # fmt: skip
+"""vLLM's argument -> the field of ``VllmSpec`` that sets it."""
+
+AnyEngineSpec = Annotated[LlamaCppSpec | ScriptedSpec | ReplaySpec | OpenAISpec | VllmSpec, Field(discriminator="kind")]

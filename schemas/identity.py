@@ -2,7 +2,8 @@
 
 An identity is the part of a configuration that changes results. Fields that only say *how* something is executed
 (slots, replicas, how many samples) are annotated with ``Execution`` and left out, so that moving a run to another
-machine, or asking for more of it, never pays for anything twice.
+machine, or asking for more of it, never pays for anything twice. A field that a later version added is annotated with
+``Added`` and left out while it has its default, so that an upgrade doesn't either.
 """
 
 from __future__ import annotations
@@ -21,16 +22,32 @@ class _Execution:
     """Marker for ``Annotated[T, Execution]``: the field is recorded, never hashed."""
 
 
+class _Added:
+    """Marker for ``Annotated[T, Added]``: the field came later, and isn't hashed while it has its default."""
+
+
+class ExecutionKeys(frozenset[str]):
+    """Marker for ``Annotated[dict, ExecutionKeys({...})]``: of this mapping, these keys are not hashed."""
+
+
 Execution = _Execution()
+Added = _Added()
 
 
 def identity(model: BaseModel) -> dict[str, Any]:
-    """Return the JSON-able part of ``model`` that changes results (fields without ``Execution``)."""
-    return {
-        name: _plain(getattr(model, name))
-        for name, field in type(model).model_fields.items()
-        if not any(isinstance(mark, _Execution) for mark in field.metadata)
-    }
+    """Return the JSON-able part of ``model`` that changes results (see ``Execution``, ``Added``, ``ExecutionKeys``)."""
+    found: dict[str, Any] = {}
+    for name, field in type(model).model_fields.items():
+        marks, value = field.metadata, getattr(model, name)
+        if any(isinstance(mark, _Execution) for mark in marks):
+            continue
+        for mark in marks:
+            if isinstance(mark, ExecutionKeys):
+                value = {key: item for key, item in value.items() if key not in mark}
+        if any(isinstance(mark, _Added) for mark in marks) and value == field.get_default(call_default_factory=True):
+            continue
+        found[name] = _plain(value)
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,35 @@ class EngineRecord(BaseModel):
     context: int
     logprobs: str
     version: str = ""
+    seeds: str = ""
+
+
+class ReplicaRecord(BaseModel):
+    """One engine of one stage, from its own timeline.
+
+    Attributes:
+        first, last: unix seconds of its first request and its last answer.
+        busy_seconds: time in between with at least one request in the engine.
+        deaths: how often it had to be started again.
+    """
+
+    number: int
+    node: str = ""
+    first: float = 0.0
+    last: float = 0.0
+    busy_seconds: float = 0.0
+    requests: int = 0
+    completion_tokens: int = 0
+    deaths: int = 0
+
+    @property
+    def busy_share(self) -> float:
+        """Share of the time between the first request and the last answer in which the engine had work."""
+        return min(1.0, self.busy_seconds / (self.last - self.first)) if self.last > self.first else 1.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.completion_tokens / (self.last - self.first) if self.last > self.first else 0.0
 
 
 class StageRecord(BaseModel):
@@ -56,6 +85,7 @@ class StageRecord(BaseModel):
     busy_seconds: float = 0.0
     """Sum over workers of the time they worked on it."""
     engine: EngineRecord | None = None
+    replicas: list[ReplicaRecord] = []
     complete: bool = False
     view: str | None = None
     """File of the view, relative to the root (stores only): problem_key, first, count."""

@@ -14,6 +14,7 @@ _BUILDERS = {
     "scripted": ("cluster.engines.scripted", "ScriptedEngine", "", ""),
     "openai": ("cluster.engines.openai", "OpenAIEngine", "aiohttp", "pip install aiohttp"),
     "replay": ("cluster.engines.replay", "ReplayEngine", "", ""),
+    "vllm": ("cluster.engines.vllm", "VllmEngine", "vllm", "pip install vllm, on a machine with a GPU"),
 }
 
 

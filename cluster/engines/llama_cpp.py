@@ -31,7 +31,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import xllamacpp as _xllamacpp  # its OpenMP reads the variable when it is loaded
 
-from operators.engine import Completion, EngineError, EngineInfo, Request
+from operators.engine import Completion, Engine, EngineError, EngineInfo, Request
 from schemas.engine import EngineSpec, LlamaCppSpec
 from schemas.errors import BadInput
 
@@ -45,7 +45,7 @@ _SILENT = -1
 llama: Any = _xllamacpp  # it ships no types
 
 
-class LlamaCppEngine:
+class LlamaCppEngine(Engine):
     """See ``schemas.engine.LlamaCppSpec``. Log-probs are of the model's own distribution, whatever the temperature."""
 
     def __init__(self, spec: LlamaCppSpec) -> None:

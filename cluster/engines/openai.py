@@ -23,7 +23,7 @@ from yarl import URL
 
 from cluster.engines.adaptive import AdaptiveLimit
 from cluster.engines.deadlines import Deadlines
-from operators.engine import Completion, EngineError, EngineInfo, Request
+from operators.engine import Completion, Engine, EngineError, EngineInfo, Request
 from schemas.engine import EngineSpec, OpenAISpec
 from schemas.errors import BadInput
 from schemas.redaction import protect, redact
@@ -38,7 +38,7 @@ BYTES_PER_TOKEN = 4
 """No tokenizer is known here: prompts are measured by this rule of thumb, and the server has the last word."""
 
 
-class OpenAIEngine:
+class OpenAIEngine(Engine):
     """See ``schemas.engine.OpenAISpec``. A rendered prompt is text (completions) or the conversation as JSON (chat)."""
 
     def __init__(self, spec: OpenAISpec) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from operators.engine import Completion, EngineError, EngineInfo, Request
+from operators.engine import Completion, Engine, EngineError, EngineInfo, Request
 from schemas.engine import EngineSpec, ReplaySpec
 from schemas.errors import BadInput
 
@@ -20,7 +20,7 @@ _OPTIONAL = (
 )
 
 
-class ReplayEngine:
+class ReplayEngine(Engine):
     """See ``schemas.engine.ReplaySpec``. Samples are found by problem_key, or by problem_id where it has no keys."""
 
     def __init__(self, spec: ReplaySpec) -> None:

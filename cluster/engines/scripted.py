@@ -13,11 +13,11 @@ import random
 from collections.abc import Sequence
 from itertools import accumulate
 
-from operators.engine import Completion, EngineError, EngineInfo, Request
+from operators.engine import Completion, Engine, EngineError, EngineInfo, Request
 from schemas.engine import EngineSpec, SamplingParams, ScriptedSpec
 
 
-class ScriptedEngine:
+class ScriptedEngine(Engine):
     """See ``schemas.engine.ScriptedSpec``."""
 
     def __init__(self, spec: ScriptedSpec) -> None:
