@@ -16,6 +16,7 @@ from typing import Any
 
 from cluster.claims import Claims
 from cluster.compaction import Merge
+from cluster.engine_stages import Sampling, Scoring
 from cluster.flights import Flight, Flights
 from cluster.interruption import Interruption
 from cluster.plan import RunPlan
@@ -23,8 +24,11 @@ from cluster.records import RunRecorder
 from cluster.replicas import Replicas
 from cluster.run import Observer, RunResult
 from cluster.runner import Runner
+from cluster.scorers import Scorers
 from cluster.states import ChunkState, DatasetState, SampleState, StageState, StoreState, StreamState
+from cluster.storage.ranges import Range
 from cluster.storage.root import Root
+from cluster.turns import Turns
 from cluster.work import Done, Task
 from pipelines.graph import Pipeline
 from schemas.errors import GristmillError, LeaseLost, StorageFull, StorageUnavailable, StoreBusy
@@ -52,9 +56,18 @@ class Driver:
         self.manifest = self.recorder.manifest
         self.claims = Claims(self.root, self.manifest.run_id, settings)
         self.flights = Flights(runner, settings, self._handle, self._landed, self._quarantined, self._say)
+        self.turns = Turns(settings.turn_seconds)
         self.replicas = Replicas(
-            runner, settings, self.manifest.run_id, self._handle, lambda: self._commit(now=True), self._say
+            runner,
+            settings,
+            self.manifest.run_id,
+            self._handle,
+            lambda: self._commit(now=True),
+            self._leave_out,
+            self.turns.awake,
+            self._say,
         )
+        self.scoring: dict[StageState, Scoring] = {}
         self.states: dict[str, StageState] = {}
         self._last_commit = 0.0
         self._last_update = 0.0
@@ -72,6 +85,7 @@ class Driver:
 
     def _begin(self, plan: RunPlan) -> None:
         self.states = _make_states(plan)
+        self._place_engines()
         self.manifest.stages = [state.record for state in self.states.values()]
         self.recorder.begin(plan)
         self.recorder.beat(self.settings.lease_seconds)
@@ -84,17 +98,58 @@ class Driver:
         state.record.computed = source.planned - source.held
         state.record.complete = True
 
+    def _place_engines(self) -> None:
+        """See that the engines of all stages with something to do can be had; say who takes turns with whom."""
+        groups: dict[str, list[tuple[StageState, Sampling | Scoring]]] = {}
+        for state in self.states.values():
+            spec = state.plan.stage.engine
+            if spec is None or state.complete:
+                continue
+            if isinstance(state, SampleState):
+                member: Sampling | Scoring = Sampling(state, self.replicas)
+            else:
+                member = self.scoring[state] = self._scoring(state)
+            if spec.takes_turns is not None:
+                groups.setdefault(spec.takes_turns, []).append((state, member))
+        engines = [state.plan.stage.engine for state in self.states.values() if not state.complete]
+        self.runner.check([spec for spec in engines if spec is not None])
+        for members in groups.values():
+            self.turns.add(members)
+
+    def _scoring(self, state: StageState) -> Scoring:
+        scorers = Scorers(self.runner, self.settings, state, self._say)
+        flights = Flights(scorers, self.settings, self._handle, self._landed, self._quarantined, self._say)
+        return Scoring(state, scorers, flights)
+
+    def _flights_of(self, state: StageState) -> Flights:
+        return self.scoring[state].flights if state in self.scoring else self.flights
+
+    @property
+    def _all_flights(self) -> list[Flights]:
+        return [self.flights, *(scoring.flights for scoring in self.scoring.values())]
+
+    @property
+    def _flying(self) -> bool:
+        return any(flights.any for flights in self._all_flights)
+
+    def _abandon(self) -> None:
+        """Give all work up (the run is ending)."""
+        for flights in self._all_flights:
+            flights.abandon()
+        for scoring in self.scoring.values():
+            scoring.scorers.close()
+
     def _execute(self, plan: RunPlan) -> None:
         try:
             self._begin(plan)
             self._loop()
             self._finish(self._outcome())
         except KeyboardInterrupt:  # the second signal: at once
-            self.flights.abandon()
+            self._abandon()
             self._rescue()
             self._finish("interrupted")
         except BaseException as error:
-            self.flights.abandon()
+            self._abandon()
             if not isinstance(error, LeaseLost):
                 self._rescue()
             self.manifest.error = str(error)
@@ -102,6 +157,8 @@ class Driver:
             raise
         finally:
             self.replicas.stop()
+            for scoring in self.scoring.values():
+                scoring.scorers.close()
 
     def _outcome(self) -> RunState:
         if all(state.complete for state in self.states.values()):
@@ -119,7 +176,9 @@ class Driver:
             self.replicas.top_up()
             self._hear(0.2)
             self._commit()
-            self.flights.look_after()
+            for flights in self._all_flights:
+                flights.look_after()
+            self.turns.go_on()
             self._keep_alive()
             self._observe()
             if self._idle():
@@ -140,25 +199,29 @@ class Driver:
 
     def _idle(self) -> bool:
         waiting = any(state.uncommitted for state in self.states.values() if isinstance(state, StoreState))
-        return not (self.flights.any or waiting or self.replicas.any or self._submit_ready() or self.replicas.any)
+        return not (self._flying or waiting or self.replicas.any or self._submit_ready() or self.replicas.any)
 
     def _submit_ready(self) -> bool:
         """Submit ready work while there is room; start replicas where there is something to draw."""
-        before = self.flights.any
-        self.flights.submit_waiting()
+        before = self._flying
+        for flights in self._all_flights:
+            flights.submit_waiting()
         for state in self.states.values():
+            if not self.turns.awake(state):
+                continue
             if isinstance(state, SampleState):
                 self.replicas.start_where_needed(state)
-            if self.flights.room <= 0:
+            flights = self._flights_of(state)
+            if flights.room <= 0:
                 continue
             for work in state.tasks():
-                self.flights.submit(state, work)
-                if self.flights.room <= 0:
+                flights.submit(state, work)
+                if flights.room <= 0:
                     break
         for state in self.states.values():
             if isinstance(state, StoreState) and self.flights.room > 0 and (merge := state.merge()) is not None:
                 self.flights.submit(state, merge)
-        return self.flights.any and not before
+        return self._flying and not before
 
     def _landed(self, flight: Flight, done: Done) -> None:
         state, work = flight.state, flight.work
@@ -172,10 +235,13 @@ class Driver:
                 other.snapshot_part(state.name, work.index)
 
     def _quarantined(self, flight: Flight, error: BaseException) -> None:
-        """Leave rows out of the run and write down why."""
+        """Leave the rows of work that keeps failing out of the run."""
         state, work = flight.state, flight.work
         assert isinstance(state, StoreState) and isinstance(work, Task)
-        ranges = work.inputs["samples"].ranges or ()
+        self._leave_out(state, list(work.inputs["samples"].ranges or ()), error)
+
+    def _leave_out(self, state: StoreState, ranges: list[Range], error: BaseException) -> None:
+        """Leave rows out of the run and write down why."""
         rows = [
             {"stage": state.name, "problem_key": item.problem_key, "sample_index": index, "error": str(error)}
             for item in ranges
@@ -189,7 +255,7 @@ class Driver:
 
     def _commit(self, now: bool = False) -> None:
         """Commit what waits, in groups (at once where nobody is working); then tell every stage what became a fact."""
-        now = now or not (self.replicas.any or self.flights.any)
+        now = now or not (self.replicas.any or self._flying)
         if not now and time.monotonic() - self._last_commit < self.settings.commit_seconds:
             return
         self._last_commit = time.monotonic()
@@ -228,10 +294,10 @@ class Driver:
         until = time.monotonic() + grace
         self.replicas.drain(grace)
         self._commit(now=True)
-        while self.flights.any and time.monotonic() < until:
+        while self._flying and time.monotonic() < until:
             self._hear(0.2)
             self._keep_alive()
-        self.flights.abandon()
+        self._abandon()
         self._commit(now=True)
 
     def _rescue(self) -> None:

@@ -17,10 +17,9 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from cluster.compaction import Merge
-from cluster.runner import Runner
 from cluster.states import StageState, StoreState
 from cluster.work import Done, Task, Work
 from schemas.errors import GristmillError, StageFailed, WorkerLost
@@ -36,6 +35,21 @@ STRAGGLER = 5.0
 """Seconds that work must have taken before it is started twice."""
 
 Handle = Callable[[Future[Any], Callable[[Future[Any]], None]], None]
+
+
+class Workers(Protocol):
+    """Whoever does the work: a runner, or the workers of one stage that asks an engine."""
+
+    @property
+    def slots(self) -> int:
+        """How many pieces may be worked on at once."""
+        ...
+
+    def submit(self, work: Any) -> Future[Done]: ...
+
+    def submit_wide(self, task: Task) -> Future[Done]: ...
+
+    def cancel(self, future: Future[Done]) -> None: ...
 
 
 @dataclass(eq=False)
@@ -68,14 +82,14 @@ class Flights:
 
     def __init__(
         self,
-        runner: Runner,
+        workers: Workers,
         settings: RunSettings,
         handle: Handle,
         landed: Callable[[Flight, Done], None],
         quarantined: Callable[[Flight, BaseException], None],
         say: Callable[[str], None],
     ) -> None:
-        self.runner = runner
+        self.workers = workers
         self.settings = settings
         self._handle = handle
         self._landed = landed
@@ -91,7 +105,7 @@ class Flights:
         """How many more pieces may be submitted: twice the slots, so that a free worker never waits for us."""
         if any(flight.suspect for flight in [*self._waiting, *self._flying.values()]):
             return 0
-        return 2 * self.runner.slots - len(self._flying)
+        return 2 * self.workers.slots - len(self._flying)
 
     @property
     def any(self) -> bool:
@@ -106,7 +120,7 @@ class Flights:
         """Send halves off, the latest cut first: the guilty row is found by going down, not by going wide."""
         while self._waiting:
             alone = self._waiting[-1].suspect or any(flight.suspect for flight in self._flying.values())
-            if len(self._flying) >= (1 if alone else 2 * self.runner.slots):
+            if len(self._flying) >= (1 if alone else 2 * self.workers.slots):
                 return
             self._launch(self._waiting.pop())
 
@@ -118,7 +132,7 @@ class Flights:
     def _copy(self, flight: Flight) -> None:
         work = flight.work
         wide = isinstance(work, Task) and work.pieces and work.reads > self.settings.wide_samples
-        future = self.runner.submit_wide(work) if wide else self.runner.submit(work)  # pyright: ignore[reportArgumentType]
+        future = self.workers.submit_wide(work) if wide else self.workers.submit(work)  # pyright: ignore[reportArgumentType]
         flight.copies.append(future)
         self._handle(future, lambda done: self._came_back(flight, done))
 
@@ -141,7 +155,7 @@ class Flights:
         del self._flying[flight.work.number]
         flight.state.landed()
         for copy in flight.copies:
-            self.runner.cancel(copy)
+            self.workers.cancel(copy)
 
     def _failed(self, flight: Flight, error: BaseException) -> None:
         if isinstance(flight.work, Merge):
@@ -194,7 +208,7 @@ class Flights:
         """Kill what takes too long, and start what takes much longer than its like a second time."""
         now = time.monotonic()
         for position, flight in enumerate(list(self._flying.values())):
-            if flight.started is None and position < self.runner.slots:
+            if flight.started is None and position < self.workers.slots:
                 flight.started = now
             if flight.started is None or not isinstance(flight.work, Task):
                 continue
@@ -203,7 +217,7 @@ class Flights:
                 self._say(f"stage {flight.state.name}: work on {flight.work.rows:,} rows took over {elapsed:.0f} s")
                 flight.hung, flight.started = flight.hung + 1, now
                 for copy in list(flight.copies):
-                    self.runner.cancel(copy)
+                    self.workers.cancel(copy)
             elif usual and elapsed > max(STRAGGLER, 4 * usual) and len(flight.copies) == 1 and self._idle_worker():
                 self._copy(flight)
 
@@ -218,13 +232,13 @@ class Flights:
         return min(self.settings.task_seconds, max(SHORTEST_LIMIT, 20 * usual) if usual else float("inf"))
 
     def _idle_worker(self) -> bool:
-        return not self._waiting and sum(len(flight.copies) for flight in self._flying.values()) < self.runner.slots
+        return not self._waiting and sum(len(flight.copies) for flight in self._flying.values()) < self.workers.slots
 
     def abandon(self) -> None:
         """Give everything up (the run is ending)."""
         for flight in self._flying.values():
             for copy in flight.copies:
-                self.runner.cancel(copy)
+                self.workers.cancel(copy)
         self._flying.clear()
         self._waiting.clear()
 

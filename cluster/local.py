@@ -1,8 +1,8 @@
 """The local runner: everything in this process. For tests, notebooks and small jobs.
 
 Work runs in a few threads (Polars and Arrow release the interpreter lock; verification that must be killable runs in
-worker processes). A sampler gets a thread with an event loop of its own. A thread can't be killed: work that never
-returns is given up, and another thread takes the place of its own.
+worker processes). An engine worker gets a thread with an event loop of its own. A thread can't be killed: work that
+never returns is given up, and another thread takes the place of its own.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import asyncio
 import os
 import queue
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
-from cluster.runner import Runner, SamplerHandle
-from cluster.sampler import Sampler, SamplingJob
+from cluster.runner import EngineJob, Runner, WorkerHandle
 from cluster.work import Done, Work
+from schemas.engine import EngineSpec
 from schemas.errors import WorkerLost
 
 
@@ -30,7 +31,7 @@ class LocalRunner(Runner):
         self._queue: queue.SimpleQueue[tuple[Work, Future[Done]] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._working: dict[Future[Done], threading.Thread] = {}
-        self._samplers: list[_LocalSampler] = []
+        self._workers: list[_LocalWorker] = []
 
     @property
     def slots(self) -> int:
@@ -70,9 +71,12 @@ class LocalRunner(Runner):
             self._start_thread()
         _settle(future, None, WorkerLost("the work didn't return in time and was given up"))
 
-    def sampler(self, job: SamplingJob) -> SamplerHandle:
-        handle = _LocalSampler(job)
-        self._samplers.append(handle)
+    def check(self, engines: Sequence[EngineSpec]) -> None:
+        """Let the engines find out: all of them are in this process, on this machine."""
+
+    def engine_worker(self, job: EngineJob, number: int) -> WorkerHandle:
+        handle = _LocalWorker(job)
+        self._workers.append(handle)
         return handle
 
     def close(self) -> None:
@@ -80,8 +84,8 @@ class LocalRunner(Runner):
             self._queue.put(None)
         for thread in self._threads:
             thread.join(timeout=5)
-        for sampler in self._samplers:
-            sampler.kill()
+        for worker in self._workers:
+            worker.kill()
 
 
 def _settle(future: Future[Done], result: Done | None, error: BaseException | None) -> None:
@@ -95,17 +99,17 @@ def _settle(future: Future[Done], result: Done | None, error: BaseException | No
         pass
 
 
-class _LocalSampler:
-    """A ``Sampler`` in a thread of its own."""
+class _LocalWorker:
+    """A worker with an engine, in a thread of its own."""
 
-    def __init__(self, job: SamplingJob) -> None:
-        self._sampler = Sampler(job)
+    def __init__(self, job: EngineJob) -> None:
+        self._worker = job.worker(job)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="gristmill-sampler", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="gristmill-engine", daemon=True)
         self._thread.start()
 
     def call(self, method: str, *args: Any) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(getattr(self._sampler, method)(*args), self._loop)
+        return asyncio.run_coroutine_threadsafe(getattr(self._worker, method)(*args), self._loop)
 
     def kill(self) -> None:
         if self._loop.is_running():

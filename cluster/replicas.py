@@ -1,11 +1,13 @@
 """Replicas: the sampling workers of a run. They are kept fed, heard, replaced when they die, and drained at the end.
 
 A replica's queue holds twice what its engine takes at once, or two seconds of work where that is more, so the engine
-never waits for the driver. What a dead replica had been given and not delivered is drawn again, by whoever is next.
+never waits for the driver. What a dead replica had been given and not delivered is drawn again, by whoever is next;
+problems that kill one engine after the other are found and left out (``cluster.suspects``).
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -13,14 +15,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.flights import Handle
-from cluster.runner import Runner, SamplerHandle
+from cluster.runner import Runner, WorkerHandle
 from cluster.sampler import Ready, Report, SamplingJob
 from cluster.states import SampleState, begun_slice, input_slice
 from cluster.storage.ranges import Range, RangeMap
+from cluster.timeline import Activity
+from operators.engine import EngineDied
 from operators.sample.sample import Sample
 from schemas.errors import BadInput, EngineFailed, GristmillError, WorkerLost
 from schemas.job import RunSettings
-from schemas.manifest import EngineRecord
+from schemas.manifest import EngineRecord, ReplicaRecord
+
+FEW = 10
+"""So many problems may be left out because they kill engines (and one in a hundred beyond): then it is the engine."""
 
 
 @dataclass(eq=False)
@@ -29,7 +36,7 @@ class Replica:
 
     number: int
     state: SampleState
-    handle: SamplerHandle
+    handle: WorkerHandle
     ready: Ready | None = None
     assigned: RangeMap = field(default_factory=RangeMap)
     given: int = 0
@@ -40,6 +47,12 @@ class Replica:
     asked: float = 0.0
     collecting: Future[Report] | None = None
     """The report that is on its way."""
+    trial: frozenset[str] = frozenset()
+    """Suspects that it is tried with, and nothing else."""
+    tried: bool = False
+    """Whether it was given them."""
+    earlier: ReplicaRecord | None = None
+    """What the engines before it, in its place, did."""
 
     @property
     def outstanding(self) -> int:
@@ -53,6 +66,8 @@ class Replicas:
     Args:
         handle: queues a callback for a future's end into the driver's loop.
         commit: commits what was delivered so far, now (before a dead replica's work is given out again).
+        left_out: called with the ranges of a problem that kills engines, and why.
+        awake: whether a stage's engines have the GPUs now (``cluster.turns``).
     """
 
     def __init__(
@@ -62,6 +77,8 @@ class Replicas:
         run_id: str,
         handle: Handle,
         commit: Callable[[], None],
+        left_out: Callable[[SampleState, list[Range], BaseException], None],
+        awake: Callable[[SampleState], bool],
         say: Callable[[str], None],
     ) -> None:
         self.runner = runner
@@ -69,10 +86,16 @@ class Replicas:
         self.run_id = run_id
         self._handle = handle
         self._commit = commit
+        self._left_out = left_out
+        self._awake = awake
         self._say = say
         self._all: list[Replica] = []
         self._deaths = 0
         """In a row, without a sample in between."""
+        self._allowed = 0
+        """How many deaths in a row there may be: restarts, and what it takes to find two problems that kill."""
+        self._guilty = 0
+        self._records: dict[tuple[str, int], ReplicaRecord] = {}
 
     @property
     def any(self) -> bool:
@@ -80,7 +103,7 @@ class Replicas:
 
     def start_where_needed(self, state: SampleState) -> None:
         """Start a stage's replicas once it has something to draw."""
-        if not state.draws or any(replica.state is state for replica in self._all):
+        if not state.draws or not self._awake(state) or any(replica.state is state for replica in self._all):
             return
         spec = state.plan.stage.engine
         assert spec is not None
@@ -116,12 +139,14 @@ class Replicas:
             flush_rows=self.settings.flush_rows,
             flush_seconds=self.settings.flush_seconds,
         )
-        replica = Replica(number, state, self.runner.sampler(job))
+        replica = Replica(number, state, self.runner.engine_worker(job, number))
+        replica.trial = state.suspects.next_trial()
+        replica.earlier = self._records.get((state.name, number))
         self._all.append(replica)
 
         def loaded(future: Future[Any]) -> None:
             error = future.exception()
-            if isinstance(error, WorkerLost):
+            if isinstance(error, WorkerLost | EngineDied):
                 self._died(replica, error)
             elif error is not None and not isinstance(error, GristmillError):
                 raise EngineFailed(f"stage {state.name}: the engine could not be started: {error}") from error
@@ -179,12 +204,12 @@ class Replicas:
         if elapsed > 0:
             replica.rate = 0.5 * replica.rate + 0.5 * (report.drawn - replica.drawn) / elapsed
         if report.drawn > replica.drawn:
-            self._deaths = 0
+            self._deaths = self._allowed = 0
         replica.asked, replica.drawn = now, report.drawn
         self._take(replica, report)
         state = replica.state
         state.touch()
-        if self._top_up(replica) or replica.outstanding or not state.prompts_checked:
+        if self._top_up(replica) or replica.outstanding or state.pending or not state.prompts_checked:
             self._ask(replica)
         else:
             self._retire(replica)
@@ -192,10 +217,18 @@ class Replicas:
     def _take(self, replica: Replica, report: Report) -> None:
         state = replica.state
         state.uncommitted += report.parts
-        state.record.busy_seconds += report.busy_seconds
         state.lost += report.failed
+        self._record(replica, report.activity)
         for key, index, _ in report.failed:
             replica.assigned.remove(Range(key, index, 1))
+
+    def _record(self, replica: Replica, now: Activity) -> None:
+        """Keep a replica's timeline, the engines that died in its place included."""
+        before = replica.earlier or ReplicaRecord(number=replica.number)
+        self._records[replica.state.name, replica.number] = now.after(before)
+        record = replica.state.record
+        record.replicas = [found for (stage, _), found in sorted(self._records.items()) if stage == replica.state.name]
+        record.busy_seconds = sum(found.busy_seconds for found in record.replicas)
 
     def top_up(self) -> None:
         """Feed all that run low."""
@@ -206,12 +239,13 @@ class Replicas:
     def _top_up(self, replica: Replica) -> int:
         """Keep a replica's queue at twice its capacity, or two seconds of work where that is more."""
         state = replica.state
-        if replica.ready is None or not state.prompts_checked:
+        if replica.ready is None or not state.prompts_checked or not self._awake(state):
             return 0
         wanted = max(2 * replica.ready.capacity, int(2 * replica.rate))
-        if replica.outstanding > wanted / 2:
+        if replica.outstanding > (0 if replica.trial else wanted / 2):
             return 0
-        ranges = state.take(wanted - replica.outstanding)
+        ranges = self._trial(replica, wanted) if replica.trial else []
+        ranges = ranges or state.take(wanted - replica.outstanding, replica.number)
         if not ranges:
             return 0
         for item in ranges:
@@ -221,6 +255,20 @@ class Replicas:
         begun = begun_slice(state.plan.extends, ranges) if state.plan.extends is not None else None
         replica.handle.call("assign", ranges, begun)
         return count
+
+    def _trial(self, replica: Replica, samples: int) -> list[Range]:
+        """Return what a replica is tried with; nothing once it has lived through all trials."""
+        state = replica.state
+        while replica.trial:
+            if not replica.tried:
+                replica.tried = True
+                share = max(1, samples // len(replica.trial))
+                each = [state.take(share, replica.number, frozenset({key})) for key in sorted(replica.trial)]
+                if any(each):
+                    return [item for ranges in each for item in ranges]
+            state.suspects.survived(replica.trial)
+            replica.trial, replica.tried = state.suspects.next_trial(), False
+        return []
 
     def _retire(self, replica: Replica) -> None:
         self._all.remove(replica)
@@ -239,16 +287,44 @@ class Replicas:
         """Take its unfinished work back and start another, a bounded number of times in a row."""
         self._all.remove(replica)
         replica.handle.kill()
-        self._deaths += 1
-        if self._deaths > self.settings.engine_restarts:
-            raise EngineFailed(
-                f"stage {replica.state.name}: the engine died {self._deaths} times without drawing anything in "
-                f"between; last: {error}"
-            ) from error
-        self._say(f"stage {replica.state.name}: replica {replica.number} died ({error}); starting another")
+        state = replica.state
         self._commit()
-        replica.state.give_back(list(replica.assigned))
-        self._start(replica.state, replica.number)
+        unfinished = list(replica.assigned)
+        state.give_back(unfinished, replica.number)
+        self._deaths += 1
+        in_it = {item.problem_key for item in unfinished}
+        search = 2 * math.ceil(math.log2(max(1, len(in_it))))
+        self._allowed = max(self._allowed, self.settings.engine_restarts + search)
+        if self._deaths > self._allowed:
+            raise EngineFailed(
+                f"stage {state.name}: the engine died {self._deaths} times without drawing anything in between; last: "
+                f"{error}"
+            ) from error
+        record = self._records.setdefault((state.name, replica.number), ReplicaRecord(number=replica.number))
+        record.deaths += 1
+        guilty = state.suspects.died(in_it)
+        if guilty is not None and (state.record.computed or {item.problem_key for item in state.pending} - in_it):
+            self._leave_out(state, guilty, error)  # else it is all there is, and may be the engine's own fault
+        self._say(f"stage {state.name}: replica {replica.number} died ({error}); starting another")
+        if self._awake(state):
+            self._start(state, replica.number)
+
+    def _leave_out(self, state: SampleState, key: str, error: BaseException) -> None:
+        self._guilty += 1
+        if self._guilty > FEW + 0.01 * len(state.plan.ranges):
+            raise EngineFailed(
+                f"stage {state.name}: {self._guilty} problems killed the engine, each alone: it is the engine, not "
+                f"they; last: {error}"
+            ) from error
+        self._left_out(state, state.leave_out(key), error)
+
+    def outstanding(self, state: SampleState) -> int:
+        """Return how many samples a stage's replicas have still to draw."""
+        return sum(replica.outstanding for replica in self._all if replica.state is state)
+
+    def call(self, state: SampleState, method: str) -> list[Future[Any]]:
+        """Call a method of all replicas of a stage (``sleep``, ``wake``)."""
+        return [replica.handle.call(method) for replica in self._all if replica.state is state]
 
     def drain(self, seconds: float) -> None:
         """Let all finish what is in flight, for up to ``seconds``, and take what they drew."""

@@ -1,30 +1,47 @@
-"""Runners: whatever executes work. ``Runner.run`` moves a pipeline; a runner knows only tasks and samplers.
+"""Runners: whatever executes work. ``Runner.run`` moves a pipeline; a runner knows only tasks and engine workers.
 
-Two kinds of work exist. *Work* (``cluster.work``) is one call of one operator or one merge, cheap and repeatable. A
-*sampler* is a long-lived worker around an engine (``cluster.sampler.Sampler``), addressed by method name. Everything
-comes back as a ``concurrent.futures.Future``, so the driver is the same for all runners.
+Two kinds of work exist. *Work* (``cluster.work``) is one call of one operator or one merge, cheap and repeatable. An
+*engine worker* is a long-lived worker around an engine (``cluster.sampler.Sampler``, ``cluster.scorer.Scorer``),
+addressed by method name. Everything comes back as a ``concurrent.futures.Future``, so the driver is the same for all
+runners.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cluster.run import Observer, RunResult
-from cluster.sampler import SamplingJob
 from cluster.work import Done, Task, Work
+from schemas.engine import EngineSpec
 from schemas.job import RunSettings
 
 if TYPE_CHECKING:
     from pipelines.graph import Pipeline
 
 
-class SamplerHandle(Protocol):
-    """A sampling worker, wherever it lives."""
+class EngineJob(Protocol):
+    """What a worker with an engine has to know, and of which class it is (``Sampler``, ``Scorer``)."""
+
+    @property
+    def stage(self) -> str: ...
+
+    @property
+    def engine(self) -> EngineSpec: ...
+
+    @property
+    def worker(self) -> type[Any]:
+        """Made with the job, in the worker's own event loop."""
+        ...
+
+
+class WorkerHandle(Protocol):
+    """A worker with an engine, wherever it lives."""
 
     def call(self, method: str, *args: Any) -> Future[Any]:
-        """Call a method of ``cluster.sampler.Sampler``; the future fails when the worker died."""
+        """Call a coroutine method of the worker; the future fails when the worker died."""
         ...
 
     def kill(self) -> None:
@@ -33,7 +50,7 @@ class SamplerHandle(Protocol):
 
 
 class Runner(ABC):
-    """Executes tasks and hosts samplers; started lazily by the first of them."""
+    """Executes tasks and hosts engine workers; started lazily by the first of them."""
 
     name: str
     """As it is recorded in manifests."""
@@ -56,8 +73,16 @@ class Runner(ABC):
         return self.submit(task)
 
     @abstractmethod
-    def sampler(self, job: SamplingJob) -> SamplerHandle:
-        """Make a sampling worker (its ``start`` isn't called yet)."""
+    def check(self, engines: Sequence[EngineSpec]) -> None:
+        """Refuse engines that can't be had here, before anything is started.
+
+        Raises:
+            BadInput: naming what is wanted, and what there is.
+        """
+
+    @abstractmethod
+    def engine_worker(self, job: EngineJob, number: int) -> WorkerHandle:
+        """Make the worker of one replica of a stage's engine (its ``start`` isn't called yet)."""
 
     @abstractmethod
     def close(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from cluster.storage.parts import Part, write_part
 from cluster.storage.ranges import Range
 from cluster.storage.root import Root
 from cluster.storage.slices import Slice
+from cluster.timeline import Activity, Timeline
 from operators.engine import Engine, EngineError, EngineInfo
 from operators.sample.sample import BEGUN, Sample
 from schemas import datasets
@@ -50,6 +52,10 @@ class SamplingJob:
     begun: str | None = None
     """Folder of the store whose truncated samples are continued (``extend_truncated``)."""
 
+    @property
+    def worker(self) -> type[Sampler]:
+        return Sampler
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -68,8 +74,8 @@ class Report:
     """(problem_key, sample_index, message) of draws whose transient fault outlived the retries."""
     drawn: int = 0
     """Samples drawn since the worker started, flushed or not."""
-    busy_seconds: float = 0.0
-    """Time with at least one request in the engine."""
+    activity: Activity = field(default_factory=Activity)
+    """What the engine did since the worker started."""
 
 
 class Sampler:
@@ -83,8 +89,7 @@ class Sampler:
         self._oldest = 0.0
         self._flush_after = min(FIRST_FLUSH, job.flush_seconds)
         self._outstanding = 0
-        self._in_flight = 0
-        self._busy_since = 0.0
+        self._timeline = Timeline(socket.gethostname())
         self._prompts: dict[str, asyncio.Task[str]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._writes: set[asyncio.Task[None]] = set()
@@ -152,6 +157,13 @@ class Sampler:
             raise self._crash
         return self._take_report()
 
+    async def sleep(self) -> None:
+        """Give the GPUs to the engine whose turn it is; nothing is assigned meanwhile."""
+        await self.engine.sleep()
+
+    async def wake(self) -> None:
+        await self.engine.wake()
+
     async def stop(self) -> Report:
         """Drop what is queued or in flight, flush what was drawn, free the engine; return the last report."""
         await self.abandon()
@@ -167,7 +179,7 @@ class Sampler:
         while not self.queue.empty():
             self.queue.get_nowait()
         until = time.monotonic() + seconds
-        while self._in_flight and time.monotonic() < until and self._crash is None:
+        while self._timeline.in_flight and time.monotonic() < until and self._crash is None:
             await asyncio.sleep(0.02)
         return await self.stop()
 
@@ -178,15 +190,10 @@ class Sampler:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _take_report(self) -> Report:
-        now = time.monotonic()
-        if self._in_flight:
-            self.report.busy_seconds += now - self._busy_since
-            self._busy_since = now
         self._hungry = False
         taken = self.report
-        self.report = Report(
-            drawn=taken.drawn,
-        )
+        taken.activity = self._timeline.activity()
+        self.report = Report(drawn=taken.drawn)
         return taken
 
     async def _prompt(self, key: str) -> str:
@@ -213,24 +220,21 @@ class Sampler:
                 return
 
     async def _draw(self, key: str, index: int) -> None:
-        if not self._in_flight:
-            self._busy_since = time.monotonic()
-        self._in_flight += 1
+        problem, begun, tokens = self.problems[key], self._begun.pop((key, index), None), 0
+        self._timeline.enter()
         try:
             prompt = await self._prompt(key)
-            problem, begun = self.problems[key], self._begun.pop((key, index), None)
             row = await self.job.operator.draw(problem, prompt, index, self.engine, self.job.run_id, begun)
             if not self.rows:
                 self._oldest = time.monotonic()
             self.rows.append(row)
             self._count_unwritten(1)
+            tokens = row["completion_tokens"]
         except EngineError as error:
             self.report.failed.append((key, index, str(error)))
             self.news.set()
         finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self.report.busy_seconds += time.monotonic() - self._busy_since
+            self._timeline.leave(tokens)
         self.report.drawn += 1
         self._outstanding -= 1
         if len(self.rows) >= self.job.flush_rows:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from itertools import count
 
@@ -19,6 +20,7 @@ from cluster.storage.parts import Part
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.slices import Slice
 from cluster.storage.store import Store
+from cluster.suspects import Suspects
 from cluster.work import Done, Task, Work
 from operators.piecewise import PiecewiseOperator
 from schemas.datasets import dataset_name
@@ -26,6 +28,10 @@ from schemas.manifest import StageRecord
 
 TASK_SAMPLES = 20_000
 """Sample-scope work is cut into tasks of about this many samples."""
+ENGINE_SAMPLES = 512
+"""And work that asks an engine into smaller ones: they are its unit of loss, and the next ones are there already."""
+LOOK_AHEAD = 4096
+"""How many pending ranges are looked at to find a problem that no other replica has begun."""
 FAILED_MERGES = 3
 """So many merges of a store may fail before a run leaves its small files as they are."""
 
@@ -57,6 +63,11 @@ class StageState:
     @property
     def complete(self) -> bool:
         return self.record.complete
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is work that nobody does yet."""
+        return False
 
     def tasks(self) -> Iterator[Work]:
         """Yield what can be submitted now; taking one from the iterator commits to submitting it."""
@@ -170,12 +181,19 @@ class SampleState(StoreState):
             self._carried = deque(_cut(known, TASK_SAMPLES))
             self.carrying = len(self._carried)
         self.prompts_checked = False
+        self.suspects = Suspects()
+        self._owner: dict[str, int] = {}
+        """Problem -> the replica that began it."""
         self.lost: list[tuple[str, int, str]] = []
 
     @property
     def draws(self) -> bool:
         """Whether there is something to draw, and it may begin."""
         return bool(self.pending) and not self.carrying
+
+    @property
+    def waiting(self) -> bool:
+        return self.draws
 
     def commit(self) -> list[Range]:
         carried = len(self.uncommitted) if self.carrying else 0
@@ -195,24 +213,69 @@ class SampleState(StoreState):
         super().finished(work, done)
         self.uncommitted.append(done.part)
 
-    def take(self, samples: int) -> list[Range]:
-        """Return up to ``samples`` samples' worth of ranges to draw next."""
+    def take(self, samples: int, replica: int, only: frozenset[str] = frozenset()) -> list[Range]:
+        """Return up to ``samples`` samples' worth of ranges for a replica to draw next.
+
+        A problem stays with the replica that began it (its prompt is in that engine's cache), until there is nothing
+        else to do.
+
+        Args:
+            only: nothing but these problems (a trial); otherwise whatever isn't under suspicion.
+        """
         taken: list[Range] = []
-        while samples > 0 and self.pending:
-            item, *rest = self.store.held.missing(self.pending.popleft()) or [None]
-            self.pending.extendleft(gap for gap in reversed(rest) if gap is not None)
-            if item is None:
-                continue
-            if item.size > samples:
-                self.pending.appendleft(Range(item.problem_key, item.first + samples, item.size - samples))
-                item = Range(item.problem_key, item.first, samples)
-            taken.append(item)
-            samples -= item.size
+        for steal in (False, True):
+            with closing(self._candidates(replica, only, steal)) as candidates:
+                for item in candidates:
+                    self._owner.setdefault(item.problem_key, replica)
+                    pieces = self._cut_off(item, samples)
+                    taken += pieces
+                    samples -= sum(piece.size for piece in pieces)
+                    if not samples:
+                        break
+            if taken:
+                break
         return taken
 
-    def give_back(self, ranges: list[Range]) -> None:
-        """Take ranges back that a dead worker never delivered; they are drawn first."""
+    def _candidates(self, replica: int, only: frozenset[str], steal: bool) -> Generator[Range]:
+        """Take the pending ranges out one after another that a replica may have; the others keep their places."""
+        passed: list[Range] = []
+        avoided = self.suspects.waiting
+        try:
+            while self.pending and len(passed) < LOOK_AHEAD:
+                item = self.pending.popleft()
+                key = item.problem_key
+                fits = key in only if only else key not in avoided
+                if fits and (steal or only or self._owner.get(key, replica) == replica):
+                    yield item
+                else:
+                    passed.append(item)
+        finally:
+            self.pending.extendleft(reversed(passed))
+
+    def _cut_off(self, item: Range, samples: int) -> list[Range]:
+        """Return up to ``samples`` of a range's missing samples; the rest is pending again."""
+        taken: list[Range] = []
+        rest: list[Range] = []
+        for gap in self.store.held.missing(item):
+            size = min(gap.size, samples)
+            samples -= size
+            if size:
+                taken.append(Range(gap.problem_key, gap.first, size))
+            if size < gap.size:
+                rest.append(Range(gap.problem_key, gap.first + size, gap.size - size))
+        self.pending.extendleft(reversed(rest))
+        return taken
+
+    def give_back(self, ranges: list[Range], replica: int) -> None:
+        """Take ranges back that a dead replica never delivered; they are drawn first, by whoever is next."""
         self.pending.extendleft(reversed(ranges))
+        self._owner = {key: owner for key, owner in self._owner.items() if owner != replica}
+
+    def leave_out(self, key: str) -> list[Range]:
+        """Take what is pending of a problem out of the run; return it."""
+        out = [item for item in self.pending if item.problem_key == key]
+        self.pending = deque(item for item in self.pending if item.problem_key != key)
+        return out
 
 
 def begun_slice(source: Store, ranges: list[Range]) -> Slice:
@@ -240,6 +303,10 @@ class StreamState(StoreState):
         for item in missing_ranges(plan):
             self._enqueue(item)
 
+    @property
+    def waiting(self) -> bool:
+        return bool(self._pending)
+
     def committed(self, stage: str, ranges: list[Range]) -> None:
         if stage in self._stores:
             for item in ranges:
@@ -260,7 +327,7 @@ class StreamState(StoreState):
     def tasks(self) -> Iterator[Work]:
         while self._pending:
             ranges: list[Range] = []
-            room = TASK_SAMPLES
+            room = TASK_SAMPLES if self.plan.stage.engine is None else ENGINE_SAMPLES
             while self._pending and room > 0:
                 item = self._pending.popleft()
                 if item.size > room:
@@ -308,6 +375,10 @@ class ChunkState(StageState):
             for item in upstream.ranges:
                 wanted.setdefault(item.problem_key, []).append(item)
         self._ready.extend(index for index, waits in enumerate(self._waits) if not waits)
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._ready)
 
     def committed(self, stage: str, ranges: list[Range]) -> None:
         if stage not in self._stores or self.complete:

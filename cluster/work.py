@@ -5,6 +5,7 @@ Both runners execute the same ``run`` method, so a stage gives the same rows whe
 
 from __future__ import annotations
 
+import asyncio
 import time
 import traceback
 from collections.abc import Iterator
@@ -17,7 +18,10 @@ from cluster.storage.parts import Part, write_part
 from cluster.storage.root import Root
 from cluster.storage.slices import Slice
 from cluster.storage.snapshot import Snapshot
+from cluster.timeline import Timeline
+from operators.asking import AskingOperator
 from operators.base import Operator
+from operators.engine import Engine, EngineDied
 from operators.piecewise import PiecewiseOperator
 from schemas.errors import GristmillError, StageFailed
 from schemas.identity import digest
@@ -85,15 +89,38 @@ class Task:
             partials = [self.partial(piece) for piece in self.pieces]
             table = _guarded(operator, self.stage, lambda: operator.merge(pl.concat(partials)))
             part = self._snapshot(root, table)
-        elif self.folder is None:
-            table = run_operator(operator, self.stage, self._read(root))
-            part = self._snapshot(root, table)
         else:
             inputs = self._read(root)
-            table = run_operator(operator, self.stage, inputs)
-            _check_conservation(self, inputs["samples"], table)
-            part = write_part(root, self.folder, table, operator.output, self.stage)
+            part = self._write(root, inputs, run_operator(operator, self.stage, inputs))
         return Done(part, time.perf_counter() - began)
+
+    async def ask(self, engine: Engine, timeline: Timeline) -> Done:
+        """Do the same with an operator that asks an engine, in the engine's own event loop.
+
+        Raises:
+            StageFailed, ContractViolation, DamagedFile: as ``run``.
+            EngineDied: the engine is gone; nothing was written.
+        """
+        began = time.perf_counter()
+        root, operator = Root(self.root), self.operator
+        assert isinstance(operator, AskingOperator)
+        inputs = await asyncio.to_thread(self._read, root)
+        timeline.enter()
+        try:
+            table = await operator.ask(engine, **inputs)
+        except (GristmillError, EngineDied):
+            raise
+        except Exception as error:
+            raise _failure(operator, self.stage, error) from None
+        finally:
+            timeline.leave()
+        return Done(await asyncio.to_thread(self._write, root, inputs, table), time.perf_counter() - began)
+
+    def _write(self, root: Root, inputs: dict[str, Any], table: pl.DataFrame) -> Part:
+        if self.folder is None:
+            return self._snapshot(root, table)
+        _check_conservation(self, inputs["samples"], table)
+        return write_part(root, self.folder, table, self.operator.output, self.stage)
 
     def partial(self, piece: dict[str, Slice]) -> pl.DataFrame:
         """Return the partial result of one piece."""
@@ -175,10 +202,14 @@ def _guarded(operator: Operator, stage: str, call: Any) -> pl.DataFrame:
     except GristmillError:
         raise
     except Exception as error:
-        raise StageFailed(
-            f"stage {stage}: {operator.public_name()} raised {type(error).__name__}: {error}\n"
-            f"{''.join(traceback.format_exception(error))}"
-        ) from None
+        raise _failure(operator, stage, error) from None
+
+
+def _failure(operator: Operator, stage: str, error: BaseException) -> StageFailed:
+    return StageFailed(
+        f"stage {stage}: {operator.public_name()} raised {type(error).__name__}: {error}\n"
+        f"{''.join(traceback.format_exception(error))}"
+    )
 
 
 def _check_conservation(task: Task, samples: pl.DataFrame, table: pl.DataFrame) -> None:

@@ -17,6 +17,7 @@ OPERATORS: dict[str, str] = {
     "verify.math": "operators.verify.math:VerifyMath",
     "verify.exact": "operators.verify.exact:VerifyExact",
     "verify.reasoning_gym": "operators.verify.reasoning_gym:VerifyReasoningGym",
+    "score.outcome": "operators.score.outcome:ScoreOutcome",
     "prune.rpc": "operators.prune.rpc:PruneRpc",
     "select.majority": "operators.select.majority:MajorityVote",
     "measure.pass_at_k": "operators.measure.pass_at_k:PassAtK",

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+import xxhash
 
 from schemas.engine import SamplingParams
 from schemas.errors import BadInput
@@ -27,6 +29,10 @@ class EngineError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+class EngineDied(Exception):
+    """The engine is gone, in its own last words; nothing more can be asked of it."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +133,12 @@ class Engine(ABC):
     capacity: int
 
     @abstractmethod
-    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True) -> str:
-        """Return the prompt text of ``messages``, ready for the assistant (joined contents where ``chat`` is false)."""
+    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:
+        """Return the prompt text of ``messages``, ready for the assistant (joined contents where ``chat`` is false).
+
+        Args:
+            answered: the last turn is the assistant's: the whole conversation, as it is scored.
+        """
         ...
 
     @abstractmethod
@@ -164,3 +174,13 @@ class Engine(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Free the model."""
+
+
+def alone(request: Request) -> list[Request]:
+    """Return ``request.n`` requests for one completion each; the first has the request's own seed."""
+    return [replace(request, n=1, seed=child_seed(request.seed, child)) for child in range(request.n)]
+
+
+def child_seed(seed: int, child: int) -> int:
+    """Return the seed of one of a request's completions."""
+    return seed if child == 0 else xxhash.xxh3_64_intdigest(f"{seed}/{child}".encode()) & 0x7FFF_FFFF

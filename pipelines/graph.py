@@ -74,6 +74,8 @@ class Pipeline:
         if ("engine" in operator.tools) != (engine is not None):
             verb = "needs" if engine is None else "doesn't use"
             raise BadInput(f"{where}: {operator.public_name()} {verb} an engine")
+        if isinstance(operator, Sample) and engine is not None:
+            _check_guides(where, operator, engine)
         if operator.scope == "sample" and operator.output not in STORES:
             raise BadInput(
                 f"{where}: a sample-scope operator gives {[kind.__name__ for kind in STORES]}, not "
@@ -82,6 +84,13 @@ class Pipeline:
         added = Stage(name, operator, dict(inputs), engine)
         self.stages[name] = added
         return added
+
+
+def _check_guides(where: str, operator: Sample, engine: EngineSpec) -> None:
+    for guide in ("json_schema", "regex"):
+        if getattr(operator, guide) is not None and guide not in engine.guides:
+            can = f"it can do {sorted(engine.guides)}" if engine.guides else "it can't guide decoding"
+            raise BadInput(f"{where}: engine '{getattr(engine, 'kind', '')}' doesn't know {guide}; {can}")
 
 
 def _check_inputs(where: str, operator: Operator, inputs: Mapping[str, Stage], known: Iterable[Stage]) -> None:

@@ -51,3 +51,5 @@ class RunSettings(BaseModel):
     """A task that takes longer has its worker killed, and is cut in two to find the guilty rows."""
     wide_samples: int = Field(default=50_000_000, ge=0)
     """Dataset-scope operators that read more samples go through Ray Data, where the runner is Ray."""
+    turn_seconds: float = Field(default=900.0, gt=0)
+    """Where engines take turns on the same GPUs: how long one goes on while another has something to do."""

@@ -90,7 +90,7 @@ class LlamaCppEngine(Engine):
             )
         return self._clients[loop]
 
-    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True) -> str:
+    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:
         if not chat:
             return "".join(turn["content"] for turn in messages)
         answer = await self._post("/apply-template", {"messages": list(messages)})

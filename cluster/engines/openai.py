@@ -74,7 +74,7 @@ class OpenAIEngine(Engine):
             raise BadInput(f"engine.url carries credentials; put the key in ${spec.key_env} instead")
         return spec.model, spec.revision or "unversioned"
 
-    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True) -> str:
+    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:
         if self.spec.api == "chat":
             if not chat:
                 raise BadInput("the chat endpoint applies the model's template: set engine.api=completions")

@@ -54,7 +54,7 @@ class ReplayEngine(Engine):
         assert isinstance(spec, ReplaySpec)
         return spec.model, _hash(tuple(_files(spec.samples)))
 
-    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True) -> str:
+    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:
         return "\n".join(turn["content"] for turn in messages)
 
     async def count_tokens(self, prompt: str) -> int:

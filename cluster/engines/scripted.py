@@ -40,7 +40,7 @@ class ScriptedEngine(Engine):
         assert isinstance(spec, ScriptedSpec)
         return spec.model, "scripted"
 
-    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True) -> str:
+    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:
         if not chat:
             return "".join(turn["content"] for turn in messages)
         return "".join(f"<|{turn['role']}|>\n{turn['content']}\n" for turn in messages) + "<|assistant|>\n"

@@ -1,4 +1,4 @@
-"""The Ray runner: tasks as Ray tasks, samplers as Ray actors, on one machine or a cluster.
+"""The Ray runner: tasks as Ray tasks, engine workers as Ray actors, on one machine or a cluster.
 
 Ray starts by itself on this machine, or an existing cluster is joined by its address. It is started by the first piece
 of work, so a run that reuses everything doesn't pay for it.
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -18,9 +19,9 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from cluster.interruption import SIGNALS
-from cluster.runner import Runner, SamplerHandle
-from cluster.sampler import Sampler, SamplingJob
+from cluster.runner import EngineJob, Runner, WorkerHandle
 from cluster.work import Done, Task, Work
+from schemas.engine import EngineSpec
 from schemas.errors import BadInput, WorkerLost
 from schemas.installation import check_installation
 
@@ -40,7 +41,7 @@ class RayRunner(Runner):
     def __init__(self, address: str | None = None) -> None:
         self.address = address
         self._ours = False
-        self._samplers: list[_RaySampler] = []
+        self._workers: list[_RayWorker] = []
         self._references: dict[Future[Done], Any] = {}
 
     @property
@@ -95,15 +96,18 @@ class RayRunner(Runner):
         if reference is not None:
             ray.cancel(reference, force=True)
 
-    def sampler(self, job: SamplingJob) -> SamplerHandle:
+    def check(self, engines: Sequence[EngineSpec]) -> None:
+        """See ``Runner.check``."""
+
+    def engine_worker(self, job: EngineJob, number: int) -> WorkerHandle:
         self._start()
-        handle = _RaySampler(job)
-        self._samplers.append(handle)
+        handle = _RayWorker(job)
+        self._workers.append(handle)
         return handle
 
     def close(self) -> None:
-        for sampler in self._samplers:
-            sampler.kill()
+        for worker in self._workers:
+            worker.kill()
         if self._ours:
             ray.shutdown()
 
@@ -114,12 +118,14 @@ def _run(work: Work) -> Done:
     return work.run()
 
 
-class _RaySampler:
-    """A ``Sampler`` as an asynchronous Ray actor."""
+class _RayWorker:
+    """A worker with an engine, as an asynchronous Ray actor."""
 
-    def __init__(self, job: SamplingJob) -> None:
+    def __init__(self, job: EngineJob) -> None:
         spec = job.engine
-        actor = ray.remote(Sampler).options(num_cpus=spec.cpus, num_gpus=spec.gpus, max_restarts=0, max_concurrency=16)
+        actor = ray.remote(job.worker).options(
+            num_cpus=spec.cpus, num_gpus=spec.gpus, max_restarts=0, max_concurrency=16
+        )
         self._actor: Any = actor.remote(job)
 
     def call(self, method: str, *args: Any) -> Future[Any]:

@@ -170,8 +170,8 @@ def test_an_operator_that_raises_fails_the_run_and_keeps_the_samples(tmp_path: P
 
 def test_an_engine_that_keeps_dying_ends_the_run(tmp_path: Path) -> None:
     source = write_problems(tmp_path / "p.jsonl", 2)
-    pipeline = scripted_pipeline(source, 8, weights=(1.0,))  # one weight for three answers: every draw raises
-    with pytest.raises(EngineFailed, match="died 3 times"):
+    pipeline = scripted_pipeline(source, 8, weights=(1.0,))  # every draw raises: 2 restarts, 2 to search
+    with pytest.raises(EngineFailed, match="died 5 times"):
         run(LocalRunner(), pipeline, tmp_path / "root")
 
 

@@ -1,0 +1,65 @@
+"""Operators that ask an engine: reward models, likelihoods, judges. They are handed the engine and never start one."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import polars as pl
+from pydantic import Field
+
+from operators.base import Operator
+from operators.engine import Engine, EngineError
+from schemas.identity import Execution
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+
+class AskingOperator(Operator):
+    """Base of operators that ask an engine; define ``ask`` instead of ``run``."""
+
+    tools: ClassVar[tuple[str, ...]] = ("engine",)
+
+    retries: Annotated[int, Execution] = Field(default=4, ge=0)
+    """How often a request is tried again after a transient fault, with exponential backoff."""
+
+    async def ask(self, engine: Engine, **inputs: Any) -> pl.DataFrame:
+        """Compute the output table; inputs come by keyword, as for ``run``."""
+        raise TypeError(f"{type(self).__name__} doesn't define ask()")
+
+    def run(self, engine: Engine, **inputs: Any) -> pl.DataFrame:
+        """Ask in an event loop of this call's own (for ``gristmill op``; a pipeline's worker keeps one loop)."""
+        return asyncio.run(self.ask(engine, **inputs))
+
+    async def ask_each(
+        self, engine: Engine, questions: Sequence[Question], one: Callable[[Question], Awaitable[Answer]]
+    ) -> list[Answer | EngineError]:
+        """Ask all questions, as many at once as the engine wants; each gets its answer, or what was wrong with it.
+
+        Raises:
+            EngineError: a transient fault that outlived all retries; nothing may be committed.
+        """
+        slots = asyncio.Semaphore(engine.capacity)
+
+        async def patiently(question: Question) -> Answer | EngineError:
+            async with slots:
+                for attempt in range(self.retries + 1):
+                    try:
+                        return await one(question)
+                    except EngineError as error:
+                        if not error.transient:
+                            return error
+                        if attempt == self.retries:
+                            raise
+                    await asyncio.sleep(min(30.0, 0.25 * 2**attempt) * (0.5 + random.random()))
+            raise AssertionError("unreachable")
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(patiently(question)) for question in questions]
+        except ExceptionGroup as failed:  # the first one is why the others were given up
+            raise failed.exceptions[0] from None
+        return [task.result() for task in tasks]

@@ -1,0 +1,1 @@
+"""Operators that score samples: reward models, likelihoods, judges."""
