@@ -117,7 +117,7 @@ class Driver:
             self.turns.add(members)
 
     def _scoring(self, state: StageState) -> Scoring:
-        scorers = Scorers(self.runner, self.settings, state, self._say)
+        scorers = Scorers(self.runner, self.settings, state, self._handle, self._say)
         flights = Flights(scorers, self.settings, self._handle, self._landed, self._quarantined, self._say)
         return Scoring(state, scorers, flights)
 
@@ -199,6 +199,7 @@ class Driver:
 
     def _idle(self) -> bool:
         waiting = any(state.uncommitted for state in self.states.values() if isinstance(state, StoreState))
+        waiting = waiting or self.turns.unfinished
         return not (self._flying or waiting or self.replicas.any or self._submit_ready() or self.replicas.any)
 
     def _submit_ready(self) -> bool:

@@ -9,13 +9,13 @@ row.
 from __future__ import annotations
 
 import math
-import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cluster.flights import Handle
 from cluster.runner import Runner, WorkerHandle
 from cluster.scorer import ScoringJob
 from cluster.states import ENGINE_SAMPLES, StageState
@@ -40,17 +40,23 @@ class _Worker:
 
 
 class Scorers:
-    """The pool of one stage. Callbacks come from other threads, so everything is done under one lock."""
+    """The pool of one stage.
 
-    def __init__(self, runner: Runner, settings: RunSettings, state: StageState, say: Callable[[str], None]) -> None:
+    Args:
+        handle: queues a callback for a future's end into the driver's loop; nothing here runs in another thread.
+    """
+
+    def __init__(
+        self, runner: Runner, settings: RunSettings, state: StageState, handle: Handle, say: Callable[[str], None]
+    ) -> None:
         spec = state.plan.stage.engine
         assert spec is not None
         self.runner = runner
         self.settings = settings
         self.state = state
         self.spec = spec
+        self._handle = handle
         self._say = say
-        self._lock = threading.RLock()
         self._workers: list[_Worker] = []
         self._queue: deque[tuple[Work, Future[Done]]] = deque()
         self._deaths = 0
@@ -65,12 +71,12 @@ class Scorers:
     def submit(self, work: Work) -> Future[Done]:
         """Give work to whichever worker has least to do, as soon as one has room."""
         future: Future[Done] = Future()
-        with self._lock:
-            while len(self._workers) < self.spec.replicas and self._failure is None:
-                taken = {worker.number for worker in self._workers}
-                self._start(next(number for number in range(self.spec.replicas) if number not in taken))
-            self._queue.append((work, future))
-            self._dispatch()
+        taken = {worker.number for worker in self._workers}
+        for number in range(self.spec.replicas):
+            if number not in taken and self._failure is None:
+                self._start(number)
+        self._queue.append((work, future))
+        self._dispatch()
         return future
 
     def submit_wide(self, task: Task) -> Future[Done]:
@@ -78,70 +84,65 @@ class Scorers:
 
     def cancel(self, future: Future[Done]) -> None:
         """Give a piece of work up: ``WorkerLost``."""
-        with self._lock:
-            for worker in self._workers:
-                for number, known in list(worker.under_way.items()):
-                    if known is future:
-                        worker.handle.call("cancel", number)
-                        del worker.under_way[number]
+        for worker in self._workers:
+            for number, known in list(worker.under_way.items()):
+                if known is future:
+                    worker.handle.call("cancel", number)
+                    del worker.under_way[number]
         _settle(future, None, WorkerLost("the work didn't return in time and was given up"))
         self._dispatch()
 
     def _start(self, number: int) -> None:
-        worker = _Worker(number, self.runner.engine_worker(ScoringJob(self.state.name, self.spec), number))
+        job = ScoringJob(self.state.name, self.spec)
+        worker = _Worker(number, self.runner.engine_worker(job, number))
         self._workers.append(worker)
         if number in self._records:
             self._earlier[number] = self._records[number]
 
         def loaded(future: Future[Any]) -> None:
             error = future.exception()
-            with self._lock:
-                if worker not in self._workers:
-                    return
-                if error is not None:
-                    self._lost(worker, error)
-                else:
-                    worker.ready = True
-                    self.state.record.engine = EngineRecord(**vars(future.result().info))
-                    self._dispatch()
+            if worker not in self._workers:
+                return
+            if error is not None:
+                self._lost(worker, error)
+                return
+            worker.ready = True
+            self.state.record.engine = EngineRecord(**vars(future.result().info))
+            self._dispatch()
 
-        worker.handle.call("start").add_done_callback(loaded)
+        self._handle(worker.handle.call("start"), loaded)
 
     def _dispatch(self) -> None:
-        with self._lock:
-            if self._failure is not None:
-                while self._queue:
-                    _settle(self._queue.popleft()[1], None, self._failure)
-            while self._queue:
-                free = [w for w in self._workers if w.ready and len(w.under_way) < AHEAD]
-                if not free:
-                    return
-                work, future = self._queue.popleft()
-                if not future.done():
-                    self._give(min(free, key=lambda worker: len(worker.under_way)), work, future)
+        while self._queue and self._failure is not None:
+            _settle(self._queue.popleft()[1], None, self._failure)
+        while self._queue:
+            free = [worker for worker in self._workers if worker.ready and len(worker.under_way) < AHEAD]
+            if not free:
+                return
+            work, future = self._queue.popleft()
+            if not future.done():
+                self._give(min(free, key=lambda worker: len(worker.under_way)), work, future)
 
     def _give(self, worker: _Worker, work: Work, future: Future[Done]) -> None:
         worker.under_way[work.number] = future
 
         def answered(inner: Future[Any]) -> None:
             error = inner.exception()
-            with self._lock:
-                mine = worker.under_way.pop(work.number, None) is future
-                if isinstance(error, WorkerLost | EngineDied):
-                    if worker in self._workers:
-                        worker.under_way |= {work.number: future} if mine else {}
-                        self._lost(worker, error)
-                    return
-                done = None
-                if error is None:
-                    done, activity = inner.result()
-                    self._deaths = 0
-                    self._record(worker.number, activity)
-            if mine:
-                _settle(future, done, error)
+            if worker not in self._workers or worker.under_way.get(work.number) is not future:
+                return  # it died, or the work was given up
+            if isinstance(error, WorkerLost | EngineDied):
+                self._lost(worker, error)
+                return
+            del worker.under_way[work.number]
+            done = None
+            if error is None:
+                done, activity = inner.result()
+                self._deaths = 0
+                self._record(worker.number, activity)
+            _settle(future, done, error)
             self._dispatch()
 
-        worker.handle.call("run", work).add_done_callback(answered)
+        self._handle(worker.handle.call("run", work), answered)
 
     def _lost(self, worker: _Worker, error: BaseException) -> None:
         """Start another in its place; what it had goes back to the flights, which know what to do."""
@@ -173,13 +174,11 @@ class Scorers:
 
     def call(self, method: Literal["sleep", "wake"]) -> list[Future[Any]]:
         """Put all engines to sleep (nothing is under way), or wake them."""
-        with self._lock:
-            return [worker.handle.call(method) for worker in self._workers]
+        return [worker.handle.call(method) for worker in self._workers]
 
     def close(self) -> None:
         """End all workers."""
-        with self._lock:
-            workers, self._workers = self._workers, []
+        workers, self._workers = self._workers, []
         for worker in workers:
             try:
                 worker.handle.call("stop").result(timeout=30)

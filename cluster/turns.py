@@ -70,6 +70,14 @@ class Turns:
         group = self._of.get(state)
         return group is None or (group.current is state and not group.leaving and group.changing is None)
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether somebody waits for a turn."""
+        return any(
+            group.changing is not None or any(member.waiting for member in group.members.values())
+            for group in self._groups
+        )
+
     def go_on(self) -> None:
         """See whether it is somebody else's turn."""
         for group in self._groups:

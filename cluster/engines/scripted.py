@@ -13,7 +13,9 @@ import random
 from collections.abc import Sequence
 from itertools import accumulate
 
-from operators.engine import Completion, Engine, EngineError, EngineInfo, Request
+import xxhash
+
+from operators.engine import Completion, Engine, EngineDied, EngineError, EngineInfo, Request, Scored, ScoreRequest
 from schemas.engine import EngineSpec, SamplingParams, ScriptedSpec
 
 
@@ -28,10 +30,12 @@ class ScriptedEngine(Engine):
             family="scripted",
             context=spec.context,
             logprobs="raw" if spec.logprobs else "none",
+            seeds="exact",
         )
         self.capacity = spec.slots
         self._bounds = list(accumulate(spec.weights)) if spec.weights else None
         self._stumbled: set[str] = set()
+        self._asleep = False
         self._log = os.open(spec.call_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if spec.call_log else None
 
     @staticmethod
@@ -49,8 +53,7 @@ class ScriptedEngine(Engine):
         return len(prompt.split())
 
     async def generate(self, request: Request) -> list[Completion]:
-        if self._log is not None:
-            os.write(self._log, f"{request.request_id}\n".encode())
+        self._note(request.request_id, request.prompt)
         draws = random.Random(request.seed)
         if self.spec.latency or self.spec.jitter:
             # drawn apart from the answer: how long a request takes must not change what it says
@@ -62,6 +65,38 @@ class ScriptedEngine(Engine):
             self._complete(request.prompt + request.prefix, request.params, request.seed, draws)
             for _ in range(request.n)
         ]
+
+    def _note(self, line: str, text: str) -> None:
+        """Write down what was asked, and die of what kills."""
+        if self._log is not None:
+            os.write(self._log, f"{line}\n".encode())
+        if self.spec.deadly is not None and self.spec.deadly in text:
+            raise EngineDied(f"the scripted engine died of '{self.spec.deadly}'")
+        if self._asleep and not line.startswith("#"):
+            raise AssertionError(f"request {line} reached an engine that sleeps")
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """Score by a hash of the text: in [0, 1], or as log-probs of its words."""
+        self._note(f"score {request.request_id}", request.prompt + request.completion)
+        await asyncio.sleep(self.spec.latency)
+        if request.kind == "reward":
+            return Scored(_hash(request.prompt + request.completion))
+        if request.kind == "steps":
+            *steps, _ = request.completion.split(request.step_tag)
+            if not steps:
+                raise EngineError(f"request {request.request_id}: no step tag '{request.step_tag}'")
+            values = tuple(_hash(step) for step in steps)
+            return Scored(min(values), values)
+        values = tuple(math.log(1.0 - 0.9 * _hash(word)) for word in request.completion.split())
+        return Scored(sum(values), values)
+
+    async def sleep(self) -> None:
+        self._note(f"#sleep {self.spec.model}", "")
+        self._asleep = True
+
+    async def wake(self) -> None:
+        self._note(f"#wake {self.spec.model}", "")
+        self._asleep = False
 
     def _fail(self, request: Request, draws: random.Random) -> None:
         transient, permanent = draws.random(), draws.random()
@@ -95,5 +130,11 @@ class ScriptedEngine(Engine):
 
     async def close(self) -> None:
         if self._log is not None:
+            if self.spec.takes_turns is not None:
+                self._note(f"#close {self.spec.model}", "")
             os.close(self._log)
             self._log = None
+
+
+def _hash(text: str) -> float:
+    return xxhash.xxh3_64_intdigest(text.encode()) / 2**64

@@ -1,0 +1,53 @@
+"""Finding the problems that kill engines: every guilty one, no innocent one, in few deaths."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.suspects import Suspects
+
+
+def search(problems: int, guilty: set[int]) -> tuple[set[str], int]:
+    """Give all problems to one engine after another until it lives; return who was found, and how many engines died."""
+    suspects, found, deaths = Suspects(), set[str](), 0
+    todo = {str(number) for number in range(problems)}
+    while True:
+        trial = suspects.next_trial()
+        given_now = trial - found if trial else todo - found - suspects.waiting
+        if any(int(key) in guilty for key in given_now):
+            deaths += 1
+            culprit = suspects.died(given_now)
+            if culprit is not None:
+                found.add(culprit)
+        elif trial:
+            suspects.survived(trial)
+        else:
+            return found, deaths
+
+
+@given(st.integers(1, 64), st.data())
+def test_exactly_the_guilty_are_found(problems: int, data: st.DataObject) -> None:
+    guilty = data.draw(st.sets(st.integers(0, problems - 1), max_size=4))
+    found, deaths = search(problems, guilty)
+    assert found == {str(number) for number in guilty}
+    # each guilty problem costs one way down and one look at what is left
+    assert deaths <= (len(guilty) or 0) * (math.ceil(math.log2(problems)) + 3) + (1 if guilty else 0)
+
+
+def test_one_death_makes_nobody_suspect() -> None:
+    suspects = Suspects()
+    assert suspects.died({"a", "b"}) is None
+    assert not suspects.next_trial()
+
+
+def test_a_problem_that_killed_twice_but_in_company_is_tried_alone_first() -> None:
+    suspects = Suspects()
+    suspects.died({"a", "b"})
+    assert suspects.died({"a", "c"}) is None
+    assert suspects.waiting == {"a"}
+    trial = suspects.next_trial()
+    assert trial == {"a"}
+    assert suspects.died(trial) == "a"
