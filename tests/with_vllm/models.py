@@ -1,6 +1,6 @@
 """Small real models for vLLM on a CPU: SmolLM2's weights out of its GGUF file, a random mixture, a random classifier.
 
-``python -m tests.vllm.models`` makes them once, below the environment's own folder (about 600 MB).
+``python -m tests.with_vllm.models`` makes them once, below the environment's own folder (about 600 MB).
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ def _smollm2(folder: Path) -> None:
 
 
 def _tokenizer(folder: Path) -> int:
-    """Put SmolLM2's tokenizer beside a random model; return the size of its vocabulary."""
+    """Put SmolLM2's tokenizer, with the tags of reasoning, beside a random model; return the size of its vocabulary."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(SMOLLM2)
+    tokenizer.add_tokens(["<think>", "</think>"])
     tokenizer.save_pretrained(folder)
     return len(tokenizer)
 

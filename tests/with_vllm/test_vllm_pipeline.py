@@ -1,0 +1,105 @@
+"""Pipelines on vLLM: arithmetic as it ships, a reward model in turn, an engine killed in mid-batch, a server."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from pathlib import Path
+
+import polars as pl
+import psutil
+import pytest
+
+from cluster.local import LocalRunner
+from cluster.ray.runner import RayRunner
+from operators.load import Load
+from operators.sample.sample import Sample
+from operators.score.outcome import ScoreOutcome
+from pipelines.arithmetic import Config, build
+from pipelines.graph import Pipeline
+from schemas.engine import OpenAISpec
+from tests.support import QUICK, keys, run, stage, write_problems
+from tests.with_vllm.conftest import spec, vllm_serve
+from tests.with_vllm.models import CLASSIFIER
+
+pytestmark = pytest.mark.vllm
+
+
+@pytest.mark.ray
+def test_the_arithmetic_pipeline_on_ray(tmp_path: Path) -> None:
+    config = Config(engine=spec(cpus=1))
+    config = config.model_copy(update={"load": config.load.model_copy(update={"size": 6})})
+    result = run(RayRunner(), build(config), tmp_path)
+    assert result.manifest.state == "done"
+    assert stage(result, "sample") == {"planned": 192, "reused": 0, "computed": 192}
+    rows = result.dataset("sample").collect()
+    assert rows["status"].unique().to_list() == ["ok"]
+    assert rows["sum_logprob"].null_count() == 0
+    assert result.dataset("verify").collect()["is_correct"].sum() > 0
+    record = next(record for record in result.manifest.stages if record.name == "sample")
+    assert record.engine is not None
+    assert record.engine.family == "vllm"
+    [replica] = record.replicas
+    print(f"busy {replica.busy_share:.4f}, {replica.tokens_per_second:.0f} tokens/s")
+    assert replica.busy_share > 0.98
+
+
+def test_policy_and_reward_model_take_turns(tmp_path: Path) -> None:
+    pipeline = Pipeline("rewarded")
+    problems = pipeline.stage("load", Load(source=str(write_problems(tmp_path / "p.jsonl", 3))))
+    sampling, scoring = spec(takes_turns="gpu"), spec(model=str(CLASSIFIER), task="classify", takes_turns="gpu")
+    operator = Sample(n=16, max_tokens=12, chat=False)
+    samples = pipeline.stage("sample", operator, engine=sampling, problems=problems)
+    pipeline.stage("score", ScoreOutcome(chat=False), engine=scoring, problems=problems, samples=samples)
+    result = run(LocalRunner(), pipeline, tmp_path / "data")
+    assert result.manifest.state == "done"
+    scores = result.dataset("score").collect()
+    assert len(scores) == 48
+    assert scores["score"].null_count() == 0
+    assert scores["score"].n_unique() > 20
+
+
+@pytest.mark.ray
+def test_an_engine_killed_in_mid_batch_costs_nothing_but_time(tmp_path: Path) -> None:
+    pipeline = Pipeline("killed")
+    problems = pipeline.stage("load", Load(source=str(write_problems(tmp_path / "p.jsonl", 8))))
+    pipeline.stage("sample", Sample(n=24, max_tokens=64, chat=False), engine=spec(), problems=problems)
+    killer = threading.Thread(target=_kill_core_once, args=(tmp_path / "data",), daemon=True)
+    killer.start()
+    result = run(RayRunner(), pipeline, tmp_path / "data", QUICK)
+    killer.join(timeout=5)
+    assert not killer.is_alive()
+    assert result.manifest.state == "done"
+    found = keys(result)
+    assert len(found) == len(set(found)) == 192
+    record = next(record for record in result.manifest.stages if record.name == "sample")
+    assert sum(replica.deaths for replica in record.replicas) == 1
+
+
+def _kill_core_once(root: Path, seconds: float = 240) -> None:
+    """Kill the engine core as soon as the first samples are there."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if list(root.glob("samples/*/*.parquet")):
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if "EngineCore" in process.name() or "EngineCore" in " ".join(process.cmdline()):
+                        process.kill()
+                        return
+        time.sleep(0.05)
+
+
+def test_vllm_serve_is_sampled_through_its_api(tmp_path: Path) -> None:
+    with vllm_serve() as url:
+        pipeline = Pipeline("served")
+        problems = pipeline.stage("load", Load(source=str(write_problems(tmp_path / "p.jsonl", 4))))
+        engine = OpenAISpec(url=url, model=str(spec().model), api="completions", logprobs=True, concurrency=24)
+        operator = Sample(n=16, max_tokens=16, chat=False)
+        pipeline.stage("sample", operator, engine=engine, problems=problems)
+        result = run(LocalRunner(), pipeline, tmp_path / "data")
+    assert result.manifest.state == "done"
+    rows = result.dataset("sample").collect()
+    assert len(rows) == 64
+    assert rows["sum_logprob"].null_count() == 0
+    assert rows.select(pl.col("completion_tokens").max()).item() <= 16
