@@ -91,6 +91,7 @@ def print_run(console: Console, root: Root, manifest: RunManifest) -> None:
     if manifest.error:
         console.print(f"[red]{escape(manifest.error)}[/]", highlight=False)
     console.print(_stage_table(manifest))
+    _print_replicas(console, manifest)
     _print_coverage(console, root, manifest)
     for record in manifest.stages:
         if record.dataset in ("sft", "preferences", "step_rewards") and record.complete:
@@ -118,6 +119,20 @@ def _stage_table(manifest: RunManifest) -> Table:
             f"{record.completion_tokens:,}" if record.completion_tokens else "",
         )
     return table
+
+
+def _print_replicas(console: Console, manifest: RunManifest) -> None:
+    for record in manifest.stages:
+        for replica in record.replicas:
+            died = f", started again {replica.deaths} time(s)" if replica.deaths else ""
+            speed = f"{replica.tokens_per_second:,.0f} tokens/s, " if replica.completion_tokens else ""
+            console.print(
+                f"{record.name}: replica {replica.number} on {replica.node or 'a lost node'}: {speed}busy "
+                f"{replica.busy_share:.1%} of the time{died}",
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
+            )
 
 
 def _print_coverage(console: Console, root: Root, manifest: RunManifest) -> None:

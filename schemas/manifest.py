@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 RunState = Literal["running", "done", "failed", "incomplete", "interrupted"]
 
@@ -23,7 +23,7 @@ class EngineRecord(BaseModel):
 
 
 class ReplicaRecord(BaseModel):
-    """One engine of one stage, from its own timeline.
+    """One engine of one stage, by its worker's own timeline.
 
     Attributes:
         first, last: unix seconds of its first request and its last answer.
@@ -40,13 +40,16 @@ class ReplicaRecord(BaseModel):
     completion_tokens: int = 0
     deaths: int = 0
 
+    @computed_field
     @property
     def busy_share(self) -> float:
         """Share of the time between the first request and the last answer in which the engine had work."""
         return min(1.0, self.busy_seconds / (self.last - self.first)) if self.last > self.first else 1.0
 
+    @computed_field
     @property
     def tokens_per_second(self) -> float:
+        """Completion tokens a second between the first request and the last answer."""
         return self.completion_tokens / (self.last - self.first) if self.last > self.first else 0.0
 
 

@@ -20,7 +20,7 @@ from schemas.manifest import RunManifest, StageRecord
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
-TEMPLATES.filters.update(count=count, compact=compact, percent=percent)
+TEMPLATES.filters.update(count=count, compact=compact, percent=percent, rate=rate)
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def render(manifest: RunManifest, tables: Mapping[str, pl.LazyFrame]) -> str:
         curves=_curves(source),
         distributions=_distributions(source),
         stages=_stages(manifest),
+        replicas=[(record.name, replica) for record in manifest.stages for replica in record.replicas],
         problems=found[0] if found else [],
         shown=found[1] if found else "",
         payload=embed(found[0]) if found else "",
