@@ -174,8 +174,8 @@ VLLM_EXECUTION = ExecutionKeys(
         "data_parallel_backend", "data_parallel_size_local", "disable_custom_all_reduce", "disable_log_stats",
         "distributed_executor_backend", "download_dir", "enable_chunked_prefill", "enable_eplb", "enable_sleep_mode",
         "enable_prefix_caching", "enforce_eager", "eplb_config", "kv_cache_memory_bytes", "load_format", "max_logprobs",
-        "max_num_batched_tokens", "max_num_partial_prefills", "max_parallel_loading_workers", "optimization_level",
-        "safetensors_load_strategy", "swap_space",
+        "max_num_batched_tokens", "max_parallel_loading_workers", "optimization_level",
+        "safetensors_load_strategy",
     }
 )  # fmt: skip
 """Of vLLM's own arguments, those that say how it runs. All others are taken to change what it gives."""

@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.engine_share                                   # llama.cpp
     .venv-vllm/bin/python -m tests.benchmarks.engine_share --engine vllm      # vLLM's CPU build
+    python -m tests.benchmarks.engine_share --engine vllm --model Qwen/Qwen3-8B --samples 1000     # on a GPU
 
 16 problems x 32 samples of mixed lengths, in turn: *bare* gives all requests to the engine's own interface at once and
 waits (nothing is written); *local* and *ray* run load -> sample -> verify with everything durable. Each in a process of
@@ -33,7 +34,7 @@ from pipelines.graph import Pipeline
 from schemas.engine import LlamaCppSpec, VllmSpec
 from schemas.identity import problem_keys, sample_seed
 
-PROBLEMS, SAMPLES, MAX_TOKENS = 16, 32, 40
+PROBLEMS, MAX_TOKENS = 16, 40
 QUESTIONS = (
     "Name a colour.",
     "What is 17 + 25?",
@@ -43,9 +44,12 @@ QUESTIONS = (
 )
 
 
-def specification(engine: str) -> LlamaCppSpec | VllmSpec:
+def specification(engine: str, model: str = "") -> LlamaCppSpec | VllmSpec:
+    """Return the engine: small ones on the CPU, or ``model`` in vLLM on a GPU."""
     if engine == "llama_cpp":
         return LlamaCppSpec(slots=8, context=512)
+    if model:
+        return VllmSpec(model=model, slots=256, context=2048)
     from tests.with_vllm.models import SMOLLM2
 
     kwargs = {"enforce_eager": True}
@@ -65,23 +69,23 @@ def write_problems(folder: Path) -> Path:
     return path
 
 
-def sampling() -> Sample:
-    return Sample(n=SAMPLES, max_tokens=MAX_TOKENS)
+def sampling(samples: int) -> Sample:
+    return Sample(n=samples, max_tokens=MAX_TOKENS)
 
 
-def bare_requests(source: Path) -> list[tuple[list[dict[str, str]], int]]:
+def bare_requests(source: Path, samples: int) -> list[tuple[list[dict[str, str]], int]]:
     """Return (conversation, seed) of every sample, as the pipeline draws them."""
     problems = Load(source=str(source)).run()
     keys = problem_keys(problems)
-    operator = sampling()
+    operator = sampling(samples)
     return [
         (operator.messages(row), sample_seed(operator.seed, key, index))
         for key, row in zip(keys, problems.iter_rows(named=True), strict=True)
-        for index in range(SAMPLES)
+        for index in range(samples)
     ]
 
 
-async def bare_vllm(source: Path) -> dict[str, Any]:
+async def bare_vllm(source: Path, spec: VllmSpec, samples: int) -> dict[str, Any]:
     """Give everything to AsyncLLM as it is."""
     from vllm import SamplingParams, TokensPrompt  # pyright: ignore
     from vllm.engine.arg_utils import AsyncEngineArgs  # pyright: ignore
@@ -90,13 +94,11 @@ async def bare_vllm(source: Path) -> dict[str, Any]:
 
     from cluster.engines.vllm import _arguments
 
-    spec = specification("vllm")
-    assert isinstance(spec, VllmSpec)
     engine = await asyncio.to_thread(AsyncLLM.from_engine_args, AsyncEngineArgs(**_arguments(spec)))
     tokenizer = engine.get_tokenizer()
     ids: dict[str, list[int]] = {}
     requests: list[tuple[list[int], int]] = []
-    for turns, seed in bare_requests(source):
+    for turns, seed in bare_requests(source, samples):
         name = json.dumps(turns)
         if name not in ids:
             text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
@@ -119,7 +121,7 @@ async def bare_vllm(source: Path) -> dict[str, Any]:
     return {"tokens": sum(tokens), "samples": len(tokens), "seconds": ended - began}
 
 
-async def bare_llama_cpp(source: Path) -> dict[str, Any]:
+async def bare_llama_cpp(source: Path, spec: LlamaCppSpec, samples: int) -> dict[str, Any]:
     """Ask llama.cpp's server from as many threads as it has slots, through its own binding."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -127,8 +129,6 @@ async def bare_llama_cpp(source: Path) -> dict[str, Any]:
 
     from cluster.engines.llama_cpp import _parameters, find_model
 
-    spec = specification("llama_cpp")
-    assert isinstance(spec, LlamaCppSpec)
     server: Any = xllamacpp.Server(_parameters(spec, find_model(spec.model), "unused"))
 
     def one(request: tuple[list[dict[str, str]], int]) -> int:
@@ -147,7 +147,7 @@ async def bare_llama_cpp(source: Path) -> dict[str, Any]:
         }
         return int(server.handle_chat_completions(body)["usage"]["completion_tokens"])
 
-    requests = bare_requests(source)
+    requests = bare_requests(source, samples)
     with ThreadPoolExecutor(spec.slots + 2) as threads:
         began = time.time()
         tokens = list(threads.map(one, requests))
@@ -155,7 +155,7 @@ async def bare_llama_cpp(source: Path) -> dict[str, Any]:
     return {"tokens": sum(tokens), "samples": len(tokens), "seconds": ended - began}
 
 
-def piped(engine: str, source: Path, runner_name: str, folder: Path) -> dict[str, Any]:
+def piped(spec: LlamaCppSpec | VllmSpec, source: Path, samples: int, runner_name: str, folder: Path) -> dict[str, Any]:
     """Run the pipeline; return what its sampling stage did, by the workers' own timelines."""
     if runner_name == "ray":
         from cluster.ray.runner import RayRunner
@@ -167,8 +167,8 @@ def piped(engine: str, source: Path, runner_name: str, folder: Path) -> dict[str
         runner = LocalRunner()
     pipeline = Pipeline("share")
     problems = pipeline.stage("load", Load(source=str(source)))
-    samples = pipeline.stage("sample", sampling(), engine=specification(engine), problems=problems)
-    pipeline.stage("verify", VerifyExact(), problems=problems, samples=samples)
+    drawn = pipeline.stage("sample", sampling(samples), engine=spec, problems=problems)
+    pipeline.stage("verify", VerifyExact(), problems=problems, samples=drawn)
     try:
         result = runner.run(pipeline, str(folder))
     finally:
@@ -186,24 +186,25 @@ def piped(engine: str, source: Path, runner_name: str, folder: Path) -> dict[str
     }
 
 
-def child(mode: str, engine: str, folder: Path) -> None:
+def child(options: argparse.Namespace) -> None:
     """Measure once, in a process of its own; print one line of JSON."""
-    source = write_problems(folder)
-    if mode == "bare":
-        measure = bare_vllm if engine == "vllm" else bare_llama_cpp
-        found = asyncio.run(measure(source))
+    folder = Path(options.folder)
+    source, spec = write_problems(folder), specification(options.engine, options.model)
+    if options.child != "bare":
+        found = piped(spec, source, options.samples, options.child, folder / "data")
+    elif isinstance(spec, VllmSpec):
+        found = asyncio.run(bare_vllm(source, spec, options.samples))
     else:
-        found = piped(engine, source, mode, folder / "data")
+        found = asyncio.run(bare_llama_cpp(source, spec, options.samples))
     print("FOUND " + json.dumps(found), flush=True)
     os._exit(0)  # what engines do at the end of a process is not measured
 
 
-def measured(mode: str, engine: str) -> dict[str, Any]:
+def measured(mode: str, options: argparse.Namespace) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.benchmarks.engine_share", "--child", mode, "--engine", options.engine]
+    command += ["--model", options.model, "--samples", str(options.samples)]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "tests.benchmarks.engine_share", "--child", mode]
-        done = subprocess.run(
-            [*command, "--engine", engine, "--folder", folder], capture_output=True, text=True, timeout=900
-        )
+        done = subprocess.run([*command, "--folder", folder], capture_output=True, text=True, timeout=3600)
     line = next((line for line in done.stdout.splitlines() if line.startswith("FOUND ")), None)
     assert line is not None, done.stderr[-3000:]
     found = json.loads(line.removeprefix("FOUND "))
@@ -213,20 +214,22 @@ def measured(mode: str, engine: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=["llama_cpp", "vllm"], default="llama_cpp")
+    parser.add_argument("--model", default="", help="a model for vLLM on a GPU; by default SmolLM2 on the CPU")
+    parser.add_argument("--samples", type=int, default=32, help="for each of the 16 problems")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--modes", default="bare,local,ray")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child(options.child, options.engine, Path(options.folder))
+        child(options)
     modes = options.modes.split(",")
     rounds: list[dict[str, dict[str, Any]]] = []
     for number in range(options.rounds):
         order = modes[number % len(modes) :] + modes[: number % len(modes)]  # each is first once
         rounds.append({})
         for mode in order:
-            found = rounds[-1][mode] = measured(mode, options.engine)
+            found = rounds[-1][mode] = measured(mode, options)
             idle = f", idle {100 * found['idle']:.2f}%, end after {found['end']:.1f} s" if "idle" in found else ""
             print(
                 f"round {number + 1} {mode:6} {found['rate']:7.1f} tokens/s ({found['samples']} samples, "
