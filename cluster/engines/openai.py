@@ -23,7 +23,9 @@ from yarl import URL
 
 from cluster.engines.adaptive import AdaptiveLimit
 from cluster.engines.deadlines import Deadlines
-from operators.engine import Completion, Engine, EngineError, EngineInfo, Request
+from cluster.engines.guides import check_guide
+from cluster.engines.openai_scores import score
+from operators.engine import Completion, Engine, EngineError, EngineInfo, Request, Scored, ScoreRequest, child_seed
 from schemas.engine import EngineSpec, OpenAISpec
 from schemas.errors import BadInput
 from schemas.redaction import protect, redact
@@ -51,6 +53,7 @@ class OpenAIEngine(Engine):
             family="openai",
             context=spec.context,
             logprobs="raw" if spec.logprobs else "none",
+            seeds="asked",
         )
         self._headers = {"Content-Type": "application/json", **_authorization(spec.key_env)}
         self._limit = AdaptiveLimit(spec.concurrency)
@@ -89,12 +92,21 @@ class OpenAIEngine(Engine):
         return -(-len(prompt.encode()) // BYTES_PER_TOKEN)
 
     async def generate(self, request: Request) -> list[Completion]:
-        """Return ``request.n`` completions; a server that ignores n is asked again with other seeds."""
-        completions: list[Completion] = []
+        """Return ``request.n`` completions; a server that gives fewer at a time is asked for the others at once."""
+        completions = self._read(await self.ask(self._url, self._body(request, request.n, request.seed)))
         while len(completions) < request.n:
-            seed = (request.seed + len(completions)) % 2**31
-            completions += await self._post(self._body(request, request.n - len(completions), seed))
+            each = len(completions)  # what it gives at a time
+            parts = [(child, min(each, request.n - child)) for child in range(each, request.n, each)]
+            bodies = [self._body(request, n, child_seed(request.seed, child)) for child, n in parts]
+            answers = await asyncio.gather(*[self.ask(self._url, body) for body in bodies])
+            completions += [completion for text in answers for completion in self._read(text)]
+        for completion in completions:
+            check_guide(request.params, completion)
         return completions[: request.n]
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """Score through the server's ``classify``, ``pooling`` or (with echo) ``completions``."""
+        return await score(self, request)
 
     def _body(self, request: Request, n: int, seed: int) -> bytes:
         """Return the body of one request. A chat's turns are JSON already and are put in as they are."""
@@ -114,6 +126,11 @@ class OpenAIEngine(Engine):
             body["top_k"] = params.top_k
         if params.min_p:
             body["min_p"] = params.min_p
+        if params.json_schema is not None:
+            schema = {"name": "completion", "schema": params.json_schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if params.regex is not None:
+            body["structured_outputs"] = {"regex": params.regex}  # vLLM's
         if spec.logprobs:
             body["logprobs"] = True if spec.api == "chat" else 1
         turns = request.prompt
@@ -127,8 +144,8 @@ class OpenAIEngine(Engine):
         text = json.dumps(body, ensure_ascii=False)
         return (text if spec.api == "completions" else f'{text[:-1]}, "messages": {turns}}}').encode()
 
-    async def _post(self, payload: bytes) -> list[Completion]:
-        """Send one request, waiting while the server says that it has too much; return one completion or more.
+    async def ask(self, url: URL, payload: bytes) -> bytes:
+        """Send one request, waiting while the server says that it has too much; return its answer.
 
         Raises:
             EngineError: transient for faults of the way or the server, permanent where the request was refused.
@@ -137,11 +154,11 @@ class OpenAIEngine(Engine):
         until, pause = time.monotonic() + self.spec.patience, 0.25
         while True:
             async with self._limit:
-                status, text, retry_after = await self._send(payload)
+                status, text, retry_after = await self._send(url, payload)
             if status == 200:
                 self._limit.succeeded()
                 self._served = True
-                return self._read(text)
+                return text
             if status not in OVERLOADED or time.monotonic() > until:
                 raise self._refusal(status, text)
             self._limit.overloaded()
@@ -154,14 +171,14 @@ class OpenAIEngine(Engine):
             return BadInput(f"{said}. Check engine.url, engine.model ('{self.spec.model}') and ${self.spec.key_env}")
         return EngineError(said, transient=status in TRANSIENT | OVERLOADED or status > 504)
 
-    async def _send(self, payload: bytes) -> tuple[int, bytes, float]:
+    async def _send(self, url: URL, payload: bytes) -> tuple[int, bytes, float]:
         """Return (status, body, seconds the server asks to wait)."""
         session = self._session
         if session is None or self._loop is not asyncio.get_running_loop():
             session = await self._connect()
         try:
             with self._deadlines:
-                async with session.post(self._url, data=payload) as response:
+                async with session.post(url, data=payload) as response:
                     text = await response.read()
                     return response.status, text, _seconds(response.headers.get("Retry-After"))
         except TimeoutError as error:
