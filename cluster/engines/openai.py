@@ -14,6 +14,7 @@ import os
 import random
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -62,6 +63,8 @@ class OpenAIEngine(Engine):
         place = "chat/completions" if spec.api == "chat" else "completions"
         self._url = URL(f"{spec.url.rstrip('/')}/{place}")
         self._served = False
+        self._at_once = 2**31
+        """The largest n that the server is known to keep to."""
 
     @staticmethod
     def resolve(spec: EngineSpec) -> tuple[str, str]:
@@ -93,16 +96,27 @@ class OpenAIEngine(Engine):
 
     async def generate(self, request: Request) -> list[Completion]:
         """Return ``request.n`` completions; a server that gives fewer at a time is asked for the others at once."""
-        completions = self._read(await self.ask(self._url, self._body(request, request.n, request.seed)))
+        completions = await self._first(request)
         while len(completions) < request.n:
-            each = len(completions)  # what it gives at a time
+            each = self._at_once = len(completions)
             parts = [(child, min(each, request.n - child)) for child in range(each, request.n, each)]
             bodies = [self._body(request, n, child_seed(request.seed, child)) for child, n in parts]
             answers = await asyncio.gather(*[self.ask(self._url, body) for body in bodies])
             completions += [completion for text in answers for completion in self._read(text)]
+        completions = [_without(completion, request.prefix) for completion in completions[: request.n]]
         for completion in completions:
             check_guide(request.params, completion)
-        return completions[: request.n]
+        return completions
+
+    async def _first(self, request: Request) -> list[Completion]:
+        """Ask for as many as the server is known to give; one that refuses so many is asked for one."""
+        n = min(request.n, self._at_once)
+        try:
+            return self._read(await self.ask(self._url, self._body(request, n, request.seed)))
+        except EngineError as error:
+            if n == 1 or error.transient:
+                raise
+        return self._read(await self.ask(self._url, self._body(request, 1, request.seed)))
 
     async def score(self, request: ScoreRequest) -> Scored:
         """Score through the server's ``classify``, ``pooling`` or (with echo) ``completions``."""
@@ -255,6 +269,13 @@ _FINISH = {
     "stop_sequence": "stop_string",
 }
 """The server's word -> ours; anything else (vLLM's abort) is a text that was cut."""
+
+
+def _without(completion: Completion, prefix: str) -> Completion:
+    """Take off a beginning that the server gave back (llama.cpp's does)."""
+    if not prefix or not completion.text.startswith(prefix):
+        return completion
+    return replace(completion, text=completion.text.removeprefix(prefix))
 
 
 def _authorization(key_env: str) -> dict[str, str]:

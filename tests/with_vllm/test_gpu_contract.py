@@ -14,7 +14,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from cluster.engines.vllm import VllmEngine, _arguments
 from schemas.engine import VLLM_EXECUTION, VLLM_FIELDS, VllmSpec
-from tests.with_vllm.conftest import Running
+from tests.engines import Running
 from tests.with_vllm.models import ADAPTER, SMOLLM2
 
 pytestmark = pytest.mark.vllm

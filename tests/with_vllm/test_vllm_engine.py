@@ -17,9 +17,11 @@ from operators.confidence import confidences
 from operators.engine import Completion, EngineDied, EngineError, Request, ScoreRequest
 from schemas.engine import LlamaCppSpec, SamplingParams, VllmSpec
 from schemas.errors import BadInput, EngineFailed
+from tests.engines import Running
 from tests.with_vllm import reference
-from tests.with_vllm.conftest import Running, running, spec
+from tests.with_vllm.conftest import running
 from tests.with_vllm.models import ADAPTER, CLASSIFIER, MIXTURE, PROCESS
+from tests.with_vllm.vllm_cpu import on_cpu
 
 pytestmark = pytest.mark.vllm
 
@@ -110,7 +112,7 @@ def test_many_of_one_request_are_all_returned_in_order(smollm2: Running) -> None
 
 
 def test_an_adapter_changes_texts_and_identity(smollm2: Running) -> None:
-    plain, adapted = spec(), spec(adapter=str(ADAPTER))
+    plain, adapted = on_cpu(), on_cpu(adapter=str(ADAPTER))
     assert resolve(plain)[0] == resolve(adapted)[0]
     assert resolve(plain)[1] != resolve(adapted)[1]
     greedy = SamplingParams(max_tokens=12, temperature=0.0)
@@ -119,7 +121,7 @@ def test_an_adapter_changes_texts_and_identity(smollm2: Running) -> None:
     [base] = smollm2.do(draw(smollm2, 1, greedy))
     assert tuned.text != base.text
     with pytest.raises(BadInput, match="no folder of a LoRA adapter"):
-        resolve(spec(adapter="nowhere"))
+        resolve(on_cpu(adapter="nowhere"))
 
 
 def test_a_mixture_of_experts_that_reasons_by_a_template_of_its_own() -> None:
@@ -197,4 +199,4 @@ def test_a_model_that_cannot_be_served_is_told_in_vllms_words(tmp_path: object) 
     with pytest.raises(EngineFailed, match="vLLM can't serve"):
         build_engine(VllmSpec(model=folder, gpus=0))
     with pytest.raises(BadInput, match="no parser 'nonsense'"):
-        build_engine(spec(model=str(CLASSIFIER), task="classify", reasoning_parser="nonsense"))
+        build_engine(on_cpu(model=str(CLASSIFIER), task="classify", reasoning_parser="nonsense"))

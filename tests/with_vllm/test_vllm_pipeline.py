@@ -20,15 +20,15 @@ from pipelines.arithmetic import Config, build
 from pipelines.graph import Pipeline
 from schemas.engine import OpenAISpec
 from tests.support import QUICK, keys, run, stage, write_problems
-from tests.with_vllm.conftest import spec, vllm_serve
 from tests.with_vllm.models import CLASSIFIER
+from tests.with_vllm.vllm_cpu import SERVED, on_cpu, vllm_serve
 
 pytestmark = pytest.mark.vllm
 
 
 @pytest.mark.ray
 def test_the_arithmetic_pipeline_on_ray(tmp_path: Path) -> None:
-    config = Config(engine=spec(cpus=1))
+    config = Config(engine=on_cpu(cpus=1))
     config = config.model_copy(update={"load": config.load.model_copy(update={"size": 6})})
     result = run(RayRunner(), build(config), tmp_path)
     assert result.manifest.state == "done"
@@ -48,7 +48,7 @@ def test_the_arithmetic_pipeline_on_ray(tmp_path: Path) -> None:
 def test_policy_and_reward_model_take_turns(tmp_path: Path) -> None:
     pipeline = Pipeline("rewarded")
     problems = pipeline.stage("load", Load(source=str(write_problems(tmp_path / "p.jsonl", 3))))
-    sampling, scoring = spec(takes_turns="gpu"), spec(model=str(CLASSIFIER), task="classify", takes_turns="gpu")
+    sampling, scoring = on_cpu(takes_turns="gpu"), on_cpu(model=str(CLASSIFIER), task="classify", takes_turns="gpu")
     operator = Sample(n=16, max_tokens=12, chat=False)
     samples = pipeline.stage("sample", operator, engine=sampling, problems=problems)
     pipeline.stage("score", ScoreOutcome(chat=False), engine=scoring, problems=problems, samples=samples)
@@ -64,7 +64,7 @@ def test_policy_and_reward_model_take_turns(tmp_path: Path) -> None:
 def test_an_engine_killed_in_mid_batch_costs_nothing_but_time(tmp_path: Path) -> None:
     pipeline = Pipeline("killed")
     problems = pipeline.stage("load", Load(source=str(write_problems(tmp_path / "p.jsonl", 8))))
-    pipeline.stage("sample", Sample(n=24, max_tokens=64, chat=False), engine=spec(), problems=problems)
+    pipeline.stage("sample", Sample(n=24, max_tokens=64, chat=False), engine=on_cpu(), problems=problems)
     killer = threading.Thread(target=_kill_core_once, args=(tmp_path / "data",), daemon=True)
     killer.start()
     result = run(RayRunner(), pipeline, tmp_path / "data", QUICK)
@@ -94,7 +94,7 @@ def test_vllm_serve_is_sampled_through_its_api(tmp_path: Path) -> None:
     with vllm_serve() as url:
         pipeline = Pipeline("served")
         problems = pipeline.stage("load", Load(source=str(write_problems(tmp_path / "p.jsonl", 4))))
-        engine = OpenAISpec(url=url, model=str(spec().model), api="completions", logprobs=True, concurrency=24)
+        engine = OpenAISpec(url=url, model=SERVED, api="completions", logprobs=True, concurrency=24)
         operator = Sample(n=16, max_tokens=16, chat=False)
         pipeline.stage("sample", operator, engine=engine, problems=problems)
         result = run(LocalRunner(), pipeline, tmp_path / "data")

@@ -1,0 +1,110 @@
+"""The engines that have to conform, and what each of them promises. A new engine is one more ``Case``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+import pytest
+
+from schemas.engine import EngineSpec, LlamaCppSpec, OpenAISpec, ScriptedSpec
+from tests.engines import llama_server
+
+KEY_ENV = "GRISTMILL_CONFORMANCE_KEY"
+KEY = "conformance-key"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One engine under test.
+
+    Attributes:
+        serving: a context that yields the specification of the engine; servers live as long as it.
+        chat: whether prompts are conversations (a chat endpoint) or text.
+        slots: how many requests it works on at once.
+        reference: the case whose likelihoods are the reference of this one's log-probs: itself (teacher-forced),
+            another with the same weights, or none where there is no model.
+        tolerance: nats per token.
+        tells_stops: whether it says that a stop string, and not the model's own end, ended a text.
+        refuses: whether a text that can't fit is refused (a scripted engine knows no tokens).
+        marks: of the tests.
+    """
+
+    name: str
+    serving: Callable[[], AbstractContextManager[EngineSpec]]
+    chat: bool = False
+    slots: int = 4
+    reference: str | None = None
+    tolerance: float = 0.02
+    tells_stops: bool = True
+    model: bool = True
+    """Whether there is a model behind it that understands a prompt."""
+    marks: tuple[pytest.MarkDecorator, ...] = field(default_factory=tuple)
+
+
+@contextlib.contextmanager
+def scripted() -> Iterator[EngineSpec]:
+    answers = tuple(f"answer {number} ☂ é" for number in range(200))
+    yield ScriptedSpec(answers=answers, slots=4, context=256, latency=0.01)
+
+
+@contextlib.contextmanager
+def llama_cpp() -> Iterator[EngineSpec]:
+    yield LlamaCppSpec(slots=4, context=256)
+
+
+def served(api: str) -> Callable[[], AbstractContextManager[EngineSpec]]:
+    @contextlib.contextmanager
+    def serving() -> Iterator[EngineSpec]:
+        with pytest.MonkeyPatch.context() as patch, llama_server(KEY) as url:
+            patch.setenv(KEY_ENV, KEY)
+            yield OpenAISpec.model_validate(
+                {"url": url, "model": "smollm2", "api": api, "key_env": KEY_ENV, "context": 256, "concurrency": 8}
+                | {"logprobs": True, "extra_body": LLAMA_DEFAULTS_OFF}
+            )
+
+    return serving
+
+
+LLAMA_DEFAULTS_OFF = {"top_k": 0, "min_p": 0.0, "samplers": ["top_k", "top_p", "min_p", "temperature"]}
+"""llama.cpp's server has defaults of its own (40, 0.05) that change the distribution."""
+
+
+@contextlib.contextmanager
+def vllm() -> Iterator[EngineSpec]:
+    from tests.with_vllm.vllm_cpu import on_cpu
+
+    yield on_cpu(context=256)
+
+
+def vllm_served(api: str) -> Callable[[], AbstractContextManager[EngineSpec]]:
+    @contextlib.contextmanager
+    def serving() -> Iterator[EngineSpec]:
+        from tests.with_vllm.vllm_cpu import SERVED, vllm_serve
+
+        with vllm_serve() as url:
+            common = {"url": url, "model": SERVED, "api": api, "context": 512, "concurrency": 16, "logprobs": True}
+            yield OpenAISpec.model_validate(common)
+
+    return serving
+
+
+CASES = [
+    Case("scripted", scripted, model=False),
+    Case("llama_cpp", llama_cpp, reference="itself"),
+    Case("llama.cpp server, completions", served("completions"), reference="llama_cpp", tells_stops=False),
+    Case("llama.cpp server, chat", served("chat"), chat=True, tells_stops=False),
+]
+"""What every environment can run."""
+WITH_VLLM = [
+    Case("vllm", vllm, slots=16, reference="itself", marks=(pytest.mark.vllm,)),
+    Case(
+        "vllm serve, completions", vllm_served("completions"), slots=16, reference="itself", marks=(pytest.mark.vllm,)
+    ),
+    Case("vllm serve, chat", vllm_served("chat"), chat=True, slots=16, marks=(pytest.mark.vllm,)),
+]
+if find_spec("vllm"):
+    CASES += WITH_VLLM
