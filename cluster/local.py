@@ -18,7 +18,7 @@ from typing import Any
 from cluster.runner import EngineJob, Runner, WorkerHandle
 from cluster.work import Done, Work
 from schemas.engine import EngineSpec
-from schemas.errors import WorkerLost
+from schemas.errors import BadInput, WorkerLost
 
 
 class LocalRunner(Runner):
@@ -72,7 +72,13 @@ class LocalRunner(Runner):
         _settle(future, None, WorkerLost("the work didn't return in time and was given up"))
 
     def check(self, engines: Sequence[EngineSpec]) -> None:
-        """Let the engines find out: all of them are in this process, on this machine."""
+        """Refuse engines of several ranks: here, an engine is in this process. The others find out for themselves."""
+        for spec in engines:
+            if spec.ranks > 1:
+                raise BadInput(
+                    f"engine '{getattr(spec, 'model', type(spec).__name__)}' has {spec.ranks} ranks "
+                    "(engine.tensor_parallel, pipeline_parallel): it needs --runner ray, on this machine too"
+                )
 
     def engine_worker(self, job: EngineJob, number: int) -> WorkerHandle:
         handle = _LocalWorker(job)

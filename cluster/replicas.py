@@ -272,16 +272,22 @@ class Replicas:
 
     def _retire(self, replica: Replica) -> None:
         self._all.remove(replica)
-        self._end(replica, replica.handle.call("stop"), 60)
+        if not self._end(replica, replica.handle.call("stop"), 60):  # lost at the last moment, with what it had drawn
+            self._commit()
+            replica.state.give_back(list(replica.assigned), replica.number)
 
-    def _end(self, replica: Replica, future: Future[Report], seconds: float) -> None:
+    def _end(self, replica: Replica, future: Future[Report], seconds: float) -> bool:
+        """Take the last reports; False if they never came."""
+        ended = True
         try:
             if replica.collecting is not None:
                 self._take(replica, replica.collecting.result(timeout=seconds))
             self._take(replica, future.result(timeout=seconds))
         except Exception as error:  # it is going away either way; what it drew and didn't write is drawn again
             self._say(f"stage {replica.state.name}: a replica ended without its last report: {error}")
+            ended = False
         replica.handle.kill()
+        return ended
 
     def _died(self, replica: Replica, error: BaseException) -> None:
         """Take its unfinished work back and start another, a bounded number of times in a row."""

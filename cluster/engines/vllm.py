@@ -348,6 +348,8 @@ def _arguments(spec: VllmSpec) -> dict[str, Any]:
             "gpu_memory_utilization": spec.gpu_memory_utilization,
             "enable_sleep_mode": spec.takes_turns is not None,
         }
+    if spec.ranks > 1:  # its workers are Ray's, in the placement group of this one
+        arguments["distributed_executor_backend"] = "ray"
     if spec.data_parallel > 1:
         arguments["data_parallel_backend"] = "ray"
     return arguments | spec.engine_kwargs

@@ -1,12 +1,13 @@
 """The Ray runner: tasks as Ray tasks, engine workers as Ray actors, on one machine or a cluster.
 
 Ray starts by itself on this machine, or an existing cluster is joined by its address. It is started by the first piece
-of work, so a run that reuses everything doesn't pay for it.
+of work or engine, so a run that reuses everything doesn't pay for it. Where engines go: ``cluster.ray.placement``.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -16,17 +17,20 @@ from concurrent.futures import Future
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
 
 from cluster.interruption import SIGNALS
-from cluster.runner import EngineJob, Runner, WorkerHandle
+from cluster.ray.placement import Placement
+from cluster.ray.refusal import TASKS
+from cluster.ray.seats import Seating
+from cluster.ray.worker import RayWorker, plain
+from cluster.runner import EngineJob, Runner
 from cluster.work import Done, Task, Work
 from schemas.engine import EngineSpec
-from schemas.errors import BadInput, WorkerLost
+from schemas.errors import BadInput
 from schemas.installation import check_installation
 
 LOCAL_CPUS = max(2, os.cpu_count() or 1)
-"""What Ray is told of this machine: an engine and the tasks need a place each."""
+"""What Ray is told of this machine: an engine and the tasks need a place each (more engines get more)."""
 
 
 class RayRunner(Runner):
@@ -41,7 +45,8 @@ class RayRunner(Runner):
     def __init__(self, address: str | None = None) -> None:
         self.address = address
         self._ours = False
-        self._workers: list[_RayWorker] = []
+        self._placement = Placement()
+        self._workers: list[RayWorker] = []
         self._references: dict[Future[Done], Any] = {}
 
     @property
@@ -50,11 +55,12 @@ class RayRunner(Runner):
             return LOCAL_CPUS
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
-    def _start(self) -> None:
+    def _start(self, cpus: int = LOCAL_CPUS) -> None:
+        """Start or join Ray, unless that is done; ``cpus`` is what it is told of this machine."""
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about future defaults
-        local: dict[str, Any] = {"num_cpus": LOCAL_CPUS, "include_dashboard": False}
+        local: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False}
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:
             ray.init(
@@ -86,7 +92,7 @@ class RayRunner(Runner):
         return self._tracked(run_wide.remote(task))
 
     def _tracked(self, reference: Any) -> Future[Done]:
-        future = _plain(reference)
+        future = plain(reference)
         self._references[future] = reference
         future.add_done_callback(lambda done: self._references.pop(done, None))
         return future
@@ -97,59 +103,37 @@ class RayRunner(Runner):
             ray.cancel(reference, force=True)
 
     def check(self, engines: Sequence[EngineSpec]) -> None:
-        """See ``Runner.check``."""
-
-    def engine_worker(self, job: EngineJob, number: int) -> WorkerHandle:
+        """See ``Runner.check``. Ray starts here, on this machine with room in its books for all these engines."""
+        if not engines:
+            return
+        if self.address is None:
+            seating = Seating()
+            seating.add(engines)
+            cpus = max(LOCAL_CPUS, math.ceil(seating.cpus + sum(bundle.cpus for bundle in TASKS.bundles)))
+            if self._ours and ray.is_initialized() and ray.cluster_resources().get("CPU", 0) < cpus:
+                self.close()  # it was started for a smaller pipeline, and nothing runs now
+            self._start(cpus)
         self._start()
-        handle = _RayWorker(job)
-        self._workers.append(handle)
-        return handle
+        self._placement.plan(engines)
+
+    def engine_worker(self, job: EngineJob, number: int) -> RayWorker:
+        self._start()
+        worker = RayWorker(job, self._placement.take(job.engine, job.stage, number))
+        self._workers.append(worker)
+        return worker
 
     def close(self) -> None:
         for worker in self._workers:
             worker.kill()
+        if ray.is_initialized():
+            self._placement.close()
+        self._workers, self._placement = [], Placement()
         if self._ours:
             ray.shutdown()
+            self._ours = False
 
 
 @ray.remote(num_cpus=1, max_retries=0)  # the driver tries again, and finds the rows that kill their worker
 def _run(work: Work) -> Done:
     check_installation()
     return work.run()
-
-
-class _RayWorker:
-    """A worker with an engine, as an asynchronous Ray actor."""
-
-    def __init__(self, job: EngineJob) -> None:
-        spec = job.engine
-        actor = ray.remote(job.worker).options(
-            num_cpus=spec.cpus, num_gpus=spec.gpus, max_restarts=0, max_concurrency=16
-        )
-        self._actor: Any = actor.remote(job)
-
-    def call(self, method: str, *args: Any) -> Future[Any]:
-        return _plain(getattr(self._actor, method).remote(*args))
-
-    def kill(self) -> None:
-        if ray.is_initialized():
-            ray.kill(self._actor, no_restart=True)
-
-
-def _plain(reference: Any) -> Future[Any]:
-    """Return a future that fails with the worker's own exception, or with ``WorkerLost``."""
-    outer: Future[Any] = Future()
-
-    def copy(inner: Future[Any]) -> None:
-        error = inner.exception()
-        if error is None:
-            outer.set_result(inner.result())
-        elif isinstance(error, RayTaskError):
-            outer.set_exception(error.cause if error.cause else error)
-        elif isinstance(error, RayError):
-            outer.set_exception(WorkerLost(f"{type(error).__name__}: {error}"))
-        else:
-            outer.set_exception(error)
-
-    reference.future().add_done_callback(copy)
-    return outer

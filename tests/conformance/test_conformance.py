@@ -140,11 +140,7 @@ def test_stop_strings_end_a_text_and_stay_out_of_it(subject: Subject) -> None:
 
 def test_an_empty_text_is_an_answer(subject: Subject) -> None:
     prompt = subject.prompt("One, two, three, four,")
-    stop = (
-        ("answer",)
-        if not subject.case.model
-        else (" ", "\n", "f", "F", "I", "T", "S", "O", "1", "5", "Y", "A", "W", ",")
-    )
+    stop = (" ", "\n", "f", "F") if subject.case.model else ("answer",)  # an API takes four
     found = draw(subject, [prompt] * 4, SamplingParams(max_tokens=8, temperature=0.0, stop=stop))
     assert len(found) == 4
     if not subject.case.chat:

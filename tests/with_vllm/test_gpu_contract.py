@@ -45,6 +45,7 @@ def test_all_arguments_are_vllms(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told["pipeline_parallel_size"] == 2
     assert told["data_parallel_size"] == 2
     assert told["data_parallel_backend"] == "ray"
+    assert told["distributed_executor_backend"] == "ray"
     assert told["enable_expert_parallel"] is True
     assert told["quantization"] == "fp8"
     assert told["enable_sleep_mode"] is True

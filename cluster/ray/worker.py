@@ -1,0 +1,86 @@
+"""A worker with an engine, as an asynchronous Ray actor that sits in its replica's placement group."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, InvalidStateError
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from cluster.ray.placement import Hold
+from cluster.runner import EngineJob
+from schemas.errors import WorkerLost
+
+ENDS = ("drain", "stop")
+"""Methods that have nothing to do where the worker never came to be."""
+
+
+class RayWorker:
+    """See ``cluster.runner.WorkerHandle``."""
+
+    def __init__(self, job: EngineJob, hold: Hold) -> None:
+        self._hold = hold
+        self._open: set[Future[Any]] = set()
+        self._failure: Exception | None = None
+        self._lives = False
+        hold.fail = self._fail
+        actor = ray.remote(job.worker).options(**hold.options, max_restarts=0, max_concurrency=16)
+        self._actor: Any = actor.remote(job)
+
+    def call(self, method: str, *args: Any) -> Future[Any]:
+        if method in ENDS and self._failure is None and not self._lives and not self._hold.placed:
+            self._failure = WorkerLost("it was still waiting for a place in the cluster")
+        if self._failure is not None:
+            future: Future[Any] = Future()
+            future.set_exception(self._failure)
+            return future
+        future = plain(getattr(self._actor, method).remote(*args))
+        self._open.add(future)
+        future.add_done_callback(self._answered)
+        return future
+
+    def _answered(self, future: Future[Any]) -> None:
+        self._open.discard(future)
+        self._lives = True
+
+    def _fail(self, error: Exception) -> None:
+        """Fail all calls: there will never be a place for the actor."""
+        self._failure = error
+        for future in list(self._open):
+            settle(future, None, error)
+
+    def kill(self) -> None:
+        if ray.is_initialized():
+            ray.kill(self._actor, no_restart=True)
+            self._hold.release()
+
+
+def plain(reference: Any) -> Future[Any]:
+    """Return a future that fails with the worker's own exception, or with ``WorkerLost``."""
+    outer: Future[Any] = Future()
+
+    def copy(inner: Future[Any]) -> None:
+        error = inner.exception()
+        if error is None:
+            settle(outer, inner.result(), None)
+        elif isinstance(error, RayTaskError):
+            settle(outer, None, error.cause if error.cause else error)
+        elif isinstance(error, RayError):
+            settle(outer, None, WorkerLost(f"{type(error).__name__}: {error}"))
+        else:
+            settle(outer, None, error)
+
+    reference.future().add_done_callback(copy)
+    return outer
+
+
+def settle(future: Future[Any], result: Any, error: BaseException | None) -> None:
+    """Resolve a future unless that was done already."""
+    try:
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+    except InvalidStateError:
+        pass
