@@ -270,6 +270,63 @@ def verify_data(
         raise typer.Exit(1)
 
 
+@app.command(
+    name="bench-engine",
+    epilog=_examples(
+        "gristmill bench-engine",
+        "gristmill bench-engine math --set load.source=p.jsonl --set engine.kind=vllm --set engine.model=Qwen/Qwen3-8B",
+        "gristmill bench-engine job.yaml --concurrency 1,16,64,256 --price-gpu-hour 2.5 --out speed.png",
+    ),
+)
+def bench_engine(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="[PIPELINE|JOB.yaml]", help="Whose engine and prompts.", autocompletion=_complete_pipeline
+        ),
+    ] = "arithmetic",
+    settings: SetOption = None,
+    concurrency: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Requests in flight (by default 1, 2, 4, ... to what it takes).")
+    ] = "",
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long each level is measured in each round.")] = 8.0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often all levels are measured, in turn.")] = 3,
+    price_prompt: Annotated[
+        float | None, typer.Option(metavar="DOLLARS", min=0.0, help="Price of a million prompt tokens.")
+    ] = None,
+    price_cached: Annotated[
+        float | None, typer.Option(metavar="DOLLARS", min=0.0, help="Price of a million cached prompt tokens.")
+    ] = None,
+    price_completion: Annotated[
+        float | None, typer.Option(metavar="DOLLARS", min=0.0, help="Price of a million completion tokens.")
+    ] = None,
+    price_gpu_hour: Annotated[
+        float | None, typer.Option(metavar="DOLLARS", min=0.0, help="Price of one GPU for one hour.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Where the plot goes (.html, .png, .svg); by default the root.")
+    ] = None,
+    root: RootOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure an engine here: tokens/s against requests in flight. The result is what plan estimates with."""
+    from pathlib import Path
+
+    from jobs.bench import bench
+    from jobs.bench.command import Settings, parse_levels
+    from jobs.run import prepare
+    from schemas.prices import Prices
+
+    prices = Prices(
+        dollars_per_million_prompt_tokens=price_prompt,
+        dollars_per_million_cached_prompt_tokens=price_cached,
+        dollars_per_million_completion_tokens=price_completion,
+        dollars_per_gpu_hour=price_gpu_hour,
+    )
+    how = Settings(parse_levels(concurrency), rounds, seconds, prices, Path(out) if out else None)
+    bench(prepare(target, settings or [], root, "local", None, None), how, as_json)
+
+
 @app.command(epilog=_examples("gristmill gc --dry-run", "gristmill gc --older-than 72 --root s3://bucket/team"))
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed; remove nothing.")] = False,

@@ -16,6 +16,7 @@ from cluster.plan import RunPlan, make_plan
 from cluster.records import open_stage, write_manifest
 from cluster.runner import Runner
 from cluster.storage.root import Root
+from jobs.estimate import estimate
 from jobs.progress import Progress
 from jobs.settings import build_pipeline, merge, parse_assignments, read_job, run_settings
 from jobs.summary import document, plan_document, print_plan, print_run
@@ -120,9 +121,9 @@ def show_plan(job: Job, as_json: bool) -> RunPlan:
     """Print the plan."""
     plan = make_plan(job.pipeline, job.root, job.execution.limit)
     if as_json:
-        sys.stdout.write(json.dumps(plan_document(plan), indent=2) + "\n")
+        sys.stdout.write(json.dumps(plan_document(plan, estimate(plan)), indent=2) + "\n")
     else:
-        print_plan(Console(), plan)
+        print_plan(Console(), plan, estimate(plan))
     return plan
 
 
@@ -135,10 +136,11 @@ def show_dry_run(job: Job, as_json: bool) -> None:
         if stage.stage.samples
     }
     if as_json:
-        sys.stdout.write(json.dumps({**plan_document(plan), "first_prompts": prompts}, indent=2) + "\n")
+        document = plan_document(plan, estimate(plan))
+        sys.stdout.write(json.dumps({**document, "first_prompts": prompts}, indent=2) + "\n")
         return
     console = Console()
-    print_plan(console, plan)
+    print_plan(console, plan, estimate(plan))
     for name, prompt in prompts.items():
         console.rule(f"first prompt of stage {name}")
         console.print(prompt, markup=False, highlight=False, soft_wrap=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import polars as pl
@@ -12,6 +14,8 @@ from rich.table import Table
 from cluster.plan import RunPlan
 from cluster.records import alive, open_stage
 from cluster.storage.root import Root
+from jobs.estimate import REMEDY, Estimate
+from jobs.report.format import duration
 from schemas.manifest import RunManifest, StageRecord
 
 
@@ -44,8 +48,8 @@ def coverage(root: Root, manifest: RunManifest) -> pl.DataFrame:
     return open_stage(root, manifest, record.name).collect() if record and record.complete else pl.DataFrame()
 
 
-def print_plan(console: Console, plan: RunPlan) -> None:
-    """Print what each stage would reuse, top up or compute, and why."""
+def print_plan(console: Console, plan: RunPlan, estimates: Mapping[str, Estimate]) -> None:
+    """Print what each stage would reuse, top up or compute, and why; then what the samples will take."""
     table = Table(title=f"Plan of {plan.pipeline.name}: {len(plan.problems):,} problems under {plan.root.url}")
     for heading in ("stage", "operator", "action", "there", "wanted", "why"):
         table.add_column(heading, justify="right" if heading in ("there", "wanted") else "left")
@@ -60,9 +64,20 @@ def print_plan(console: Console, plan: RunPlan) -> None:
             escape(stage.why),
         )
     console.print(table)
+    for name, found in estimates.items():
+        hours = f"{duration(3600 * found.hours)} ({found.throughput_from})" if found.hours is not None else REMEDY
+        dollars = f"${found.dollars:,.2f}" if found.dollars is not None else REMEDY
+        for line in (
+            f"{name}: {found.samples:,} samples to draw",
+            f"  tokens   {found.prompt_tokens:,} in prompts, {found.completion_tokens:,} in completions",
+            f"           ({found.tokens_from})",
+            f"  time     {hours}",
+            f"  dollars  {dollars}",
+        ):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def plan_document(plan: RunPlan) -> dict[str, Any]:
+def plan_document(plan: RunPlan, estimates: Mapping[str, Estimate]) -> dict[str, Any]:
     """Return the plan as one JSON-able document."""
     return {
         "pipeline": plan.pipeline.name,
@@ -77,6 +92,7 @@ def plan_document(plan: RunPlan) -> dict[str, Any]:
                 "planned": stage.planned,
                 "why": stage.why,
                 "dataset": plan.root.uri(stage.folder),
+                **({"estimate": asdict(estimates[name])} if name in estimates else {}),
             }
             for name, stage in plan.stages.items()
         ],

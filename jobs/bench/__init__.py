@@ -1,0 +1,5 @@
+"""``gristmill bench-engine``: how fast an engine is on this hardware."""
+
+from jobs.bench.command import bench
+
+__all__ = ["bench"]

@@ -1,0 +1,39 @@
+"""What sampling costs: prices of an engine, with their units in their names. An unknown price is None, never zero."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MICRO = 1_000_000
+
+
+class Prices(BaseModel):
+    """Prices of one engine: of tokens (an API), or of the GPUs that it holds (one's own hardware)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dollars_per_million_prompt_tokens: float | None = Field(default=None, ge=0.0)
+    dollars_per_million_cached_prompt_tokens: float | None = Field(default=None, ge=0.0)
+    """The price of all prompt tokens where it is None."""
+    dollars_per_million_completion_tokens: float | None = Field(default=None, ge=0.0)
+    dollars_per_gpu_hour: float | None = Field(default=None, ge=0.0)
+
+    def microdollars(
+        self, prompt_tokens: int, cached_prompt_tokens: int, completion_tokens: int, gpu_seconds: float
+    ) -> int | None:
+        """Return what this costs, in millionths of a dollar; None where no price is known.
+
+        Dollars per million tokens are microdollars per token. Prompt tokens include the cached ones.
+        """
+        if self.dollars_per_million_completion_tokens is not None:
+            prompt = self.dollars_per_million_prompt_tokens
+            if prompt is None:
+                return None
+            cached = self.dollars_per_million_cached_prompt_tokens
+            cached = prompt if cached is None else cached
+            fresh = prompt_tokens - cached_prompt_tokens
+            of_completions = completion_tokens * self.dollars_per_million_completion_tokens
+            return round(fresh * prompt + cached_prompt_tokens * cached + of_completions)
+        if self.dollars_per_gpu_hour is not None:
+            return round(MICRO * gpu_seconds / 3600 * self.dollars_per_gpu_hour)
+        return None
