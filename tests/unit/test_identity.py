@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import polars as pl
 import pytest
+from pydantic import BaseModel
 
 from operators.load import Load
 from operators.sample.sample import Example, Sample
 from operators.verify.exact import VerifyExact
 from pipelines.graph import Pipeline
 from pipelines.identity import sampling_fingerprint, snapshot_view, store_folder
-from schemas.engine import LlamaCppSpec, ScriptedSpec
-from schemas.identity import difference, digest, identity, problem_keys, sample_seed
+from schemas.engine import LlamaCppSpec, SamplingParams, ScriptedSpec
+from schemas.identity import Added, ExecutionKeys, difference, digest, identity, problem_keys, sample_seed
 
 
 def fingerprint(sample: Sample, engine: ScriptedSpec | LlamaCppSpec) -> str:
@@ -90,3 +93,29 @@ def test_stores_and_views_have_addresses_of_their_own() -> None:
     assert folders[0] == f"samples/{digest(sampling)}"
     assert folders[1].startswith(f"verdicts/{digest(sampling)}/")
     assert snapshot_view(exact, {"samples": "v1"}) != snapshot_view(exact, {"samples": "v2"})
+
+
+def test_a_field_that_came_later_changes_no_identity_while_it_has_its_default() -> None:
+    class Before(BaseModel):
+        model: str = "m"
+
+    class After(BaseModel):
+        model: str = "m"
+        guide: Annotated[str | None, Added] = None
+
+    assert identity(After()) == identity(Before())
+    assert identity(After(guide="x")) == {"model": "m", "guide": "x"}
+
+
+def test_of_passed_on_arguments_those_that_only_say_how_are_left_out() -> None:
+    class Spec(BaseModel):
+        arguments: Annotated[dict[str, Any], ExecutionKeys({"memory"})] = {}
+
+    assert identity(Spec(arguments={"memory": 0.9, "rope": 2})) == {"arguments": {"rope": 2}}
+    assert identity(Spec(arguments={"memory": 0.5})) == identity(Spec())
+
+
+def test_the_identities_of_samples_that_were_drawn_before_guides_came_are_what_they_were() -> None:
+    # frozen: a changed hash here means that every paid sample is drawn again
+    assert digest(identity(SamplingParams(temperature=0.8))) == "eb61f4cf0a97b15c7a4a5b740fc926ce"
+    assert digest(identity(LlamaCppSpec())) == "5854eae698f75d1b0d382429b252ea26"

@@ -1,0 +1,29 @@
+"""DeepConf's summaries of a trace, against their definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operators.confidence import confidences
+
+
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(0, 10**6))
+def test_groups_are_sliding_means(tokens: int, window: int, seed: int) -> None:
+    top = np.log(np.random.default_rng(seed).dirichlet(np.ones(20), size=tokens))
+    lowest, tail = confidences(top, window)
+    each = -top.mean(axis=1)
+    groups = [each[at : at + window].mean() for at in range(tokens - window + 1)] or [each.mean()]
+    assert lowest == pytest.approx(min(groups))
+    assert tail == pytest.approx(each[-window:].mean())
+
+
+def test_what_a_guide_made_impossible_does_not_count() -> None:
+    top = np.array([[-1.0, -np.inf, -np.inf], [-1.0, -3.0, -np.inf]])
+    assert confidences(top) == pytest.approx((1.5, 1.5))
+
+
+def test_a_trace_without_tokens_has_no_confidence() -> None:
+    assert np.isnan(confidences(np.empty((0, 20)))).all()
