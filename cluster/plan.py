@@ -158,8 +158,8 @@ class _StorePlanner:
 
     def plan(self, stage: Stage) -> StagePlan:
         fingerprint = self._sampling(stage)
-        folder = store_folder(stage, fingerprint)
-        store = self._open(folder, stage.operator.output, store_fingerprint(stage, fingerprint))
+        folder = store_folder(stage, fingerprint, resolve)
+        store = self._open(folder, stage.operator.output, store_fingerprint(stage, fingerprint, resolve))
         ranges = self._wanted(stage)
         if stage.name in self.only_read:
             ranges = [piece for item in ranges for piece in store.held.present(item)]
@@ -174,9 +174,8 @@ class _StorePlanner:
 
     def _sampling(self, stage: Stage) -> dict[str, Any]:
         sampling = sampling_stage(stage)
-        assert sampling.engine is not None
         if sampling.name not in self.samplings:
-            self.samplings[sampling.name] = sampling_fingerprint(sampling, *resolve(sampling.engine))
+            self.samplings[sampling.name] = sampling_fingerprint(sampling, resolve)
         return self.samplings[sampling.name]
 
     def _open(self, folder: str, contract: type[Contract], fingerprint: dict[str, Any]) -> Store:
@@ -238,7 +237,8 @@ class _StorePlanner:
 
 
 def _plan_snapshot(stage: Stage, plans: dict[str, StagePlan], root: Root, problems: int) -> StagePlan:
-    view = snapshot_view(stage, {name: plans[upstream.name].view_id for name, upstream in stage.inputs.items()})
+    views = {name: plans[upstream.name].view_id for name, upstream in stage.inputs.items()}
+    view = snapshot_view(stage, views, resolve)
     snapshot = Snapshot(root, stage.name, view, stage.operator.output)
     complete = snapshot.manifest() is not None
     why = "this view was computed before" if complete else "a new view"

@@ -6,7 +6,9 @@ It is how people try one thing on their own data. Tables are taken leniently: ``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import polars as pl
@@ -41,16 +43,27 @@ def run_op(name: str, inputs: Sequence[str], output: str, settings: Mapping[str,
     kind = operator_class(name)
     operator = build_operator({"operator": name, **_required_source(kind, inputs, fields)}, name)
     tables = _inputs(operator, {} if operator.scope == "source" else _named(operator, inputs))
-    tools: dict[str, Any] = {}
-    if "engine" in operator.tools:
-        tools["engine"] = build_engine(_engine_spec(engine_settings or {}))
-    elif engine_settings is not None:
+    if "engine" not in operator.tools and engine_settings is not None:
         raise BadInput(f"{name} doesn't use an engine; leave engine settings out")
     lazy = operator.scope == "dataset"
     ready = {key: table.lazy() if lazy and table is not None else table for key, table in tables.items()}
-    result = validate(run_operator(operator, name, ready, **tools), operator.output, name)
+    with _tools(operator, engine_settings or {}) as tools:
+        result = validate(run_operator(operator, name, ready, **tools), operator.output, name)
     write_table(result, output)
     return result
+
+
+@contextmanager
+def _tools(operator: Operator, engine_settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Load the engine for an operator that asks one; free it afterwards."""
+    if "engine" not in operator.tools:
+        yield {}
+        return
+    engine = build_engine(_engine_spec(engine_settings))
+    try:
+        yield {"engine": engine}
+    finally:
+        asyncio.run(engine.close())
 
 
 def _required_source(kind: type[Operator], inputs: Sequence[str], fields: dict[str, Any]) -> dict[str, Any]:

@@ -7,36 +7,45 @@ snapshot was computed from. n = 100 and n = 1,000 read one store and are two vie
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipelines.graph import Stage, sampling_stage
 from schemas.datasets import STORES
+from schemas.engine import EngineSpec
 from schemas.identity import digest, identity
 
+Resolve = Callable[[EngineSpec], tuple[str, str]]
+"""From a specification to (model, revision): which weights they are, wherever they lie."""
 
-def sampling_fingerprint(stage: Stage, model: str, revision: str) -> dict[str, Any]:
+
+def sampling_fingerprint(stage: Stage, resolve: Resolve) -> dict[str, Any]:
     """Return what makes two texts of one (problem, index) the same draw: engine, weights, prompt, parameters."""
-    assert stage.engine is not None
-    engine = {**identity(stage.engine), "model": model, "revision": revision}
-    return {"engine": engine, "sample": stage.operator.fingerprint()}
+    return {**_engine(stage, resolve), "sample": stage.operator.fingerprint()}
 
 
-def store_fingerprint(stage: Stage, sampling: Mapping[str, Any]) -> dict[str, Any]:
+def _engine(stage: Stage, resolve: Resolve) -> dict[str, Any]:
+    """Return the identity of a stage's engine, if it has one."""
+    if stage.engine is None:
+        return {}
+    model, revision = resolve(stage.engine)
+    return {"engine": {**identity(stage.engine), "model": model, "revision": revision}}
+
+
+def store_fingerprint(stage: Stage, sampling: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:
     """Return the identity of a store stage's rows; ``sampling`` is the sampling fingerprint of its sampling stage."""
     if stage.samples:
         return dict(sampling)
-    upstream = [store_fingerprint(other, sampling) for other in stage.inputs.values() if other.is_store]
-    engine = {"engine": identity(stage.engine)} if stage.engine else {}
-    return {"operator": stage.operator.fingerprint(), "inputs": upstream, **engine}
+    upstream = [store_fingerprint(other, sampling, resolve) for other in stage.inputs.values() if other.is_store]
+    return {"operator": stage.operator.fingerprint(), "inputs": upstream, **_engine(stage, resolve)}
 
 
-def store_folder(stage: Stage, sampling: Mapping[str, Any]) -> str:
+def store_folder(stage: Stage, sampling: Mapping[str, Any], resolve: Resolve) -> str:
     """Return a store's folder under the root: ``samples/{sampling_id}``, ``verdicts/{sampling_id}/{verifier_id}``..."""
     kind = STORES[stage.operator.output]
     if stage.samples:
         return f"{kind}/{digest(dict(sampling))}"
-    return f"{kind}/{digest(dict(sampling))}/{digest(store_fingerprint(stage, sampling))}"
+    return f"{kind}/{digest(dict(sampling))}/{digest(store_fingerprint(stage, sampling, resolve))}"
 
 
 def store_view(folder: str, problem_view: str, ranges: list[tuple[str, int, int]]) -> str:
@@ -44,10 +53,17 @@ def store_view(folder: str, problem_view: str, ranges: list[tuple[str, int, int]
     return digest({"store": folder, "problems": problem_view, "ranges": sorted(ranges)})
 
 
-def snapshot_view(stage: Stage, views: Mapping[str, str]) -> str:
+def snapshot_view(stage: Stage, views: Mapping[str, str], resolve: Resolve) -> str:
     """Return the id of a snapshot: operator, version and configuration, and the views it reads."""
-    engine = {"engine": identity(stage.engine)} if stage.engine else {}
-    return digest({"operator": stage.operator.fingerprint(), "inputs": dict(views), **engine})
+    return digest({"operator": stage.operator.fingerprint(), "inputs": dict(views), **_engine(stage, resolve)})
 
 
-__all__ = ["sampling_fingerprint", "sampling_stage", "snapshot_view", "store_fingerprint", "store_folder", "store_view"]
+__all__ = [
+    "Resolve",
+    "sampling_fingerprint",
+    "sampling_stage",
+    "snapshot_view",
+    "store_fingerprint",
+    "store_folder",
+    "store_view",
+]

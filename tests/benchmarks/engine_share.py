@@ -34,7 +34,7 @@ from pipelines.graph import Pipeline
 from schemas.engine import LlamaCppSpec, VllmSpec
 from schemas.identity import problem_keys, sample_seed
 
-PROBLEMS, MAX_TOKENS = 16, 40
+PROBLEMS, MAX_TOKENS = 16, 24
 QUESTIONS = (
     "Name a colour.",
     "What is 17 + 25?",
@@ -144,6 +144,7 @@ async def bare_llama_cpp(source: Path, spec: LlamaCppSpec, samples: int) -> dict
             "samplers": ["top_k", "top_p", "min_p", "temperature"],
             "repeat_penalty": 1.0,
             "cache_prompt": True,
+            "logprobs": True,
         }
         return int(server.handle_chat_completions(body)["usage"]["completion_tokens"])
 
@@ -190,7 +191,13 @@ def child(options: argparse.Namespace) -> None:
     """Measure once, in a process of its own; print one line of JSON."""
     folder = Path(options.folder)
     source, spec = write_problems(folder), specification(options.engine, options.model)
-    if options.child != "bare":
+    if options.child == "ray-data":
+        from cluster.engines.vllm import _arguments
+        from tests.benchmarks.peers.ray_data_llm_peer import speed
+
+        assert isinstance(spec, VllmSpec)
+        found = speed(bare_requests(source, options.samples), _arguments(spec), MAX_TOKENS)
+    elif options.child != "bare":
         found = piped(spec, source, options.samples, options.child, folder / "data")
     elif isinstance(spec, VllmSpec):
         found = asyncio.run(bare_vllm(source, spec, options.samples))
@@ -217,7 +224,7 @@ def main() -> None:
     parser.add_argument("--model", default="", help="a model for vLLM on a GPU; by default SmolLM2 on the CPU")
     parser.add_argument("--samples", type=int, default=32, help="for each of the 16 problems")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--modes", default="bare,local,ray")
+    parser.add_argument("--modes", default="bare,local,ray", help="also ray-data: Ray Data's LLM processor (vLLM)")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -10,18 +10,24 @@ from pydantic import BaseModel
 
 from operators.load import Load
 from operators.sample.sample import Example, Sample
+from operators.score.outcome import ScoreOutcome
 from operators.verify.exact import VerifyExact
 from pipelines.graph import Pipeline
 from pipelines.identity import sampling_fingerprint, snapshot_view, store_folder
-from schemas.engine import LlamaCppSpec, SamplingParams, ScriptedSpec
+from schemas.engine import EngineSpec, LlamaCppSpec, SamplingParams, ScriptedSpec
 from schemas.identity import Added, ExecutionKeys, difference, digest, identity, problem_keys, sample_seed
+
+
+def known(spec: EngineSpec) -> tuple[str, str]:
+    """Resolve without looking: the same weights always."""
+    return "model", "revision"
 
 
 def fingerprint(sample: Sample, engine: ScriptedSpec | LlamaCppSpec) -> str:
     pipeline = Pipeline("any name")
     problems = pipeline.stage("load", Load(source="x.jsonl"))
     stage = pipeline.stage("draw", sample, engine=engine, problems=problems)
-    return digest(sampling_fingerprint(stage, "model", "revision"))
+    return digest(sampling_fingerprint(stage, known))
 
 
 @pytest.mark.parametrize(
@@ -87,12 +93,12 @@ def test_stores_and_views_have_addresses_of_their_own() -> None:
     samples = pipeline.stage("sample", Sample(), engine=ScriptedSpec(), problems=problems)
     exact = pipeline.stage("exact", VerifyExact(), problems=problems, samples=samples)
     loose = pipeline.stage("loose", VerifyExact(ignore_punctuation=True), problems=problems, samples=samples)
-    sampling = sampling_fingerprint(samples, "m", "r")
-    folders = [store_folder(stage, sampling) for stage in (samples, exact, loose)]
+    sampling = sampling_fingerprint(samples, known)
+    folders = [store_folder(stage, sampling, known) for stage in (samples, exact, loose)]
     assert len(set(folders)) == 3
     assert folders[0] == f"samples/{digest(sampling)}"
     assert folders[1].startswith(f"verdicts/{digest(sampling)}/")
-    assert snapshot_view(exact, {"samples": "v1"}) != snapshot_view(exact, {"samples": "v2"})
+    assert snapshot_view(exact, {"samples": "v1"}, known) != snapshot_view(exact, {"samples": "v2"}, known)
 
 
 def test_a_field_that_came_later_changes_no_identity_while_it_has_its_default() -> None:
@@ -119,3 +125,15 @@ def test_the_identities_of_samples_that_were_drawn_before_guides_came_are_what_t
     # frozen: a changed hash here means that every paid sample is drawn again
     assert digest(identity(SamplingParams(temperature=0.8))) == "eb61f4cf0a97b15c7a4a5b740fc926ce"
     assert digest(identity(LlamaCppSpec())) == "5854eae698f75d1b0d382429b252ea26"
+
+
+def test_a_reward_models_weights_are_the_identity_of_its_scores_wherever_they_lie() -> None:
+    def folder(model: str, revision: str) -> str:
+        pipeline = Pipeline("scored")
+        problems = pipeline.stage("load", Load(source="x.jsonl"))
+        samples = pipeline.stage("draw", Sample(), engine=ScriptedSpec(), problems=problems)
+        spec = ScriptedSpec(model=model)
+        scores = pipeline.stage("score", ScoreOutcome(), engine=spec, problems=problems, samples=samples)
+        return store_folder(scores, {}, lambda _: ("reward", revision))
+
+    assert folder("/here", "one") == folder("/there", "one") != folder("/here", "two")
