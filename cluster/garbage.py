@@ -3,23 +3,33 @@
 Merges and repairs leave old files, crashes leave parts that nobody committed and snapshots that nobody finished. What
 is younger than a limit stays, and so does everything younger than the oldest run that is alive: it may be reading files
 that a merge has replaced since. What a store's current version, a manifest or a report holds is never touched.
+
+A run that isn't alive may only be asleep. When it wakes, it must not commit a file that is gone: its stores are taken
+over before anything of theirs is removed, and the snapshots that it is at stay, since nothing keeps it from finishing
+them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from deltalake import DeltaTable
 
-from cluster.records import alive, manifests
-from cluster.storage.lease import read_lease
+from cluster.records import HEARTBEAT, alive, manifests
+from cluster.repair import CONTRACTS
+from cluster.storage.lease import Lease, read_lease
 from cluster.storage.root import Root
 from cluster.storage.snapshot import MANIFEST
+from cluster.storage.store import EPOCH
+from cluster.verify_store import LenientStore
 from schemas.datasets import STORES
+from schemas.errors import BadInput, LeaseLost, StoreBusy
+from schemas.manifest import RunManifest
 
 KINDS = ("store files", "incomplete snapshots", "unnamed snapshots", "partial files")
 LOG_REMEMBERS = timedelta(days=7)
@@ -67,17 +77,20 @@ def collect(root: Root, older_than: float = 24.0, dry_run: bool = False) -> Garb
     found = Garbage(limit)
     hours = math.ceil((now - limit) / timedelta(hours=1))  # vacuum takes whole ones
     named = {record.path for manifest in known for record in manifest.stages}
-    in_use = {record.path for manifest in live for record in manifest.stages}
+    in_use = {record.path for manifest in known if _may_wake(root, manifest) for record in manifest.stages}
     for folder in store_folders(root):
         lease = read_lease(root, folder)
-        if lease is not None and lease.alive() and lease.run_id not in {manifest.run_id for manifest in live}:
+        live_writer = lease is not None and lease.run_id in {manifest.run_id for manifest in live}
+        if lease is not None and lease.alive() and not live_writer:
             found.spared.append(f"{folder}: {lease.describe()} is using it")
         elif live and now - limit > LOG_REMEMBERS:
             found.spared.append(
                 f"{folder}: a run is alive that began on {limit:%Y-%m-%d}, and may read what was replaced"
             )
-        else:
+        elif dry_run or live_writer:  # what it has still to commit is younger than the limit
             _vacuum(root, folder, hours, found, dry_run)
+        else:
+            _vacuum_fenced(root, folder, hours, found)
     for stage in root.list("snapshots"):
         for view in root.list("snapshots", stage):
             _sweep_snapshot(root, f"snapshots/{stage}/{view}", found, named, in_use, dry_run)
@@ -96,23 +109,68 @@ def store_folders(root: Root) -> Iterator[str]:
                     yield f"{kind}/{name}/{below}"
 
 
-def _vacuum(root: Root, folder: str, hours: int, found: Garbage, dry_run: bool) -> None:
-    """Remove the files that no current version names; vacuum itself spares the log, the lease and what is young."""
-    table = root.patiently(
+def _may_wake(root: Root, manifest: RunManifest) -> bool:
+    """Whether a run never ended, and its driver may be at work or asleep."""
+    lease = read_lease(root, f"runs/{manifest.run_id}", HEARTBEAT)
+    return manifest.state == "running" and lease is not None and lease.may_wake()
+
+
+def _vacuum_fenced(root: Root, folder: str, hours: int, found: Garbage) -> None:
+    """Vacuum a store; where something is to be removed and its last writer may only be asleep, fence that one first."""
+    table = _open(root, folder)
+    asleep = not _is_released(table, read_lease(root, folder)) and _unnamed(root, folder, table, hours)
+    try:
+        with _taken(root, folder) if asleep else nullcontext():
+            _vacuum(root, folder, hours, found, dry_run=False)
+    except (StoreBusy, BadInput) as error:  # somebody woke meanwhile, or it is another version's store
+        found.spared.append(str(error))
+
+
+def _is_released(table: DeltaTable, lease: Lease | None) -> bool:
+    """Whether the last of all who took a store gave it back; who took it may have slept before publishing the lease."""
+    epoch = table.transaction_version(EPOCH) or 0
+    return epoch == 0 if lease is None else lease.released and lease.epoch == epoch
+
+
+@contextmanager
+def _taken(root: Root, folder: str) -> Iterator[None]:
+    """Be a store's writer meanwhile; whoever was it before can never commit again."""
+    store = LenientStore(root, folder, CONTRACTS[folder.split("/")[0]], {})
+    store.acquire("gc")
+    try:
+        yield
+    finally:
+        with suppress(LeaseLost, OSError):  # after a long vacuum it may be another's
+            store.release()
+
+
+def _open(root: Root, folder: str) -> DeltaTable:
+    return root.patiently(
         lambda: DeltaTable(root.uri(folder), storage_options=root.storage_options()), f"reading the log of {folder}"
     )
 
-    def vacuum(dry: bool) -> list[str]:
-        return table.vacuum(hours, dry_run=dry, enforce_retention_duration=False, full=True)
 
-    names = root.patiently(lambda: vacuum(True), f"listing {folder}")
+def _unnamed(root: Root, folder: str, table: DeltaTable, hours: int) -> list[str]:
+    """Return the files of a store that its current version doesn't name, but for the log, the lease and young ones."""
+    return root.patiently(
+        lambda: table.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=True), f"listing {folder}"
+    )
+
+
+def _vacuum(root: Root, folder: str, hours: int, found: Garbage, dry_run: bool) -> None:
+    """Remove the files that no current version names."""
+    table = _open(root, folder)
+    names = _unnamed(root, folder, table, hours)
     files = {file.path: file for file in _files(root, folder)}
     for name in names:
         path = f"{folder}/{name}"
         kind = "partial files" if name.endswith(".partial") else "store files"
         found.files[kind][path] = files[path].size if path in files else 0
     if names and not dry_run:
-        root.patiently(lambda: vacuum(False), f"vacuuming {folder}")
+        root.patiently(
+            lambda: table.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True),
+            f"vacuuming {folder}",
+        )
 
 
 def _sweep_snapshot(root: Root, folder: str, found: Garbage, named: set[str], in_use: set[str], dry_run: bool) -> None:

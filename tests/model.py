@@ -15,11 +15,12 @@ import shutil
 import tempfile
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import polars as pl
@@ -50,10 +51,15 @@ class Killed(BaseException):
     """The process is dead."""
 
 
+Kind = Literal["any", "take", "commit", "lease", "part", "table", "file", "remove", "vacuum"]
+"""Kinds of writes; ``take`` is the commit that makes a store's new writer."""
+
+
 class Fate(NamedTuple):
-    """What happens to a process at its ``at``-th write, right before it takes effect or right after."""
+    """What happens to a process at its ``at``-th write of a kind, right before it takes effect or right after."""
 
     kill: bool
+    kind: Kind
     at: int
     after: bool
 
@@ -96,6 +102,12 @@ class World:
         logs = (self.folder / "root").glob("*/**/_delta_log")
         return sorted(str(log.parent.relative_to(self.folder / "root")) for log in logs)
 
+    def state(self, folder: str) -> frozenset[tuple[str, int, int]]:
+        """Return what tells whether a folder was touched: files but the lease, when they were written, how large."""
+        files = [file for file in Path(self.root.uri(folder)).rglob("*") if file.suffix in (".json", ".parquet")]
+        stats = [(file.as_posix(), file.stat()) for file in files if file.name != "_lease.json"]
+        return frozenset((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
     def rows(self, folder: str, files: list[str] | None = None) -> dict[Key, tuple[Any, ...]]:
         """Read what a store, or some files of it, say; a key that is there twice is a violation."""
         columns = [*KEY, *TOLD[folder.split("/")[0]]]
@@ -120,6 +132,10 @@ class World:
         facts, files = self.facts.setdefault(folder, {}), self.files.setdefault(folder, {})
         added = {action.path: action for action in actions if isinstance(action, AddAction)}
         removed = [action.path for action in actions if not isinstance(action, AddAction)]
+        gone = [name for name in added if not self.root.exists(folder, name)]
+        if gone:
+            self.wrong.append(f"{process} committed files to {folder} that aren't there: {gone}")
+            return
         rows = {name: self.rows(folder, [self.root.uri(folder, name)]) for name in added}
         new = {key: row for found in rows.values() for key, row in found.items()}
         if len(new) < sum(len(found) for found in rows.values()):
@@ -177,7 +193,8 @@ class Process:
         """The names under which it took leases."""
         self.epochs: dict[str, int] = {}
         """Store folder -> in which epoch it is the writer."""
-        self._numbers = itertools.count(1)
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
         self._awake = threading.Event()
         self._awake.set()
         self._news = threading.Event()
@@ -225,27 +242,27 @@ class Process:
         self._news.set()
 
     @contextmanager
-    def write(self, litter: Path | None = None) -> Iterator[None]:
+    def write(self, kind: Kind, litter: Path | None = None) -> Iterator[None]:
         """Do one write, unless it is the one before which the process dies; that may leave half a file."""
-        number = next(self._numbers)
-        try:
-            self._pass(number, after=False)
-        except Killed:
-            if litter is not None and self.fate == (True, number, False):
-                litter.parent.mkdir(parents=True, exist_ok=True)
-                litter.write_bytes(b"PAR1 and no more")
-            raise
+        with self._lock:
+            self._counts.update((kind, "any"))
+            fated = self.fate is not None and self._counts[self.fate.kind] == self.fate.at
+            fated = fated and self.fate.kind in (kind, "any")  # pyright: ignore[reportOptionalMemberAccess]
+        self._pass(fated, after=False, litter=litter)
         yield
-        self._pass(number, after=True)
+        self._pass(fated, after=True)
 
-    def _pass(self, number: int, after: bool) -> None:
-        if self.fate is not None and (number, after) == (self.fate.at, self.fate.after) and not self.dead:
-            if self.fate.kill:
-                self.dead = self.killed = True
-            else:
+    def _pass(self, fated: bool, after: bool, litter: Path | None = None) -> None:
+        if self.fate is not None and fated and self.fate.after == after and not self.dead:
+            if not self.fate.kill:
                 self.slept = True
                 self._awake.clear()
                 self._news.set()
+            else:
+                self.dead = self.killed = True
+                if litter is not None:
+                    litter.parent.mkdir(parents=True, exist_ok=True)
+                    litter.write_bytes(b"PAR1 and no more")
         self._awake.wait()
         if self.dead:
             raise Killed
@@ -255,10 +272,10 @@ _PROCESSES: dict[str, Process] = {}
 _here = threading.local()
 
 
-def _writing(url: str, litter: Path | None = None) -> Any:
+def _writing(kind: Kind, url: str, litter: Path | None = None) -> Any:
     """Return the context in which whoever reaches the root by ``url`` writes."""
     process = next((found for link, found in _PROCESSES.items() if f"{url}/".startswith(f"{link}/")), None)
-    return nullcontext() if process is None else process.write(litter)
+    return nullcontext() if process is None else process.write(kind, litter)
 
 
 @contextmanager
@@ -271,21 +288,21 @@ def watched_writes() -> Iterator[None]:
         process = _PROCESSES.get(root.url)
         if process is not None and path.endswith(("_lease.json", "heartbeat.json")):
             process.run_ids.add(json.loads(data)["run_id"])
-        with _writing(root.url):
+        with _writing("lease" if path.endswith("_lease.json") else "file", root.url):
             write(root, data, path)
 
     def remove_watched(root: Root, *names: str, recursive: bool = False) -> None:
-        with _writing(root.url):
+        with _writing("remove", root.url):
             remove(root, *names, recursive=recursive)
 
     @contextmanager
     def whole_file_watched(root: Root, folder: str, name: str) -> Iterator[Any]:
         litter = Path(root.uri(folder, f"{uuid.uuid4().hex}.partial"))
-        with _writing(root.url, litter), whole_file(root, folder, name) as file:
+        with _writing("part", root.url, litter), whole_file(root, folder, name) as file:
             yield file
 
     def create_watched(uri: str, *args: Any, **kwargs: Any) -> DeltaTable:
-        with _writing(uri):
+        with _writing("table", uri):
             return create(uri, *args, **kwargs)
 
     def commit_watched(table: DeltaTable, actions: list[Any], *args: Any, **kwargs: Any) -> None:
@@ -293,13 +310,13 @@ def watched_writes() -> Iterator[None]:
         assert process is not None, "nobody else commits"
         numbers = {number.app_id: number.version for number in kwargs["commit_properties"].app_transactions}
         folder = Path(urlsplit(table.table_uri).path).relative_to(process.world.folder / "root").as_posix()
-        with process.write():
+        with process.write("take" if EPOCH in numbers else "commit"):
             commit(table, actions, *args, **kwargs)
             process.world.committed(process, folder, actions, numbers.get(EPOCH))
 
     def vacuum_watched(table: DeltaTable, *args: Any, dry_run: bool = True, **kwargs: Any) -> list[str]:
         process: Process | None = getattr(_here, "process", None)
-        with nullcontext() if process is None or dry_run else process.write():
+        with nullcontext() if process is None or dry_run else process.write("vacuum"):
             return vacuum(table, *args, dry_run=dry_run, **kwargs)
 
     patch = pytest.MonkeyPatch()

@@ -56,7 +56,11 @@ class Lease(BaseModel):
 
     def alive(self) -> bool:
         """Whether somebody may still be writing."""
-        if self.released or time.time() >= self.expires:
+        return time.time() < self.expires and self.may_wake()
+
+    def may_wake(self) -> bool:
+        """Whether the holder could go on, however long it has slept; a process of this machine that is gone can't."""
+        if self.released:
             return False
         return self.machine != _machine() or (self.born != 0 and _born(self.pid) == self.born)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import polars as pl
 from hypothesis import HealthCheck, Phase, settings
@@ -35,7 +35,7 @@ from schemas import datasets
 from schemas.engine import ScriptedSpec
 from schemas.errors import LeaseLost, StoreBusy
 from schemas.job import RunSettings
-from tests.model import KEY, TARGET, Fate, Key, Process, World, watched_writes
+from tests.model import KEY, TARGET, Fate, Key, Kind, Process, World, watched_writes
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 LEASE = 1.0
@@ -51,6 +51,8 @@ class Config:
 
     n: int
     problems: int
+    changed: bool
+    """Another text of the first problem."""
     strict: bool
     tokens: int
     extend: bool
@@ -62,13 +64,42 @@ CONFIGS = st.builds(
     Config,
     n=st.integers(1, 12),
     problems=st.integers(1, 3),
+    changed=st.booleans(),
     strict=st.booleans(),
     tokens=st.sampled_from([SHORT, ENOUGH]),
     extend=st.booleans(),
     read=st.booleans(),
 )
-FATES = st.none() | st.builds(Fate, kill=st.booleans(), at=st.integers(1, 40), after=st.booleans())
-SOON = st.none() | st.builds(Fate, kill=st.booleans(), at=st.integers(1, 6), after=st.booleans())
+RUNS: dict[Kind, int] = {"any": 35, "take": 2, "commit": 6, "lease": 4, "part": 8, "file": 8, "table": 2, "remove": 3}
+"""Kind of write -> about how many of them a run makes."""
+MERGES: dict[Kind, int] = {"take": 1, "lease": 2, "part": 1, "commit": 1}
+COLLECTS: dict[Kind, int] = {"take": 2, "lease": 4, "remove": 4, "vacuum": 2}
+
+
+def fates(kill: bool, counts: dict[Kind, int]) -> st.SearchStrategy[Fate]:
+    """Return any write of any kind, before or after it took effect."""
+    return st.sampled_from(sorted(counts)).flatmap(
+        lambda kind: st.builds(Fate, st.just(kill), st.just(kind), st.integers(1, counts[kind]), st.booleans())
+    )
+
+
+@dataclass(frozen=True)
+class Sleep:
+    """How somebody sleeps: past the lease or not, what others do meanwhile, whether it wakes right after."""
+
+    lapsed: bool
+    meanwhile: list[tuple[Literal["the same", "more", "merge", "gc"], int]]
+    woken: bool
+
+
+SLEEP = st.builds(
+    Sleep,
+    lapsed=st.sampled_from([True, True, False]),
+    meanwhile=st.lists(
+        st.tuples(st.sampled_from(["the same", "more", "merge", "gc"]), st.integers(0, 5)), min_size=1, max_size=2
+    ),
+    woken=st.sampled_from([True, True, False]),
+)
 Check = Callable[[Process], None]
 
 
@@ -78,17 +109,18 @@ class Durability(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World()
-        self.changed: set[int] = set()
         self.sleeping: list[tuple[Process, Check]] = []
         self.finished: dict[str, RunResult] = {}
+        self.seen: dict[str, frozenset[Any]] = {}
         self.views: dict[tuple[str, str], tuple[RunResult, str, pl.DataFrame]] = {}
 
     def teardown(self) -> None:
         try:
             for process, _ in self.sleeping:
                 process.die()
-            for result in self.finished.values():
-                assert verify(self.world.root, result.manifest).findings == []
+            for result in list(self.finished.values())[-3:]:
+                findings = verify(self.world.root, result.manifest).findings
+                assert not findings, findings
         finally:
             self.world.close()
 
@@ -109,14 +141,34 @@ class Durability(RuleBasedStateMachine):
         self.world.change_leases(process, born=1)  # its number is another's by now
         check(process)
 
-    @precondition(lambda self: self.sleeping)
-    @rule()
-    def sleep_past_the_lease(self) -> None:
-        for process, _ in self.sleeping:
-            self.world.change_leases(process, expires=0.0)
+    @rule(config=CONFIGS, fate=fates(False, RUNS), sleep=SLEEP)
+    def run_that_sleeps(self, config: Config, fate: Fate, sleep: Sleep) -> None:
+        self.run(config, fate)
+        self.others(config, sleep)
+
+    @precondition(lambda self: self.world.stores())
+    @rule(pick=st.integers(0, 5), fate=fates(False, MERGES), config=CONFIGS, sleep=SLEEP)
+    def merge_that_sleeps(self, pick: int, fate: Fate, config: Config, sleep: Sleep) -> None:
+        self.merge(pick, fate)
+        self.others(config, sleep)
+
+    def others(self, config: Config, sleep: Sleep) -> None:
+        """Do what others do while somebody sleeps, and wake the one who has slept longest."""
+        if sleep.lapsed:
+            for process, _ in self.sleeping:
+                self.world.change_leases(process, expires=0.0)
+        for what, number in sleep.meanwhile:
+            if what == "merge" and self.world.stores():
+                self.merge(number, None)
+            elif what == "gc":
+                self.collect_garbage(None)
+            else:
+                self.run(replace(config, n=config.n + number * (what == "more")), None)
+        if sleep.woken and self.sleeping:
+            self.wake(False)
 
     @precondition(lambda self: self.sleeping)
-    @rule(killed=st.booleans())
+    @rule(killed=st.sampled_from([False, False, False, True]))
     def wake(self, killed: bool) -> None:
         process, check = self.sleeping.pop(0)
         if killed:
@@ -137,7 +189,7 @@ class Durability(RuleBasedStateMachine):
     # -- runs ----------------------------------------------------------------------------------------------------
 
     def pipeline(self, config: Config, number: int) -> Pipeline:
-        rows = [f"p{i},What is {i}{' now' if i in self.changed else ''}?,{i}" for i in range(config.problems)]
+        rows = [f"p{i},What is {i}{' now' if config.changed and not i else ''}?,{i}" for i in range(config.problems)]
         source = self.world.folder / f"problems-{number}.csv"
         source.write_text("id,prompt,answer\n" + "\n".join(rows) + "\n")
         made = Pipeline("model")
@@ -153,11 +205,7 @@ class Durability(RuleBasedStateMachine):
     def calls(self, number: int) -> Any:
         return self.world.folder / f"calls-{number}"
 
-    @rule(number=st.integers(0, 2))
-    def change_a_problem(self, number: int) -> None:
-        self.changed ^= {number}
-
-    @rule(config=CONFIGS, fate=FATES)
+    @rule(config=CONFIGS, fate=st.none() | fates(True, RUNS))
     def run(self, config: Config, fate: Fate | None) -> None:
         number = len(self.world.processes)
         made = self.pipeline(config, number)
@@ -232,7 +280,7 @@ class Durability(RuleBasedStateMachine):
     # -- what goes on meanwhile ----------------------------------------------------------------------------------
 
     @precondition(lambda self: self.world.stores())
-    @rule(pick=st.integers(0, 5), fate=SOON)
+    @rule(pick=st.integers(0, 5), fate=st.none() | fates(True, MERGES))
     def merge(self, pick: int, fate: Fate | None) -> None:
         folder = self.world.stores()[pick % len(self.world.stores())]
         busy = self.world.holder(folder)
@@ -256,7 +304,7 @@ class Durability(RuleBasedStateMachine):
 
         self.begin("merge", work, check, fate)
 
-    @rule(fate=SOON)
+    @rule(fate=st.none() | fates(True, COLLECTS))
     def collect_garbage(self, fate: Fate | None) -> None:
         def check(process: Process) -> None:
             assert process.error is None or self.may_have_ended(process)
@@ -269,17 +317,22 @@ class Durability(RuleBasedStateMachine):
         return Store(root, folder, datasets.Sample if folder.startswith("samples/") else datasets.Verdict, {})
 
     @invariant()
-    def tables_agree_with_the_model(self) -> None:
-        for folder in self.world.stores():
+    def tables_and_views_agree_with_the_model(self) -> None:
+        """What has not been touched since it was last looked at is as it was."""
+        assert not self.world.wrong, self.world.wrong
+        touched = {folder for folder in self.folders() if self.seen.get(folder) != self.world.state(folder)}
+        for folder in touched.intersection(self.world.stores()):
             known = self.world.facts.get(folder, {})
             assert self.world.rows(folder) == known
             assert self.open(self.world.root, folder).held == RangeMap(Range(*key, 1) for key in sorted(known))
-        assert self.world.wrong == []
+        for (folder, _), (result, stage, rows) in self.views.items():
+            if folder in touched:
+                assert _sorted(result.dataset(stage).collect()).equals(rows)
+        assert not self.world.wrong, self.world.wrong
+        self.seen |= {folder: self.world.state(folder) for folder in touched}
 
-    @invariant()
-    def views_stay_as_they_were_read(self) -> None:
-        for result, stage, rows in self.views.values():
-            assert _sorted(result.dataset(stage).collect()).equals(rows)
+    def folders(self) -> set[str]:
+        return {*self.world.stores(), *(folder for folder, _ in self.views)}
 
 
 def _sorted(rows: pl.DataFrame) -> pl.DataFrame:
