@@ -166,7 +166,7 @@ class Replicas:
         self._ask(replica)
 
     def _prompts_measured(self, replica: Replica, future: Future[list[tuple[str, int]]]) -> None:
-        if isinstance(future.exception(), WorkerLost):
+        if isinstance(future.exception(), WorkerLost | EngineDied):
             return  # its next report tells, and another replica measures
         refused, state, ready = future.result(), replica.state, replica.ready
         operator = state.plan.stage.operator
@@ -308,7 +308,7 @@ class Replicas:
             ) from error
         record = self._records.setdefault((state.name, replica.number), ReplicaRecord(number=replica.number))
         record.deaths += 1
-        guilty = state.suspects.died(in_it)
+        guilty = state.suspects.died(in_it, replica.trial)
         if guilty is not None and (state.record.computed or {item.problem_key for item in state.pending} - in_it):
             self._leave_out(state, guilty, error)  # else it is all there is, and may be the engine's own fault
         self._say(f"stage {state.name}: replica {replica.number} died ({error}); starting another")

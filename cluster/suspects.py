@@ -17,9 +17,16 @@ class Suspects:
     def __init__(self) -> None:
         self._deaths: Counter[str] = Counter()
         self._trials: list[frozenset[str]] = []
+        self._trying: frozenset[str] = frozenset()
+        """In trials that are under way."""
 
-    def died(self, keys: Collection[str]) -> str | None:
-        """Hear which problems were in an engine that died; return the one that is guilty, if that is known now."""
+    def died(self, keys: Collection[str], trial: frozenset[str] = frozenset()) -> str | None:
+        """Hear which problems were in an engine that died; return the one that is guilty, if that is known now.
+
+        Args:
+            trial: what the engine was tried with, if it was.
+        """
+        self._trying -= trial
         self._deaths.update(keys)
         twice = sorted(key for key in keys if self._deaths[key] > 1)
         if len(twice) == 1 and len(keys) == 1:
@@ -29,16 +36,19 @@ class Suspects:
             self._trials += [frozenset(part) for part in (twice[half:], twice[:half]) if part]
         return None
 
-    def survived(self, keys: Collection[str]) -> None:
-        """Hear that an engine that had nothing else in it answered for these problems."""
-        for key in keys:
+    def survived(self, trial: frozenset[str]) -> None:
+        """Hear that an engine answered for the problems that it was tried with."""
+        self._trying -= trial
+        for key in trial:
             del self._deaths[key]
 
     def next_trial(self) -> frozenset[str]:
         """Return the problems that an engine shall be tried with alone; empty where there are no suspects."""
-        return self._trials.pop() if self._trials else frozenset()
+        trial = self._trials.pop() if self._trials else frozenset[str]()
+        self._trying |= trial
+        return trial
 
     @property
     def waiting(self) -> frozenset[str]:
         """Problems that nobody may be given but in a trial."""
-        return frozenset().union(*self._trials)
+        return self._trying.union(*self._trials)

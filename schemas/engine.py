@@ -74,12 +74,24 @@ class LlamaCppSpec(EngineSpec):
     kind: Literal["llama_cpp"] = "llama_cpp"
     model: str = "smollm2-135m-instruct"
     """A path of a GGUF file, or the name of the embedded model. The weights' hash, not the path, is the identity."""
+    chat_template: Annotated[str | None, Added] = None
+    """A Jinja template, or the path of one; otherwise the model's own."""
     slots: Annotated[int, Execution] = Field(default=16, ge=1)
     """Requests decoded at once."""
     context: Annotated[int, Execution] = Field(default=1024, ge=16)
     """Tokens a request may use, prompt and completion together."""
     threads: Annotated[int, Execution] = Field(default=0, ge=0)
     """0: one per core."""
+
+    @field_validator("chat_template")
+    @classmethod
+    def _read_template(cls, value: str | None) -> str | None:
+        """A template is known by its text, wherever the file lies."""
+        if value is None or "{" in value:
+            return value
+        if not Path(value).is_file():
+            raise ValueError(f"'{value}' is neither a Jinja template nor a file")
+        return Path(value).read_text()
 
 
 class ScriptedSpec(EngineSpec):

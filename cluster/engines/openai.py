@@ -58,8 +58,8 @@ class OpenAIEngine(Engine):
         )
         self._headers = {"Content-Type": "application/json", **_authorization(spec.key_env)}
         self._limit = AdaptiveLimit(spec.concurrency)
-        self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._open: dict[asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, Deadlines]] = {}
+        """Of each event loop: a connection can't be used from another."""
         place = "chat/completions" if spec.api == "chat" else "completions"
         self._url = URL(f"{spec.url.rstrip('/')}/{place}")
         self._served = False
@@ -187,11 +187,9 @@ class OpenAIEngine(Engine):
 
     async def _send(self, url: URL, payload: bytes) -> tuple[int, bytes, float]:
         """Return (status, body, seconds the server asks to wait)."""
-        session = self._session
-        if session is None or self._loop is not asyncio.get_running_loop():
-            session = await self._connect()
+        session, deadlines = self._open.get(asyncio.get_running_loop()) or self._connect()
         try:
-            with self._deadlines:
+            with deadlines:
                 async with session.post(url, data=payload) as response:
                     text = await response.read()
                     return response.status, text, _seconds(response.headers.get("Retry-After"))
@@ -200,20 +198,17 @@ class OpenAIEngine(Engine):
         except aiohttp.ClientError as error:
             raise EngineError(redact(f"{self.spec.url}: {error}"), transient=True) from error
 
-    async def _connect(self) -> aiohttp.ClientSession:
-        """Open the running loop's connection pool: a connection can't be used from another event loop."""
-        old, self._loop = self._session, asyncio.get_running_loop()
-        self._deadlines = Deadlines(self.spec.timeout)
-        self._session = session = aiohttp.ClientSession(
+    def _connect(self) -> tuple[aiohttp.ClientSession, Deadlines]:
+        """Open the running loop's connection pool."""
+        session = aiohttp.ClientSession(
             # servers built on uvicorn hang up after 5 s of silence; so do we, a little earlier
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0),
             timeout=aiohttp.ClientTimeout(total=None),  # see Deadlines
             headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        if old is not None:
-            await old.close()
-        return session
+        opened = self._open[asyncio.get_running_loop()] = session, Deadlines(self.spec.timeout)
+        return opened
 
     def _read(self, text: bytes) -> list[Completion]:
         try:
@@ -253,9 +248,12 @@ class OpenAIEngine(Engine):
         )
 
     async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        opened, self._open = self._open, {}
+        for loop, (session, _) in opened.items():
+            if loop is asyncio.get_running_loop() or loop.is_closed():
+                await session.close()
+            elif loop.is_running():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(session.close(), loop))
 
 
 _FINISH = {

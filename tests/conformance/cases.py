@@ -17,32 +17,46 @@ KEY_ENV = "GRISTMILL_CONFORMANCE_KEY"
 KEY = "conformance-key"
 
 
+TEXT = frozenset({"understands", "fits", "continues"})
+"""What a model behind a prompt of plain text promises."""
+LOADS_AGAIN = frozenset({"another loop", "closes twice"})
+
+
 @dataclass(frozen=True)
 class Case:
-    """One engine under test.
+    """One engine under test. A test of what it doesn't promise isn't collected (``needs`` in the tests).
 
     Attributes:
         serving: a context that yields the specification of the engine; servers live as long as it.
+        promises: ``understands``: a model answers what the prompt says (not so exactly behind a chat template);
+            ``fits``: a text that can't fit is refused; ``continues``: a begun completion; ``tells stops``: that a stop
+            string, and not the model's own end, ended a text; ``likelihood``: it scores; ``json_schema``, ``regex``: it
+            keeps to guides; ``tells cached``: how much of a prompt it knew; ``another loop``, ``closes twice``: cheap
+            enough to be tried.
         chat: whether prompts are conversations (a chat endpoint) or text.
         slots: how many requests it works on at once.
         reference: the case whose likelihoods are the reference of this one's log-probs: itself (teacher-forced),
             another with the same weights, or none where there is no model.
         tolerance: nats per token.
-        tells_stops: whether it says that a stop string, and not the model's own end, ended a text.
-        refuses: whether a text that can't fit is refused (a scripted engine knows no tokens).
         marks: of the tests.
     """
 
     name: str
     serving: Callable[[], AbstractContextManager[EngineSpec]]
+    promises: frozenset[str]
     chat: bool = False
     slots: int = 4
     reference: str | None = None
     tolerance: float = 0.02
-    tells_stops: bool = True
-    model: bool = True
-    """Whether there is a model behind it that understands a prompt."""
     marks: tuple[pytest.MarkDecorator, ...] = field(default_factory=tuple)
+
+    @property
+    def model(self) -> bool:
+        """Whether there is one behind it."""
+        return "fits" in self.promises
+
+    def keeps(self, needed: str) -> bool:
+        return self.reference is not None if needed == "reference" else needed in self.promises
 
 
 @contextlib.contextmanager
@@ -93,18 +107,53 @@ def vllm_served(api: str) -> Callable[[], AbstractContextManager[EngineSpec]]:
 
 
 CASES = [
-    Case("scripted", scripted, model=False),
-    Case("llama_cpp", llama_cpp, reference="itself"),
-    Case("llama.cpp server, completions", served("completions"), reference="llama_cpp", tells_stops=False),
-    Case("llama.cpp server, chat", served("chat"), chat=True, tells_stops=False),
+    Case("scripted", scripted, LOADS_AGAIN | {"likelihood", "tells stops"}),
+    Case(
+        "llama_cpp",
+        llama_cpp,
+        TEXT | LOADS_AGAIN | {"likelihood", "tells stops", "tells cached", "json_schema"},
+        reference="itself",
+    ),
+    Case(
+        "llama.cpp server, completions",
+        served("completions"),
+        TEXT | LOADS_AGAIN | {"tells cached"},
+        reference="llama_cpp",
+    ),
+    Case(
+        "llama.cpp server, chat",
+        served("chat"),
+        frozenset({"fits", "continues", "tells cached", "json_schema"}),
+        chat=True,
+        reference="llama_cpp",
+    ),
 ]
 """What every environment can run."""
 WITH_VLLM = [
-    Case("vllm", vllm, slots=16, reference="itself", marks=(pytest.mark.vllm,)),
     Case(
-        "vllm serve, completions", vllm_served("completions"), slots=16, reference="itself", marks=(pytest.mark.vllm,)
+        "vllm",
+        vllm,
+        TEXT | {"likelihood", "tells stops", "json_schema", "regex"},
+        slots=16,
+        reference="itself",
+        marks=(pytest.mark.vllm,),
     ),
-    Case("vllm serve, chat", vllm_served("chat"), chat=True, slots=16, marks=(pytest.mark.vllm,)),
+    Case(
+        "vllm serve, completions",
+        vllm_served("completions"),
+        TEXT | {"likelihood", "tells stops", "json_schema", "regex"},
+        slots=16,
+        reference="itself",
+        marks=(pytest.mark.vllm,),
+    ),
+    Case(
+        "vllm serve, chat",
+        vllm_served("chat"),
+        frozenset({"fits", "continues", "tells stops", "json_schema", "regex"}),
+        chat=True,
+        slots=16,
+        marks=(pytest.mark.vllm,),
+    ),
 ]
 if find_spec("vllm"):
     CASES += WITH_VLLM

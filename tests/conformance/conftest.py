@@ -10,6 +10,20 @@ from tests.conformance.cases import CASES, Case
 from tests.engines import Running, running
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the tests of what an engine doesn't promise."""
+    items[:] = [item for item in items if all(_case(item).keeps(need) for need in _needs(item))]
+
+
+def _needs(item: pytest.Item) -> list[str]:
+    return [need for mark in item.iter_markers("needs") for need in mark.args]
+
+
+def _case(item: pytest.Item) -> Case:
+    assert isinstance(item, pytest.Function)
+    return item.callspec.params["subject"]
+
+
 class Subject:
     """An engine under test, with what it promises."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import statistics
@@ -10,16 +11,17 @@ import time
 
 import pytest
 
-from operators.engine import Completion, Engine, EngineError, Request, Scored, ScoreRequest
+from operators.engine import Completion, EngineError, Request, Scored, ScoreRequest
 from schemas.datasets import FINISH_REASONS
 from schemas.engine import SamplingParams
+from schemas.errors import BadInput
 from tests.conformance.cases import CASES
 from tests.conformance.conftest import Subject
-from tests.engines import running
+from tests.engines import Running, running
 
 TEXT = "The four seasons of the year are"
-SHORT = SamplingParams(max_tokens=12)
-GREEDY = SamplingParams(max_tokens=12, temperature=0.0)
+SHORT = SamplingParams(max_tokens=6)
+GREEDY = SamplingParams(max_tokens=6, temperature=0.0)
 
 
 def draw(subject: Subject, prompts: list[str], params: SamplingParams = SHORT, first_seed: int = 0) -> list[Completion]:
@@ -40,6 +42,10 @@ def one(subject: Subject, prompt: str, params: SamplingParams = SHORT, seed: int
     return subject.do(subject.engine.generate(Request(prompt, params, seed, n, "p/0", "p")))
 
 
+def likelihood(subject: Subject | Running, prompt: str, completion: str) -> Scored:
+    return subject.do(subject.engine.score(ScoreRequest(prompt, completion, "likelihood")))
+
+
 def test_what_is_asked_for_is_what_comes(subject: Subject) -> None:
     prompt = subject.prompt(TEXT)
     for n in (1, 3, 2 * subject.case.slots + 1):
@@ -52,11 +58,11 @@ def test_what_is_asked_for_is_what_comes(subject: Subject) -> None:
 def test_every_completion_is_told_in_full(subject: Subject) -> None:
     for completion in draw(subject, [subject.prompt(TEXT)] * 8):
         assert completion.finish_reason in FINISH_REASONS
-        assert 1 <= completion.completion_tokens <= 12
+        assert 1 <= completion.completion_tokens <= 6
         assert completion.prompt_tokens > 0
         assert 0 <= completion.cached_prompt_tokens <= completion.prompt_tokens
         if completion.finish_reason == "length":
-            assert completion.completion_tokens == 12
+            assert completion.completion_tokens == 6
         assert completion.sum_logprob is not None
         assert completion.mean_logprob == pytest.approx(completion.sum_logprob / completion.completion_tokens)
 
@@ -69,14 +75,14 @@ def test_each_answer_belongs_to_its_question(subject: Subject) -> None:
     alone = [one(subject, prompt, GREEDY, seed)[0] for seed, prompt in enumerate(prompts)]
     equal = sum(a.text == b.text for a, b in zip(together, alone, strict=True))
     assert equal >= len(words) - 1, "what shares the batch changes what is answered"
-    if subject.case.model and not subject.case.chat:
+    if subject.case.keeps("understands"):
         assert sum(word in found.text for word, found in zip(words, together, strict=True)) >= 6
 
 
 def test_seeds_keep_what_the_engine_says_of_them(subject: Subject) -> None:
     prompt = subject.prompt(TEXT)
-    first, again = draw(subject, [prompt] * 12), draw(subject, [prompt] * 12)
-    other = draw(subject, [prompt] * 12, first_seed=1000)
+    first, other = draw(subject, [prompt] * 12), draw(subject, [prompt] * 12, first_seed=1000)
+    again = draw(subject, [prompt] * 5) + draw(subject, [prompt] * 7, first_seed=5)  # in other company
     equal = sum(a.text == b.text for a, b in zip(first, again, strict=True))
     promise = subject.engine.info.seeds
     assert promise in ("exact", "nearly", "asked")
@@ -86,23 +92,23 @@ def test_seeds_keep_what_the_engine_says_of_them(subject: Subject) -> None:
     assert sum(a.text == b.text for a, b in zip(first, other, strict=True)) <= 4
 
 
+@pytest.mark.needs("reference")
 def test_log_probs_are_those_of_a_direct_evaluation(subject: Subject) -> None:
-    if subject.case.reference is None:
-        assert not subject.case.model or subject.case.chat  # a chat endpoint doesn't tell the text that it evaluates
-        return
     prompt = subject.prompt(TEXT)
     samples = draw(subject, [prompt] * 12)
+    reference: Subject | Running = subject
+    with contextlib.ExitStack() as stack:
+        if subject.case.reference != "itself":
+            case = next(case for case in CASES if case.name == subject.case.reference)
+            reference = stack.enter_context(running(stack.enter_context(case.serving())))
+        if subject.case.chat:
+            prompt = reference.do(reference.engine.render(json.loads(prompt)))
 
-    async def scores(engine: Engine) -> list[Scored]:
-        asked = [engine.score(ScoreRequest(prompt, sample.text, "likelihood")) for sample in samples]
-        return await asyncio.gather(*asked)
+        async def scores() -> list[Scored]:
+            asked = [reference.engine.score(ScoreRequest(prompt, sample.text, "likelihood")) for sample in samples]
+            return await asyncio.gather(*asked)
 
-    if subject.case.reference == "itself":
-        scored = subject.do(scores(subject.engine))
-    else:
-        case = next(case for case in CASES if case.name == subject.case.reference)
-        with case.serving() as spec, running(spec) as judge:
-            scored = judge.do(scores(judge.engine))
+        scored = reference.do(scores())
     found = [
         abs(score.score - sample.sum_logprob) / sample.completion_tokens
         for sample, score in zip(samples, scored, strict=True)
@@ -113,9 +119,32 @@ def test_log_probs_are_those_of_a_direct_evaluation(subject: Subject) -> None:
     assert statistics.mean(found) < subject.case.tolerance
 
 
+@pytest.mark.needs("likelihood")
+def test_the_likelihood_of_a_text_is_that_of_its_parts(subject: Subject) -> None:
+    prompt, begin, rest = subject.prompt("One, two, three,"), " four,", " five, 😀 שלום e\u0301 six"
+    whole = likelihood(subject, prompt, begin + rest)
+    parts = [likelihood(subject, prompt, begin), likelihood(subject, prompt + begin, rest)]
+    assert whole.score == pytest.approx(sum(part.score for part in parts), abs=0.02 * len(whole.steps))
+    assert len(whole.steps) == sum(len(part.steps) for part in parts)
+    assert whole.score == pytest.approx(sum(whole.steps))
+    assert all(step <= 0 for step in whole.steps)
+    if subject.case.model:
+        assert parts[0].score > likelihood(subject, prompt, " cheese,").score
+    assert likelihood(subject, prompt, begin).score == pytest.approx(parts[0].score, abs=0.1)
+
+
+def test_a_score_that_an_engine_cannot_give_is_refused(subject: Subject) -> None:
+    prompt = subject.prompt(TEXT)
+    if not subject.case.keeps("likelihood"):
+        with pytest.raises(BadInput, match=r"completions endpoint|echo"):
+            likelihood(subject, prompt, " summer")
+    if subject.case.model:  # none of these is a reward model; the scripted one plays it
+        with pytest.raises((BadInput, EngineError)):
+            subject.do(subject.engine.score(ScoreRequest(prompt, " summer", "reward")))
+
+
+@pytest.mark.needs("fits")
 def test_temperature_zero_takes_the_likeliest(subject: Subject) -> None:
-    if not subject.case.model:
-        return
     prompt = subject.prompt(TEXT)
     texts = {found.text for seed in (1, 2, 3) for found in one(subject, prompt, GREEDY, seed)}
     assert len(texts) == 1
@@ -131,9 +160,8 @@ def test_stop_strings_end_a_text_and_stay_out_of_it(subject: Subject) -> None:
     params = SamplingParams(max_tokens=24, temperature=0.0, stop=(stop,))
     for found in draw(subject, [prompt] * 4, params):
         assert stop not in found.text
-        if subject.case.model and subject.case.chat:
-            continue  # a chat model needn't count on
-        assert found.finish_reason == ("stop_string" if subject.case.tells_stops else "stop")
+        if not subject.case.chat:  # a chat model needn't count on
+            assert found.finish_reason == ("stop_string" if subject.case.keeps("tells stops") else "stop")
     [unhit] = one(subject, prompt, SamplingParams(max_tokens=4, temperature=0.0, stop=("nowhere-in-it",)))
     assert unhit.finish_reason in ("length", "stop")
 
@@ -141,7 +169,7 @@ def test_stop_strings_end_a_text_and_stay_out_of_it(subject: Subject) -> None:
 def test_an_empty_text_is_an_answer(subject: Subject) -> None:
     prompt = subject.prompt("One, two, three, four,")
     stop = (" ", "\n", "f", "F") if subject.case.model else ("answer",)  # an API takes four
-    found = draw(subject, [prompt] * 4, SamplingParams(max_tokens=8, temperature=0.0, stop=stop))
+    found = draw(subject, [prompt] * 4, SamplingParams(max_tokens=6, temperature=0.0, stop=stop))
     assert len(found) == 4
     if not subject.case.chat:
         assert found[0].text == ""
@@ -158,14 +186,16 @@ def test_unicode_comes_whole_there_and_back(subject: Subject) -> None:
         assert any(ord(letter) > 127 for letter in found[0].text)
 
 
+@pytest.mark.needs("fits")
 def test_a_text_that_does_not_fit_is_refused_for_good_and_alone(subject: Subject) -> None:
-    if not subject.case.model:
-        return
     bad, good = subject.prompt("word " * 700), subject.prompt(TEXT)
 
     async def twenty() -> list[object]:
         prompts = [good] * 10 + [bad] + [good] * 9
-        asked = [subject.engine.generate(Request(prompt, SHORT, at)) for at, prompt in enumerate(prompts)]
+        asked = [
+            subject.engine.generate(Request(prompt, SamplingParams(max_tokens=2), at))
+            for at, prompt in enumerate(prompts)
+        ]
         return await asyncio.gather(*asked, return_exceptions=True)
 
     found = subject.do(twenty())
@@ -197,9 +227,8 @@ def test_what_is_cancelled_makes_room(subject: Subject) -> None:
     assert subject.do(cancel_and_ask()) < 15
 
 
+@pytest.mark.needs("continues")
 def test_a_begun_completion_is_continued(subject: Subject) -> None:
-    if not subject.case.model:
-        return
     prompt = subject.prompt("Count: one, two, three, four,")
     [found] = subject.do(subject.engine.generate(Request(prompt, GREEDY, 0, 1, "p/0", "p", " five, six,")))
     assert not found.text.lstrip().startswith("five, six")
@@ -207,17 +236,25 @@ def test_a_begun_completion_is_continued(subject: Subject) -> None:
         assert "seven" in found.text
 
 
-def test_guides_are_kept(subject: Subject) -> None:
+SEASON = {"type": "object", "properties": {"x": {"enum": ["spring", "winter"]}}, "required": ["x"]}
+
+
+@pytest.mark.needs("regex")
+def test_a_regex_is_kept(subject: Subject) -> None:
+    assert "regex" in subject.spec.guides
     prompt = subject.prompt("Name a season.")
-    if "regex" in subject.spec.guides and "llama" not in subject.case.name:
-        for found in draw(subject, [prompt] * 4, SamplingParams(max_tokens=24, regex="(spring|autumn) [0-9]{2}")):
-            assert re.fullmatch("(spring|autumn) [0-9]{2}", found.text)
-    if "json_schema" in subject.spec.guides and subject.case.name != "llama.cpp server, completions":
-        schema = {"type": "object", "properties": {"x": {"enum": ["spring", "winter"]}}, "required": ["x"]}
-        guided = draw(subject, [prompt] * 4, SamplingParams(max_tokens=64, json_schema=schema))
-        whole = [json.loads(found.text) for found in guided if found.finish_reason == "stop"]
-        assert all(found["x"] in ("spring", "winter") for found in whole)
-        assert whole or all(found.finish_reason == "length" for found in guided)
+    for found in draw(subject, [prompt] * 4, SamplingParams(max_tokens=24, regex="(spring|autumn) [0-9]{2}")):
+        assert re.fullmatch("(spring|autumn) [0-9]{2}", found.text)
+
+
+@pytest.mark.needs("json_schema")
+def test_a_json_schema_is_kept(subject: Subject) -> None:
+    assert "json_schema" in subject.spec.guides
+    prompt = subject.prompt("Name a season.")
+    guided = draw(subject, [prompt] * 4, SamplingParams(max_tokens=64, json_schema=SEASON))
+    whole = [json.loads(found.text) for found in guided if found.finish_reason == "stop"]
+    assert all(found["x"] in ("spring", "winter") for found in whole)
+    assert whole or all(found.finish_reason == "length" for found in guided)
 
 
 def test_prompts_are_counted(subject: Subject) -> None:
@@ -225,3 +262,32 @@ def test_prompts_are_counted(subject: Subject) -> None:
     counts = [subject.do(subject.engine.count_tokens(prompt)) for prompt in (short, long)]
     assert 0 < counts[0] < counts[1]
     assert subject.engine.capacity >= subject.case.slots
+
+
+@pytest.mark.needs("tells cached")
+def test_a_prompt_that_was_seen_is_not_computed_again(subject: Subject) -> None:
+    prompt = subject.prompt("A list of numbers: " + ", ".join(map(str, range(40))))
+    found = [one(subject, prompt, SamplingParams(max_tokens=2), seed)[0] for seed in range(3)]
+    assert found[-1].cached_prompt_tokens > found[-1].prompt_tokens // 2
+
+
+@pytest.mark.needs("another loop")
+def test_an_engine_works_in_one_event_loop_after_another(subject: Subject) -> None:
+    prompt = subject.prompt(TEXT)
+    first = one(subject, prompt, GREEDY)
+
+    async def elsewhere() -> list[Completion]:
+        requests = [Request(prompt, GREEDY, 0, request_id="p/0", problem_id="p")] * (2 * subject.case.slots)
+        return [found for [found] in await asyncio.gather(*map(subject.engine.generate, requests))]
+
+    for _ in range(2):
+        there = asyncio.run(elsewhere())
+        assert sum(found.text == first[0].text for found in there) >= len(there) - 1
+    assert one(subject, prompt, GREEDY)[0].text == first[0].text
+
+
+@pytest.mark.needs("closes twice")
+def test_an_engine_may_be_closed_twice(subject: Subject) -> None:
+    with running(subject.spec) as other:
+        other.do(other.engine.generate(Request(subject.prompt(TEXT), SHORT, 1, request_id="p/0")))
+        other.do(other.engine.close())

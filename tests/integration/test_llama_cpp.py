@@ -1,15 +1,17 @@
-"""The embedded model for real: n in = n out, seeds, stops, limits, unicode, log-probs, failures, cancellation."""
+"""The embedded model for real: what the conformance suite doesn't ask of every engine."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from pydantic import ValidationError
 
 from cluster.engines import build_engine, resolve
-from operators.engine import Completion, Engine, EngineError, Request
+from operators.engine import Completion, Engine, EngineError, Request, ScoreRequest
 from schemas.engine import LlamaCppSpec, SamplingParams
 from schemas.errors import BadInput
 
@@ -18,9 +20,9 @@ SPEC = LlamaCppSpec(slots=4, context=256)
 SHORT = SamplingParams(max_tokens=6)
 
 
-def with_engine(use: Callable[[Engine], Awaitable[Result]]) -> Result:
+def with_engine(use: Callable[[Engine], Awaitable[Result]], spec: LlamaCppSpec = SPEC) -> Result:
     async def session() -> Result:
-        engine = build_engine(SPEC)
+        engine = build_engine(spec)
         try:
             return await use(engine)
         finally:
@@ -99,3 +101,81 @@ def test_a_model_that_cannot_be_found_is_bad_input() -> None:
     name, revision = resolve(SPEC)
     assert "SmolLM2" in name
     assert len(revision) == 32
+
+
+LONG = " ".join(f"Item {number} costs {number} dollars." for number in range(12)) + " Together:"
+
+
+def test_a_prompt_is_computed_once_for_all_slots() -> None:
+    async def use(engine: Engine) -> None:
+        found = await engine.generate(Request(LONG, SamplingParams(max_tokens=2), 1, 8))
+        assert found[0].prompt_tokens > 60
+        assert all(completion.prompt_tokens - completion.cached_prompt_tokens <= 1 for completion in found)
+        # two at a time, in turn: nobody gets what another one's prompt left behind
+        prompts = [LONG, f"Again. {LONG}", "One, two, three, four,", "red, red, red, red,"] * 3
+        greedy = SamplingParams(max_tokens=3, temperature=0.0)
+        together = await asyncio.gather(*[one(engine, prompt, 1, greedy) for prompt in prompts])
+        assert all("five" in answer.text for answer in together[2::4])
+        assert all("red" in answer.text for answer in together[3::4])
+
+    with_engine(use)
+
+
+def test_the_copy_of_a_prompt_is_left_to_the_others_by_one_that_is_cancelled() -> None:
+    async def use(engine: Engine) -> None:
+        for wait in (0.0, 0.05, 0.3):
+            prompt = f"{wait}: {LONG}"
+            tasks = [asyncio.create_task(one(engine, prompt, seed)) for seed in range(7)]
+            await asyncio.sleep(wait)
+            for task in tasks[:3]:
+                task.cancel()
+            found = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+            assert all(isinstance(answer, Completion) for answer in found[3:])
+
+    with_engine(use)
+
+
+def test_every_token_of_a_text_has_its_likelihood_also_inside_characters() -> None:
+    async def use(engine: Engine) -> None:
+        prompt, text = "The four seasons are", " spring 😀 שלום e\u0301 and fall"
+        whole = await engine.score(ScoreRequest(prompt, text, "likelihood"))
+        assert len(whole.steps) == await engine.count_tokens(prompt + text) - await engine.count_tokens(prompt)
+        assert whole.score == pytest.approx(sum(whole.steps))
+        assert all(-40 < step <= 0 for step in whole.steps)
+        assert (await engine.score(ScoreRequest(prompt, "", "likelihood"))).steps == ()
+        with pytest.raises(EngineError, match=r"has 40[0-9] tokens, the context 256"):
+            await engine.score(ScoreRequest(prompt, " word" * 400, "likelihood"))
+        with pytest.raises(EngineError, match="empty prompt"):
+            await engine.score(ScoreRequest("", "text", "likelihood"))
+        with pytest.raises(BadInput, match="score"):
+            await engine.score(ScoreRequest(prompt, text, "reward"))
+
+    with_engine(use)
+
+
+@pytest.mark.parametrize("schema", [{"type": "array", "uniqueItems": True}, {"type": "nonsense"}, {"not": {}}])
+def test_a_guide_that_llama_cpp_would_ignore_is_refused(schema: dict[str, object]) -> None:
+    async def use(engine: Engine) -> None:
+        with pytest.raises(BadInput, match="can't guide by this JSON schema"):
+            await one(engine, "Name:", 1, SamplingParams(max_tokens=4, json_schema=schema))
+        with pytest.raises(BadInput, match="regex"):
+            await one(engine, "Name:", 1, SamplingParams(max_tokens=4, regex="a"))
+
+    with_engine(use)
+
+
+def test_a_chat_template_may_be_given_as_text_or_file(tmp_path: Path) -> None:
+    template = "{% for turn in messages %}[{{ turn.role }}] {{ turn.content }}\n{% endfor %}[assistant]"
+    file = tmp_path / "chat.jinja"
+    file.write_text(template)
+    spec = SPEC.model_copy(update={"chat_template": template})
+    assert LlamaCppSpec(chat_template=str(file)).chat_template == template
+
+    async def use(engine: Engine) -> str:
+        return await engine.render([{"role": "user", "content": "Say ü"}])
+
+    assert with_engine(use, spec) == "[user] Say ü\n[assistant]"
+    with pytest.raises(ValidationError, match="neither a Jinja template nor a file"):
+        LlamaCppSpec(chat_template="nowhere.jinja")
+    with pytest.raises(BadInput, match=r"engine\.chat_template"):
+        build_engine(SPEC.model_copy(update={"chat_template": "{% for"}))

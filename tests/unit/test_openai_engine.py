@@ -17,7 +17,7 @@ from cluster.engines import build_engine, resolve
 from cluster.engines.adaptive import AdaptiveLimit
 from cluster.engines.deadlines import Deadlines
 from cluster.engines.openai import OpenAIEngine
-from operators.engine import Completion, EngineError, Request
+from operators.engine import Completion, EngineError, Request, Scored, ScoreRequest
 from schemas.engine import OpenAISpec, SamplingParams
 from schemas.errors import BadInput
 
@@ -55,6 +55,26 @@ def ask(handler: Handler, *requests: Request, **spec: Any) -> list[list[Completi
 
 def request(n: int = 1, seed: int = 5, prompt: str = '[{"role": "user", "content": "2+2?"}]', **params: Any) -> Request:
     return Request(prompt, SamplingParams(**params), seed, n, "k/0")
+
+
+def score(wanted: ScoreRequest, handlers: dict[str, Handler], **spec: Any) -> Scored | BaseException:
+    """Have a server that knows some endpoints score a text."""
+
+    async def session() -> Scored | BaseException:
+        app = web.Application()
+        for place, handler in handlers.items():
+            app.router.add_post(place, handler)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        engine = OpenAIEngine(OpenAISpec(url=f"http://127.0.0.1:{runner.addresses[0][1]}/v1", model="m", **spec))
+        try:
+            return (await asyncio.gather(engine.score(wanted), return_exceptions=True))[0]
+        finally:
+            await engine.close()
+            await runner.cleanup()
+
+    return asyncio.run(session())
 
 
 def only(results: list[list[Completion] | BaseException]) -> list[Completion]:
@@ -130,6 +150,22 @@ def test_n_is_what_was_asked_for_whatever_the_server_makes_of_it(gives: int) -> 
     completions = only(ask(handler, request(n=5)))
     assert len(completions) == 5
     assert len(set(seeds)) == len(seeds) == -(-5 // gives)
+
+
+def test_what_a_server_left_out_is_asked_for_at_once() -> None:
+    now, most = 0, 0
+
+    async def handler(http: web.Request) -> web.Response:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.05)
+        now -= 1
+        return answer()
+
+    completions = only(ask(handler, request(n=7)))
+    assert most == 6  # the first one tells that the server ignores n
+    assert sum(completion.completion_tokens for completion in completions) == 7 * USAGE["completion_tokens"]
 
 
 def test_an_overloaded_server_is_asked_again_and_gets_less() -> None:
@@ -348,6 +384,133 @@ def test_a_server_that_is_not_there_may_come_back() -> None:
             await engine.close()
 
     asyncio.run(session())
+
+
+def test_a_server_that_dies_under_a_request_may_come_back() -> None:
+    async def dies(http: web.Request) -> web.Response:
+        assert http.transport is not None
+        http.transport.abort()
+        return answer()
+
+    async def breaks_off(http: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(http)
+        await response.write(b'{"choices": [')
+        assert http.transport is not None
+        http.transport.close()
+        return response
+
+    for handler in (dies, breaks_off):
+        assert failed(ask(handler, request())).transient, handler  # pyright: ignore[reportArgumentType]
+
+
+def test_two_event_loops_may_share_an_engine() -> None:
+    async def handler(http: web.Request) -> web.Response:
+        return answer()
+
+    async def here() -> None:
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", handler)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        engine = OpenAIEngine(OpenAISpec(url=f"http://127.0.0.1:{runner.addresses[0][1]}/v1", model="m"))
+        for _ in range(2):
+            assert len(await engine.generate(request())) == 1
+            assert len(await asyncio.to_thread(asyncio.run, engine.generate(request()))) == 1
+        await engine.close()
+        await engine.close()
+        await runner.cleanup()
+
+    asyncio.run(here())
+
+
+SCHEMA = {"type": "object"}
+
+
+def test_guides_are_sent_as_servers_take_them_and_answers_that_ignore_them_are_refused() -> None:
+    bodies: list[Any] = []
+
+    async def handler(http: web.Request) -> web.Response:
+        bodies.append(await http.json())
+        return answer('{"a": 1}' if "response_format" in bodies[-1] else "ab")
+
+    only(ask(handler, request(json_schema=SCHEMA)))
+    only(ask(handler, request(prompt="p", json_schema=SCHEMA), api="completions"))
+    for body in bodies:
+        assert body["response_format"]["type"] == "json_schema"
+        assert body["response_format"]["json_schema"]["schema"] == SCHEMA
+    only(ask(handler, request(regex="a[b]")))
+    assert bodies[-1]["structured_outputs"] == {"regex": "a[b]"}
+    error = failed(ask(handler, request(regex="[0-9]")))
+    assert not error.transient
+    assert "didn't keep to the regex" in str(error)
+
+    async def ignores(http: web.Request) -> web.Response:
+        return answer("Sure! {")
+
+    assert "didn't write JSON" in str(failed(ask(ignores, request(json_schema=SCHEMA))))
+
+    async def refuses(http: web.Request) -> web.Response:
+        return web.json_response({"error": {"message": "unknown field structured_outputs"}}, status=400)
+
+    error = failed(ask(refuses, request(regex="a")))
+    assert not error.transient
+    assert "answered 400: unknown field structured_outputs" in str(error)
+
+
+def test_a_reward_is_asked_for_beside_the_api() -> None:
+    bodies: list[Any] = []
+
+    async def classify(http: web.Request) -> web.Response:
+        bodies.append(await http.json())
+        usage = {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 8}}
+        return web.json_response({"data": [{"index": 0, "label": "ok", "probs": [0.25, 0.75]}], "usage": usage})
+
+    text = ScoreRequest("2+2=", "4")
+    assert score(text, {"/classify": classify}, api="completions") == Scored(0.75, (), 9, 8)
+    assert bodies[0] == {"model": "m", "input": "2+2=4"}
+    chat = ScoreRequest('[{"role": "user", "content": "2+2?"}]', "4")
+    assert score(chat, {"/classify": classify}) == Scored(0.75, (), 9, 8)
+    assert bodies[1]["messages"][-1] == {"role": "assistant", "content": "4"}
+    assert isinstance(score(text, {}, api="completions"), BaseException)  # 404: no such endpoint
+
+
+def test_steps_are_the_values_at_the_completions_own_tags() -> None:
+    async def tokenize(http: web.Request) -> web.Response:  # a letter is a token
+        return web.json_response({"tokens": [ord(letter) for letter in (await http.json())["prompt"]]})
+
+    async def pooling(http: web.Request) -> web.Response:
+        body = await http.json()
+        assert body["task"] == "token_classify"
+        values = [[0.0, at / 100] for at, _ in enumerate(body["input"])]
+        return web.json_response({"data": [{"index": 0, "data": values}], "usage": {"prompt_tokens": len(values)}})
+
+    handlers: dict[str, Handler] = {"/tokenize": tokenize, "/pooling": pooling}
+    found = score(ScoreRequest("q+q", "ab+c+", "steps", "+"), handlers, api="completions")
+    assert found == Scored(0.05, (0.05, 0.07), 8, 0)
+    none = score(ScoreRequest("q+q", "abc", "steps", "+"), handlers, api="completions")
+    assert isinstance(none, EngineError) and "no step tag '+'" in str(none)
+    long = score(ScoreRequest("q+q", "abc", "steps", "++"), handlers, api="completions")
+    assert isinstance(long, BadInput) and "must be one" in str(long)
+
+
+def test_a_likelihood_is_read_from_an_echo_or_refused() -> None:
+    async def echoes(http: web.Request) -> web.Response:
+        assert (await http.json())["echo"] is True
+        found = {"text_offset": [0, 2, 4, 5, 6], "token_logprobs": [None, -9.0, -0.5, -1.5, -7.0]}
+        choice = {"text": "2+2=45!", "logprobs": found, "finish_reason": "length"}
+        return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 4}})
+
+    wanted = ScoreRequest("2+2=", "45", "likelihood")
+    places: dict[str, Handler] = {"/v1/completions": echoes}
+    assert score(wanted, places, api="completions") == Scored(-2.0, (-0.5, -1.5), 4, 0)
+
+    async def does_not(http: web.Request) -> web.Response:
+        return answer("6", logprobs={"token_logprobs": [-1.0], "text_offset": [0]})
+
+    for refused in (score(wanted, {"/v1/completions": does_not}, api="completions"), score(wanted, places)):
+        assert isinstance(refused, BadInput), refused
 
 
 def test_log_probs_reasoning_stops_and_empty_texts() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.engines.scripted import ScriptedEngine
-from operators.engine import Completion, EngineError, Request
+from operators.engine import Completion, EngineDied, EngineError, Request, Scored, ScoreRequest
 from schemas.engine import SamplingParams, ScriptedSpec
 
 
@@ -141,3 +141,52 @@ def test_chat_is_marked_up_and_plain_text_is_not() -> None:
     chat = asyncio.run(engine.render(turns))
     assert "user" in chat and chat.index("Be brief.") < chat.index("Hello")
     assert asyncio.run(engine.count_tokens("three short words")) == 3
+
+
+def score(engine: ScriptedEngine, completion: str, kind: str = "reward", step_tag: str = "") -> Scored:
+    return asyncio.run(engine.score(ScoreRequest("What is 40 + 2?", completion, kind, step_tag, "p/0")))  # pyright: ignore[reportArgumentType]
+
+
+def test_scores_are_of_the_text_alone() -> None:
+    one, other = ScriptedEngine(ScriptedSpec()), ScriptedEngine(ScriptedSpec(slots=3))
+    rewards = [score(one, str(number)).score for number in range(50)]
+    assert rewards == [score(other, str(number)).score for number in range(50)]
+    assert len(set(rewards)) == 50
+    assert 0 <= min(rewards) < 0.2 < 0.8 < max(rewards) <= 1
+
+
+def test_steps_and_likelihoods_have_a_value_for_each_part() -> None:
+    engine = ScriptedEngine(ScriptedSpec())
+    steps = score(engine, "first +second +", "steps", "+")
+    assert len(steps.steps) == 2
+    assert steps.score == min(steps.steps)
+    with pytest.raises(EngineError, match=r"no step tag '\+'"):
+        score(engine, "nothing", "steps", "+")
+    likelihood = score(engine, "one two three", "likelihood")
+    assert len(likelihood.steps) == 3
+    assert likelihood.score == pytest.approx(sum(likelihood.steps))
+    assert max(likelihood.steps) <= 0
+
+
+def test_a_sleeping_engine_is_not_asked_and_writes_down_its_turns(tmp_path: Path) -> None:
+    log = tmp_path / "calls"
+    engine = ScriptedEngine(ScriptedSpec(call_log=str(log)))
+    ask(engine, 1)
+    asyncio.run(engine.sleep())
+    with pytest.raises(AssertionError, match="p/2 reached an engine that sleeps"):
+        ask(engine, 2)
+    with pytest.raises(AssertionError, match="sleeps"):
+        score(engine, "4")
+    asyncio.run(engine.wake())
+    ask(engine, 3)
+    asyncio.run(engine.close())
+    assert log.read_text().splitlines() == ["p/1", "#sleep scripted", "p/2", "score p/0", "#wake scripted", "p/3"]
+
+
+def test_a_deadly_prompt_is_the_end_of_the_engine() -> None:
+    engine = ScriptedEngine(ScriptedSpec(deadly="poison"))
+    assert ask(engine, prompt="water")
+    with pytest.raises(EngineDied, match="poison"):
+        ask(engine, prompt="some poison")
+    with pytest.raises(EngineDied, match="poison"):
+        score(engine, "poison")

@@ -19,7 +19,7 @@ def search(problems: int, guilty: set[int]) -> tuple[set[str], int]:
         given_now = trial - found if trial else todo - found - suspects.waiting
         if any(int(key) in guilty for key in given_now):
             deaths += 1
-            culprit = suspects.died(given_now)
+            culprit = suspects.died(given_now, trial)
             if culprit is not None:
                 found.add(culprit)
         elif trial:
@@ -50,4 +50,6 @@ def test_a_problem_that_killed_twice_but_in_company_is_tried_alone_first() -> No
     assert suspects.waiting == {"a"}
     trial = suspects.next_trial()
     assert trial == {"a"}
-    assert suspects.died(trial) == "a"
+    assert suspects.waiting == {"a"}, "nobody else may be given it while it is tried"
+    assert suspects.died(trial, trial) == "a"
+    assert not suspects.waiting
