@@ -56,7 +56,7 @@ def test_what_is_asked_for_is_what_comes(subject: Subject) -> None:
 
 
 def test_every_completion_is_told_in_full(subject: Subject) -> None:
-    for completion in draw(subject, [subject.prompt(TEXT)] * 8):
+    for completion in draw(subject, [subject.prompt(TEXT)] * 5):
         assert completion.finish_reason in FINISH_REASONS
         assert 1 <= completion.completion_tokens <= 6
         assert completion.prompt_tokens > 0
@@ -95,7 +95,7 @@ def test_seeds_keep_what_the_engine_says_of_them(subject: Subject) -> None:
 @pytest.mark.needs("reference")
 def test_log_probs_are_those_of_a_direct_evaluation(subject: Subject) -> None:
     prompt = subject.prompt(TEXT)
-    samples = draw(subject, [prompt] * 12)
+    samples = draw(subject, [prompt] * 9)
     reference: Subject | Running = subject
     with contextlib.ExitStack() as stack:
         if subject.case.reference != "itself":
@@ -115,7 +115,7 @@ def test_log_probs_are_those_of_a_direct_evaluation(subject: Subject) -> None:
         if sample.sum_logprob is not None and len(score.steps) == sample.completion_tokens  # the text tells its tokens
     ]
     print(f"{subject.case.name}: {statistics.mean(found):.5f} nats per token, {len(found)} samples")
-    assert len(found) >= 6
+    assert len(found) >= 5
     assert statistics.mean(found) < subject.case.tolerance
 
 
@@ -148,7 +148,7 @@ def test_temperature_zero_takes_the_likeliest(subject: Subject) -> None:
     prompt = subject.prompt(TEXT)
     texts = {found.text for seed in (1, 2, 3) for found in one(subject, prompt, GREEDY, seed)}
     assert len(texts) == 1
-    sampled = draw(subject, [prompt] * 8)
+    sampled = draw(subject, [prompt] * 5)
     [greedy] = one(subject, prompt, GREEDY)
     assert greedy.mean_logprob is not None
     assert greedy.mean_logprob > statistics.mean(found.mean_logprob or 0.0 for found in sampled)
@@ -266,8 +266,8 @@ def test_prompts_are_counted(subject: Subject) -> None:
 
 @pytest.mark.needs("tells cached")
 def test_a_prompt_that_was_seen_is_not_computed_again(subject: Subject) -> None:
-    prompt = subject.prompt("A list of numbers: " + ", ".join(map(str, range(40))))
-    found = [one(subject, prompt, SamplingParams(max_tokens=2), seed)[0] for seed in range(3)]
+    prompt = subject.prompt("A list of numbers: " + ", ".join(map(str, range(20))))
+    found = [one(subject, prompt, SamplingParams(max_tokens=2), seed)[0] for seed in range(2)]
     assert found[-1].cached_prompt_tokens > found[-1].prompt_tokens // 2
 
 
@@ -277,7 +277,7 @@ def test_an_engine_works_in_one_event_loop_after_another(subject: Subject) -> No
     first = one(subject, prompt, GREEDY)
 
     async def elsewhere() -> list[Completion]:
-        requests = [Request(prompt, GREEDY, 0, request_id="p/0", problem_id="p")] * (2 * subject.case.slots)
+        requests = [Request(prompt, GREEDY, 0, request_id="p/0", problem_id="p")] * (subject.case.slots + 1)
         return [found for [found] in await asyncio.gather(*map(subject.engine.generate, requests))]
 
     for _ in range(2):

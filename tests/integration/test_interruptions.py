@@ -116,14 +116,14 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
 
 
 def test_a_second_driver_is_refused_waits_or_reads(tmp_path: Path) -> None:
-    first = start(tmp_path)
+    first = start(tmp_path, n=600)
     wait_for(lambda: committed(tmp_path) >= 20)
-    code, _, err = finish(start(tmp_path))
+    code, _, err = finish(start(tmp_path, n=600))
     assert code == 3
     assert "is being written by run math-" in err
     assert "--if-busy wait" in err
-    reader = start(tmp_path, "--if-busy", "read")
-    waiter = start(tmp_path, "--if-busy", "wait")
+    reader = start(tmp_path, "--if-busy", "read", n=600)
+    waiter = start(tmp_path, "--if-busy", "wait", n=600)
     code, _, err = finish(reader)
     assert code in (0, 3), err  # 3 where the first's verdicts were not there yet
     assert "Reading what is there" in err
@@ -132,7 +132,7 @@ def test_a_second_driver_is_refused_waits_or_reads(tmp_path: Path) -> None:
     assert code == 0, err
     assert "waiting: store samples/" in err
     calls = Counter((tmp_path / "calls").read_text().split())
-    assert len(calls) == 800
+    assert len(calls) == 2400
     assert set(calls.values()) == {1}
 
 
