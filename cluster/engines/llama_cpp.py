@@ -5,7 +5,8 @@ HTTP, guarded by a random key, so that a cancelled request frees its slot. Each 
 own seed. Left to itself llama.cpp computes a prompt once in every slot; here a request is given its slot, and a prompt
 that several want is computed in one and copied to the others through a file. llama.cpp's default samplers are all off:
 at temperature 1 a sample is drawn from the model's own distribution. With a fixed seed texts are usually, not always,
-equal from run to run: batched floating-point sums depend on what shares the batch.
+equal from run to run: sums depend on what shares the batch, and on how a prompt was cut up when it was computed (a
+longer one's next token then has a few hundredths of a nat more or less, which is enough to change a text).
 """
 
 from __future__ import annotations
