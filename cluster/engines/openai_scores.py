@@ -6,6 +6,7 @@ None of these is part of OpenAI's own API; a server that doesn't have them is re
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from yarl import URL
@@ -34,9 +35,9 @@ async def score(engine: OpenAIEngine, request: ScoreRequest) -> Scored:
 
 
 async def _reward(engine: OpenAIEngine, request: ScoreRequest) -> Scored:
-    answer = await _ask(engine, "classify", _text(engine, request))
+    answer = await _ask(engine, "classify", {**_text(engine, request), "use_activation": False})
     [found] = answer["data"]
-    return Scored(float(found["probs"][-1]), (), *_usage(answer))
+    return Scored(_last(found["probs"]), (), *_usage(answer))
 
 
 async def _steps(engine: OpenAIEngine, request: ScoreRequest) -> Scored:
@@ -47,14 +48,14 @@ async def _steps(engine: OpenAIEngine, request: ScoreRequest) -> Scored:
     ]
     if len(tag) != 1:
         raise BadInput(f"step_tag '{request.step_tag}' is {len(tag)} tokens of '{engine.spec.model}'; it must be one")
-    answer = await _ask(engine, "pooling", {**text, "task": "token_classify"})
+    answer = await _ask(engine, "pooling", {**text, "task": "token_classify", "use_activation": False})
     values: list[list[float]] = answer["data"][0]["data"]
     inside = sum(token == tag[0] for token in (await _ask(engine, "tokenize", _only(request)))["tokens"])
     places = [at for at, token in enumerate(tokens) if token == tag[0]][-inside:] if inside else []
     if not places:
         raise EngineError(f"request {request.request_id}: the completion has no step tag '{request.step_tag}'")
     chosen = [values[at] for at in places] if len(values) == len(tokens) else values[-len(places) :]
-    steps = tuple(float(labels[-1]) for labels in chosen)
+    steps = tuple(map(_last, chosen))
     return Scored(min(steps), steps, *_usage(answer))
 
 
@@ -71,6 +72,14 @@ async def _likelihood(engine: OpenAIEngine, request: ScoreRequest) -> Scored:
     pairs = list(zip(found["text_offset"], found["token_logprobs"], strict=True))[:end]
     steps = tuple(float(value) for offset, value in pairs if offset >= len(prompt) and value is not None)
     return Scored(sum(steps), steps, *_usage(answer))
+
+
+def _last(logits: list[float]) -> float:
+    """Return the last label's probability, or the reward itself where there is one label; as the vLLM engine does."""
+    if len(logits) == 1:
+        return float(logits[0])
+    most = max(logits)
+    return math.exp(logits[-1] - most) / sum(math.exp(logit - most) for logit in logits)
 
 
 def _text(engine: OpenAIEngine, request: ScoreRequest) -> dict[str, Any]:

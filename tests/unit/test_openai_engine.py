@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -465,13 +466,15 @@ def test_a_reward_is_asked_for_beside_the_api() -> None:
     async def classify(http: web.Request) -> web.Response:
         bodies.append(await http.json())
         usage = {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 8}}
-        return web.json_response({"data": [{"index": 0, "label": "ok", "probs": [0.25, 0.75]}], "usage": usage})
+        logits = [-2.5] if len(bodies) == 1 else [0.0, math.log(3)]
+        return web.json_response({"data": [{"index": 0, "label": "ok", "probs": logits}], "usage": usage})
 
     text = ScoreRequest("2+2=", "4")
-    assert score(text, {"/classify": classify}, api="completions") == Scored(0.75, (), 9, 8)
-    assert bodies[0] == {"model": "m", "input": "2+2=4"}
+    # one label: the reward as it is; two: the last one's probability
+    assert score(text, {"/classify": classify}, api="completions") == Scored(-2.5, (), 9, 8)
+    assert bodies[0] == {"model": "m", "input": "2+2=4", "use_activation": False}
     chat = ScoreRequest('[{"role": "user", "content": "2+2?"}]', "4")
-    assert score(chat, {"/classify": classify}) == Scored(0.75, (), 9, 8)
+    assert score(chat, {"/classify": classify}) == Scored(pytest.approx(0.75), (), 9, 8)
     assert bodies[1]["messages"][-1] == {"role": "assistant", "content": "4"}
     assert isinstance(score(text, {}, api="completions"), BaseException)  # 404: no such endpoint
 
@@ -483,7 +486,8 @@ def test_steps_are_the_values_at_the_completions_own_tags() -> None:
     async def pooling(http: web.Request) -> web.Response:
         body = await http.json()
         assert body["task"] == "token_classify"
-        values = [[0.0, at / 100] for at, _ in enumerate(body["input"])]
+        assert body["use_activation"] is False
+        values = [[at / 100] for at, _ in enumerate(body["input"])]
         return web.json_response({"data": [{"index": 0, "data": values}], "usage": {"prompt_tokens": len(values)}})
 
     handlers: dict[str, Handler] = {"/tokenize": tokenize, "/pooling": pooling}
