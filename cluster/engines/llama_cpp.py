@@ -27,11 +27,13 @@ from typing import Any
 
 import httpx
 
-# llama.cpp's threads otherwise spin while they wait for each other: with a verifier or anything else on the same cores,
-# tokens/s then fall by a factor of ten or more (waiting costs about a third of the speed of an otherwise idle machine)
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# How long llama.cpp's threads spin while they wait for each other, in rounds of a few nanoseconds. Never (OpenMP's passive
+# policy) costs a fifth of the speed of an idle machine; for long, and anything else on the same cores, such as
+# verification, takes half of it or more
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-import xllamacpp as _xllamacpp  # its OpenMP reads the variable when it is loaded
+import xllamacpp as _xllamacpp  # its OpenMP reads the variables when it is loaded
 
 from cluster.engines.weights import file_hash
 from operators.engine import Completion, Engine, EngineError, EngineInfo, Request, Scored, ScoreRequest, alone
