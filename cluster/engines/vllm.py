@@ -62,7 +62,7 @@ class VllmEngine(Engine):
         from vllm.v1.engine.async_llm import AsyncLLM
 
         self.spec = spec
-        self.capacity = spec.slots + max(2, spec.slots // 8)
+        self.capacity = 2 * spec.slots  # requests of one length end together: a whole batch waits for its turn
         model, revision = self.resolve(spec)
         self.info = EngineInfo(
             model=model,

@@ -26,6 +26,7 @@ def speed(
     config = vLLMEngineProcessorConfig(
         model_source=arguments["model"],
         engine_kwargs=kept,
+        log_engine_metrics=False,  # they need Ray's own metrics extra
         batch_size=64,
         concurrency=1,
         accelerator_type=None,
