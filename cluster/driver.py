@@ -37,6 +37,10 @@ from schemas.manifest import RunState
 
 RESUMABLE = (StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
 """Errors that end a run in good order: the same command goes on later."""
+UNSAFE = (
+    "UNSAFE: stage {stages} runs programs that a model wrote WITHOUT A SANDBOX (--allow-unsafe-execution). They can "
+    "read and delete your files, use your keys and your network"
+)
 
 
 class Driver:
@@ -86,6 +90,7 @@ class Driver:
     def _begin(self, plan: RunPlan) -> None:
         self.states = _make_states(plan)
         self._place_engines()
+        self._check_sandbox()
         self.manifest.stages = [state.record for state in self.states.values()]
         self.recorder.begin(plan)
         self.recorder.beat(self.settings.lease_seconds)
@@ -115,6 +120,18 @@ class Driver:
         self.runner.check([spec for spec in engines if spec is not None])
         for members in groups.values():
             self.turns.add(members)
+
+    def _check_sandbox(self) -> None:
+        """See that programs that a model wrote can be contained, or say loudly that they aren't."""
+        running = [s for s in self.states.values() if "sandbox" in s.plan.stage.operator.tools and not s.complete]
+        if not running:
+            return
+        if not self.settings.allow_unsafe_execution:
+            self.runner.check_sandbox()
+            return
+        self._say(UNSAFE.format(stages=", ".join(state.name for state in running)))
+        for state in running:
+            state.unsafe = True
 
     def _scoring(self, state: StageState) -> Scoring:
         scorers = Scorers(self.runner, self.settings, state, self._handle, self._say)

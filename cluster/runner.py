@@ -80,6 +80,18 @@ class Runner(ABC):
             BadInput: naming what is wanted, and what there is.
         """
 
+    def check_sandbox(self) -> None:
+        """Refuse to run generated programs where they can't be contained, before anything is started.
+
+        This machine is looked at; a worker elsewhere that has no sandbox refuses its task.
+
+        Raises:
+            BadInput: saying what is missing.
+        """
+        from cluster.sandbox.pool import shared_sandbox  # only runs with such programs need it
+
+        shared_sandbox(False).check()
+
     @abstractmethod
     def engine_worker(self, job: EngineJob, number: int) -> WorkerHandle:
         """Make the worker of one replica of a stage's engine (its ``start`` isn't called yet)."""

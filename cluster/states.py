@@ -58,6 +58,8 @@ class StageState:
             complete=plan.held >= plan.planned,
         )
         self.in_flight = 0
+        self.unsafe = False
+        """Whether the stage may run generated programs without a sandbox."""
         self._began: float | None = None
 
     @property
@@ -79,7 +81,16 @@ class StageState:
         folder = plan.folder if plan.stage.is_store else None
         root = self.run.root.url
         return Task(
-            next(_numbers), self.name, plan.stage.operator, root, inputs, folder, plan.view_id, index=index, rows=rows
+            next(_numbers),
+            self.name,
+            plan.stage.operator,
+            root,
+            inputs,
+            folder,
+            plan.view_id,
+            index=index,
+            rows=rows,
+            unsafe=self.unsafe,
         )
 
     def submitted(self) -> None:

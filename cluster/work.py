@@ -73,6 +73,8 @@ class Task:
     """The inputs a few problems at a time, for an operator that is computed piece by piece."""
     reads: int = 0
     """How many samples it reads, where it sees the whole dataset."""
+    unsafe: bool = False
+    """Whether generated programs may be run without a sandbox."""
 
     def run(self) -> Done:
         """Run the operator and write its part.
@@ -91,7 +93,7 @@ class Task:
             part = self._snapshot(root, table)
         else:
             inputs = self._read(root)
-            part = self._write(root, inputs, run_operator(operator, self.stage, inputs))
+            part = self._write(root, inputs, run_operator(operator, self.stage, inputs, self.unsafe))
         return Done(part, time.perf_counter() - began)
 
     async def ask(self, engine: Engine, timeline: Timeline) -> Done:
@@ -107,7 +109,7 @@ class Task:
         inputs = await asyncio.to_thread(self._read, root)
         timeline.enter()
         try:
-            table = await operator.ask(engine, **inputs)
+            table = await operator.ask(engine, **inputs, **tools_of(operator, self.unsafe))
         except (GristmillError, EngineDied):
             raise
         except Exception as error:
@@ -183,17 +185,34 @@ def _halve(ranges: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     yield tuple(rest)
 
 
-def run_operator(operator: Operator, stage: str, inputs: dict[str, Any], **tools: Any) -> pl.DataFrame:
+def run_operator(
+    operator: Operator, stage: str, inputs: dict[str, Any], unsafe: bool = False, **tools: Any
+) -> pl.DataFrame:
     """Run an operator on its input tables, handing it the tools it declares.
+
+    Args:
+        unsafe: run generated programs without a sandbox.
+        tools: those that this process has already (an engine).
 
     Raises:
         StageFailed: what the operator raised, with the stage's name; errors of our own pass through.
     """
+    given = {**tools_of(operator, unsafe), **tools}
+    return _guarded(operator, stage, lambda: operator.run(**inputs, **given))
+
+
+def tools_of(operator: Operator, unsafe: bool) -> dict[str, Any]:
+    """Return the tools that an operator declares, but an engine. Only verification pays for the pools' imports."""
+    tools: dict[str, Any] = {}
     if "workers" in operator.tools:
-        from cluster.workers import shared_workers  # only verification pays for the pool's imports
+        from cluster.workers import shared_workers
 
         tools["workers"] = shared_workers()
-    return _guarded(operator, stage, lambda: operator.run(**inputs, **tools))
+    if "sandbox" in operator.tools:
+        from cluster.sandbox.pool import shared_sandbox
+
+        tools["sandbox"] = shared_sandbox(unsafe)
+    return tools
 
 
 def _guarded(operator: Operator, stage: str, call: Any) -> pl.DataFrame:

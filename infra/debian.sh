@@ -4,6 +4,7 @@
 set -euo pipefail
 
 packages=(
+  bubblewrap # generated programs run in a sandbox
   chromium # the report is opened in a real browser (tests marked "browser")
 )
 

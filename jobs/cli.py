@@ -38,6 +38,12 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: sample.n=256 (value as YAML).")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+UnsafeOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unsafe-execution", help="Run programs that a model wrote [bold red]without a sandbox[/]. Don't."
+    ),
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Take only the first N problems.")]
 
 
@@ -113,6 +119,7 @@ def run(
         Literal["refuse", "wait", "read"] | None,
         typer.Option(help="Where another run writes the same samples: end, wait for it, or take what is there."),
     ] = None,
+    allow_unsafe_execution: UnsafeOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a pipeline, or resume it: what is there already is never paid for twice."""
@@ -122,7 +129,9 @@ def run(
     if dry_run:
         show_dry_run(job, as_json)
         return
-    changed = {"command": _command(), **({"if_busy": if_busy} if if_busy else {})}
+    changed: dict[str, Any] = {"command": _command(), **({"if_busy": if_busy} if if_busy else {})}
+    if allow_unsafe_execution:
+        changed["allow_unsafe_execution"] = True
     state = execute(job, job.execution.model_copy(update=changed), as_json)
     if state != "done":
         raise typer.Exit(RunIncomplete.exit_code)
@@ -163,6 +172,7 @@ def op(
         str, typer.Option("--out", metavar="PATH", help="Where the result goes (.parquet, .jsonl, .csv).")
     ] = "",
     settings: SetOption = None,
+    allow_unsafe_execution: UnsafeOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run one operator on plain Parquet, JSONL or CSV files, without a pipeline."""
@@ -170,7 +180,7 @@ def op(
 
     if not out:
         raise BadInput("give the place of the result: --out PATH")
-    result = run_op(name, inputs or [], out, parse_assignments(settings or []))
+    result = run_op(name, inputs or [], out, parse_assignments(settings or []), allow_unsafe_execution)
     if as_json:
         _print_json({"operator": name, "rows": len(result), "out": out})
     else:

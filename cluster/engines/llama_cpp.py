@@ -27,8 +27,8 @@ from typing import Any
 
 import httpx
 
-# How long llama.cpp's threads spin while they wait for each other, in rounds of a few nanoseconds. Never (OpenMP's passive
-# policy) costs a fifth of the speed of an idle machine; for long, and anything else on the same cores, such as
+# How long llama.cpp's threads spin while they wait for each other, in rounds of a few nanoseconds. Never (OpenMP's
+# passive policy) costs a fifth of the speed of an idle machine; for long, and anything else on the same cores, such as
 # verification, takes half of it or more
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
 from operators.base import Operator
+from operators.sandbox import Outcome
 from operators.verify.extract import Rule, extract_answers
 from schemas.contract import polars_schema
 from schemas.datasets import Verdict
@@ -58,4 +59,43 @@ def verdicts(operator: Operator, found: pl.DataFrame, judged: pl.DataFrame, seco
         status=status,
         seconds=pl.lit(seconds / max(1, len(rows)), dtype=pl.Float32),
     )
+    return rows.select(list(polars_schema(Verdict)))
+
+
+def outcome_verdicts(
+    operator: Operator,
+    samples: pl.DataFrame,
+    found: pl.DataFrame,
+    distinct: pl.DataFrame,
+    outcomes: Sequence[Outcome],
+    seconds: float,
+) -> pl.DataFrame:
+    """Return the verdicts of programs that were run: passed is right, failed or too slow is wrong.
+
+    Args:
+        found: problem_key, completion, predicted_answer, answer_key (null: there was nothing to run).
+        distinct: one row of ``found`` for each outcome, unique in problem_key and answer_key.
+        seconds: spent on all of them; each row carries its share.
+    """
+    status = {"passed": "ok", "failed": "ok", "timeout": "timeout", "refused": "error"}
+    passed = {"passed": True, "failed": False, "timeout": False, "refused": None}
+    judged = distinct.select("problem_key", "answer_key").with_columns(
+        is_correct=pl.Series([passed[o.status] for o in outcomes], dtype=pl.Boolean),
+        judged_status=pl.Series([status[o.status] for o in outcomes], dtype=pl.String),
+        detail=pl.Series([o.detail for o in outcomes], dtype=pl.String),
+    )  # fmt: skip
+    rows = samples.join(found, on=["problem_key", "completion"], how="left", maintain_order="left")
+    rows = rows.join(judged, on=["problem_key", "answer_key"], how="left", maintain_order="left")
+    ran, asked = pl.col("answer_key").is_not_null(), pl.col("status") == "ok"
+    rows = rows.with_columns(
+        verifier=pl.lit(operator.public_name()),
+        is_correct=pl.when(asked & ~ran).then(False).otherwise(pl.col("is_correct")),
+        status=pl.when(~asked)
+        .then(pl.lit("skipped"))
+        .when(~ran)
+        .then(pl.lit("unparseable"))
+        .otherwise("judged_status"),
+        seconds=pl.lit(seconds / max(1, len(rows)), dtype=pl.Float32),
+    )
+    rows = rows.with_columns(credit=pl.col("is_correct").cast(pl.Float64))
     return rows.select(list(polars_schema(Verdict)))

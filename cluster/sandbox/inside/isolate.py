@@ -1,0 +1,140 @@
+"""System calls that Python has no functions for: namespaces, mounts, privileges, limits of a process."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+from typing import Any
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_NEW_NAMESPACES = 0x10000000 | 0x20000000 | 0x00020000 | 0x08000000  # user, processes, mounts, IPC
+_NOSUID, _NODEV, _NOEXEC = 2, 4, 8
+_PDEATHSIG, _DUMPABLE, _NO_NEW_PRIVS, _SUBREAPER = 1, 4, 38, 36
+_CAPABILITY_VERSION = 0x20080522
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _mount(kind: str, at: str, flags: int, options: str = "") -> None:
+    _check(_libc.mount(kind.encode(), at.encode(), kind.encode(), flags, options.encode()), f"mount {kind} on {at}")
+
+
+def mount_proc() -> None:
+    """Mount this process namespace's own /proc."""
+    _mount("proc", "/proc", _NOSUID | _NODEV | _NOEXEC)
+
+
+def become(uid: int) -> None:
+    """Give up being root for good."""
+    os.setgroups([])
+    os.setgid(uid)
+    os.setuid(uid)
+    # changing one's user makes a process's /proc files root's own, and its namespaces unmappable
+    _check(_libc.prctl(_DUMPABLE, 1, 0, 0, 0), "prctl")
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends, so that they can be waited for."""
+    _check(_libc.prctl(_SUBREAPER, 1, 0, 0, 0), "prctl")
+
+
+def die_with_parent() -> None:
+    """Be killed when the parent ends."""
+    _check(_libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+
+
+def be_readable(readable: bool) -> None:
+    """Let or don't let other processes of this user trace this one and read its memory."""
+    _check(_libc.prctl(_DUMPABLE, int(readable), 0, 0, 0), "prctl")
+
+
+def enter_namespaces() -> None:
+    """Enter new user, mount and IPC namespaces; the next child is process 1 of a new process namespace."""
+    uid, gid = os.getuid(), os.getgid()
+    _check(_libc.unshare(_NEW_NAMESPACES), "unshare")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+def furnish(files_mb: int) -> None:
+    """As process 1 of the new namespaces: mount what is this program's alone, then give up all privileges."""
+    mount_proc()
+    for at in ("/tmp", "/dev/shm"):
+        _mount("tmpfs", at, _NOSUID | _NODEV, f"size={files_mb}m,nr_inodes=4096,mode=1777")
+    with open("/proc/sys/user/max_user_namespaces", "w") as file:
+        file.write("0")
+    _check(_libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    _check(_libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
+
+
+def limit(limits: dict[str, Any], address_space: bool = True) -> None:
+    """Limit this process and what it will start.
+
+    Args:
+        limits: as ``operators.sandbox.Limits``.
+        address_space: count what is reserved, too; some languages' run-times reserve much more than they use.
+    """
+    memory, files = limits["memory_mb"] << 20, limits["files_mb"] << 20
+    for kind, most in (
+        (resource.RLIMIT_AS if address_space else resource.RLIMIT_DATA, memory),
+        (resource.RLIMIT_NPROC, limits["processes"]),
+        (resource.RLIMIT_FSIZE, files),
+        (resource.RLIMIT_NOFILE, 128),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+    ):
+        with contextlib.suppress(ValueError):  # a smaller limit is there already
+            resource.setrlimit(kind, (most, most))
+    seconds = int(limits["cpu_seconds"])
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+
+
+def contained() -> bool:
+    """Whether this is process 1 of a namespace of its own, whose end is the end of all others there."""
+    return os.getpid() == 1
+
+
+def crowd() -> tuple[int, int]:
+    """Return (processes, bytes of memory they use) of all in this namespace but process 1."""
+    processes = used = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit() and name != "1":
+            with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/statm") as file:
+                resident, shared = map(int, file.read().split()[1:3])
+                used += (resident - shared) * resource.getpagesize()
+                processes += 1
+    return processes, used
+
+
+def kill_others(spare: int | None = None) -> None:
+    """Kill everything in this namespace but process 1 and ``spare``; does nothing outside of one."""
+    if not contained():
+        return
+    if spare is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+        return
+    for _ in range(3):  # what forks while it is looked for is found the next time
+        for name in os.listdir("/proc"):
+            if name.isdigit() and int(name) not in (1, spare):
+                with contextlib.suppress(OSError):
+                    os.kill(int(name), signal.SIGKILL)
+
+
+def kill_children() -> None:
+    """Kill all children of this process."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        for pid in file.read().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)

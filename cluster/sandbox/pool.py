@@ -1,0 +1,208 @@
+"""A pool of sandboxes: each runs one program at a time, and is replaced when it breaks."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+from typing import Any
+
+from cluster.sandbox import bubblewrap
+from cluster.sandbox.inside.frames import Closed, TooSlow, read_frame, write_frame
+from operators.sandbox import CasesJob, CheckJob, Job, Limits, Mounts, Outcome
+from schemas.errors import BadInput
+
+START_SECONDS = 30.0
+GRACE = 8.0
+"""Seconds beyond those that a sandbox itself waits, after which it is given up."""
+NICENESS = 10
+NOTHING = CheckJob("", "")
+"""Passes wherever there is a sandbox: after a job that broke two, it tells which of both is to blame."""
+
+
+class SandboxPool:
+    """Runs jobs in ``cells`` sandboxes, started when first needed. Safe to use from several threads."""
+
+    def __init__(self, cells: int, unsafe: bool = False) -> None:
+        self.cells = cells
+        self.unsafe = unsafe
+        self._idle: dict[Mounts, list[_Cell]] = {}
+        self._lock = threading.Lock()
+        # a sandbox ends with the thread that started it, so threads live as long as the pool
+        self._threads = ThreadPoolExecutor(cells, thread_name_prefix="sandbox")
+
+    def __enter__(self) -> SandboxPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, jobs: Sequence[Job], limits: Limits, mounts: Mounts) -> list[Outcome]:
+        """Return an outcome for each job; see operators.sandbox.Sandbox."""
+        outcomes: list[Outcome | None] = [None] * len(jobs)
+        waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for number in range(len(jobs)):
+            waiting.put(number)
+
+        def work() -> None:
+            cell: _Cell | None = None
+            try:
+                while True:
+                    number = waiting.get_nowait()
+                    cell, outcomes[number] = self._one(cell, jobs[number], limits, mounts)
+            except queue.Empty:
+                if cell is not None:
+                    self._give(mounts, cell)
+
+        workers = [self._threads.submit(work) for _ in range(min(self.cells, len(jobs)))]
+        try:
+            for worker in workers:
+                worker.result()
+        finally:
+            while not waiting.empty():  # after an error the others stop, too
+                with contextlib.suppress(queue.Empty):
+                    waiting.get_nowait()
+            wait(workers)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _one(self, cell: _Cell | None, job: Job, limits: Limits, mounts: Mounts) -> tuple[_Cell | None, Outcome]:
+        """Run one job; return the sandbox, if it is still of use, and the outcome.
+
+        Raises:
+            BadInput: sandboxes break here even without a program that breaks them.
+        """
+        why = ""
+        for tried in (job, job, NOTHING):
+            cell = cell or self._take(mounts)
+            try:
+                outcome = cell.run(tried, limits, mounts)
+            except (Closed, TooSlow, OSError) as error:
+                why = why or f"the sandbox broke ({type(error).__name__}{cell.last_words()})"
+                cell.close()
+                cell = None
+            except BaseException:
+                cell.close()
+                raise
+            else:
+                return cell, Outcome("failed", why) if tried is NOTHING else outcome
+        raise BadInput(bubblewrap.MISSING.format(why=why))
+
+    def _take(self, mounts: Mounts) -> _Cell:
+        with self._lock:
+            idle = self._idle.get(mounts, [])
+            if idle:
+                return idle.pop()
+        return _Cell(bubblewrap.bare_command() if self.unsafe else bubblewrap.command(mounts), self.unsafe)
+
+    def _give(self, mounts: Mounts, cell: _Cell) -> None:
+        with self._lock:
+            others = [old for kept, cells in self._idle.items() if kept != mounts for old in cells]
+            self._idle = {mounts: [*self._idle.get(mounts, []), cell]}
+        for old in others:
+            old.close()
+
+    def check(self) -> None:
+        """Run a program that does nothing.
+
+        Raises:
+            BadInput: it can't be run; says what is missing.
+        """
+        [outcome] = self.run([NOTHING], Limits(), Mounts())
+        if outcome.status != "passed":
+            raise BadInput(bubblewrap.MISSING.format(why=outcome.detail or outcome.status))
+
+    def close(self) -> None:
+        """End all sandboxes."""
+        with self._lock:
+            cells, self._idle = [cell for cells in self._idle.values() for cell in cells], {}
+        for cell in cells:
+            cell.close()
+        self._threads.shutdown(wait=False)
+
+
+class _Cell:
+    """One sandbox and its first process."""
+
+    def __init__(self, command: list[str], unsafe: bool) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=bubblewrap.environment() if unsafe else {},
+            preexec_fn=_settle,
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        self._fresh = True
+
+    def run(self, job: Job, limits: Limits, mounts: Mounts) -> Outcome:
+        most = limits.seconds * _runs(job)
+        until = time.monotonic() + most + GRACE + (START_SECONDS if self._fresh else 0.0)
+        told, kept = _messages(job)
+        shared = {"limits": limits.model_dump(), "packages": mounts.packages, "most_seconds": most}
+        write_frame(self._in, {**shared, **told})
+        write_frame(self._in, kept)
+        answer: dict[str, Any] = read_frame(self._out, until)
+        self._fresh = False
+        if answer["status"] == "error":
+            raise BadInput(bubblewrap.MISSING.format(why=answer["detail"]))
+        return Outcome(**answer)
+
+    def last_words(self) -> str:
+        """Return what it said on stderr, if it is gone."""
+        self._process.kill()
+        assert self._process.stderr is not None
+        words = self._process.stderr.read(2000).decode(errors="replace").strip()
+        return f": {words.splitlines()[-1]}" if words else ""
+
+    def close(self) -> None:
+        """End it, and with it all processes in it."""
+        self._process.kill()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert stream is not None
+            with contextlib.suppress(OSError):
+                stream.close()
+        self._process.wait()
+
+
+def _settle() -> None:
+    os.nice(NICENESS)  # engines come first
+
+
+def _runs(job: Job) -> int:
+    """Return how many times the limit in seconds applies."""
+    if isinstance(job, CasesJob):
+        return len(job.cases) + bool(job.language is not None and job.language.compile)
+    return 1
+
+
+def _messages(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the program's own process may know, and what it mustn't."""
+    if isinstance(job, CheckJob):
+        about = {"tests": job.tests, "entry_point": job.entry_point, "prefix": job.prefix}
+        return {"kind": "check", "program": job.program}, about
+    if isinstance(job, CasesJob):
+        language = None if job.language is None else job.language.model_dump()
+        cases = [case.model_dump() for case in job.cases]
+        return {"kind": "cases", "program": job.program, "language": language}, {
+            "cases": cases,
+            "tolerance": job.tolerance,
+        }
+    return {"kind": "command"}, {"command": job.command, "files": job.files, "stdin": job.stdin}
+
+
+@cache
+def shared_sandbox(unsafe: bool) -> SandboxPool:
+    """Return this process's own pool, closed at exit."""
+    pool = SandboxPool(max(1, len(os.sched_getaffinity(0))), unsafe)
+    atexit.register(pool.close)
+    return pool

@@ -1,0 +1,130 @@
+"""Any checking program: a proof assistant's kernel, a compiler, a script of one's own.
+
+It runs in the sandbox, since what it is given may make it do things: a Lean file can run code while it is elaborated.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Annotated, Any, ClassVar, Literal
+
+import polars as pl
+from pydantic import Field
+
+from operators.base import Operator
+from operators.sandbox import CommandJob, Limits, Mounts, Outcome, Sandbox
+from operators.verify.code import extract_program
+from operators.verify.verdicts import outcome_verdicts
+from schemas.datasets import Problem, Sample, Verdict
+from schemas.errors import BadInput
+from schemas.identity import digest
+
+
+class VerifyCommand(Operator):
+    """Give each candidate to a command; its exit code, or a JSON object that it writes, is the verdict.
+
+    ``{file}`` in the command is the candidate's file, ``{dir}`` the working directory. The file's text is ``template``
+    with {candidate}, {prompt} and {answer} filled in. ``forbid`` holds what a candidate mustn't contain: for a proof,
+    whatever makes a checker accept without one.
+
+    With ``verdict = "json"`` the last line that the command writes to stdout is ``{"is_correct": true}``, with
+    ``credit`` (0 to 1) and ``detail`` as it likes. A candidate that the command executes could write such a line, too:
+    let the command run it with its output kept apart, or use the exit code.
+
+    Verdicts: one that takes too long is wrong, with status ``timeout``; a command that can't be started ends the stage.
+    """
+
+    version: ClassVar[int] = 1
+    scope = "sample"
+    inputs = {
+        "samples": Sample.select("problem_key", "sample_index", "problem_id", "completion", "status"),
+        "problems": Problem.select("problem_key", "prompt", "answer", "verification"),
+    }
+    output = Verdict
+    tools = ("sandbox",)
+
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The checking program and its arguments."""
+    file: str = "candidate.txt"
+    """Name of the candidate's file."""
+    stdin: bool = False
+    """Give the text on standard input as well."""
+    template: str = "{candidate}"
+    extract: Literal["whole", "code"] = "whole"
+    """What of a completion is the candidate: all of it, or its last block of code."""
+    verdict: Literal["exit", "json"] = "exit"
+    forbid: tuple[str, ...] = ()
+    """Regular expressions; a candidate that one of them finds something in is wrong without being checked."""
+    paths: tuple[str, ...] = ()
+    """Files and folders that the command needs to read, outside of /usr."""
+    limits: Limits = Limits()
+
+    def run(self, samples: pl.DataFrame, problems: pl.DataFrame, sandbox: Sandbox) -> pl.DataFrame:
+        began = time.perf_counter()
+        about = {row["problem_key"]: row for row in problems.iter_rows(named=True)}
+        texts = samples.filter(pl.col("status") == "ok").select("problem_key", "completion").unique(maintain_order=True)
+        # a loop, since each text costs a process anyway
+        candidates = [
+            extract_program(text, None) if self.extract == "code" else text.strip() or None
+            for text in texts["completion"]
+        ]
+        found = texts.with_columns(
+            predicted_answer=pl.Series(candidates, dtype=pl.String),
+            answer_key=pl.Series([c and digest(c.strip())[:16] for c in candidates], dtype=pl.String),
+        )
+        distinct = found.filter(pl.col("answer_key").is_not_null()).unique(
+            ["problem_key", "answer_key"], keep="first", maintain_order=True
+        )
+        rows = list(distinct.iter_rows(named=True))
+        refused = [self._forbidden(row["predicted_answer"]) for row in rows]
+        jobs = [
+            self._job(row["predicted_answer"], about[row["problem_key"]])
+            for row, why in zip(rows, refused, strict=True)
+            if why is None
+        ]
+        ran = iter(sandbox.run(jobs, self.limits, Mounts(paths=self.paths)))
+        judged = [self._judged(next(ran)) if why is None else (Outcome("failed", why), None) for why in refused]
+        outcomes = [outcome for outcome, _ in judged]
+        verdicts = outcome_verdicts(self, samples, found, distinct, outcomes, time.perf_counter() - began)
+        credits = distinct.select("problem_key", "answer_key").with_columns(
+            partial=pl.Series([credit for _, credit in judged], dtype=pl.Float64)
+        )
+        verdicts = verdicts.join(credits, on=["problem_key", "answer_key"], how="left", maintain_order="left")
+        return verdicts.with_columns(credit=pl.coalesce("partial", "credit")).drop("partial")
+
+    def _forbidden(self, candidate: str) -> str | None:
+        for pattern in self.forbid:
+            match = re.search(pattern, candidate)
+            if match:
+                return f"contains '{match[0][:80]}', which is forbidden"
+        return None
+
+    def _job(self, candidate: str, problem: dict[str, Any]) -> CommandJob:
+        text = self.template
+        for name, value in (("prompt", problem["prompt"]), ("answer", problem["answer"] or "")):
+            text = text.replace(f"{{{name}}}", value)
+        text = text.replace("{candidate}", candidate)  # last: it may hold the other names' braces itself
+        command = tuple(part.replace("{file}", self.file) for part in self.command)
+        return CommandJob(command, ((self.file, text),), text if self.stdin else "")
+
+    def _judged(self, outcome: Outcome) -> tuple[Outcome, float | None]:
+        """Return what an outcome means, and its partial credit."""
+        if outcome.status == "refused":
+            raise BadInput(
+                f"verify.command.command: {outcome.detail}. Is it installed, and below /usr or one of paths? "
+                "Nothing was judged"
+            )
+        if self.verdict == "exit" or outcome.status == "timeout":
+            return outcome, None
+        try:
+            said = json.loads(outcome.stdout.strip().splitlines()[-1])
+            is_correct, credit = said["is_correct"], said.get("credit")
+            if not isinstance(is_correct, bool) or not (credit is None or 0.0 <= credit <= 1.0):
+                raise ValueError
+        except (IndexError, KeyError, TypeError, ValueError, AttributeError):
+            why = outcome.detail or "its last line isn't a JSON object with is_correct (and credit from 0 to 1)"
+            return Outcome("refused", f"no verdict: {why}"), None
+        detail = said.get("detail")
+        return Outcome("passed" if is_correct else "failed", detail and str(detail)), credit

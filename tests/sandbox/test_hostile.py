@@ -1,0 +1,97 @@
+"""No program gets out, gets at anything, hurts its neighbours or is called right without being right."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.sandbox.pool import SandboxPool
+from operators.sandbox import Case, CasesJob, CheckJob, Limits, Mounts, Outcome
+from tests.sandbox.hostile import PROGRAMS, TESTS
+
+pytestmark = pytest.mark.sandbox
+
+GOOD = "def add(a, b):\n    return a + b\n"
+LIMITS = Limits(seconds=3, cpu_seconds=3, memory_mb=400)
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, tuple[Outcome, Outcome]]:
+    """The outcome of each hostile program, and of a good one that ran after it, all side by side."""
+    os.environ["GRISTMILL_SECRET"] = "not for programs"
+    jobs: list[CheckJob] = []
+    for program in PROGRAMS.values():
+        jobs += [CheckJob(program, TESTS, "add"), CheckJob(GOOD, TESTS, "add")]
+    before = _processes()
+    try:
+        with SandboxPool(2) as pool:
+            found = pool.run(jobs, LIMITS, Mounts())
+            inside = _descendants()
+            assert len(inside) <= 8, f"processes are left inside: {inside}"
+        left = _processes() - before
+        assert not [name for name in left if "sandbox" in name or "zygote" in name], left
+    finally:
+        del os.environ["GRISTMILL_SECRET"]
+    return dict(zip(PROGRAMS, zip(found[::2], found[1::2], strict=True), strict=True))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_is_contained_and_wrong(outcomes: dict[str, tuple[Outcome, Outcome]], name: str) -> None:
+    bad, good = outcomes[name]
+    assert bad.status in ("failed", "timeout"), bad
+    assert bad.seconds < LIMITS.seconds + 4, bad
+    assert good.status == "passed", good
+
+
+def test_there_are_many() -> None:
+    assert len(PROGRAMS) >= 40
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[SandboxPool]:
+    with SandboxPool(1) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_is_contained_as_a_script(pool: SandboxPool, name: str) -> None:
+    job = CasesJob(PROGRAMS[name] + "\nprint(add(1, 1))\n", (Case(stdin="", stdout="2"),))
+    good = CasesJob("print(1 + 1)", (Case(stdin="", stdout="2"),))
+    [bad] = pool.run([job], LIMITS.model_copy(update={"seconds": 1.0}), Mounts())
+    [fine] = pool.run([good], LIMITS, Mounts())
+    assert bad.status in ("failed", "timeout"), bad
+    assert fine.status == "passed", fine
+
+
+def _processes() -> set[str]:
+    found: set[str] = set()
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.add(f"{place.parent.name} {place.read_bytes().decode(errors='replace')[-200:]}")
+        except OSError:
+            continue
+    return found
+
+
+def _descendants() -> list[str]:
+    """Return the processes below this one."""
+    parents: dict[int, int] = {}
+    names: dict[int, str] = {}
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = place.read_text()
+        except OSError:
+            continue
+        pid, name, rest = int(text.split()[0]), text[text.index("(") : text.rindex(")") + 1], text.rpartition(")")[2]
+        parents[pid], names[pid] = int(rest.split()[1]), name
+    found: list[str] = []
+    for pid in parents:
+        at = pid
+        while at in parents and at != os.getpid():
+            at = parents[at]
+        if at == os.getpid() and pid != at:
+            found.append(f"{pid} {names[pid]}")
+    return found
