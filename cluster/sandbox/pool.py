@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import os
 import queue
+import select
 import subprocess
 import threading
 import time
@@ -15,13 +16,15 @@ from functools import cache
 from typing import Any
 
 from cluster.sandbox import bubblewrap
-from cluster.sandbox.inside.frames import Closed, TooSlow, read_frame, write_frame
+from cluster.sandbox.inside.frames import Closed, Frames, TooSlow
 from operators.sandbox import CasesJob, CheckJob, Job, Limits, Mounts, Outcome
 from schemas.errors import BadInput
 
 START_SECONDS = 30.0
 GRACE = 8.0
 """Seconds beyond those that a sandbox itself waits, after which it is given up."""
+GONE = 5.0
+"""Seconds to wait for the end of what was killed."""
 NICENESS = 10
 NOTHING = CheckJob("", "")
 """Passes wherever there is a sandbox: after a job that broke two, it tells which of both is to blame."""
@@ -141,7 +144,7 @@ class _Cell:
             start_new_session=True,
         )
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        self._frames = Frames(self._process.stdout.fileno(), self._process.stdin.fileno())
         self._fresh = True
 
     def run(self, job: Job, limits: Limits, mounts: Mounts) -> Outcome:
@@ -149,9 +152,9 @@ class _Cell:
         until = time.monotonic() + most + GRACE + (START_SECONDS if self._fresh else 0.0)
         told, kept = _messages(job)
         shared = {"limits": limits.model_dump(), "packages": mounts.packages, "most_seconds": most}
-        write_frame(self._in, {**shared, **told})
-        write_frame(self._in, kept)
-        answer: dict[str, Any] = read_frame(self._out, until)
+        self._frames.send({**shared, **told})
+        self._frames.send(kept)
+        answer: dict[str, Any] = self._frames.receive(until)
         self._fresh = False
         if answer["status"] == "error":
             raise BadInput(bubblewrap.MISSING.format(why=answer["detail"]))
@@ -167,6 +170,11 @@ class _Cell:
     def close(self) -> None:
         """End it, and with it all processes in it."""
         self._process.kill()
+        assert self._process.stdout is not None
+        # what is inside ends a moment after bubblewrap: its end of the pipe is closed then
+        pipe = self._process.stdout.fileno()
+        while select.select([pipe], [], [], GONE)[0] and os.read(pipe, 1 << 16):
+            pass
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert stream is not None
             with contextlib.suppress(OSError):
@@ -188,8 +196,8 @@ def _runs(job: Job) -> int:
 def _messages(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what the program's own process may know, and what it mustn't."""
     if isinstance(job, CheckJob):
-        about = {"tests": job.tests, "entry_point": job.entry_point, "prefix": job.prefix}
-        return {"kind": "check", "program": job.program}, about
+        told = {"kind": "check", "program": job.program, "entry_point": job.entry_point}
+        return told, {"tests": job.tests, "prefix": job.prefix}
     if isinstance(job, CasesJob):
         language = None if job.language is None else job.language.model_dump()
         cases = [case.model_dump() for case in job.cases]

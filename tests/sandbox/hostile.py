@@ -119,9 +119,21 @@ PROGRAMS: dict[str, str] = {
     ),
     "kills everybody": "import os, signal\nos.kill(-1, signal.SIGKILL)\n" + WRONG,
     "kills its group": "import os, signal\nos.killpg(0, signal.SIGKILL)\n" + WRONG,
-    "traces the tester": _if("import ctypes\nreturn ctypes.CDLL(None).ptrace(16, 1, 0, 0) == 0"),
-    "reads the tester's memory": _if("return open('/proc/1/mem', 'rb').read(1)"),
-    "reads the tester's files": _if("import os\nreturn os.listdir('/proc/1/fd')"),
+    "traces another process": _if(
+        "import ctypes, os\nothers = [int(p) for p in os.listdir('/proc') if p.isdigit() and int(p) != os.getpid()]\n"
+        "others += [os.getppid()]\nreturn any(ctypes.CDLL(None).ptrace(16, p, 0, 0) == 0 for p in others)"
+    ),
+    "reads another process's memory and files": _if(
+        "import os\nfor p in os.listdir('/proc'):\n    if p.isdigit() and int(p) != os.getpid():\n"
+        "        for read in (lambda: open(f'/proc/{p}/mem', 'rb'), lambda: os.listdir(f'/proc/{p}/fd')):\n"
+        "            try:\n                read()\n                return True\n            except OSError:\n"
+        "                pass\nreturn False"
+    ),
+    "finds open files": _if(
+        "import os\nopened = {int(n) for n in os.listdir('/proc/self/fd')}\n"
+        "return any(not os.readlink(f'/proc/self/fd/{n}').startswith(('socket:', 'pipe:', '/dev/null', '/proc/', "
+        "'/memfd:stdin')) for n in opened if os.path.lexists(f'/proc/self/fd/{n}')) or len(opened) > 5"
+    ),
     "daemonises": (
         "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        while True:\n            time.sleep(1)\n"
         "    os._exit(0)\n" + WRONG

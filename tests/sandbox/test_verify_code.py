@@ -230,7 +230,7 @@ def test_json_verdicts(pool: SandboxPool) -> None:
 
 def test_a_checker_that_is_not_there_ends_the_stage(pool: SandboxPool) -> None:
     operator = VerifyCommand(command=("lean-of-nowhere", "{file}"))
-    with pytest.raises(BadInput, match="'lean-of-nowhere' can't be started.*Nothing was judged"):
+    with pytest.raises(BadInput, match=r"'lean-of-nowhere' can't be started.*Nothing was judged"):
         operator.run(samples([("p", "x")]), problem({}), pool)
 
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import builtins
-import select
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import values
-from .frames import TooSlow, read_frame, write_frame
-from .program import LARGEST_RESULT
+from .frames import Frames, TooSlow
 from .streams import LOOK, overstepping
 
+LARGEST_RESULT = 64 << 20
 
-class ProgramFailed(Exception):
-    """The program can't even be executed, or took too long."""
 
-    def __init__(self, message: str, timeout: bool = False) -> None:
-        super().__init__(message)
-        self.timeout = timeout
+class ProgramFailed(BaseException):
+    """The program can't be executed, or is over a limit. No ``except Exception`` of a test's swallows it."""
+
+
+class NotIsolated(BaseException):
+    """The program's process couldn't be shut in; nothing was executed."""
 
 
 class ProgramRaised(Exception):
@@ -29,34 +29,36 @@ class ProgramRaised(Exception):
 class Program:
     """The program's process, through its socket."""
 
-    def __init__(self, fd: int, until: float, limits: dict[str, Any]) -> None:
-        self._fd, self._until, self._limits = fd, until, limits
+    def __init__(self, fd: int, until: float, limits: dict[str, Any], watched: bool) -> None:
+        self._frames = Frames(fd, fd, largest=LARGEST_RESULT)
+        self._until, self._limits, self._watched = until, limits, watched
         self._functions: list[Callable[..., Any]] = []
-        self.overstepped: str | None = None
-        """Which limit the program is over."""
         self.raised: dict[int, str] = {}
         """What its exceptions said, and in which line of it, by the ``id`` of those that stand for them here."""
 
-    def start(self) -> None:
-        """Wait until the program has been executed.
+    def start(self) -> tuple[bool, Any]:
+        """Wait until the program has been executed; return (whether it defines the entry point, its value).
 
         Raises:
             ProgramFailed: it raised.
+            NotIsolated: it wasn't executed, because it couldn't be contained.
         """
         answer = self._read()
+        if "broken" in answer:
+            raise NotIsolated(answer["broken"])
         if "raised" in answer:
             raise ProgramFailed(told(answer["raised"]))
+        return ("value" in answer), values.decode(answer.get("value"), self._stand_in)
 
     def named(self, name: str) -> tuple[bool, Any]:
         """Return (whether the program defines ``name``, its value)."""
-        write_frame(self._fd, {"name": name})
+        self._frames.send({"name": name})
         answer = self._read()
         return ("value" in answer), values.decode(answer.get("value"), self._stand_in)
 
     def ask(self, ref: int, operation: str, *args: Any, **kwargs: Any) -> Any:
         """Have the program do something with one of its objects; raise what it raises."""
-        sent = values.encode([args, kwargs], self._lend)
-        write_frame(self._fd, {"ref": ref, "do": operation, "arguments": sent})
+        self._frames.send({"ref": ref, "do": operation, "arguments": values.encode([args, kwargs], self._lend)})
         while "callback" in (answer := self._read()):
             self._call_back(answer)
         if "raised" in answer:
@@ -69,21 +71,21 @@ class Program:
 
     def _read(self) -> Any:
         """Wait for the program's next message, and watch what it uses meanwhile."""
-        while not select.select([self._fd], [], [], LOOK)[0]:
+        while not self._frames.ready(LOOK):
             if time.monotonic() > self._until:
                 raise TooSlow
-            self.overstepped = overstepping(self._limits)
-            if self.overstepped is not None:
-                raise ProgramFailed(self.overstepped)
-        return read_frame(self._fd, self._until, LARGEST_RESULT)
+            over = overstepping(self._limits) if self._watched else None
+            if over is not None:
+                raise ProgramFailed(over)
+        return self._frames.receive(self._until)
 
     def _call_back(self, asked: dict[str, Any]) -> None:
         try:
             args, kwargs = values.decode(asked["arguments"], self._stand_in)
             result = self._functions[asked["callback"]](*args, **kwargs)
-            write_frame(self._fd, {"value": values.encode(result, self._lend)})
+            self._frames.send({"value": values.encode(result, self._lend)})
         except Exception as error:
-            write_frame(self._fd, {"raised": {"message": str(error)[:500]}})
+            self._frames.send({"raised": {"message": str(error)[:500]}})
 
     def _lend(self, value: Any) -> Any:
         if isinstance(value, Reference):

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 LARGEST = 256 << 20
+_AT_ONCE = 1 << 16
 
 
 class Closed(Exception):
@@ -24,47 +25,62 @@ class TooLarge(Exception):
     """The other side wants to send more than may be."""
 
 
-def write_frame(fd: int, message: Any) -> None:
-    """Write one message; blocks until it is written.
-
-    Raises:
-        Closed: nobody reads.
-    """
-    data = json.dumps(message).encode("utf-8", "surrogatepass")
-    rest = memoryview(struct.pack(">I", len(data)) + data)
-    try:
-        while rest:
-            rest = rest[os.write(fd, rest) :]
-    except (BrokenPipeError, ConnectionError) as error:
-        raise Closed from error
-
-
-def read_frame(fd: int, until: float | None = None, largest: int = LARGEST) -> Any:
-    """Read one message.
+class Frames:
+    """Messages through a pair of file descriptors (the same one twice, for a socket).
 
     Args:
-        until: on ``time.monotonic()``'s clock; None waits for ever.
-
-    Raises:
-        Closed, TooSlow, TooLarge: instead of a message.
+        exact: never read more than one message: another process reads the next.
     """
-    [size] = struct.unpack(">I", _exactly(fd, 4, until))
-    if size > largest:
-        raise TooLarge
-    return json.loads(_exactly(fd, size, until).decode("utf-8", "surrogatepass"))
 
+    def __init__(self, read: int, write: int, *, exact: bool = False, largest: int = LARGEST) -> None:
+        self._read, self._write, self._exact, self._largest = read, write, exact, largest
+        self._buffer = bytearray()
 
-def _exactly(fd: int, size: int, until: float | None) -> bytes:
-    parts: list[bytes] = []
-    while size:
-        if until is not None and not select.select([fd], [], [], max(0.0, until - time.monotonic()))[0]:
-            raise TooSlow
+    def send(self, message: Any) -> None:
+        """Write one message; blocks until it is written.
+
+        Raises:
+            Closed: nobody reads.
+        """
+        data = json.dumps(message).encode("utf-8", "surrogatepass")
+        rest = memoryview(struct.pack(">I", len(data)) + data)
         try:
-            part = os.read(fd, min(size, 1 << 20))
-        except ConnectionError as error:
+            while rest:
+                rest = rest[os.write(self._write, rest) :]
+        except (BrokenPipeError, ConnectionError) as error:
             raise Closed from error
-        if not part:
-            raise Closed
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+
+    def ready(self, seconds: float) -> bool:
+        """Whether something can be read within so many seconds."""
+        return bool(self._buffer) or bool(select.select([self._read], [], [], max(0.0, seconds))[0])
+
+    def receive(self, until: float | None = None) -> Any:
+        """Read one message.
+
+        Args:
+            until: on ``time.monotonic()``'s clock; None waits for ever.
+
+        Raises:
+            Closed, TooSlow, TooLarge: instead of a message.
+        """
+        self._fill(4, until)
+        [size] = struct.unpack_from(">I", self._buffer)
+        if size > self._largest:
+            raise TooLarge
+        self._fill(4 + size, until)
+        message = bytes(self._buffer[4 : 4 + size])
+        del self._buffer[: 4 + size]
+        return json.loads(message.decode("utf-8", "surrogatepass"))
+
+    def _fill(self, size: int, until: float | None) -> None:
+        while len(self._buffer) < size:
+            if until is not None and not select.select([self._read], [], [], max(0.0, until - time.monotonic()))[0]:
+                raise TooSlow
+            wanted = size - len(self._buffer)
+            try:
+                part = os.read(self._read, wanted if self._exact else max(wanted, _AT_ONCE))
+            except ConnectionError as error:
+                raise Closed from error
+            if not part:
+                raise Closed
+            self._buffer += part

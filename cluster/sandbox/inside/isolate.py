@@ -100,36 +100,16 @@ def limit(limits: dict[str, Any], address_space: bool = True) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
 
 
-def contained() -> bool:
+def first() -> bool:
     """Whether this is process 1 of a namespace of its own, whose end is the end of all others there."""
     return os.getpid() == 1
 
 
-def crowd() -> tuple[int, int]:
-    """Return (processes, bytes of memory they use) of all in this namespace but process 1."""
-    processes = used = 0
-    for name in os.listdir("/proc"):
-        if name.isdigit() and name != "1":
-            with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/statm") as file:
-                resident, shared = map(int, file.read().split()[1:3])
-                used += (resident - shared) * resource.getpagesize()
-                processes += 1
-    return processes, used
-
-
-def kill_others(spare: int | None = None) -> None:
-    """Kill everything in this namespace but process 1 and ``spare``; does nothing outside of one."""
-    if not contained():
-        return
-    if spare is None:
+def kill_all() -> None:
+    """As process 1: kill all others in this namespace."""
+    if first():
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
-        return
-    for _ in range(3):  # what forks while it is looked for is found the next time
-        for name in os.listdir("/proc"):
-            if name.isdigit() and int(name) not in (1, spare):
-                with contextlib.suppress(OSError):
-                    os.kill(int(name), signal.SIGKILL)
 
 
 def kill_children() -> None:
@@ -138,3 +118,15 @@ def kill_children() -> None:
         for pid in file.read().split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
+
+
+def crowd() -> tuple[int, int]:
+    """Return (processes, bytes of memory they use) of all in the namespace that /proc shows."""
+    processes = used = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/statm") as file:
+                resident, shared = map(int, file.read().split()[1:3])
+                used += (resident - shared) * resource.getpagesize()
+                processes += 1
+    return processes, used

@@ -12,77 +12,104 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from . import values
-from .frames import Closed, read_frame, write_frame
-from .isolate import be_readable, die_with_parent, limit
+from .frames import Closed, Frames
+from .isolate import be_readable, die_with_parent, furnish, kill_all, limit
 
-LARGEST_RESULT = 64 << 20
+FD = 3
+"""The only file descriptor that a program finds open beside its standard streams: the socket to the tester."""
 PACKAGES = "/packages"
+WORK = "/tmp/work"
 
 
-def settle(keep: int, limits: dict[str, Any]) -> None:
-    """Make a forked process one that runs a program: nothing open but ``keep`` and nothing to read or write to."""
-    die_with_parent()
-    os.setsid()
-    null = os.open("/dev/null", os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    os.closerange(3, keep)
-    os.closerange(keep + 1, 256)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    be_readable(True)
-    limit(limits)
-    random.seed()
-    gc.unfreeze()
-    if os.path.isdir(PACKAGES):
-        sys.path.append(PACKAGES)
+def begin(sock: socket.socket, job: dict[str, Any]) -> NoReturn:
+    """Turn this fork into the program's process: nothing open, nothing to read or write to, no privileges."""
+    code = 1
+    try:
+        os.setsid()
+        null = os.open("/dev/null", os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        os.dup2(sock.fileno(), FD)
+        os.closerange(FD + 1, 256)
+        for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        frames = Frames(FD, FD)
+        folder = job["folder"]
+        try:
+            if folder is None:
+                furnish(job["limits"]["files_mb"])
+                folder = WORK
+                os.mkdir(folder)
+            else:
+                die_with_parent()
+            os.chdir(folder)
+        except OSError as error:
+            frames.send({"broken": f"{type(error).__name__}: {error}"})
+            os._exit(1)
+        random.seed()
+        if job["kind"] == "check":
+            be_readable(True)
+            limit(job["limits"])
+            _serve(frames, job["program"], job["entry_point"])
+        else:
+            frames.send({"folder": folder})
+            _run_each(job)
+        code = 0
+    finally:
+        os._exit(code)
 
 
-def serve(sock: socket.socket, source: str) -> None:
+def preload(names: list[str]) -> None:
+    """Import packages in the zygote, so that each program that wants them finds them loaded."""
+    for name in names:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    gc.freeze()
+
+
+def _serve(frames: Frames, source: str, entry_point: str | None) -> None:
     """Execute the program, then answer calls of its functions until the tester hangs up."""
-    fd = sock.fileno()
     namespace: dict[str, Any] = {"__name__": "program", "__builtins__": __builtins__}
-    kept = _Kept(fd)
+    kept = _Kept(frames)
     try:
         exec(compile(source, "program.py", "exec"), namespace)
-        write_frame(fd, {"ready": True})
+        frames.send(_named(namespace, entry_point, kept))
     except BaseException as error:  # also SystemExit: the program is over before anybody asked for anything
-        write_frame(fd, {"raised": describe(error)})
+        frames.send({"raised": describe(error)})
         return
     with contextlib.suppress(Closed):
         while True:
-            asked = read_frame(fd)
+            asked = frames.receive()
             try:
-                write_frame(fd, _answer(asked, namespace, kept))
+                frames.send(_answer(asked, namespace, kept))
             except Closed:
                 return
             except BaseException as error:
-                write_frame(fd, {"raised": describe(error)})
+                frames.send({"raised": describe(error)})
 
 
 class _Kept:
     """Objects that the tester has references to, and functions of the tester's."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
         self._objects: list[Any] = []
 
     def keep(self, value: Any) -> Any:
         self._objects.append(value)
-        return {"ref": len(self._objects) - 1, "type": type(value).__name__, "callable": callable(value)}
+        return {"ref": len(self._objects) - 1, "type": type(value).__name__}
 
     def kept(self, data: Any) -> Any:
         if "ref" in data:
             return self._objects[data["ref"]]
 
         def ask_back(*args: Any, **kwargs: Any) -> Any:
-            sent = values.encode([args, kwargs], self.keep)
-            write_frame(self._fd, {"callback": data["function"], "arguments": sent})
-            answer = read_frame(self._fd)
+            self._frames.send({"callback": data["function"], "arguments": values.encode([args, kwargs], self.keep)})
+            answer = self._frames.receive()
             if "raised" in answer:
                 raise RuntimeError(answer["raised"]["message"])
             return values.decode(answer["value"], self.kept)
@@ -90,11 +117,13 @@ class _Kept:
         return ask_back
 
 
+def _named(namespace: dict[str, Any], name: str | None, kept: _Kept) -> dict[str, Any]:
+    return {"value": values.encode(namespace[name], kept.keep)} if name in namespace else {"missing": True}
+
+
 def _answer(asked: dict[str, Any], namespace: dict[str, Any], kept: _Kept) -> dict[str, Any]:
     if "name" in asked:
-        if asked["name"] not in namespace:
-            return {"missing": True}
-        return {"value": values.encode(namespace[asked["name"]], kept.keep)}
+        return _named(namespace, asked["name"], kept)
     target = kept.kept({"ref": asked["ref"]})
     args, kwargs = values.decode(asked["arguments"], kept.kept)
     before = [_mutable(item) and values.encode(item, kept.keep) for item in args]
@@ -141,38 +170,57 @@ def describe(error: BaseException) -> dict[str, Any]:
     return {"type": str(type(error).__name__)[:100], "bases": bases, "message": message, "line": line}
 
 
-def run_cases(sock: socket.socket, source: str, limits: dict[str, Any]) -> None:
-    """Fork a fresh process for every case: its standard streams come over ``sock``, its end is told there.
+def _run_each(job: dict[str, Any]) -> None:
+    """Start a fresh process for every run that the tester asks for, and tell how it ended; execute nothing here.
 
-    This process never executes the program.
+    What a run needs comes over the socket: a command (none: the program itself, in a fork), and standard streams.
     """
+    sock = socket.socket(fileno=FD)
+    frames = Frames(FD, FD)
     while True:
-        message, streams, _, _ = socket.recv_fds(sock, 16, 3)
+        message, streams, _, _ = socket.recv_fds(sock, 1, 3)
         if not message:
             return
+        command = frames.receive()["command"]
+        failed, told = os.pipe()
         child = os.fork()
         if child == 0:
             try:
                 for fd, stream in enumerate(streams):
                     os.dup2(stream, fd)
-                os.closerange(3, 256)
+                os.dup2(told, FD, inheritable=False)
+                os.closerange(FD + 1, 256)
                 os.setsid()
-                limit(limits)
-                _main(source)
+                be_readable(True)
+                limit(job["limits"], address_space=command is None)
+                if command is None:
+                    os.close(FD)
+                    _main(job["program"])
+                os.execvp(command[0], command)
+            except OSError as error:
+                os.write(FD, str(error.strerror).encode())
             finally:
                 os._exit(1)
+        os.close(told)
         for stream in streams:
             os.close(stream)
-        write_frame(sock.fileno(), {"child": child})
+        problem = os.read(failed, 1000).decode()
+        os.close(failed)
         _, status = os.waitpid(child, 0)
-        write_frame(sock.fileno(), {"exit": os.waitstatus_to_exitcode(status)})
+        kill_all()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        frames.send({"exit": os.waitstatus_to_exitcode(status), "problem": problem})
 
 
-def _main(source: str) -> None:
-    """Run the program as a script; never returns."""
+def _main(source: str) -> NoReturn:
+    """Run the program as a script."""
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0)), encoding="utf-8", errors="surrogateescape")
     sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w")), encoding="utf-8", errors="surrogateescape")
-    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w"), encoding="utf-8", errors="replace", write_through=True)  # type: ignore[arg-type]
+    sys.stderr = io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(2, "w")), encoding="utf-8", errors="replace", line_buffering=True
+    )
     sys.argv = ["program.py"]
     code = 0
     try:
@@ -182,15 +230,8 @@ def _main(source: str) -> None:
     except BaseException as error:
         told = describe(error)
         where = f" (line {told['line']})" if told["line"] else ""
-        sys.stderr.write(f"{told['type']}: {told['message']}{where}\n")
+        sys.stderr.write(f"{told['type']}{where}: {told['message']}\n")
         code = 1
     with contextlib.suppress(BaseException):
         sys.stdout.flush()
     os._exit(code & 0xFF)
-
-
-def preload(names: list[str]) -> None:
-    """Import packages in the zygote, so that each program that wants them finds them loaded."""
-    for name in names:
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)

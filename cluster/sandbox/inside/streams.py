@@ -1,4 +1,4 @@
-"""Running a program on one standard input: what it wrote, how it ended, and whether it took too much of anything."""
+"""One run of a program on one standard input: what it wrote, how it ended, whether it took too much of anything."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from .frames import Closed, TooSlow, read_frame
-from .isolate import contained, crowd, kill_others, limit
+from .frames import Closed, Frames, TooSlow
+from .isolate import crowd
 
-FORKER = 2
-"""The process of ``program.run_cases``: the first fork of process 1."""
 LOOK = 0.02
 """Seconds between two looks at how much memory a program's processes use together."""
 
@@ -52,9 +49,7 @@ class Ended:
 
 
 def overstepping(limits: dict[str, Any]) -> str | None:
-    """Return which limit the processes of this namespace are over together; None if none."""
-    if not contained():
-        return None
+    """Return which limit all the program's processes are over together; None if none."""
     processes, used = crowd()
     if used > limits["memory_mb"] << 20:
         return f"more than {limits['memory_mb']} MB of memory"
@@ -63,76 +58,38 @@ def overstepping(limits: dict[str, Any]) -> str | None:
     return None
 
 
-def run_forked(sock: socket.socket, stdin: str, limits: dict[str, Any]) -> Ended:
-    """Have ``program.run_cases`` at the other end of ``sock`` run the program on ``stdin``."""
+def run(sock: socket.socket, command: list[str] | None, stdin: str, job: dict[str, Any]) -> Ended:
+    """Have the program's process run the program (or a command) on ``stdin``. Whatever else it started has ended then.
+
+    Raises:
+        CannotStart: there is no such command.
+    """
+    limits = job["limits"]
     given, outputs = _streams(stdin)
-    try:
-        socket.send_fds(sock, [b"run"], [given, outputs[0][1], outputs[1][1]])
-    except OSError:
-        return Ended(overstepped="it killed what runs it")
-    finally:
-        os.close(given)
-        for _, write in outputs:
-            os.close(write)
-    until = time.monotonic() + limits["seconds"]
+    frames = Frames(sock.fileno(), sock.fileno())
     collected = _Collected([read for read, _ in outputs], limits)
-    child = 0
+    watched = job["folder"] is None
     try:
-        child = read_frame(sock.fileno(), until)["child"]
-        ended = collected.until(sock.fileno(), until)
+        try:
+            socket.send_fds(sock, [b"!"], [given, outputs[0][1], outputs[1][1]])
+            frames.send({"command": command})
+        finally:
+            os.close(given)
+            for _, write in outputs:
+                os.close(write)
+        until = time.monotonic() + limits["seconds"]
+        ended = collected.until(sock.fileno(), until, watched)
         if ended is not None:
             return ended
-        told = read_frame(sock.fileno(), until)
-        collected.rest()
-        return collected.ended(exit_code=int(told["exit"]))
+        told = frames.receive(until)
+        if told["problem"]:
+            raise CannotStart(f"'{(command or [''])[0]}' can't be started: {told['problem']}")
+        return collected.rest() or collected.ended(exit_code=int(told["exit"]))
     except TooSlow:
         return collected.ended(timed_out=True)
-    except Closed:
+    except (Closed, OSError):
         return collected.ended(overstepped="it killed what runs it")
     finally:
-        collected.close()
-        if child:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child, signal.SIGKILL)
-        kill_others(spare=FORKER)
-
-
-def run_command(command: list[str], stdin: str, limits: dict[str, Any]) -> Ended:
-    """Run a command as a process of its own."""
-    given, outputs = _streams(stdin)
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=given,
-            stdout=outputs[0][1],
-            stderr=outputs[1][1],
-            start_new_session=True,
-            preexec_fn=lambda: limit(limits, address_space=False),
-        )
-    except OSError as error:
-        for read, _ in outputs:
-            os.close(read)
-        raise CannotStart(f"'{command[0]}' can't be started: {error.strerror}") from error
-    finally:
-        os.close(given)
-        for _, write in outputs:
-            os.close(write)
-    until = time.monotonic() + limits["seconds"]
-    collected = _Collected([read for read, _ in outputs], limits)
-    over = os.pidfd_open(process.pid)
-    try:
-        ended = collected.until(over, until)
-        if ended is None:
-            process.wait()
-            collected.rest()
-            return collected.ended(exit_code=process.returncode)
-        return ended
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        kill_others()
-        os.close(over)
         collected.close()
 
 
@@ -155,27 +112,30 @@ class _Collected:
         self._most = int(limits["output_mb"] * (1 << 20))
         self._limits = limits
 
-    def until(self, signalled: int, until: float) -> Ended | None:
+    def until(self, signalled: int, until: float, watched: bool) -> Ended | None:
         """Collect until ``signalled`` can be read (None), or the run has to be ended (why)."""
+        looked = time.monotonic()
         while True:
-            left = until - time.monotonic()
-            if left <= 0:
+            now = time.monotonic()
+            if now >= until:
                 return self.ended(timed_out=True)
-            ready = select.select([signalled, *self._open], [], [], min(left, LOOK))[0]
+            ready = select.select([signalled, *self._open], [], [], min(until - now, LOOK))[0]
             if not self._take(ready):
-                return self.ended(overstepped=f"more than {self._limits['output_mb']:g} MB of output")
+                return self._too_much()
             if signalled in ready:
                 return None
-            if not ready:
+            if watched and time.monotonic() - looked > LOOK:
                 over = overstepping(self._limits)
                 if over is not None:
                     return self.ended(overstepped=over)
+                looked = time.monotonic()
 
-    def rest(self) -> None:
-        """Take what is there already."""
+    def rest(self) -> Ended | None:
+        """Take what is there already; return why that is too much."""
         while ready := select.select(self._open, [], [], 0)[0] if self._open else []:
             if not self._take(ready):
-                return
+                return self._too_much()
+        return None
 
     def _take(self, ready: list[int]) -> bool:
         for read in ready:
@@ -185,6 +145,9 @@ class _Collected:
                     self._open.remove(read)
                 self._texts[read] += part
         return sum(map(len, self._texts.values())) <= self._most
+
+    def _too_much(self) -> Ended:
+        return self.ended(overstepped=f"more than {self._limits['output_mb']:g} MB of output")
 
     def ended(self, **how: Any) -> Ended:
         out, err = (self._texts[read].decode("utf-8", "replace") for read in self._reads)

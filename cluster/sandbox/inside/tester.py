@@ -1,162 +1,138 @@
-"""Process 1 of a program's namespace: it forks the program, then reads the tests, and says what came of them."""
+"""The tester of one program: it forks the program's process, then reads the tests, and says what came of them.
+
+The program's process is the first of a process namespace below this one's: the tester sees it, it can't see the tester,
+and its end is the end of all that it started.
+"""
 
 from __future__ import annotations
 
-import ast
 import builtins
 import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from . import program, streams
-from .candidate import Program, ProgramFailed
-from .frames import Closed, TooLarge, TooSlow, read_frame, write_frame
-from .isolate import furnish, kill_others
-
-WORK = "/tmp/work"
+from .candidate import NotIsolated, Program, ProgramFailed
+from .frames import Closed, Frames, TooLarge, TooSlow
 
 
 class OutOfTime(BaseException):
     """The alarm: whatever was going on took too long. No ``except Exception`` of a test's swallows it."""
 
 
-def main(job: dict[str, Any], tests_fd: int, result_fd: int, separate: bool) -> NoReturn:
-    """Run one job and write its outcome to ``result_fd``.
+def main(job: dict[str, Any], tests: Frames, result: Frames) -> NoReturn:
+    """Run one job and tell its outcome.
 
     Args:
-        job: kind, program, limits; what programs may know.
-        tests_fd: where the rest of the job is read from: what they may not.
-        separate: this is process 1 of its own namespaces.
+        job: kind, program, limits; what programs may know. ``folder`` is where the program works; None: in namespaces
+            that this process has entered.
+        tests: where the rest of the job is read from: what they may not know.
     """
+    child = 0
     try:
-        if separate:
-            furnish(job["limits"]["files_mb"])
-        os.makedirs(job.get("folder") or WORK, exist_ok=True)
-        os.chdir(job.get("folder") or WORK)
-        outcome = _run(job, tests_fd, result_fd)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        ours, theirs = socket.socketpair()
+        child = os.fork()
+        if child == 0:
+            program.begin(theirs, job)
+        theirs.close()
+        about = tests.receive()
+        memory = 2 * job["limits"]["memory_mb"] << 20  # what a program answers with is held here as well
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        outcome = _check(ours, about, job) if job["kind"] == "check" else _run(ours, about, job)
     except OutOfTime:
         outcome = {"status": "timeout"}
     except streams.CannotStart as error:
         outcome = {"status": "refused", "detail": str(error)}
+    except NotIsolated as error:
+        outcome = {"status": "error", "detail": str(error)}
     except MemoryError:
         outcome = {"status": "failed", "detail": "out of memory"}
     except BaseException as error:
         outcome = {"status": "error", "detail": f"{type(error).__name__}: {error}"}
+    if child:
+        os.kill(child, signal.SIGKILL)
     with contextlib.suppress(Exception):
-        write_frame(result_fd, outcome)
-    kill_others()
+        result.send(outcome)
     os._exit(0)
 
 
-def _run(job: dict[str, Any], tests_fd: int, result_fd: int) -> dict[str, Any]:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
-    limits = job["limits"]
-    match job["kind"]:
-        case "check":
-            ours = _fork(job, lambda sock: program.serve(sock, job["program"]))
-            return _check(ours, read_frame(tests_fd), limits)
-        case "cases" if job["language"] is None:
-            ours = _fork(job, lambda sock: program.run_cases(sock, job["program"], limits))
-            return _cases(job, read_frame(tests_fd), lambda case: streams.run_forked(ours, case, limits))
-        case "cases":
-            return _other_language(job, read_frame(tests_fd))
-        case _:
-            return _command(read_frame(tests_fd), limits)
-
-
-def _fork(job: dict[str, Any], body: Any) -> socket.socket:
-    """Fork the program's process, before anything is read that it mustn't know; return the socket to it."""
-    ours, theirs = socket.socketpair()
-    if os.fork() == 0:
-        code = 1
-        try:
-            fd = os.dup2(theirs.fileno(), 200)
-            theirs = socket.socket(fileno=fd)
-            program.settle(fd, job["limits"])
-            body(theirs)
-            code = 0
-        finally:
-            os._exit(code)
-    theirs.close()
-    return ours
-
-
-def _check(sock: socket.socket, about: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
+def _check(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
     """Execute the tests here; the program's functions are called over there."""
-    until = time.monotonic() + limits["seconds"]
+    seconds, entry_point = job["limits"]["seconds"], job["entry_point"]
     signal.signal(signal.SIGALRM, _alarm)
-    signal.setitimer(signal.ITIMER_REAL, limits["seconds"])
-    candidate = Program(sock.fileno(), until, limits)
-    namespace: dict[str, Any] = {"__name__": "tests"}
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    candidate = Program(sock.fileno(), time.monotonic() + seconds, job["limits"], job["folder"] is None)
+    namespace: dict[str, Any] = {"__name__": "tests", "__builtins__": _Names(candidate, about["prefix"])}
     try:
         tests = compile(about["tests"], "tests", "exec")
-        missing = _free_names(about["tests"])
     except (SyntaxError, ValueError) as error:
         return {"status": "refused", "detail": f"the tests don't compile: {error}"}
     try:
-        candidate.start()
-        _prepare(about["prefix"], namespace)
-        known = set(namespace)
-        for name in missing | ({about["entry_point"]} if about["entry_point"] else set()):
-            if (name not in known or name == about["entry_point"]) and not hasattr(builtins, name):
-                found, value = candidate.named(name)
-                if found:
-                    namespace[name] = value
-        if about["entry_point"] and about["entry_point"] not in namespace:
-            return {"status": "failed", "detail": f"the program defines no '{about['entry_point']}'"}
+        found, value = candidate.start()
+        if entry_point and not found:
+            return {"status": "failed", "detail": f"the program defines no '{entry_point}'"}
+        if entry_point:
+            namespace[entry_point] = value
         exec(tests, namespace)
-        if about["entry_point"] and callable(namespace.get("check")):
-            namespace["check"](namespace[about["entry_point"]])
+        if entry_point and callable(namespace.get("check")):
+            namespace["check"](value)
         return _unittests(namespace) or {"status": "passed"}
-    except ProgramFailed as failure:
-        return {"status": "timeout" if failure.timeout else "failed", "detail": str(failure)}
+    except (ProgramFailed, TooLarge, Closed) as failure:
+        told = {TooLarge: "its result is too large", Closed: "it ended before its tests did"}
+        return {"status": "failed", "detail": told.get(type(failure)) or str(failure)}
     except (TooSlow, OutOfTime):
         return {"status": "timeout"}
-    except (Closed, TooLarge) as error:
-        said = "its result is too large" if isinstance(error, TooLarge) else "it ended before its tests did"
-        return {"status": "failed", "detail": candidate.overstepped or said}
-    except AssertionError as error:
-        return {"status": "failed", "detail": f"AssertionError{_at(error)}: {_short(error)}"}
-    except BaseException as error:  # a test that stumbles over what it got, or SystemExit
-        said = f"{type(error).__name__}{_at(error)}: {_short(error)}"
+    except NotIsolated:
+        raise
+    except BaseException as error:  # a failed assertion, a test that stumbles over what it got, SystemExit
+        said = f"{type(error).__name__}{_at(error)}: {str(error)[:500]}"
         return {"status": "failed", "detail": candidate.raised.get(id(error), said)}
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+class _Names(dict[str, Any]):
+    """The tests' builtins; a name that is none of them, nor of the tests' own, is the prefix's, or the program's."""
+
+    def __init__(self, candidate: Program, prefix: str) -> None:
+        super().__init__(vars(builtins))
+        self._candidate, self._prefix = candidate, prefix
+
+    def __missing__(self, name: str) -> Any:
+        if self._prefix:  # few tests need it
+            prefix, self._prefix = self._prefix, ""
+            for known, value in _executed(prefix).items():
+                self.setdefault(known, value)
+            if name in self:
+                return self[name]
+        found, value = self._candidate.named(name)
+        if not found:
+            raise KeyError(name)
+        return self.setdefault(name, value)
 
 
 def _alarm(*_: Any) -> NoReturn:
     raise OutOfTime
 
 
-def _prepare(prefix: str, namespace: dict[str, Any]) -> None:
+def _executed(prefix: str) -> dict[str, Any]:
     """Execute what the tests rely on; a prompt that ends in a function's head is made whole first."""
+    namespace: dict[str, Any] = {"__name__": "prefix"}
     for text in (prefix, prefix.rstrip() + "\n    pass\n", prefix.rstrip() + "\n        pass\n"):
-        try:
+        with contextlib.suppress(SyntaxError):
             code = compile(text, "prefix", "exec")
-        except SyntaxError:
-            continue
-        with contextlib.suppress(Exception):
-            exec(code, namespace)
-        return
-
-
-def _free_names(source: str) -> set[str]:
-    """Return the names that the tests use and may not define themselves."""
-    tree = ast.parse(source)
-    nodes = list(ast.walk(tree))
-    used = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    bound = {node.id for node in tree.body if isinstance(node, ast.Name)}
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-            bound.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            bound |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-    return used - bound
+            with contextlib.suppress(Exception):
+                exec(code, namespace)
+            break
+    return namespace
 
 
 def _unittests(namespace: dict[str, Any]) -> dict[str, Any] | None:
@@ -184,11 +160,44 @@ def _at(error: BaseException) -> str:
     return f" (line {line} of the tests)" if line else ""
 
 
-def _short(error: BaseException) -> str:
-    return str(error)[:500]
+def _run(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    """Run the program on its cases, or a command."""
+    started = Frames(sock.fileno(), sock.fileno(), exact=True).receive()
+    if "broken" in started:
+        raise NotIsolated(started["broken"])
+    folder: str = started["folder"]
+    language = job.get("language")
+
+    def run(template: list[str] | None, stdin: str) -> streams.Ended:
+        command = template and [part.replace("{dir}", folder) for part in template]
+        return streams.run(sock, command, stdin, job)
+
+    if job["kind"] == "command":
+        _write(folder, about["files"])
+        return _command(run(about["command"], about["stdin"]), job)
+    if language is None:
+        return _cases(about, job, lambda stdin: run(None, stdin))
+    _write(folder, [(language["file"], job["program"])])
+    build, start = (
+        [part.replace("{file}", language["file"]) for part in language[name]] for name in ("compile", "run")
+    )
+    if build:
+        ended = run(build, "")
+        why = ended.why(job["limits"])
+        if why is not None:
+            return {"status": "timeout" if ended.timed_out else "failed", "detail": f"doesn't compile: {why}"}
+    return _cases(about, job, lambda stdin: run(start, stdin))
 
 
-def _cases(job: dict[str, Any], about: dict[str, Any], run: Any) -> dict[str, Any]:
+def _write(folder: str, files: list[Any]) -> None:
+    for name, text in files:
+        place = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with open(place, "w", encoding="utf-8", errors="surrogatepass") as file:
+            file.write(text)
+
+
+def _cases(about: dict[str, Any], job: dict[str, Any], run: Callable[[str], streams.Ended]) -> dict[str, Any]:
     """Run the program on one case after the other, until one fails."""
     for number, case in enumerate(about["cases"], 1):
         ended = run(case["stdin"])
@@ -223,37 +232,11 @@ def _close(one: str, other: str, tolerance: float) -> bool:
     return abs(left - right) <= tolerance * max(1.0, abs(right))
 
 
-def _other_language(job: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
-    """Compile the program by its language's template, then run it on each case."""
-    language, limits = job["language"], job["limits"]
-    here = os.getcwd()
-    with open(language["file"], "w", encoding="utf-8", errors="surrogatepass") as file:
-        file.write(job["program"])
-
-    def filled(template: list[str]) -> list[str]:
-        return [part.replace("{file}", language["file"]).replace("{dir}", here) for part in template]
-
-    if language["compile"]:
-        ended = streams.run_command(filled(language["compile"]), "", limits)
-        why = ended.why(limits)
-        if why is not None:
-            return {"status": "timeout" if ended.timed_out else "failed", "detail": f"doesn't compile: {why}"}
-    return _cases(job, about, lambda stdin: streams.run_command(filled(language["run"]), stdin, limits))
-
-
-def _command(about: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
-    here = os.getcwd()
-    for name, text in about["files"]:
-        if os.path.dirname(name):
-            os.makedirs(os.path.dirname(name), exist_ok=True)
-        with open(name, "w", encoding="utf-8", errors="surrogatepass") as file:
-            file.write(text)
-    command = [part.replace("{dir}", here) for part in about["command"]]
-    ended = streams.run_command(command, about["stdin"], limits)
+def _command(ended: streams.Ended, job: dict[str, Any]) -> dict[str, Any]:
     status = "timeout" if ended.timed_out else "passed" if ended.exit_code == 0 else "failed"
     return {
         "status": status,
-        "detail": ended.why(limits),
+        "detail": ended.why(job["limits"]),
         "exit_code": ended.exit_code,
         "stdout": ended.stdout,
     }

@@ -9,15 +9,10 @@ from __future__ import annotations
 import array
 import ast
 import bisect
-import cmath
 import collections
 import copy
-import datetime
-import decimal
-import fractions
 import functools
 import gc
-import hashlib
 import heapq
 import itertools
 import math
@@ -26,23 +21,18 @@ import os
 import random
 import re
 import select
-import shutil
-import signal
-import statistics
 import string
 import sys
-import tempfile
 import time
 import typing
-import unittest
 from typing import Any
 
 from . import isolate, tester
-from .frames import Closed, TooSlow, read_frame, write_frame
+from .frames import Closed, Frames, TooSlow
 from .program import PACKAGES, preload
 
-WARM = (array, ast, bisect, cmath, collections, copy, datetime, decimal, fractions, functools, hashlib, heapq,
-        itertools, math, operator, random, re, statistics, string, typing, unittest)  # fmt: skip
+WARM = (array, ast, bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string, typing)
+"""Small modules: every megabyte makes forks slower."""
 GRACE = 2.0
 """Seconds beyond a job's own limits after which whoever should have reported is killed."""
 
@@ -68,71 +58,55 @@ def main(arguments: list[str]) -> None:
     if os.path.isdir(PACKAGES):
         sys.path.append(PACKAGES)
     loaded: set[str] = set()
+    requests, answers = Frames(jobs, jobs, exact=True), Frames(results, results)
     gc.freeze()
     try:
         while True:
-            job = read_frame(jobs)
+            job = requests.receive()
             wanted = [name for name in job["packages"] if name in job.get("program", "") and name not in loaded]
-            preload(wanted)
-            loaded |= {*wanted}
-            write_frame(results, _launch(job, jobs, results, separate))
+            if wanted:
+                preload(wanted)
+                loaded |= {*wanted}
+            answers.send(_launch(job, requests, results, separate))
     except Closed:
         return
 
 
-def _launch(job: dict[str, Any], jobs: int, results: int, separate: bool) -> dict[str, Any]:
-    """Have a launcher run the job; return its outcome when all its processes are gone."""
+def _launch(job: dict[str, Any], requests: Frames, results: int, separate: bool) -> dict[str, Any]:
+    """Fork a tester and have it run the job; return its outcome when all its processes are gone."""
     began = time.monotonic()
-    folder = None if separate else tempfile.mkdtemp(prefix="gristmill-unsafe-")
+    job["folder"] = None if separate else _folder()
     read, write = os.pipe()
-    launcher = os.fork()
-    if launcher == 0:
+    if os.fork() == 0:
         try:
             os.close(read)
             os.close(results)
-            _enter({**job, "folder": folder}, jobs, write, separate)
+            isolate.die_with_parent()
+            if separate:
+                isolate.enter_namespaces()
+                isolate.be_readable(False)
+            tester.main(job, requests, Frames(read, write))
         except BaseException as error:
-            write_frame(write, {"status": "error", "detail": f"{type(error).__name__}: {error}"})
+            Frames(read, write).send({"status": "error", "detail": f"{type(error).__name__}: {error}"})
         finally:
             os._exit(1)
     os.close(write)
-    most = GRACE + job["most_seconds"]
     try:
-        outcome = read_frame(read, began + most)
+        outcome = Frames(read, read).receive(began + GRACE + job["most_seconds"])
     except TooSlow:
         outcome = {"status": "timeout"}
     except Closed:
         outcome = {"status": "failed", "detail": "the sandbox was killed, probably for want of memory"}
     finally:
         os.close(read)
-    if outcome["status"] == "timeout" or not separate:
-        os.kill(launcher, signal.SIGKILL)  # the tester goes with it, and with the tester all the others
-    _wait_for_all(3.0, kill=not separate)
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
+    _end_all(3.0)
+    if job["folder"] is not None:
+        _remove(job["folder"])
     return {**outcome, "seconds": time.monotonic() - began}
 
 
-def _enter(job: dict[str, Any], jobs: int, write: int, separate: bool) -> None:
-    """Enter new namespaces and fork the tester there."""
-    isolate.die_with_parent()
-    if separate:
-        isolate.enter_namespaces()
-    child = os.fork()
-    if child == 0:
-        isolate.die_with_parent()
-        if separate:
-            isolate.be_readable(False)
-        tester.main(job, jobs, write, separate)
-    os.close(write)
-    os.waitpid(child, 0)
-
-
-def _wait_for_all(seconds: float, kill: bool) -> None:
-    """Wait until no descendant is left.
-
-    Args:
-        kill: end those that are still there; where they have no namespace of their own, nobody else does.
+def _end_all(seconds: float) -> None:
+    """End all descendants; those whose parents have ended have become this process's children.
 
     Raises:
         Closed: some stay; this sandbox is of no use any more.
@@ -141,10 +115,21 @@ def _wait_for_all(seconds: float, kill: bool) -> None:
     while True:
         try:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                if kill:
-                    isolate.kill_children()
+                isolate.kill_children()
                 if time.monotonic() > until:
                     raise Closed
-                select.select([], [], [], 0.0005)
+                select.select([], [], [], 0.0002)
         except ChildProcessError:
             return
+
+
+def _folder() -> str:
+    import tempfile
+
+    return tempfile.mkdtemp(prefix="gristmill-unsafe-")
+
+
+def _remove(folder: str) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
