@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -30,6 +31,8 @@ CHUNK_CALLS = 64
 PRELOAD = ("cluster.background", "math_verify", "operators.verify.symbolic")
 """Imported once by the fork server, inherited by every worker."""
 PR_SET_PDEATHSIG = 1
+MEMORY = 4 << 30
+"""Bytes that a worker may use: what a model wrote may be a number with a billion digits."""
 
 
 class ProcessWorkers:
@@ -79,7 +82,7 @@ class ProcessWorkers:
             if self._pool is None:
                 context = multiprocessing.get_context("forkserver")
                 context.set_forkserver_preload(self.preload)
-                self._pool = ProcessPool(self.processes, initializer=_die_with_parent, context=context)
+                self._pool = ProcessPool(self.processes, initializer=_begin, context=context)
             return self._pool.schedule(_run_chunk, args=(function, chunk), timeout=seconds)
 
     def close(self) -> None:
@@ -105,8 +108,9 @@ def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _die_with_parent() -> None:
-    """End with the fork server, which ends with the process that started it, even by SIGKILL (Linux)."""
+def _begin() -> None:
+    """Limit the worker's memory; end with the fork server, which ends with what started it, even by SIGKILL (Linux)."""
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -14,10 +14,12 @@ Which rows count, everywhere:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import TypeVar
 
 import polars as pl
 
+from operators.verify.canonical import meanings, number_key
 from schemas.contract import polars_schema
 from schemas.datasets import AnswerClass
 
@@ -89,19 +91,82 @@ def distinct_answers(verdicts: pl.DataFrame | pl.LazyFrame, *extra: pl.Expr) -> 
 def classify(distinct: pl.DataFrame) -> pl.DataFrame:
     """Add ``answer_class`` to ``distinct_answers``, and give ``is_correct`` of the whole class to each of its keys.
 
-    A class is a key, numbered within its problem by first sample_index; an integer ``own_class`` is taken as it is, one
-    of another dtype is numbered likewise. Keys whose own class is null or negative belong to no class and are dropped.
+    A class is what ``equivalent_keys`` unites, numbered within its problem by first sample_index; whether an answer is
+    right has no part in it, which would tell a vote what to vote for. The class is right if its most frequent key is,
+    among those that were judged. An integer ``own_class`` is taken as it is, one of another dtype is numbered likewise;
+    keys whose own class is null or negative belong to no class and are dropped.
     """
-    if "own_class" not in distinct.columns:
-        return distinct.with_columns(answer_class=pl.int_range(pl.len()).over("problem_key"))
-    distinct = distinct.filter(pl.col("own_class").is_not_null())
-    if distinct.schema["own_class"].is_integer():
-        number = pl.col("own_class").cast(pl.Int64)
+    if "own_class" in distinct.columns:
+        distinct = distinct.filter(pl.col("own_class").is_not_null())
+        name = "own_class"
     else:
-        first = pl.col("first_index").min().over("problem_key", "own_class")
+        distinct = equivalent_keys(distinct)
+        name = "united"
+    if name == "own_class" and distinct.schema[name].is_integer():
+        number = pl.col(name).cast(pl.Int64)
+    else:
+        first = pl.col("first_index").min().over("problem_key", name)
         number = (first.rank("dense").over("problem_key") - 1).cast(pl.Int64)
-    classed = distinct.with_columns(answer_class=number).drop("own_class").filter(pl.col("answer_class") >= 0)
-    return classed.with_columns(pl.col("is_correct").max().over("problem_key", "answer_class"))
+    classed = distinct.with_columns(answer_class=number).drop(name).filter(pl.col("answer_class") >= 0)
+    judged = pl.col("is_correct").sort_by("votes", "first_index", descending=[True, False]).drop_nulls().first()
+    return classed.with_columns(judged.over("problem_key", "answer_class"))
+
+
+_NUMBER_KEY = r"^-?\d{1,15}(?:/\d{1,15})?$"
+_PERCENT_KEY = r"^-?\d{1,15}(?:/\d{1,15})?%$"
+DECIMALS = 6
+"""To how many decimals two numbers have to agree, where neither is whole; as verify.math judges by default."""
+LARGEST = 1e9
+"""Numbers from here on are only equal where they are the same: six decimals of them are beyond a float's."""
+
+
+def equivalent_keys(distinct: pl.DataFrame) -> pl.DataFrame:
+    """Add ``united``: one of the keys that a key is equivalent to in its problem, the same for all of them.
+
+    A number in per cent is the number it may mean, if that is there: 50% is 1/2, or else 50. Numbers that aren't whole
+    are united where they agree to six decimals (0.333333 and 1/3). What ``united`` is depends on which keys the problem
+    has, not on their order.
+
+    Args:
+        distinct: problem_key, answer_key, unique together.
+    """
+    keys = distinct.lazy().with_columns(united=pl.col("answer_key"))
+    if distinct["answer_key"].str.contains(_PERCENT_KEY).any():
+        keys = _percentages(keys)
+    if distinct["answer_key"].str.contains("/", literal=True).any():
+        keys = _close(keys)
+    return keys.collect()
+
+
+def _percentages(keys: pl.LazyFrame) -> pl.LazyFrame:
+    """Unite numbers in per cent with what they mean."""
+    texts = keys.select(pl.col("answer_key").filter(pl.col("answer_key").str.contains(_PERCENT_KEY)).unique()).collect()
+    meant = [(text, *_meanings(text)) for text in texts["answer_key"]]
+    table = pl.LazyFrame(meant, schema=["answer_key", "share", "number"], orient="row")
+    there = keys.select("problem_key", "answer_key")
+    keys = keys.join(table, on="answer_key", how="left", maintain_order="left")
+    for name in ("share", "number"):
+        found = there.with_columns(pl.lit(True).alias(f"has_{name}")).rename({"answer_key": name})
+        keys = keys.join(found, on=["problem_key", name], how="left", maintain_order="left")
+    united = pl.when("has_share").then(pl.col("share")).when("has_number").then(pl.col("number")).otherwise("united")
+    return keys.with_columns(united=united).drop("share", "number", "has_share", "has_number")
+
+
+def _meanings(key: str) -> tuple[str, str | None]:
+    """Return the keys of the numbers that a number in per cent may mean, the share first."""
+    value = Fraction(key.removesuffix("%"))
+    share, *number = [number_key(meaning) for meaning in meanings((value, True))]
+    return share, number[0] if number else None
+
+
+def _close(keys: pl.LazyFrame) -> pl.LazyFrame:
+    """Unite numbers that aren't whole and agree when they are rounded."""
+    parts = pl.col("united").str.split_exact("/", 1)
+    value = parts.struct[0].cast(pl.Float64, strict=False) / parts.struct[1].cast(pl.Float64, strict=False)
+    is_ratio = pl.col("united").str.contains(_NUMBER_KEY) & pl.col("united").str.contains("/", literal=True)
+    rounded = pl.when(is_ratio & (value.abs() < LARGEST)).then(value.round(DECIMALS))
+    first = pl.col("united").min().over("problem_key", rounded)
+    return keys.with_columns(united=pl.when(rounded.is_not_null()).then(first).otherwise("united"))
 
 
 def answer_classes(verdicts: pl.DataFrame) -> pl.DataFrame:
@@ -117,15 +182,15 @@ def class_votes(verdicts: pl.DataFrame) -> pl.DataFrame:
     """Return one row per problem and class, the most votes first, ties in the order in which they were first seen.
 
     Returns:
-        problem_key, answer_class, votes, first_index, answer (of the class's first sample), is_correct.
+        problem_key, answer_class, votes, first_index, answer (as the class's most frequent key has it), is_correct.
     """
     classed = classify(distinct_answers(verdicts))
     if classed.select(pl.struct("problem_key", "answer_class").is_duplicated().any()).item():
         classed = classed.group_by("problem_key", "answer_class").agg(
             pl.col("votes").sum(),
             pl.col("first_index").min(),
-            pl.col("answer").min_by("first_index"),
-            pl.col("is_correct").max(),
+            pl.col("answer").sort_by("votes", "first_index", descending=[True, False]).first(),
+            pl.col("is_correct").first(),
         )
     names = ["problem_key", "answer_class", "votes", "first_index", "answer", "is_correct"]
     order = ["problem_key", "votes", "first_index"]

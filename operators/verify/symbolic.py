@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
-from operators.verify.canonical import number_key, text_key
+from operators.verify.canonical import LONGEST, number_key, text_key
 
 
 @cache
@@ -47,17 +47,32 @@ def symbolic_key(answer: str) -> str:
     readings = [found for found in parse_answer(answer) if not isinstance(found, str)]
     if not readings:
         return text_key(answer)
-    value = readings[0]
+    value = _reduced(readings[0])
     if isinstance(value, sympy.Rational):
         return number_key(Fraction(int(value.p), int(value.q)))
+    key = str(value)
+    return key if len(key) <= LONGEST else text_key(answer)  # a key is kept for each sample
+
+
+def _reduced(value: Any) -> Any:
+    """Return an expression, or a collection of some, in one form: expanded, simplified where it is a number."""
+    import sympy
+
+    if isinstance(value, sympy.Eq) and value.lhs.is_Symbol:
+        return _reduced(value.rhs)  # "x = 5" answers with 5
     if isinstance(value, sympy.Float):
-        return number_key(Fraction(str(value)).limit_denominator(10**12))
-    if isinstance(value, sympy.Expr):
-        value = sympy.nsimplify(value, rational=True) if value.is_number and value.has(sympy.Float) else value
-        value = sympy.simplify(value) if value.is_number else sympy.expand(value)
-        if isinstance(value, sympy.Rational):
-            return number_key(Fraction(int(value.p), int(value.q)))
-    return str(value)
+        exact = Fraction(str(value)).limit_denominator(10**12)
+        return sympy.Rational(exact.numerator, exact.denominator)
+    if isinstance(value, sympy.MatrixBase):
+        return value.applyfunc(_reduced)
+    if isinstance(value, sympy.StrictGreaterThan | sympy.GreaterThan):
+        value = value.reversed
+    if isinstance(value, sympy.Tuple | sympy.FiniteSet | sympy.Interval | sympy.Union | sympy.Rel):
+        return value.func(*map(_reduced, value.args))
+    if not isinstance(value, sympy.Expr):
+        return value
+    value = sympy.nsimplify(value, rational=True) if value.has(sympy.Float) else value
+    return sympy.simplify(value) if value.is_number else sympy.expand(value)
 
 
 def equivalent(gold: str, answer: str, float_rounding: int) -> bool:
