@@ -59,8 +59,9 @@ class VerifyMath(Operator):
         return verdicts(self, found, judged, time.perf_counter() - began)
 
     def _keys(self, answers: list[str], workers: WorkerPool) -> pl.DataFrame:
-        """Return predicted_answer -> answer_key, key_status for each distinct answer."""
+        """Return predicted_answer -> answer_key, key_status and approximate value for each distinct answer."""
         keys: list[str | None] = [cheap_key(answer) for answer in answers]
+        values: list[float | None] = [None] * len(answers)
         hard = [index for index, key in enumerate(keys) if key is None]
         statuses = ["ok"] * len(answers)
         results = workers.map(symbolic_key, [(answers[index],) for index in hard], self.timeout)
@@ -70,11 +71,10 @@ class VerifyMath(Operator):
                 keys[index] = text_key(answers[index])
                 statuses[index] = "timeout" if isinstance(result, TimedOut) else "ok"
             else:
-                keys[index] = result
-        return pl.DataFrame(
-            {"predicted_answer": answers, "answer_key": keys, "key_status": statuses},
-            schema={"predicted_answer": pl.String, "answer_key": pl.String, "key_status": pl.String},
-        )
+                keys[index], values[index] = result
+        schema = {"predicted_answer": pl.String, "answer_key": pl.String, "key_status": pl.String, "value": pl.Float64}
+        columns = {"predicted_answer": answers, "answer_key": keys, "key_status": statuses, "value": values}
+        return pl.DataFrame(columns, schema=schema)
 
     def _judge(self, found: pl.DataFrame, workers: WorkerPool) -> pl.DataFrame:
         """Return (answer, answer_key) -> is_correct, judged_status, detail for each distinct pair."""
@@ -97,13 +97,16 @@ class VerifyMath(Operator):
                 results[index] = False  # as texts they differ, and nobody reads on
         # a gold is read once: one that hangs costs one limit, not one for each answer
         known = self._keys(sorted({golds[index] for index in open_pairs()}), workers)
-        of_golds = {gold: (key, status) for gold, key, status in known.iter_rows()}
+        of_golds = {gold: (key, status, value) for gold, key, status, value in known.iter_rows()}
+        values = pairs["value"].to_list()
         for index in open_pairs():
-            key, status = of_golds[golds[index]]
+            key, status, value = of_golds[golds[index]]
             if status == "timeout":
                 statuses[index], details[index] = "timeout", "the expected answer can't be read in time"
             elif key == keys[index]:
                 results[index] = True
+            elif _far_apart(_value(key, value), _value(keys[index], values[index])):
+                results[index] = False
         hard = open_pairs()
         calls = [(golds[index], spellings[index], self.float_rounding) for index in hard]
         for index, result in zip(hard, workers.map(equivalent, calls, self.timeout), strict=True):
@@ -141,3 +144,16 @@ class VerifyMath(Operator):
             return True
         exact = left.denominator == 1 or right.denominator == 1
         return not exact and round(left, self.float_rounding) == round(right, self.float_rounding)
+
+
+def _value(key: str, value: float | None) -> float | None:
+    """Return the approximate value of a key: a plain number's own, or what its parser told."""
+    number = read_number(key) if value is None else None
+    if number is None or number[1] or abs(number[0]) > 1e300:
+        return value
+    return float(number[0])
+
+
+def _far_apart(left: float | None, right: float | None) -> bool:
+    """Whether two numbers differ by so much that nothing has to be simplified to tell."""
+    return left is not None and right is not None and abs(left - right) > 0.01 * (1 + abs(left))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from operators.verify.canonical import LONGEST, number_key, text_key
@@ -30,6 +30,7 @@ def _parser() -> Any:
     return run
 
 
+@lru_cache(maxsize=64)
 def parse_answer(answer: str) -> list[Any]:
     """Return math-verify's readings of an answer (SymPy expressions, then the text); empty where it finds none."""
     text = answer.strip()
@@ -37,21 +38,34 @@ def parse_answer(answer: str) -> list[Any]:
     return _parser()(wrapped) or _parser()(text)
 
 
-def symbolic_key(answer: str) -> str:
-    """Return the key of an answer that needs parsing: a number where it evaluates to one, else SymPy's own text.
+def symbolic_key(answer: str) -> tuple[str, float | None]:
+    """Return the key of an answer that needs parsing, and its approximate value where it is a real number.
 
-    Slow, and may hang on what models write: call it in a worker process.
+    The key is a number where the answer evaluates to a rational one, else SymPy's own text. Slow, and may hang on what
+    models write: call it in a worker process.
     """
     import sympy
 
     readings = [found for found in parse_answer(answer) if not isinstance(found, str)]
     if not readings:
-        return text_key(answer)
+        return text_key(answer), None
     value = _reduced(readings[0])
     if isinstance(value, sympy.Rational):
-        return number_key(Fraction(int(value.p), int(value.q)))
+        return number_key(Fraction(int(value.p), int(value.q))), _approximate(value)
     key = str(value)
-    return key if len(key) <= LONGEST else text_key(answer)  # a key is kept for each sample
+    # a key is kept for each sample
+    return (key if len(key) <= LONGEST else text_key(answer)), _approximate(value)
+
+
+def _approximate(value: Any) -> float | None:
+    import sympy
+
+    if not (isinstance(value, sympy.Expr) and value.is_number and value.is_real and value.is_finite):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _reduced(value: Any) -> Any:
@@ -72,7 +86,11 @@ def _reduced(value: Any) -> Any:
     if not isinstance(value, sympy.Expr):
         return value
     value = sympy.nsimplify(value, rational=True) if value.has(sympy.Float) else value
-    return sympy.simplify(value) if value.is_number else sympy.expand(value)
+    value = sympy.expand(value)
+    if not value.is_number or value.is_Atom:
+        return value
+    # roots are brought to one form by what is fast; logarithms and the like need more
+    return sympy.simplify(value) if value.atoms(sympy.Function) else sympy.radsimp(value)
 
 
 def equivalent(gold: str, answer: str, float_rounding: int) -> bool:
