@@ -250,6 +250,20 @@ class SelectionAccuracy(Contract):
     high = dy.Float64(nullable=False, min=0.0, max=1.0)
 
 
+class VerifierAudit(Contract):
+    """How far a verifier can be trusted, in long form: one row a measure (measure.verifier_audit)."""
+
+    metric = _text()
+    k = dy.Int64(nullable=True, min=1)
+    """Tries, for ``metric = "value"``."""
+    value = dy.Float64(nullable=True)
+    low = dy.Float64(nullable=True)
+    high = dy.Float64(nullable=True)
+    n = _count()
+    """Samples it is about."""
+    note = _text()
+
+
 STORES: dict[type[Contract], str] = {Sample: "samples", Verdict: "verdicts", Score: "scores"}
 """Contracts whose rows are append-only facts, and the folder of their stores; all others become snapshots."""
 
@@ -271,6 +285,7 @@ DATASETS: dict[str, type[Contract]] = {
     "expert_counts": ExpertCount,
     "pass_at_k": PassAtK,
     "selection_accuracy": SelectionAccuracy,
+    "verifier_audit": VerifierAudit,
 }
 """Dataset names, as inputs of operators and manifests use them."""
 

@@ -52,7 +52,8 @@ def identity(model: BaseModel) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        return identity(value)
+        fingerprint = getattr(value, "fingerprint", None)  # an operator in an operator: its name and version count
+        return identity(value) if fingerprint is None else fingerprint()
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
     if isinstance(value, list | tuple):

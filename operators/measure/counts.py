@@ -14,9 +14,9 @@ from schemas.contract import Contract
 from schemas.datasets import VERDICT_STATUS
 from schemas.errors import BadInput
 
-DRAWN = ("ok", "unparseable")
-"""Statuses of a verdict that counts as a draw; ``is_correct`` must be known besides."""
-SILENT = tuple(status for status in VERDICT_STATUS if status not in DRAWN)
+DRAWN = ("ok", "unparseable", "timeout")
+"""Statuses of a verdict that counts as a draw, where ``is_correct`` is known."""
+SILENT = tuple(status for status in VERDICT_STATUS if status not in ("ok", "unparseable"))
 UNKNOWN = "without a known answer"
 LEFT_OUT = (*SILENT, UNKNOWN)
 """Why a verdict isn't a draw."""
@@ -34,9 +34,10 @@ class Counts(Contract):
 def count_verdicts(verdicts: pl.DataFrame) -> pl.DataFrame:
     """Reduce verdicts to counts.
 
-    A verdict is a draw if its status is ``ok`` or ``unparseable`` and ``is_correct`` is known: an answer that can't be
-    read is a wrong one. ``error``, ``skipped`` and ``timeout`` mean that nobody knows; counted as wrong they would push
-    pass@k down, and as right up, so they leave n, as do verdicts on problems without a known answer.
+    A verdict is a draw if ``is_correct`` is known and its status is ``ok``, ``unparseable`` (an answer that can't be
+    read is a wrong one) or ``timeout`` (a program that takes too long is a wrong one). ``error``, ``skipped`` and a
+    ``timeout`` of the verifier's own mean that nobody knows; counted as wrong they would push pass@k down, and as right
+    up, so they leave n, as do verdicts on problems without a known answer.
 
     Args:
         verdicts: problem_key, sample_index, is_correct, status; ``verifier`` decides where there are several.
@@ -46,7 +47,7 @@ def count_verdicts(verdicts: pl.DataFrame) -> pl.DataFrame:
         draw; and how many rows were left out of n, under each name in ``LEFT_OUT``.
     """
     draw = pl.col("status").is_in(DRAWN) & pl.col("is_correct").is_not_null()
-    silent = [(pl.col("status") == status).sum().cast(pl.Int64).alias(status) for status in SILENT]
+    silent = [((pl.col("status") == status) & ~draw).sum().cast(pl.Int64).alias(status) for status in SILENT]
     return (
         one_verifier(verdicts)
         .lazy()

@@ -1,0 +1,149 @@
+"""A language model as judge: is a completion's answer right? One bit, from several votes.
+
+More levels than two are not identifiable without priors where judges err ("Judging LLMs on a Simplex"), so a judgement
+is right or wrong. What a judge's own mistakes do to a number is ``measure.verifier_audit``'s business.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Annotated, Any, ClassVar
+
+import polars as pl
+from pydantic import Field, field_validator
+
+from operators.asking import AskingOperator
+from operators.engine import Engine, EngineError, Request
+from operators.verify.verdicts import predicted
+from schemas.contract import polars_schema
+from schemas.datasets import Problem, Sample, Verdict
+from schemas.engine import SamplingParams
+from schemas.identity import digest, sample_seed
+
+_ASK = (
+    "Two answers to the same problem are given. Do they come to the same final answer?\n\nProblem:\n{prompt}\n\n"
+    "Answer 1:\n{first}\n\nAnswer 2:\n{second}\n\nThink briefly. End with one line: VERDICT: SAME or VERDICT: DIFFERENT"
+)
+_ASK_ALONE = (
+    "Is this answer to the problem right?\n\nProblem:\n{prompt}\n\nAnswer:\n{candidate}\n\nThink briefly. End with one "
+    "line: VERDICT: RIGHT or VERDICT: WRONG"
+)
+
+
+class VerifyJudge(AskingOperator, SamplingParams):
+    """Ask a model whether each completion is right, ``votes`` times, and go with the majority.
+
+    Half of the votes see the expected answer first, half the candidate (position swap), since judges favour one place.
+    Problems without an expected answer are asked about the candidate alone. Each distinct completion of a problem is
+    judged once. ``credit`` is the share of the readable votes that say yes; a tie, or no readable vote, is
+    ``unparseable`` and neither right nor wrong; ``detail`` counts the votes.
+    """
+
+    version: ClassVar[int] = 1
+    scope = "sample"
+    inputs = {
+        "samples": Sample.select("problem_key", "sample_index", "problem_id", "completion", "status"),
+        "problems": Problem.select("problem_key", "prompt", "answer"),
+    }
+    output = Verdict
+
+    max_tokens: int = Field(default=256, ge=1)
+    votes: Annotated[int, Field(ge=1)] = 3
+    seed: int = 0
+    """Base seed of the votes."""
+    swap: bool = True
+    """Show the expected answer first in one half of the votes, second in the other."""
+    template: str = _ASK
+    """With {prompt}, and {first} and {second} for the two answers."""
+    template_alone: str = _ASK_ALONE
+    """For problems without an expected answer: with {prompt} and {candidate}."""
+    system: str | None = None
+    yes: str = r"(?i)VERDICT\W+(?:SAME|RIGHT|CORRECT|YES)\b"
+    """What a vote for "right" ends in (a regular expression)."""
+    no: str = r"(?i)VERDICT\W+(?:DIFFERENT|WRONG|INCORRECT|NO)\b"
+    chat: bool = True
+
+    @field_validator("template")
+    @classmethod
+    def _has_places(cls, value: str) -> str:
+        if "{first}" not in value or "{second}" not in value:
+            raise ValueError("the template must contain {first} and {second}")
+        return value
+
+    async def ask(self, engine: Engine, **inputs: Any) -> pl.DataFrame:
+        began = time.perf_counter()
+        samples: pl.DataFrame = inputs["samples"]
+        about = {row["problem_key"]: row for row in inputs["problems"].iter_rows(named=True)}
+        asked = samples.filter((pl.col("status") == "ok") & (pl.col("completion").str.strip_chars() != ""))
+        distinct = asked.select("problem_key", "completion").unique(maintain_order=True).sort("problem_key")
+        questions = [(key, text, vote) for key, text in distinct.iter_rows() for vote in range(self.votes)]
+
+        async def one(question: tuple[str, str, int]) -> bool | None:
+            key, text, vote = question
+            prompt = await engine.render(self.conversation(about[key], text, vote), chat=self.chat)
+            seed = sample_seed(self.seed, f"{key}/{digest(text)}", vote)
+            [answer] = await engine.generate(Request(prompt, self.params, seed, request_id=f"{key}/{vote}"))
+            return self.read(answer.text)
+
+        answers = await self.ask_each(engine, questions, one)
+        counted = [self._count(answers[at : at + self.votes]) for at in range(0, len(answers), self.votes)]
+        schema = {"is_correct": pl.Boolean, "credit": pl.Float64, "judged": pl.String, "detail": pl.String}
+        judged = distinct.with_columns(pl.DataFrame(counted, schema=schema, orient="row"))
+        found = predicted(samples, inputs["problems"].select("problem_key", "answer"), ("boxed", "hashes", "phrase"))
+        rows = found.join(judged, on=["problem_key", "completion"], how="left", maintain_order="left")
+        empty = (pl.col("status") == "ok") & pl.col("judged").is_null()
+        rows = rows.with_columns(
+            verifier=pl.lit(self.public_name()),
+            answer_key=pl.col("predicted_answer").str.to_lowercase().str.replace_all(r"\s+", ""),
+            is_correct=pl.when(empty).then(False).otherwise("is_correct"),
+            status=pl.when(pl.col("status") != "ok")
+            .then(pl.lit("skipped"))
+            .otherwise(pl.col("judged").fill_null("unparseable")),
+            seconds=pl.lit((time.perf_counter() - began) / max(1, len(rows)), dtype=pl.Float32),
+        )
+        return rows.select(list(polars_schema(Verdict)))
+
+    @property
+    def params(self) -> SamplingParams:
+        """The part of the configuration that the engine needs."""
+        return SamplingParams(**{name: getattr(self, name) for name in SamplingParams.model_fields})
+
+    def conversation(self, problem: dict[str, Any], completion: str, vote: int) -> list[dict[str, str]]:
+        """Return what one vote is asked."""
+        expected = problem["answer"]
+        if expected is None:
+            places = {"prompt": problem["prompt"], "candidate": completion}
+            text = _fill(self.template_alone, places)
+        else:
+            pair = (completion, expected) if self.swap and vote % 2 else (expected, completion)
+            text = _fill(self.template, {"prompt": problem["prompt"], "first": pair[0], "second": pair[1]})
+        turns = [] if self.system is None else [{"role": "system", "content": self.system}]
+        return [*turns, {"role": "user", "content": text}]
+
+    def read(self, text: str) -> bool | None:
+        """Return what a vote says: what it says last; None where it says nothing."""
+        ends = {
+            verdict: max((match.end() for match in re.finditer(pattern, text)), default=-1)
+            for verdict, pattern in ((True, self.yes), (False, self.no))
+        }
+        return None if ends[True] == ends[False] else ends[True] > ends[False]
+
+    def _count(self, votes: list[bool | EngineError | None]) -> tuple[bool | None, float | None, str, str]:
+        """Return (is_correct, credit, status, detail) of one completion's votes."""
+        errors = [vote for vote in votes if isinstance(vote, EngineError)]
+        read = [vote for vote in votes if isinstance(vote, bool)]
+        yes, unreadable = sum(read), len(votes) - len(read) - len(errors)
+        said = f"{yes} of {len(read)} votes"
+        said += f"; {unreadable} unreadable" if unreadable else ""
+        said += f"; {len(errors)} failed: {errors[0]}" if errors else ""
+        if not read:
+            return None, None, "error" if errors else "unparseable", said
+        tie = 2 * yes == len(read)
+        return (None if tie else 2 * yes > len(read)), yes / len(read), "unparseable" if tie else "ok", said
+
+
+def _fill(template: str, places: dict[str, str]) -> str:
+    """Fill named places in; braces in what is filled in, and others of the template, are left alone."""
+    pattern = "|".join(rf"\{{{name}\}}" for name in places)
+    return re.sub(pattern, lambda match: places[match[0][1:-1]], template)
