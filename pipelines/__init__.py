@@ -8,7 +8,7 @@ from types import ModuleType
 
 from schemas.errors import BadInput
 
-PIPELINES = ("arithmetic", "math")
+PIPELINES = ("arithmetic", "math", "code")
 """Shipped pipelines: the modules of this package of the same name."""
 
 

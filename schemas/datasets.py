@@ -253,9 +253,11 @@ class SelectionAccuracy(Contract):
 class VerifierAudit(Contract):
     """How far a verifier can be trusted, in long form: one row a measure (measure.verifier_audit)."""
 
-    metric = _text()
-    k = dy.Int64(nullable=True, min=1)
-    """Tries, for ``metric = "value"``."""
+    metric = dy.String(primary_key=True)
+    k = _key(minimum=0)
+    """Tries, for ``metric = "value"``; else 0."""
+    prior = dy.String(primary_key=True)
+    """Beta prior of completeness and soundness, where one was used; else ""."""
     value = dy.Float64(nullable=True)
     low = dy.Float64(nullable=True)
     high = dy.Float64(nullable=True)

@@ -94,7 +94,7 @@ class SandboxPool:
                 cell.close()
                 raise
             else:
-                return cell, Outcome("failed", why) if tried is NOTHING else outcome
+                return cell, outcome if tried is job else Outcome("failed", why)
         raise BadInput(bubblewrap.MISSING.format(why=why))
 
     def _take(self, mounts: Mounts) -> _Cell:

@@ -143,6 +143,8 @@ def _curves(source: Source) -> list[charts.Chart]:
     if source.selection is not None:
         n_problems = _n_selected(source, source.selection["method"][0])
         found.append(charts.selection(source.selection, source.coverage, n_problems, ends))
+    if source.audit is not None:
+        found.append(charts.audit(source.audit))
     return found
 
 

@@ -180,6 +180,46 @@ def selection(rows: pl.DataFrame, ceiling: pl.DataFrame | None, n_problems: int,
     )
 
 
+AUDITED = {
+    "completeness": "completeness: right ones accepted",
+    "soundness": "soundness: wrong ones rejected",
+    "precision": "right among the accepted, one draw",
+    "ceiling": "right among the accepted, drawing until one is",
+    "accuracy_judged": "accuracy as the verifier says",
+    "accuracy_corrected": "accuracy corrected for its errors",
+}
+
+
+def audit(rows: pl.DataFrame) -> Chart:
+    """Draw the expected value of resampling against the number of tries; tell how far the verifier can be trusted."""
+    curve = rows.filter(pl.col("metric") == "value").select(pl.col("k").alias("x"), pl.col("value").alias("y"))
+    best = rows.filter(pl.col("metric") == "best_tries").row(0, named=True)
+    line = (
+        alt.Chart(alt.Data(values=curve.to_dicts()))
+        .mark_line(color=RIGHT, strokeWidth=2, point={"color": RIGHT, "size": 24})
+        .encode(
+            x=_log_axis(curve["x"].to_list(), "tries until one is accepted, K"), y=alt.Y("y:Q", title="value, R(K)")
+        )
+    )
+    label = f"Expected value of resampling: best at K = {best['value']:g} tries"
+    return Chart(
+        "The verifier, audited",
+        svg(line.properties(width=WIDE - 56, height=230), label),
+        [("right", f"expected value; best at K* = {best['value']:g}")],
+        ("measure", "value", "95% interval", "samples"),
+        [
+            (
+                AUDITED[r["metric"]] + (f", prior {r['prior']}" if r["prior"] else ""),
+                percent(r["value"]) if r["value"] is not None else "",
+                interval(r["low"], r["high"]) if r["low"] is not None else "",
+                count(r["n"]),
+            )
+            for r in rows.filter(pl.col("metric").is_in(list(AUDITED))).iter_rows(named=True)
+        ],
+        [f"{best['note']}."],
+    )
+
+
 def verdicts(rows: pl.DataFrame) -> Chart:
     """Draw how many verdicts there are of each kind: status by right, wrong or undecided."""
     total = int(rows["n"].sum())

@@ -95,6 +95,11 @@ class Source:
         return None if rows is None else rows.sort(pl.col("method") != "majority", "method", "n")
 
     @cached_property
+    def audit(self) -> pl.DataFrame | None:
+        """The verifier_audit rows."""
+        return self.rows("verifier_audit", "metric", "k", "prior", "value", "low", "high", "n", "note")
+
+    @cached_property
     def verdicts(self) -> pl.DataFrame | None:
         """Counts of verdicts by status and is_correct, most frequent first."""
         found = self.scan("verdicts", "status", "is_correct")

@@ -2,8 +2,8 @@
 
 Stroebl, Kapoor and Narayanan 2024, "Inference Scaling fLaws: The Limits of LLM Resampling with Imperfect Verifiers".
 Samples are drawn until the verifier accepts one, K at most. A task of type t, with prior p_t and success rate r_t,
-gives a draw that is right and accepted (c r_t, c: completeness), wrong and accepted ((1 - r_t)(1 - s), s: soundness), or
-rejected: beta_t = (1 - c) r_t + s (1 - r_t).
+gives a draw that is right and accepted (c r_t, c: completeness), wrong and accepted ((1 - r_t)(1 - s), s: soundness),
+or rejected: beta_t = (1 - c) r_t + s (1 - r_t).
 """
 
 from __future__ import annotations

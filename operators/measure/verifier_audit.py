@@ -97,13 +97,13 @@ class MeasureVerifierAudit(Operator):
             value = float(whole[top] / n) if n else None
             low, high = np.quantile(shares, [0.025, 0.975]).tolist() if len(shares) else (None, None)
             note = f"{len(counts)} problems; bootstrap over problems"
-            rows.append((name, None, value, low, high, n, note))
+            rows.append((name, 0, "", value, low, high, n, note))
         return rows
 
     def _accuracy(self, counts: Ints, total: tuple[int, int], rng: np.random.Generator) -> list[tuple[object, ...]]:
         n, yes = total
         low, high = np.quantile(rng.beta(yes + 1, n - yes + 1, 20_000), [0.025, 0.975]).tolist()
-        rows: list[tuple[object, ...]] = [("accuracy_judged", None, yes / n, low, high, n, "as the verifier says")]
+        rows: list[tuple[object, ...]] = [("accuracy_judged", 0, "", yes / n, low, high, n, "as the verifier says")]
         caught, missed, fooled, refused = counts.sum(axis=0)
         for a, b in PRIORS:
             draws = 20_000
@@ -116,8 +116,8 @@ class MeasureVerifierAudit(Operator):
             top, below = share + sound - 1, complete + sound - 1
             corrected = np.clip(top[informative] / below[informative], 0.0, 1.0)
             low, high = np.quantile(corrected, [0.025, 0.975]).tolist()
-            note = f"Rogan-Gladen, prior Beta({a:g}, {b:g})"
-            rows.append(("accuracy_corrected", None, float(corrected.mean()), low, high, n, note))
+            note, prior = "corrected after Rogan and Gladen", f"Beta({a:g}, {b:g})"
+            rows.append(("accuracy_corrected", 0, prior, float(corrected.mean()), low, high, n, note))
         return rows
 
     def _resampling(self, counts: Ints) -> list[tuple[object, ...]]:
@@ -132,12 +132,12 @@ class MeasureVerifierAudit(Operator):
             f"; the largest K looked at is {self.tries}" if best == self.tries else ""
         )
         rows: list[tuple[object, ...]] = [
-            ("ceiling", None, None if np.isnan(top) else top, None, None, int(all_of.sum()), note),
-            ("best_tries", None, float(best), None, None, int(all_of.sum()), found),
+            ("ceiling", 0, "", None if np.isnan(top) else top, None, None, int(all_of.sum()), note),
+            ("best_tries", 0, "", float(best), None, None, int(all_of.sum()), found),
         ]
         curve = reward(given, self.tries, self.value_correct, self.value_wrong)
         rows += [
-            ("value", k, float(curve[k]), None, None, int(all_of.sum()), values) for k in powers_of_two(self.tries)
+            ("value", k, "", float(curve[k]), None, None, int(all_of.sum()), values) for k in powers_of_two(self.tries)
         ]
         return rows
 

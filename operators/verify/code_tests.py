@@ -10,6 +10,8 @@ In a problem's ``verification``, under ``code`` or at its top:
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any, cast
@@ -84,7 +86,9 @@ def from_columns(row: Mapping[str, Any]) -> dict[str, Any] | None:
         ValueError: a column of such a name that holds something else.
     """
     if row.get("test") and row.get("entry_point"):  # HumanEval, EvalPlus, BigCodeBench
-        code = {"tests": row["test"], "entry_point": row["entry_point"], "prefix": row.get("prompt") or ""}
+        prompt = str(row.get("code_prompt") or row.get("prompt") or "")
+        prefix = {"prefix": prompt} if _is_code(prompt) else {}
+        code = {"tests": row["test"], "entry_point": row["entry_point"], **prefix}
         return {"code": code}
     if row.get("test_list"):  # MBPP
         setup = row.get("test_setup_code") or "\n".join(row.get("test_imports") or ())
@@ -98,6 +102,14 @@ def from_columns(row: Mapping[str, Any]) -> dict[str, Any] | None:
         if row.get(name):
             every += _zipped(row[name]["input"], row[name]["output"])
     return {"code": {"cases": every}} if every else None
+
+
+def _is_code(prompt: str) -> bool:
+    """Whether a prompt is the beginning of a program rather than words about one."""
+    for ending in ("", "\n    pass\n", "\n        pass\n"):
+        with contextlib.suppress(SyntaxError, ValueError):
+            return bool(ast.parse(prompt.rstrip() + ending).body)
+    return False
 
 
 def _zipped(inputs: Any, outputs: Any) -> list[dict[str, str]]:

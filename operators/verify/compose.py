@@ -187,7 +187,8 @@ def _cascade(
 
 
 def _columns(part: Operator, samples: pl.DataFrame, problems: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    tables = {"samples": samples, "problems": problems}
+    own = problems.join(samples.select("problem_key").unique(), on="problem_key", how="semi", maintain_order="left")
+    tables = {"samples": samples, "problems": own}
     return {name: tables[name].select(columns.names) for name, columns in part.inputs.items()}
 
 

@@ -67,10 +67,10 @@ def loop(samples: pl.DataFrame, golds: dict[str, str]) -> tuple[float, list[bool
     from math_verify import parse, verify
 
     began = time.perf_counter()
-    found = [
-        bool(verify(parse(f"${golds[key]}$", parsing_timeout=None), parse(text, parsing_timeout=None), timeout_seconds=None))
-        for key, text in samples.select("problem_key", "completion").iter_rows()
-    ]  # fmt: skip
+    found: list[bool] = []
+    for key, text in samples.select("problem_key", "completion").iter_rows():
+        gold, answer = parse(f"${golds[key]}$", parsing_timeout=None), parse(text, parsing_timeout=None)
+        found.append(bool(verify(gold, answer, timeout_seconds=None)))
     return time.perf_counter() - began, found
 
 

@@ -175,6 +175,13 @@ def test_shapes_of_data_sets(row: dict[str, Any], kind: str | None) -> None:
     assert (tests.tests is not None, bool(tests.cases)) == (kind == "tests", kind == "cases")
 
 
+def test_a_prompt_in_words_is_no_prefix() -> None:
+    row = {"prompt": "Add two numbers.", "test": "def check(c): pass", "entry_point": "f"}
+    assert "prefix" not in (from_columns(row) or {})["code"]
+    for prompt in ("import math\n\ndef f(x):\n", 'def f(x):\n    """Say."""\n', "class A:\n    def f(self):\n"):
+        assert (from_columns({**row, "prompt": prompt}) or {})["code"]["prefix"] == prompt
+
+
 def test_loading_a_coding_data_set(tmp_path: Path) -> None:
     source = tmp_path / "mbpp.jsonl"
     source.write_text(
