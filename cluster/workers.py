@@ -12,7 +12,6 @@ import atexit
 import contextlib
 import ctypes
 import multiprocessing
-import os
 import resource
 import signal
 import threading
@@ -24,6 +23,7 @@ from typing import Any
 
 from pebble import ProcessPool
 
+from cluster.cores import usable
 from operators.workers import TimedOut, WorkerFailed
 
 CHUNK_CALLS = 64
@@ -119,6 +119,6 @@ def _begin() -> None:
 @cache
 def shared_workers() -> ProcessWorkers:
     """Return this process's own pool, made on first use and closed at exit."""
-    workers = ProcessWorkers(max(1, (os.cpu_count() or 2) // 2))
+    workers = ProcessWorkers(max(1, usable() // 2))
     atexit.register(workers.close)
     return workers

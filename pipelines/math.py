@@ -11,6 +11,7 @@ from operators.select.majority import MajorityVote
 from operators.synthesize.sft import SynthesizeSft
 from operators.verify.math import VerifyMath
 from pipelines.graph import Pipeline, PipelineConfig
+from schemas.engine import AnyEngineSpec
 
 INSTRUCTION = "Solve the problem step by step. Put the final answer in \\boxed{}."
 
@@ -21,6 +22,8 @@ class Config(PipelineConfig):
     load: Load = Load(source="problems.jsonl")
     sample: Sample = Sample(n=64, max_tokens=512, template="{prompt}\n\n" + INSTRUCTION)
     verify: AnyOperator = VerifyMath()
+    judge: AnyEngineSpec | None = None
+    """The engine of a verifier that asks one, such as verify.judge."""
     select: AnyOperator = MajorityVote()
     coverage: AnyOperator = PassAtK()
     accuracy: AnyOperator = MeasureSelection()
@@ -32,7 +35,7 @@ def build(config: Config) -> Pipeline:
     pipeline = Pipeline("math")
     problems = pipeline.stage("load", config.load)
     samples = pipeline.stage("sample", config.sample, engine=config.engine, problems=problems)
-    verdicts = pipeline.stage("verify", config.verify, problems=problems, samples=samples)
+    verdicts = pipeline.stage("verify", config.verify, engine=config.judge, problems=problems, samples=samples)
     pipeline.stage("select", config.select, verdicts=verdicts)
     pipeline.stage("coverage", config.coverage, verdicts=verdicts)
     pipeline.stage("accuracy", config.accuracy, verdicts=verdicts)

@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 
+from cluster.cores import take_share
 from cluster.interruption import SIGNALS
 from cluster.ray.placement import Placement
 from cluster.ray.refusal import TASKS
@@ -136,4 +137,5 @@ class RayRunner(Runner):
 @ray.remote(num_cpus=1, max_retries=0)  # the driver tries again, and finds the rows that kill their worker
 def _run(work: Work) -> Done:
     check_installation()
+    take_share(1)
     return work.run()

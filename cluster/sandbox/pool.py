@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any
 
+from cluster.cores import usable
 from cluster.sandbox import bubblewrap
 from cluster.sandbox.inside.frames import Closed, Frames, TooSlow
 from operators.sandbox import CasesJob, CheckJob, Job, Limits, Mounts, Outcome
@@ -211,6 +212,6 @@ def _messages(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
 @cache
 def shared_sandbox(unsafe: bool) -> SandboxPool:
     """Return this process's own pool, closed at exit."""
-    pool = SandboxPool(max(1, len(os.sched_getaffinity(0))), unsafe)
+    pool = SandboxPool(usable(), unsafe)
     atexit.register(pool.close)
     return pool

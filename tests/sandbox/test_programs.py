@@ -67,6 +67,15 @@ PASSING = {
         "import unittest\nclass T(unittest.TestCase):\n    def test_it(self):\n        self.assertEqual(f(1), 2)\n"
         "        with self.assertRaises(TypeError):\n            f('x')",
     ),
+    "a dataclass": (
+        "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\ndef f():\n    return P(3)",
+        "assert f().x == 3 and f() == P(3)",
+    ),
+    "a pool of processes": (
+        "from multiprocessing import Pool\ndef g(x):\n    return x * x\ndef f():\n    with Pool(3) as p:\n        return p.map(g, range(4))",
+        "assert f() == [0, 1, 4, 9]",
+    ),
+    "asyncio": ("import asyncio\nasync def g():\n    return 3\ndef f():\n    return asyncio.run(g())", "assert f() == 3"),
     "subprocesses and threads": (
         "import subprocess, sys, threading\ndef f():\n    t = threading.Thread(target=print)\n    t.start()\n    t.join()\n"
         "    return subprocess.run([sys.executable, '-c', 'print(3)'], capture_output=True, text=True).stdout",
@@ -120,10 +129,20 @@ def test_cases(pool: SandboxPool) -> None:
     assert wrong.status == "failed"
     assert wrong.detail == "case 3 of 3: wrote '0.75\\n', expected '0.8'"
     assert run(pool, CasesJob(program, (Case(stdin="3", stdout="0.7500001"),), tolerance=1e-5)).status == "passed"
+    assert run(pool, CasesJob("print(open(0).read())\nexit()", (Case(stdin="7", stdout="7"),))).status == "passed"
     failing = run(pool, CasesJob("print(1)\nraise SystemExit(3)", (Case(stdin="", stdout="1"),)))
     assert failing.detail == "case 1 of 1: exit code 3: 1"
     unclean = run(pool, CasesJob("print(1)\n[][0]", (Case(stdin="", stdout="1"),)))
     assert "IndexError (line 2): list index out of range" in (unclean.detail or "")
+
+
+def test_a_script_finds_itself_as_main(pool: SandboxPool) -> None:
+    program = (
+        "from multiprocessing import Pool\nfrom dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\n"
+        "def g(x):\n    return P(x)\nif __name__ == '__main__':\n    with Pool(2) as p:\n        print(p.map(g, range(2)))"
+    )
+    outcome = run(pool, CasesJob(program, (Case(stdout="[P(x=0), P(x=1)]"),)))
+    assert outcome.status == "passed", outcome
 
 
 def test_a_case_knows_nothing_of_the_one_before(pool: SandboxPool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import gc
 import importlib
@@ -11,6 +12,7 @@ import random
 import signal
 import socket
 import sys
+import types
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -73,7 +75,7 @@ def preload(names: list[str]) -> None:
 
 def _serve(frames: Frames, source: str, entry_point: str | None) -> None:
     """Execute the program, then answer calls of its functions until the tester hangs up."""
-    namespace: dict[str, Any] = {"__name__": "program", "__builtins__": __builtins__}
+    namespace = _module("program")
     kept = _Kept(frames)
     try:
         exec(compile(source, "program.py", "exec"), namespace)
@@ -90,6 +92,13 @@ def _serve(frames: Frames, source: str, entry_point: str | None) -> None:
                 return
             except BaseException as error:
                 frames.send({"raised": describe(error)})
+
+
+def _module(name: str) -> dict[str, Any]:
+    """Return the names of a new module that is known as ``name``: dataclasses and pickles look themselves up there."""
+    module = sys.modules[name] = types.ModuleType(name)
+    builtins.exit = builtins.quit = sys.exit  # these are usually there by the module "site"
+    return module.__dict__
 
 
 class _Kept:
@@ -224,7 +233,7 @@ def _main(source: str) -> NoReturn:
     sys.argv = ["program.py"]
     code = 0
     try:
-        exec(compile(source, "program.py", "exec"), {"__name__": "__main__", "__builtins__": __builtins__})
+        exec(compile(source, "program.py", "exec"), _module("__main__"))
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except BaseException as error:

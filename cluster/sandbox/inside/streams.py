@@ -39,8 +39,9 @@ class Ended:
         if self.overstepped:
             return self.overstepped
         if self.exit_code:
-            last = (self.stderr.strip() or self.stdout.strip()).splitlines()[-1:]
-            said = f": {last[0][:300]}" if last else ""
+            lines = (self.stderr.strip() or self.stdout.strip()).splitlines()
+            telling = [line for line in lines if "error" in line.casefold()] or lines[-1:]
+            said = f": {telling[0].strip()[:300]}" if telling else ""
             if self.exit_code < 0:
                 with contextlib.suppress(ValueError):
                     return f"killed by {signal.Signals(-self.exit_code).name}{said}"
