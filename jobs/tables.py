@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,9 @@ def _read(path: str, fs: fsspec.AbstractFileSystem, place: str) -> pl.DataFrame:
         if not parts:
             raise BadInput(f"the folder '{path}' holds no Parquet files")
         return pl.concat([pl.read_parquet(io.BytesIO(_bytes(fs, part))) for part in parts])
-    data = io.BytesIO(_bytes(fs, place))
-    match Path(place).suffix:
+    content = _bytes(fs, place)
+    data = io.BytesIO(gzip.decompress(content) if place.endswith(".gz") else content)
+    match Path(place.removesuffix(".gz")).suffix:
         case ".parquet":
             return pl.read_parquet(data)
         case ".jsonl" | ".ndjson":
@@ -51,7 +53,7 @@ def _read(path: str, fs: fsspec.AbstractFileSystem, place: str) -> pl.DataFrame:
         case ".csv":
             return pl.read_csv(data, infer_schema_length=None)
         case suffix:
-            raise BadInput(f"'{path}': unknown kind of file '{suffix}'; readable: {', '.join(SUFFIXES)}")
+            raise BadInput(f"'{path}': unknown kind of file '{suffix}'; readable: {', '.join(SUFFIXES)}, each also .gz")
 
 
 def _bytes(fs: Any, place: Any) -> bytes:

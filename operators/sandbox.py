@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MB = 1 << 20
 
-OutcomeStatus = Literal["passed", "failed", "timeout", "refused"]
+OutcomeStatus = Literal["passed", "failed", "timeout", "refused", "missing"]
 
 
 class Limits(BaseModel):
@@ -26,7 +26,7 @@ class Limits(BaseModel):
     """Wall-clock time of a check, or of one stdin/stdout case; then the whole tree of processes is killed."""
     cpu_seconds: int = Field(default=10, ge=1)
     """CPU time of one process."""
-    memory_mb: int = Field(default=512, ge=16)
+    memory_mb: int = Field(default=512, ge=64)
     """Memory of one process, and of all of the program's together."""
     processes: int = Field(default=16, ge=1)
     """Processes and threads at a time."""
@@ -113,7 +113,11 @@ Job = CheckJob | CasesJob | CommandJob
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job. ``refused``: it couldn't be run at all (the tests themselves don't compile)."""
+    """What became of a job.
+
+    ``refused``: it couldn't be run at all (the tests themselves don't compile); ``missing``: nor could any other like
+    it, since the command isn't there.
+    """
 
     status: OutcomeStatus
     detail: str | None = None

@@ -157,7 +157,7 @@ class _Cell:
         self._frames.send(kept)
         answer: dict[str, Any] = self._frames.receive(until)
         self._fresh = False
-        if answer["status"] == "error":
+        if answer["status"] == "broken":
             raise BadInput(bubblewrap.MISSING.format(why=answer["detail"]))
         return Outcome(**answer)
 

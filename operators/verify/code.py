@@ -87,7 +87,7 @@ class VerifyCode(Operator):
         return CasesJob(whole, tests.cases, tolerance, self.language)
 
     def _refuse(self, outcome: Outcome) -> None:
-        if outcome.status == "refused" and self.language is not None:
+        if outcome.status == "missing":
             raise BadInput(f"verify.code.language: {outcome.detail}; nothing was judged")
 
 

@@ -111,12 +111,12 @@ class VerifyCommand(Operator):
 
     def _judged(self, outcome: Outcome) -> tuple[Outcome, float | None]:
         """Return what an outcome means, and its partial credit."""
-        if outcome.status == "refused":
+        if outcome.status == "missing":
             raise BadInput(
                 f"verify.command.command: {outcome.detail}. Is it installed, and below /usr or one of paths? "
                 "Nothing was judged"
             )
-        if self.verdict == "exit" or outcome.status == "timeout":
+        if self.verdict == "exit" or outcome.status in ("timeout", "refused"):
             return outcome, None
         try:
             said = json.loads(outcome.stdout.strip().splitlines()[-1])

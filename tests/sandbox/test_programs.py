@@ -168,7 +168,14 @@ def test_another_language(pool: SandboxPool) -> None:
     slow = Language(file="x", run=("sleep", "60"))
     assert run(pool, CasesJob("x", cases, language=slow), seconds=0.5).status == "timeout"
     none = Language(file="x", run=("no-such-compiler",))
-    assert run(pool, CasesJob("x", cases, language=none)).status == "refused"
+    assert run(pool, CasesJob("x", cases, language=none)).status == "missing"
+
+
+def test_a_file_that_does_not_fit_concerns_its_job_alone(pool: SandboxPool) -> None:
+    large = CommandJob(("true",), (("large.txt", "x" * (40 << 20)),))
+    outcome = run(pool, large)
+    assert outcome.status == "refused"
+    assert "No space left" in (outcome.detail or "")
 
 
 def test_commands(pool: SandboxPool) -> None:

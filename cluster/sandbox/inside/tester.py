@@ -21,6 +21,8 @@ from . import program, streams
 from .candidate import NotIsolated, Program, ProgramFailed
 from .frames import Closed, Frames, TooLarge, TooSlow
 
+LEAST_MEMORY = 512 << 20
+
 
 class OutOfTime(BaseException):
     """The alarm: whatever was going on took too long. No ``except Exception`` of a test's swallows it."""
@@ -44,19 +46,20 @@ def main(job: dict[str, Any], tests: Frames, result: Frames) -> NoReturn:
             program.begin(theirs, job)
         theirs.close()
         about = tests.receive()
-        memory = 2 * job["limits"]["memory_mb"] << 20  # what a program answers with is held here as well
+        # what a program answers with is held here as well
+        memory = max(LEAST_MEMORY, 2 * job["limits"]["memory_mb"] << 20)
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         outcome = _check(ours, about, job) if job["kind"] == "check" else _run(ours, about, job)
     except OutOfTime:
         outcome = {"status": "timeout"}
     except streams.CannotStart as error:
-        outcome = {"status": "refused", "detail": str(error)}
+        outcome = {"status": "missing", "detail": str(error)}
     except NotIsolated as error:
-        outcome = {"status": "error", "detail": str(error)}
+        outcome = {"status": "broken", "detail": str(error)}
     except MemoryError:
         outcome = {"status": "failed", "detail": "out of memory"}
-    except BaseException as error:
-        outcome = {"status": "error", "detail": f"{type(error).__name__}: {error}"}
+    except BaseException as error:  # such as a file that doesn't fit
+        outcome = {"status": "refused", "detail": f"{type(error).__name__}: {error}"}
     if child:
         os.kill(child, signal.SIGKILL)
     with contextlib.suppress(Exception):

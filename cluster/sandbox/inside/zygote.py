@@ -87,7 +87,7 @@ def _launch(job: dict[str, Any], requests: Frames, results: int, separate: bool)
                 isolate.be_readable(False)
             tester.main(job, requests, Frames(read, write))
         except BaseException as error:
-            Frames(read, write).send({"status": "error", "detail": f"{type(error).__name__}: {error}"})
+            Frames(read, write).send({"status": "broken", "detail": f"{type(error).__name__}: {error}"})
         finally:
             os._exit(1)
     os.close(write)
