@@ -116,6 +116,9 @@ def make_plan(
     """
     source, *others = pipeline.stages.values()
     problems = _read_problems(source, limit)
+    for stage in others:
+        if "problems" in stage.operator.inputs:
+            stage.operator.check_problems(problems)
     problem_view = table_digest(problems)
     snapshot = Snapshot(root, source.name, problem_view, Problem)
     held = len(problems) if snapshot.manifest() else 0

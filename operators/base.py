@@ -60,6 +60,16 @@ class Operator(BaseModel):
         """
         raise TypeError(f"{type(self).__name__} doesn't define run()")
 
+    def check_problems(self, problems: pl.DataFrame) -> None:
+        """Refuse problems that this operator couldn't work on, before anything is sampled.
+
+        Args:
+            problems: all of them, with all columns.
+
+        Raises:
+            BadInput: naming the problem, what is wrong with it, and the remedy.
+        """
+
     @classmethod
     def public_name(cls) -> str:
         """Return the name the command line and job files know it by, or ``package.module:Class``."""

@@ -71,6 +71,10 @@ class VerifyChoice(Operator):
         )
         return verdicts(self, rows, judged, time.perf_counter() - began)
 
+    def check_problems(self, problems: pl.DataFrame) -> None:
+        for row in problems.select("problem_id", "answer", "verification").iter_rows(named=True):
+            _Options(row, self.letters)
+
     def _letter(self, text: str, options: _Options) -> str | None:
         for rule in (self.pattern,) if self.pattern is not None else _RULES:
             letters = [letter for letter in re.findall(rule, text) if letter.upper() in options.letters]

@@ -54,11 +54,12 @@ class VerifyCode(Operator):
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame, sandbox: Sandbox) -> pl.DataFrame:
         began = time.perf_counter()
+        self.check_problems(problems)
         tests = {
-            row["problem_key"]: read_tests(row["verification"], row["problem_id"])
-            for row in problems.filter(pl.col("problem_key").is_in(samples["problem_key"].implode())).iter_rows(
-                named=True
-            )
+            key: read_tests(verification, problem_id)
+            for key, problem_id, verification in problems.select(
+                "problem_key", "problem_id", "verification"
+            ).iter_rows()
         }
         texts = samples.filter(pl.col("status") == "ok").select("problem_key", "completion").unique(maintain_order=True)
         # a loop, since each text costs a process anyway
@@ -76,10 +77,17 @@ class VerifyCode(Operator):
             self._refuse(outcome)
         return outcome_verdicts(self, samples, found, distinct, outcomes, time.perf_counter() - began)
 
+    def check_problems(self, problems: pl.DataFrame) -> None:
+        for verification, problem_id in problems.select("verification", "problem_id").iter_rows():
+            found = read_tests(verification, problem_id)
+            if found.tests is not None and self.language is not None:
+                raise BadInput(
+                    f"problem '{problem_id}': tests that call functions are for Python; give 'cases' for programs of "
+                    "another language"
+                )
+
     def _job(self, program: str, tests: CodeTests) -> Job:
         if tests.tests is not None:
-            if self.language is not None:
-                raise BadInput("tests that call functions are for Python; give 'cases' for programs of other languages")
             whole = with_prefix(program, tests.prefix, tests.entry_point)
             return CheckJob(whole, tests.tests, tests.entry_point, tests.prefix)
         tolerance = self.tolerance if tests.tolerance is None else tests.tolerance

@@ -46,6 +46,10 @@ class Composition(AskingOperator):
         """What the parts need, together."""
         return tuple(sorted({tool for part in self.parts() for tool in part.tools}))
 
+    def check_problems(self, problems: pl.DataFrame) -> None:
+        for part in self.parts():
+            part.check_problems(problems)
+
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame, **tools: Any) -> pl.DataFrame:  # pyright: ignore[reportIncompatibleMethodOverride]
         if "engine" in tools:
             return asyncio.run(self.ask(tools.pop("engine"), samples=samples, problems=problems, **tools))
@@ -110,18 +114,28 @@ class VerifyByTask(Composition):
     def parts(self) -> tuple[Operator, ...]:
         return tuple(self.verifiers.values())
 
+    def check_problems(self, problems: pl.DataFrame) -> None:
+        for part, mine in self._shares(problems["task_type"]):
+            part.check_problems(problems.filter(mine))
+
     def plan(self, samples: pl.DataFrame, problems: pl.DataFrame) -> Generator[Part, pl.DataFrame, None]:
         types = samples.join(problems.select("problem_key", "task_type"), on="problem_key", how="left")["task_type"]
+        for part, mine in self._shares(types):
+            yield part, samples.filter(mine)
+
+    def _shares(self, types: pl.Series) -> list[tuple[Operator, pl.Series]]:
+        """Return the verifiers that have something to do, and where."""
         unknown = set(types.unique().drop_nulls()) - set(self.verifiers)
         if unknown and "*" not in self.verifiers:
             raise BadInput(
                 f"verify.by_task has no verifier for task_type {sorted(unknown)}; it has {sorted(self.verifiers)}. Add "
                 "one, or '*' for all others"
             )
-        for name, part in self.verifiers.items():
-            mine = types.is_in(list(unknown)) | types.is_null() if name == "*" else types == name
-            if mine.any():
-                yield part, samples.filter(mine)
+        shares = [
+            (part, types.is_in(list(unknown)) | types.is_null() if name == "*" else types == name)
+            for name, part in self.verifiers.items()
+        ]
+        return [(part, mine) for part, mine in shares if mine.any()]
 
 
 class VerifyAllOf(Composition):

@@ -62,6 +62,10 @@ class VerifyProcedure(Operator):
         ).with_columns(is_correct=pl.col("credit") == 1.0)
         return verdicts(self, rows, judged, time.perf_counter() - began)
 
+    def check_problems(self, problems: pl.DataFrame) -> None:
+        for row in problems.select("problem_id", "answer", "verification").iter_rows(named=True):
+            self._gold(row)
+
     def _gold(self, row: dict[str, Any]) -> str | None:
         steps = json.loads(row["verification"] or "{}").get("steps")
         if steps is None and row["answer"] is None:

@@ -72,6 +72,10 @@ class VerifyRest(Operator):
         rows = rows.select(list(polars_schema(Verdict)))
         return pl.concat([self._whole(samples, rows), rows]).select(list(polars_schema(Verdict)))
 
+    def check_problems(self, problems: pl.DataFrame) -> None:
+        parts = pl.concat([_parts(row) for row in problems.iter_rows(named=True)])
+        self.verifier.check_problems(parts.drop("whole", "part"))
+
     def _pieces(self, samples: pl.DataFrame) -> pl.DataFrame:
         """Return one row for each part of each sample: whole, whole_index, part, sample_index, completion, status."""
         cut = [cut_parts(text, parts) for text, parts in samples.select("completion", "parts").iter_rows()]

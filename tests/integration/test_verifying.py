@@ -106,6 +106,15 @@ def test_a_run_without_a_sandbox_is_refused_before_it_samples(tmp_path: Path, mo
     assert any("WITHOUT A SANDBOX" in text for text in said)
 
 
+@pytest.mark.sandbox
+def test_a_problem_that_can_not_be_verified_is_named_before_anything_is_sampled(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"id": "fine", "prompt": "?", "verification": {"code": {"tests": "assert 1"}}}]
+    rows.append({"id": "bare", "prompt": "??", "answer": "42"})
+    with pytest.raises(BadInput, match="problem 'bare': its verification has neither 'tests' nor 'cases'"):
+        verified(tmp_path, VerifyCode(), PROGRAMS, rows)
+    assert not list((tmp_path / "data").glob("samples/*/*.parquet"))
+
+
 def verified(
     tmp_path: Path, operator: object, answers: tuple[str, ...], rows: list[dict[str, object]], **more: object
 ) -> RunResult:
