@@ -19,9 +19,8 @@ import json
 import os
 import secrets
 import tempfile
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from itertools import count, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 import xllamacpp as _xllamacpp  # its OpenMP reads the variables when it is loaded
 
+from cluster.engines.slots import Slots
 from cluster.engines.weights import file_hash
 from operators.engine import Completion, Engine, EngineError, EngineInfo, Request, Scored, ScoreRequest, alone
 from schemas.engine import EngineSpec, LlamaCppSpec
@@ -89,7 +89,7 @@ class LlamaCppEngine(Engine):
                 f"llama.cpp can't load '{path}': {error}. Is it a GGUF file of a supported model{template}?"
             ) from error
         self._key = key
-        self._slots = _Slots(spec.slots, Path(self._copies.name))
+        self._slots = Slots(spec.slots, Path(self._copies.name))
         self._schemas: set[str] = set()
         """Those that llama.cpp is known to keep to."""
         self._clients: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
@@ -275,67 +275,6 @@ class LlamaCppEngine(Engine):
         if response.status_code == 200 and "error" not in answer:
             return answer
         raise _failure(response.status_code, answer)
-
-
-class _Wanted:
-    """A prompt that requests want or work on; they compute it once, and copy it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.requests = 0
-        self.copied = False
-        self.lock = asyncio.Lock()
-
-
-class _Slots:
-    """llama.cpp's slots, and which prompt each of them holds. First come, first served."""
-
-    def __init__(self, slots: int, copies: Path) -> None:
-        self.holds: dict[int, str] = {}
-        self.wanted: dict[str, _Wanted] = {}
-        self._free = list(range(slots))
-        self._waiting: deque[asyncio.Future[int]] = deque()
-        self._copies, self._names = copies, count()
-
-    @contextlib.asynccontextmanager
-    async def taken(self, prompt: str) -> AsyncIterator[int]:
-        """Hold a slot: if there is a choice one that has the prompt, or else one whose prompt nobody wants."""
-        wanted = self.wanted.setdefault(prompt, _Wanted(f"{next(self._names)}"))
-        wanted.requests += 1
-        try:
-            slot = await self._take(prompt)
-            try:
-                yield slot
-            finally:
-                self._give(slot)
-        finally:
-            wanted.requests -= 1
-            if not wanted.requests:
-                del self.wanted[prompt]
-                (self._copies / wanted.name).unlink(missing_ok=True)
-
-    async def _take(self, prompt: str) -> int:
-        if self._free:
-            held = {slot: self.holds.get(slot) for slot in self._free}
-            slot = max(self._free, key=lambda slot: (held[slot] == prompt, held[slot] not in self.wanted))
-            self._free.remove(slot)
-            return slot
-        turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._give(turn.result())
-            raise
-
-    def _give(self, slot: int) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(slot)
-                return
-        self._free.append(slot)
 
 
 def _failure(status: int, answer: dict[str, Any]) -> EngineError:

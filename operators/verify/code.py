@@ -12,10 +12,9 @@ from pydantic import Field
 from operators.base import Operator
 from operators.sandbox import CasesJob, CheckJob, Job, Language, Limits, Mounts, Outcome, Sandbox
 from operators.verify.code_tests import CodeTests, read_tests
-from operators.verify.verdicts import outcome_verdicts
+from operators.verify.verdicts import candidates, outcome_verdicts
 from schemas.datasets import Problem, Sample, Verdict
 from schemas.errors import BadInput
-from schemas.identity import digest
 
 _FENCED = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _OPEN = re.compile(r"```[^\n]*\Z")
@@ -61,16 +60,7 @@ class VerifyCode(Operator):
                 "problem_key", "problem_id", "verification"
             ).iter_rows()
         }
-        texts = samples.filter(pl.col("status") == "ok").select("problem_key", "completion").unique(maintain_order=True)
-        # a loop, since each text costs a process anyway
-        programs = [extract_program(text, tests[key].entry_point) for key, text in texts.iter_rows()]
-        found = texts.with_columns(
-            predicted_answer=pl.Series(programs, dtype=pl.String),
-            answer_key=pl.Series([p and digest(p.strip())[:16] for p in programs], dtype=pl.String),
-        )
-        distinct = found.filter(pl.col("answer_key").is_not_null()).unique(
-            ["problem_key", "answer_key"], keep="first", maintain_order=True
-        )
+        found, distinct = candidates(samples, lambda key, text: extract_program(text, tests[key].entry_point))
         jobs = [self._job(program, tests[key]) for key, _, program, _ in distinct.iter_rows()]
         outcomes = sandbox.run(jobs, self.limits, Mounts(packages=self.packages, paths=self.paths))
         for outcome in outcomes:

@@ -16,10 +16,9 @@ from pydantic import Field
 from operators.base import Operator
 from operators.sandbox import CommandJob, Limits, Mounts, Outcome, Sandbox
 from operators.verify.code import extract_program
-from operators.verify.verdicts import outcome_verdicts
+from operators.verify.verdicts import candidates, outcome_verdicts
 from schemas.datasets import Problem, Sample, Verdict
 from schemas.errors import BadInput
-from schemas.identity import digest
 
 
 class VerifyCommand(Operator):
@@ -64,19 +63,7 @@ class VerifyCommand(Operator):
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame, sandbox: Sandbox) -> pl.DataFrame:
         began = time.perf_counter()
         about = {row["problem_key"]: row for row in problems.iter_rows(named=True)}
-        texts = samples.filter(pl.col("status") == "ok").select("problem_key", "completion").unique(maintain_order=True)
-        # a loop, since each text costs a process anyway
-        candidates = [
-            extract_program(text, None) if self.extract == "code" else text.strip() or None
-            for text in texts["completion"]
-        ]
-        found = texts.with_columns(
-            predicted_answer=pl.Series(candidates, dtype=pl.String),
-            answer_key=pl.Series([c and digest(c.strip())[:16] for c in candidates], dtype=pl.String),
-        )
-        distinct = found.filter(pl.col("answer_key").is_not_null()).unique(
-            ["problem_key", "answer_key"], keep="first", maintain_order=True
-        )
+        found, distinct = candidates(samples, self._candidate)
         rows = list(distinct.iter_rows(named=True))
         refused = [self._forbidden(row["predicted_answer"]) for row in rows]
         jobs = [
@@ -93,6 +80,9 @@ class VerifyCommand(Operator):
         )
         verdicts = verdicts.join(credits, on=["problem_key", "answer_key"], how="left", maintain_order="left")
         return verdicts.with_columns(credit=pl.coalesce("partial", "credit")).drop("partial")
+
+    def _candidate(self, _: str, text: str) -> str | None:
+        return extract_program(text, None) if self.extract == "code" else text.strip() or None
 
     def _forbidden(self, candidate: str) -> str | None:
         for pattern in self.forbid:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import polars as pl
 
@@ -11,6 +11,7 @@ from operators.sandbox import Outcome
 from operators.verify.extract import Rule, extract_answers
 from schemas.contract import polars_schema
 from schemas.datasets import Verdict
+from schemas.identity import digest
 
 
 def predicted(
@@ -60,6 +61,26 @@ def verdicts(operator: Operator, found: pl.DataFrame, judged: pl.DataFrame, seco
         seconds=pl.lit(seconds / max(1, len(rows)), dtype=pl.Float32),
     )
     return rows.select(list(polars_schema(Verdict)))
+
+
+def candidates(samples: pl.DataFrame, extract: Callable[[str, str], str | None]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return what there is to run: each distinct completion's candidate, and each distinct candidate of a problem.
+
+    Args:
+        extract: (problem_key, completion) -> the candidate, None where there is none.
+
+    Returns:
+        (problem_key, completion, predicted_answer, answer_key), and the first row of each problem_key and answer_key.
+    """
+    texts = samples.filter(pl.col("status") == "ok").select("problem_key", "completion").unique(maintain_order=True)
+    # a loop, since each candidate costs a process anyway
+    found = [extract(key, text) for key, text in texts.iter_rows()]
+    texts = texts.with_columns(
+        predicted_answer=pl.Series(found, dtype=pl.String),
+        answer_key=pl.Series([text and digest(text.strip())[:16] for text in found], dtype=pl.String),
+    )
+    known = texts.filter(pl.col("answer_key").is_not_null())
+    return texts, known.unique(["problem_key", "answer_key"], keep="first", maintain_order=True)
 
 
 def outcome_verdicts(
