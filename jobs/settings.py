@@ -88,6 +88,10 @@ def run_settings(settings: Mapping[str, Any], limit: int | None) -> RunSettings:
     Raises:
         BadInput: every unknown key and every value that doesn't fit.
     """
+    if "allow_unsafe_execution" in settings:
+        raise BadInput(
+            "run.allow_unsafe_execution can't be set here: it takes somebody who types --allow-unsafe-execution"
+        )
     try:
         return RunSettings.model_validate({**settings, "limit": limit})
     except ValidationError as error:

@@ -261,6 +261,10 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     refused = gristmill("op", "verify.code", "--in", str(source), "--out", str(out), PATH=str(tmp_path / "bin"))
     assert refused.returncode == 2
     assert "bubblewrap" in refused.stderr and "--allow-unsafe-execution" in refused.stderr
+    settings = ("--set", "load.source=human_eval", "--set", "run.allow_unsafe_execution=true")
+    by_setting = gristmill("plan", "code", *settings)
+    assert by_setting.returncode == 2
+    assert "it takes somebody who types --allow-unsafe-execution" in by_setting.stderr
     unsafe = gristmill(
         "op",
         "verify.code",
