@@ -46,7 +46,7 @@ def test_wheel_holds_the_five_packages_and_nothing_else(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == PACKAGES
     assert "jobs/report/template.html" in names
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
-    assert not [name for name in names if "test" in name or name.endswith(".pyc")]
+    assert not [name for name in names if name.startswith("tests/") or "/test_" in name or name.endswith(".pyc")]
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
     sources = {path.relative_to(HOME).as_posix() for top in PACKAGES for path in (HOME / top).rglob("*.py")}

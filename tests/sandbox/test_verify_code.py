@@ -193,18 +193,17 @@ def test_loading_a_coding_data_set(tmp_path: Path) -> None:
     assert json.loads(row["metadata"]) == {"note": "x"}
 
 
-LEAN = Path(__file__).with_name("lean_stand_in.sh")
+LEAN = Path(__file__).with_name("lean_stand_in.sh").read_text()
 
 
 def test_a_proof_checker(pool: SandboxPool) -> None:
     """As in the README, with a stand-in for Lean: it accepts what ends in ``rfl``, warns of ``sorry`` and accepts."""
     operator = VerifyCommand(
-        command=("sh", str(LEAN), "{file}"),
+        command=("sh", "-c", LEAN, "lean", "{file}"),
         file="Proof.lean",
         template="import Mathlib\n{prompt}\n{candidate}",
         extract="code",
         forbid=(r"\bsorry\b", r"\baxiom\b"),
-        paths=(str(LEAN),),
         limits=QUICK,
     )
     texts = ["```lean\nrfl\n```", "```lean\nwrong\n```", "```lean\nsorry\n```", "```lean\nloop\n```"]
