@@ -24,6 +24,7 @@ from cluster.records import RunRecorder
 from cluster.replicas import Replicas
 from cluster.run import Observer, RunResult
 from cluster.runner import Runner
+from cluster.sandbox import UNSAFE
 from cluster.scorers import Scorers
 from cluster.states import ChunkState, DatasetState, SampleState, StageState, StoreState, StreamState
 from cluster.storage.ranges import Range
@@ -37,10 +38,6 @@ from schemas.manifest import RunState
 
 RESUMABLE = (StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
 """Errors that end a run in good order: the same command goes on later."""
-UNSAFE = (
-    "UNSAFE: stage {stages} runs programs that a model wrote WITHOUT A SANDBOX (--allow-unsafe-execution). They can "
-    "read and delete your files, use your keys and your network"
-)
 
 
 class Driver:

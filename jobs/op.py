@@ -15,8 +15,8 @@ import polars as pl
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
-from cluster.driver import UNSAFE
 from cluster.engines import build_engine
+from cluster.sandbox import UNSAFE
 from cluster.work import run_operator
 from jobs.settings import build_operator, explain, merge
 from jobs.tables import read_table, write_table

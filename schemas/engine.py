@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -32,6 +33,11 @@ class SamplingParams(BaseModel):
         if self.json_schema is not None and self.regex is not None:
             raise ValueError("give json_schema or regex, not both")
         return self
+
+    @cached_property
+    def params(self) -> SamplingParams:
+        """Of a configuration that has more fields, the part that an engine needs."""
+        return SamplingParams(**{name: getattr(self, name) for name in SamplingParams.model_fields})
 
 
 class EngineSpec(BaseModel):

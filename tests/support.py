@@ -8,7 +8,9 @@ from typing import ClassVar
 
 import dataframely as dy
 import polars as pl
+import pytest
 
+from cluster.local import LocalRunner
 from cluster.run import RunResult
 from cluster.runner import Runner
 from operators.base import Operator
@@ -47,6 +49,19 @@ class CountRows(Operator):
     def run(self, verdicts: pl.LazyFrame, answers: pl.LazyFrame) -> pl.DataFrame:
         counts = [table.select(pl.len()).collect().item() for table in (verdicts, answers)]
         return pl.DataFrame({"dataset": ["verdicts", "answers"], "rows": counts})
+
+
+BOTH = pytest.mark.parametrize("runner", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+"""A test of both runners; ``make_runner`` makes the one that is named."""
+
+
+def make_runner(name: str) -> Runner:
+    """Return a runner; Ray's needs a cluster, which tests marked ``ray`` are given."""
+    if name == "local":
+        return LocalRunner()
+    from cluster.ray.runner import RayRunner
+
+    return RayRunner()
 
 
 def write_problems(path: Path, count: int, first: int = 0) -> Path:

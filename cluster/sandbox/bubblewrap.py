@@ -16,7 +16,7 @@ START = "import sys; sys.path.insert(0, '/sandbox'); from inside.zygote import m
 NOBODY = 65534
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 ETC = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d")
-OWN = ("/tmp", "/proc", "/dev")
+OWN = (Path("/tmp"), Path("/proc"), Path("/dev"))
 """What every program has for itself."""
 MISSING = (
     "programs that a model wrote are run in a sandbox, and this machine has none: {why}. Install bubblewrap (Debian: "
@@ -95,9 +95,10 @@ def _paths(mounts: Mounts) -> list[str]:
     for place in mounts.paths:
         if not os.path.exists(place):
             raise BadInput(f"'{place}' is to be seen by programs in the sandbox, but doesn't exist")
-        if os.path.abspath(place).startswith(OWN):
+        hidden = next((own for own in OWN if Path(os.path.abspath(place)).is_relative_to(own)), None)
+        if hidden is not None:
             raise BadInput(
-                f"'{place}' can't be seen by programs in the sandbox: each has a {OWN[0]} of its own. Put it elsewhere"
+                f"'{place}' can't be seen by programs in the sandbox: each has a {hidden} of its own. Put it elsewhere"
             )
     return [os.path.abspath(place) for place in mounts.paths]
 
@@ -118,7 +119,7 @@ def _bound(places: list[tuple[str, str]]) -> list[str]:
 
 def _python() -> list[str]:
     """Return what of this Python isn't below /usr."""
-    return [place for place in (sys.base_prefix,) if not place.startswith("/usr")]
+    return [place for place in (sys.base_prefix,) if not Path(place).is_relative_to("/usr")]
 
 
 def _interpreter(home: Path | None = None) -> list[str]:

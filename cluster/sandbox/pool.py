@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import queue
 import select
 import subprocess
 import threading
@@ -50,52 +49,34 @@ class SandboxPool:
 
     def run(self, jobs: Sequence[Job], limits: Limits, mounts: Mounts) -> list[Outcome]:
         """Return an outcome for each job; see operators.sandbox.Sandbox."""
-        outcomes: list[Outcome | None] = [None] * len(jobs)
-        waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for number in range(len(jobs)):
-            waiting.put(number)
-
-        def work() -> None:
-            cell: _Cell | None = None
-            try:
-                while True:
-                    number = waiting.get_nowait()
-                    cell, outcomes[number] = self._one(cell, jobs[number], limits, mounts)
-            except queue.Empty:
-                if cell is not None:
-                    self._give(mounts, cell)
-
-        workers = [self._threads.submit(work) for _ in range(min(self.cells, len(jobs)))]
+        running = [self._threads.submit(self._one, job, limits, mounts) for job in jobs]
         try:
-            for worker in workers:
-                worker.result()
+            return [one.result() for one in running]
         finally:
-            while not waiting.empty():  # after an error the others stop, too
-                with contextlib.suppress(queue.Empty):
-                    waiting.get_nowait()
-            wait(workers)
-        return [outcome for outcome in outcomes if outcome is not None]
+            for one in running:  # after an error the others stop, too
+                one.cancel()
+            wait(running)
 
-    def _one(self, cell: _Cell | None, job: Job, limits: Limits, mounts: Mounts) -> tuple[_Cell | None, Outcome]:
-        """Run one job; return the sandbox, if it is still of use, and the outcome.
+    def _one(self, job: Job, limits: Limits, mounts: Mounts) -> Outcome:
+        """Run one job; a second time where it broke the sandbox.
 
         Raises:
             BadInput: sandboxes break here even without a program that breaks them.
         """
         why = ""
         for tried in (job, job, NOTHING):
-            cell = cell or self._take(mounts)
+            cell = self._take(mounts)
             try:
                 outcome = cell.run(tried, limits, mounts)
             except (Closed, TooSlow, OSError) as error:
                 why = why or f"the sandbox broke ({type(error).__name__}{cell.last_words()})"
                 cell.close()
-                cell = None
             except BaseException:
                 cell.close()
                 raise
             else:
-                return cell, outcome if tried is job else Outcome("failed", why)
+                self._give(mounts, cell)
+                return outcome if tried is job else Outcome("failed", why)
         raise BadInput(bubblewrap.MISSING.format(why=why))
 
     def _take(self, mounts: Mounts) -> _Cell:
@@ -106,10 +87,13 @@ class SandboxPool:
         return _Cell(bubblewrap.bare_command() if self.unsafe else bubblewrap.command(mounts), self.unsafe)
 
     def _give(self, mounts: Mounts, cell: _Cell) -> None:
+        """Keep a sandbox for the next job; of more than ``cells`` idle ones, one of other mounts is closed."""
         with self._lock:
-            others = [old for kept, cells in self._idle.items() if kept != mounts for old in cells]
-            self._idle = {mounts: [*self._idle.get(mounts, []), cell]}
-        for old in others:
+            self._idle.setdefault(mounts, []).append(cell)
+            others = [cells for kept, cells in self._idle.items() if kept != mounts and cells]
+            many = sum(map(len, self._idle.values())) > self.cells
+            old = others[0].pop() if many and others else None
+        if old is not None:
             old.close()
 
     def check(self) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 import polars as pl
@@ -68,11 +67,6 @@ class Sample(Operator, SamplingParams):
         if "{prompt}" not in value:
             raise ValueError("the template must contain {prompt}")
         return value
-
-    @cached_property
-    def params(self) -> SamplingParams:
-        """The part of the configuration that the engine needs."""
-        return SamplingParams(**{name: getattr(self, name) for name in SamplingParams.model_fields})
 
     def messages(self, problem: Mapping[str, Any]) -> list[dict[str, str]]:
         """Return the conversation that asks one problem: system, examples, then its own turns.

@@ -103,12 +103,6 @@ def _value(text: str) -> Fraction | None:
     return -value if sign == "-" else value
 
 
-def as_number(answer: str) -> Fraction | None:
-    """Return the exact value of a plain number that isn't given in per cent, else None."""
-    found = read_number(answer)
-    return None if found is None or found[1] else found[0]
-
-
 def meanings(number: tuple[Fraction, bool]) -> tuple[Fraction, ...]:
     """Return what a number may mean: 50% is a half, and the number of per cent; 0.5% isn't a half."""
     value, percent = number

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from operators.base import Operator
-from operators.verify.verdicts import join_answers, verdicts
+from operators.verify.verdicts import read_answers, verdicts
 from schemas.contract import polars_schema
 from schemas.datasets import Problem, Sample, Verdict
 from schemas.errors import BadInput
@@ -55,14 +55,7 @@ class VerifyChoice(Operator):
         # a loop over distinct completions: the options differ from problem to problem
         found = [self._letter(text, about[key]) for key, text in texts.iter_rows()]
         texts = texts.with_columns(predicted_answer=pl.Series(found, dtype=pl.String))
-        golds = pl.DataFrame(
-            {"problem_key": list(about), "answer": [options.right for options in about.values()]},
-            schema={"problem_key": pl.String, "answer": pl.String},
-        )
-        rows = samples.join(texts, on=["problem_key", "completion"], how="left", maintain_order="left")
-        rows = rows.join(golds, on="problem_key", how="left", maintain_order="left")
-        keys = rows.select("predicted_answer").drop_nulls().unique()
-        rows = join_answers(rows, keys.with_columns(answer_key="predicted_answer", key_status=pl.lit("ok")))
+        rows = read_answers(samples, texts, {key: options.right for key, options in about.items()})
         judged = rows.select("answer", "answer_key").drop_nulls().unique()
         judged = judged.with_columns(
             is_correct=pl.col("answer") == pl.col("answer_key"),

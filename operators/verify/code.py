@@ -53,13 +53,7 @@ class VerifyCode(Operator):
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame, sandbox: Sandbox) -> pl.DataFrame:
         began = time.perf_counter()
-        self.check_problems(problems)
-        tests = {
-            key: read_tests(verification, problem_id)
-            for key, problem_id, verification in problems.select(
-                "problem_key", "problem_id", "verification"
-            ).iter_rows()
-        }
+        tests = self._tests(problems)
         found, distinct = candidates(samples, lambda key, text: extract_program(text, tests[key].entry_point))
         jobs = [self._job(program, tests[key]) for key, _, program, _ in distinct.iter_rows()]
         outcomes = sandbox.run(jobs, self.limits, Mounts(packages=self.packages, paths=self.paths))
@@ -68,13 +62,19 @@ class VerifyCode(Operator):
         return outcome_verdicts(self, samples, found, distinct, outcomes, time.perf_counter() - began)
 
     def check_problems(self, problems: pl.DataFrame) -> None:
-        for verification, problem_id in problems.select("verification", "problem_id").iter_rows():
-            found = read_tests(verification, problem_id)
-            if found.tests is not None and self.language is not None:
+        self._tests(problems)
+
+    def _tests(self, problems: pl.DataFrame) -> dict[str, CodeTests]:
+        """Return the tests of each problem, by problem_key."""
+        tests: dict[str, CodeTests] = {}
+        for key, problem_id, verification in problems.select("problem_key", "problem_id", "verification").iter_rows():
+            tests[key] = read_tests(verification, problem_id)
+            if tests[key].tests is not None and self.language is not None:
                 raise BadInput(
                     f"problem '{problem_id}': tests that call functions are for Python; give 'cases' for programs of "
                     "another language"
                 )
+        return tests
 
     def _job(self, program: str, tests: CodeTests) -> Job:
         if tests.tests is not None:

@@ -35,11 +35,11 @@ class Composition(AskingOperator):
 
     def parts(self) -> tuple[Operator, ...]:
         """Return the verifiers it is made of."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} doesn't define parts()")
 
     def plan(self, samples: pl.DataFrame, problems: pl.DataFrame) -> Generator[Part, pl.DataFrame, None]:
         """Yield one verifier after the other with its samples; each ``yield`` gives back its verdicts."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} doesn't define plan()")
 
     @property
     def tools(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -138,66 +138,62 @@ class VerifyByTask(Composition):
         return [(part, mine) for part, mine in shares if mine.any()]
 
 
-class VerifyAllOf(Composition):
-    """Right is what all verifiers accept. Those that come later see only what was accepted so far."""
-
-    version: ClassVar[int] = 1
+class Chain(Composition):
+    """Base of verifiers in a row: the next one sees what the one before left in doubt. Define ``doubted``."""
 
     verifiers: Annotated[tuple[AnyOperator, ...], Field(min_length=1)]
+
+    def doubted(self) -> tuple[Doubt, ...]:
+        """Return which verdicts go on to the next verifier."""
+        raise TypeError(f"{type(self).__name__} doesn't define doubted()")
 
     def parts(self) -> tuple[Operator, ...]:
         return self.verifiers
 
     def plan(self, samples: pl.DataFrame, problems: pl.DataFrame) -> Generator[Part, pl.DataFrame, None]:
-        yield from _cascade(self.verifiers, samples, ("accepted",))
-
-
-class VerifyAnyOf(Composition):
-    """Right is what any verifier accepts. Those that come later see only what none has accepted yet."""
-
-    version: ClassVar[int] = 1
-
-    verifiers: Annotated[tuple[AnyOperator, ...], Field(min_length=1)]
-
-    def parts(self) -> tuple[Operator, ...]:
-        return self.verifiers
-
-    def plan(self, samples: pl.DataFrame, problems: pl.DataFrame) -> Generator[Part, pl.DataFrame, None]:
-        yield from _cascade(self.verifiers, samples, ("rejected", "undecided"))
-
-
-class VerifyCascade(Composition):
-    """A cheap verifier first; what it leaves in doubt goes on to the next, whose verdict then counts."""
-
-    version: ClassVar[int] = 1
-
-    verifiers: Annotated[tuple[AnyOperator, ...], Field(min_length=1)]
-    """From cheap to strong."""
-    doubts: tuple[Doubt, ...] = ("rejected", "undecided")
-    """Which verdicts go on: of a verifier that seldom accepts wrong answers the rejected ones, of one that seldom
-    rejects right ones the accepted."""
-
-    def parts(self) -> tuple[Operator, ...]:
-        return self.verifiers
-
-    def plan(self, samples: pl.DataFrame, problems: pl.DataFrame) -> Generator[Part, pl.DataFrame, None]:
-        yield from _cascade(self.verifiers, samples, self.doubts)
-
-
-def _cascade(
-    verifiers: tuple[Operator, ...], samples: pl.DataFrame, doubts: tuple[Doubt, ...]
-) -> Generator[Part, pl.DataFrame, None]:
-    """Give each verifier the samples that the one before it left in doubt."""
-    for part in verifiers:
-        if samples.is_empty():
-            return
-        found = yield part, samples
         state = (
             pl.when(pl.col("is_correct").is_null()).then(pl.lit("undecided"))
             .when("is_correct").then(pl.lit("accepted")).otherwise(pl.lit("rejected"))
         )  # fmt: skip
-        on = found.filter(pl.col("verifier") == part.public_name(), pl.col("status") != "skipped", state.is_in(doubts))
-        samples = samples.join(on, on=KEY, how="semi", maintain_order="left")
+        goes_on = (pl.col("status") != "skipped") & state.is_in(self.doubted())
+        for part in self.verifiers:
+            if samples.is_empty():
+                return
+            found = yield part, samples
+            on = found.filter(pl.col("verifier") == part.public_name(), goes_on)
+            samples = samples.join(on, on=KEY, how="semi", maintain_order="left")
+
+
+class VerifyAllOf(Chain):
+    """Right is what all verifiers accept. Those that come later see only what was accepted so far."""
+
+    version: ClassVar[int] = 1
+
+    def doubted(self) -> tuple[Doubt, ...]:
+        return ("accepted",)
+
+
+class VerifyAnyOf(Chain):
+    """Right is what any verifier accepts. Those that come later see only what none has accepted yet."""
+
+    version: ClassVar[int] = 1
+
+    def doubted(self) -> tuple[Doubt, ...]:
+        return ("rejected", "undecided")
+
+
+class VerifyCascade(Chain):
+    """A cheap verifier first (``verifiers``, from cheap to strong); what it leaves in doubt goes on to the next, whose
+    verdict then counts."""
+
+    version: ClassVar[int] = 1
+
+    doubts: tuple[Doubt, ...] = ("rejected", "undecided")
+    """Which verdicts go on: of a verifier that seldom accepts wrong answers the rejected ones, of one that seldom
+    rejects right ones the accepted."""
+
+    def doubted(self) -> tuple[Doubt, ...]:
+        return self.doubts
 
 
 def _columns(part: Operator, samples: pl.DataFrame, problems: pl.DataFrame) -> dict[str, pl.DataFrame]:

@@ -104,11 +104,6 @@ class VerifyJudge(AskingOperator, SamplingParams):
         )
         return rows.select(list(polars_schema(Verdict)))
 
-    @property
-    def params(self) -> SamplingParams:
-        """The part of the configuration that the engine needs."""
-        return SamplingParams(**{name: getattr(self, name) for name in SamplingParams.model_fields})
-
     def conversation(self, problem: dict[str, Any], completion: str, vote: int) -> list[dict[str, str]]:
         """Return what one vote is asked."""
         expected = problem["answer"]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 import polars as pl
 
 from operators.base import Operator
-from operators.verify.verdicts import join_answers, verdicts
+from operators.verify.verdicts import read_answers, verdicts
 from schemas.datasets import Problem, Sample, Verdict
 from schemas.errors import BadInput
 
@@ -39,19 +39,11 @@ class VerifyProcedure(Operator):
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
         began = time.perf_counter()
-        golds = pl.DataFrame(
-            [(row["problem_key"], self._gold(row)) for row in problems.iter_rows(named=True)],
-            schema={"problem_key": pl.String, "answer": pl.String},
-            orient="row",
-        )
+        golds = {row["problem_key"]: self._gold(row) for row in problems.iter_rows(named=True)}
         texts = samples.filter(pl.col("status") == "ok").select("completion").unique(maintain_order=True)
         found = [self._written(read_steps(text)) for text in texts["completion"]]  # once for each distinct text
         texts = texts.with_columns(predicted_answer=pl.Series(found, dtype=pl.String))
-        rows = samples.join(texts, on="completion", how="left", maintain_order="left")
-        rows = rows.with_columns(predicted_answer=pl.when(pl.col("status") == "ok").then("predicted_answer"))
-        rows = rows.join(golds, on="problem_key", how="left", maintain_order="left")
-        keys = rows.select("predicted_answer").drop_nulls().unique()
-        rows = join_answers(rows, keys.with_columns(answer_key="predicted_answer", key_status=pl.lit("ok")))
+        rows = read_answers(samples, texts, golds)
         pairs = rows.select("answer", "answer_key").drop_nulls().unique(maintain_order=True)
         shares = [prefix_share(json.loads(key), json.loads(gold)) for gold, key in pairs.iter_rows()]
         lengths = [f"{common} of {longer} steps" for common, longer in shares]

@@ -35,6 +35,27 @@ def join_answers(found: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
     return found.join(keys, on="predicted_answer", how="left", maintain_order="left")
 
 
+def read_answers(samples: pl.DataFrame, texts: pl.DataFrame, golds: dict[str, str | None]) -> pl.DataFrame:
+    """Return the samples with what was read in them, for verifiers whose answers are their own keys.
+
+    Args:
+        texts: completion, predicted_answer and what else tells completions apart (problem_key); each pair once.
+        golds: problem_key -> expected answer.
+
+    Returns:
+        The samples with predicted_answer, answer (expected), answer_key and key_status.
+    """
+    expected = pl.DataFrame(
+        {"problem_key": list(golds), "answer": list(golds.values())},
+        schema={"problem_key": pl.String, "answer": pl.String},
+    )
+    on = [name for name in ("problem_key", "completion") if name in texts.columns]
+    rows = samples.join(texts, on=on, how="left", maintain_order="left")
+    rows = rows.with_columns(predicted_answer=pl.when(pl.col("status") == "ok").then("predicted_answer"))
+    rows = rows.with_columns(answer_key="predicted_answer", key_status=pl.lit("ok"))
+    return rows.join(expected, on="problem_key", how="left", maintain_order="left")
+
+
 def verdicts(operator: Operator, found: pl.DataFrame, judged: pl.DataFrame, seconds: float) -> pl.DataFrame:
     """Return the verdicts of ``found``, from judgements per distinct (answer, answer_key).
 

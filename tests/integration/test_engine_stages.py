@@ -11,7 +11,6 @@ import pytest
 
 from cluster.local import LocalRunner
 from cluster.run import RunResult
-from cluster.runner import Runner
 from operators.load import Load
 from operators.sample.sample import Sample
 from operators.score.outcome import ScoreOutcome
@@ -20,18 +19,7 @@ from pipelines.graph import Pipeline
 from schemas.engine import ScriptedSpec
 from schemas.errors import BadInput, EngineFailed
 from schemas.job import RunSettings
-from tests.support import QUICK, run, scripted_pipeline, stage, write_problems
-
-
-def make_runner(name: str) -> Runner:
-    if name == "local":
-        return LocalRunner()
-    from cluster.ray.runner import RayRunner
-
-    return RayRunner()
-
-
-BOTH = pytest.mark.parametrize("runner", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+from tests.support import BOTH, QUICK, make_runner, run, scripted_pipeline, stage, write_problems
 
 
 def scored(source: Path, n: int, sampling: ScriptedSpec, scoring: ScriptedSpec) -> Pipeline:

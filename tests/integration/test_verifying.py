@@ -10,7 +10,6 @@ import pytest
 
 from cluster.local import LocalRunner
 from cluster.run import RunResult
-from cluster.runner import Runner
 from cluster.sandbox.pool import shared_sandbox
 from operators.load import Load
 from operators.measure.pass_at_k import PassAtK
@@ -25,18 +24,7 @@ from operators.verify.rest import VerifyRest
 from pipelines.graph import Pipeline
 from schemas.engine import ScriptedSpec
 from schemas.errors import BadInput
-from tests.support import QUICK, run, write_problems
-
-
-def make_runner(name: str) -> Runner:
-    if name == "local":
-        return LocalRunner()
-    from cluster.ray.runner import RayRunner
-
-    return RayRunner()
-
-
-BOTH = pytest.mark.parametrize("runner", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+from tests.support import BOTH, QUICK, make_runner, run, write_problems
 
 PROGRAMS = (
     "```python\ndef add(a, b):\n    return a + b\n```",

@@ -1,7 +1,7 @@
 """Programs that try to get out, to get at something, or to be called right without being right.
 
 The task is ``add(a, b)``. Wherever an attack can tell that it succeeded, the program then answers rightly: a verdict of
-"right" is a hole. ``RIGHT`` is appended behind the attack, ``WRONG`` where the attack itself has to do everything.
+"right" is a hole.
 """
 
 from __future__ import annotations

@@ -33,8 +33,6 @@ class Program:
         self._frames = Frames(fd, fd, largest=LARGEST_RESULT)
         self._until, self._limits, self._watched = until, limits, watched
         self._functions: list[Callable[..., Any]] = []
-        self.raised: dict[int, str] = {}
-        """What its exceptions said, and in which line of it, by the ``id`` of those that stand for them here."""
 
     def start(self) -> tuple[bool, Any]:
         """Wait until the program has been executed; return (whether it defines the entry point, its value).
@@ -62,9 +60,7 @@ class Program:
         while "callback" in (answer := self._read()):
             self._call_back(answer)
         if "raised" in answer:
-            error = _exception(answer["raised"])
-            self.raised[id(error)] = told(answer["raised"])
-            raise error
+            raise _exception(answer["raised"])
         for at, data in answer.get("changed", ()):
             values.assign(args[at], values.decode(data, self._stand_in))
         return values.decode(answer["value"], self._stand_in)
@@ -161,8 +157,14 @@ def told(raised: dict[str, Any]) -> str:
     return f"{raised['type']}{where}: {raised['message']}"
 
 
-def _exception(raised: dict[str, Any]) -> BaseException:
-    """Return an exception of the nearest of Python's own kinds."""
+def _exception(raised: dict[str, Any]) -> Exception:
+    """Return an exception of the nearest of Python's own kinds; its note says what was raised, and where."""
+    error = _of_kind(raised)
+    error.add_note(told(raised))
+    return error
+
+
+def _of_kind(raised: dict[str, Any]) -> Exception:
     for name in raised["bases"]:
         kind = getattr(builtins, str(name), None)
         if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception:

@@ -96,8 +96,8 @@ def _check(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> d
     except NotIsolated:
         raise
     except BaseException as error:  # a failed assertion, a test that stumbles over what it got, SystemExit
-        said = f"{type(error).__name__}{_at(error)}: {str(error)[:500]}"
-        return {"status": "failed", "detail": candidate.raised.get(id(error), said)}
+        said, *_ = getattr(error, "__notes__", ()) or [f"{type(error).__name__}{_at(error)}: {str(error)[:500]}"]
+        return {"status": "failed", "detail": said}
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
