@@ -11,7 +11,8 @@ import os
 import threading
 import time
 
-NICENESS = 10
+from cluster.cores import give_way
+
 SECONDS_BETWEEN_LOOKS = 1.0
 
 
@@ -21,5 +22,5 @@ def _end_with_parent(parent: int) -> None:
     os._exit(1)
 
 
-os.nice(NICENESS)
+give_way()
 threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()

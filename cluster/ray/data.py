@@ -13,6 +13,7 @@ import polars as pl
 import ray
 import ray.data
 
+from cluster.cores import give_way
 from cluster.work import Done, Task
 
 
@@ -24,6 +25,7 @@ def run_wide(task: Task) -> Done:
     shared = ray.put(task)
 
     def partial(row: dict[str, Any]) -> dict[str, Any]:
+        give_way()
         own: Task = ray.get(shared)
         stream = io.BytesIO()
         own.partial(own.pieces[row["id"]]).write_ipc(stream)

@@ -18,7 +18,7 @@ from typing import Any
 
 import ray
 
-from cluster.cores import take_share
+from cluster.cores import give_way, take_share
 from cluster.interruption import SIGNALS
 from cluster.ray.placement import Placement
 from cluster.ray.refusal import TASKS
@@ -61,6 +61,7 @@ class RayRunner(Runner):
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about future defaults
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would put engines behind everything else
         local: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False}
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:
@@ -138,4 +139,5 @@ class RayRunner(Runner):
 def _run(work: Work) -> Done:
     check_installation()
     take_share(1)
+    give_way()
     return work.run()

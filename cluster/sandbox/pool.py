@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any
 
-from cluster.cores import usable
+from cluster.cores import give_way, usable
 from cluster.sandbox import bubblewrap
 from cluster.sandbox.inside.frames import Closed, Frames, TooSlow
 from operators.sandbox import CasesJob, CheckJob, Job, Limits, Mounts, Outcome
@@ -25,7 +25,6 @@ GRACE = 8.0
 """Seconds beyond those that a sandbox itself waits, after which it is given up."""
 GONE = 5.0
 """Seconds to wait for the end of what was killed."""
-NICENESS = 10
 NOTHING = CheckJob("", "")
 """Passes wherever there is a sandbox: after a job that broke two, it tells which of both is to blame."""
 
@@ -125,7 +124,7 @@ class _Cell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=bubblewrap.environment() if unsafe else {},
-            preexec_fn=_settle,
+            preexec_fn=give_way,
             start_new_session=True,
         )
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -165,10 +164,6 @@ class _Cell:
             with contextlib.suppress(OSError):
                 stream.close()
         self._process.wait()
-
-
-def _settle() -> None:
-    os.nice(NICENESS)  # engines come first
 
 
 def _runs(job: Job) -> int:

@@ -104,7 +104,7 @@ def test_a_signal_stops_in_good_order_and_the_same_command_goes_on(
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     first = start(tmp_path, "--set", "run.grace_seconds=60", latency=20.0)
-    wait_for(lambda: (tmp_path / "calls").exists())
+    wait_for(lambda: (tmp_path / "calls").exists() and (tmp_path / "calls").read_text())
     first.send_signal(signal.SIGTERM)
     time.sleep(1.0)
     assert first.poll() is None
