@@ -96,6 +96,8 @@ def _named(operator: Operator, inputs: Sequence[str]) -> dict[str, str]:
         key, equals, path = text.partition("=")
         if equals and key in operator.inputs:
             named[key] = path
+        elif equals and key in operator.spare:
+            continue
         elif equals and "/" not in key and "." not in key:
             raise BadInput(f"{operator.public_name()} has no input '{key}'; it has {', '.join(operator.inputs)}")
         else:

@@ -38,6 +38,8 @@ class Operator(BaseModel):
             piece, derive from operators.piecewise.PiecewiseOperator).
         inputs: dataset name -> the columns that are read of it; no other column is loaded.
         optional: names in ``inputs`` that a stage may leave unconnected; ``run`` then gets None.
+        spare: names that a stage may connect although nothing is read of them, so that operators of one kind can take
+            each other's place.
         output: the contract of the result.
         tools: things ``run`` gets handed in by keyword, never starts: ``engine`` (operators.engine.Engine), ``workers``
             (operators.workers.WorkerPool) and ``sandbox`` (operators.sandbox.Sandbox).
@@ -49,6 +51,7 @@ class Operator(BaseModel):
     scope: ClassVar[Scope]
     inputs: ClassVar[dict[str, Columns]]
     optional: ClassVar[frozenset[str]] = frozenset()
+    spare: ClassVar[frozenset[str]] = frozenset()
     output: ClassVar[type[Contract]]
     tools: ClassVar[tuple[str, ...]] = ()
 
@@ -88,7 +91,9 @@ class Operator(BaseModel):
 
 
 def _build(value: Any) -> Any:
-    """Make the operator that ``{"operator": NAME, field: value, ...}`` describes."""
+    """Make the operator that ``{"operator": NAME, field: value, ...}``, or a bare NAME, describes."""
+    if isinstance(value, str):
+        value = {"operator": value}
     if not isinstance(value, dict):
         return value
     from operators import operator_class

@@ -57,10 +57,9 @@ class PiecewiseOperator(Operator):
         """Compute the output table from the results of ``partial``, concatenated in any order (at least one)."""
         raise TypeError(f"{type(self).__name__} doesn't define merge()")
 
-    @classmethod
-    def whole_inputs(cls) -> frozenset[str]:
+    def whole_inputs(self) -> frozenset[str]:
         """Return the inputs that can't be cut, because they have no ``problem_key``."""
-        return frozenset(name for name, columns in cls.inputs.items() if "problem_key" not in columns.names)
+        return frozenset(name for name, columns in self.inputs.items() if "problem_key" not in columns.names)
 
     def run(self, **tables: pl.LazyFrame | None) -> pl.DataFrame:
         """Compute the output table, holding one piece's rows and all partials at a time.

@@ -64,6 +64,7 @@ class Pipeline:
                 where none is used or none where one is needed.
         """
         where = f"pipeline {self.name}, stage {name}"
+        inputs = {key: stage for key, stage in inputs.items() if key in operator.inputs or key not in operator.spare}
         if name in self.stages:
             raise BadInput(f"{where}: there is a stage of this name already")
         if operator.scope == "source" and self.stages:

@@ -34,6 +34,10 @@ def _count(nullable: bool = False) -> dy.Int64:
     return dy.Int64(nullable=nullable, min=0)
 
 
+def _share() -> dy.Float64:
+    return dy.Float64(nullable=False, min=0.0, max=1.0)
+
+
 def _json(nullable: bool = True) -> dy.String:
     """A UTF-8 string that holds a JSON object."""
     return dy.String(nullable=nullable, regex=r"^\{(.|\n)*\}$")
@@ -240,14 +244,80 @@ class PassAtK(Contract):
     note = _text()
 
 
+class Forecast(Contract):
+    """Coverage to be expected at k samples, by several methods (measure.forecast)."""
+
+    model = dy.String(primary_key=True)
+    """"" where there is one."""
+    k = _key(minimum=1)
+    method = dy.String(primary_key=True)
+    coverage = _share()
+    low = _share()
+    high = _share()
+    saturation = dy.Int64(nullable=True, min=0)
+    """``ttspm``: samples from which one more adds next to nothing."""
+    n_problems = _count()
+    note = _text()
+
+
 class SelectionAccuracy(Contract):
-    """Accuracy of a selection method when it sees n samples a problem (measure.selection)."""
+    """Accuracy of a selection method when it sees n samples a problem (measure.selection).
+
+    `accuracy` is the mean over `subsets` random subsets, `first_n` that of the first n samples.
+    """
 
     n = _key(minimum=1)
     method = dy.String(primary_key=True)
     accuracy = dy.Float64(nullable=False, min=0.0, max=1.0)
     low = dy.Float64(nullable=False, min=0.0, max=1.0)
     high = dy.Float64(nullable=False, min=0.0, max=1.0)
+    first_n = dy.Float64(nullable=True, min=0.0, max=1.0)
+    subsets = dy.Int64(nullable=True, min=1)
+    n_problems = dy.Int64(nullable=True, min=1)
+
+
+class Calibration(Contract):
+    """How well a selection method's confidence predicts that it is right (measure.calibration)."""
+
+    method = dy.String(primary_key=True)
+    n = _count()
+    confidence = _share()
+    accuracy = _share()
+    accuracy_low = _share()
+    accuracy_high = _share()
+    ece = _share()
+    ece_low = _share()
+    ece_high = _share()
+    brier = _share()
+    brier_low = _share()
+    brier_high = _share()
+    bins = dy.List(
+        dy.Struct(
+            {
+                "low": dy.Float64(nullable=False),
+                "high": dy.Float64(nullable=False),
+                "n": dy.Int64(nullable=False),
+                "confidence": dy.Float64(nullable=True),
+                "accuracy": dy.Float64(nullable=True),
+            },
+            nullable=False,
+        ),
+        nullable=False,
+    )
+    """The reliability table: one entry for each bin of confidence (low, high]."""
+
+
+class Multiplicity(Contract):
+    """How many answers hang on the choice among nearly equal methods, in long form (measure.multiplicity)."""
+
+    metric = dy.String(primary_key=True)
+    method = dy.String(primary_key=True)
+    value = dy.Float64(nullable=True)
+    low = dy.Float64(nullable=True)
+    high = dy.Float64(nullable=True)
+    n = _count()
+    """Problems it is about."""
+    note = _text()
 
 
 class VerifierAudit(Contract):
@@ -286,7 +356,10 @@ DATASETS: dict[str, type[Contract]] = {
     "ledger": LedgerEntry,
     "expert_counts": ExpertCount,
     "pass_at_k": PassAtK,
+    "forecast": Forecast,
     "selection_accuracy": SelectionAccuracy,
+    "calibration": Calibration,
+    "multiplicity": Multiplicity,
     "verifier_audit": VerifierAudit,
 }
 """Dataset names, as inputs of operators and manifests use them."""

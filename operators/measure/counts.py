@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataframely as dy
 import polars as pl
 
+from operators.piecewise import PiecewiseOperator
 from operators.select.classes import one_verifier
 from schemas.contract import Contract
-from schemas.datasets import VERDICT_STATUS
+from schemas.datasets import VERDICT_STATUS, Verdict
 from schemas.errors import BadInput
 
 DRAWN = ("ok", "unparseable", "timeout")
@@ -90,3 +91,29 @@ def check_counts(counts: pl.DataFrame) -> None:
             f"counts: problem '{twice['problem_id'][0]}' occurs more than once for one model ({len(twice)} such rows); "
             "add up n and c of the same problem, or name the models in a column 'model'"
         )
+
+
+class FromCounts(PiecewiseOperator):
+    """Base of measures that need no more than counts: of verdicts, or bare (which win where both are given)."""
+
+    inputs = {
+        "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "status"),
+        "counts": Counts.select(),
+    }
+    optional = frozenset({"verdicts", "counts"})
+
+    def partial(self, verdicts: pl.DataFrame | None = None, counts: pl.DataFrame | None = None) -> pl.DataFrame:
+        """Return a row per problem: problem_id, n, c, model, and how many verdicts were left out of n for which reason.
+
+        The columns of the reasons (``LEFT_OUT``) are null where counts came bare, and ``model`` is where verdicts did.
+
+        Raises:
+            BadInput: neither verdicts nor counts, or counts that can't be.
+        """
+        if counts is not None:
+            check_counts(counts)
+            return counts.with_columns(pl.lit(None, pl.Int64).alias(reason) for reason in LEFT_OUT)
+        if verdicts is None:
+            raise BadInput(f"{self.public_name()} needs 'verdicts', or 'counts' with problem_id, n and c")
+        counted = count_verdicts(verdicts)
+        return counted.select("problem_id", "n", "c", pl.lit(None, pl.String).alias("model"), *LEFT_OUT)

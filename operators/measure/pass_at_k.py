@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import gammaln  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
-from operators.measure.counts import LEFT_OUT, Counts, check_counts, count_verdicts, left_out
-from operators.piecewise import PiecewiseOperator
+from operators.measure.counts import LEFT_OUT, FromCounts, left_out
 from schemas import datasets
-from schemas.datasets import Verdict
 from schemas.errors import BadInput
 
 Floats = NDArray[np.float64]
@@ -49,10 +47,11 @@ def pass_at_k(n: Any, c: Any, k: Any) -> Floats:
         raise ValueError("c must be in [0, n]")
     if draws.size and samples.size and (draws.min() < 1 or draws.max() > samples.min()):
         raise ValueError("k must be in [1, n] for every problem")
-    return _estimate(samples, right, draws)
+    return estimate(samples, right, draws)
 
 
-def _estimate(n: Ints, c: Ints, k: Ints) -> Floats:
+def estimate(n: Ints, c: Ints, k: Ints) -> Floats:
+    """Return pass@k as ``pass_at_k`` does, of arrays of any leading shape: [..., problems] -> [..., problems, ks]."""
     n, c = n[..., None], c[..., None]
     wrong = n - c
     rest = np.maximum(wrong - k, 0)
@@ -83,7 +82,7 @@ def bootstrap(n: Ints, c: Ints, k: Ints, replicates: int, seed: int) -> tuple[Fl
     already sees some of the noise within them.
     """
     rng = np.random.default_rng(seed)
-    estimate = _estimate(n, c, k).mean(axis=0)
+    value = estimate(n, c, k).mean(axis=0)
     means = np.empty((replicates, k.size))
     step = max(1, BLOCK // max(1, n.size * k.size))
     for start in range(0, replicates, step):
@@ -91,12 +90,12 @@ def bootstrap(n: Ints, c: Ints, k: Ints, replicates: int, seed: int) -> tuple[Fl
         drawn = rng.integers(0, n.size, size=(block.stop - block.start, n.size))
         samples = n[drawn]
         right = rng.binomial(samples, c[drawn] / samples)
-        means[block] = _estimate(samples, right, k).mean(axis=1)
-    low, high = np.quantile(means - means.mean(axis=0) + estimate, [0.025, 0.975], axis=0)
-    return np.clip(np.minimum(low, estimate), 0.0, 1.0), np.clip(np.maximum(high, estimate), 0.0, 1.0)
+        means[block] = estimate(samples, right, k).mean(axis=1)
+    low, high = np.quantile(means - means.mean(axis=0) + value, [0.025, 0.975], axis=0)
+    return np.clip(np.minimum(low, value), 0.0, 1.0), np.clip(np.maximum(high, value), 0.0, 1.0)
 
 
-class PassAtK(PiecewiseOperator):
+class PassAtK(FromCounts):
     """Coverage (mean pass@k) with 95% intervals, from verdicts or from bare counts (which win where both are given).
 
     Verdicts that say nothing about a sample (error, skipped, timeout, no known answer) are left out of its problem's n,
@@ -104,11 +103,6 @@ class PassAtK(PiecewiseOperator):
     """
 
     version: ClassVar[int] = 1
-    inputs = {
-        "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "status"),
-        "counts": Counts.select(),
-    }
-    optional = frozenset({"verdicts", "counts"})
     output = datasets.PassAtK
 
     k: tuple[Annotated[int, Field(ge=1)], ...] = ()
@@ -117,22 +111,6 @@ class PassAtK(PiecewiseOperator):
     """Bootstrap replicates."""
     seed: int = 0
     """Of the bootstrap."""
-
-    def partial(self, verdicts: pl.DataFrame | None = None, counts: pl.DataFrame | None = None) -> pl.DataFrame:
-        """Return a row per problem: problem_id, n, c, model, and how many verdicts were left out of n for which reason.
-
-        The columns of the reasons (``LEFT_OUT``) are null where counts came bare, and ``model`` is where verdicts did.
-
-        Raises:
-            BadInput: neither verdicts nor counts, or counts that can't be.
-        """
-        if counts is not None:
-            check_counts(counts)
-            return counts.with_columns(pl.lit(None, pl.Int64).alias(reason) for reason in LEFT_OUT)
-        if verdicts is None:
-            raise BadInput("measure.pass_at_k needs 'verdicts', or 'counts' with problem_id, n and c")
-        counted = count_verdicts(verdicts)
-        return counted.select("problem_id", "n", "c", pl.lit(None, pl.String).alias("model"), *LEFT_OUT)
 
     def merge(self, partials: pl.DataFrame) -> pl.DataFrame:
         """Return one row per k.
@@ -154,7 +132,7 @@ class PassAtK(PiecewiseOperator):
         self._refuse_few(measured, k)
         low, high = bootstrap(n, c, k, self.bootstrap, self.seed)
         notes = [allocation(n), _degenerate(n, c), _unmeasured(len(table) - len(measured)), excluded, _models(measured)]
-        columns = {"k": k, "coverage": _estimate(n, c, k).mean(axis=0), "low": low, "high": high}
+        columns = {"k": k, "coverage": estimate(n, c, k).mean(axis=0), "low": low, "high": high}
         return pl.DataFrame(columns).with_columns(
             pl.lit(len(measured), pl.Int64).alias("n_problems"),
             pl.lit("; ".join(note for note in notes if note)).alias("note"),

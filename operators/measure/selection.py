@@ -1,4 +1,4 @@
-"""Accuracy of a vote as a function of how many samples it sees.
+"""Accuracy of selection as a function of how many samples it sees.
 
 The majority's accuracy with n of a problem's N samples is a mean over subsets of size n, of which 100 random ones are
 drawn. A vote only needs the classes' counts in the subset, so samples become integers (which class) in one matrix,
@@ -14,12 +14,18 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from operators.base import AnyOperator
 from operators.measure.pass_at_k import powers_of_two
+from operators.measure.subsets import Aligned, align, pack, right_on, unpack
 from operators.piecewise import PiecewiseOperator
 from operators.select.classes import SAMPLE_KEY, answer_key, classify, distinct_answers, in_n, one_verifier
-from schemas.datasets import SelectionAccuracy, Verdict
+from operators.select.majority import MajorityVote
+from operators.select.selection import Selection
+from operators.select.union import inputs_of, optional_of, selections
+from schemas.contract import Columns
+from schemas.datasets import SelectionAccuracy
 from schemas.errors import BadInput
 
 Floats = NDArray[np.float64]
@@ -49,44 +55,67 @@ class Votes:
 
 
 class MeasureSelection(PiecewiseOperator):
-    """Accuracy of the majority vote against n, with 95% intervals (prediction@n).
+    """Accuracy of selection methods against n, with 95% intervals (prediction@n).
 
-    ``accuracy`` at n < N is the mean over ``subsets`` random subsets of size n, the same positions for every problem.
-    Within a subset a tie counts as the share of the tied classes that is right: the mean of "first seen wins" over the
-    orders of the subset. At n = N there is one subset and ties go to the answer seen first: where all problems have N
-    samples, the number is exactly that of ``select.majority``. N is the smallest n of any problem; of others the first
-    N by sample_index are used, because a longer curve for some would compare different problems at different n.
+    ``accuracy`` at n < N is the mean over ``subsets`` random subsets of size n, the same positions for every problem
+    and method. Within a subset a tie of the majority counts as the share of the tied classes that is right: the mean of
+    "first seen wins" over the orders of the subset. Other methods see the subset in a random order. At n = N there is
+    one subset and ties go to the answer seen first: where all problems have N samples, the number is exactly that of
+    the method itself. N is the smallest n of any problem; of others the first N by sample_index are used, because a
+    longer curve for some would compare different problems at different n. ``first_n`` is the accuracy with the first n
+    samples by sample_index.
 
     ``low`` and ``high`` are the 2.5% and 97.5% quantiles of ``bootstrap`` replicates, each the mean over problems drawn
     with replacement of how right a random subset of each is: the spread of a single run with n samples on as many
     problems. Each drawn problem gets a subset of its own; one for all would count the noise within problems twice. As n
     nears N subsets overlap, and at N only the spread over problems is left.
 
-    Problems without a known answer are left out. Samples count in n as they do in ``select.majority``.
+    Problems without a known answer are left out. Samples count in n as they do in ``select.majority``. A majority costs
+    the counting of votes; of other methods a size is measured on fewer subsets where all would have more than ``rows``
+    rows together (``subsets`` tells on how many).
     """
 
-    version: ClassVar[int] = 1
-    inputs = {
-        "verdicts": Verdict.select(
-            "problem_key", "sample_index", "verifier", "predicted_answer", "answer_key", "is_correct", "status"
-        )
-    }
+    version: ClassVar[int] = 2
     output = SelectionAccuracy
 
+    methods: tuple[AnyOperator, ...] = (MajorityVote(),)
+    """Selections that see one problem at a time and ask no engine."""
     subsets: int = Field(default=100, ge=10)
     """Random subsets per n."""
+    rows: int = Field(default=20_000_000, ge=1)
     bootstrap: int = Field(default=1000, ge=100)
     """Bootstrap replicates."""
     seed: int = 0
 
-    def partial(self, verdicts: pl.DataFrame) -> pl.DataFrame:
-        """Return the votes of each problem that has both samples and a known answer.
+    @field_validator("methods")
+    @classmethod
+    def _can_be_cut(cls, value: tuple[AnyOperator, ...]) -> tuple[AnyOperator, ...]:
+        for method in selections(value):
+            if method.scope != "problem" or "engine" in method.tools:
+                why = "asks an engine" if "engine" in method.tools else "sees all problems at once"
+                raise ValueError(f"{method.public_name()} can't be measured on subsets of the samples: it {why}")
+        return value
+
+    @property
+    def inputs(self) -> dict[str, Columns]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return inputs_of((MajorityVote(), *self.methods))
+
+    @property
+    def optional(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return optional_of((MajorityVote(), *self.methods))
+
+    spare = frozenset({"problems", "samples", "scores", "paths"})
+
+    def partial(self, verdicts: pl.DataFrame | None = None, **others: pl.DataFrame | None) -> pl.DataFrame:
+        """Return the votes of each problem that has both samples and a known answer, and what other methods read.
 
         Returns:
             problem_key; ``correct``, a list of whether each class is right, in the order in which classes were first
             seen, and [false] if there are none; ``votes``, a list of each sample's class as its position in
-            ``correct``, or -1 for a sample that voted for nothing, in the order of sample_index (int32).
+            ``correct``, or -1 for a sample that voted for nothing, in the order of sample_index (int32); ``tables``,
+            all rows that other methods than the majority need of all these problems, packed, in the first row.
         """
+        assert verdicts is not None
         verdicts = one_verifier(verdicts)
         known = verdicts.lazy().group_by("problem_key").agg(pl.col("is_correct").is_not_null().any().alias("known"))
         first = pl.col("first_index").min().over("problem_key", "answer_class")
@@ -112,10 +141,19 @@ class MeasureSelection(PiecewiseOperator):
             .join(correct, on="problem_key", how="left")
             .select("problem_key", pl.col("correct").fill_null([False]), "votes")
         )
-        return table.collect(engine="streaming")
+        rows = table.collect(engine="streaming")
+        packed = None
+        if not all(type(method) is MajorityVote for method in self.methods):
+            some = rows.select("problem_key")
+            tables = {"verdicts": verdicts, **others}
+            packed = pack(
+                {name: t if t is None else t.join(some, on="problem_key", how="semi") for name, t in tables.items()}
+            )
+        here = pl.int_range(pl.len()) == 0
+        return rows.with_columns(tables=pl.when(here).then(pl.lit(packed, dtype=pl.Binary)))
 
     def merge(self, partials: pl.DataFrame) -> pl.DataFrame:
-        """Return one row per n: powers of two up to the smallest number of samples N, and N.
+        """Return one row per n and method: powers of two up to the smallest number of samples N, and N.
 
         Raises:
             BadInput: no problem has both samples and a known answer.
@@ -124,19 +162,56 @@ class MeasureSelection(PiecewiseOperator):
             raise BadInput(
                 "measure.selection: no problem has both samples and a known answer, so there is nothing to measure"
             )
+        partials = partials.sort("problem_key")
         data = _arrange(partials)
+        total, problems = data.votes.shape
         rng = np.random.default_rng(self.seed)
-        sizes = powers_of_two(len(data.votes))
-        right = subset_accuracy(data, sizes, self.subsets, rng)
+        orders = [rng.permutation(total) for _ in range(self.subsets)]
+        sizes = powers_of_two(total)
+        pieces = [align(unpack(packed), total) for packed in partials["tables"].drop_nulls()]
+        found: list[pl.DataFrame] = []
+        for method in selections(self.methods):
+            if type(method) is MajorityVote:
+                curves = {method.method: (subset_accuracy(data, sizes, orders), first_accuracy(data, sizes))}
+            else:
+                curves = self._stacked(method, pieces, sizes, orders, problems)
+            found += [self._summary(name, sizes, *curve, rng) for name, curve in sorted(curves.items())]
+        return pl.concat(found)
+
+    def _stacked(
+        self, method: Selection, pieces: list[Aligned], sizes: list[int], orders: list[Ints], problems: int
+    ) -> dict[str, tuple[list[Floats], Floats]]:
+        """Return name -> (for each size how right the method is [subsets, problems], and with the first ones)."""
+        drawn: dict[str, list[Floats]] = {}
+        first: dict[str, list[float]] = {}
+        for size in sizes:
+            few = max(1, min(len(orders), self.rows // (size * problems))) if size < len(orders[0]) else 0
+            asked = [np.arange(size, dtype=np.int64), *orders[:few]]
+            of_pieces = [right_on(method, piece, asked, size) for piece in pieces]
+            for name in sorted({name for piece in of_pieces for name in piece}):
+                nothing = [np.zeros((len(asked), len(piece.keys))) for piece in pieces]
+                parts = [got.get(name, none) for got, none in zip(of_pieces, nothing, strict=True)]
+                right = np.concatenate(parts, axis=1)
+                drawn.setdefault(name, []).append(right[1:] if few else right[:1])
+                first.setdefault(name, []).append(float(right[0].mean()))
+        return {name: (curve, np.array(first[name])) for name, curve in drawn.items()}
+
+    def _summary(
+        self, name: str, sizes: list[int], right: list[Floats], first: Floats, rng: np.random.Generator
+    ) -> pl.DataFrame:
         low, high = _interval(right, self.bootstrap, rng)
-        accuracy = right.mean(axis=(1, 2))
+        accuracy = np.array([one.mean() for one in right])
         columns = {
             "n": sizes,
+            "method": [name] * len(sizes),
             "accuracy": accuracy,
             "low": np.minimum(low, accuracy),
             "high": np.maximum(high, accuracy),
+            "first_n": first,
+            "subsets": [len(one) for one in right],
+            "n_problems": [right[0].shape[1]] * len(sizes),
         }
-        return pl.DataFrame(columns).select("n", pl.lit("majority").alias("method"), "accuracy", "low", "high")
+        return pl.DataFrame(columns)
 
 
 def _arrange(partials: pl.DataFrame) -> Votes:
@@ -153,28 +228,38 @@ def _arrange(partials: pl.DataFrame) -> Votes:
     return Votes(votes, correct, offsets)
 
 
-def subset_accuracy(data: Votes, sizes: list[int], subsets: int, rng: np.random.Generator) -> Floats:
-    """Return how right the vote is: shape [sizes, subsets, problems], shares in [0, 1].
+def subset_accuracy(data: Votes, sizes: list[int], orders: list[Ints]) -> list[Floats]:
+    """Return for each size how right the vote is: shape [subsets, problems], shares in [0, 1]; one subset at N.
 
     One random order of the samples serves all sizes of a subset (prefixes) and all problems, whose samples are
     independent of each other's.
     """
     total, problems = data.votes.shape
-    right = np.empty((len(sizes), subsets, problems))
+    right = [np.empty((len(orders) if size < total else 1, problems)) for size in sizes]
     every = _count(data, np.arange(total, dtype=np.int64))
-    for subset in range(subsets):
-        order = rng.permutation(total)
+    for subset, order in enumerate(orders):
         counts = np.zeros_like(every)
         done = 0
         for row, size in enumerate(sizes):
             if size < total:
                 shorter = total - size < size - done  # to count what isn't in the subset
                 counts = every - _count(data, order[size:]) if shorter else counts + _count(data, order[done:size])
-                right[row, subset] = _ties_shared(counts, data)
+                right[row][subset] = _ties_shared(counts, data)
                 done = size
     if sizes[-1] == total:
-        right[-1] = _first_wins(every, data)
+        right[-1][:] = _first_wins(every, data)
     return right
+
+
+def first_accuracy(data: Votes, sizes: list[int]) -> Floats:
+    """Return the accuracy of the vote among the first samples of each problem, shape [sizes]."""
+    found, done = np.empty(len(sizes)), 0
+    counts = np.zeros(data.correct.size, dtype=np.int64)
+    for row, size in enumerate(sizes):
+        counts += _count(data, np.arange(done, size, dtype=np.int64))
+        found[row] = _first_wins(counts, data).mean()
+        done = size
+    return found
 
 
 def _count(data: Votes, order: Ints) -> Ints:
@@ -208,15 +293,16 @@ def _first_wins(counts: Ints, data: Votes) -> Floats:
     return right
 
 
-def _interval(right: Floats, replicates: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _interval(right: list[Floats], replicates: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Return the 2.5% and 97.5% quantiles over problems and subsets drawn anew: two arrays of shape [sizes]."""
-    sizes, subsets, problems = right.shape
-    means = np.empty((sizes, replicates))
+    problems = right[0].shape[1]
+    means = np.empty((len(right), replicates))
     step = max(1, BLOCK // problems)
     for start in range(0, replicates, step):
         shape = (min(step, replicates - start), problems)
-        subset, problem = rng.integers(0, subsets, size=shape), rng.integers(0, problems, size=shape)
-        for row in range(sizes):
-            means[row, start : start + shape[0]] = right[row][subset, problem].mean(axis=1)
+        subset, problem = rng.random(size=shape), rng.integers(0, problems, size=shape)
+        for row, one in enumerate(right):
+            drawn = (subset * len(one)).astype(np.int64)
+            means[row, start : start + shape[0]] = one[drawn, problem].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975], axis=1)
     return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)

@@ -178,20 +178,26 @@ def answer_classes(verdicts: pl.DataFrame) -> pl.DataFrame:
     return classify(distinct_answers(one_verifier(verdicts))).select(names)
 
 
-def class_votes(verdicts: pl.DataFrame) -> pl.DataFrame:
+def class_votes(verdicts: pl.DataFrame, weight: pl.Expr | None = None, *, largest: bool = False) -> pl.DataFrame:
     """Return one row per problem and class, the most votes first, ties in the order in which they were first seen.
 
+    Args:
+        weight: what else is summed up for each answer, as an aggregate named ``weight`` (by default its votes).
+        largest: of the answers of a class, take the largest weight and not the sum.
+
     Returns:
-        problem_key, answer_class, votes, first_index, answer (as the class's most frequent key has it), is_correct.
+        problem_key, answer_class, votes, first_index, answer (as the class's most frequent key has it), is_correct,
+        weight.
     """
-    classed = classify(distinct_answers(verdicts))
+    classed = classify(distinct_answers(verdicts, weight if weight is not None else pl.len().alias("weight")))
     if classed.select(pl.struct("problem_key", "answer_class").is_duplicated().any()).item():
         classed = classed.group_by("problem_key", "answer_class").agg(
             pl.col("votes").sum(),
             pl.col("first_index").min(),
             pl.col("answer").sort_by("votes", "first_index", descending=[True, False]).first(),
             pl.col("is_correct").first(),
+            pl.col("weight").max() if largest else pl.col("weight").sum(),
         )
-    names = ["problem_key", "answer_class", "votes", "first_index", "answer", "is_correct"]
+    names = ["problem_key", "answer_class", "votes", "first_index", "answer", "is_correct", "weight"]
     order = ["problem_key", "votes", "first_index"]
     return classed.select(names).sort(order, descending=[False, True, False])

@@ -6,7 +6,6 @@ is right or wrong. What a judge's own mistakes do to a number is ``measure.verif
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Annotated, Any, ClassVar
 
@@ -15,6 +14,7 @@ from pydantic import Field, field_validator
 
 from operators.asking import AskingOperator
 from operators.engine import Engine, EngineError, Request
+from operators.text import fill, said_last
 from operators.verify.verdicts import predicted
 from schemas.contract import polars_schema
 from schemas.datasets import Problem, Sample, Verdict
@@ -109,20 +109,16 @@ class VerifyJudge(AskingOperator, SamplingParams):
         expected = problem["answer"]
         if expected is None:
             places = {"prompt": problem["prompt"], "candidate": completion}
-            text = _fill(self.template_alone, places)
+            text = fill(self.template_alone, places)
         else:
             pair = (completion, expected) if self.swap and vote % 2 else (expected, completion)
-            text = _fill(self.template, {"prompt": problem["prompt"], "first": pair[0], "second": pair[1]})
+            text = fill(self.template, {"prompt": problem["prompt"], "first": pair[0], "second": pair[1]})
         turns = [] if self.system is None else [{"role": "system", "content": self.system}]
         return [*turns, {"role": "user", "content": text}]
 
     def read(self, text: str) -> bool | None:
         """Return what a vote says: what it says last; None where it says nothing."""
-        ends = {
-            verdict: max((match.end() for match in re.finditer(pattern, text)), default=-1)
-            for verdict, pattern in ((True, self.yes), (False, self.no))
-        }
-        return None if ends[True] == ends[False] else ends[True] > ends[False]
+        return said_last(text, self.yes, self.no)
 
     def _count(self, votes: list[bool | EngineError | None]) -> tuple[bool | None, float | None, str, str]:
         """Return (is_correct, credit, status, detail) of one completion's votes."""
@@ -136,9 +132,3 @@ class VerifyJudge(AskingOperator, SamplingParams):
             return None, None, "error" if errors else "unparseable", said
         tie = 2 * yes == len(read)
         return (None if tie else 2 * yes > len(read)), yes / len(read), "unparseable" if tie else "ok", said
-
-
-def _fill(template: str, places: dict[str, str]) -> str:
-    """Fill named places in; braces in what is filled in, and others of the template, are left alone."""
-    pattern = "|".join(rf"\{{{name}\}}" for name in places)
-    return re.sub(pattern, lambda match: places[match[0][1:-1]], template)

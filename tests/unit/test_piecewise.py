@@ -140,7 +140,7 @@ def test_little_is_one_piece_and_nothing_too() -> None:
     assert Record().run(verdicts=few).rows() == [(2, None, None, ["a", "b"])]
     assert Record().run(verdicts=few.head(0), answers=None).rows() == [(0, None, None, [])]
     assert Record().run().rows() == [(None, None, None, [])]
-    assert Record.whole_inputs() == {"counts"}
+    assert Record().whole_inputs() == {"counts"}
 
 
 def test_bare_counts_win_over_verdicts_whatever_came_first() -> None:

@@ -1,0 +1,133 @@
+"""Bayesian aggregation of judges: what several fallible verifiers, taken together, say about a problem's answers."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
+
+from operators.select.classes import SAMPLE_KEY, answer_key, class_votes, classify, distinct_answers, one_verifier
+from operators.select.selection import VERDICTS, Selection, as_answers, problems_of, rank
+from schemas.errors import BadInput
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+special: Any = _special  # it ships no types
+
+ROUNDS, CLOSE = 500, 1e-10
+
+
+class SelectJudges(Selection):
+    """Pick each problem's most probably right answer, given the verdicts of several verifiers.
+
+    A Bayesian Dawid-Skene model ("Judging LLMs on a Simplex" says why judges can't be ranked without priors). At most
+    one answer class of a problem is right; before any verdict that is class c with probability proportional to its
+    votes, or none at all, how often being learnt. Judge j says yes to a right answer with its completeness, no to a
+    wrong one with its soundness; both have Beta priors. What a judge says about the samples of one class is one
+    observation, the mean: ten thousand verdicts on the same answer aren't independent. Posteriors are found by
+    variational inference, over all problems together.
+
+    Confidence is the posterior probability. ``reference`` names a verifier that isn't a judge, whose verdicts say what
+    is right in ``is_correct``.
+    """
+
+    version: ClassVar[int] = 1
+    scope = "dataset"
+    inputs = {"verdicts": VERDICTS}
+
+    completeness: tuple[float, float] = (4.0, 1.0)
+    """Beta prior of P(yes | right)."""
+    soundness: tuple[float, float] = (4.0, 1.0)
+    """Beta prior of P(no | wrong)."""
+    vote_weight: float = Field(default=1.0, ge=0.0)
+    """Exponent of a class's votes in its prior; 0: all classes alike."""
+    reference: str = ""
+
+    def run(self, verdicts: pl.LazyFrame) -> pl.DataFrame:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return one row per problem of ``verdicts``.
+
+        Raises:
+            BadInput: no verdicts of judges, or no verifier of the name ``reference``.
+        """
+        table = verdicts.lazy().collect(engine="streaming")
+        names: list[str] = table["verifier"].unique().sort().to_list()
+        if self.reference and self.reference not in names:
+            raise BadInput(f"select.judges: reference = '{self.reference}' is none of the verifiers {names}")
+        judges = [name for name in names if name != self.reference]
+        if not judges and len(table):
+            raise BadInput(f"select.judges: the only verifier is the reference, '{self.reference}'")
+        main = table.filter(pl.col("verifier") == self.reference) if self.reference else one_verifier(table)
+        classes = class_votes(main).sort("problem_key", "answer_class")
+        keys = classify(distinct_answers(main)).select("problem_key", "answer_key", "answer_class")
+        of = main.select(*SAMPLE_KEY, answer_key(main.columns)).join(keys, on=["problem_key", "answer_key"])
+        said = (
+            table.filter(pl.col("verifier").is_in(judges) & pl.col("is_correct").is_not_null())
+            .join(of.drop("answer_key"), on=SAMPLE_KEY)
+            .group_by("problem_key", "answer_class", "verifier")
+            .agg(pl.col("is_correct").mean().alias("yes"))
+        )
+        numbered = classes.with_row_index("row").select("row", "problem_key", "answer_class")
+        said = said.join(numbered, on=["problem_key", "answer_class"]).sort("row", "verifier")
+        weights = self._posterior(classes, said, judges)
+        found = rank(
+            problems_of(main, pl.lit(1.0).alias("total")),
+            classes.with_columns(weight=pl.Series(weights, dtype=pl.Float64)),
+        )
+        return as_answers(found, self.method, pl.col("weight"), pl.col("runner_up_weight"))
+
+    def _posterior(self, classes: pl.DataFrame, said: pl.DataFrame, judges: list[str]) -> Floats:
+        if classes.is_empty():
+            return np.zeros(0)
+        problem = classes["problem_key"].rank("dense").to_numpy().astype(np.int64) - 1
+        votes = classes["votes"].to_numpy().astype(np.float64) ** self.vote_weight
+        prior = votes / np.bincount(problem, weights=votes)[problem]
+        judge = said["verifier"].replace_strict(judges, range(len(judges)), return_dtype=pl.Int64).to_numpy()
+        row, yes = said["row"].to_numpy().astype(np.int64), said["yes"].to_numpy()
+        return posterior(problem, prior, row, judge, yes, self.completeness, self.soundness)
+
+
+def posterior(
+    problem: Ints,
+    prior: Floats,
+    row: Ints,
+    judge: Ints,
+    yes: Floats,
+    completeness: tuple[float, float],
+    soundness: tuple[float, float],
+) -> Floats:
+    """Return the probability that each class is its problem's right answer, shape [classes].
+
+    Args:
+        problem: of each class, ascending from 0.
+        prior: of each class, given that one of its problem's is right.
+        row, judge, yes: what was observed: the class, the judge, and the share of yes.
+        completeness, soundness: Beta priors.
+    """
+    judges = int(judge.max(initial=-1)) + 1
+    right = prior / 2
+
+    def beta(weight: Floats, hits: Floats, base: tuple[float, float]) -> tuple[Floats, Floats]:
+        """Return E[ln s] and E[ln (1 - s)] of each judge's Beta posterior."""
+        hit = base[0] + np.bincount(judge, weights=weight * hits, minlength=judges)
+        miss = base[1] + np.bincount(judge, weights=weight * (1 - hits), minlength=judges)
+        both = special.digamma(hit + miss)
+        return special.digamma(hit) - both, special.digamma(miss) - both
+
+    for _ in range(ROUNDS):
+        log_yes_right, log_no_right = beta(right[row], yes, completeness)
+        log_no_wrong, log_yes_wrong = beta(1 - right[row], 1 - yes, soundness)
+        gain = yes * (log_yes_right - log_yes_wrong)[judge] + (1 - yes) * (log_no_right - log_no_wrong)[judge]
+        solved = np.bincount(problem, weights=right)
+        some, none = float(special.digamma(1 + solved.sum())), float(special.digamma(1 + (1 - solved).sum()))
+        score: Floats = np.log(prior) + some + np.bincount(row, weights=gain, minlength=len(prior))
+        peak = np.maximum(np.maximum.reduceat(score, np.flatnonzero(np.diff(problem, prepend=-1))), none)
+        mass = np.exp(score - peak[problem])
+        new = mass / (np.bincount(problem, weights=mass) + np.exp(none - peak))[problem]
+        if np.abs(new - right).max() < CLOSE:
+            return new
+        right = new
+    return right
