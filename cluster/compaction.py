@@ -18,6 +18,7 @@ import polars as pl
 from cluster.storage.parts import Part, delta_statistics, fresh_name, write_tables
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
+from cluster.storage.slices import scan_files
 from cluster.work import Done
 from schemas.contract import Contract
 
@@ -83,10 +84,9 @@ class Merge:
         return Done(Part(name, self.rows, size, stats, ranges), time.perf_counter() - began)
 
     def _batches(self, root: Root, ranges: tuple[Range, ...]) -> Iterator[pl.DataFrame]:
-        options = root.storage_options()
         for keys in _batched(ranges):
             holding = [root.uri(self.folder, name) for name, mine in self.files.items() if _touches(mine, keys)]
-            rows = pl.scan_parquet(holding, storage_options=options).filter(pl.col("problem_key").is_in(sorted(keys)))
+            rows = scan_files(root, holding, self.contract).filter(pl.col("problem_key").is_in(sorted(keys)))
             yield root.patiently(lambda rows=rows: rows.collect(), f"reading {self.folder}").sort(
                 self.contract.primary_key()
             )

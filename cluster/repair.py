@@ -19,7 +19,7 @@ from cluster.records import alive, manifests
 from cluster.storage.parts import Part, write_part
 from cluster.storage.ranges import Range, RangeMap, as_table, restrict
 from cluster.storage.root import Root
-from cluster.storage.slices import UNREADABLE
+from cluster.storage.slices import UNREADABLE, scan_files
 from cluster.storage.snapshot import MANIFEST
 from cluster.verify_file import Finding
 from cluster.verify_store import LenientStore, samples_folder
@@ -154,7 +154,7 @@ def _without(store: LenientStore, name: str, lost: list[Range]) -> Part | None:
         keep.remove(item)
     if not len(keep):
         return Part(name, 0, 0, "{}")
-    rows = pl.scan_parquet(store.root.uri(store.folder, name), storage_options=store.root.storage_options())
+    rows = scan_files(store.root, store.root.uri(store.folder, name), store.contract)
     try:
         table = store.root.patiently(lambda: restrict(rows, as_table(keep)).collect(), f"reading {store.folder}/{name}")
         return write_part(store.root, store.folder, table, store.contract, store.folder)

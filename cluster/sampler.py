@@ -25,6 +25,7 @@ from cluster.storage.ranges import Range
 from cluster.storage.root import Root
 from cluster.storage.slices import Slice
 from cluster.timeline import Activity, Timeline
+from cluster.warm_up import WarmUps
 from operators.engine import Engine, EngineError, EngineInfo
 from operators.sample.sample import BEGUN, Sample
 from schemas import datasets
@@ -32,6 +33,8 @@ from schemas.engine import EngineSpec
 
 FIRST_FLUSH = 0.25
 """Seconds until the first part is written; each next one may wait twice as long, up to ``flush_seconds``."""
+LOOK_SECONDS = 1.0
+"""Between two looks for warm-ups that others drew (``sample.cut``)."""
 BUFFERS = 3
 """How many parts' worth of rows a worker holds, being filled and being written, before it stops drawing."""
 
@@ -99,6 +102,8 @@ class Sampler:
         self._begun: dict[tuple[str, int], dict[str, Any]] = {}
         self._hungry = False
         self._crash: Exception | None = None
+        cut = job.operator.cut
+        self._warm_ups = None if cut is None else WarmUps(cut, self.root, job.folder)
 
     async def start(self) -> Ready:
         """Load the engine and start drawing whatever is assigned."""
@@ -109,6 +114,8 @@ class Sampler:
         self.news = asyncio.Event()
         self._tasks = [asyncio.create_task(self._draw_forever()) for _ in range(self.engine.capacity)]
         self._tasks.append(asyncio.create_task(self._flush_forever()))
+        if self._warm_ups is not None:
+            self._tasks.append(asyncio.create_task(self._look_for_warm_ups(self._warm_ups)))
         return Ready(self.engine.info, self.engine.capacity)
 
     async def too_long(self, keys: Sequence[str]) -> list[tuple[str, int]]:
@@ -212,6 +219,8 @@ class Sampler:
             if self.queue.qsize() == self.engine.capacity - 1:
                 self._hungry = True
                 self.news.set()
+            if self._warm_ups is not None and not self._warm_ups.ready(key, index):
+                continue
             try:
                 await self._draw(key, index)
             except Exception as error:  # not one request's failure: the engine, or the operator, is broken
@@ -224,7 +233,9 @@ class Sampler:
         self._timeline.enter()
         try:
             prompt = await self._prompt(key)
-            row = await self.job.operator.draw(problem, prompt, index, self.engine, self.job.run_id, begun)
+            cut_below = None if self._warm_ups is None else self._warm_ups.threshold(key, index)
+            row = await self.job.operator.draw(problem, prompt, index, self.engine, self.job.run_id, begun, cut_below)
+            self._warmed_up(key, index, row["lowest_group_confidence"])
             if not self.rows:
                 self._oldest = time.monotonic()
             self.rows.append(row)
@@ -232,6 +243,7 @@ class Sampler:
             tokens = row["completion_tokens"]
         except EngineError as error:
             self.report.failed.append((key, index, str(error)))
+            self._warmed_up(key, index, None)
             self.news.set()
         finally:
             self._timeline.leave(tokens)
@@ -239,6 +251,19 @@ class Sampler:
         self._outstanding -= 1
         if len(self.rows) >= self.job.flush_rows:
             self._flush()
+
+    def _warmed_up(self, key: str, index: int, lowest: float | None) -> None:
+        """Queue what waited for this sample."""
+        if self._warm_ups is not None:
+            for free in self._warm_ups.drawn(key, index, lowest):
+                self.queue.put_nowait(free)
+
+    async def _look_for_warm_ups(self, warm_ups: WarmUps) -> None:
+        """Queue what waits for samples that others drew."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for free in await warm_ups.look():
+                self.queue.put_nowait(free)
 
     def _count_unwritten(self, rows: int) -> None:
         self._unwritten += rows

@@ -21,7 +21,7 @@ from cluster.storage.parts import is_about_samples
 from cluster.storage.ranges import Range, RangeMap, ranges_of
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE
-from schemas.contract import Contract, validate
+from schemas.contract import Contract, polars_schema, validate
 from schemas.datasets import Sample
 from schemas.errors import ContractViolation, GristmillError
 from schemas.identity import completion_hashes
@@ -125,7 +125,7 @@ def check_file(root: Root, expected: Expected) -> FileCheck:
 def _read(root: Root, check: FileCheck) -> None:
     contract = check.expected.contract
     with _opened(root, check.expected.path) as file, pq.ParquetFile(file, page_checksum_verification=True) as reader:
-        check.whole = contract is None or reader.schema_arrow.equals(arrow_schema(contract))
+        check.whole = contract is None or _is_of(reader.schema_arrow, contract)
         if contract is not None and not check.whole:
             check.find(_other_columns(reader.schema_arrow, contract))
         rows = _Rows(check, contract) if contract is not None and check.whole else None
@@ -137,9 +137,23 @@ def _read(root: Root, check: FileCheck) -> None:
                 raise OSError("Arrow and Polars read different values")
             check.rows += len(table)
             if rows is not None:
-                rows.add(table)
+                rows.add(_with_all_columns(table, rows.contract))
         if rows is not None:
             rows.conclude()
+
+
+def _is_of(found: pa.Schema, contract: type[Contract]) -> bool:
+    """Whether a file has the columns of a contract; those that may be null can be missing (it may be older)."""
+    wanted = arrow_schema(contract)
+    needed = {name for name, column in contract.columns().items() if not column.nullable}
+    known = pa.schema([field for field in wanted if field.name in needed or field.name in found.names])
+    return found.equals(known)
+
+
+def _with_all_columns(table: pl.DataFrame, contract: type[Contract]) -> pl.DataFrame:
+    schema = polars_schema(contract)
+    lacking = [pl.lit(None, schema[name]).alias(name) for name in schema if name not in table.columns]
+    return table.with_columns(lacking).select(list(schema))
 
 
 def _by_polars(root: Root, path: str, first: int, count: int) -> pl.DataFrame:

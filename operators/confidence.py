@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,23 +13,46 @@ WINDOW = 2048
 """Tokens of a group."""
 
 
-def confidences(top: NDArray[np.float64], window: int = WINDOW) -> tuple[float, float]:
-    """Return (lowest group confidence, tail confidence) of one trace.
+class Confidences(NamedTuple):
+    """The four summaries of a trace; NaN where it has no tokens."""
 
-    A token's confidence is minus the mean of its most likely candidates' log-probs (of those that were possible at all,
-    where decoding was guided); a group is a sliding window of tokens, the whole trace where that is shorter. Without
-    tokens both are NaN.
+    lowest: float
+    """Of all groups."""
+    bottom: float
+    """The mean of the lowest tenth of the groups."""
+    tail: float
+    """Of the last group."""
+    mean: float
+    """Of all tokens."""
+
+
+def of_tokens(top: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each token's confidence: minus the mean of its most likely candidates' log-probs, shape [tokens].
+
+    Candidates that weren't possible at all, where decoding was guided, are left out.
 
     Args:
         top: [tokens, candidates], natural logarithms.
     """
-    if not len(top):
-        return float("nan"), float("nan")
     possible = np.isfinite(top)
-    tokens = -np.where(possible, top, 0.0).sum(axis=1) / np.maximum(1, possible.sum(axis=1))
+    return -np.where(possible, top, 0.0).sum(axis=1) / np.maximum(1, possible.sum(axis=1))
+
+
+def confidences(tokens: NDArray[np.float64], window: int = WINDOW) -> Confidences:
+    """Return the summaries of one trace.
+
+    A group is a sliding window of tokens, the whole trace where that is shorter.
+
+    Args:
+        tokens: each token's confidence.
+    """
+    if not len(tokens):
+        return Confidences(*[float("nan")] * 4)
+    mean = float(tokens.mean())
     if len(tokens) <= window:
-        mean = float(tokens.mean())
-        return mean, mean
+        return Confidences(mean, mean, mean, mean)
     sums = np.concatenate([[0.0], np.cumsum(tokens)])
     groups = (sums[window:] - sums[:-window]) / window
-    return float(groups.min()), float(groups[-1])
+    few = max(1, len(groups) // 10)
+    bottom = float(np.partition(groups, few - 1)[:few].mean())
+    return Confidences(float(groups.min()), bottom, float(groups[-1]), mean)

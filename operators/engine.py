@@ -15,6 +15,7 @@ from typing import Literal
 
 import xxhash
 
+from operators.confidence import WINDOW
 from schemas.engine import SamplingParams
 from schemas.errors import BadInput
 
@@ -49,6 +50,10 @@ class Request:
     """The user's name of the problem, for a recording that knows no keys."""
     prefix: str = ""
     """The beginning of the completion, which is continued and not given back (search, truncated samples)."""
+    window: int = WINDOW
+    """Tokens of a group, for the confidences."""
+    cut_below: float | None = None
+    """End the completion (``finish_reason = cut``) once a whole group's confidence is below this."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ class Completion:
     mean_logprob: float | None = None
     lowest_group_confidence: float | None = None
     tail_confidence: float | None = None
+    bottom_group_confidence: float | None = None
+    mean_confidence: float | None = None
 
 
 @dataclass(frozen=True)

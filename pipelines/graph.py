@@ -93,6 +93,11 @@ def _check_guides(where: str, operator: Sample, engine: EngineSpec) -> None:
             can = f"it can do {sorted(engine.guides)}" if engine.guides else "it can't guide decoding"
             raise BadInput(f"{where}: engine '{getattr(engine, 'kind', '')}' doesn't know {guide}; {can}")
 
+    if operator.cut is not None and engine.cannot_cut:
+        raise BadInput(
+            f"{where}: engine '{getattr(engine, 'kind', '')}' can't cut traces (sample.cut): {engine.cannot_cut}"
+        )
+
 
 def _check_inputs(where: str, operator: Operator, inputs: Mapping[str, Stage], known: Iterable[Stage]) -> None:
     unknown = inputs.keys() - operator.inputs.keys()

@@ -83,6 +83,8 @@ class Sample(Contract):
     mean_logprob = dy.Float64(nullable=True)
     lowest_group_confidence = dy.Float32(nullable=True)
     tail_confidence = dy.Float32(nullable=True)
+    bottom_group_confidence = dy.Float32(nullable=True)
+    mean_confidence = dy.Float32(nullable=True)
     seed = dy.Int64(nullable=False)
     worker = _text(nullable=True)
     run_id = _text()

@@ -6,9 +6,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from schemas.identity import Added, Execution, ExecutionKeys
+
+
+def _read_template(value: str | None) -> str | None:
+    """A template is known by its text, wherever the file lies."""
+    if value is None or "{" in value:
+        return value
+    if not Path(value).is_file():
+        raise ValueError(f"'{value}' is neither a Jinja template nor a file")
+    return Path(value).read_text()
+
+
+ChatTemplate = Annotated[str | None, AfterValidator(_read_template)]
+"""A Jinja template, or the path of one."""
 
 
 class SamplingParams(BaseModel):
@@ -71,6 +84,11 @@ class EngineSpec(BaseModel):
         """Processes of one replica that hold GPUs of their own."""
         return 1
 
+    @property
+    def cannot_cut(self) -> str:
+        """Why it can't cut traces by their confidence; empty: it can."""
+        return "it doesn't tell confidences while it writes"
+
 
 class LlamaCppSpec(EngineSpec):
     """llama.cpp in the worker's own process: any GGUF file, by default the embedded SmolLM2-135M-Instruct."""
@@ -80,7 +98,7 @@ class LlamaCppSpec(EngineSpec):
     kind: Literal["llama_cpp"] = "llama_cpp"
     model: str = "smollm2-135m-instruct"
     """A path of a GGUF file, or the name of the embedded model. The weights' hash, not the path, is the identity."""
-    chat_template: Annotated[str | None, Added] = None
+    chat_template: Annotated[ChatTemplate, Added] = None
     """A Jinja template, or the path of one; otherwise the model's own."""
     slots: Annotated[int, Execution] = Field(default=16, ge=1)
     """Requests decoded at once."""
@@ -88,16 +106,6 @@ class LlamaCppSpec(EngineSpec):
     """Tokens a request may use, prompt and completion together."""
     threads: Annotated[int, Execution] = Field(default=0, ge=0)
     """0: one per core."""
-
-    @field_validator("chat_template")
-    @classmethod
-    def _read_template(cls, value: str | None) -> str | None:
-        """A template is known by its text, wherever the file lies."""
-        if value is None or "{" in value:
-            return value
-        if not Path(value).is_file():
-            raise ValueError(f"'{value}' is neither a Jinja template nor a file")
-        return Path(value).read_text()
 
 
 class ScriptedSpec(EngineSpec):
@@ -132,6 +140,10 @@ class ScriptedSpec(EngineSpec):
     @property
     def ranks(self) -> int:
         return self.size
+
+    @property
+    def cannot_cut(self) -> str:
+        return "" if self.logprobs else "set engine.logprobs=true"
 
 
 class ReplaySpec(EngineSpec):
@@ -186,6 +198,27 @@ class OpenAISpec(EngineSpec):
         return value
 
 
+class TransformersSpec(EngineSpec):
+    """Hugging Face transformers in the worker, for scores only: reward models that vLLM doesn't know, or no vLLM."""
+
+    kind: Literal["transformers"] = "transformers"
+    model: str
+    """A folder of weights, or a name on the model hub."""
+    revision: str = ""
+    """Branch, tag or commit on the hub; the commit it stands for is the identity. A folder's is its content."""
+    task: Literal["classify", "token_classify", "likelihood"] = "classify"
+    """``classify``: one score a text; ``token_classify``: one a token (process rewards); ``likelihood``: log-probs."""
+    dtype: str = "auto"
+    chat_template: ChatTemplate = None
+    """A Jinja template, or the path of one; otherwise the tokenizer's own."""
+    device: Annotated[str, Execution] = ""
+    """As torch names it; empty: a GPU where there is one."""
+    batch: Annotated[int, Execution] = Field(default=16, ge=1)
+    """Texts computed at once."""
+    context: Annotated[int, Execution] = Field(default=4096, ge=16)
+    """Tokens a text may have."""
+
+
 VLLM_EXECUTION = ExecutionKeys(
     {
         "all2all_backend", "async_scheduling", "block_size", "compilation_config", "cpu_offload_gb",
@@ -220,7 +253,7 @@ class VllmSpec(EngineSpec):
     """How the checkpoint is quantised, where its own configuration doesn't tell; otherwise how vLLM shall do it."""
     adapter: str | None = None
     """Folder of a LoRA adapter that all requests use."""
-    chat_template: str | None = None
+    chat_template: ChatTemplate = None
     """A Jinja template, or the path of one; otherwise the tokenizer's own."""
     reasoning_parser: str = ""
     """vLLM's name of the parser that splits the reasoning off (``deepseek_r1``, ``qwen3``, ...)."""
@@ -240,7 +273,7 @@ class VllmSpec(EngineSpec):
     logprobs: Annotated[bool, Execution] = True
     """Sum and mean log-prob of each sample."""
     confidence: Annotated[bool, Execution] = False
-    """Lowest-group and tail confidence too (DeepConf): vLLM then returns 20 log-probs a token to the worker."""
+    """Confidences too (DeepConf): vLLM then returns 20 log-probs a token to the worker."""
     engine_kwargs: Annotated[dict[str, Any], VLLM_EXECUTION] = {}
     """More arguments of vLLM's ``AsyncEngineArgs``, as they are."""
 
@@ -248,15 +281,9 @@ class VllmSpec(EngineSpec):
     def ranks(self) -> int:
         return self.tensor_parallel * self.pipeline_parallel
 
-    @field_validator("chat_template")
-    @classmethod
-    def _read_template(cls, value: str | None) -> str | None:
-        """A template is known by its text, wherever the file lies."""
-        if value is None or "{" in value:
-            return value
-        if not Path(value).is_file():
-            raise ValueError(f"'{value}' is neither a Jinja template nor a file")
-        return Path(value).read_text()
+    @property
+    def cannot_cut(self) -> str:
+        return "" if self.confidence else "set engine.confidence=true"
 
     @field_validator("engine_kwargs")
     @classmethod
@@ -276,4 +303,6 @@ VLLM_FIELDS = {
 }  # fmt: skip
 """vLLM's argument -> the field of ``VllmSpec`` that sets it."""
 
-AnyEngineSpec = Annotated[LlamaCppSpec | ScriptedSpec | ReplaySpec | OpenAISpec | VllmSpec, Field(discriminator="kind")]
+AnyEngineSpec = Annotated[
+    LlamaCppSpec | ScriptedSpec | ReplaySpec | OpenAISpec | TransformersSpec | VllmSpec, Field(discriminator="kind")
+]

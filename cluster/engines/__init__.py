@@ -14,6 +14,12 @@ _BUILDERS = {
     "scripted": ("cluster.engines.scripted", "ScriptedEngine", "", ""),
     "openai": ("cluster.engines.openai", "OpenAIEngine", "aiohttp", "pip install aiohttp"),
     "replay": ("cluster.engines.replay", "ReplayEngine", "", ""),
+    "transformers": (
+        "cluster.engines.transformers",
+        "TransformersEngine",
+        "transformers",
+        "pip install 'gristmill[hf]'",
+    ),
     "vllm": ("cluster.engines.vllm", "VllmEngine", "vllm", "pip install vllm, on a machine with a GPU"),
 }
 
@@ -24,7 +30,7 @@ def _engine_class(spec: EngineSpec) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
-        if error.name != package:
+        if error.name not in (package, "torch"):
             raise
         raise BadInput(f"engine '{kind}' needs the package '{package}': {remedy}") from error
 

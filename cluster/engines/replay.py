@@ -17,6 +17,7 @@ _OPTIONAL = (
     *("status", "error", "reasoning", "finish_reason"),
     *("prompt_tokens", "cached_prompt_tokens", "completion_tokens"),
     *("sum_logprob", "mean_logprob", "lowest_group_confidence", "tail_confidence"),
+    *("bottom_group_confidence", "mean_confidence"),
 )
 
 
@@ -83,6 +84,8 @@ class ReplayEngine(Engine):
                 mean_logprob=row.get("mean_logprob"),
                 lowest_group_confidence=row.get("lowest_group_confidence"),
                 tail_confidence=row.get("tail_confidence"),
+                bottom_group_confidence=row.get("bottom_group_confidence"),
+                mean_confidence=row.get("mean_confidence"),
             )
         ]
 

@@ -11,6 +11,7 @@ import math
 import os
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 
 import xxhash
@@ -61,10 +62,20 @@ class ScriptedEngine(Engine):
         else:
             await asyncio.sleep(0)
         self._fail(request, random.Random(request.seed + 1))
-        return [
+        made = [
             self._complete(request.prompt + request.prefix, request.params, request.seed, draws)
             for _ in range(request.n)
         ]
+        return [self._cut(completion, request.cut_below) for completion in made]
+
+    @staticmethod
+    def _cut(completion: Completion, below: float | None) -> Completion:
+        """Cut an unsure completion in half."""
+        sure = completion.lowest_group_confidence
+        if below is None or sure is None or sure >= below:
+            return completion
+        words = completion.text.split()
+        return replace(completion, text=" ".join(words[: len(words) // 2]), finish_reason="cut")
 
     def _note(self, line: str, text: str) -> None:
         """Write down what was asked, and die of what kills."""
@@ -119,6 +130,7 @@ class ScriptedEngine(Engine):
             text, words, finish = " ".join(words[: params.max_tokens]), words[: params.max_tokens], "length"
         tokens = max(1, len(words))
         sum_logprob = sum(math.log(1.0 - 0.9 * draws.random()) for _ in range(tokens)) if self.spec.logprobs else None
+        sure = 20.0 * draws.random() if self.spec.logprobs else None
         return Completion(
             text=text,
             finish_reason=finish,
@@ -126,6 +138,10 @@ class ScriptedEngine(Engine):
             completion_tokens=tokens,
             sum_logprob=sum_logprob,
             mean_logprob=None if sum_logprob is None else sum_logprob / tokens,
+            lowest_group_confidence=sure,
+            tail_confidence=sure,
+            bottom_group_confidence=sure,
+            mean_confidence=sure,
         )
 
     async def close(self) -> None:

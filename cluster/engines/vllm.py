@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from cluster.engines.last_words import LastWords
-from cluster.engines.weights import folder_revision, hub_commit
-from operators.confidence import TOP, confidences
+from cluster.engines.weights import folder_revision, model_revision
+from operators.confidence import TOP, Confidences, confidences, of_tokens
 from operators.engine import (
     Completion,
     Engine,
@@ -94,11 +94,7 @@ class VllmEngine(Engine):
             BadInput: the adapter is no folder.
         """
         assert isinstance(spec, VllmSpec)
-        folder = Path(spec.model).expanduser()
-        if folder.is_dir():
-            model, revision = folder.resolve().name, folder_revision(folder.resolve())
-        else:
-            model, revision = spec.model, hub_commit(spec.model, spec.revision) or spec.revision or "unversioned"
+        model, revision = model_revision(spec.model, spec.revision)
         if spec.adapter is None:
             return model, revision
         adapter = Path(spec.adapter).expanduser()
@@ -160,13 +156,16 @@ class VllmEngine(Engine):
         params.seed = request.seed
         prompt = self._vllm.TokensPrompt(prompt_token_ids=ids)
         name = f"{request.request_id}#{id(request):x}"  # two of one name can be under way: a retry, a judge's vote
-        found = await self._last(
-            self._engine.generate(prompt, params, name, lora_request=self._adapter), request.request_id
-        )
-        return [self._completion(found)]
+        if request.cut_below is not None:
+            if not self.spec.confidence:
+                raise BadInput("sample.cut needs engine.confidence=true: thresholds are made of confidences")
+            params.output_kind = self._vllm.sampling_params.RequestOutputKind.CUMULATIVE
+        stream = self._engine.generate(prompt, params, name, lora_request=self._adapter)
+        found = await self._last(stream, request.request_id, _Guard(request.window, request.cut_below))
+        return [self._completion(found, request.window)]
 
-    async def _last(self, stream: AsyncGenerator[Any, None], name: str) -> Any:
-        """Return the last output of a request's stream.
+    async def _last(self, stream: AsyncGenerator[Any, None], name: str, guard: _Guard | None = None) -> Any:
+        """Return the last output of a request's stream, or the one at which ``guard`` cuts it.
 
         Raises:
             EngineError: vLLM refused the request, or gave it up.
@@ -179,6 +178,9 @@ class VllmEngine(Engine):
         try:
             async for output in stream:
                 found = output
+                if guard is not None and guard.cuts(output):
+                    await stream.aclose()  # which aborts it in vLLM
+                    break
         except EngineDeadError as error:
             words = self._words.reason() or "it left no word: killed from outside, perhaps because memory ran out"
             raise EngineDied(f"vLLM's engine core died: {words}") from error
@@ -216,21 +218,22 @@ class VllmEngine(Engine):
             self._params[key] = made
         return made
 
-    def _completion(self, found: Any) -> Completion:
+    def _completion(self, found: Any, window: int) -> Completion:
         """Reduce a request's output to one row's worth; log-probs include the end token's or the stop string's."""
         [out] = found.outputs
-        reason = out.finish_reason
-        if reason not in ("stop", "length"):
+        reason = out.finish_reason if found.finished else "cut"
+        if reason not in ("stop", "length", "cut"):
             raise EngineError(f"vLLM gave request {found.request_id} up ({reason})", transient=True)
         if isinstance(out.stop_reason, str):
             reason = "stop_string"
-        total = mean = lowest = tail = None
+        total = mean = None
+        sure = Confidences(*[None] * 4)  # type: ignore[arg-type]
         if out.logprobs is not None and len(out.token_ids):
             values, starts = np.asarray(out.logprobs.logprobs), np.asarray(out.logprobs.start_indices)
             sampled = values[starts]
             total, mean = float(sampled.sum()), float(sampled.mean())
             if self.spec.confidence:
-                lowest, tail = confidences(values.reshape(len(starts), -1)[:, 1 : 1 + TOP])
+                sure = confidences(of_tokens(values.reshape(len(starts), -1)[:, 1 : 1 + TOP]), window)
         text, reasoning = out.text, None
         if self._parser is not None:
             reasoning, content = self._parser.extract_reasoning(text, self._as_chat)
@@ -244,8 +247,10 @@ class VllmEngine(Engine):
             reasoning=reasoning,
             sum_logprob=total,
             mean_logprob=mean,
-            lowest_group_confidence=lowest,
-            tail_confidence=tail,
+            lowest_group_confidence=sure.lowest,
+            tail_confidence=sure.tail,
+            bottom_group_confidence=sure.bottom,
+            mean_confidence=sure.mean,
         )
 
     async def score(self, request: ScoreRequest) -> Scored:
@@ -316,6 +321,34 @@ class VllmEngine(Engine):
         engine, self._engine = self._engine, None
         if engine is not None:
             await asyncio.to_thread(engine.shutdown)
+
+
+class _Guard:
+    """Watches a request's groups of tokens as they come, and says when one is below the threshold."""
+
+    def __init__(self, window: int, threshold: float | None) -> None:
+        self.window = window
+        self.threshold = threshold
+        self._seen = 0
+        self._tokens = np.zeros(0)
+
+    def cuts(self, output: Any) -> bool:
+        """Look at the tokens that are new (outputs are cumulative)."""
+        if self.threshold is None or output.finished:
+            return False
+        [out] = output.outputs
+        count = len(out.token_ids)
+        if out.logprobs is None or count == self._seen:
+            return False
+        values, starts = out.logprobs.logprobs, out.logprobs.start_indices
+        new = np.asarray(values[starts[self._seen] :]).reshape(count - self._seen, -1)[:, 1 : 1 + TOP]
+        before = self._tokens[-(self.window - 1) :] if self.window > 1 else self._tokens[:0]
+        self._tokens = np.concatenate([before, of_tokens(new)])
+        self._seen = count
+        if len(self._tokens) < self.window:
+            return False
+        sums = np.concatenate([[0.0], np.cumsum(self._tokens)])
+        return bool(((sums[self.window :] - sums[: -self.window]) / self.window).min() < self.threshold)
 
 
 def _arguments(spec: VllmSpec) -> dict[str, Any]:

@@ -44,6 +44,14 @@ def folder_revision(folder: Path) -> str:
     return digest([[path.name, file_hash(path.resolve())] for path in files])
 
 
+def model_revision(model: str, revision: str) -> tuple[str, str]:
+    """Return (name, revision) of a model: of a folder its content's, of a name on the hub the commit it stands for."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder.resolve().name, folder_revision(folder.resolve())
+    return model, hub_commit(model, revision) or revision or "unversioned"
+
+
 def hub_commit(model: str, revision: str) -> str | None:
     """Return the commit that a model's ``revision`` stands for on the hub, or in the local cache; None if unknown."""
     if COMMIT.fullmatch(revision):

@@ -9,7 +9,7 @@ import polars as pl
 
 from cluster.storage.ranges import Range, as_table, restrict
 from cluster.storage.root import Root
-from schemas.contract import Columns, polars_schema
+from schemas.contract import Columns, Contract, polars_schema
 from schemas.errors import DamagedFile, GristmillError
 from schemas.redaction import redact
 
@@ -17,6 +17,17 @@ UNREADABLE = (Exception, pl.exceptions.PanicException)
 """What a reader may raise over a damaged file (the second isn't an Exception)."""
 MANY_PROBLEMS = 4096
 """Up to so many problem keys are pushed down to the files, where statistics skip row groups."""
+
+
+def scan_files(root: Root, uris: str | Sequence[str], contract: type[Contract]) -> pl.LazyFrame:
+    """Return a lazy scan of files of one contract; columns that it got after a file was written are null there."""
+    return pl.scan_parquet(
+        uris if isinstance(uris, str) else list(uris),
+        schema=polars_schema(contract),
+        missing_columns="insert",
+        extra_columns="ignore",
+        storage_options=root.storage_options(),
+    )
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class Slice:
         dtypes = {name: polars_schema(columns.contract)[name] for name in columns.names}
         if not self.uris:
             return pl.LazyFrame(schema=dtypes)
-        rows = pl.scan_parquet(list(self.uris), storage_options=root.storage_options())
+        rows = scan_files(root, self.uris, columns.contract)
         keys = self.problem_keys
         if self.ranges is not None:
             keys = tuple(dict.fromkeys(item.problem_key for item in self.ranges))
@@ -74,7 +85,9 @@ def damaged_file(root: Root, uris: Iterable[str], columns: Sequence[str]) -> Dam
     """Return an error that names the first of some files whose columns can't be read; None where all can be."""
     for uri in uris:
         try:
-            pl.scan_parquet(uri, storage_options=root.storage_options()).select(columns).collect()
+            rows = pl.scan_parquet(uri, storage_options=root.storage_options())
+            there = rows.collect_schema().names()
+            rows.select([name for name in columns if name in there]).collect()
         except UNREADABLE as error:
             return DamagedFile(
                 f"the file {uri} can't be read: {redact(str(error))}. See what is damaged: gristmill verify-data "

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import polars as pl
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
@@ -28,7 +28,7 @@ from cluster.storage.parts import Part, write_part
 from cluster.storage.patience import is_away
 from cluster.storage.ranges import Range, RangeMap, as_table, ranges_by_file, restrict
 from cluster.storage.root import Root
-from cluster.storage.slices import UNREADABLE, damaged_file
+from cluster.storage.slices import UNREADABLE, damaged_file, scan_files
 from schemas import __version__
 from schemas.contract import Contract
 from schemas.datasets import SCHEMA_VERSION
@@ -87,6 +87,7 @@ class Store:
     def create(self) -> None:
         """Make the table if it isn't there (another writer may make it at the same time)."""
         if self._table is not None:
+            self._widen()
             return
         about = {"identity": self.fingerprint, "schema_version": SCHEMA_VERSION, "gristmill": __version__}
         self._table = self._patiently(
@@ -102,6 +103,16 @@ class Store:
             "making",
         )
         self._read_new_files()
+
+    def _widen(self) -> None:
+        """Give a table of an older Gristmill the columns that its contract got since; its files stay as they are."""
+        assert self._table is not None
+        known = {field.name for field in self._table.schema().fields}
+        wanted = Schema.from_arrow(arrow_schema(self.contract)).fields
+        added = [field for field in wanted if field.name not in known]
+        if added:
+            table = self._table
+            self._patiently(lambda: table.alter.add_columns(added), "adding columns to")
 
     def _check_version(self) -> None:
         assert self._table is not None
@@ -402,8 +413,7 @@ class Store:
     def _rewrite(self, part: Part, wanted: list[Range]) -> Part:
         if not wanted:
             return Part(part.name, 0, 0, "{}")
-        uri, options = self.root.uri(self.folder, part.name), self.root.storage_options()
-        rows = pl.scan_parquet(uri, storage_options=options)
+        rows = scan_files(self.root, self.root.uri(self.folder, part.name), self.contract)
         table = self._patiently(lambda: restrict(rows, as_table(wanted)).collect(), "reading a part of")
         return write_part(self.root, self.folder, table, self.contract, self.folder)
 

@@ -24,7 +24,7 @@ Ints = NDArray[np.int64]
 special: Any = _special  # it ships no types
 
 CUTOFFS = (5, 50)
-EXPONENT = (np.log(0.25), 0.5)
+EXPONENT = (float(np.log(0.25)), 0.5)
 """Mean and standard deviation of ln a."""
 NO_ZEROS, ZEROS = 0.8, 6.0
 """P(z = 0), and b of z's Beta(1, b) otherwise."""

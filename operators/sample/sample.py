@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from operators.base import Operator
+from operators.confidence import WINDOW
 from operators.engine import Completion, Engine, EngineError, Request
 from schemas import datasets
 from schemas.contract import polars_schema
 from schemas.datasets import Problem
 from schemas.engine import SamplingParams
-from schemas.identity import Execution, completion_hashes, sample_seed
+from schemas.identity import Added, Execution, completion_hashes, sample_seed
 
 
 class Example(BaseModel):
@@ -32,6 +34,25 @@ class Example(BaseModel):
 
     prompt: str
     completion: str
+
+
+class ConfidenceCut(BaseModel):
+    """Cut traces that the model itself is unsure of (DeepConf online: Fu et al. 2025).
+
+    The first ``warm_up`` samples of a problem are drawn whole. The confidence that the share ``keep`` of them reaches
+    with their lowest group is the threshold: a later sample is cut where a group of ``window`` tokens falls below it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    warm_up: int = Field(default=16, ge=1)
+    keep: float = Field(default=0.1, gt=0.0, le=1.0)
+    window: int = Field(default=WINDOW, ge=1)
+
+    def threshold(self, lowest: Iterable[float | None]) -> float | None:
+        """Return the threshold, given the warm-up samples' lowest group confidences; None where there are none."""
+        known = [value for value in lowest if value is not None]
+        return float(np.quantile(known, 1.0 - self.keep)) if known else None
 
 
 class Sample(Operator, SamplingParams):
@@ -58,6 +79,8 @@ class Sample(Operator, SamplingParams):
     extend_truncated: Annotated[bool, Execution] = False
     """Where samples with a smaller ``max_tokens`` are there, take the finished ones over and continue those that were
     cut (``finish_reason = length``) from where they were cut. Drawing only these afresh would favour short answers."""
+    cut: Annotated[ConfidenceCut | None, Added] = None
+    """Cut unsure traces, on engines that can."""
     retries: Annotated[int, Execution] = Field(default=4, ge=0)
     """How often a request is tried again after a transient fault, with exponential backoff."""
 
@@ -105,12 +128,14 @@ class Sample(Operator, SamplingParams):
         engine: Engine,
         run_id: str,
         begun: Mapping[str, Any] | None = None,
+        cut_below: float | None = None,
     ) -> dict[str, Any]:
         """Draw one sample and return its row.
 
         A permanent failure is a row with ``status = error``.
 
         Args:
+            cut_below: the problem's threshold (``cut``).
             begun: the row of a truncated sample that is to be continued (``extend_truncated``).
 
         Raises:
@@ -124,7 +149,8 @@ class Sample(Operator, SamplingParams):
             # another seed, or an engine that seeds each request alone would repeat the draws of the beginning
             seed = sample_seed(seed, f"{key}+{begun['completion_tokens']}", sample_index)
         prefix = "" if begun is None else begun["completion"]
-        request = Request(prompt, params, seed, 1, name, problem["problem_id"], prefix)
+        window = WINDOW if self.cut is None else self.cut.window
+        request = Request(prompt, params, seed, 1, name, problem["problem_id"], prefix, window, cut_below)
         for attempt in range(self.retries + 1):
             try:
                 completions = await engine.generate(request)
@@ -167,6 +193,8 @@ class Sample(Operator, SamplingParams):
             "mean_logprob": completion.mean_logprob,
             "lowest_group_confidence": completion.lowest_group_confidence,
             "tail_confidence": completion.tail_confidence,
+            "bottom_group_confidence": completion.bottom_group_confidence,
+            "mean_confidence": completion.mean_confidence,
             "seed": seed,
             "worker": None,
             "run_id": run_id,
@@ -185,15 +213,21 @@ class Sample(Operator, SamplingParams):
     async def _draw_all(self, problems: pl.DataFrame, engine: Engine) -> pl.DataFrame:
         slots = asyncio.Semaphore(engine.capacity)
 
-        async def one(problem: dict[str, Any], prompt: str, index: int) -> dict[str, Any]:
+        async def one(problem: dict[str, Any], prompt: str, index: int, cut_below: float | None) -> dict[str, Any]:
             async with slots:
-                return await self.draw(problem, prompt, index, engine, "op")
+                return await self.draw(problem, prompt, index, engine, "op", None, cut_below)
 
-        pending: list[Any] = []
-        for problem in problems.iter_rows(named=True):
-            prompt = await self.prompt(problem, engine)
-            pending += [one(problem, prompt, index) for index in range(self.n)]
-        return self.table(await asyncio.gather(*pending))
+        async def all_of(problem: dict[str, Any]) -> list[dict[str, Any]]:
+            prompt, threshold = await self.prompt(problem, engine), None
+            first = min(self.n, self.cut.warm_up) if self.cut is not None else 0
+            rows = await asyncio.gather(*[one(problem, prompt, index, None) for index in range(first)])
+            if self.cut is not None:
+                threshold = self.cut.threshold(row["lowest_group_confidence"] for row in rows)
+            rest = [one(problem, prompt, index, threshold) for index in range(first, self.n)]
+            return [*rows, *await asyncio.gather(*rest)]
+
+        found = await asyncio.gather(*[all_of(problem) for problem in problems.iter_rows(named=True)])
+        return self.table([row for rows in found for row in rows])
 
 
 BEGUN = ("completion", "completion_tokens", "prompt_tokens", "sum_logprob", "lowest_group_confidence")
@@ -214,4 +248,6 @@ def _joined(begun: Mapping[str, Any], rest: Completion) -> Completion:
         sum_logprob=total,
         mean_logprob=None if total is None else total / max(1, tokens),
         lowest_group_confidence=min(groups) if groups else None,
+        bottom_group_confidence=None,
+        mean_confidence=None,
     )

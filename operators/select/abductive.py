@@ -32,8 +32,8 @@ class SelectAbductive(Selection):
     problems with a believed one at most the share ``inconsistency`` has two that contradict each other. No right answer
     is looked at.
 
-    A problem's answer is the one whose believed predictions have the largest sum of shares. Confidence is that sum over
-    the number of models. Where nothing is believed, all predictions count, or, with ``abstain``, there is no answer.
+    A problem's answer is the one with the largest sum of shares over the models that are believed there. Confidence is
+    that sum over the number of models. Where none is believed all are heard or, with ``abstain``, there is no answer.
     """
 
     version: ClassVar[int] = 1
@@ -55,7 +55,8 @@ class SelectAbductive(Selection):
         table = one_verifier(verdicts.lazy()).collect(engine="streaming")
         workers = samples.lazy().select(*SAMPLE_KEY, pl.col("worker").fill_null("")).collect(engine="streaming")
         table = table.join(workers, on=SAMPLE_KEY, how="left").with_columns(pl.col("worker").fill_null(""))
-        predictions = _predictions(table).with_columns(
+        shares = _shares(table)
+        predictions = shares.unique(["problem_key", "worker"], keep="first", maintain_order=True).with_columns(
             bin=(pl.col("share") * self.bins).floor().cast(pl.Int64).clip(0, self.bins - 1)
         )
         models = table["worker"].n_unique()
@@ -64,9 +65,10 @@ class SelectAbductive(Selection):
         if not self.abstain:
             none = ~pl.col("believed").any().over("problem_key")
             predictions = predictions.with_columns(believed=pl.col("believed") | none)
+        heard = predictions.filter("believed").select("problem_key", "worker")
         sums = (
-            predictions.filter("believed")
-            .group_by("problem_key", "answer_class")
+            shares.join(heard, on=["problem_key", "worker"], how="semi", maintain_order="left")
+            .group_by("problem_key", "answer_class", maintain_order=True)
             .agg(pl.col("share").sum().alias("weight"))
         )
         how = "inner" if self.abstain else "left"
@@ -98,8 +100,8 @@ class SelectAbductive(Selection):
         return believe[rule]
 
 
-def _predictions(verdicts: pl.DataFrame) -> pl.DataFrame:
-    """Return each model's most frequent answer to each problem: problem_key, worker, answer_class, share."""
+def _shares(verdicts: pl.DataFrame) -> pl.DataFrame:
+    """Return problem_key, worker, answer_class, share of the worker's samples: the largest first of each worker."""
     classed = classify(distinct_answers(verdicts)).select("problem_key", "answer_key", "answer_class")
     drawn = verdicts.filter(in_n()).with_columns(answer_key(verdicts.columns))
     drawn = drawn.with_columns(n=pl.len().over("problem_key", "worker"))
@@ -108,7 +110,6 @@ def _predictions(verdicts: pl.DataFrame) -> pl.DataFrame:
         .group_by("problem_key", "worker", "answer_class")
         .agg(share=pl.len() / pl.col("n").first(), first=pl.col("sample_index").min())
         .sort("problem_key", "worker", "share", "first", descending=[False, False, True, False])
-        .unique(["problem_key", "worker"], keep="first", maintain_order=True)
     )
 
 

@@ -117,9 +117,12 @@ def posterior(
         both = special.digamma(hit + miss)
         return special.digamma(hit) - both, special.digamma(miss) - both
 
-    for _ in range(ROUNDS):
-        log_yes_right, log_no_right = beta(right[row], yes, completeness)
-        log_no_wrong, log_yes_wrong = beta(1 - right[row], 1 - yes, soundness)
+    for step in range(ROUNDS):
+        # judges are first taken as the prior has them: begun with the votes, popular wrong answers would teach which
+        # judge is good
+        known = float(step > 0)
+        log_yes_right, log_no_right = beta(known * right[row], yes, completeness)
+        log_no_wrong, log_yes_wrong = beta(known * (1 - right[row]), 1 - yes, soundness)
         gain = yes * (log_yes_right - log_yes_wrong)[judge] + (1 - yes) * (log_no_right - log_no_wrong)[judge]
         solved = np.bincount(problem, weights=right)
         some, none = float(special.digamma(1 + solved.sum())), float(special.digamma(1 + (1 - solved).sum()))

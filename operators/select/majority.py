@@ -17,6 +17,7 @@ class MajorityVote(Voting):
     """
 
     version: ClassVar[int] = 1
+    exact = True
 
     def weigh(self, ballots: pl.DataFrame) -> pl.Expr:
         return pl.lit(1.0)

@@ -62,10 +62,12 @@ class Voting(Selection):
     Class attributes:
         largest: a class has the largest weight of its samples, not the sum. Confidence then is that weight itself (up
             to 1), otherwise the class's share of all weights.
+        exact: weights are whole numbers.
         distinct: of equal completions of a problem only the first has a weight.
     """
 
     largest: ClassVar[bool] = False
+    exact: ClassVar[bool] = False
     distinct: ClassVar[bool] = False
 
     def weigh(self, ballots: pl.DataFrame) -> pl.Expr:
@@ -113,9 +115,11 @@ class Voting(Selection):
             weighs = ballots.filter(pl.col("weight") > 0).sort("sample_index")
             first = weighs.unique(["problem_key", "completion_hash"], keep="first").select(*SAMPLE_KEY, "weight")
             ballots = ballots.drop("weight").join(first, on=SAMPLE_KEY, how="left", maintain_order="left")
-        reduced = pl.col("weight").max() if self.largest else pl.col("weight").sum()
+        # in one order, or sums would differ in their last digits from run to run
+        ordered = pl.col("weight") if self.exact else pl.col("weight").sort_by("sample_index").drop_nulls()
+        reduced = pl.col("weight").max() if self.largest else ordered.sum()
         classes = class_votes(ballots, reduced.alias("weight"), largest=self.largest)
-        found = rank(problems_of(ballots, pl.col("weight").sum().alias("total")), classes)
+        found = rank(problems_of(ballots, ordered.sum().alias("total")), classes)
         if self.largest:
             return as_answers(found, method, pl.col("weight"), pl.col("runner_up_weight"))
         return as_answers(found, method, pl.col("weight") / pl.col("total"), _share("runner_up_weight"))

@@ -7,23 +7,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.confidence import confidences
+from operators.confidence import confidences, of_tokens
 
 
 @given(st.integers(1, 60), st.integers(1, 12), st.integers(0, 10**6))
 def test_groups_are_sliding_means(tokens: int, window: int, seed: int) -> None:
     top = np.log(np.random.default_rng(seed).dirichlet(np.ones(20), size=tokens))
-    lowest, tail = confidences(top, window)
+    found = confidences(of_tokens(top), window)
     each = -top.mean(axis=1)
     groups = [each[at : at + window].mean() for at in range(tokens - window + 1)] or [each.mean()]
-    assert lowest == pytest.approx(min(groups))
-    assert tail == pytest.approx(each[-window:].mean())
+    assert found.lowest == pytest.approx(min(groups))
+    assert found.bottom == pytest.approx(np.mean(sorted(groups)[: max(1, len(groups) // 10)]))
+    assert found.tail == pytest.approx(each[-window:].mean())
+    assert found.mean == pytest.approx(each.mean())
 
 
 def test_what_a_guide_made_impossible_does_not_count() -> None:
     top = np.array([[-1.0, -np.inf, -np.inf], [-1.0, -3.0, -np.inf]])
-    assert confidences(top) == pytest.approx((1.5, 1.5))
+    assert confidences(of_tokens(top)) == pytest.approx((1.5, 1.5, 1.5, 1.5))
 
 
 def test_a_trace_without_tokens_has_no_confidence() -> None:
-    assert np.isnan(confidences(np.empty((0, 20)))).all()
+    assert np.isnan(confidences(of_tokens(np.empty((0, 20))))).all()

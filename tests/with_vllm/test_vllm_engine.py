@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from cluster.engines import build_engine, resolve
-from operators.confidence import confidences
+from operators.confidence import confidences, of_tokens
 from operators.engine import Completion, EngineDied, EngineError, Request, ScoreRequest
 from schemas.engine import LlamaCppSpec, SamplingParams, VllmSpec
 from schemas.errors import BadInput, EngineFailed
@@ -77,9 +77,11 @@ def test_confidence_is_made_of_the_twenty_likeliest_tokens(smollm2: Running) -> 
             continue
         compared += 1
         top = np.sort(reference.distributions(ids, tokens), axis=1)[:, -20:]
-        lowest, tail = confidences(top)
+        lowest, bottom, tail, mean = confidences(of_tokens(top))
         assert sample.lowest_group_confidence == pytest.approx(lowest, abs=0.02)
         assert sample.tail_confidence == pytest.approx(tail, abs=0.02)
+        assert sample.bottom_group_confidence == pytest.approx(bottom, abs=0.02)
+        assert sample.mean_confidence == pytest.approx(mean, abs=0.02)
     assert compared >= 2
 
 

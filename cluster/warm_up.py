@@ -1,0 +1,87 @@
+"""Thresholds of confidence, learnt from a problem's first samples, and the samples that wait for them.
+
+A sample behind the warm-up isn't drawn before the threshold is known, so its text never depends on who was first. It
+waits here while others are drawn. The warm-up may lie in the store already, or be another worker's: what became a fact
+is read from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection
+
+import polars as pl
+
+from cluster.storage.root import Root
+from operators.sample.sample import ConfidenceCut
+from schemas.errors import GristmillError
+
+PATIENCE = 120.0
+"""Seconds without a new sample of a warm-up after which the threshold is made of those that are there."""
+
+
+class WarmUps:
+    """The warm-ups of a sampling stage's problems, as one worker knows them."""
+
+    def __init__(self, cut: ConfidenceCut, root: Root, folder: str) -> None:
+        self.cut = cut
+        self._store = root.uri(folder)
+        self._options = root.storage_options()
+        self._lowest: dict[str, dict[int, float | None]] = {}
+        self._thresholds: dict[str, float | None] = {}
+        self._held: dict[str, list[int]] = {}
+        self._changed: dict[str, float] = {}
+
+    def ready(self, key: str, index: int) -> bool:
+        """Whether a sample can be drawn; if it can't yet, it is held."""
+        if index < self.cut.warm_up or key in self._thresholds:
+            return True
+        self._held.setdefault(key, []).append(index)
+        self._changed.setdefault(key, time.monotonic())
+        return False
+
+    def threshold(self, key: str, index: int) -> float | None:
+        """Return below which confidence a sample is cut; None: it isn't."""
+        return None if index < self.cut.warm_up else self._thresholds.get(key)
+
+    def drawn(self, key: str, index: int, lowest: float | None) -> list[tuple[str, int]]:
+        """Note a sample (or that it failed); return those that can be drawn now."""
+        if index >= self.cut.warm_up or key in self._thresholds:
+            return []
+        self._lowest.setdefault(key, {})[index] = lowest
+        self._changed[key] = time.monotonic()
+        return self._settle(key) if len(self._lowest[key]) >= self.cut.warm_up else []
+
+    async def look(self) -> list[tuple[str, int]]:
+        """Read the warm-ups of held samples from the store; return those that can be drawn now."""
+        waiting = list(self._held)
+        if not waiting:
+            return []
+        for key, index, lowest in await asyncio.to_thread(self._committed, waiting):
+            if key in self._held and index not in self._lowest.get(key, {}):
+                self._lowest.setdefault(key, {})[index] = lowest
+                self._changed[key] = time.monotonic()
+        free: list[tuple[str, int]] = []
+        for key in self._held.keys() & waiting:
+            late = time.monotonic() - self._changed[key] > PATIENCE
+            if late or len(self._lowest.get(key, {})) >= self.cut.warm_up:
+                free += self._settle(key)
+        return free
+
+    def _committed(self, keys: Collection[str]) -> list[tuple[str, int, float | None]]:
+        try:
+            rows = pl.scan_delta(self._store, storage_options=self._options)
+            wanted = pl.col("problem_key").is_in(list(keys)) & (pl.col("sample_index") < self.cut.warm_up)
+            return rows.filter(wanted).select("problem_key", "sample_index", "lowest_group_confidence").collect().rows()
+        except (
+            GristmillError,
+            OSError,
+            pl.exceptions.PolarsError,
+        ):  # nothing is committed yet, or it is looked at again
+            return []
+
+    def _settle(self, key: str) -> list[tuple[str, int]]:
+        self._thresholds[key] = self.cut.threshold(self._lowest.pop(key, {}).values())
+        self._changed.pop(key, None)
+        return [(key, index) for index in self._held.pop(key, [])]
