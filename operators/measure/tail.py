@@ -1,13 +1,13 @@
 """How many of the unsolved problems more samples will solve: a Bayesian look at the left tail of difficulty.
 
 Problems differ in their chance p of a right sample. Coverage at many samples hangs on the density of p near 0, which is
-a power law p^(a-1) there (Schaeffer et al. 2025). A beta distribution has such a tail, but fitted to all counts it lets
-the easy problems bend it; fitted to the hardest problems alone it is noisy. And some problems may never be solved.
+a power law p^(a-1) there (Schaeffer et al. 2025). A beta distribution has such a tail, but fitted to all problems it
+lets the easy ones bend it. So it is fitted to the hard ones alone: the counts of at most ``CUTOFF`` right samples,
+given that they are no more. And some problems may never be solved: p is 0 with probability z, else Beta(a, b).
 
-So p is 0 with probability z, else Beta(a, b). The posterior of (a, b, z) is computed on a grid, twice: counts of at
-most ``CUTOFFS`` right samples enter as they are, of others only that they are larger. Both posteriors weigh the same.
-The prior of a is log-normal around a quarter, where exponents of measured coverage curves lie; b is log-uniform; z is 0
-with probability 0.8, else small.
+The posterior of (a, b, z) is computed on a grid. The prior of a is log-normal around 0.3, where exponents of measured
+coverage curves lie; b is log-uniform; z is 0 with probability 0.8, else small. Where difficulty has a thinner tail than
+a power law, forecasts are too low.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 special: Any = _special  # it ships no types
 
-CUTOFFS = (5, 50)
-EXPONENT = (float(np.log(0.25)), 0.5)
+CUTOFF = 10
+"""Right samples that a problem of the tail has at most. 5 or 20 forecast alike; all bend the tail."""
+EXPONENT = (-1.2, 1.0)
 """Mean and standard deviation of ln a."""
 NO_ZEROS, ZEROS = 0.8, 6.0
 """P(z = 0), and b of z's Beta(1, b) otherwise."""
@@ -54,34 +55,27 @@ class Tail:
 
 def fit_tail(n: Ints, c: Ints) -> Tail:
     """Return the posterior, given n samples of each problem, c of them right: shape [problems]."""
-    a = np.exp(EXPONENT[0] + EXPONENT[1] * np.linspace(-4.0, 4.0, GRID[0]))[:, None, None]
-    b = np.exp(np.linspace(np.log(0.1), np.log(100.0 * float(n.max())), GRID[1]))[None, :, None]
+    a: Floats = np.exp(EXPONENT[0] + EXPONENT[1] * np.linspace(-4.0, 4.0, GRID[0]))[:, None, None]
+    b: Floats = np.geomspace(0.1, 100.0 * float(n.max()), GRID[1])[None, :, None]
     z = SHARES[None, None, :]
-    zeros = np.log1p(-SHARES[1:]) * (ZEROS - 1.0)
-    zeros += np.log(1.0 - NO_ZEROS) - float(special.logsumexp(zeros))
-    prior = np.concatenate([[np.log(NO_ZEROS)], zeros]) - 0.5 * ((np.log(a) - EXPONENT[0]) / EXPONENT[1]) ** 2
-    weight = np.zeros((*GRID, len(SHARES)))
-    for cutoff in CUTOFFS:
-        log = prior + _log_likelihood(n, c, cutoff, a, b, z)
-        mass = np.exp(log - log.max())
-        weight += mass / mass.sum() / len(CUTOFFS)
-    return Tail(a, b, z, weight)
+    shares: Floats = np.log1p(-SHARES[1:]) * (ZEROS - 1.0)
+    shares += np.log(1.0 - NO_ZEROS) - float(special.logsumexp(shares))
+    log = np.concatenate([[np.log(NO_ZEROS)], shares]) - 0.5 * ((np.log(a) - EXPONENT[0]) / EXPONENT[1]) ** 2
+    log = log + _log_likelihood(n, c, a, b, z)
+    weight = np.exp(log - log.max())
+    return Tail(a, b, z, weight / weight.sum())
 
 
-def _log_likelihood(n: Ints, c: Ints, cutoff: int, a: Floats, b: Floats, z: Floats) -> Floats:
+def _log_likelihood(n: Ints, c: Ints, a: Floats, b: Floats, z: Floats) -> Floats:
+    """Return the log-likelihood of the counts up to the cutoff, given that they are no more, at each point."""
     some, none = np.log1p(-z), np.log(np.maximum(z, 1e-300))
     total = np.zeros(np.broadcast_shapes(a.shape, b.shape, z.shape))
-    for size in np.unique(n):
-        mine = c[n == size]
-        counts = np.bincount(np.minimum(mine, cutoff + 1), minlength=cutoff + 2)
-        right = np.arange(min(cutoff, int(size)) + 1, dtype=np.float64)[:, None, None, None]
-        logs = (
-            special.gammaln(size + 1) - special.gammaln(right + 1) - special.gammaln(size - right + 1)
-            + special.betaln(right + a, size - right + b) - special.betaln(a, b)
-        )  # fmt: skip
-        total += counts[0] * np.logaddexp(none, some + logs[0]) + (len(mine) - counts[0]) * some
-        total += np.tensordot(counts[1 : len(right)].astype(np.float64), logs[1:], axes=1)
-        if counts[cutoff + 1]:
-            beyond = -np.expm1(np.minimum(special.logsumexp(logs, axis=0), -1e-12))
-            total += counts[cutoff + 1] * np.log(beyond)
+    for size in np.unique(n[c <= CUTOFF]):
+        counts = np.bincount(c[(n == size) & (c <= CUTOFF)]).astype(np.float64)
+        right = np.arange(min(CUTOFF, int(size)) + 1, dtype=np.float64)[:, None, None, None]
+        ways = special.gammaln(size + 1) - special.gammaln(right + 1) - special.gammaln(size - right + 1)
+        logs: Floats = ways + special.betaln(right + a, size - right + b) - special.betaln(a, b)
+        total += counts[0] * np.logaddexp(none, some + logs[0]) + counts[1:].sum() * some
+        total += np.tensordot(counts[1:], logs[1 : len(counts)], axes=1)
+        total -= counts.sum() * np.logaddexp(none, some + np.minimum(special.logsumexp(logs, axis=0), 0.0))
     return total

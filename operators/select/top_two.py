@@ -115,8 +115,12 @@ class SelectTopTwo(Selection):
             return as_answers(rank(problems, empty), self.method, pl.lit(0.0), pl.lit(0.0))
         answers = (
             verdicts.select(*SAMPLE_KEY, answer_key(verdicts.columns))
-            .join(classed.select("problem_key", "answer_key", "answer_class"), on=["problem_key", "answer_key"])
-            .sort("problem_key", "sample_index")
+            .join(
+                classed.select("problem_key", "answer_key", "answer_class"),
+                on=["problem_key", "answer_key"],
+                maintain_order="left",
+            )
+            .sort("problem_key", "sample_index", maintain_order=True)
         )
         if workers is None:
             # one file of crowd labels may have the same worker twice; rows of one key keep the order they came in
