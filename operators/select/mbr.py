@@ -82,13 +82,13 @@ class SelectMbr(Selection, AskingOperator, SamplingParams):
             return asyncio.run(self.ask(engine, **inputs))
         ballots, problems = self._ballots(inputs)
         if self.utility == "exact":
-            return self._best(problems, _classes(ballots, pl.col("share").sum()))
+            return self._best(problems, _classes(ballots, pl.col("share").sort_by("sample_index").sum()))
         return self._best(problems, self._by_f1(ballots))
 
     async def ask(self, engine: Engine, **inputs: Any) -> pl.DataFrame:
         """Return one row per problem of ``verdicts``, with a judge's utilities."""
         ballots, problems = self._ballots(inputs)
-        classes = _classes(ballots, pl.col("share").sum())
+        classes = _classes(ballots, pl.col("share").sort_by("sample_index").sum())
         asked = inputs["problems"]
         prompts = {} if asked is None else dict(asked.select("problem_key", "prompt").iter_rows())
         tables = {key: table.head(self.candidates) for (key,), table in classes.group_by("problem_key")}
@@ -146,7 +146,7 @@ class SelectMbr(Selection, AskingOperator, SamplingParams):
             ballots.filter(in_n())
             .with_columns(text=chosen.fill_null(""))
             .group_by("problem_key", "text")
-            .agg(pl.col("share").sum())
+            .agg(pl.col("share").sort_by("sample_index").sum())
             .sort("problem_key", "text")
         )
         texts = texts.with_columns(utility=pl.Series(mean_f1(texts), dtype=pl.Float64))

@@ -177,11 +177,9 @@ def test_mbr_asks_a_judge_about_pairs() -> None:
     assert answers(operator, texts, answers=("VERDICT: DIFFERENT",))["answer"] == "7"
     same = answers(operator, texts, answers=("VERDICT: SAME",))
     assert same["confidence"] == pytest.approx(1.0)
-    some = answers(
-        operator, texts, answers=("VERDICT: DIFFERENT",), by_prompt={"Answer 1:\n50\n\nAnswer 2:\n5\n": ("VERDICT: SAME",),
-        "Answer 1:\n5\n\nAnswer 2:\n50\n": ("VERDICT: SAME",), "Answer 1:\n500\n\nAnswer 2:\n5\n": ("VERDICT: SAME",),
-        "Answer 1:\n5\n\nAnswer 2:\n500\n": ("VERDICT: SAME",)},
-    )  # fmt: skip
+    pairs = [("50", "5"), ("5", "50"), ("500", "5"), ("5", "500")]
+    alike = {f"Answer 1:\n{a}\n\nAnswer 2:\n{b}\n": ("VERDICT: SAME",) for a, b in pairs}
+    some = answers(operator, texts, answers=("VERDICT: DIFFERENT",), by_prompt=alike)
     assert (some["answer"], some["confidence"]) == ("5", pytest.approx(0.5))
 
 
