@@ -196,7 +196,7 @@ def class_votes(verdicts: pl.DataFrame, weight: pl.Expr | None = None, *, larges
             pl.col("first_index").min(),
             pl.col("answer").sort_by("votes", "first_index", descending=[True, False]).first(),
             pl.col("is_correct").first(),
-            pl.col("weight").max() if largest else pl.col("weight").sort_by("first_index").sum(),
+            pl.col("weight").max() if largest else pl.col("weight").sum(),
         )
     names = ["problem_key", "answer_class", "votes", "first_index", "answer", "is_correct", "weight"]
     order = ["problem_key", "votes", "first_index"]

@@ -15,7 +15,7 @@ from scipy import sparse as _sparse  # pyright: ignore[reportMissingTypeStubs]
 from operators.asking import AskingOperator
 from operators.engine import Engine, Request
 from operators.select.classes import class_votes, in_n, one_verifier
-from operators.select.selection import VERDICTS, Selection, as_answers, problems_of, rank
+from operators.select.selection import VERDICTS, Selection, as_answers, problems_of, rank, units
 from operators.text import fill, said_last
 from schemas.datasets import Problem, Sample
 from schemas.engine import SamplingParams
@@ -82,13 +82,13 @@ class SelectMbr(Selection, AskingOperator, SamplingParams):
             return asyncio.run(self.ask(engine, **inputs))
         ballots, problems = self._ballots(inputs)
         if self.utility == "exact":
-            return self._best(problems, _classes(ballots, pl.col("share").sort_by("sample_index").sum()))
+            return self._best(problems, _classes(ballots, pl.col("units").sum() / pl.col("all").first()))
         return self._best(problems, self._by_f1(ballots))
 
     async def ask(self, engine: Engine, **inputs: Any) -> pl.DataFrame:
         """Return one row per problem of ``verdicts``, with a judge's utilities."""
         ballots, problems = self._ballots(inputs)
-        classes = _classes(ballots, pl.col("share").sort_by("sample_index").sum())
+        classes = _classes(ballots, pl.col("units").sum() / pl.col("all").first())
         asked = inputs["problems"]
         prompts = {} if asked is None else dict(asked.select("problem_key", "prompt").iter_rows())
         tables = {key: table.head(self.candidates) for (key,), table in classes.group_by("problem_key")}
@@ -131,8 +131,8 @@ class SelectMbr(Selection, AskingOperator, SamplingParams):
             )
             behind = behind.join(own.select("problem_key").unique(), on="problem_key", how="semi")
             ballots = pl.concat([own, behind])
-        total = pl.col("each").filter(in_n()).sum().over("problem_key")
-        ballots = ballots.with_columns(share=pl.col("each") / total)
+        ballots = ballots.with_columns(units=units(pl.col("each")))
+        ballots = ballots.with_columns(all=pl.col("units").filter(in_n()).sum().over("problem_key"))
         return ballots, problems_of(own, pl.lit(1.0).alias("total"))
 
     def _best(self, problems: pl.DataFrame, classes: pl.DataFrame) -> pl.DataFrame:
@@ -146,7 +146,7 @@ class SelectMbr(Selection, AskingOperator, SamplingParams):
             ballots.filter(in_n())
             .with_columns(text=chosen.fill_null(""))
             .group_by("problem_key", "text")
-            .agg(pl.col("share").sort_by("sample_index").sum())
+            .agg((pl.col("units").sum() / pl.col("all").first()).alias("share"))
             .sort("problem_key", "text")
         )
         texts = texts.with_columns(utility=pl.Series(mean_f1(texts), dtype=pl.Float64))

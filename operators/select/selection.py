@@ -35,6 +35,8 @@ LOGPROBS = Sample.select("problem_key", "sample_index", "mean_logprob")
 TEXTS = Sample.select("problem_key", "sample_index", "mean_logprob", "completion_hash")
 SCORES = Score.select("problem_key", "sample_index", "scorer", "score")
 PATHS = Path.select("problem_key", "sample_index", "weight", "kept")
+UNITS = 2.0**44
+"""Fine enough for 13 digits, and half a million weights add up below 2^63."""
 LARGEST_LOG = 700.0
 """Beyond this exp() leaves the range of floats."""
 
@@ -115,11 +117,11 @@ class Voting(Selection):
             weighs = ballots.filter(pl.col("weight") > 0).sort("sample_index")
             first = weighs.unique(["problem_key", "completion_hash"], keep="first").select(*SAMPLE_KEY, "weight")
             ballots = ballots.drop("weight").join(first, on=SAMPLE_KEY, how="left", maintain_order="left")
-        # in one order, or sums would differ in their last digits from run to run
-        ordered = pl.col("weight") if self.exact else pl.col("weight").sort_by("sample_index").drop_nulls()
-        reduced = pl.col("weight").max() if self.largest else ordered.sum()
+        if not (self.exact or self.largest):
+            ballots = ballots.with_columns(weight=units(pl.col("weight")))
+        reduced = pl.col("weight").max() if self.largest else pl.col("weight").sum()
         classes = class_votes(ballots, reduced.alias("weight"), largest=self.largest)
-        found = rank(problems_of(ballots, ordered.sum().alias("total")), classes)
+        found = rank(problems_of(ballots, pl.col("weight").sum().alias("total")), classes)
         if self.largest:
             return as_answers(found, method, pl.col("weight"), pl.col("runner_up_weight"))
         return as_answers(found, method, pl.col("weight") / pl.col("total"), _share("runner_up_weight"))
@@ -127,6 +129,16 @@ class Voting(Selection):
 
 def _share(name: str) -> pl.Expr:
     return pl.col(name) / pl.col("total")
+
+
+def units(weight: pl.Expr) -> pl.Expr:
+    """Return weights as whole numbers of units, of which the largest weight of a problem is ``UNITS``.
+
+    Sums of whole numbers don't depend on their order, so neither do answers: sums of floats differ in their last digits
+    from run to run, and would break ties by chance.
+    """
+    largest = weight.max().over("problem_key")
+    return pl.when(largest > 0).then((weight / largest * UNITS).round()).cast(pl.Int64)
 
 
 def problems_of(verdicts: pl.DataFrame, *extra: pl.Expr) -> pl.DataFrame:
