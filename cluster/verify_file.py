@@ -22,7 +22,7 @@ from cluster.storage.ranges import Range, RangeMap, ranges_of
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE
 from schemas.contract import Contract, polars_schema, validate
-from schemas.datasets import Sample
+from schemas.datasets import ADDED, Sample
 from schemas.errors import ContractViolation, GristmillError
 from schemas.identity import completion_hashes
 from schemas.redaction import redact
@@ -143,11 +143,10 @@ def _read(root: Root, check: FileCheck) -> None:
 
 
 def _is_of(found: pa.Schema, contract: type[Contract]) -> bool:
-    """Whether a file has the columns of a contract; those that may be null can be missing (it may be older)."""
-    wanted = arrow_schema(contract)
-    needed = {name for name, column in contract.columns().items() if not column.nullable}
-    known = pa.schema([field for field in wanted if field.name in needed or field.name in found.names])
-    return found.equals(known)
+    """Whether a file has the columns of a contract; an older one may lack those that were added since."""
+    added = ADDED.get(contract, frozenset())
+    known = [field for field in arrow_schema(contract) if field.name not in added or field.name in found.names]
+    return found.equals(pa.schema(known))
 
 
 def _with_all_columns(table: pl.DataFrame, contract: type[Contract]) -> pl.DataFrame:

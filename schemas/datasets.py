@@ -343,6 +343,12 @@ STORES: dict[type[Contract], str] = {Sample: "samples", Verdict: "verdicts", Sco
 
 SAMPLES_FOLDER = STORES[Sample]
 
+ADDED: dict[type[Contract], frozenset[str]] = {
+    Sample: frozenset({"bottom_group_confidence", "mean_confidence"}),
+    SelectionAccuracy: frozenset({"first_n", "subsets", "n_problems"}),
+}
+"""Columns that a contract got after files of it were written: files without them are older, not damaged."""
+
 DATASETS: dict[str, type[Contract]] = {
     "problems": Problem,
     "samples": Sample,

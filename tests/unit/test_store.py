@@ -298,3 +298,38 @@ def test_an_unwritable_root_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=r"can't be written.*--root"):
         Root.at(tmp_path / "file" / "below").check_writable()
+
+
+def test_a_store_of_an_older_gristmill_gets_the_new_columns(tmp_path: Path) -> None:
+    """Its files stay as they are; what they lack is null, and verify-data finds nothing wrong with them."""
+    from cluster.storage.slices import scan_files
+    from cluster.verify_file import Expected, check_file
+    from schemas.contract import Contract
+    from schemas.datasets import ADDED, Sample
+    from schemas.identity import completion_hashes
+
+    new = sorted(ADDED[Sample])
+    columns = {name: column for name, column in Sample.columns().items() if name not in new}
+    older = type("Sample", (Contract,), {**columns})
+    root = Root.at(tmp_path)
+    row = {
+        "problem_key": "k", "sample_index": 0, "problem_id": "p", "completion": "a", "completion_hash": completion_hashes(["a"])[0],
+        "status": "ok", "finish_reason": "stop", "prompt_tokens": 1, "cached_prompt_tokens": 0, "completion_tokens": 1,
+        "seed": 0, "run_id": "r",
+    }  # fmt: skip
+    folder = "samples/s"
+    store = Store(root, folder, older, {"who": "test"})
+    store.acquire("old", 60.0)
+    first = write_part(root, folder, pl.DataFrame([row], schema=polars_schema(older)), older, "sample")
+    store.commit([first])
+    store.release()
+    store = Store(root, folder, Sample, {"who": "test"})
+    store.acquire("new", 60.0)
+    table = pl.DataFrame([{**row, "sample_index": 1, "mean_confidence": 2.0}], schema=polars_schema(Sample))
+    store.commit([write_part(root, folder, table, Sample, "sample")])
+    rows = pl.read_delta(root.uri(folder)).sort("sample_index")
+    assert rows["mean_confidence"].to_list() == [None, 2.0]
+    uris = [root.uri(folder, name) for name in store.files]
+    assert scan_files(root, uris, Sample).select(new).collect().null_count().row(0) == (2, 1)
+    expected = Expected("sample", folder, first.name, Sample, rows=1, size=None, in_store=True)
+    assert check_file(root, expected).findings == []
