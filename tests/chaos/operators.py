@@ -30,8 +30,9 @@ class MarkedSample(Sampling):
         engine: Engine,
         run_id: str,
         begun: Mapping[str, Any] | None = None,
+        cut_below: float | None = None,
     ) -> dict[str, Any]:
-        row = await super().draw(problem, prompt, sample_index, engine, run_id, begun)
+        row = await super().draw(problem, prompt, sample_index, engine, run_id, begun, cut_below)
         return {**row, "worker": uuid.uuid4().hex}
 
 
