@@ -313,9 +313,9 @@ def test_a_store_of_an_older_gristmill_gets_the_new_columns(tmp_path: Path) -> N
     older = type("Sample", (Contract,), {**columns})
     root = Root.at(tmp_path)
     row = {
-        "problem_key": "k", "sample_index": 0, "problem_id": "p", "completion": "a",
-        "completion_hash": completion_hashes(["a"])[0], "status": "ok", "finish_reason": "stop", "prompt_tokens": 1, "cached_prompt_tokens": 0, "completion_tokens": 1,
-        "seed": 0, "run_id": "r",
+        "problem_key": "k", "sample_index": 0, "problem_id": "p", "completion": "a", "status": "ok",
+        "completion_hash": completion_hashes(["a"])[0], "finish_reason": "stop", "prompt_tokens": 1,
+        "cached_prompt_tokens": 0, "completion_tokens": 1, "seed": 0, "run_id": "r",
     }  # fmt: skip
     folder = "samples/s"
     store = Store(root, folder, older, {"who": "test"})
