@@ -14,13 +14,14 @@ import pytest
 
 from cluster.engines import build_engine, resolve
 from operators.confidence import confidences, of_tokens
-from operators.engine import Completion, EngineDied, EngineError, Request, ScoreRequest
-from schemas.engine import LlamaCppSpec, SamplingParams, VllmSpec
+from operators.engine import Completion, Engine, EngineDied, EngineError, Request, ScoreRequest
+from schemas.engine import LlamaCppSpec, SamplingParams, TransformersSpec, VllmSpec
 from schemas.errors import BadInput, EngineFailed
+from tests import engines
 from tests.engines import Running
 from tests.with_vllm import reference
 from tests.with_vllm.conftest import running
-from tests.with_vllm.models import ADAPTER, CLASSIFIER, MIXTURE, PROCESS
+from tests.with_vllm.models import ADAPTER, CLASSIFIER, MIXTURE, PROCESS, SMOLLM2
 from tests.with_vllm.vllm_cpu import on_cpu
 
 pytestmark = pytest.mark.vllm
@@ -170,6 +171,55 @@ def test_each_step_gets_its_process_reward() -> None:
     places = [at for at, token in enumerate(ids) if token == tag]
     assert scored.steps == pytest.approx(good[places][1:].tolist(), abs=0.01)
     assert scored.score == min(scored.steps)
+
+
+def test_an_unsure_trace_is_cut(smollm2: Running) -> None:
+    """With a threshold that every group is below, a trace ends with its first whole group; with none it goes on."""
+
+    def sample(cut_below: float | None) -> Completion:
+        request = Request(PROMPT, SamplingParams(max_tokens=64), 7, request_id="k/0", window=8, cut_below=cut_below)
+        [found] = smollm2.do(smollm2.engine.generate(request))
+        return found
+
+    whole, cut, spared = sample(None), sample(1e9), sample(0.0)
+    assert cut.finish_reason == "cut"
+    assert 8 <= cut.completion_tokens <= 16
+    assert whole.text.startswith(cut.text)
+    assert cut.lowest_group_confidence is not None and cut.lowest_group_confidence < 1e9
+    assert (spared.text, spared.finish_reason) == (whole.text, whole.finish_reason)
+    assert spared.completion_tokens == whole.completion_tokens > 16
+
+
+def test_transformers_gives_the_same_scores() -> None:
+    texts = ["What is 2 + 2? 4", "What is 2 + 2? 5, or perhaps it is something else", "Nothing at all"]
+    prompt, completion = "Solve it.\n", "first step\nsecond step\nthird step\n"
+    steps = ScoreRequest(prompt, completion, "steps", step_tag="\n")
+
+    async def rewards(engine: Engine) -> list[float]:
+        asked = [engine.score(ScoreRequest(text, "", "reward")) for text in texts]
+        return [scored.score for scored in await asyncio.gather(*asked)]
+
+    with running(model=str(CLASSIFIER), task="classify") as found:
+        from_vllm = found.do(rewards(found.engine))
+    with running(model=str(PROCESS), task="token_classify") as found:
+        steps_from_vllm = found.do(found.engine.score(steps)).steps
+    full = {"dtype": "float32", "batch": 2}
+    with engines.running(TransformersSpec(model=str(CLASSIFIER), **full)) as found:
+        assert found.do(rewards(found.engine)) == pytest.approx(from_vllm, abs=1e-3)
+        with pytest.raises(BadInput, match="gives scores, not completions"):
+            found.do(draw(found, 1))
+        with pytest.raises(BadInput, match=r"need engine\.task=token_classify"):
+            found.do(found.engine.score(steps))
+    with engines.running(TransformersSpec(model=str(PROCESS), task="token_classify", **full)) as found:
+        assert found.do(found.engine.score(steps)).steps == pytest.approx(steps_from_vllm, abs=1e-3)
+        with pytest.raises(EngineError, match="no step tag"):
+            found.do(found.engine.score(ScoreRequest(prompt, "no end", "steps", step_tag="\n")))
+        with pytest.raises(EngineError, match="tokens, the context"):
+            found.do(found.engine.score(ScoreRequest("word " * 5000, "a\n", "steps", step_tag="\n")))
+    with engines.running(TransformersSpec(model=str(SMOLLM2), task="likelihood", **full)) as found:
+        scored = found.do(found.engine.score(ScoreRequest(PROMPT, " Paris, of course.", "likelihood")))
+    prompt_ids, ids = reference.token_ids(PROMPT), reference.token_ids(" Paris, of course.")
+    assert scored.steps == pytest.approx(reference.logprobs(prompt_ids, ids).tolist(), abs=1e-3)
 
 
 def test_a_dead_engine_core_is_told_in_its_own_words_or_as_killed() -> None:
