@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
-from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from cluster.plan import RunPlan
@@ -24,6 +23,7 @@ from cluster.storage.lease import Lease, read_lease, write_lease
 from cluster.storage.ranges import as_table, restrict
 from cluster.storage.root import Root
 from cluster.storage.snapshot import MANIFEST
+from cluster.storage.store import scan_store
 from pipelines.graph import Pipeline
 from schemas import __version__
 from schemas.contract import polars_schema
@@ -168,18 +168,17 @@ def open_stage(root: Root, manifest: RunManifest, stage: str) -> pl.LazyFrame:
     record = next((record for record in manifest.stages if record.name == stage), None)
     if record is None:
         raise BadInput(f"run {manifest.run_id} has no stage '{stage}'; it has {[r.name for r in manifest.stages]}")
-    options = root.storage_options()
     if record.kind == "snapshot":
         if not root.exists(record.path, MANIFEST):
             return _empty(record)
         parts = SnapshotManifest.model_validate_json(root.read_bytes(record.path, MANIFEST)).parts
-        return pl.scan_parquet([root.uri(record.path, name) for name in parts], storage_options=options)
+        return pl.scan_parquet([root.uri(record.path, name) for name in parts], storage_options=root.storage_options())
     try:
-        table = DeltaTable(root.uri(record.path), storage_options=options)
+        rows = scan_store(root, record.path, DATASETS[record.dataset])
     except TableNotFoundError:
         return _empty(record)
     assert record.view is not None
-    return restrict(pl.scan_delta(table), pl.read_parquet(io.BytesIO(root.read_bytes(record.view))))
+    return restrict(rows, pl.read_parquet(io.BytesIO(root.read_bytes(record.view))))
 
 
 def _empty(record: StageRecord) -> pl.LazyFrame:

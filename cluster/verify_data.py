@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import polars as pl
-from deltalake import DeltaTable
 
 from cluster.records import open_stage
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE
 from cluster.storage.snapshot import MANIFEST
+from cluster.storage.store import scan_store
 from cluster.verify_file import Expected, FileCheck, Finding, Remedy, check_file
 from cluster.verify_store import StoreCheck, open_samples, samples_folder
 from operators import operator_class
@@ -247,9 +247,7 @@ class _Verifier:
         if not all(check.whole for check in checks):
             self.result.unchecked.append("the ledger isn't held against samples, since not all of them can be read")
             return
-        options = self.root.storage_options()
-        table = DeltaTable(self.root.uri(LEDGER), storage_options=options)
-        entries = pl.scan_delta(table).filter(pl.col("run_id") == self.manifest.run_id)
+        entries = scan_store(self.root, LEDGER, LedgerEntry).filter(pl.col("run_id") == self.manifest.run_id)
         rows = self.root.patiently(lambda: entries.collect(), "reading the ledger")
         self._counted(len(rows), 0)
         try:

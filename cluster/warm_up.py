@@ -12,9 +12,12 @@ import time
 from collections.abc import Collection
 
 import polars as pl
+from deltalake.exceptions import DeltaError
 
 from cluster.storage.root import Root
+from cluster.storage.store import scan_store
 from operators.sample.sample import ConfidenceCut
+from schemas.datasets import Sample
 from schemas.errors import GristmillError
 
 PATIENCE = 120.0
@@ -26,8 +29,8 @@ class WarmUps:
 
     def __init__(self, cut: ConfidenceCut, root: Root, folder: str) -> None:
         self.cut = cut
-        self._store = root.uri(folder)
-        self._options = root.storage_options()
+        self._root = root
+        self._folder = folder
         self._lowest: dict[str, dict[int, float | None]] = {}
         self._thresholds: dict[str, float | None] = {}
         self._held: dict[str, list[int]] = {}
@@ -71,14 +74,11 @@ class WarmUps:
 
     def _committed(self, keys: Collection[str]) -> list[tuple[str, int, float | None]]:
         try:
-            rows = pl.scan_delta(self._store, storage_options=self._options)
+            rows = scan_store(self._root, self._folder, Sample)
             wanted = pl.col("problem_key").is_in(list(keys)) & (pl.col("sample_index") < self.cut.warm_up)
             return rows.filter(wanted).select("problem_key", "sample_index", "lowest_group_confidence").collect().rows()
-        except (
-            GristmillError,
-            OSError,
-            pl.exceptions.PolarsError,
-        ):  # nothing is committed yet, or it is looked at again
+        except (GristmillError, DeltaError, OSError, pl.exceptions.PolarsError):
+            # nothing is committed yet, or a file was merged into another one: it is looked at again
             return []
 
     def _settle(self, key: str) -> list[tuple[str, int]]:

@@ -10,14 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import polars as pl
-from deltalake import DeltaTable
 
 from cluster.engines import resolve
 from cluster.plan import RunPlan, StagePlan
 from cluster.records import manifests
 from cluster.storage.root import Root
+from cluster.storage.store import scan_store
 from cluster.throughput import read_entry
 from operators.sample.sample import Sample
+from schemas import datasets
 from schemas.engine import EngineSpec
 from schemas.prices import MICRO, Prices
 from schemas.throughput import ThroughputEntry
@@ -79,10 +80,8 @@ def _lengths(plan: RunPlan, stage: StagePlan, entry: ThroughputEntry | None) -> 
     operator, store = stage.stage.operator, stage.store
     assert isinstance(operator, Sample) and store is not None
     if len(store.held):
-        table = DeltaTable(store.uri, storage_options=plan.root.storage_options())
-        means = (
-            pl.scan_delta(table).filter(pl.col("status") == "ok").select("prompt_tokens", "completion_tokens").mean()
-        )
+        drawn = scan_store(plan.root, store.folder, datasets.Sample).filter(pl.col("status") == "ok")
+        means = drawn.select("prompt_tokens", "completion_tokens").mean()
         prompt, completion = means.collect().row(0)
         if completion is not None:
             return prompt, completion, f"the mean of the {len(store.held):,} samples that are there"

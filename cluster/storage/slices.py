@@ -21,6 +21,8 @@ MANY_PROBLEMS = 4096
 
 def scan_files(root: Root, uris: str | Sequence[str], contract: type[Contract]) -> pl.LazyFrame:
     """Return a lazy scan of files of one contract; columns that it got after a file was written are null there."""
+    if not uris:
+        return pl.LazyFrame(schema=polars_schema(contract))
     return pl.scan_parquet(
         uris if isinstance(uris, str) else list(uris),
         schema=polars_schema(contract),

@@ -435,6 +435,21 @@ def _listed_files(table: DeltaTable) -> pl.DataFrame:
     return adds.select(*present, *absent)
 
 
+def scan_store(root: Root, folder: str, contract: type[Contract]) -> pl.LazyFrame:
+    """Return a lazy scan of all rows of a store.
+
+    Delta's own readers take the files' addresses as URLs, in which a blank of a folder's name isn't a blank any more.
+
+    Raises:
+        TableNotFoundError: there is no such store.
+    """
+    table = root.patiently(
+        lambda: DeltaTable(root.uri(folder), storage_options=root.storage_options()), f"opening {folder}"
+    )
+    names = _listed_files(table)["name"].to_list()
+    return scan_files(root, [root.uri(folder, name) for name in names], contract)
+
+
 def _overlap(one: Range, other: Range) -> bool:
     same = one.problem_key == other.problem_key
     return same and one.first < other.first + other.size and other.first < one.first + one.size
