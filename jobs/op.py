@@ -24,7 +24,7 @@ from operators import operator_class
 from operators.base import Operator
 from operators.load import Load
 from schemas.contract import Columns, conform, validate
-from schemas.datasets import Problem, Verdict
+from schemas.datasets import DATASETS, Problem, Verdict
 from schemas.engine import AnyEngineSpec, LlamaCppSpec
 from schemas.errors import BadInput
 
@@ -89,15 +89,16 @@ def _engine_spec(settings: Mapping[str, Any]) -> Any:
 
 
 def _named(operator: Operator, inputs: Sequence[str]) -> dict[str, str]:
-    """Return input name -> path. A bare path serves every input that isn't named."""
+    """Return input name -> path. A bare path serves every input that isn't named; datasets that aren't read are left
+    out."""
     named: dict[str, str] = {}
     bare: list[str] = []
     for text in inputs:
         key, equals, path = text.partition("=")
         if equals and key in operator.inputs:
             named[key] = path
-        elif equals and key in operator.spare:
-            continue
+        elif equals and key in DATASETS:
+            continue  # the same files can be given to every operator of a kind
         elif equals and "/" not in key and "." not in key:
             raise BadInput(f"{operator.public_name()} has no input '{key}'; it has {', '.join(operator.inputs)}")
         else:

@@ -38,8 +38,6 @@ class Operator(BaseModel):
             piece, derive from operators.piecewise.PiecewiseOperator).
         inputs: dataset name -> the columns that are read of it; no other column is loaded.
         optional: names in ``inputs`` that a stage may leave unconnected; ``run`` then gets None.
-        spare: names that a stage may connect although nothing is read of them, so that operators of one kind can take
-            each other's place.
         output: the contract of the result.
         tools: things ``run`` gets handed in by keyword, never starts: ``engine`` (operators.engine.Engine), ``workers``
             (operators.workers.WorkerPool) and ``sandbox`` (operators.sandbox.Sandbox).
@@ -51,7 +49,6 @@ class Operator(BaseModel):
     scope: ClassVar[Scope]
     inputs: ClassVar[dict[str, Columns]]
     optional: ClassVar[frozenset[str]] = frozenset()
-    spare: ClassVar[frozenset[str]] = frozenset()
     output: ClassVar[type[Contract]]
     tools: ClassVar[tuple[str, ...]] = ()
 

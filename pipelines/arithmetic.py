@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from operators.base import AnyOperator
 from operators.load import Load
+from operators.measure.calibration import MeasureCalibration
+from operators.measure.forecast import MeasureForecast
 from operators.measure.pass_at_k import PassAtK
 from operators.measure.selection import MeasureSelection
 from operators.sample.sample import Example, Sample
 from operators.select.majority import MajorityVote
+from operators.select.perplexity import Perplexity, PerplexityConsistency, Rpc
+from operators.select.several import SelectSeveral
+from operators.select.top_two import SelectTopTwo
 from operators.synthesize.sft import SynthesizeSft
 from operators.verify.reasoning_gym import VerifyReasoningGym
 from pipelines.graph import Pipeline, PipelineConfig
@@ -35,9 +40,13 @@ class Config(PipelineConfig):
         few_shot=tuple(Example(prompt=ASK.format(sum_), completion=answer) for sum_, answer in EXAMPLES),
     )
     verify: AnyOperator = VerifyReasoningGym()
-    select: AnyOperator = MajorityVote()
+    select: AnyOperator = SelectSeveral(
+        methods=(MajorityVote(), Perplexity(), PerplexityConsistency(), Rpc(), SelectTopTwo())
+    )
     coverage: AnyOperator = PassAtK()
-    accuracy: AnyOperator = MeasureSelection()
+    accuracy: AnyOperator = MeasureSelection(methods=(MajorityVote(), PerplexityConsistency(), Rpc()))
+    calibration: AnyOperator = MeasureCalibration()
+    forecast: AnyOperator = MeasureForecast()
     sft: AnyOperator = SynthesizeSft()
 
 
@@ -47,8 +56,11 @@ def build(config: Config) -> Pipeline:
     problems = pipeline.stage("load", config.load)
     samples = pipeline.stage("sample", config.sample, engine=config.engine, problems=problems)
     verdicts = pipeline.stage("verify", config.verify, problems=problems, samples=samples)
-    pipeline.stage("select", config.select, verdicts=verdicts)
+    known = {"problems": problems, "samples": samples, "verdicts": verdicts}
+    answers = pipeline.stage("select", config.select, offered=known)
     pipeline.stage("coverage", config.coverage, verdicts=verdicts)
-    pipeline.stage("accuracy", config.accuracy, verdicts=verdicts)
+    pipeline.stage("accuracy", config.accuracy, offered=known)
+    pipeline.stage("calibration", config.calibration, answers=answers)
+    pipeline.stage("forecast", config.forecast, verdicts=verdicts)
     pipeline.stage("sft", config.sft, problems=problems, samples=samples, verdicts=verdicts)
     return pipeline

@@ -56,15 +56,26 @@ class Pipeline:
     name: str
     stages: dict[str, Stage] = field(default_factory=dict[str, Stage])
 
-    def stage(self, name: str, operator: Operator, *, engine: EngineSpec | None = None, **inputs: Stage) -> Stage:
+    def stage(
+        self,
+        name: str,
+        operator: Operator,
+        *,
+        engine: EngineSpec | None = None,
+        offered: Mapping[str, Stage] | None = None,
+        **inputs: Stage,
+    ) -> Stage:
         """Add a stage whose inputs are earlier stages, and return it.
+
+        Args:
+            offered: inputs by name, of which the operator takes those that it has (where a user chooses the operator).
 
         Raises:
             BadInput: a name twice, an input that is missing, unknown or lacks a column the operator reads, an engine
                 where none is used or none where one is needed.
         """
         where = f"pipeline {self.name}, stage {name}"
-        inputs = {key: stage for key, stage in inputs.items() if key in operator.inputs or key not in operator.spare}
+        inputs |= {key: stage for key, stage in (offered or {}).items() if key in operator.inputs and key not in inputs}
         if name in self.stages:
             raise BadInput(f"{where}: there is a stage of this name already")
         if operator.scope == "source" and self.stages:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from operators.base import AnyOperator
 from operators.load import Load
+from operators.measure.calibration import MeasureCalibration
+from operators.measure.forecast import MeasureForecast
 from operators.measure.pass_at_k import PassAtK
 from operators.measure.selection import MeasureSelection
 from operators.sample.sample import Sample
 from operators.select.majority import MajorityVote
+from operators.select.perplexity import Perplexity, PerplexityConsistency, Rpc
+from operators.select.several import SelectSeveral
+from operators.select.top_two import SelectTopTwo
 from operators.synthesize.sft import SynthesizeSft
 from operators.verify.math import VerifyMath
 from pipelines.graph import Pipeline, PipelineConfig
@@ -23,10 +28,20 @@ class Config(PipelineConfig):
     sample: Sample = Sample(n=64, max_tokens=512, template="{prompt}\n\n" + INSTRUCTION)
     verify: AnyOperator = VerifyMath()
     judge: AnyEngineSpec | None = None
-    """The engine of a verifier that asks one, such as verify.judge."""
-    select: AnyOperator = MajorityVote()
+    """The engine of what asks one: a verifier such as verify.judge, a selection such as select.chops."""
+    score: AnyOperator | None = None
+    """A reward model's or a judge's scores, such as score.process, for selections that weigh by them."""
+    reward: AnyEngineSpec | None = None
+    """The engine of ``score``."""
+    prune: AnyOperator | None = None
+    """Paths to vote with, such as prune.confidence's; select.rpc prunes by itself."""
+    select: AnyOperator = SelectSeveral(
+        methods=(MajorityVote(), Perplexity(), PerplexityConsistency(), Rpc(), SelectTopTwo())
+    )
     coverage: AnyOperator = PassAtK()
     accuracy: AnyOperator = MeasureSelection()
+    calibration: AnyOperator = MeasureCalibration()
+    forecast: AnyOperator = MeasureForecast()
     sft: AnyOperator = SynthesizeSft()
 
 
@@ -35,9 +50,18 @@ def build(config: Config) -> Pipeline:
     pipeline = Pipeline("math")
     problems = pipeline.stage("load", config.load)
     samples = pipeline.stage("sample", config.sample, engine=config.engine, problems=problems)
-    verdicts = pipeline.stage("verify", config.verify, engine=config.judge, problems=problems, samples=samples)
-    pipeline.stage("select", config.select, verdicts=verdicts)
+    judge = config.judge if "engine" in config.verify.tools else None
+    verdicts = pipeline.stage("verify", config.verify, engine=judge, problems=problems, samples=samples)
+    known = {"problems": problems, "samples": samples, "verdicts": verdicts}
+    if config.score is not None:
+        known["scores"] = pipeline.stage("score", config.score, engine=config.reward, offered=known)
+    if config.prune is not None:
+        known["paths"] = pipeline.stage("prune", config.prune, samples=samples)
+    judge = config.judge if "engine" in config.select.tools else None
+    answers = pipeline.stage("select", config.select, engine=judge, offered=known)
     pipeline.stage("coverage", config.coverage, verdicts=verdicts)
-    pipeline.stage("accuracy", config.accuracy, verdicts=verdicts)
+    pipeline.stage("accuracy", config.accuracy, offered=known)
+    pipeline.stage("calibration", config.calibration, answers=answers)
+    pipeline.stage("forecast", config.forecast, verdicts=verdicts)
     pipeline.stage("sft", config.sft, problems=problems, samples=samples, verdicts=verdicts)
     return pipeline

@@ -143,6 +143,10 @@ def _curves(source: Source) -> list[charts.Chart]:
     if source.selection is not None:
         n_problems = _n_selected(source, source.selection["method"][0])
         found.append(charts.selection(source.selection, source.coverage, n_problems, ends))
+    if source.calibration is not None:
+        found.append(charts.calibration(source.calibration))
+    if source.forecast is not None:
+        found.append(charts.forecast(source.forecast, source.coverage))
     if source.audit is not None:
         found.append(charts.audit(source.audit))
     return found

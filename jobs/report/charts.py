@@ -180,6 +180,99 @@ def selection(rows: pl.DataFrame, ceiling: pl.DataFrame | None, n_problems: int,
     )
 
 
+def calibration(rows: pl.DataFrame) -> Chart:
+    """Draw how often answers are right against how sure each method was of them; tell accuracy, ECE and Brier."""
+    axis = alt.Axis(format=".0%", tickCount=5)
+    x = alt.X("x:Q", scale=alt.Scale(domain=[0, 1]), title="confidence", axis=axis)
+    y = alt.Y("y:Q", scale=alt.Scale(domain=[0, 1]), title=None, axis=axis)
+    ends = [{"x": 0, "y": 0}, {"x": 1, "y": 1}]
+    layers: list[Any] = [
+        alt.Chart(alt.Data(values=ends)).mark_line(color=MUTED, strokeDash=[4, 4], strokeWidth=1.5).encode(x=x, y=y)
+    ]
+    legend = [("muted dashed", "as often right as said")]
+    for row, colour in zip(rows.iter_rows(named=True), SERIES, strict=False):
+        points = [{"x": one["confidence"], "y": one["accuracy"], "n": one["n"]} for one in row["bins"] if one["n"]]
+        base = alt.Chart(alt.Data(values=points))
+        layers.append(base.mark_line(color=colour, strokeWidth=1.5).encode(x=x, y=y))
+        size = alt.Size("n:Q", scale=alt.Scale(range=[16, 160]), legend=None)
+        layers.append(base.mark_circle(color=colour, opacity=1).encode(x=x, y=y, size=size))
+        legend.append((CLASSES[colour], f"{row['method']}: expected calibration error {percent(row['ece'])}"))
+    first = rows.row(0, named=True)
+    notes = ["Dots are tenths of confidence, larger where there are more answers."]
+    if len(rows) > len(SERIES):
+        notes.append(f"Drawn: {len(SERIES)} of {len(rows)} methods.")
+    return Chart(
+        "Calibration",
+        svg(
+            alt.layer(*layers).properties(width=WIDE - 56, height=230),
+            f"Share of right answers by confidence: {first['method']} has an expected calibration error of "
+            f"{percent(first['ece'])}",
+        ),
+        legend,
+        ("method", "accuracy", "95% interval", "ECE", "95% interval", "Brier", "problems"),
+        [
+            (
+                r["method"],
+                percent(r["accuracy"]),
+                interval(r["accuracy_low"], r["accuracy_high"]),
+                percent(r["ece"]),
+                interval(r["ece_low"], r["ece_high"]),
+                f"{r['brier']:.3f}",
+                count(r["n"]),
+            )
+            for r in rows.iter_rows(named=True)
+        ],
+        notes,
+    )
+
+
+FORECASTS = {
+    "tail": "forecast",
+    "beta_binomial": "beta-binomial",
+    "power_law": "power law",
+    "ttspm": "one rate for all (saturates too early)",
+}
+
+
+def forecast(rows: pl.DataFrame, measured: pl.DataFrame | None) -> Chart:
+    """Draw the coverage that more samples will bring, behind what was measured; published forecasts beside ours."""
+    model = rows["model"][0]
+    mine = rows.filter(pl.col("model") == model)
+    known = mine.clear() if measured is None else measured
+    past = known.select(pl.col("k").alias("x"), pl.col("coverage").alias("y"), "low", "high") if len(known) else None
+    values: list[int] = sorted({*mine["k"].to_list(), *(past["x"].to_list() if past is not None else [])})
+    ends = domain([mine, None if past is None else past])
+    x = _log_axis(values, "samples per problem, k")
+    layers: list[Any] = []
+    legend: list[tuple[str, str]] = []
+    if past is not None:
+        layers += _curve(past, x, ends, RIGHT)
+        legend.append(("right", "measured"))
+    for (method, label), colour in zip(FORECASTS.items(), (SERIES[0], *SERIES[1:]), strict=True):
+        frame = mine.filter(pl.col("method") == method)
+        curve = frame.select(pl.col("k").alias("x"), pl.col("coverage").alias("y"), "low", "high").sort("x")
+        if len(curve):
+            layers += _curve(curve, x, ends, colour, dash=method != "tail", band=method == "tail")
+            legend.append((CLASSES[colour], f"{label}, with its 95% interval" if method == "tail" else label))
+    last = mine.filter(pl.col("method") == "tail").sort("k").row(-1, named=True)
+    notes = rows["note"].unique(maintain_order=True).to_list()
+    models = rows["model"].n_unique()
+    return Chart(
+        "Coverage to come",
+        svg(
+            alt.layer(*layers).properties(width=WIDE - 56, height=230),
+            f"Forecast of coverage: {percent(last['coverage'])} at {count(last['k'])} samples a problem",
+        ),
+        legend,
+        ("model", "k", "method", "coverage", "95% interval"),
+        [
+            (r["model"], count(r["k"]), r["method"], percent(r["coverage"]), interval(r["low"], r["high"]))
+            for r in rows.iter_rows(named=True)
+        ],
+        [*notes, f"Drawn: one of {models} models."] if models > 1 else notes,
+    )
+
+
 AUDITED = {
     "completeness": "completeness: right ones accepted",
     "soundness": "soundness: wrong ones rejected",

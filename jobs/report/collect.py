@@ -15,6 +15,8 @@ from typing import Any
 import polars as pl
 
 from operators.piecewise import key_ranges
+from schemas.contract import polars_schema
+from schemas.datasets import Calibration
 from schemas.manifest import RunManifest
 
 SAMPLE_KEY = ("problem_key", "sample_index")
@@ -93,6 +95,17 @@ class Source:
         """The selection_accuracy rows by method and n, majority first."""
         rows = self.rows("selection_accuracy", "n", "method", "accuracy", "low", "high")
         return None if rows is None else rows.sort(pl.col("method") != "majority", "method", "n")
+
+    @cached_property
+    def calibration(self) -> pl.DataFrame | None:
+        """The calibration rows, the majority first."""
+        rows = self.rows("calibration", *polars_schema(Calibration))
+        return None if rows is None else rows.sort(pl.col("method") != "majority", "method")
+
+    @cached_property
+    def forecast(self) -> pl.DataFrame | None:
+        """The forecast rows."""
+        return self.rows("forecast", "model", "k", "method", "coverage", "low", "high", "note")
 
     @cached_property
     def audit(self) -> pl.DataFrame | None:

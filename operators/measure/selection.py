@@ -82,7 +82,7 @@ class MeasureSelection(PiecewiseOperator):
     """Selections that see one problem at a time and ask no engine."""
     subsets: int = Field(default=100, ge=10)
     """Random subsets per n."""
-    rows: int = Field(default=20_000_000, ge=1)
+    rows: int = Field(default=2_000_000, ge=1)
     bootstrap: int = Field(default=1000, ge=100)
     """Bootstrap replicates."""
     seed: int = 0
@@ -103,8 +103,6 @@ class MeasureSelection(PiecewiseOperator):
     @property
     def optional(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return optional_of((MajorityVote(), *self.methods))
-
-    spare = frozenset({"problems", "samples", "scores", "paths"})
 
     def partial(self, verdicts: pl.DataFrame | None = None, **others: pl.DataFrame | None) -> pl.DataFrame:
         """Return the votes of each problem that has both samples and a known answer, and what other methods read.

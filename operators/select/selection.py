@@ -42,11 +42,10 @@ LARGEST_LOG = 700.0
 
 
 class Selection(Operator):
-    """Base of all selections; what one method has no use for may be connected, so that another can take its place."""
+    """Base of all selections."""
 
     scope = "problem"
     inputs = {"verdicts": VERDICTS}
-    spare = frozenset({"problems", "samples", "verdicts", "scores", "paths"})
     output = Answer
 
     name: str = ""

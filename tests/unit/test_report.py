@@ -281,3 +281,51 @@ def test_numbers_are_formatted_for_people() -> None:
     assert said == ["0.2 s", "1 min 00 s", "1 min 15 s", "2 h 01 min"]
     assert wilson(0, 0) == (0.0, 1.0)
     assert wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+
+
+def test_calibration_and_forecast_are_drawn_with_their_numbers() -> None:
+    bins = [{"low": 0.0, "high": 0.5, "n": 1, "confidence": 0.4, "accuracy": 0.0}]
+    bins += [{"low": 0.5, "high": 1.0, "n": 3, "confidence": 0.8, "accuracy": 1.0}]
+    shares = dict.fromkeys(("ece_low", "ece_high", "brier_low", "brier_high", "accuracy_low", "accuracy_high"), 0.5)
+    calibrated = [
+        {
+            "method": method,
+            "n": 4,
+            "confidence": 0.7,
+            "accuracy": 0.75,
+            "ece": ece,
+            "brier": 0.1,
+            **shares,
+            "bins": bins,
+        }
+        for method, ece in (("rpc", 0.123), ("majority", 0.25))
+    ]
+    forecast = [
+        {
+            "model": "",
+            "k": k,
+            "method": method,
+            "coverage": 0.9,
+            "low": 0.8,
+            "high": 0.95,
+            "n_problems": 4,
+            "note": "so",
+        }
+        for k in (20, 50)
+        for method in ("tail", "beta_binomial", "power_law", "ttspm")
+    ]
+    given = {
+        **tables(),
+        "calibration": frame(datasets.Calibration, calibrated),
+        "forecast": frame(datasets.Forecast, forecast),
+    }
+    stages = [
+        manifest().stages[0].model_copy(update={"name": name, "dataset": name}) for name in ("calibration", "forecast")
+    ]
+    page = render(manifest(stages=[*manifest().stages, *stages]), given)
+    assert page.index("majority: expected calibration error 25.0%") < page.index(
+        "rpc: expected calibration error 12.3%"
+    )
+    assert "Coverage to come" in page
+    assert "Forecast of coverage: 90.0% at 50 samples a problem" in page
+    assert "one rate for all (saturates too early)" in page
