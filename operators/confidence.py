@@ -56,3 +56,30 @@ def confidences(tokens: NDArray[np.float64], window: int = WINDOW) -> Confidence
     few = max(1, len(groups) // 10)
     bottom = float(np.partition(groups, few - 1)[:few].mean())
     return Confidences(float(groups.min()), bottom, float(groups[-1]), mean)
+
+
+class Watch:
+    """Looks at a trace's tokens as they come, and sees a group below a threshold.
+
+    Attributes:
+        seen: tokens so far.
+    """
+
+    def __init__(self, window: int, threshold: float) -> None:
+        self.window = window
+        self.threshold = threshold
+        self.seen = 0
+        self._last: NDArray[np.float64] = np.zeros(0)
+
+    def sees(self, top: NDArray[np.float64]) -> bool:
+        """Return whether a whole group that ends among the new tokens is below the threshold.
+
+        Args:
+            top: the new tokens' candidates: [tokens, candidates], natural logarithms.
+        """
+        if not len(top):
+            return False
+        self.seen += len(top)
+        tokens = np.concatenate([self._last, of_tokens(top)])
+        self._last = tokens[max(0, len(tokens) - self.window + 1) :]
+        return len(tokens) >= self.window and confidences(tokens, self.window).lowest < self.threshold

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cluster.engines.last_words import LastWords
 from cluster.engines.weights import folder_revision, model_revision
-from operators.confidence import TOP, Confidences, confidences, of_tokens
+from operators.confidence import TOP, Confidences, Watch, confidences, of_tokens
 from operators.engine import (
     Completion,
     Engine,
@@ -39,6 +40,8 @@ from operators.engine import (
 )
 from schemas.engine import EngineSpec, SamplingParams, VllmSpec
 from schemas.errors import BadInput, EngineFailed
+
+Floats = NDArray[np.float64]
 
 REMEMBERED = 4096
 """Prompts whose token ids are kept."""
@@ -161,11 +164,12 @@ class VllmEngine(Engine):
                 raise BadInput("sample.cut needs engine.confidence=true: thresholds are made of confidences")
             params.output_kind = self._vllm.sampling_params.RequestOutputKind.CUMULATIVE
         stream = self._engine.generate(prompt, params, name, lora_request=self._adapter)
-        found = await self._last(stream, request.request_id, _Guard(request.window, request.cut_below))
+        watch = None if request.cut_below is None else Watch(request.window, request.cut_below)
+        found = await self._last(stream, request.request_id, watch)
         return [self._completion(found, request.window)]
 
-    async def _last(self, stream: AsyncGenerator[Any, None], name: str, guard: _Guard | None = None) -> Any:
-        """Return the last output of a request's stream, or the one at which ``guard`` cuts it.
+    async def _last(self, stream: AsyncGenerator[Any, None], name: str, watch: Watch | None = None) -> Any:
+        """Return the last output of a request's stream, or the one in which ``watch`` sees an unsure group.
 
         Raises:
             EngineError: vLLM refused the request, or gave it up.
@@ -178,7 +182,7 @@ class VllmEngine(Engine):
         try:
             async for output in stream:
                 found = output
-                if guard is not None and guard.cuts(output):
+                if watch is not None and not output.finished and watch.sees(_top(output.outputs[0], watch.seen)):
                     await stream.aclose()  # which aborts it in vLLM
                     break
         except EngineDeadError as error:
@@ -233,7 +237,7 @@ class VllmEngine(Engine):
             sampled = values[starts]
             total, mean = float(sampled.sum()), float(sampled.mean())
             if self.spec.confidence:
-                sure = confidences(of_tokens(values.reshape(len(starts), -1)[:, 1 : 1 + TOP]), window)
+                sure = confidences(of_tokens(_top(out)), window)
         text, reasoning = out.text, None
         if self._parser is not None:
             reasoning, content = self._parser.extract_reasoning(text, self._as_chat)
@@ -323,34 +327,6 @@ class VllmEngine(Engine):
             await asyncio.to_thread(engine.shutdown)
 
 
-class _Guard:
-    """Watches a request's groups of tokens as they come, and says when one is below the threshold."""
-
-    def __init__(self, window: int, threshold: float | None) -> None:
-        self.window = window
-        self.threshold = threshold
-        self._seen = 0
-        self._tokens = np.zeros(0)
-
-    def cuts(self, output: Any) -> bool:
-        """Look at the tokens that are new (outputs are cumulative)."""
-        if self.threshold is None or output.finished:
-            return False
-        [out] = output.outputs
-        count = len(out.token_ids)
-        if out.logprobs is None or count == self._seen:
-            return False
-        values, starts = out.logprobs.logprobs, out.logprobs.start_indices
-        new = np.asarray(values[starts[self._seen] :]).reshape(count - self._seen, -1)[:, 1 : 1 + TOP]
-        before = self._tokens[-(self.window - 1) :] if self.window > 1 else self._tokens[:0]
-        self._tokens = np.concatenate([before, of_tokens(new)])
-        self._seen = count
-        if len(self._tokens) < self.window:
-            return False
-        sums = np.concatenate([[0.0], np.cumsum(self._tokens)])
-        return bool(((sums[self.window :] - sums[: -self.window]) / self.window).min() < self.threshold)
-
-
 def _arguments(spec: VllmSpec) -> dict[str, Any]:
     """Return vLLM's own arguments; ``engine_kwargs`` come last."""
     from vllm.platforms import current_platform
@@ -367,7 +343,7 @@ def _arguments(spec: VllmSpec) -> dict[str, Any]:
         "pipeline_parallel_size": spec.pipeline_parallel,
         "data_parallel_size": spec.data_parallel,
         "enable_expert_parallel": spec.expert_parallel,
-        "enable_prefix_caching": spec.task == "generate",
+        "enable_prefix_caching": spec.task != "token_classify",
         "generation_config": "vllm",  # a model's own defaults (top_k, temperature) would change the distribution
         "disable_log_stats": True,
     }
@@ -386,6 +362,15 @@ def _arguments(spec: VllmSpec) -> dict[str, Any]:
     if spec.data_parallel > 1:
         arguments["data_parallel_backend"] = "ray"
     return arguments | spec.engine_kwargs
+
+
+def _top(out: Any, first: int = 0) -> Floats:
+    """Return the candidates' log-probs of the tokens from ``first`` on: [tokens, candidates]."""
+    values, starts = out.logprobs.logprobs, out.logprobs.start_indices
+    count = len(out.token_ids)
+    if first >= count:
+        return np.zeros((0, TOP))
+    return np.asarray(values[starts[first] :]).reshape(count - first, -1)[:, 1 : 1 + TOP]
 
 
 def _lora(adapter: str) -> Any:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.confidence import confidences, of_tokens
+from operators.confidence import Watch, confidences, of_tokens
 
 
 @given(st.integers(1, 60), st.integers(1, 12), st.integers(0, 10**6))
@@ -29,3 +29,16 @@ def test_what_a_guide_made_impossible_does_not_count() -> None:
 
 def test_a_trace_without_tokens_has_no_confidence() -> None:
     assert np.isnan(confidences(of_tokens(np.empty((0, 20))))).all()
+
+
+@given(st.integers(1, 40), st.integers(1, 10), st.integers(1, 7), st.integers(0, 10**6))
+def test_a_watch_sees_the_first_group_below_its_threshold(tokens: int, window: int, step: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    top = np.log(rng.dirichlet(np.ones(20), size=tokens))
+    each = -top.mean(axis=1)
+    groups = [each[at : at + window].mean() for at in range(tokens - window + 1)]
+    threshold = float(rng.uniform(each.min(), each.max()))
+    first = next((at + window for at, mean in enumerate(groups) if mean < threshold), None)
+    watch = Watch(window, threshold)
+    seen = next((end for end in range(step, tokens + step, step) if watch.sees(top[end - step : end])), None)
+    assert seen == (None if first is None else -(-first // step) * step)
