@@ -128,7 +128,7 @@ class Load(Operator):
         given = {target: table[column] for target, column in names.items()}
         messages = table["messages"] if "messages" in table.columns else None
         if messages is not None:
-            _check_messages(messages, self.source)
+            _check_messages(messages, self.source, needed="prompt" not in given)
         prompt = given["prompt"] if "prompt" in given else _prompts_of(messages)
         out = pl.DataFrame(
             {
@@ -283,8 +283,10 @@ def _prompts_of(messages: pl.Series | None) -> pl.Series:
     return pl.Series([next((m["content"] for m in reversed(turns) if m["role"] == "user"), "") for turns in messages])
 
 
-def _check_messages(messages: pl.Series, source: str) -> None:
+def _check_messages(messages: pl.Series, source: str, needed: bool) -> None:
     for number, turns in enumerate(messages, 1):
+        if turns is None and not needed:
+            continue
         if (
             turns is None
             or not len(turns)

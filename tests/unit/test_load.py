@@ -112,3 +112,13 @@ def test_generated_tasks_are_reproducible_and_carry_their_check() -> None:
         Load(source="reasoning_gym:chain_sums").run()
     with pytest.raises(BadInput, match="refuses config"):
         Load(source="reasoning_gym:chain_sum", config={"nonsense": 1}).run()
+
+
+def test_problems_that_were_loaded_can_be_loaded_again(tmp_path: Path) -> None:
+    """Their ``messages`` are null where a problem has a prompt of its own."""
+    loaded = Load(source=write(tmp_path / "p.jsonl", [{"prompt": "Q", "answer": "1"}])).run()
+    loaded.write_parquet(tmp_path / "loaded.parquet")
+    again = Load(source=str(tmp_path / "loaded.parquet")).run()
+    assert again.select("prompt", "answer", "messages").equals(loaded.select("prompt", "answer", "messages"))
+    with pytest.raises(BadInput, match="row 1: 'messages' must be a list"):
+        Load(source=write(tmp_path / "m.jsonl", [{"messages": None}, {"messages": []}])).run()
