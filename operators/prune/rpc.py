@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 from operators.base import Operator
-from operators.prune.weibull import BLOCK, fit, gather, line_terms, powers, split
+from operators.prune.weibull import BLOCK, fit, gather, line_terms, on_threads, powers, sort, split
 from operators.select.classes import SAMPLE_KEY
 from schemas.datasets import Path, Sample
 
@@ -50,56 +50,51 @@ class PruneRpc(Operator):
     def run(self, samples: pl.DataFrame) -> pl.DataFrame:
         """Return one row per sample that didn't fail, sorted by problem_key and sample_index."""
         paths = samples.filter(pl.col("status") == "ok").select(*SAMPLE_KEY, "problem_id", "mean_logprob")
-        problems = (
-            paths.lazy()
-            .with_row_index("row")
-            .filter(pl.col("mean_logprob").is_finite())
-            .select("problem_key", "row", pl.col("mean_logprob").clip(-LARGEST_LOG, LARGEST_LOG).alias("logs"))
-            .group_by("problem_key")
-            .agg(pl.col("row", "logs").sort_by("logs"))
-            .select(pl.col("row").list.len().alias("size"), "row", "logs")
-            .collect()
-        )
-        sizes = problems["size"].to_numpy().astype(np.int64)
-        row, logs = (problems[name].explode().to_numpy() for name in ("row", "logs"))
+        paths = paths.sort(*SAMPLE_KEY)
+        logs = paths["mean_logprob"].to_numpy()
+        known = np.isfinite(logs)
+        logs = np.clip(logs[known], -LARGEST_LOG, LARGEST_LOG)
+        sizes = paths["problem_key"].filter(pl.Series(known)).rle().struct.field("len").to_numpy().astype(np.int64)
         pruned, reasons = prune(logs, sizes)
         weight, kept, reason = np.ones(len(paths)), np.ones(len(paths), dtype=np.bool_), np.zeros(len(paths), np.int64)
-        weight[row], kept[row] = np.where(pruned, 0.0, np.exp(logs)), ~pruned
-        reason[row] = np.where(pruned, 1, np.repeat(reasons, sizes))
+        weight[known], kept[known] = np.where(pruned, 0.0, np.exp(logs)), ~pruned
+        reason[known] = np.where(pruned, REASONS.index(PRUNED), np.repeat(reasons, sizes))
         return paths.select(
             *SAMPLE_KEY,
             "problem_id",
             pl.Series("weight", weight),
             pl.Series("kept", kept),
             pl.Series("reason", REASONS, dtype=pl.String).gather(reason),
-        ).sort(*SAMPLE_KEY)
+        )
 
 
 def prune(logs: Floats, sizes: Ints) -> tuple[Bools, Ints]:
     """Decide which paths of many problems are pruned.
 
     Args:
-        logs: mean log-prob of each path, problem by problem, sorted within each.
+        logs: mean log-prob of each path, problem by problem.
         sizes: how many paths each problem has, shape [problems]; at least 1.
 
     Returns:
         Which paths are pruned, shape [paths], and for each problem why none can be, as a
         number in ``REASONS``; the number of None where there is no reason.
     """
+    ordered = sort(logs, sizes)
     starts, p = np.cumsum(sizes) - sizes, np.exp(logs)
-    few, equal = sizes < FEWEST, p[starts] == p[starts + sizes - 1]
+    largest = np.exp(ordered[starts + sizes - 1])
+    few, equal = sizes < FEWEST, np.exp(ordered[starts]) == largest
     fitted = np.flatnonzero(~few & ~equal)
-    theta, succeeded = fit(gather(logs, sizes, fitted), sizes[fitted])
+    theta, succeeded = fit(gather(ordered, sizes, fitted), sizes[fitted])
     failed = np.zeros(len(sizes), dtype=np.bool_)
     failed[fitted] = ~succeeded
     reasons = np.select([few, equal, failed], [REASONS.index(why) for why in (FEW, EQUAL, FAILED)], REASONS.index(None))
-    pruned = np.zeros(len(logs), dtype=np.bool_)
-    done = fitted[succeeded]
+    done, pruned = fitted[succeeded], np.zeros(len(logs), dtype=np.bool_)
     if done.size:
-        mean = np.minimum(np.add.reduceat(p, starts) / sizes, p[starts + sizes - 1])  # rounding may lift a mean
-        whose = np.repeat(~few & ~equal & ~failed, sizes)
-        low = log_odds(logs[whose], sizes[done], theta[succeeded]) < 0
-        pruned[whose] = low & (p[whose] < np.repeat(mean[done], sizes[done]))
+        bar = np.full(len(sizes), -np.inf)
+        bar[done] = np.minimum(np.add.reduceat(p, starts) / sizes, largest)[done]  # rounding may lift a mean
+        below = p < np.repeat(bar, sizes)
+        counts = np.add.reduceat(below, starts, dtype=np.int64)[done]
+        pruned[below] = log_odds(logs[below], counts, theta[succeeded]) < 0
     return pruned, reasons
 
 
@@ -118,10 +113,13 @@ def log_odds(logs: Floats, sizes: Ints, theta: Floats) -> Floats:
     mean1, mean2 = np.log(l1) + gammaln(1 + 1 / k1), np.log(l2) + gammaln(1 + 1 / k2)
     columns = np.stack([k1 - k2, lines[:, 0] - lines[:, 1], k1, k1 * np.log(l1), k2, k2 * np.log(l2)])
     sign = np.where(mean1 < mean2, -1.0, 1.0)
-    odds, done = np.empty_like(logs), 0
-    for part in split(sizes, BLOCK):
-        here = slice(done, done := done + int(sizes[part].sum()))
+    ends = np.cumsum(sizes)
+
+    def of(part: Ints) -> Floats:
+        values = logs[ends[part[0]] - sizes[part[0]] : ends[part[-1]]]
         bend, line, k1, c1, k2, c2 = np.repeat(columns[:, part], sizes[part], axis=1)
-        z1, z2 = powers(logs[here], k1, c1), powers(logs[here], k2, c2)
-        odds[here] = (bend * logs[here] + line - z1 + z2) * np.repeat(sign[part], sizes[part])
-    return odds
+        z1, z2 = powers(values, k1, c1), powers(values, k2, c2)
+        odds: Floats = (bend * values + line - z1 + z2) * np.repeat(sign[part], sizes[part])
+        return odds
+
+    return np.concatenate(on_threads(of, split(sizes, BLOCK)))

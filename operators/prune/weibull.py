@@ -11,10 +11,14 @@ and the judgement that there are no more to take, are made on all values.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from operators.prune.lbfgsb import minimize, solve
@@ -22,6 +26,7 @@ from operators.prune.lbfgsb import minimize, solve
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Result = TypeVar("Result")
 
 START = np.array([0.5, 1.0, 1.0, 1.5, 2.0])
 LOWER = np.array([0.2, 0.01, 0.01, 0.01, 0.01])
@@ -199,15 +204,37 @@ def fit(logs: Floats, sizes: Ints) -> tuple[Floats, Bools]:
     values = gather(logs, sizes, few)
     theta[few], succeeded[few] = _search(values, np.ones_like(values), sizes[few])
     if many.size:
-        parts = split(sizes[many], BLOCK)
-        reduced = [condense(gather(logs, sizes, many[part]), sizes[many[part]]) for part in parts]
+        parts = [many[part] for part in split(sizes[many], BLOCK)]
+
+        def reduce(part: Ints) -> tuple[Floats, Floats, Ints]:
+            return condense(gather(logs, sizes, part), sizes[part])
+
+        reduced = on_threads(reduce, parts)
         points, weights, counts = (np.concatenate(column) for column in zip(*reduced, strict=True))
         theta[many], succeeded[many] = _search(points, weights, counts)
         for part, (points, weights, counts) in zip(parts, reduced, strict=True):
-            values = gather(logs, sizes, many[part])
-            whole = Table.pack(values, np.ones_like(values), sizes[many[part]], POINTS)
-            theta[many[part]] = finish(whole, Table.pack(points, weights, counts, POINTS), theta[many[part]])
+            values = gather(logs, sizes, part)
+            whole = Table.pack(values, np.ones_like(values), sizes[part], POINTS)
+            theta[part] = finish(whole, Table.pack(points, weights, counts, POINTS), theta[part])
     return theta, succeeded & np.isfinite(theta).all(axis=1)
+
+
+def on_threads(function: Callable[..., Result], *arguments: Sequence[Any]) -> list[Result]:
+    """Map over parts that are large enough for NumPy to leave Python alone most of the time."""
+    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+        return list(pool.map(function, *arguments))
+
+
+def sort(values: Floats, sizes: Ints) -> Floats:
+    """Sort the values of each problem."""
+    values, ends = values.copy(), np.cumsum(sizes)
+
+    def one(part: Ints) -> None:
+        for end, size in zip(ends[part].tolist(), sizes[part].tolist(), strict=True):
+            values[end - size : end].sort()
+
+    on_threads(one, split(sizes, BLOCK))
+    return values
 
 
 def split(sizes: Ints, most: int) -> list[Ints]:
