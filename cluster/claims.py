@@ -7,11 +7,12 @@ between planning and taking is planned again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cluster.interruption import Interruption
 from cluster.plan import RunPlan, StagePlan, make_plan
 from cluster.storage.lease import read_lease
+from cluster.storage.ranges import Range
 from cluster.storage.root import Root
 from cluster.storage.store import Store
 from pipelines.graph import Pipeline
@@ -62,6 +63,10 @@ class Claims:
                     store.refresh()
             else:
                 raise error
+
+    def plan_again(self, pipeline: Pipeline, plan: RunPlan, views: Mapping[str, list[Range]]) -> RunPlan:
+        """Return the plan of the same run with views that its policies have decided; the stores stay ours."""
+        return make_plan(pipeline, self.root, stores=self._stores, views=views, problems=plan.problems)
 
     def _take(self, plan: RunPlan) -> tuple[StagePlan, StoreBusy] | None:
         """Take what the plan adds to; return the first that is taken by others."""

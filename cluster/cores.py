@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-NICENESS = 10
+NICENESS = 5
 _share: int | None = None
 
 

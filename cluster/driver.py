@@ -19,18 +19,22 @@ from cluster.compaction import Merge
 from cluster.engine_stages import Sampling, Scoring
 from cluster.flights import Flight, Flights
 from cluster.interruption import Interruption
-from cluster.plan import RunPlan
+from cluster.plan import RunPlan, StagePlan
 from cluster.records import RunRecorder
 from cluster.replicas import Replicas
 from cluster.run import Observer, RunResult
 from cluster.runner import Runner
+from cluster.sample_state import SampleState
 from cluster.sandbox import UNSAFE
 from cluster.scorers import Scorers
-from cluster.states import ChunkState, DatasetState, SampleState, StageState, StoreState, StreamState
+from cluster.spending.control import Control
+from cluster.spending.source import view_of
+from cluster.states import ChunkState, DatasetState, StageState, StoreState, StreamState
 from cluster.storage.ranges import Range
 from cluster.storage.root import Root
 from cluster.turns import Turns
 from cluster.work import Done, Task
+from operators.sample.sample import Sample
 from pipelines.graph import Pipeline
 from schemas.errors import GristmillError, LeaseLost, StorageFull, StorageUnavailable, StoreBusy
 from schemas.job import RunSettings
@@ -68,8 +72,11 @@ class Driver:
             self.turns.awake,
             self._say,
         )
+        self.control = Control(self.root, settings, self.manifest, self._say)
         self.scoring: dict[StageState, Scoring] = {}
         self.states: dict[str, StageState] = {}
+        self._settled = False
+        """Whether all views are known."""
         self._last_commit = 0.0
         self._last_update = 0.0
 
@@ -86,8 +93,9 @@ class Driver:
 
     def _begin(self, plan: RunPlan) -> None:
         self.states = _make_states(plan)
-        self._place_engines()
         self._check_sandbox()
+        self.control.begin(plan, self.states)
+        self._place_engines()
         self.manifest.stages = [state.record for state in self.states.values()]
         self.recorder.begin(plan)
         self.recorder.beat(self.settings.lease_seconds)
@@ -100,12 +108,16 @@ class Driver:
         state.record.computed = source.planned - source.held
         state.record.complete = True
 
-    def _place_engines(self) -> None:
-        """See that the engines of all stages with something to do can be had; say who takes turns with whom."""
+    def _place_engines(self, placed: bool = False) -> None:
+        """See that the engines of all stages with something to do can be had; say who takes turns with whom.
+
+        Args:
+            placed: whether sample-scope stages have theirs already.
+        """
         groups: dict[str, list[tuple[StageState, Sampling | Scoring]]] = {}
         for state in self.states.values():
             spec = state.plan.stage.engine
-            if spec is None or state.complete:
+            if spec is None or state.complete or (placed and isinstance(state, StoreState)):
                 continue
             if isinstance(state, SampleState):
                 member: Sampling | Scoring = Sampling(state, self.replicas)
@@ -157,6 +169,9 @@ class Driver:
         try:
             self._begin(plan)
             self._loop()
+            if self.control.adaptive and not self.interruption.requested:
+                self._go_on_with_views(plan)
+                self._loop()
             self._finish(self._outcome())
         except KeyboardInterrupt:  # the second signal: at once
             self._abandon()
@@ -174,7 +189,33 @@ class Driver:
             for scoring in self.scoring.values():
                 scoring.scorers.close()
 
+    def _go_on_with_views(self, plan: RunPlan) -> None:
+        """Now that the policies want no more: what there is of each problem is what later stages read."""
+        self._settled = True
+        views: dict[str, list[Range]] = {}
+        keys = plan.problems["problem_key"].to_list()
+        for state in self.states.values():
+            if isinstance(state, SampleState) and state.source is not None:
+                assert isinstance(state.plan.stage.operator, Sample)
+                views[state.name] = view_of(keys, state.plan.stage.operator.n, state.store.held)
+        plan = self.claims.plan_again(self.pipeline, plan, views)
+        for name, state in self.states.items():
+            if isinstance(state, StoreState):
+                state.read_view(plan, plan.stages[name])
+            elif not state.complete:
+                self.states[name] = _make_state(plan, plan.stages[name], self.states)
+        self.manifest.stages = [state.record for state in self.states.values()]
+        self._place_engines(placed=True)
+        self.recorder.begin(plan)
+
     def _outcome(self) -> RunState:
+        if self.control.gate_failed:
+            self.manifest.error = self.control.stopped
+            return "failed"
+        if self.control.reached is not None and not self.interruption.requested:
+            self.manifest.error = f"budget reached: {self.control.reached}"
+            rest = [s for s in self.states.values() if not (s.complete or isinstance(s, SampleState))]
+            return "incomplete" if any(s.record.quarantined for s in rest) else "budget reached"
         if all(state.complete for state in self.states.values()):
             return "done"
         return "interrupted" if self.interruption.requested else "incomplete"
@@ -189,7 +230,10 @@ class Driver:
             self._submit_ready()
             self.replicas.top_up()
             self._hear(0.2)
+            self.replicas.top_up()
             self._commit()
+            if self.control.look(self.states):
+                self.replicas.stop()
             for flights in self._all_flights:
                 flights.look_after()
             self.turns.go_on()
@@ -222,7 +266,7 @@ class Driver:
         for flights in self._all_flights:
             flights.submit_waiting()
         for state in self.states.values():
-            if not self.turns.awake(state):
+            if not self.turns.awake(state) or self._waits_for_view(state):
                 continue
             if isinstance(state, SampleState):
                 self.replicas.start_where_needed(state)
@@ -237,6 +281,10 @@ class Driver:
             if isinstance(state, StoreState) and self.flights.room > 0 and (merge := state.merge()) is not None:
                 self.flights.submit(state, merge)
         return self._flying and not before
+
+    def _waits_for_view(self, state: StageState) -> bool:
+        """Whether what a stage reads isn't known before a policy has ended."""
+        return self.control.adaptive and not self._settled and not isinstance(state, StoreState)
 
     def _landed(self, flight: Flight, done: Done) -> None:
         state, work = flight.state, flight.work
@@ -262,6 +310,7 @@ class Driver:
             for item in ranges
             for index in range(item.first, item.first + item.size)
         ]
+        self.control.left_out(state, ranges)
         for item in ranges:
             state.quarantined.add(item)
         state.record.quarantined = len(state.quarantined)
@@ -279,6 +328,7 @@ class Driver:
                 ranges = state.commit()
                 if isinstance(state, SampleState):
                     self.replicas.committed(state, ranges)
+                self.control.committed(state, ranges)
                 for other in self.states.values():
                     other.committed(state.name, ranges)
 
@@ -342,6 +392,7 @@ class Driver:
             )
         self._observe(now=True)
         try:
+            self.control.finish()
             self.recorder.end()
         except GristmillError as error:
             self._say(f"the run's last manifest could not be written: {error}")
@@ -350,15 +401,18 @@ class Driver:
 def _make_states(run_plan: RunPlan) -> dict[str, StageState]:
     states: dict[str, StageState] = {}
     for name, plan in run_plan.stages.items():
-        scope = plan.stage.operator.scope
-        if scope == "source":
-            states[name] = StageState(plan, run_plan)
-        elif plan.stage.samples:
-            states[name] = SampleState(plan, run_plan)
-        elif scope == "sample":
-            states[name] = StreamState(plan, run_plan)
-        elif scope == "problem":
-            states[name] = ChunkState(plan, run_plan)
-        else:
-            states[name] = DatasetState(plan, run_plan, states)
+        states[name] = _make_state(run_plan, plan, states)
     return states
+
+
+def _make_state(run_plan: RunPlan, plan: StagePlan, states: dict[str, StageState]) -> StageState:
+    scope = plan.stage.operator.scope
+    if scope == "source":
+        return StageState(plan, run_plan)
+    if plan.stage.samples:
+        return SampleState(plan, run_plan)
+    if scope == "sample":
+        return StreamState(plan, run_plan)
+    if scope == "problem":
+        return ChunkState(plan, run_plan)
+    return DatasetState(plan, run_plan, states)

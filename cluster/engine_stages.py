@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from cluster.flights import Flights
 from cluster.replicas import Replicas
+from cluster.sample_state import SampleState
 from cluster.scorers import Scorers
-from cluster.states import SampleState, StageState
+from cluster.states import StageState
 
 
 @dataclass(frozen=True, eq=False)

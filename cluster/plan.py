@@ -6,7 +6,7 @@ written. The driver executes exactly this plan.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -103,6 +103,8 @@ def make_plan(
     *,
     only_read: Collection[str] = (),
     stores: dict[str, Store] | None = None,
+    views: Mapping[str, list[Range]] | None = None,
+    problems: pl.DataFrame | None = None,
 ) -> RunPlan:
     """Read the problems and look up what is there.
 
@@ -110,12 +112,14 @@ def make_plan(
         limit: take only the first so many problems.
         only_read: store stages that another run is writing: their view is what is there, nothing is added.
         stores: open stores by folder; those that are there are used, others are opened and put in.
+        views: sampling stage -> what there is to read of it, where a policy has decided that.
+        problems: those of the run, where they were read before.
 
     Raises:
         BadInput: problems or a model can't be used.
     """
     source, *others = pipeline.stages.values()
-    problems = _read_problems(source, limit)
+    problems = _read_problems(source, limit) if problems is None else problems
     for stage in others:
         if "problems" in stage.operator.inputs:
             stage.operator.check_problems(problems)
@@ -127,7 +131,7 @@ def make_plan(
     )
     plans = {source.name: first}
     keys = problems["problem_key"].to_list()
-    planner = _StorePlanner(root, plans, keys, problem_view, only_read, {} if stores is None else stores)
+    planner = _StorePlanner(root, plans, keys, problem_view, only_read, {} if stores is None else stores, views or {})
     for stage in others:
         if stage.is_store:
             plans[stage.name] = planner.plan(stage)
@@ -157,6 +161,7 @@ class _StorePlanner:
     problem_view: str
     only_read: Collection[str]
     stores: dict[str, Store]
+    views: Mapping[str, list[Range]]
     samplings: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
 
     def plan(self, stage: Stage) -> StagePlan:
@@ -188,6 +193,8 @@ class _StorePlanner:
 
     def _wanted(self, stage: Stage) -> list[Range]:
         """Return the view of a sampling stage, or what all the stores that a stage reads have in theirs."""
+        if stage.name in self.views:
+            return self.views[stage.name]
         if isinstance(stage.operator, Sample):
             return [Range(key, 0, stage.operator.n) for key in self.keys]
         first, *others = [self.plans[name.name].ranges for name in stage.inputs.values() if name.is_store]

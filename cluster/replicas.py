@@ -16,8 +16,9 @@ from typing import Any
 
 from cluster.flights import Handle
 from cluster.runner import Runner, WorkerHandle
+from cluster.sample_state import SampleState, begun_slice
 from cluster.sampler import Ready, Report, SamplingJob
-from cluster.states import SampleState, begun_slice, input_slice
+from cluster.states import input_slice
 from cluster.storage.ranges import Range, RangeMap
 from cluster.timeline import Activity
 from operators.engine import EngineDied
@@ -126,8 +127,10 @@ class Replicas:
 
     def _start(self, state: SampleState, number: int) -> None:
         """Start a replica; the loop goes on while its engine loads."""
-        plan, operator = state.plan, state.plan.stage.operator
-        assert plan.stage.engine is not None and isinstance(operator, Sample)
+        plan, operator = state.plan, _operator(state)
+        assert plan.stage.engine is not None
+        if state.purse is not None:  # each try is paid for, so each goes through the account
+            operator = operator.model_copy(update={"retries": 0})
         job = SamplingJob(
             stage=state.name,
             operator=operator,
@@ -161,16 +164,36 @@ class Replicas:
         replica.ready = ready
         state.record.engine = EngineRecord(**vars(ready.info))
         if replica.number == 0 and not state.prompts_checked:
-            keys = list(dict.fromkeys(item.problem_key for item in state.pending))
-            self._handle(replica.handle.call("too_long", keys), lambda done: self._prompts_measured(replica, done))
+            self._measure_prompts(replica)
         self._ask(replica)
+
+    def _measure_prompts(self, replica: Replica) -> None:
+        """See that all prompts fit; where every token is reserved, also how long each is at most."""
+        state = replica.state
+        sent = state.pending if state.source is None else state.plan.ranges
+        keys = list(dict.fromkeys(item.problem_key for item in sent))
+
+        def bounded(future: Future[dict[str, int]]) -> None:
+            if isinstance(future.exception(), WorkerLost | EngineDied):
+                return  # as below
+            assert state.purse is not None
+            state.purse.learn_prompts(future.result(), _operator(state).max_tokens)
+            measure()
+
+        def measure() -> None:
+            self._handle(replica.handle.call("too_long", keys), lambda done: self._prompts_measured(replica, done))
+
+        if state.purse is None:
+            measure()
+        else:
+            self._handle(replica.handle.call("longest", keys), bounded)
 
     def _prompts_measured(self, replica: Replica, future: Future[list[tuple[str, int]]]) -> None:
         if isinstance(future.exception(), WorkerLost | EngineDied):
             return  # its next report tells, and another replica measures
         refused, state, ready = future.result(), replica.state, replica.ready
-        operator = state.plan.stage.operator
-        assert isinstance(operator, Sample) and ready is not None
+        operator = _operator(state)
+        assert ready is not None
         if refused:
             listed = ", ".join(f"'{name}' ({tokens} tokens)" for name, tokens in refused[:5])
             raise BadInput(
@@ -209,7 +232,10 @@ class Replicas:
         self._take(replica, report)
         state = replica.state
         state.touch()
-        if self._top_up(replica) or replica.outstanding or state.pending or not state.prompts_checked:
+        if state.log is None:
+            self._send(replica, self._order(replica))
+        # what is logged goes out with the next ``top_up``, all replicas' in one write
+        if replica.outstanding or state.may_want or not state.prompts_checked:
             self._ask(replica)
         else:
             self._retire(replica)
@@ -217,10 +243,11 @@ class Replicas:
     def _take(self, replica: Replica, report: Report) -> None:
         state = replica.state
         state.uncommitted += report.parts
-        state.lost += report.failed
         self._record(replica, report.activity)
-        for key, index, _ in report.failed:
+        operator = _operator(state)
+        for key, index, message in report.failed:
             replica.assigned.remove(Range(key, index, 1))
+            state.failed(key, index, message, operator.retries)
 
     def _record(self, replica: Replica, now: Activity) -> None:
         """Keep a replica's timeline, the engines that died in its place included."""
@@ -231,30 +258,34 @@ class Replicas:
         record.busy_seconds = sum(found.busy_seconds for found in record.replicas)
 
     def top_up(self) -> None:
-        """Feed all that run low."""
-        for replica in self._all:
-            if replica.state.pending:
-                self._top_up(replica)
+        """Feed all that run low; what is logged is written once for all before anything goes out."""
+        orders = [(replica, self._order(replica)) for replica in self._all if replica.state.draws]
+        for log in {id(replica.state.log): replica.state.log for replica, ranges in orders if ranges}.values():
+            if log is not None:
+                log.flush()
+        for replica, ranges in orders:
+            self._send(replica, ranges)
 
-    def _top_up(self, replica: Replica) -> int:
-        """Keep a replica's queue at twice its capacity, or two seconds of work where that is more."""
+    def _order(self, replica: Replica) -> list[Range]:
+        """Return what fills a replica's queue to twice its capacity, or to two seconds of work where that is more."""
         state = replica.state
-        if replica.ready is None or not state.prompts_checked or not self._awake(state):
-            return 0
+        if replica.ready is None or not state.prompts_checked or not state.draws or not self._awake(state):
+            return []
         wanted = max(2 * replica.ready.capacity, int(2 * replica.rate))
         if replica.outstanding > (0 if replica.trial else wanted / 2):
-            return 0
+            return []
         ranges = self._trial(replica, wanted) if replica.trial else []
-        ranges = ranges or state.take(wanted - replica.outstanding, replica.number)
+        return ranges or state.take(wanted - replica.outstanding, replica.number)
+
+    def _send(self, replica: Replica, ranges: list[Range]) -> None:
         if not ranges:
-            return 0
+            return
+        state = replica.state
         for item in ranges:
             replica.assigned.add(item)
-        count = sum(item.size for item in ranges)
-        replica.given += count
+        replica.given += sum(item.size for item in ranges)
         begun = begun_slice(state.plan.extends, ranges) if state.plan.extends is not None else None
         replica.handle.call("assign", ranges, begun)
-        return count
 
     def _trial(self, replica: Replica, samples: int) -> list[Range]:
         """Return what a replica is tried with; nothing once it has lived through all trials."""
@@ -342,3 +373,9 @@ class Replicas:
     def stop(self) -> None:
         """End all now; what is in flight is dropped, what was drawn is kept."""
         self.drain(0.0)
+
+
+def _operator(state: SampleState) -> Sample:
+    operator = state.plan.stage.operator
+    assert isinstance(operator, Sample)
+    return operator

@@ -134,6 +134,10 @@ class Sampler:
                 found.append((self.problems[key]["problem_id"], tokens))
         return found
 
+    async def longest(self, keys: Sequence[str]) -> dict[str, int]:
+        """Return how many tokens each problem's prompt has at most."""
+        return {key: await self.engine.most_tokens(await self._prompt(key)) for key in keys}
+
     async def assign(self, ranges: Sequence[Range], begun: Slice | None = None) -> None:
         """Queue ranges to draw; of those in ``begun``, truncated samples are continued."""
         if begun is not None:

@@ -8,34 +8,38 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 
-from cluster.carry import CarryOver
 from cluster.compaction import Merge, next_merge
 from cluster.plan import RunPlan, StagePlan, missing_ranges
 from cluster.storage.parts import Part
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.slices import Slice
-from cluster.storage.store import Store
-from cluster.suspects import Suspects
 from cluster.work import Done, Task, Work
 from operators.piecewise import PiecewiseOperator
 from schemas.datasets import dataset_name
 from schemas.manifest import StageRecord
 
+TALLIED = (
+    *("failed", "accepted", "unparseable", "truncated"),
+    *("prompt_tokens", "cached_prompt_tokens", "completion_tokens"),
+)
+"""Sums over a part's rows that go into the stage's record."""
 TASK_SAMPLES = 20_000
 """Sample-scope work is cut into tasks of about this many samples."""
 ENGINE_SAMPLES = 512
 """And work that asks an engine into smaller ones: they are its unit of loss, and the next ones are there already."""
-LOOK_AHEAD = 4096
-"""How many pending ranges are looked at to find a problem that no other replica has begun."""
 FAILED_MERGES = 3
 """So many merges of a store may fail before a run leaves its small files as they are."""
 
 _numbers = count()
+
+
+def next_number() -> int:
+    """Return a number that no other work of this process has."""
+    return next(_numbers)
 
 
 class StageState:
@@ -81,7 +85,7 @@ class StageState:
         folder = plan.folder if plan.stage.is_store else None
         root = self.run.root.url
         return Task(
-            next(_numbers),
+            next_number(),
             self.name,
             plan.stage.operator,
             root,
@@ -138,20 +142,31 @@ class StoreState(StageState):
         self._merging = False
         self._failed_merges = 0
 
+    def read_view(self, run: RunPlan, plan: StagePlan) -> None:
+        """Hear which rows the run is about, now that its policies have ended; all of them are there."""
+        self.run, self.plan = run, plan
+        record = self.record
+        record.view_id, record.planned, record.reused = plan.view_id, plan.planned, plan.held - record.computed
+        self._sealed = 0
+        self._seal()
+
+    def _seal(self) -> None:
+        held, ranges = self.store.held, self.plan.ranges
+        while self._sealed < len(ranges) and held.covers(ranges[self._sealed]):
+            self._sealed += 1
+        self.record.complete = self._sealed == len(ranges)
+
     def commit(self) -> list[Range]:
         """Commit what waits, as one transaction; return the ranges that are new facts."""
         parts = [part for part in self.uncommitted if part.rows]
         committed = self.store.commit(parts) if parts else []
         self.uncommitted = []
         self.record.computed += sum(part.rows for part in committed)
-        for name in ("failed", "accepted", "prompt_tokens", "completion_tokens"):
+        for name in TALLIED:
             added = int(sum(part.tallies.get(name, 0) for part in committed))
             setattr(self.record, name, getattr(self.record, name) + added)
         self.touch()
-        held, ranges = self.store.held, self.plan.ranges
-        while self._sealed < len(ranges) and held.covers(ranges[self._sealed]):
-            self._sealed += 1
-        self.record.complete = self._sealed == len(ranges)
+        self._seal()
         return self.store.take_news()
 
     def merge(self) -> Merge | None:
@@ -163,7 +178,7 @@ class StoreState(StageState):
             return None  # the old files stay until they are vacuumed, and samples need the space more
         self._merging = True
         files = {name: tuple(self.store.files[name]) for name in names}
-        return Merge(next(_numbers), self.name, self.run.root.url, self.plan.folder, self.store.contract, files)
+        return Merge(next_number(), self.name, self.run.root.url, self.plan.folder, self.store.contract, files)
 
     def merged(self, merge: Merge, done: Done | None) -> None:
         """Commit a merge; None where it failed: it isn't needed, and after a few failures this run tries no more."""
@@ -172,134 +187,6 @@ class StoreState(StageState):
         else:
             self._failed_merges += 1
         self._merging = self._failed_merges >= FAILED_MERGES
-
-
-class SampleState(StoreState):
-    """A sampling stage: a source that hands out ranges, holes first.
-
-    Where truncated samples of another store are continued, the finished ones are carried over before anything is drawn:
-    what is then still missing was cut, or was never drawn.
-    """
-
-    def __init__(self, plan: StagePlan, run: RunPlan) -> None:
-        super().__init__(plan, run)
-        self.pending = deque(missing_ranges(plan))
-        self.carrying = 0
-        """Pieces of work that carry finished samples over and aren't committed yet."""
-        self._carried: deque[Range] = deque()
-        if plan.extends is not None:
-            known = [piece for gap in self.pending for piece in plan.extends.held.present(gap)]
-            self._carried = deque(_cut(known, TASK_SAMPLES))
-            self.carrying = len(self._carried)
-        self.prompts_checked = False
-        self.suspects = Suspects()
-        self._owner: dict[str, int] = {}
-        """Problem -> the replica that began it."""
-        self.lost: list[tuple[str, int, str]] = []
-
-    @property
-    def draws(self) -> bool:
-        """Whether there is something to draw, and it may begin."""
-        return bool(self.pending) and not self.carrying
-
-    @property
-    def waiting(self) -> bool:
-        return self.draws
-
-    def commit(self) -> list[Range]:
-        carried = len(self.uncommitted) if self.carrying else 0
-        news = super().commit()
-        self.carrying -= carried
-        return news
-
-    def tasks(self) -> Iterator[Work]:
-        source = self.plan.extends
-        while self._carried:
-            assert source is not None
-            item = self._carried.popleft()
-            reads = begun_slice(source, [item])
-            yield CarryOver(next(_numbers), self.name, self.run.root.url, reads, self.plan.folder, item.size)
-
-    def finished(self, work: Work, done: Done) -> None:
-        super().finished(work, done)
-        self.uncommitted.append(done.part)
-
-    def take(self, samples: int, replica: int, only: frozenset[str] = frozenset()) -> list[Range]:
-        """Return up to ``samples`` samples' worth of ranges for a replica to draw next.
-
-        A problem stays with the replica that began it (its prompt is in that engine's cache), until there is nothing
-        else to do.
-
-        Args:
-            only: nothing but these problems (a trial); otherwise whatever isn't under suspicion.
-        """
-        taken: list[Range] = []
-        for steal in (False, True):
-            with closing(self._candidates(replica, only, steal)) as candidates:
-                for item in candidates:
-                    self._owner.setdefault(item.problem_key, replica)
-                    pieces = self._cut_off(item, samples)
-                    taken += pieces
-                    samples -= sum(piece.size for piece in pieces)
-                    if not samples:
-                        break
-            if taken:
-                break
-        return taken
-
-    def _candidates(self, replica: int, only: frozenset[str], steal: bool) -> Generator[Range]:
-        """Take the pending ranges out one after another that a replica may have; the others keep their places."""
-        passed: list[Range] = []
-        avoided = self.suspects.waiting
-        try:
-            while self.pending and len(passed) < LOOK_AHEAD:
-                item = self.pending.popleft()
-                key = item.problem_key
-                fits = key in only if only else key not in avoided
-                if fits and (steal or only or self._owner.get(key, replica) == replica):
-                    yield item
-                else:
-                    passed.append(item)
-        finally:
-            self.pending.extendleft(reversed(passed))
-
-    def _cut_off(self, item: Range, samples: int) -> list[Range]:
-        """Return up to ``samples`` of a range's missing samples; the rest is pending again."""
-        taken: list[Range] = []
-        rest: list[Range] = []
-        for gap in self.store.held.missing(item):
-            size = min(gap.size, samples)
-            samples -= size
-            if size:
-                taken.append(Range(gap.problem_key, gap.first, size))
-            if size < gap.size:
-                rest.append(Range(gap.problem_key, gap.first + size, gap.size - size))
-        self.pending.extendleft(reversed(rest))
-        return taken
-
-    def give_back(self, ranges: list[Range], replica: int) -> None:
-        """Take ranges back that a dead replica never delivered; they are drawn first, by whoever is next."""
-        self.pending.extendleft(reversed(ranges))
-        self._owner = {key: owner for key, owner in self._owner.items() if owner != replica}
-
-    def leave_out(self, key: str) -> list[Range]:
-        """Take what is pending of a problem out of the run; return it."""
-        out = [item for item in self.pending if item.problem_key == key]
-        self.pending = deque(item for item in self.pending if item.problem_key != key)
-        return out
-
-
-def begun_slice(source: Store, ranges: list[Range]) -> Slice:
-    """Return what another store has of ``ranges``."""
-    names = source.files_with(ranges)
-    return Slice(tuple(source.root.uri(source.folder, name) for name in names), tuple(ranges))
-
-
-def _cut(ranges: list[Range], size: int) -> Iterator[Range]:
-    for item in ranges:
-        end = item.first + item.size
-        for at in range(item.first, end, size):
-            yield Range(item.problem_key, at, min(size, end - at))
 
 
 class StreamState(StoreState):

@@ -1,6 +1,6 @@
 """The command line. Each command parses, builds and runs; everything else lives in the modules it calls.
 
-Exit codes: 0 done, 1 failed, 2 bad input or usage, 3 incomplete (resumable).
+Exit codes: 0 done, 1 failed, 2 bad input or usage, 3 incomplete (resumable), 4 budget reached.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rich.console import Console
 
 from jobs.settings import parse_assignments
 from schemas import __version__
-from schemas.errors import BadInput, GristmillError, RunIncomplete
+from schemas.errors import BadInput, BudgetReached, GristmillError, RunIncomplete
 from schemas.installation import check_installation
 from schemas.redaction import redact
 
@@ -133,8 +133,10 @@ def run(
     if allow_unsafe_execution:
         changed["allow_unsafe_execution"] = True
     state = execute(job, job.execution.model_copy(update=changed), as_json)
+    if state == "budget reached":
+        raise typer.Exit(BudgetReached.exit_code)
     if state != "done":
-        raise typer.Exit(RunIncomplete.exit_code)
+        raise typer.Exit(GristmillError.exit_code if state == "failed" else RunIncomplete.exit_code)
 
 
 @app.command(
@@ -335,6 +337,76 @@ def bench_engine(
     )
     how = Settings(parse_levels(concurrency), rounds, seconds, prices, Path(out) if out else None)
     bench(prepare(target, settings or [], root, "local", None, None), how, as_json)
+
+
+@app.command(
+    epilog=_examples(
+        "gristmill simulate counts.parquet --policy marginal --budget 20000",
+        "gristmill simulate counts.parquet --model small --compare --goal yield --prior counts.parquet "
+        "--prior-model large",
+        "gristmill simulate latest --goal accuracy --compare --plot curves.html",
+    )
+)
+def simulate(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="COUNTS|RUN",
+            help="A table with n and c of each problem, or with samples and their verdicts; or a run.",
+            autocompletion=_complete_run,
+        ),
+    ],
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="uniform, until_correct, marginal, consistency, pets, with_flaws, compute_optimal; several times.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the policies.")
+    ] = None,
+    budget: Annotated[int | None, typer.Option(min=1, help="Samples, all problems together.")] = None,
+    goal: Annotated[
+        Literal["coverage", "yield", "accuracy"],
+        typer.Option(help="Problems solved, useful traces (--target of each problem), or right majorities."),
+    ] = "coverage",
+    target: Annotated[int | None, typer.Option(min=1, help="Useful traces of a problem (4 for --goal yield).")] = None,
+    model: Annotated[str | None, typer.Option(help="Whose rows, where the table has a column 'model'.")] = None,
+    prior: Annotated[
+        str | None, typer.Option(metavar="COUNTS|RUN", help="The same problems by another model or an earlier night.")
+    ] = None,
+    prior_model: Annotated[str | None, typer.Option(help="Whose rows of --prior.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many replays, each in another order.")] = 20,
+    in_flight: Annotated[int | None, typer.Option(min=1, help="Samples that are out at the same time.")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="All policies that fit the goal.")] = False,
+    out: Annotated[str | None, typer.Option(metavar="PATH", help="The curves as .parquet, .jsonl or .csv.")] = None,
+    plot: Annotated[str | None, typer.Option(metavar="PATH", help="The curves as .html, .png or .svg.")] = None,
+    root: RootOption = DEFAULT_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay sampling policies on recorded samples: what each would have reached, and for how much. Spends nothing."""
+    from jobs.simulate import simulate as replay
+    from jobs.simulate.command import Ask
+
+    ask = Ask(
+        source=source,
+        root=root,
+        policies=policy or [],
+        settings=parse_assignments(settings or []),
+        budget=budget,
+        goal=goal,
+        target=target,
+        model=model,
+        prior=prior,
+        prior_model=prior_model,
+        seeds=seeds,
+        in_flight=in_flight,
+        compare=compare,
+        out=out,
+        plot=plot,
+    )
+    replay(ask, as_json)
 
 
 @app.command(epilog=_examples("gristmill gc --dry-run", "gristmill gc --older-than 72 --root s3://bucket/team"))

@@ -17,9 +17,9 @@ from rich.console import Console
 
 from cluster.engines import build_engine
 from cluster.sandbox import UNSAFE
+from cluster.tables import read_table, write_table
 from cluster.work import run_operator
 from jobs.settings import build_operator, explain, merge
-from jobs.tables import read_table, write_table
 from operators import operator_class
 from operators.base import Operator
 from operators.load import Load

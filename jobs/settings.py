@@ -92,10 +92,27 @@ def run_settings(settings: Mapping[str, Any], limit: int | None) -> RunSettings:
         raise BadInput(
             "run.allow_unsafe_execution can't be set here: it takes somebody who types --allow-unsafe-execution"
         )
+    settings = dict(settings)
+    if isinstance(settings.get("prices"), str):
+        settings["prices"] = read_prices(settings["prices"])
     try:
         return RunSettings.model_validate({**settings, "limit": limit})
     except ValidationError as error:
         raise BadInput(explain(error, "run", RunSettings.model_fields, prefix="run")) from error
+
+
+def read_prices(path: str) -> Any:
+    """Return a table of prices from a YAML file (``schemas.prices``).
+
+    Raises:
+        BadInput: there is no such file, or it isn't YAML.
+    """
+    try:
+        return yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise BadInput(f"run.prices '{path}' can't be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise BadInput(f"run.prices '{path}' isn't YAML: {error}") from error
 
 
 def build_pipeline(name: str, settings: Mapping[str, Any]) -> tuple[Pipeline, PipelineConfig]:

@@ -153,6 +153,10 @@ class Engine(ABC):
         """Return the number of tokens of a rendered prompt."""
         ...
 
+    async def most_tokens(self, prompt: str) -> int:
+        """Return how many tokens of a prompt may be paid for at most; more than ``count_tokens`` where that guesses."""
+        return await self.count_tokens(prompt)
+
     @abstractmethod
     async def generate(self, request: Request) -> list[Completion]:
         """Return exactly ``request.n`` completions, in order.

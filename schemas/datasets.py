@@ -193,12 +193,19 @@ class StepReward(Contract):
 
 
 class Allocation(Contract):
-    """One decision of a sampling policy, written before it is dispatched."""
+    """One decision of a sampling policy, written before it is dispatched: ``count`` samples of one problem.
+
+    ``worst_tokens`` and ``worst_microdollars`` are what each of them may take at most, ``value`` what one was thought
+    to gain, and ``observed_through`` how many outcomes were known then.
+    """
 
     sequence = _key(minimum=0)
+    stage = dy.String(primary_key=True)
     problem_key = _text()
     first_index = _count()
     count = dy.Int64(nullable=False, min=1)
+    worst_tokens = _count()
+    worst_microdollars = _count()
     observed_through = dy.Int64(nullable=False, min=-1)
     value = dy.Float64(nullable=False)
     shadow_price = dy.Float64(nullable=True)

@@ -134,6 +134,8 @@ class ScriptedSpec(EngineSpec):
     call_log: Annotated[str | None, Execution] = None
     """A file that gets one line a request (its request_id), and one each time the engine sleeps or wakes: what it was
     asked for, from its own side."""
+    token_log: Annotated[str | None, Execution] = None
+    """A file that gets a line for each answer, before it is given: prompt and completion tokens, as it counts them."""
     deadly: Annotated[str | None, Execution] = None
     """A prompt that contains this kills the engine's process."""
 

@@ -39,6 +39,12 @@ class RunIncomplete(GristmillError, RuntimeError):
     exit_code = 3
 
 
+class BudgetReached(GristmillError, RuntimeError):
+    """A cap was reached; everything that was paid for is stored, and a higher cap goes on from there."""
+
+    exit_code = 4
+
+
 class StorageUnavailable(GristmillError, OSError):
     """The storage didn't answer for as long as we were willing to wait; what was committed stays."""
 

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.budget import Budget
+from schemas.prices import Prices
+
 
 class JobFile(BaseModel):
     """What ``gristmill run JOB.yaml`` reads."""
@@ -53,5 +56,9 @@ class RunSettings(BaseModel):
     """Dataset-scope operators that read more samples go through Ray Data, where the runner is Ray."""
     allow_unsafe_execution: bool = False
     """Run programs that a model wrote without a sandbox, with nothing but limits between them and this machine."""
+    budget: Budget | None = None
+    """Caps of what may be spent, and what the first samples must show."""
+    prices: dict[str, Prices] = Field(default_factory=dict[str, Prices])
+    """What models cost (``schemas.prices``); in a job file and with --set also the path of a YAML table."""
     turn_seconds: float = Field(default=900.0, gt=0)
     """Where engines take turns on the same GPUs: how long one goes on while another has something to do."""

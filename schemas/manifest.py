@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
-RunState = Literal["running", "done", "failed", "incomplete", "interrupted"]
+RunState = Literal["running", "done", "failed", "incomplete", "interrupted", "budget reached"]
 
 
 class EngineRecord(BaseModel):
@@ -80,18 +80,43 @@ class StageRecord(BaseModel):
     """Rows left out because the work on them kept failing; see ``quarantine.jsonl`` in the run's folder."""
     accepted: int = 0
     """Correct verdicts this run made."""
+    unparseable: int = 0
+    """Verdicts that found no answer."""
+    truncated: int = 0
+    """Samples that were cut at max_tokens."""
     seconds: float = 0.0
     """Wall time between the first and the last piece of work."""
     prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
     completion_tokens: int = 0
-    """Tokens this run sampled (0 where nothing was)."""
+    """Tokens this run sampled (0 where nothing was); prompt tokens include the cached ones."""
     busy_seconds: float = 0.0
     """Sum over workers of the time they worked on it."""
     engine: EngineRecord | None = None
+    gpus_per_replica: float = 0.0
+    policy: str | None = None
+    """Who decided how many samples each problem got; None where all got the same."""
     replicas: list[ReplicaRecord] = []
     complete: bool = False
     view: str | None = None
     """File of the view, relative to the root (stores only): problem_key, first, count."""
+
+
+class Spending(BaseModel):
+    """What a run's account had spent in the end, earlier runs on it included.
+
+    Attributes:
+        orphaned_tokens: of this run's, charged at their worst case because nothing came back.
+    """
+
+    account: str
+    samples: int = 0
+    tokens: int = 0
+    microdollars: int = 0
+    gpu_hours: float = 0.0
+    orphaned_samples: int = 0
+    orphaned_tokens: int = 0
+    caps: dict[str, float] = {}
 
 
 class RunManifest(BaseModel):
@@ -113,6 +138,11 @@ class RunManifest(BaseModel):
     stages: list[StageRecord] = []
     problem_view: str = ""
     n_problems: int = 0
+    account: str | None = None
+    """What its spending is added up under, where it had a budget."""
+    prices: dict[str, dict[str, float | None]] = {}
+    """Of each sampling stage's engine, where they are known."""
+    spending: Spending | None = None
     error: str | None = None
     report: str | None = None
 

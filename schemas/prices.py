@@ -1,6 +1,19 @@
-"""What sampling costs: prices of an engine, with their units in their names. An unknown price is None, never zero."""
+"""What sampling costs: prices of an engine, with their units in their names. An unknown price is None, never zero.
+
+A table of prices is YAML, from the models' names (or patterns such as ``gpt-4o*``) to ``Prices``:
+
+    gpt-4o-mini:
+      dollars_per_million_prompt_tokens: 0.15
+      dollars_per_million_cached_prompt_tokens: 0.075
+      dollars_per_million_completion_tokens: 0.6
+    "Qwen/*":
+      dollars_per_gpu_hour: 2.5
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +30,16 @@ class Prices(BaseModel):
     """The price of all prompt tokens where it is None."""
     dollars_per_million_completion_tokens: float | None = Field(default=None, ge=0.0)
     dollars_per_gpu_hour: float | None = Field(default=None, ge=0.0)
+
+    @property
+    def per_token(self) -> float | None:
+        """Dollars for a million completion tokens, where tokens are what is paid for."""
+        return self.dollars_per_million_completion_tokens
+
+    @property
+    def known(self) -> bool:
+        """Whether this says anything."""
+        return self.per_token is not None or self.dollars_per_gpu_hour is not None
 
     def microdollars(
         self, prompt_tokens: int, cached_prompt_tokens: int, completion_tokens: int, gpu_seconds: float
@@ -37,3 +60,11 @@ class Prices(BaseModel):
         if self.dollars_per_gpu_hour is not None:
             return round(MICRO * gpu_seconds / 3600 * self.dollars_per_gpu_hour)
         return None
+
+
+def price_of(model: str, table: Mapping[str, Prices]) -> Prices | None:
+    """Return the prices of a model: under its name, else under the longest pattern that fits it; None where unknown."""
+    if model in table:
+        return table[model]
+    fitting = [pattern for pattern in table if fnmatchcase(model, pattern)]
+    return table[max(fitting, key=len)] if fitting else None

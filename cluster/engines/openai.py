@@ -39,6 +39,8 @@ LONGEST_PAUSE = 30.0
 """Seconds."""
 BYTES_PER_TOKEN = 4
 """No tokenizer is known here: prompts are measured by this rule of thumb, and the server has the last word."""
+TEMPLATE_TOKENS = 64
+"""What a server's chat template may add to a prompt of a few turns."""
 
 
 class OpenAIEngine(Engine):
@@ -93,6 +95,10 @@ class OpenAIEngine(Engine):
 
     async def count_tokens(self, prompt: str) -> int:
         return -(-len(prompt.encode()) // BYTES_PER_TOKEN)
+
+    async def most_tokens(self, prompt: str) -> int:
+        """A token is at least one byte; the server's template adds its own to every turn."""
+        return len(prompt.encode()) + TEMPLATE_TOKENS
 
     async def generate(self, request: Request) -> list[Completion]:
         """Return ``request.n`` completions; a server that gives fewer at a time is asked for the others at once."""

@@ -66,7 +66,11 @@ class ScriptedEngine(Engine):
             self._complete(request.prompt + request.prefix, request.params, request.seed, draws)
             for _ in range(request.n)
         ]
-        return [self._cut(completion, request.cut_below) for completion in made]
+        answered = [self._cut(completion, request.cut_below) for completion in made]
+        if self.spec.token_log:
+            with open(self.spec.token_log, "a") as log:
+                log.writelines(f"{answer.prompt_tokens} {answer.completion_tokens}\n" for answer in answered)
+        return answered
 
     @staticmethod
     def _cut(completion: Completion, below: float | None) -> Completion:

@@ -164,11 +164,14 @@ def delta_statistics(rows: int, low: dict[str, Any], high: dict[str, Any]) -> st
 
 def _tallies(table: pl.DataFrame) -> dict[str, float]:
     sums: dict[str, pl.Expr] = {}
-    for name in ("prompt_tokens", "completion_tokens"):
+    for name in ("prompt_tokens", "cached_prompt_tokens", "completion_tokens"):
         if name in table.columns:
             sums[name] = pl.col(name).sum()
+    if "finish_reason" in table.columns:
+        sums["truncated"] = (pl.col("finish_reason") == "length").sum()
     if "is_correct" in table.columns:
         sums["accepted"] = pl.col("is_correct").sum()
     if "status" in table.columns:
         sums["failed"] = (pl.col("status") == "error").sum()
+        sums["unparseable"] = (pl.col("status") == "unparseable").sum()
     return {name: float(value or 0) for name, value in table.select(**sums).row(0, named=True).items()} if sums else {}

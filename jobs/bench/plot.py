@@ -8,24 +8,15 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from schemas.errors import BadInput
+from jobs.plots import save_chart
 from schemas.throughput import ThroughputEntry
 
-FORMATS = ("html", "png", "svg")
 BLUE, ORANGE = "#0a72b1", "#d45f01"
 
 
 def save(entry: ThroughputEntry, path: Path) -> None:
-    """Write the plot; the ending says how.
-
-    Raises:
-        BadInput: an ending that isn't one of FORMATS.
-    """
-    kind = path.suffix.removeprefix(".").lower()
-    if kind not in FORMATS:
-        raise BadInput(f"--out '{path}': the plot's name ends in one of {', '.join(FORMATS)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    chart(entry).save(str(path), inline=True) if kind == "html" else chart(entry).save(str(path), ppi=144)
+    """Write the plot; the ending says how (``jobs.plots``)."""
+    save_chart(chart(entry), path)
 
 
 def chart(entry: ThroughputEntry) -> Any:

@@ -18,6 +18,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from operators.base import Operator
+from operators.budget.policies import AnyPolicy
 from operators.confidence import WINDOW
 from operators.engine import Completion, Engine, EngineError, Request
 from schemas import datasets
@@ -81,6 +82,9 @@ class Sample(Operator, SamplingParams):
     cut (``finish_reason = length``) from where they were cut. Drawing only these afresh would favour short answers."""
     cut: Annotated[ConfidenceCut | None, Added] = None
     """Cut unsure traces, on engines that can."""
+    policy: Annotated[AnyPolicy | None, Execution] = None
+    """Who decides which problem gets how many samples, up to ``n``; by default all get ``n``, and under a budget
+    ``marginal`` decides (``uniform`` where nothing judges the samples)."""
     retries: Annotated[int, Execution] = Field(default=4, ge=0)
     """How often a request is tried again after a transient fault, with exponential backoff."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import polars as pl
 
@@ -11,6 +11,7 @@ from operators.base import Operator
 from operators.verify.extract import Rule
 from operators.verify.verdicts import join_answers, predicted, verdicts
 from schemas.datasets import Problem, Sample, Verdict
+from schemas.identity import Added
 
 
 class VerifyExact(Operator):
@@ -30,6 +31,8 @@ class VerifyExact(Operator):
     ignore_case: bool = True
     ignore_punctuation: bool = False
     """Compare letters, digits and spaces only."""
+    ignore_space: Annotated[bool, Added] = False
+    """Compare without white space."""
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
         began = time.perf_counter()
@@ -52,4 +55,4 @@ class VerifyExact(Operator):
             key = key.str.to_lowercase()
         if self.ignore_punctuation:
             key = key.str.replace_all(r"[^\p{L}\p{N}\s]", "")
-        return key.str.replace_all(r"\s+", " ").str.strip_chars()
+        return key.str.replace_all(r"\s+", "" if self.ignore_space else " ").str.strip_chars()

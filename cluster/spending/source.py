@@ -1,0 +1,151 @@
+"""Where a sampling stage's ranges come from under a policy: problems by number on one side, sample keys on the other.
+
+What was sent before and is in no store (holes) goes first, since dropping what was slow would bias the data. Everything
+that is there already, paid for by whatever run, counts as observed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import polars as pl
+
+from cluster.spending.allocations import Decision
+from cluster.storage.ranges import Range, RangeMap
+from operators.budget.policies import AnyPolicy
+from operators.budget.policy import Ints, Outcomes, Setting
+from operators.select.classes import answer_key
+from schemas.datasets import Verdict
+
+COLUMNS = Verdict.select("problem_key", "sample_index", "predicted_answer", "answer_key", "is_correct", "status")
+"""Of verdicts, what policies look at."""
+
+
+class PolicySource:
+    """Asks a policy who is next, and tells it what came of it.
+
+    Args:
+        keys: the problems, in order.
+        most: how many samples each may get at most.
+        held: the samples that are there.
+        sent: what was sent before, whether it came back or not.
+        before: see ``Setting.before``.
+    """
+
+    def __init__(
+        self,
+        spec: AnyPolicy,
+        keys: Sequence[str],
+        most: int,
+        held: RangeMap,
+        sent: Iterable[Range],
+        before: Ints | None = None,
+    ) -> None:
+        self.spec = spec
+        self.keys = list(keys)
+        self.most = most
+        self._number = {key: number for number, key in enumerate(self.keys)}
+        self.policy = spec.begin(Setting.of(len(self.keys), most, before))
+        self.taken = RangeMap()
+        """What is there, or was sent."""
+        self.observed = 0
+        self.exhausted = False
+        """Whether the policy had nothing to hand out when it was asked last, and has heard of nothing since."""
+        self._answers: list[dict[str, int]] = [{} for _ in self.keys] if spec.votes else []
+        self._first: dict[int, int] = {}
+        self._banned: set[str] = set()
+        for key in self.keys:
+            for item in held.present(Range(key, 0, most)):
+                self._take(item)
+        self.holes: list[Range] = []
+        for item in sent:
+            if item.problem_key in self._number and item.first < most:
+                wanted = Range(item.problem_key, item.first, min(item.size, most - item.first))
+                for gap in self.taken.missing(wanted):
+                    self.holes.append(gap)
+                    self._take(gap)
+
+    def _take(self, item: Range) -> None:
+        """Mark a range as sent; its outcomes are pending until they are observed."""
+        self.taken.add(item)
+        self.policy.counts.pending[self._number[item.problem_key]] += item.size
+
+    @property
+    def wants(self) -> bool:
+        """Whether the policy may have something to send now."""
+        return not self.exhausted
+
+    @property
+    def waits(self) -> bool:
+        """Whether outcomes are still to come, after which the policy may want more."""
+        return bool(self.policy.counts.pending.any())
+
+    def take(self, samples: int) -> list[Decision]:
+        """Return up to ``samples`` samples' worth of what the policy sends next."""
+        decisions: list[Decision] = []
+        chunks = self.policy.next(samples)
+        self.exhausted = not chunks
+        for chunk in chunks:
+            key, left = self.keys[chunk.problem], chunk.size
+            first = self._first.get(chunk.problem, 0)
+            for gap in self.taken.missing(Range(key, first, self.most - first)):
+                piece = Range(key, gap.first, min(left, gap.size))
+                left -= piece.size
+                self.taken.add(piece)
+                self._first[chunk.problem] = piece.first + piece.size
+                decisions.append(Decision(piece, chunk.value, self.spec.name))
+                if not left:
+                    break
+            if left:  # others have drawn the rest of it
+                self.policy.take_back(chunk.problem, left)
+        return decisions
+
+    def put_back(self, item: Range) -> None:
+        """Hear that a range could not be sent after all."""
+        self.taken.remove(item)
+        number = self._number[item.problem_key]
+        self._first[number] = min(self._first.get(number, 0), item.first)
+        self.policy.take_back(number, item.size)
+
+    def give_up(self, item: Range) -> None:
+        """Hear that samples won't come: the engine refused them for good, or nobody judges them."""
+        if item.problem_key in self._number:
+            self.policy.take_back(self._number[item.problem_key], item.size)
+            self.exhausted = False
+
+    def observe(self, verdicts: pl.DataFrame) -> None:
+        """Tell the policy of verdicts; a sample without one of its own (``error``, ``skipped``) is a wrong one."""
+        rows = verdicts.filter(pl.col("problem_key").is_in(self.keys)).sort("problem_key", "sample_index")
+        if rows.is_empty():
+            return
+        numbers = np.array([self._number[key] for key in rows["problem_key"]], dtype=np.int64)
+        correct = rows["is_correct"].fill_null(False).to_numpy()
+        answers = self._answer_numbers(rows, numbers) if self._answers else None
+        self.policy.observe(Outcomes(numbers, correct, answers))
+        self.observed += len(rows)
+        self.exhausted = False
+
+    def observe_samples(self, ranges: Iterable[Range]) -> None:
+        """Tell the policy of samples, where nobody judges them."""
+        pieces = [(self._number[item.problem_key], item.size) for item in ranges if item.problem_key in self._number]
+        if not pieces:
+            return
+        numbers = np.concatenate([np.full(size, number, dtype=np.int64) for number, size in pieces])
+        self.policy.observe(Outcomes(numbers, np.zeros(len(numbers), dtype=np.bool_)))
+        self.observed += len(numbers)
+        self.exhausted = False
+
+    def _answer_numbers(self, rows: pl.DataFrame, numbers: Ints) -> Ints:
+        said = rows.select(answer_key(rows.columns))["answer_key"].to_list()
+        found = np.full(len(said), -1, dtype=np.int64)
+        for place, (number, key) in enumerate(zip(numbers.tolist(), said, strict=True)):
+            if key is not None:
+                known = self._answers[number]
+                found[place] = known.setdefault(key, len(known))
+        return found
+
+
+def view_of(keys: Iterable[str], most: int, held: RangeMap) -> list[Range]:
+    """Return what there is of each problem within the policy's limit: the view that later stages read."""
+    return [piece for key in keys for piece in held.present(Range(key, 0, most))]

@@ -1,0 +1,5 @@
+"""``gristmill simulate``: any sampling policy replayed on recorded counts or samples."""
+
+from jobs.simulate.command import simulate
+
+__all__ = ["simulate"]

@@ -1,0 +1,192 @@
+"""What all sampling policies share: they hear of outcomes and hand out chunks, one call after the other.
+
+A policy is a pure state machine over counts. It knows problems by their number, never sees a text, a clock or an
+engine, and decides the same from the same outcomes in the same order. Nothing is a round: whoever has room for more
+samples calls ``next``, whatever came back is told to ``observe``, and both may happen at any time.
+
+A policy is an order: each problem has a value, the most valuable is served first, and a problem without value gets no
+more. ``Policy`` keeps that order in a heap, so an allocation costs the logarithm of the problems.
+"""
+
+from __future__ import annotations
+
+import heapq
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+PORTION = 32
+"""A chunk is this part of what its problem got so far, so that little is drawn after the decisive sample."""
+TURNS = 8
+"""A call hands out its capacity in so many turns: what is most valuable isn't what was before the first."""
+
+
+class Chunk(NamedTuple):
+    """``size`` more samples for one problem.
+
+    Attributes:
+        value: what one sample of it was thought to gain, in the policy's own unit per unit of cost.
+    """
+
+    problem: int
+    size: int
+    value: float
+    arm: int = 0
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Samples that came back, in the order in which they are counted.
+
+    Attributes:
+        problems: whose samples, shape [samples].
+        correct: whether they were accepted, shape [samples].
+        answers: what they voted for, numbered within each problem, -1 for nothing; None where nobody votes.
+        arms: which sampling configuration drew them; None where there is one.
+    """
+
+    problems: Ints
+    correct: Bools
+    answers: Ints | None = None
+    arms: Ints | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a policy is told at the start.
+
+    Attributes:
+        most: how many samples each problem may get, shape [problems].
+        cost: what a sample of each is expected to cost, in any unit, shape [problems].
+        before: n and c of the same problems by something similar (another model, an earlier night), shape
+            [problems, 2], n = 0 where there is nothing; None where nothing is known.
+        seed: of whatever is drawn at random.
+    """
+
+    most: Ints
+    cost: Floats
+    before: Ints | None = None
+    seed: int = 0
+
+    @classmethod
+    def of(cls, problems: int, most: int, before: Ints | None = None, seed: int = 0) -> Setting:
+        """Return a setting in which all problems may get the same, at the same cost."""
+        return cls(np.full(problems, most, dtype=np.int64), np.ones(problems), before, seed)
+
+
+@dataclass
+class Counts:
+    """What is known of each problem; shape [problems].
+
+    Attributes:
+        drawn: samples that came back.
+        correct: of these, accepted.
+        pending: samples handed out that haven't come back.
+    """
+
+    drawn: Ints
+    correct: Ints
+    pending: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pending = np.zeros_like(self.drawn)
+
+
+class Policy(ABC):
+    """Base of all policies: serves the most valuable problems first."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        problems = len(setting.most)
+        self.counts = Counts(np.zeros(problems, dtype=np.int64), np.zeros(problems, dtype=np.int64))
+        self.shadow_price = float("inf")
+        """The value of what was handed out last."""
+        self._version = np.zeros(problems, dtype=np.int64)
+        self._heap: list[tuple[float, int, int]] | None = None
+
+    @abstractmethod
+    def values(self, problems: Ints) -> Floats:
+        """Return what the next sample of each of ``problems`` is worth, given what is pending; -inf for no more."""
+
+    def learn(self, outcomes: Outcomes) -> bool:
+        """Take in more than counts; return whether all values have changed."""
+        return False
+
+    def observe(self, outcomes: Outcomes) -> None:
+        """Hear of samples that came back, also of such that this policy didn't hand out (they were there before)."""
+        counts, size = self.counts, len(self.setting.most)
+        came = np.bincount(outcomes.problems, minlength=size)
+        counts.drawn += came
+        counts.correct += np.bincount(outcomes.problems[outcomes.correct], minlength=size)
+        counts.pending -= np.minimum(came, counts.pending)
+        if self.learn(outcomes):
+            self._heap = None
+        else:
+            self._rank(np.flatnonzero(came))
+
+    def take_back(self, problem: int, count: int) -> None:
+        """Hear that samples won't come: they were lost, or could not be paid for."""
+        self.counts.pending[problem] -= min(count, int(self.counts.pending[problem]))
+        self._rank(np.array([problem]))
+
+    def next(self, capacity: int) -> list[Chunk]:
+        """Hand out up to ``capacity`` samples; nothing where no more are worth it now."""
+        if self._heap is None:
+            self._heap = []
+            self._rank(np.arange(len(self.setting.most)))
+            heapq.heapify(self._heap)
+        chunks: list[Chunk] = []
+        turn = -(-capacity // TURNS)
+        while capacity > 0 and (best := self._best(min(turn, capacity), capacity)):
+            for chunk in best:
+                self.counts.pending[chunk.problem] += chunk.size
+                capacity -= chunk.size
+                self.shadow_price = chunk.value
+            self._rank(np.array([chunk.problem for chunk in best]))
+            chunks += best
+        return chunks
+
+    def done(self) -> Bools:
+        """Return for which problems no more samples are wanted, whatever is pending; shape [problems]."""
+        return ~np.isfinite(self.values(np.arange(len(self.setting.most)))) & (self.counts.pending == 0)
+
+    def size(self, problem: int) -> int:
+        """Return how many samples to hand a problem at once."""
+        committed = self.counts.drawn[problem] + self.counts.pending[problem]
+        return max(1, min(int(committed) // PORTION, int(self.setting.most[problem] - committed)))
+
+    def _best(self, problems: int, capacity: int) -> list[Chunk]:
+        """Take the most valuable problems off the heap, each with the chunk it gets."""
+        assert self._heap is not None
+        found: list[Chunk] = []
+        while self._heap and len(found) < problems and capacity > 0:
+            value, problem, version = heapq.heappop(self._heap)
+            if version == self._version[problem]:
+                count = min(self.size(problem), capacity)
+                capacity -= count
+                found.append(Chunk(problem, count, -value))
+        return found
+
+    def _rank(self, problems: Ints) -> None:
+        """Put problems at their place in the order."""
+        if self._heap is None:
+            return
+        self._version[problems] += 1
+        committed = self.counts.drawn[problems] + self.counts.pending[problems]
+        values = np.where(committed < self.setting.most[problems], self.values(problems), -np.inf)
+        live = np.isfinite(values)
+        entries = zip(
+            (-values[live]).tolist(), problems[live].tolist(), self._version[problems[live]].tolist(), strict=True
+        )
+        if self._heap:
+            for entry in entries:
+                heapq.heappush(self._heap, entry)
+        else:
+            self._heap.extend(sorted(entries))

@@ -1,0 +1,58 @@
+"""What a run may spend, and what it must show before it may spend the most of it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Gate(BaseModel):
+    """What the first samples of a run must meet, or it stops and says why: money isn't spent on a broken prompt."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    samples: int = Field(default=200, ge=1)
+    """How many are looked at."""
+    least_parsed: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of verdicts that found an answer."""
+    most_truncated: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of samples that were cut at max_tokens."""
+    least_accepted: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of verdicts that are correct."""
+    most_failed: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of samples that the engine refused."""
+
+
+class Budget(BaseModel):
+    """Caps of a run's sampling (``run.budget`` in a job file); None is no cap.
+
+    ``samples``, ``tokens`` and ``dollars`` are hard: a request is only sent where its worst case (its prompt and
+    max_tokens) still fits. They hold for everything spent on the same ``account`` under the same root, so a run that
+    was killed and is started again doesn't begin anew. ``gpu_hours`` and ``hours`` are deadlines: when they have
+    passed, nothing is sent any more and what runs is cancelled.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    samples: int | None = Field(default=None, ge=1)
+    tokens: int | None = Field(default=None, ge=1)
+    """Prompt (cached or not) and completion tokens."""
+    dollars: float | None = Field(default=None, gt=0.0)
+    gpu_hours: float | None = Field(default=None, gt=0.0)
+    hours: float | None = Field(default=None, gt=0.0)
+    """Of wall time, of each run."""
+    account: str = ""
+    """What spending is added up under; by default the pipeline's name."""
+    warn_at: float = Field(default=0.8, gt=0.0, le=1.0)
+    gate: Gate | None = None
+
+    @property
+    def is_hard(self) -> bool:
+        """Whether anything has to be reserved before it is spent."""
+        return any(cap is not None for cap in (self.samples, self.tokens, self.dollars))
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Budget:
+        caps = (self.samples, self.tokens, self.dollars, self.gpu_hours, self.hours, self.gate)
+        if all(cap is None for cap in caps):
+            raise ValueError("name a cap (samples, tokens, dollars, gpu_hours, hours) or a gate")
+        return self

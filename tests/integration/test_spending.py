@@ -1,0 +1,236 @@
+"""Budgets: caps that hold by the engine's own count, whatever is killed; policies that hear of verdicts; gates."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from cluster.local import LocalRunner
+from cluster.records import find_run, manifests
+from cluster.run import RunResult
+from cluster.spending.allocations import read_allocations
+from cluster.spending.history import read_ledger
+from cluster.storage.root import Root
+from operators.budget.policies import ConsistencySpec, MarginalSpec, UniformSpec, UntilCorrectSpec
+from operators.sample.sample import Sample
+from pipelines.graph import Pipeline
+from schemas.budget import Budget, Gate
+from schemas.errors import BadInput
+from schemas.job import RunSettings
+from schemas.manifest import StageRecord
+from schemas.prices import Prices
+from tests.support import QUICK, run, scripted_pipeline, write_problems
+
+SCHEDULES = int(os.environ.get("GRISTMILL_SCHEDULES", "4"))
+"""How many random schedules of kills the cap is held against."""
+SLOTS = 8
+LONG = ("one", "one two three", "one two three four five six")
+
+
+def counted(log: Path) -> tuple[int, int]:
+    """Return samples and tokens as the engine counted them."""
+    rows = [[int(word) for word in line.split()] for line in log.read_text().splitlines()] if log.exists() else []
+    return len(rows), sum(map(sum, rows))
+
+
+def worst(max_tokens: int = 6) -> int:
+    """Return the most tokens a request of these pipelines may take: the prompt has 5 words in its template of 2."""
+    return 7 + max_tokens
+
+
+def budgeted(folder: Path, budget: Budget, n: int = 500, **engine: Any) -> RunResult:
+    """Run 10 problems under a budget, on an engine that notes what it counted."""
+    source = folder / "problems.jsonl"
+    if not source.exists():
+        write_problems(source, 10)
+    spec = {"answers": LONG, "slots": SLOTS, "token_log": str(folder / "tokens"), "latency": 0.01, **engine}
+    return play(scripted_pipeline(source, n, Sample(max_tokens=6), **spec), folder / "root", budget)
+
+
+def play(pipeline: Pipeline, root: Path, budget: Budget | None = None, **settings: Any) -> RunResult:
+    """Run a pipeline here, under a budget."""
+    return run(LocalRunner(), pipeline, root, QUICK.model_copy(update={"budget": budget, **settings}))
+
+
+def record(result: RunResult, name: str) -> StageRecord:
+    return next(found for found in result.manifest.stages if found.name == name)
+
+
+def live(folder: str, tokens: int) -> None:
+    """One life of a run, in a process of its own."""
+    budgeted(Path(folder), Budget(tokens=tokens), jitter=0.02, fail_transient=0.02)
+
+
+@pytest.mark.parametrize("seed", range(SCHEDULES))
+def test_a_cap_holds_by_the_engines_count_whatever_is_killed(tmp_path: Path, seed: int) -> None:
+    draws, cap = random.Random(seed), 4_000
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.integration.test_spending"])
+    for _ in range(draws.randint(1, 4)):
+        life = context.Process(target=live, args=(str(tmp_path), cap))
+        life.start()
+        life.join(draws.uniform(0.3, 2.5))
+        if life.is_alive():
+            os.kill(life.pid or 0, draws.choice([signal.SIGKILL, signal.SIGTERM]))
+        life.join(60)
+    result = budgeted(tmp_path, Budget(tokens=cap), jitter=0.02, fail_transient=0.02)
+    samples, tokens = counted(tmp_path / "tokens")
+    assert tokens <= cap
+    assert result.manifest.state == "budget reached" and result.manifest.spending is not None
+    orphans = int(read_ledger(result.root).filter(pl.col("kind") == "orphan")["completion_tokens"].sum())
+    assert cap - tokens <= SLOTS * worst() + orphans
+    assert result.manifest.spending.tokens <= cap
+    stored = result.dataset("sample").collect()
+    assert len(stored) <= samples
+
+
+def test_caps_in_samples_tokens_and_dollars(tmp_path: Path) -> None:
+    for name, budget, most in (
+        ("samples", Budget(samples=100), 100),
+        ("tokens", Budget(tokens=1_000), 1_000),
+        ("dollars", Budget(dollars=0.001), 1_000),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        source = write_problems(folder / "problems.jsonl", 10)
+        log = folder / "tokens"
+        pipeline = scripted_pipeline(source, 500, Sample(max_tokens=6), answers=LONG, slots=4, token_log=str(log))
+        price = Prices(dollars_per_million_prompt_tokens=0.5, dollars_per_million_completion_tokens=2.0)
+        result = play(pipeline, folder / "root", budget, prices={"scripted": price})
+        assert result.manifest.state == "budget reached", name
+        assert result.manifest.error is not None and "doesn't afford another" in result.manifest.error
+        samples, tokens = counted(log)
+        prompt = result.dataset("sample").select(pl.col("prompt_tokens").sum()).collect().item()
+        spent = {"samples": samples, "tokens": tokens, "dollars": round(0.5 * prompt + 2.0 * (tokens - prompt))}[name]
+        one = {"samples": 1, "tokens": worst(), "dollars": 16}[name]
+        assert most - 2 * one <= spent <= most, name
+        entry = read_ledger(result.root).row(0, named=True)
+        assert (entry["samples"], entry["prompt_tokens"] + entry["completion_tokens"]) == (samples, tokens)
+        counts = result.dataset("sample").group_by("problem_key").len().collect()["len"]
+        assert counts.max() - counts.min() <= 2, "an equal share for all"  # pyright: ignore[reportOperatorIssue]
+        assert record(result, "select").complete
+
+
+def test_a_higher_cap_goes_on_and_the_same_one_ends_at_once(tmp_path: Path) -> None:
+    first = budgeted(tmp_path, Budget(samples=60))
+    again = budgeted(tmp_path, Budget(samples=60))
+    assert (first.manifest.state, again.manifest.state) == ("budget reached", "budget reached")
+    assert record(again, "sample").computed == 0 and counted(tmp_path / "tokens")[0] == 60
+    more = budgeted(tmp_path, Budget(samples=90))
+    assert record(more, "sample").computed == 30 and record(more, "sample").reused == 60
+    other = budgeted(tmp_path, Budget(samples=20, account="tomorrow"))
+    assert record(other, "sample").computed == 20
+
+
+def test_an_unknown_price_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no price of 'scripted' is known"):
+        budgeted(tmp_path, Budget(dollars=1.0))
+    assert counted(tmp_path / "tokens") == (0, 0)
+
+
+def test_until_correct_stops_solved_problems(tmp_path: Path) -> None:
+    source = write_problems(tmp_path / "problems.jsonl", 9)
+    policy = UntilCorrectSpec(target=2)
+    pipeline = scripted_pipeline(source, 200, Sample(policy=policy), slots=4, latency=0.02)
+    result = play(pipeline, tmp_path / "root")
+    assert result.manifest.state == "done"
+    right = result.dataset("verify").group_by("problem_key").agg(pl.col("is_correct").sum(), pl.len()).collect()
+    assert (right["is_correct"] >= 2).all() and right["len"].sum() < 9 * 100
+    sampled = record(result, "sample")
+    assert sampled.policy == "until_correct" and sampled.planned == sampled.computed == right["len"].sum()
+    log = read_allocations(result.root, result.manifest.run_id)
+    assert log["count"].sum() == sampled.computed and log["reason"].unique().to_list() == ["until_correct"]
+    assert log["sequence"].to_list() == list(range(len(log)))
+    again = play(pipeline, tmp_path / "root")
+    assert record(again, "sample").computed == 0 and again.manifest.state == "done"
+    assert all(each.reused == each.planned for each in again.manifest.stages), "nothing is computed again"
+
+
+def test_marginal_serves_what_is_promising_and_a_prior_says_what_is(tmp_path: Path) -> None:
+    source = write_problems(tmp_path / "problems.jsonl", 12)  # answers 0, 1, 2 in turn; the engine never says 2
+    before = tmp_path / "before.parquet"
+    pl.DataFrame(
+        {"problem_id": [f"p{i}" for i in range(12)], "n": [100] * 12, "c": [50 if i % 3 < 2 else 0 for i in range(12)]}
+    ).write_parquet(before)
+    policy = MarginalSpec(target=4, before=str(before))
+    sampling = Sample(policy=policy)
+    pipeline = scripted_pipeline(source, 100, sampling, answers=("0", "1", "3"), slots=2, latency=0.1)
+    result = play(pipeline, tmp_path / "root", Budget(samples=200))
+    rows = result.dataset("verify").collect()
+    useful = rows.group_by("problem_key").agg(pl.col("is_correct").sum().clip(0, 4))["is_correct"].sum()
+    assert useful >= 30, "nearly all that can be solved is solved"
+    assert result.manifest.state == "budget reached"
+    assert read_allocations(result.root, result.manifest.run_id)["observed_through"].max() > 50  # pyright: ignore
+
+
+def test_voting_stops_where_answers_agree(tmp_path: Path) -> None:
+    source = write_problems(tmp_path / "problems.jsonl", 6)
+    sampling = Sample(policy=ConsistencySpec(rule="adaptive"))
+    pipeline = scripted_pipeline(source, 100, sampling, answers=("7",), slots=2, latency=0.2)
+    result = play(pipeline, tmp_path / "root")
+    counts = result.dataset("sample").group_by("problem_key").len().collect()["len"]
+    assert counts.min() >= 4 and counts.max() <= 12  # pyright: ignore[reportOperatorIssue]
+
+
+def test_holes_are_filled_first(tmp_path: Path) -> None:
+    source = write_problems(tmp_path / "problems.jsonl", 5)
+    pipeline = scripted_pipeline(source, 40, Sample(policy=UniformSpec()), slots=4)
+    first = play(pipeline, tmp_path / "root", Budget(samples=60))
+    sent = read_allocations(first.root, first.manifest.run_id)
+    # a later run, before which three samples that were sent are lost
+    folder = Path(first.root.uri(record(first, "sample").path))
+    assert len(sent) and folder.exists()
+    log = Path(first.root.uri("runs", first.manifest.run_id, "allocations", "allocations.parquet"))
+    extra = sent.tail(1).with_columns(sequence=pl.lit(len(sent)), first_index=pl.lit(30), count=pl.lit(3))
+    pl.concat([sent, extra.select(sent.columns).cast(dict(sent.schema))]).write_parquet(log)  # pyright: ignore
+    more = play(pipeline, tmp_path / "root", Budget(samples=80))
+    drawn = read_allocations(more.root, more.manifest.run_id)
+    assert drawn["reason"][0] == "hole" and drawn["first_index"][0] == 30 and drawn["count"][0] == 3
+
+
+def test_a_gate_stops_a_broken_prompt(tmp_path: Path) -> None:
+    gate = Gate(samples=40, most_truncated=0.1)
+    result = budgeted(tmp_path, Budget(samples=400, gate=gate), answers=("one two three four five six seven",))
+    assert result.manifest.state == "failed" and result.manifest.error is not None
+    assert "100.0% of 40 were truncated (at most 10.0%)" in result.manifest.error
+    assert counted(tmp_path / "tokens")[0] == 40
+    other = tmp_path / "good"
+    other.mkdir()
+    passed = budgeted(other, Budget(samples=100, gate=gate))
+    assert passed.manifest.state == "budget reached" and record(passed, "sample").computed == 100
+
+
+def test_wall_time_is_a_deadline(tmp_path: Path) -> None:
+    began = time.monotonic()
+    result = budgeted(tmp_path, Budget(hours=2 / 3600), latency=0.2)
+    assert result.manifest.state == "budget reached" and time.monotonic() - began < 30
+    assert result.manifest.error is not None and "run.budget.hours" in result.manifest.error
+    assert 0 < record(result, "sample").computed < 5_000
+
+
+def test_a_dead_run_is_settled_by_the_next_on_its_account(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    life = context.Process(target=live, args=(str(tmp_path), 100_000))
+    life.start()
+    while not (tmp_path / "tokens").exists() or counted(tmp_path / "tokens")[0] < 100:
+        time.sleep(0.02)
+    life.kill()
+    life.join()
+    root = Root.at(str(tmp_path / "root"))
+    dead = find_run(root, "latest")
+    assert read_ledger(root).is_empty()
+    budgeted(tmp_path, Budget(samples=10_000, hours=1 / 3600))
+    entries = read_ledger(root).filter(pl.col("run_id") == dead.run_id)
+    assert set(entries["kind"]) <= {"settle", "orphan"} and len(list(manifests(root))) == 2
+    held = entries.filter(pl.col("kind") == "settle")["samples"].sum()
+    lost = entries.filter(pl.col("kind") == "orphan")["samples"].sum()
+    assert held + lost == read_allocations(root, dead.run_id)["count"].sum()
+    assert RunSettings().budget is None
