@@ -6,6 +6,7 @@ import numpy as np
 
 from operators.budget.difficulty import RATES, Difficulty
 from operators.budget.policy import Floats, Ints, Outcomes, Policy, Setting
+from operators.measure.flaws import best_tries, tasks
 
 
 class WithFlaws(Policy):
@@ -14,8 +15,8 @@ class WithFlaws(Policy):
     A sample that is right and accepted is worth V_c, one that is wrong and accepted V_f < 0 (Stroebl, Kapoor and
     Narayanan 2024, "Inference Scaling fLaws"). With completeness c and soundness s, a problem whose rate is r gives
     V_c c r + V_f (1 - r)(1 - s) by a draw. After k - 1 rejections r is more likely to be low, so what the next draw is
-    worth falls, and where it is not positive the problem stops: where types and rates are known, after K* draws
-    (``operators.measure.flaws``).
+    worth falls, and where it is not positive the problem stops. Where types and rates are known that is after K* draws
+    (``operators.measure.flaws.best_tries``).
 
     Args:
         types: p_t and r_t of each type of problem, shape [types, 2]; None learns the distribution of rates from the
@@ -35,6 +36,11 @@ class WithFlaws(Policy):
         self.completeness, self.soundness = completeness, soundness
         self.value_correct, self.value_wrong = value_correct, value_wrong
         self.types = types
+        self.tries: int | None = None
+        """K*, where the types are known."""
+        if types is not None:
+            known = tasks(types[:, 0], types[:, 1], completeness, soundness)
+            self.tries = best_tries(known, value_correct, value_wrong)[0]
         self.difficulty = None if types is not None else Difficulty(len(setting.most), setting.before)
 
     def learn(self, outcomes: Outcomes) -> bool:
@@ -52,7 +58,9 @@ class WithFlaws(Policy):
         right = self.completeness * rates
         wrong = (1.0 - rates) * (1.0 - self.soundness)
         worth = shares @ (self.value_correct * right + self.value_wrong * wrong)
-        live = (self.counts.correct[problems] == 0) & (worth > 0)
+        tried = self.counts.drawn[problems] + self.counts.pending[problems]
+        pays = worth > 0 if self.tries is None else tried < self.tries
+        live = (self.counts.correct[problems] == 0) & pays
         return np.where(live, worth / self.setting.cost[problems], -np.inf)
 
     def _posterior(self, problems: Ints) -> tuple[Floats, Floats]:

@@ -45,9 +45,12 @@ def count_verdicts(verdicts: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         One row per problem, in order of the key: problem_id (the problem_key), n, c, with n = 0 where nothing was a
-        draw; and how many rows were left out of n, under each name in ``LEFT_OUT``.
+        draw; ``first``, the number of draws up to the first right one, null where there is none; and how many rows were
+        left out of n, under each name in ``LEFT_OUT``.
     """
     draw = pl.col("status").is_in(DRAWN) & pl.col("is_correct").is_not_null()
+    right = draw & pl.col("is_correct").fill_null(False)
+    index = pl.col("sample_index")
     silent = [((pl.col("status") == status) & ~draw).sum().cast(pl.Int64).alias(status) for status in SILENT]
     return (
         one_verifier(verdicts)
@@ -55,11 +58,12 @@ def count_verdicts(verdicts: pl.DataFrame) -> pl.DataFrame:
         .group_by(pl.col("problem_key").alias("problem_id"))
         .agg(
             draw.sum().cast(pl.Int64).alias("n"),
-            (draw & pl.col("is_correct").fill_null(False)).sum().cast(pl.Int64).alias("c"),
+            right.sum().cast(pl.Int64).alias("c"),
+            (draw & (index <= index.filter(right).min())).sum().cast(pl.Int64).alias("first"),
             *silent,
             pl.len().cast(pl.Int64).alias(UNKNOWN),
         )
-        .with_columns(pl.col(UNKNOWN) - pl.sum_horizontal("n", *SILENT))
+        .with_columns(pl.col(UNKNOWN) - pl.sum_horizontal("n", *SILENT), first=pl.when(pl.col("c") > 0).then("first"))
         .sort("problem_id")
         .collect(engine="streaming")
     )
@@ -103,17 +107,18 @@ class FromCounts(PiecewiseOperator):
     optional = frozenset({"verdicts", "counts"})
 
     def partial(self, verdicts: pl.DataFrame | None = None, counts: pl.DataFrame | None = None) -> pl.DataFrame:
-        """Return a row per problem: problem_id, n, c, model, and how many verdicts were left out of n for which reason.
+        """Return a row per problem: problem_id, n, c, model, first, and how many verdicts were left out of n and why.
 
-        The columns of the reasons (``LEFT_OUT``) are null where counts came bare, and ``model`` is where verdicts did.
+        ``first`` and the columns of the reasons (``LEFT_OUT``) are null where counts came bare, and ``model`` is where
+        verdicts did.
 
         Raises:
             BadInput: neither verdicts nor counts, or counts that can't be.
         """
         if counts is not None:
             check_counts(counts)
-            return counts.with_columns(pl.lit(None, pl.Int64).alias(reason) for reason in LEFT_OUT)
+            return counts.with_columns(pl.lit(None, pl.Int64).alias(name) for name in ("first", *LEFT_OUT))
         if verdicts is None:
             raise BadInput(f"{self.public_name()} needs 'verdicts', or 'counts' with problem_id, n and c")
         counted = count_verdicts(verdicts)
-        return counted.select("problem_id", "n", "c", pl.lit(None, pl.String).alias("model"), *LEFT_OUT)
+        return counted.select("problem_id", "n", "c", pl.lit(None, pl.String).alias("model"), "first", *LEFT_OUT)

@@ -4,6 +4,9 @@ Coverage at k is the mean of pass@k over problems. The estimator averages over a
 (Chen et al. 2021, "Evaluating Large Language Models Trained on Code", eq. 1), so nothing depends on their order. It has
 no value for k > n, and leaving out the problems with few samples would compare different problems at different k: in
 adaptively sampled data that alone lifts a coverage of .50 to .88. So k > n is refused.
+
+Where a problem's n depended on its results, c/n is biased: stopping at the first success, n is small where c/n is large
+by luck. When the first success came isn't: ``operators.measure.survival`` estimates coverage from that.
 """
 
 from __future__ import annotations
@@ -18,12 +21,16 @@ from pydantic import Field
 from scipy.special import gammaln  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 from operators.measure.counts import LEFT_OUT, FromCounts, left_out
+from operators.measure.survival import first_success, unstopped
 from schemas import datasets
 from schemas.errors import BadInput
+from schemas.identity import Added
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+SIMILAR = 0.9
+"""Samples that were lost here and there leave n more alike than this; a policy doesn't."""
 BLOCK = 4_000_000
 """Numbers held at once while bootstrapping (a few arrays of 32 MB)."""
 
@@ -100,6 +107,9 @@ class PassAtK(FromCounts):
 
     Verdicts that say nothing about a sample (error, skipped, timeout, no known answer) are left out of its problem's n,
     problems with n = 0 are left out of the mean, and ``note`` says so. ``note`` also says how n were allocated.
+
+    Where a policy stopped at successes (``stopped``), coverage is estimated from when each problem was first solved
+    (``operators.measure.survival``); this takes verdicts, whose order is known.
     """
 
     version: ClassVar[int] = 1
@@ -111,6 +121,8 @@ class PassAtK(FromCounts):
     """Bootstrap replicates."""
     seed: int = 0
     """Of the bootstrap."""
+    stopped: Annotated[bool | None, Added] = None
+    """Whether n depended on the results. None: where the smallest n is less than nine tenths of the largest."""
 
     def merge(self, partials: pl.DataFrame) -> pl.DataFrame:
         """Return one row per k.
@@ -128,11 +140,20 @@ class PassAtK(FromCounts):
                 f"measure{f' ({excluded})' if excluded else ''}; pass@k needs verdicts on problems with a known answer"
             )
         n, c = (measured[name].to_numpy().astype(np.int64) for name in ("n", "c"))
-        k = np.array(sorted(set(self.k)) or powers_of_two(int(n.min())), dtype=np.int64)
-        self._refuse_few(measured, k)
-        low, high = bootstrap(n, c, k, self.bootstrap, self.seed)
-        notes = [allocation(n), _degenerate(n, c), _unmeasured(len(table) - len(measured)), excluded, _models(measured)]
-        columns = {"k": k, "coverage": estimate(n, c, k).mean(axis=0), "low": low, "high": high}
+        stopped = n.min() < SIMILAR * n.max() if self.stopped is None else self.stopped
+        if stopped and bare.is_empty():
+            first = measured["first"].fill_null(0).to_numpy().astype(np.int64)
+            k = np.array(sorted(set(self.k)) or powers_of_two(unstopped(n, first)), dtype=np.int64)
+            value, low, high = first_success(n, first, k)
+            how = f"{spread(n)}; n may have depended on results: from when each problem was first solved (Kaplan-Meier)"
+        else:
+            k = np.array(sorted(set(self.k)) or powers_of_two(int(n.min())), dtype=np.int64)
+            self._refuse_few(measured, k)
+            value = estimate(n, c, k).mean(axis=0)
+            low, high = bootstrap(n, c, k, self.bootstrap, self.seed)
+            how = "; ".join(note for note in (allocation(n), _degenerate(n, c)) if note)
+        notes = [how, _unmeasured(len(table) - len(measured)), excluded, _models(measured)]
+        columns = {"k": k, "coverage": value, "low": low, "high": high}
         return pl.DataFrame(columns).with_columns(
             pl.lit(len(measured), pl.Int64).alias("n_problems"),
             pl.lit("; ".join(note for note in notes if note)).alias("note"),
@@ -159,10 +180,12 @@ def allocation(n: Sequence[int] | Ints) -> str:
     low, high, problems = int(np.min(n)), int(np.max(n)), len(n)
     if low == high:
         return f"n = {low:,} for all {problems:,} problems" if problems > 1 else f"n = {low:,} for 1 problem"
-    return (
-        f"n = {low:,} to {high:,} over {problems:,} problems (median {np.median(n):,.0f}): unequal n, "
-        "without bias only where n didn't depend on the results"
-    )
+    return f"{spread(n)}: unequal n, without bias only where n didn't depend on the results"
+
+
+def spread(n: Sequence[int] | Ints) -> str:
+    """Say how far n differs: "n = 1 to 40 over 16 problems (median 12)"."""
+    return f"n = {int(np.min(n)):,} to {int(np.max(n)):,} over {len(n):,} problems (median {np.median(n):,.0f})"
 
 
 def _degenerate(n: Ints, c: Ints) -> str:
