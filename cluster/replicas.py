@@ -242,7 +242,7 @@ class Replicas:
 
     def _take(self, replica: Replica, report: Report) -> None:
         state = replica.state
-        state.uncommitted += report.parts
+        state.delivered(report.parts)
         self._record(replica, report.activity)
         operator = _operator(state)
         for key, index, message in report.failed:

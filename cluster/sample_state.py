@@ -13,6 +13,7 @@ from cluster.spending.account import Amount, Purse
 from cluster.spending.allocations import AllocationLog, Decision
 from cluster.spending.source import PolicySource
 from cluster.states import TASK_SAMPLES, StoreState, next_number
+from cluster.storage.parts import Part
 from cluster.storage.ranges import Range
 from cluster.storage.slices import Slice
 from cluster.storage.store import Store
@@ -86,14 +87,17 @@ class SampleState(StoreState):
 
     def commit(self) -> list[Range]:
         carried = len(self.uncommitted) if self.carrying else 0
-        parts = self.uncommitted
         news = super().commit()
         self.carrying -= carried
-        if self.purse is not None and not carried:
+        return news
+
+    def delivered(self, parts: list[Part]) -> None:
+        """Take parts that a replica wrote, and what they really took off the account."""
+        self.uncommitted += parts
+        if self.purse is not None and parts:
             for part in parts:
                 self.purse.settle(part)
             self.broke = False
-        return news
 
     def tasks(self) -> Iterator[Work]:
         source = self.plan.extends

@@ -140,19 +140,27 @@ def run(
 
 
 @app.command(
-    epilog=_examples("gristmill plan arithmetic", "gristmill plan math --set load.source=p.jsonl --set sample.n=1000")
+    epilog=_examples(
+        "gristmill plan arithmetic",
+        "gristmill plan math --set load.source=p.jsonl --set sample.n=1000",
+        "gristmill plan job.yaml --set run.budget.dollars=50 --set run.prices=prices.yaml --worth 2",
+    )
 )
 def plan(
     target: TargetArgument,
     settings: SetOption = None,
     root: RootOption = "",
     limit: LimitOption = None,
+    worth: Annotated[
+        float | None,
+        typer.Option(metavar="DOLLARS", help="What 1% of coverage is worth (tokens where no price is known)."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a run would reuse, top up or compute, and why. Spends nothing."""
+    """Say what a run would reuse, top up or compute, what it takes and what to expect of it. Spends nothing."""
     from jobs.run import prepare, show_plan
 
-    show_plan(prepare(target, settings or [], root, "local", None, limit), as_json)
+    show_plan(prepare(target, settings or [], root, "local", None, limit), as_json, worth)
 
 
 @app.command(
@@ -407,6 +415,21 @@ def simulate(
         plot=plot,
     )
     replay(ask, as_json)
+
+
+@app.command(epilog=_examples("gristmill cost latest", "gristmill cost arithmetic-20260101 --json"))
+def cost(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
+    """Say what a run's results cost: by stage, difficulty and outcome; per correct answer, SFT row, 1% of coverage."""
+    from cluster.records import find_run
+    from cluster.storage.root import Root
+    from jobs.cost import costs, print_costs
+
+    place = Root.at(root)
+    document = costs(place, find_run(place, name))
+    if as_json:
+        _print_json(document)
+    else:
+        print_costs(Console(), document)
 
 
 @app.command(epilog=_examples("gristmill gc --dry-run", "gristmill gc --older-than 72 --root s3://bucket/team"))

@@ -17,6 +17,7 @@ from cluster.records import open_stage, write_manifest
 from cluster.runner import Runner
 from cluster.storage.root import Root
 from jobs.estimate import estimate
+from jobs.outlook import outlook
 from jobs.progress import Progress
 from jobs.settings import build_pipeline, merge, parse_assignments, read_job, run_settings
 from jobs.summary import document, plan_document, print_plan, print_run
@@ -117,13 +118,21 @@ def write_report(root: Root, manifest: RunManifest) -> str:
     return root.uri(manifest.report)
 
 
-def show_plan(job: Job, as_json: bool) -> RunPlan:
-    """Print the plan."""
+def show_plan(job: Job, as_json: bool, worth: float | None = None) -> RunPlan:
+    """Print the plan, what it will take, and what that will bring.
+
+    Args:
+        worth: what 1% of coverage is worth, in dollars (tokens where no price is known).
+    """
     plan = make_plan(job.pipeline, job.root, job.execution.limit)
+    estimates = estimate(plan, job.execution.prices)
+    looks = {
+        name: outlook(plan, plan.stages[name], found, job.execution.budget, worth) for name, found in estimates.items()
+    }
     if as_json:
-        sys.stdout.write(json.dumps(plan_document(plan, estimate(plan)), indent=2) + "\n")
+        sys.stdout.write(json.dumps(plan_document(plan, estimates, looks), indent=2) + "\n")
     else:
-        print_plan(Console(), plan, estimate(plan))
+        print_plan(Console(), plan, estimates, looks)
     return plan
 
 
@@ -136,11 +145,11 @@ def show_dry_run(job: Job, as_json: bool) -> None:
         if stage.stage.samples
     }
     if as_json:
-        document = plan_document(plan, estimate(plan))
+        document = plan_document(plan, estimate(plan, job.execution.prices))
         sys.stdout.write(json.dumps({**document, "first_prompts": prompts}, indent=2) + "\n")
         return
     console = Console()
-    print_plan(console, plan, estimate(plan))
+    print_plan(console, plan, estimate(plan, job.execution.prices))
     for name, prompt in prompts.items():
         console.rule(f"first prompt of stage {name}")
         console.print(prompt, markup=False, highlight=False, soft_wrap=True)

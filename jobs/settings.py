@@ -7,15 +7,17 @@ offers the nearest valid one; all errors are told at once.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from operators import operator_class
 from operators.base import Operator
+from operators.budget.policies import POLICIES
 from pipelines import pipeline_module
 from pipelines.graph import Pipeline, PipelineConfig
 from schemas.errors import BadInput
@@ -138,7 +140,13 @@ def build_pipeline(name: str, settings: Mapping[str, Any]) -> tuple[Pipeline, Pi
     try:
         config = config_class.model_validate(fields)
     except ValidationError as error:
-        told = explain(error, f"pipeline {name}", defaults, skip={key for key in merged if key not in fields})
+        told = explain(
+            error,
+            f"pipeline {name}",
+            defaults,
+            skip={key for key in merged if key not in fields},
+            fields=config_class.model_fields,
+        )
         raise BadInput("\n".join(filter(None, [*problems, told]))) from error
     if problems:
         raise BadInput("\n".join(problems))
@@ -166,11 +174,13 @@ def explain(
     *,
     prefix: str = "",
     skip: Iterable[str] = (),
+    fields: Mapping[str, Any] | None = None,
 ) -> str:
     """Describe all validation errors, one a line, with the nearest valid name for each unknown key.
 
     Args:
         valid: the valid keys; nested mappings give the valid keys below them.
+        fields: where ``valid`` says nothing, such as below a setting that is null by default, the models' own fields.
         prefix: what the keys are under, as ``--set`` would name it.
         skip: top-level keys whose errors are told elsewhere.
     """
@@ -181,7 +191,7 @@ def explain(
             continue
         key = ".".join([*([prefix] if prefix else []), *location])
         if item["type"] == "extra_forbidden":
-            names = _names_at(valid, location[:-1])
+            names = _names_at(valid, location[:-1]) or _names_at(fields or {}, location[:-1])
             near = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
             hint = f"did you mean '{near[0]}'? " if near else ""
             lines.append(f"{where}: unknown key '{key}'; {hint}Valid here: {', '.join(names)}")
@@ -192,11 +202,28 @@ def explain(
     return "\n".join(lines)
 
 
-_UNION_TAGS = frozenset({"llama_cpp", "scripted", "replay", "openai"})
+_UNION_TAGS = frozenset({"llama_cpp", "scripted", "replay", "openai", "vllm", "transformers", *POLICIES})
 """Parts of a pydantic error location that name a union's member, not a key."""
 
 
 def _names_at(valid: Any, path: list[str]) -> list[str]:
     for part in path:
-        valid = valid.get(part, {}) if isinstance(valid, Mapping) else {}
-    return [str(name) for name in valid]
+        valid = _fields_of(valid).get(part, {})
+    return [str(name) for name in _fields_of(valid)]
+
+
+def _fields_of(valid: Any) -> Mapping[str, Any]:
+    """Return the names below something: a mapping's keys, or the fields of the models that a field may hold."""
+    if isinstance(valid, FieldInfo):
+        return {name: field for model in _models_in(valid.annotation) for name, field in model.model_fields.items()}
+    if isinstance(valid, Mapping):
+        return cast("Mapping[str, Any]", valid)
+    return {}
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models in an annotation: of ``X | None``, of a union, of ``Annotated``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)

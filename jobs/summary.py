@@ -15,8 +15,10 @@ from cluster.plan import RunPlan
 from cluster.records import alive, open_stage
 from cluster.storage.root import Root
 from jobs.estimate import REMEDY, Estimate
+from jobs.outlook import Outlook
 from jobs.report.format import duration
 from schemas.manifest import RunManifest, StageRecord
+from schemas.prices import MICRO
 
 
 def document(root: Root, manifest: RunManifest) -> dict[str, Any]:
@@ -31,6 +33,7 @@ def document(root: Root, manifest: RunManifest) -> dict[str, Any]:
         "datasets": {record.name: root.uri(record.path) for record in manifest.stages},
         "report": root.uri(manifest.report) if manifest.report else None,
         "error": manifest.error,
+        "spending": manifest.spending.model_dump() if manifest.spending else None,
         "n_problems": manifest.n_problems,
         "stages": [record.model_dump(mode="json") for record in manifest.stages],
         "pass_at_k": coverage(root, manifest).to_dicts(),
@@ -48,8 +51,10 @@ def coverage(root: Root, manifest: RunManifest) -> pl.DataFrame:
     return open_stage(root, manifest, record.name).collect() if record and record.complete else pl.DataFrame()
 
 
-def print_plan(console: Console, plan: RunPlan, estimates: Mapping[str, Estimate]) -> None:
-    """Print what each stage would reuse, top up or compute, and why; then what the samples will take."""
+def print_plan(
+    console: Console, plan: RunPlan, estimates: Mapping[str, Estimate], outlooks: Mapping[str, Outlook] | None = None
+) -> None:
+    """Print what each stage would reuse, top up or compute, and why; what the samples will take, and bring."""
     table = Table(title=f"Plan of {plan.pipeline.name}: {len(plan.problems):,} problems under {plan.root.url}")
     for heading in ("stage", "operator", "action", "there", "wanted", "why"):
         table.add_column(heading, justify="right" if heading in ("there", "wanted") else "left")
@@ -66,18 +71,51 @@ def print_plan(console: Console, plan: RunPlan, estimates: Mapping[str, Estimate
     console.print(table)
     for name, found in estimates.items():
         hours = f"{duration(3600 * found.hours)} ({found.throughput_from})" if found.hours is not None else REMEDY
-        dollars = f"${found.dollars:,.2f}" if found.dollars is not None else REMEDY
+        dollars = f"${found.dollars:,.2f}" if found.dollars is not None else f"{REMEDY}, or name run.prices"
         for line in (
             f"{name}: {found.samples:,} samples to draw",
-            f"  tokens   {found.prompt_tokens:,} in prompts, {found.completion_tokens:,} in completions",
+            f"  tokens   {found.prompt_tokens:,} in prompts, {found.completion_tokens:,} "
+            f"[{found.tokens_interval[0]:,}, {found.tokens_interval[1]:,}] in completions",
             f"           ({found.tokens_from})",
             f"  time     {hours}",
             f"  dollars  {dollars}",
         ):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
+        if outlooks is not None and name in outlooks:
+            _print_outlook(console, outlooks[name])
 
 
-def plan_document(plan: RunPlan, estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+def _print_outlook(console: Console, found: Outlook) -> None:
+    """Print what the budget affords, and what more samples would bring."""
+    money = "${:,.4g}" if found.unit == "dollars" else "{:,.0f} tokens"
+    if found.affords is not None:
+        least, expected, most = found.affords
+        console.print(
+            f"  budget   affords about {expected:,} samples [{least:,}, {most:,}], {found.binds} end it",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+    for point in found.points:
+        more = "" if point.per_percent is None else f", the next 1% at {money.format(point.per_percent)}"
+        mark = "  <- the budget" if point is found.at_budget else ""
+        console.print(
+            f"  coverage {point.coverage:.3f} [{point.low:.3f}, {point.high:.3f}] at {point.k:,} samples each, "
+            f"{money.format(point.cost)} in all{more}{mark}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+    if found.worth_until is not None:
+        console.print(
+            f"  1% of coverage costs no more than it is worth up to about {found.worth_until:,} samples each",
+            highlight=False,
+        )
+
+
+def plan_document(
+    plan: RunPlan, estimates: Mapping[str, Estimate], outlooks: Mapping[str, Outlook] | None = None
+) -> dict[str, Any]:
     """Return the plan as one JSON-able document."""
     return {
         "pipeline": plan.pipeline.name,
@@ -93,6 +131,7 @@ def plan_document(plan: RunPlan, estimates: Mapping[str, Estimate]) -> dict[str,
                 "why": stage.why,
                 "dataset": plan.root.uri(stage.folder),
                 **({"estimate": asdict(estimates[name])} if name in estimates else {}),
+                **({"outlook": asdict(outlooks[name])} if outlooks and name in outlooks else {}),
             }
             for name, stage in plan.stages.items()
         ],
@@ -108,6 +147,7 @@ def print_run(console: Console, root: Root, manifest: RunManifest) -> None:
         console.print(f"[red]{escape(manifest.error)}[/]", highlight=False)
     console.print(_stage_table(manifest))
     _print_replicas(console, manifest)
+    _print_spending(console, manifest)
     _print_coverage(console, root, manifest)
     for record in manifest.stages:
         if record.dataset in ("sft", "preferences", "step_rewards") and record.complete:
@@ -149,6 +189,22 @@ def _print_replicas(console: Console, manifest: RunManifest) -> None:
                 highlight=False,
                 markup=False,
             )
+
+
+def _print_spending(console: Console, manifest: RunManifest) -> None:
+    """Print what the run's account has spent of its caps, and what of that brought nothing."""
+    found = manifest.spending
+    if found is None:
+        return
+    spent = {
+        "samples": found.samples,
+        "tokens": found.tokens,
+        "dollars": found.microdollars / MICRO,
+        "gpu_hours": found.gpu_hours,
+    }
+    parts = [f"{spent[name]:,.6g} of {cap:,.6g} {name}" for name, cap in found.caps.items() if name in spent]
+    lost = f"; {found.orphaned_tokens:,} tokens at most were lost" if found.orphaned_samples else ""
+    console.print(f"account '{found.account}': spent {', '.join(parts)}{lost}", highlight=False, markup=False)
 
 
 def _print_coverage(console: Console, root: Root, manifest: RunManifest) -> None:

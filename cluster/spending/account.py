@@ -1,6 +1,6 @@
 """The account of a run's sampling: what is reserved, what was spent, what may still be sent.
 
-Nothing is sent that isn't reserved at its worst case: the prompt and ``max_tokens``. When samples are committed their
+Nothing is sent that isn't reserved at its worst case: the prompt and ``max_tokens``. When samples are written their
 reservation gives way to what they really took. Requests that failed, that a dead engine took along or that a crash left
 behind stay spent at their worst case, because nobody knows what the engine did for them. So what the engine counted can
 never be more than what the account has, and a cap holds to the token.

@@ -22,7 +22,7 @@ from jobs.settings import explain
 from jobs.simulate.plot import save_plot
 from jobs.simulate.records import Recorded, read_before, read_recorded
 from jobs.simulate.replay import Question, Replayed, best_arms, replay
-from operators.budget.policies import AnyPolicy, ComputeOptimalSpec, Goal, policy_spec
+from operators.budget.policies import SPECS, AnyPolicy, ComputeOptimalSpec, Goal, policy_spec
 from schemas.errors import BadInput
 
 POINTS = 400
@@ -113,7 +113,8 @@ def _spec(settings: dict[str, Any]) -> AnyPolicy:
     try:
         return policy_spec(settings)
     except ValidationError as error:
-        raise BadInput(explain(error, f"policy {settings['name']}", settings)) from error
+        fields = SPECS[settings["name"]].model_fields
+        raise BadInput(explain(error, f"policy {settings['name']}", fields)) from error
 
 
 def _question(ask: Ask, recorded: Recorded, specs: dict[str, AnyPolicy | None]) -> Question:

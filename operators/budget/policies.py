@@ -162,7 +162,16 @@ AnyPolicy = Annotated[
     UniformSpec | UntilCorrectSpec | MarginalSpec | ConsistencySpec | PetsSpec | WithFlawsSpec | ComputeOptimalSpec,
     Field(discriminator="name"),
 ]
-POLICIES = ("uniform", "until_correct", "marginal", "consistency", "pets", "with_flaws", "compute_optimal")
+SPECS: dict[str, type[PolicySpec]] = {
+    "uniform": UniformSpec,
+    "until_correct": UntilCorrectSpec,
+    "marginal": MarginalSpec,
+    "consistency": ConsistencySpec,
+    "pets": PetsSpec,
+    "with_flaws": WithFlawsSpec,
+    "compute_optimal": ComputeOptimalSpec,
+}
+POLICIES = tuple(SPECS)
 
 
 def policy_spec(settings: dict[str, Any]) -> AnyPolicy:

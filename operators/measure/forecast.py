@@ -195,7 +195,8 @@ def _fit_ttspm(n: Ints, c: Ints) -> tuple[float, float]:
     points, coverage = measured_curve(n, c)
     if not c.any():
         return 0.0, 0.5
-    start = (min(0.99, max(0.01, float(coverage[-1]))), max(1e-9, float(coverage[-1]) / float(points[-1])))
+    share = float(coverage[-1])
+    start = (min(0.99, max(0.01, share)), min(0.99, max(1e-9, share / float(points[-1]))))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optimize.OptimizeWarning)

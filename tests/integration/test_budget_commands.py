@@ -1,0 +1,165 @@
+"""The commands around money: plan before it, simulate without it, cost after it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from cluster.storage.root import Root
+from jobs.cost import costs
+from jobs.simulate import simulate
+from jobs.simulate.command import Ask, cost_to_reach
+from operators.measure.pass_at_k import pass_at_k
+from schemas.errors import BadInput
+from tests.integration.test_cli import as_json, gristmill, math
+from tests.support import write_problems
+
+PRICES = "'*': {dollars_per_million_prompt_tokens: 1.0, dollars_per_million_completion_tokens: 10.0}\n"
+
+
+def ask(source: Path, **settings: Any) -> dict[str, Any]:
+    """Simulate and return the document."""
+    usual: dict[str, Any] = {
+        **{"root": ".", "policies": (), "settings": {}, "budget": None, "goal": "coverage", "target": None},
+        **{"model": None, "prior": None, "prior_model": None, "seeds": 6, "in_flight": None, "compare": False},
+        **{"out": None, "plot": None},
+    }
+    return simulate(Ask(source=str(source), **{**usual, **settings}), as_json=True)
+
+
+@pytest.fixture
+def counts(tmp_path: Path) -> Path:
+    """Two models on the same 60 problems, 400 samples each."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-3.5, 2.0, 60)
+    rates = {"small": 1 / (1 + np.exp(-logits)), "large": 1 / (1 + np.exp(-(logits + 1.0 + rng.normal(0, 0.3, 60))))}
+    tables = [
+        pl.DataFrame({"model": model, "problem_index": np.arange(60), "n": 400, "c": rng.binomial(400, rate)})
+        for model, rate in rates.items()
+    ]
+    path = tmp_path / "counts.parquet"
+    pl.concat(tables).write_parquet(path)
+    return path
+
+
+def test_uniform_is_what_the_counts_say_and_policies_need_less(counts: Path, tmp_path: Path) -> None:
+    out, plot = tmp_path / "curves.parquet", tmp_path / "curves.html"
+    document = ask(counts, model="small", compare=True, budget=6_000, out=str(out), plot=str(plot), seeds=12)
+    policies = document["policies"]
+    assert list(policies) == ["uniform", "until_correct", "marginal", "oracle"]
+    c = pl.read_parquet(counts).filter(pl.col("model") == "small")["c"].to_numpy()
+    expected = float(pass_at_k(np.full(60, 400), c, [100])[:, 0].sum())
+    assert policies["uniform"]["value"][-1] == pytest.approx(expected, abs=1.0)
+    costs_ = {
+        name: cost_to_reach(found["cost"], found["value"], 0.95 * expected) or float("inf")
+        for name, found in policies.items()
+    }
+    assert costs_["oracle"] < costs_["marginal"] < costs_["uniform"]
+    assert costs_["marginal"] < 1.05 * costs_["until_correct"]
+    for found in policies.values():
+        assert (np.diff(found["value"]) >= -1e-9).all() and (np.diff(found["cost"]) > 0).all()
+        assert all(
+            low <= value <= high + 1e-9
+            for low, value, high in zip(found["low"], found["value"], found["high"], strict=True)
+        )
+    assert pl.read_parquet(out).columns == ["policy", "cost", "value", "low", "high"]
+    assert "<script" in plot.read_text()
+
+
+def test_another_models_counts_help(counts: Path) -> None:
+    alone = ask(counts, model="small", policies=["marginal"], budget=1_500, goal="yield")
+    helped = ask(
+        counts, model="small", policies=["marginal"], budget=1_500, goal="yield", prior=str(counts), prior_model="large"
+    )
+    assert helped["policies"]["marginal"]["final"]["mean"] > 1.05 * alone["policies"]["marginal"]["final"]["mean"]
+    assert helped["policies"]["uniform"] == alone["policies"]["uniform"], "the same samples in the same order"
+    assert helped["target"] == 4
+
+
+def test_compute_optimal_chooses_between_models(counts: Path) -> None:
+    document = ask(counts, policies=["compute_optimal"], settings={"calibration": 4}, budget=3_000)
+    assert set(document["policies"]) == {"uniform", "compute_optimal", "oracle"}
+
+
+def test_votes_are_replayed_from_completions(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    rows = [
+        {
+            "problem_id": i,
+            "sample_index": j,
+            "answer": "ab",
+            "completion": f"So the answer is {'a b' if ok else other}.",
+        }
+        for i in range(20)
+        for j in range(12)
+        for ok, other in [(rng.random() < 0.3 + 0.03 * i, rng.choice(["x", "y"]))]
+    ]
+    path = tmp_path / "samples.jsonl"
+    pl.DataFrame(rows).write_ndjson(path)
+    document = ask(path, goal="accuracy", compare=True)
+    policies = document["policies"]
+    assert {"consistency:adaptive", "consistency:early_stopping", "consistency:bayesian", "pets"} < set(policies)
+    assert policies["consistency:adaptive"]["spent"]["mean"] < 0.95 * policies["uniform"]["spent"]["mean"]
+    assert policies["oracle"]["final"]["mean"] >= policies["uniform"]["final"]["mean"] - 1e-9
+
+
+def test_what_cannot_be_simulated_is_refused(counts: Path, tmp_path: Path) -> None:
+    for settings, said in (
+        ({}, "has several models: choose one with --model"),
+        ({"model": "none"}, "has no model 'none'; it has large, small"),
+        ({"model": "small", "policies": ["best"]}, "there is no policy 'best'"),
+        ({"model": "small", "policies": ["pets"]}, "policy pets looks at answers"),
+        ({"model": "small", "goal": "accuracy"}, "must have the samples' answers"),
+        ({"model": "small", "policies": ["marginal"], "settings": {"taget": 2}}, "did you mean 'target'"),
+        ({"model": "small", "prior": str(counts)}, "name one with --prior-model"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            ask(counts, **settings)
+    bad = tmp_path / "bad.csv"
+    pl.DataFrame({"problem_id": ["a"], "n": [3], "c": [5]}).write_csv(bad)
+    with pytest.raises(BadInput, match=r"problem 'a' has c = 5 of n = 3"):
+        ask(bad)
+
+
+def test_plan_run_and_cost_of_a_budget(tmp_path: Path) -> None:
+    write_problems(tmp_path / "problems.jsonl", 6)
+    (tmp_path / "prices.yaml").write_text(PRICES)
+    budget = ["--set", "run.budget.dollars=0.02", "--set", "run.prices=prices.yaml", "--set", "sample.max_tokens=64"]
+    budget += ["--set", "sample.n=400", "--set", "sample.policy.name=uniform"]
+    first = gristmill(*math("--json", *budget), cwd=tmp_path)
+    assert first.returncode == 4, first.stderr
+    document = json.loads(first.stdout)
+    assert document["state"] == "budget reached" and document["spending"]["microdollars"] <= 20_000
+    again = gristmill(*math("--json", *budget), cwd=tmp_path)
+    assert again.returncode == 4 and json.loads(again.stdout)["spending"]["microdollars"] <= 20_000
+
+    more = [part.replace("dollars=0.02", "dollars=0.05") for part in budget]
+    target, *settings = math(*more)[1:-2]
+    planned = as_json("plan", target, *[part for part in settings if part not in ("--runner", "local")], cwd=tmp_path)
+    [sampling] = [stage for stage in planned["stages"] if "outlook" in stage]
+    least, expected, most = sampling["outlook"]["affords"]
+    assert 0 < least <= expected <= most and sampling["outlook"]["binds"] == "dollars"
+    assert sampling["outlook"]["unit"] == "dollars" and len(sampling["outlook"]["points"]) >= 4
+
+    found = as_json("cost", document["run_id"], cwd=tmp_path)
+    spent = found["total"]
+    assert spent["dollars"] == pytest.approx((spent["prompt_tokens"] + 10 * spent["completion_tokens"]) / 1e6)
+    assert sum(part["samples"] for part in found["by_outcome"].values()) == spent["samples"]
+    assert sum(part["dollars"] for part in found["by_difficulty"].values()) == pytest.approx(spent["dollars"])
+    right = found["by_outcome"]["right"]["samples"]
+    assert found["per"]["correct answer"]["count"] == right
+    assert found["per"]["correct answer"]["dollars"] == pytest.approx(spent["dollars"] / right)
+    shown = gristmill("cost", "latest", cwd=tmp_path)
+    assert "one correct answer:" in shown.stdout and "$" in shown.stdout
+    assert costs(Root.at(str(tmp_path / "gristmill-data")), _latest(tmp_path))["lost"]["samples"] == 0
+
+
+def _latest(folder: Path) -> Any:
+    from cluster.records import find_run
+
+    return find_run(Root.at(str(folder / "gristmill-data")), "latest")
