@@ -79,7 +79,8 @@ class SampleState(StoreState):
         """Whether there may be more to draw, now or once verdicts or settlements have come."""
         if self.closed or not (self.wants or (self.source is not None and self.source.waits)):
             return False
-        return not self.broke or (self.purse is not None and self.purse.reserved > 0)
+        # money may come back, or the gate may open
+        return not self.broke or (self.purse is not None and self.purse.may_afford)
 
     @property
     def waiting(self) -> bool:

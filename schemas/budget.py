@@ -46,13 +46,12 @@ class Budget(BaseModel):
     gate: Gate | None = None
 
     @property
-    def is_hard(self) -> bool:
-        """Whether anything has to be reserved before it is spent."""
-        return any(cap is not None for cap in (self.samples, self.tokens, self.dollars))
+    def is_capped(self) -> bool:
+        """Whether there may be less than was asked for."""
+        return any(cap is not None for cap in (self.samples, self.tokens, self.dollars, self.gpu_hours, self.hours))
 
     @model_validator(mode="after")
     def _says_something(self) -> Budget:
-        caps = (self.samples, self.tokens, self.dollars, self.gpu_hours, self.hours, self.gate)
-        if all(cap is None for cap in caps):
+        if not self.is_capped and self.gate is None:
             raise ValueError("name a cap (samples, tokens, dollars, gpu_hours, hours) or a gate")
         return self

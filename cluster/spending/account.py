@@ -98,6 +98,11 @@ class Purse:
         """Samples of this stage that were sent and haven't come back."""
         self._worst: dict[str, Amount] = {}
 
+    @property
+    def may_afford(self) -> bool:
+        """Whether more may be affordable later: something is out, or the first samples are still being judged."""
+        return self.reserved > 0 or not self.account.gate_open
+
     def learn_prompts(self, tokens: dict[str, int], max_tokens: int) -> None:
         """Hear how long prompts are at most: problem -> tokens."""
         for key, prompt in tokens.items():

@@ -18,7 +18,7 @@ from cluster.sample_state import SampleState
 from cluster.spending.account import Account, Purse, by_the_hour, check_prices
 from cluster.spending.allocations import AllocationLog
 from cluster.spending.history import gpu_hours_before, holes, settle, spent_before
-from cluster.spending.source import COLUMNS, PolicySource
+from cluster.spending.source import COLUMNS, LENGTHS, PolicySource
 from cluster.states import StageState, StreamState, input_slice
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
@@ -121,7 +121,7 @@ class Control:
                     "stage has one; gristmill simulate shows what choosing would bring"
                 )
             return operator.policy
-        if self.budget is None or not self.budget.is_hard:
+        if self.budget is None or not self.budget.is_capped:
             return None
         # with money for a part only, drawing in order would sample the first problems and none of the others
         return MarginalSpec() if _judge(state, states) is not None else UniformSpec()
@@ -196,7 +196,14 @@ class Control:
         if fresh:
             for item in fresh:
                 unjudged.remove(item)
+            source.learn_costs(input_slice(sampling.plan, fresh, None).read(self.root, LENGTHS), self._rates(sampling))
             source.observe(input_slice(self._judges[sampling.name].plan, fresh, None).read(self.root, COLUMNS))
+
+    def _rates(self, sampling: SampleState) -> tuple[float, float]:
+        """Return what a prompt and a completion token cost, in any one unit."""
+        prices = Prices.model_validate(self.manifest.prices.get(sampling.name, {}))
+        prompt, completion = prices.dollars_per_million_prompt_tokens, prices.per_token
+        return (1.0, 1.0) if prompt is None or completion is None else (prompt, completion)
 
     def left_out(self, state: StageState, ranges: list[Range]) -> None:
         """Hear of rows that nobody will judge or draw."""
@@ -214,6 +221,8 @@ class Control:
             self._say(f"{self.account.share:.0%} of the budget is spent")
         if not self.account.gate_open:
             self._check_gate(states)
+        if not any(state.may_want for state in self._sampling):
+            return self.stopped is not None  # sampling is over, and deadlines are its
         hours = (time.monotonic() - self._began) / 3600
         if self.budget.hours is not None and hours >= self.budget.hours:
             return self._stop(f"run.budget.hours = {self.budget.hours:g} have passed")

@@ -16,10 +16,14 @@ from cluster.storage.ranges import Range, RangeMap
 from operators.budget.policies import AnyPolicy
 from operators.budget.policy import Ints, Outcomes, Setting
 from operators.select.classes import answer_key
-from schemas.datasets import Verdict
+from schemas.datasets import Sample, Verdict
 
 COLUMNS = Verdict.select("problem_key", "sample_index", "predicted_answer", "answer_key", "is_correct", "status")
 """Of verdicts, what policies look at."""
+LENGTHS = Sample.select("problem_key", "sample_index", "prompt_tokens", "completion_tokens", "status")
+"""Of samples, what they cost."""
+PRIOR_SAMPLES = 4
+"""A problem's cost is its samples' mean, as if it had so many of the usual cost besides."""
 
 
 class PolicySource:
@@ -54,7 +58,8 @@ class PolicySource:
         """Whether the policy had nothing to hand out when it was asked last, and has heard of nothing since."""
         self._answers: list[dict[str, int]] = [{} for _ in self.keys] if spec.votes else []
         self._first: dict[int, int] = {}
-        self._banned: set[str] = set()
+        self._cost = np.zeros((len(self.keys), 2))
+        """Sum of the costs of each problem's samples, and how many."""
         for key in self.keys:
             for item in held.present(Range(key, 0, most)):
                 self._take(item)
@@ -113,6 +118,24 @@ class PolicySource:
         if item.problem_key in self._number:
             self.policy.take_back(self._number[item.problem_key], item.size)
             self.exhausted = False
+
+    def learn_costs(self, samples: pl.DataFrame, rates: tuple[float, float]) -> None:
+        """Learn what samples of each problem cost, relative to the mean, so that gains are weighed per cost.
+
+        Args:
+            rates: of a prompt token and of a completion token, in any one unit.
+        """
+        cost = pl.col("prompt_tokens") * rates[0] + pl.col("completion_tokens") * rates[1]
+        rows = samples.filter(pl.col("status") == "ok", pl.col("problem_key").is_in(self.keys))
+        sums = rows.group_by("problem_key", maintain_order=True).agg(cost.sum().alias("cost"), pl.len())
+        some = [self._number[key] for key in sums["problem_key"]]
+        self._cost[some] += sums.select("cost", "len").to_numpy()
+        total, count = self._cost.sum(axis=0)
+        if total > 0:
+            usual = total / count
+            known = self._cost[some]
+            mean = (known[:, 0] + PRIOR_SAMPLES * usual) / (known[:, 1] + PRIOR_SAMPLES)
+            self.policy.setting.cost[some] = mean / usual
 
     def observe(self, verdicts: pl.DataFrame) -> None:
         """Tell the policy of verdicts; a sample without one of its own (``error``, ``skipped``) is a wrong one."""

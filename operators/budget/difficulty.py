@@ -32,7 +32,7 @@ SPREAD = np.array([3.0, 0.75, 0.5])
 BELIEF = 0.1
 """Probability, before anything is known, that hints say something."""
 FIRST, GROWTH = 64, 1.25
-"""The fit is renewed after the first samples, and whenever there are a quarter more."""
+"""The fit is renewed after so many samples (an eighth of the problems, if that is more), and with a quarter more."""
 MOST = 2_000
 """Problems in a fit; where there are more, evenly spaced ones stand for them."""
 
@@ -56,7 +56,7 @@ class Difficulty:
 
     def due(self, samples: int) -> bool:
         """Whether so many samples are enough for another fit."""
-        return samples >= max(self._fitted + FIRST, GROWTH * self._fitted)
+        return samples >= max(self._fitted + max(FIRST, len(self.hints) // 8), GROWTH * self._fitted)
 
     def fit(self, drawn: Ints, correct: Ints) -> None:
         """Fit both models to counts, shape [problems] each, and weigh them."""

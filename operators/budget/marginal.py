@@ -30,10 +30,12 @@ class Marginal(Policy):
         super().__init__(setting)
         self.target, self.least = target, least
         self.difficulty = Difficulty(len(setting.most), setting.before)
+        self._samples = 0
 
     def learn(self, outcomes: Outcomes) -> bool:
         counts = self.counts
-        if not self.difficulty.due(int(counts.drawn.sum())):
+        self._samples += len(outcomes.problems)
+        if not self.difficulty.due(self._samples):
             return False
         self.difficulty.fit(counts.drawn, counts.correct)
         return True

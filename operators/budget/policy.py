@@ -25,7 +25,9 @@ Bools = NDArray[np.bool_]
 PORTION = 32
 """A chunk is this part of what its problem got so far, so that little is drawn after the decisive sample."""
 TURNS = 8
-"""A call hands out its capacity in so many turns: what is most valuable isn't what was before the first."""
+"""A call hands out its capacity in so many turns at least: what is most valuable isn't what was before the first."""
+ALIKE = 0.8
+"""In one turn are problems whose value is at least this part of the best one's."""
 
 
 class Chunk(NamedTuple):
@@ -121,15 +123,15 @@ class Policy(ABC):
 
     def observe(self, outcomes: Outcomes) -> None:
         """Hear of samples that came back, also of such that this policy didn't hand out (they were there before)."""
-        counts, size = self.counts, len(self.setting.most)
-        came = np.bincount(outcomes.problems, minlength=size)
-        counts.drawn += came
-        counts.correct += np.bincount(outcomes.problems[outcomes.correct], minlength=size)
-        counts.pending -= np.minimum(came, counts.pending)
+        counts = self.counts
+        some, where, came = np.unique(outcomes.problems, return_inverse=True, return_counts=True)
+        counts.drawn[some] += came
+        counts.correct[some] += np.bincount(where[outcomes.correct], minlength=len(some))
+        counts.pending[some] -= np.minimum(came, counts.pending[some])
         if self.learn(outcomes):
             self._heap = None
         else:
-            self._rank(np.flatnonzero(came))
+            self._rank(some)
 
     def take_back(self, problem: int, count: int) -> None:
         """Hear that samples won't come: they were lost, or could not be paid for."""
@@ -169,6 +171,9 @@ class Policy(ABC):
         while self._heap and len(found) < problems and capacity > 0:
             value, problem, version = heapq.heappop(self._heap)
             if version == self._version[problem]:
+                if found and -value < ALIKE * found[0].value and found[0].value > 0:
+                    heapq.heappush(self._heap, (value, problem, version))
+                    break
                 count = min(self.size(problem), capacity)
                 capacity -= count
                 found.append(Chunk(problem, count, -value))

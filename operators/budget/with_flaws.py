@@ -42,10 +42,12 @@ class WithFlaws(Policy):
             known = tasks(types[:, 0], types[:, 1], completeness, soundness)
             self.tries = best_tries(known, value_correct, value_wrong)[0]
         self.difficulty = None if types is not None else Difficulty(len(setting.most), setting.before)
+        self._samples = 0
 
     def learn(self, outcomes: Outcomes) -> bool:
         counts = self.counts
-        if self.difficulty is None or not self.difficulty.due(int(counts.drawn.sum())):
+        self._samples += len(outcomes.problems)
+        if self.difficulty is None or not self.difficulty.due(self._samples):
             return False
         self.difficulty.fit(counts.drawn, counts.correct)
         return True

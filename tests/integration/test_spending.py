@@ -18,6 +18,8 @@ from cluster.records import find_run, manifests
 from cluster.run import RunResult
 from cluster.spending.allocations import read_allocations
 from cluster.spending.history import read_ledger
+from cluster.spending.source import PolicySource
+from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
 from operators.budget.policies import ConsistencySpec, MarginalSpec, UniformSpec, UntilCorrectSpec
 from operators.sample.sample import Sample
@@ -27,7 +29,7 @@ from schemas.errors import BadInput
 from schemas.job import RunSettings
 from schemas.manifest import StageRecord
 from schemas.prices import Prices
-from tests.support import QUICK, run, scripted_pipeline, write_problems
+from tests.support import QUICK, make_runner, run, scripted_pipeline, write_problems
 
 SCHEDULES = int(os.environ.get("GRISTMILL_SCHEDULES", "4"))
 """How many random schedules of kills the cap is held against."""
@@ -102,7 +104,8 @@ def test_caps_in_samples_tokens_and_dollars(tmp_path: Path) -> None:
         folder.mkdir()
         source = write_problems(folder / "problems.jsonl", 10)
         log = folder / "tokens"
-        pipeline = scripted_pipeline(source, 500, Sample(max_tokens=6), answers=LONG, slots=4, token_log=str(log))
+        sampling = Sample(max_tokens=6, policy=UniformSpec())
+        pipeline = scripted_pipeline(source, 500, sampling, answers=LONG, slots=4, token_log=str(log))
         price = Prices(dollars_per_million_prompt_tokens=0.5, dollars_per_million_completion_tokens=2.0)
         result = play(pipeline, folder / "root", budget, prices={"scripted": price})
         assert result.manifest.state == "budget reached", name
@@ -169,6 +172,42 @@ def test_marginal_serves_what_is_promising_and_a_prior_says_what_is(tmp_path: Pa
     assert useful >= 30, "nearly all that can be solved is solved"
     assert result.manifest.state == "budget reached"
     assert read_allocations(result.root, result.manifest.run_id)["observed_through"].max() > 50  # pyright: ignore
+
+
+@pytest.mark.ray
+def test_a_budget_on_ray_with_two_replicas(tmp_path: Path) -> None:
+    source = write_problems(tmp_path / "problems.jsonl", 8)
+    log = tmp_path / "tokens"
+    policy = UntilCorrectSpec(target=3)
+    spec: dict[str, Any] = {
+        "slots": 4,
+        "latency": 0.05,
+        "replicas": 2,
+        "token_log": str(log),
+        "answers": ("0", "1", "2"),
+    }
+    pipeline = scripted_pipeline(source, 200, Sample(max_tokens=6, policy=policy), **spec)
+    settings = QUICK.model_copy(update={"budget": Budget(tokens=700)})
+    result = run(make_runner("ray"), pipeline, tmp_path / "root", settings)
+    assert result.manifest.state in ("budget reached", "done")
+    assert 0 < counted(log)[1] <= 700
+    assert all(found.complete for found in result.manifest.stages)
+
+
+def test_costs_are_weighed(tmp_path: Path) -> None:
+    held = RangeMap([Range("long", 0, 50), Range("short", 0, 50)])
+    source = PolicySource(MarginalSpec(target=100), ["long", "short"], 500, held, [])
+    rows = [
+        {"problem_key": key, "sample_index": i, "prompt_tokens": 10, "completion_tokens": tokens, "status": "ok"}
+        for key, tokens in (("long", 900), ("short", 90))
+        for i in range(50)
+    ]
+    source.learn_costs(pl.DataFrame(rows), (1.0, 1.0))
+    judged = {"predicted_answer": "1", "answer_key": "1", "is_correct": True, "status": "ok"}
+    keys = pl.DataFrame(rows).select("problem_key", "sample_index")
+    source.observe(keys.with_columns(pl.lit(value).alias(name) for name, value in judged.items()))
+    decisions = source.take(20)
+    assert {decision.range.problem_key for decision in decisions} == {"short"}, "the same rate for a tenth of the cost"
 
 
 def test_voting_stops_where_answers_agree(tmp_path: Path) -> None:
