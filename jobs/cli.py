@@ -368,7 +368,7 @@ def simulate(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="uniform, until_correct, marginal, consistency, pets, with_flaws, compute_optimal; several times.",
+            help="uniform, until_correct, greedy, marginal, consistency, pets, with_flaws or compute_optimal.",
         ),
     ] = None,
     settings: Annotated[

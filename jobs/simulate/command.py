@@ -33,8 +33,8 @@ YIELD_TARGET = 4
 """Useful traces of a problem, where nothing else is said."""
 VALUE = {"coverage": "problems covered", "yield": "useful traces", "accuracy": "accuracy of the majority"}
 COMPARED: dict[Goal, tuple[dict[str, Any], ...]] = {
-    "coverage": ({"name": "until_correct"}, {"name": "marginal"}),
-    "yield": ({"name": "until_correct"}, {"name": "marginal"}),
+    "coverage": ({"name": "until_correct"}, {"name": "greedy"}, {"name": "marginal"}),
+    "yield": ({"name": "until_correct"}, {"name": "greedy"}, {"name": "marginal"}),
     "accuracy": (
         {"name": "consistency", "rule": "adaptive"},
         {"name": "consistency", "rule": "early_stopping"},

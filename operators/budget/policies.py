@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator,
 from operators.budget.compute_optimal import ComputeOptimal
 from operators.budget.consistency import AdaptiveConsistency, BayesianStopping, EarlyStopping
 from operators.budget.counting import Uniform, UntilCorrect
+from operators.budget.greedy import Greedy
 from operators.budget.marginal import Marginal
 from operators.budget.pets import Pets
 from operators.budget.policy import Policy, Setting
@@ -60,6 +61,15 @@ class UntilCorrectSpec(Targeted):
 
     def begin(self, setting: Setting) -> Policy:
         return UntilCorrect(setting, self.target)
+
+
+class GreedySpec(Targeted):
+    """Serve the largest mean of a beta posterior first: the plain way, for comparison."""
+
+    name: Literal["greedy"] = "greedy"
+
+    def begin(self, setting: Setting) -> Policy:
+        return Greedy(setting, self.target)
 
 
 class MarginalSpec(Targeted):
@@ -159,12 +169,20 @@ class ComputeOptimalSpec(Targeted):
 
 
 AnyPolicy = Annotated[
-    UniformSpec | UntilCorrectSpec | MarginalSpec | ConsistencySpec | PetsSpec | WithFlawsSpec | ComputeOptimalSpec,
+    UniformSpec
+    | UntilCorrectSpec
+    | GreedySpec
+    | MarginalSpec
+    | ConsistencySpec
+    | PetsSpec
+    | WithFlawsSpec
+    | ComputeOptimalSpec,
     Field(discriminator="name"),
 ]
 SPECS: dict[str, type[PolicySpec]] = {
     "uniform": UniformSpec,
     "until_correct": UntilCorrectSpec,
+    "greedy": GreedySpec,
     "marginal": MarginalSpec,
     "consistency": ConsistencySpec,
     "pets": PetsSpec,

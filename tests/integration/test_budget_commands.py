@@ -51,7 +51,7 @@ def test_uniform_is_what_the_counts_say_and_policies_need_less(counts: Path, tmp
     out, plot = tmp_path / "curves.parquet", tmp_path / "curves.html"
     document = ask(counts, model="small", compare=True, budget=6_000, out=str(out), plot=str(plot), seeds=12)
     policies = document["policies"]
-    assert list(policies) == ["uniform", "until_correct", "marginal", "oracle"]
+    assert list(policies) == ["uniform", "until_correct", "greedy", "marginal", "oracle"]
     c = pl.read_parquet(counts).filter(pl.col("model") == "small")["c"].to_numpy()
     expected = float(pass_at_k(np.full(60, 400), c, [100])[:, 0].sum())
     assert policies["uniform"]["value"][-1] == pytest.approx(expected, abs=1.0)
