@@ -133,9 +133,9 @@ class Control:
         if judge is None and spec.name != "uniform":
             raise BadInput(f"stage {state.name}: policy {spec.name} needs verdicts, and no stage judges these samples")
         keys = plan.problems["problem_key"].to_list()
-        before = self._before(spec, plan.problems)
+        before, similar = self._before(spec, plan.problems)
         sent = holes(self.root, state.plan.folder)
-        source = PolicySource(spec, keys, operator.n, state.store.held, sent, before)
+        source = PolicySource(spec, keys, operator.n, state.store.held, sent, before, similar)
         state.follow(source)
         state.record.policy = spec.name
         there = [piece for key in keys for piece in state.store.held.present(Range(key, 0, operator.n))]
@@ -146,10 +146,10 @@ class Control:
         self._unjudged[state.name] = RangeMap(there)
         self._hear(state, [piece for item in there for piece in judge.store.held.present(item)])
 
-    def _before(self, spec: AnyPolicy, problems: pl.DataFrame) -> Ints | None:
-        """Return n and c of the same problems, from the table or the run that the policy names."""
+    def _before(self, spec: AnyPolicy, problems: pl.DataFrame) -> tuple[Ints | None, Ints | None]:
+        """Return n and c of the same problems and of others, from the table or the run that the policy names."""
         if not isinstance(spec, MarginalSpec) or spec.before is None:
-            return None
+            return None, None
         if spec.before.endswith((*SUFFIXES, ".gz")):
             counts = read_table(spec.before)
             on = "problem_key" if "problem_key" in counts.columns else "problem_id"
@@ -164,12 +164,16 @@ class Control:
             names = ["problem_key", "sample_index", "verifier", "is_correct", "status"]
             verdicts = open_stage(self.root, manifest, stage).select(names).collect()
             counts, on = count_verdicts(verdicts).rename({"problem_id": "problem_key"}), "problem_key"
-        found = problems.select(on).join(
-            counts.group_by(on).agg(pl.col("n", "c").sum()), on=on, how="left", maintain_order="left"
+        counts = counts.group_by(on, maintain_order=True).agg(pl.col("n", "c").sum().cast(pl.Int64))
+        found = problems.select(on).join(counts, on=on, how="left", maintain_order="left")
+        others = counts.join(problems.select(on), on=on, how="anti", maintain_order="left")
+        known = len(found) - found["n"].null_count()
+        self._say(
+            f"policy.before: {known:,} of {len(found):,} problems are known, {len(others):,} others are like them"
         )
-        if found["n"].null_count() == len(found):
-            raise BadInput(f"policy.before '{spec.before}' has none of these problems")
-        return found.select(pl.col("n", "c").fill_null(0).cast(pl.Int64)).to_numpy().astype(np.int64)
+        tables = (found.select(pl.col("n", "c").fill_null(0)), others.select("n", "c"))
+        same, similar = (table.to_numpy().astype(np.int64) for table in tables)
+        return same, similar
 
     # -- while the run goes on -----------------------------------------------------------------------------------
 

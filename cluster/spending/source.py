@@ -34,7 +34,7 @@ class PolicySource:
         most: how many samples each may get at most.
         held: the samples that are there.
         sent: what was sent before, whether it came back or not.
-        before: see ``Setting.before``.
+        before, similar: see ``Setting``.
     """
 
     def __init__(
@@ -45,12 +45,14 @@ class PolicySource:
         held: RangeMap,
         sent: Iterable[Range],
         before: Ints | None = None,
+        similar: Ints | None = None,
     ) -> None:
         self.spec = spec
         self.keys = list(keys)
         self.most = most
         self._number = {key: number for number, key in enumerate(self.keys)}
-        self.policy = spec.begin(Setting.of(len(self.keys), most, before))
+        problems = len(self.keys)
+        self.policy = spec.begin(Setting(np.full(problems, most), np.ones(problems), before, similar))
         self.taken = RangeMap()
         """What is there, or was sent."""
         self.observed = 0

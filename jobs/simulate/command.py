@@ -131,10 +131,12 @@ def _question(ask: Ask, recorded: Recorded, specs: dict[str, AnyPolicy | None]) 
     problems, most = len(recorded.problems), int(recorded.n.sum())
     budget = min(ask.budget or most, most)
     target = ask.target or (YIELD_TARGET if ask.goal == "yield" else 1)
-    before = read_before(ask.prior, ask.root, ask.prior_model, recorded.problems) if ask.prior else None
+    before, similar = (
+        read_before(ask.prior, ask.root, ask.prior_model, recorded.problems) if ask.prior else (None, None)
+    )
     usual = 1 if ask.goal == "accuracy" else max(1, min(64, problems // 16))
     few = np.unique(np.round(np.geomspace(max(1, problems // 8), max(budget, 2), POINTS)))
-    return Question(recorded, ask.goal, target, budget, ask.in_flight or usual, before, few)
+    return Question(recorded, ask.goal, target, budget, ask.in_flight or usual, before, similar, few)
 
 
 def _replay_all(

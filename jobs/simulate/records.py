@@ -92,22 +92,20 @@ def read_recorded(source: str, root: str, model: str | None) -> Recorded:
     return _from_samples(table, source)
 
 
-def read_before(source: str, root: str, model: str | None, problems: list[str]) -> Ints:
-    """Return n and c of the same problems from another record, shape [problems, 2]; 0 where it has none.
+def read_before(source: str, root: str, model: str | None, problems: list[str]) -> tuple[Ints, Ints]:
+    """Return n and c of the same problems from another record (0 where it has none), and of its other problems.
 
     Raises:
-        BadInput: it has none of the problems, or several models and none was named.
+        BadInput: it has several models and none was named.
     """
     found = read_recorded(source, root, model)
     if len(found.arms) > 1:
         raise BadInput(f"--prior '{source}' has several models: name one with --prior-model ({', '.join(found.arms)})")
     known = {name: row for row, name in enumerate(found.problems)}
-    if not known.keys() & set(problems):
-        raise BadInput(f"--prior '{source}' has none of the problems to be simulated, for example not '{problems[0]}'")
-    rows = [known.get(name, -1) for name in problems]
-    before = np.stack([found.n[rows, 0], found.c[rows, 0]], axis=1)
-    before[np.array(rows) < 0] = 0
-    return before
+    rows = np.array([known.get(name, -1) for name in problems])
+    counts = np.stack([found.n[:, 0], found.c[:, 0]], axis=1)
+    before = np.where(rows[:, None] >= 0, counts[rows], 0)
+    return before, np.delete(counts, rows[rows >= 0], axis=0)
 
 
 def rates(recorded: Recorded) -> Floats:

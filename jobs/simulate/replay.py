@@ -23,7 +23,7 @@ class Question:
         goal, target: what counts.
         budget: samples, all problems together.
         in_flight: samples that are out at the same time.
-        before: what is known of the problems beforehand; see ``Setting``.
+        before, similar: what is known beforehand; see ``Setting``.
         costs: where values are read off, shape [costs].
     """
 
@@ -33,6 +33,7 @@ class Question:
     budget: int
     in_flight: int
     before: Ints | None
+    similar: Ints | None
     costs: Floats
 
 
@@ -55,7 +56,7 @@ def replay(question: Question, spec: AnyPolicy | None, seed: int) -> Replayed:
     """Replay one policy, or the oracle (None), with the samples in the order of ``seed``, the same for all policies."""
     recorded = question.recorded
     order = Order(recorded, seed)
-    setting = Setting(recorded.n.sum(axis=1), np.ones(len(recorded.n)), question.before, seed)
+    setting = Setting(recorded.n.sum(axis=1), np.ones(len(recorded.n)), question.before, question.similar, seed)
     policy = _oracle(question, setting) if spec is None else spec.begin(setting)
     tally = _Votes(recorded) if question.goal == "accuracy" else _Accepted(len(recorded.n), question.target)
     spent, costs, values = 0, [0], [tally.value]

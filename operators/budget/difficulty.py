@@ -41,14 +41,22 @@ class Difficulty:
     """Distributions of the success rates of some problems.
 
     Args:
-        before: n and c of each problem by something similar, shape [problems, 2]; None where nothing is known.
         problems: how many there are.
+        before: n and c of each problem by something similar, shape [problems, 2]; None where nothing is known.
+        similar: n and c of other problems of the same kind, shape [others, 2]: they say where a and s begin.
     """
 
-    def __init__(self, problems: int, before: Ints | None = None) -> None:
+    def __init__(self, problems: int, before: Ints | None = None, similar: Ints | None = None) -> None:
         self.hints = np.zeros(problems) if before is None else hints(before)
         self._hinted = before is not None and bool(np.ptp(self.hints) > 0)
-        self.plain, self.hinted = START * (1.0, 0.0, 1.0), START.copy()
+        self.start = START.copy()
+        if similar is not None and len(similar):
+            n, c = similar.T
+            none = np.zeros(len(n))
+            plain = START * (1.0, 0.0, 1.0)
+            found, _, _ = _fit(plain, [0, 2], log_likelihood(n, c), np.ones(len(n)), none, START)
+            self.start[[0, 2]] = found[[0, 2]]
+        self.plain, self.hinted = self.start * (1.0, 0.0, 1.0), self.start.copy()
         """a, b and ln s without regard to the hints, and with it."""
         self.trust = BELIEF if self._hinted else 0.0
         """Probability that the hints say something."""
@@ -68,9 +76,9 @@ class Difficulty:
         known = log_likelihood(states[:, 0], states[:, 1])
         weight: Floats = times.astype(np.float64) * (len(seen) / max(1, len(chosen)))
         hint: Floats = states[:, 2].astype(np.float64)
-        self.plain, without, _ = _fit(self.plain, [0, 2], known, weight, hint)
+        self.plain, without, _ = _fit(self.plain, [0, 2], known, weight, hint, self.start)
         if self._hinted:
-            self.hinted, with_them, spread = _fit(self.hinted, [0, 1, 2], known, weight, hint)
+            self.hinted, with_them, spread = _fit(self.hinted, [0, 1, 2], known, weight, hint, self.start)
             # Laplace's approximation of the evidence; a and ln s are about as uncertain in both
             gain = without - with_them + np.log(min(1.0, spread / SPREAD[1]))
             self.trust = float(1.0 / (1.0 + (1.0 - BELIEF) / BELIEF * np.exp(-np.clip(gain, -50.0, 50.0))))
@@ -108,11 +116,13 @@ def _posterior(theta: Floats, known: Floats, hint: Floats) -> Floats:
     return _normalise(known - 0.5 * ((LOGITS - (a + b * hint)[:, None]) / np.exp(log_spread)) ** 2)[1]
 
 
-def _fit(theta: Floats, free: list[int], known: Floats, weight: Floats, hint: Floats) -> tuple[Floats, float, float]:
+def _fit(
+    theta: Floats, free: list[int], known: Floats, weight: Floats, hint: Floats, start: Floats
+) -> tuple[Floats, float, float]:
     """Return the best a, b and ln s, of which some are free, their loss, and the standard error of b."""
 
     def loss(some: Floats) -> tuple[float, Floats]:
-        value, gradient = _loss(whole(some), known, weight, hint)
+        value, gradient = _loss(whole(some), known, weight, hint, start)
         return value, gradient[free]
 
     def whole(some: Floats) -> Floats:
@@ -125,13 +135,13 @@ def _fit(theta: Floats, free: list[int], known: Floats, weight: Floats, hint: Fl
         return theta, float(loss(theta[free])[0]), float(SPREAD[1])
     best = whole(found.x)
     ahead = best + np.array([0.0, 1e-3, 0.0])
-    bend = (_loss(ahead, known, weight, hint)[1][1] - _loss(best, known, weight, hint)[1][1]) / 1e-3
+    bend = (_loss(ahead, known, weight, hint, start)[1][1] - _loss(best, known, weight, hint, start)[1][1]) / 1e-3
     fixed = [place for place in range(len(theta)) if place not in free]
-    unasked = 0.5 * float((((best - START) / SPREAD)[fixed] ** 2).sum())  # the prior of what isn't in the model
+    unasked = 0.5 * float((((best - start) / SPREAD)[fixed] ** 2).sum())  # the prior of what isn't in the model
     return best, float(found.fun) - unasked, float(1.0 / np.sqrt(max(bend, 1e-6)))
 
 
-def _loss(theta: Floats, known: Floats, weight: Floats, hint: Floats) -> tuple[float, Floats]:
+def _loss(theta: Floats, known: Floats, weight: Floats, hint: Floats, start: Floats) -> tuple[float, Floats]:
     """Return the negative log posterior density of a, b and ln s, and its gradient."""
     a, b, log_spread = theta
     spread: Floats = np.exp(log_spread)
@@ -143,7 +153,7 @@ def _loss(theta: Floats, known: Floats, weight: Floats, hint: Floats) -> tuple[f
     by_mean = (change * apart).sum(axis=1) / spread
     by_spread = (change * apart * apart).sum(axis=1)
     gain = np.array([weight @ by_mean, weight @ (by_mean * hint), weight @ by_spread])
-    off = (theta - START) / SPREAD
+    off = (theta - start) / SPREAD
     return float(-(weight @ (evidence - total)) + 0.5 * off @ off), -gain + off / SPREAD
 
 

@@ -79,7 +79,8 @@ class MarginalSpec(Targeted):
     least: float = Field(default=0.0, ge=0.0)
     """Stop where a sample is expected to gain less (accepted samples per unit of cost)."""
     before: str | None = None
-    """A table with problem_id, n and c of the same problems by something similar: another model, an earlier run."""
+    """A table with problem_id, n and c of the same problems by something similar (another model), or an earlier run.
+    Its other problems say how hard such problems are."""
 
     def begin(self, setting: Setting) -> Policy:
         return Marginal(setting, self.target, self.least)

@@ -69,18 +69,20 @@ class Setting:
         cost: what a sample of each is expected to cost, in any unit, shape [problems].
         before: n and c of the same problems by something similar (another model, an earlier night), shape
             [problems, 2], n = 0 where there is nothing; None where nothing is known.
+        similar: n and c of other problems of the same kind, shape [others, 2].
         seed: of whatever is drawn at random.
     """
 
     most: Ints
     cost: Floats
     before: Ints | None = None
+    similar: Ints | None = None
     seed: int = 0
 
     @classmethod
     def of(cls, problems: int, most: int, before: Ints | None = None, seed: int = 0) -> Setting:
         """Return a setting in which all problems may get the same, at the same cost."""
-        return cls(np.full(problems, most, dtype=np.int64), np.ones(problems), before, seed)
+        return cls(np.full(problems, most, dtype=np.int64), np.ones(problems), before, seed=seed)
 
 
 @dataclass

@@ -12,6 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cluster.spending.account import Account, Amount, Purse, by_the_hour, check_prices
+from cluster.storage.parts import Part
+from cluster.storage.ranges import Range
 from operators.budget.compute_optimal import ComputeOptimal
 from operators.budget.consistency import AdaptiveConsistency, BayesianStopping, EarlyStopping
 from operators.budget.counting import Uniform, UntilCorrect
@@ -25,7 +28,9 @@ from operators.budget.with_flaws import WithFlaws
 from operators.measure.flaws import best_tries, reward, tasks
 from operators.measure.pass_at_k import PassAtK
 from operators.measure.survival import first_success
+from schemas.budget import Budget
 from schemas.errors import BadInput
+from schemas.prices import Prices, price_of
 
 Floats = NDArray[np.float64]
 SHAPE = (0.5, 0.2, 0.1, 0.1, 0.05, 0.03, 0.01, 0.01)
@@ -285,3 +290,63 @@ def test_survival_where_everything_or_nothing_is_solved() -> None:
     assert value.tolist() == pytest.approx([1 / 3, 1.0, 1.0]) and high[1] == 1.0 and 0 < low[1] < 1
     with pytest.raises(BadInput, match=r"no unsolved problem has more than 9 samples"):
         first_success(n, none, np.array([10]))
+
+
+def test_dollars_are_hours_where_gpus_are_paid_by_the_hour() -> None:
+    hourly = Prices(dollars_per_gpu_hour=2.5)
+    found = by_the_hour(Budget(dollars=10.0, gpu_hours=8.0, tokens=5), hourly)
+    assert (found.dollars, found.gpu_hours, found.tokens) == (None, 4.0, 5)
+    by_token = Prices(dollars_per_million_prompt_tokens=1.0, dollars_per_million_completion_tokens=4.0)
+    assert by_the_hour(Budget(dollars=10.0), by_token).dollars == 10.0
+    check_prices(Budget(dollars=1.0), hourly, "m")
+    with pytest.raises(BadInput, match="no price of 'm' is known"):
+        check_prices(Budget(dollars=1.0), Prices(), "m")
+    table = {"gpt-*": by_token, "gpt-5": hourly, "gpt-5-*": hourly}
+    assert price_of("gpt-4", table) is by_token and price_of("gpt-5-mini", table) is hourly
+    assert price_of("llama", table) is None
+
+
+def test_a_budget_says_something_and_caps_are_positive() -> None:
+    for wrong in ({}, {"tokens": 0}, {"dollars": -1}, {"tokns": 5}):
+        with pytest.raises(ValueError, match=r"."):
+            Budget.model_validate(wrong)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_an_account_never_lets_more_out_than_its_caps(data: st.DataObject) -> None:
+    cap = data.draw(st.integers(1, 2_000))
+    account = Account(Budget(tokens=cap), Amount(tokens=data.draw(st.integers(0, cap))))
+    purse = Purse(account, None)
+    purse.learn_prompts({"a": 10, "b": 40}, max_tokens=20)
+    used, out = account.spent.tokens, list[Range]()
+    for step in range(40):
+        key = data.draw(st.sampled_from("ab"))
+        size = purse.affords(key, data.draw(st.integers(1, 8)))
+        if size:
+            item = Range(key, step * 10, size)
+            purse.reserve(item)
+            out.append(item)
+        if out and data.draw(st.booleans()):
+            item = out.pop(data.draw(st.integers(0, len(out) - 1)))
+            if data.draw(st.booleans()):
+                took = item.size * data.draw(st.integers(0, purse.worst(item.problem_key).tokens))
+                purse.settle(Part("p", item.size, 0, "", (item,), {"completion_tokens": float(took)}))
+            else:
+                took = item.size * purse.worst(item.problem_key).tokens  # it may have taken all that
+                purse.charge([item])
+            used += took
+        assert account.spent.tokens == used
+        assert account.spent.tokens + account.reserved.tokens <= cap
+    assert purse.reserved == sum(item.size for item in out)
+
+
+def test_other_problems_of_the_kind_say_where_to_begin() -> None:
+    rng = np.random.default_rng(8)
+    rates = 1 / (1 + np.exp(-rng.normal(-5.0, 1.0, 400)))
+    similar = np.stack([np.full(400, 500), rng.binomial(500, rates)], axis=1)
+    known = Difficulty(10, similar=similar)
+    assert known.start[0] == pytest.approx(-5.0, abs=0.2) and np.exp(known.start[2]) == pytest.approx(1.0, abs=0.15)
+    nothing = np.zeros(10, dtype=np.int64)
+    mean = known.posterior(nothing, nothing, np.arange(10)) @ RATES
+    assert mean == pytest.approx(rates.mean(), rel=0.25)
