@@ -127,7 +127,11 @@ class SampleState(StoreState):
         decisions = [Decision(item, 0.0, reason) for item in self._pending(samples, replica, only)]
         samples -= sum(decision.range.size for decision in decisions)
         if samples > 0 and self.source is not None and not only and not self.broke:
-            decisions += self.source.take(samples)
+            for decision in self.source.take(samples):
+                if decision.range.problem_key in self.suspects.waiting:
+                    self.pending.append(decision.range)  # for its trial
+                else:
+                    decisions.append(decision)
         return [decision.range for decision in self._afforded(decisions, self.log)]
 
     def _afforded(self, decisions: list[Decision], log: AllocationLog) -> list[Decision]:

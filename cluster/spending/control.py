@@ -18,7 +18,7 @@ from cluster.sample_state import SampleState
 from cluster.spending.account import Account, Purse, by_the_hour, check_prices
 from cluster.spending.allocations import AllocationLog
 from cluster.spending.history import gpu_hours_before, holes, settle, spent_before
-from cluster.spending.source import COLUMNS, LENGTHS, PolicySource
+from cluster.spending.source import LENGTHS, PolicySource, split_ranges
 from cluster.states import StageState, StreamState, input_slice
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
@@ -34,6 +34,9 @@ from schemas.errors import BadInput
 from schemas.job import RunSettings
 from schemas.manifest import RunManifest, Spending
 from schemas.prices import Prices, price_of
+
+READ_ROWS = 500_000
+"""Verdicts that are read at once when a run begins."""
 
 
 class Control:
@@ -78,11 +81,14 @@ class Control:
         if self.budget is not None:
             self._open_account(self.budget, prices)
         for state in self._sampling:
-            spec = self._policy(state, states.values())
+            judge = _judge(state, states.values())
+            if judge is not None:
+                self._judges[state.name] = judge
+            spec = self._policy(state)
             if self.budget is not None or spec is not None:
                 state.log = AllocationLog(self.root, self.manifest.run_id)
             if spec is not None:
-                self._follow(state, spec, plan, states.values())
+                self._follow(state, spec, plan)
 
     def _prices(self, state: SampleState) -> Prices | None:
         spec = state.plan.stage.engine
@@ -111,7 +117,7 @@ class Control:
         if self.account.share >= 1.0:
             self._say(f"the account '{name}' has nothing left: {before.samples:,} samples, {before.tokens:,} tokens")
 
-    def _policy(self, state: SampleState, states: Iterable[StageState]) -> AnyPolicy | None:
+    def _policy(self, state: SampleState) -> AnyPolicy | None:
         operator = state.plan.stage.operator
         assert isinstance(operator, Sample)
         if operator.policy is not None:
@@ -124,12 +130,12 @@ class Control:
         if self.budget is None or not self.budget.is_capped:
             return None
         # with money for a part only, drawing in order would sample the first problems and none of the others
-        return MarginalSpec() if _judge(state, states) is not None else UniformSpec()
+        return MarginalSpec() if state.name in self._judges else UniformSpec()
 
-    def _follow(self, state: SampleState, spec: AnyPolicy, plan: RunPlan, states: Iterable[StageState]) -> None:
+    def _follow(self, state: SampleState, spec: AnyPolicy, plan: RunPlan) -> None:
         operator = state.plan.stage.operator
         assert isinstance(operator, Sample)
-        judge = _judge(state, states)
+        judge = self._judges.get(state.name)
         if judge is None and spec.name != "uniform":
             raise BadInput(f"stage {state.name}: policy {spec.name} needs verdicts, and no stage judges these samples")
         keys = plan.problems["problem_key"].to_list()
@@ -142,9 +148,9 @@ class Control:
         if judge is None:
             source.observe_samples(there)
             return
-        self._judges[state.name] = judge
         self._unjudged[state.name] = RangeMap(there)
-        self._hear(state, [piece for item in there for piece in judge.store.held.present(item)])
+        for part in split_ranges([piece for item in there for piece in judge.store.held.present(item)], READ_ROWS):
+            self._hear(state, part)
 
     def _before(self, spec: AnyPolicy, problems: pl.DataFrame) -> tuple[Ints | None, Ints | None]:
         """Return n and c of the same problems and of others, from the table or the run that the policy names."""
@@ -184,6 +190,7 @@ class Control:
             if source is None:
                 continue
             if state is sampling:
+                source.arrived(ranges)
                 if sampling.name in self._judges:
                     for item in ranges:
                         self._unjudged[sampling.name].add(item)
@@ -201,7 +208,7 @@ class Control:
             for item in fresh:
                 unjudged.remove(item)
             source.learn_costs(input_slice(sampling.plan, fresh, None).read(self.root, LENGTHS), self._rates(sampling))
-            source.observe(input_slice(self._judges[sampling.name].plan, fresh, None).read(self.root, COLUMNS))
+            source.observe(input_slice(self._judges[sampling.name].plan, fresh, None).read(self.root, source.columns))
 
     def _rates(self, sampling: SampleState) -> tuple[float, float]:
         """Return what a prompt and a completion token cost, in any one unit."""
@@ -215,6 +222,8 @@ class Control:
             if sampling.source is not None and state in (sampling, self._judges.get(sampling.name)):
                 for item in ranges:
                     sampling.source.give_up(item)
+                    if state is sampling:
+                        sampling.source.ban(item.problem_key)
 
     def look(self, states: Mapping[str, StageState]) -> bool:
         """Warn, check the gate and the deadlines; return whether what runs has to be cancelled now."""
@@ -239,7 +248,8 @@ class Control:
         """GPU hours of the account, those of engines that run now included."""
         used = self._gpu_hours_before
         for state in self._sampling:
-            seconds = sum(max(0.0, time.time() - replica.first) for replica in state.record.replicas if replica.first)
+            held = [(found.first, time.time() if state.may_want else found.last) for found in state.record.replicas]
+            seconds = sum(max(0.0, last - first) for first, last in held if first)
             used += seconds * state.record.gpus_per_replica / 3600
         return used
 

@@ -21,7 +21,6 @@ from cluster.storage.arrow import arrow_schema
 from cluster.storage.ranges import Range
 from cluster.storage.root import Root
 from cluster.storage.store import scan_store
-from schemas.budget import Budget
 from schemas.contract import polars_schema, validate
 from schemas.datasets import LedgerEntry, Sample
 from schemas.errors import StoreBusy
@@ -37,22 +36,38 @@ def spent_before(root: Root, account: str, run_id: str) -> Amount:
     Raises:
         StoreBusy: one of them is still running.
     """
-    runs = [found for found in manifests(root) if found.account == account and found.run_id != run_id]
-    for manifest in runs:
+    for manifest in _unsettled(root, account, run_id):
         if alive(root, manifest.run_id):
             raise StoreBusy(
                 f"run {manifest.run_id} is spending on the account '{account}' now; wait for it, or name another with "
                 "run.budget.account"
             )
-    known = read_ledger(root)
-    for manifest in runs:
-        if not len(known.filter(pl.col("run_id") == manifest.run_id)):
-            settle(root, manifest)
-            known = read_ledger(root)
-    mine = known.filter(pl.col("run_id").is_in([manifest.run_id for manifest in runs]))
+        settle(root, manifest)
+    return known_spending(root, account, run_id)
+
+
+def known_spending(root: Root, account: str, run_id: str = "") -> Amount:
+    """Return what is known to have been spent on an account by other runs; nothing is written.
+
+    Of one that runs now, or was killed, it is what its log and the stores say.
+    """
+    runs = [found.run_id for found in manifests(root) if found.account == account and found.run_id != run_id]
+    entries = [read_ledger(root).filter(pl.col("run_id").is_in(runs))]
+    entries += [_table(root, manifest) for manifest in _unsettled(root, account, run_id)]
     tokens = pl.col("prompt_tokens") + pl.col("completion_tokens")
-    samples, spent, micro = mine.select(pl.col("samples").sum(), tokens.sum(), pl.col("microdollars").sum()).row(0)
+    sums = pl.concat(entries).select(pl.col("samples").sum(), tokens.sum(), pl.col("microdollars").sum())
+    samples, spent, micro = sums.row(0)
     return Amount(int(samples or 0), int(spent or 0), int(micro or 0))
+
+
+def _unsettled(root: Root, account: str, run_id: str) -> list[RunManifest]:
+    """Return the other runs of an account of which the ledger has nothing."""
+    settled = set(read_ledger(root)["run_id"])
+    return [
+        found
+        for found in manifests(root)
+        if found.account == account and found.run_id != run_id and found.run_id not in settled
+    ]
 
 
 def read_ledger(root: Root) -> pl.DataFrame:
@@ -68,6 +83,16 @@ def read_ledger(root: Root) -> pl.DataFrame:
 
 def settle(root: Root, manifest: RunManifest) -> None:
     """Write down what a run spent, once, by what its log and the stores say."""
+    rows = _table(root, manifest).to_arrow().cast(arrow_schema(LedgerEntry))
+
+    def write() -> None:
+        write_deltalake(root.uri(LEDGER), rows, mode="append", storage_options=root.storage_options() or None)
+
+    root.patiently(write, "writing the ledger")
+
+
+def _table(root: Root, manifest: RunManifest) -> pl.DataFrame:
+    """Return a run's entries of the ledger."""
     prices = {name: Prices.model_validate(found) for name, found in manifest.prices.items()}
     entries = [
         entry
@@ -75,17 +100,9 @@ def settle(root: Root, manifest: RunManifest) -> None:
         if record.dataset == "samples"
         for entry in _entries(root, manifest, record, prices.get(record.name))
     ]
-    if not entries:
-        entries = [_entry(manifest, "", "settle", {}, 0)]
-    for sequence, entry in enumerate(entries):
-        entry["sequence"] = sequence
-    table = validate(pl.DataFrame(entries, schema=polars_schema(LedgerEntry), orient="row"), LedgerEntry, LEDGER)
-    rows = table.to_arrow().cast(arrow_schema(LedgerEntry))
-
-    def write() -> None:
-        write_deltalake(root.uri(LEDGER), rows, mode="append", storage_options=root.storage_options() or None)
-
-    root.patiently(write, "writing the ledger")
+    entries = entries or [_entry(manifest, "", "settle", {}, 0)]
+    rows = [{**entry, "sequence": place} for place, entry in enumerate(entries)]
+    return validate(pl.DataFrame(rows, schema=polars_schema(LedgerEntry), orient="row"), LedgerEntry, LEDGER)
 
 
 def _entries(root: Root, manifest: RunManifest, record: StageRecord, prices: Prices | None) -> Iterator[dict[str, Any]]:
@@ -152,7 +169,3 @@ def holes(root: Root, folder: str) -> list[Range]:
                 sent = read_allocations(root, manifest.run_id)
                 found += ranges_of(sent.filter(pl.col("stage") == record.name))
     return found
-
-
-def account_name(budget: Budget, pipeline: str) -> str:
-    return budget.account or pipeline

@@ -6,7 +6,7 @@ that is there already, paid for by whatever run, counts as observed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -18,7 +18,8 @@ from operators.budget.policy import Ints, Outcomes, Setting
 from operators.select.classes import answer_key
 from schemas.datasets import Sample, Verdict
 
-COLUMNS = Verdict.select("problem_key", "sample_index", "predicted_answer", "answer_key", "is_correct", "status")
+RESULTS = Verdict.select("problem_key", "sample_index", "is_correct", "status")
+VOTES = Verdict.select("problem_key", "sample_index", "predicted_answer", "answer_key", "is_correct", "status")
 """Of verdicts, what policies look at."""
 LENGTHS = Sample.select("problem_key", "sample_index", "prompt_tokens", "completion_tokens", "status")
 """Of samples, what they cost."""
@@ -50,6 +51,8 @@ class PolicySource:
         self.spec = spec
         self.keys = list(keys)
         self.most = most
+        self.columns = VOTES if spec.votes else RESULTS
+        self._known = pl.Series(self.keys, dtype=pl.String)
         self._number = {key: number for number, key in enumerate(self.keys)}
         problems = len(self.keys)
         self.policy = spec.begin(Setting(np.full(problems, most), np.ones(problems), before, similar))
@@ -77,6 +80,13 @@ class PolicySource:
         """Mark a range as sent; its outcomes are pending until they are observed."""
         self.taken.add(item)
         self.policy.counts.pending[self._number[item.problem_key]] += item.size
+
+    def arrived(self, ranges: Iterable[Range]) -> None:
+        """Hear of samples that became facts, some of which nobody sent: they were carried over."""
+        for item in ranges:
+            if item.problem_key in self._number:
+                for gap in self.taken.missing(item):
+                    self._take(gap)
 
     @property
     def wants(self) -> bool:
@@ -121,6 +131,11 @@ class PolicySource:
             self.policy.take_back(self._number[item.problem_key], item.size)
             self.exhausted = False
 
+    def ban(self, key: str) -> None:
+        """Hand nothing more out of a problem: it kills engines."""
+        if key in self._number:
+            self.policy.setting.most[self._number[key]] = 0
+
     def learn_costs(self, samples: pl.DataFrame, rates: tuple[float, float]) -> None:
         """Learn what samples of each problem cost, relative to the mean, so that gains are weighed per cost.
 
@@ -128,7 +143,7 @@ class PolicySource:
             rates: of a prompt token and of a completion token, in any one unit.
         """
         cost = pl.col("prompt_tokens") * rates[0] + pl.col("completion_tokens") * rates[1]
-        rows = samples.filter(pl.col("status") == "ok", pl.col("problem_key").is_in(self.keys))
+        rows = samples.filter(pl.col("status") == "ok", pl.col("problem_key").is_in(self._known.implode()))
         sums = rows.group_by("problem_key", maintain_order=True).agg(cost.sum().alias("cost"), pl.len())
         some = [self._number[key] for key in sums["problem_key"]]
         self._cost[some] += sums.select("cost", "len").to_numpy()
@@ -141,7 +156,7 @@ class PolicySource:
 
     def observe(self, verdicts: pl.DataFrame) -> None:
         """Tell the policy of verdicts; a sample without one of its own (``error``, ``skipped``) is a wrong one."""
-        rows = verdicts.filter(pl.col("problem_key").is_in(self.keys)).sort("problem_key", "sample_index")
+        rows = verdicts.filter(pl.col("problem_key").is_in(self._known.implode())).sort("problem_key", "sample_index")
         if rows.is_empty():
             return
         numbers = np.array([self._number[key] for key in rows["problem_key"]], dtype=np.int64)
@@ -169,6 +184,20 @@ class PolicySource:
                 known = self._answers[number]
                 found[place] = known.setdefault(key, len(known))
         return found
+
+
+def split_ranges(ranges: Iterable[Range], most: int) -> Iterator[list[Range]]:
+    """Yield the ranges in groups of about ``most`` keys."""
+    group: list[Range] = []
+    size = 0
+    for item in ranges:
+        group.append(item)
+        size += item.size
+        if size >= most:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def view_of(keys: Iterable[str], most: int, held: RangeMap) -> list[Range]:

@@ -273,3 +273,28 @@ def test_a_dead_run_is_settled_by_the_next_on_its_account(tmp_path: Path) -> Non
     lost = entries.filter(pl.col("kind") == "orphan")["samples"].sum()
     assert held + lost == read_allocations(root, dead.run_id)["count"].sum()
     assert RunSettings().budget is None
+
+
+def test_a_policy_draws_around_what_is_there(tmp_path: Path) -> None:
+    source = PolicySource(UniformSpec(), ["a", "b"], 20, RangeMap([Range("a", 3, 4)]), [Range("b", 0, 2)])
+    assert source.holes == [Range("b", 0, 2)]
+    first = [decision.range for decision in source.take(6)]
+    assert first == [
+        Range("b", 2, 1),
+        Range("b", 3, 1),
+        Range("a", 0, 1),
+        Range("b", 4, 1),
+        Range("a", 1, 1),
+        Range("b", 5, 1),
+    ]
+    source.arrived([Range("a", 7, 3)])  # carried over meanwhile
+    drawn = [decision.range for decision in source.take(40)]
+    keys = [(item.problem_key, index) for item in drawn for index in range(item.first, item.first + item.size)]
+    assert len(keys) == len(set(keys)) == 40 - 6 - 4 - 2 - 3
+    assert not {("a", index) for index in (0, 1, 3, 4, 5, 6, 7, 8, 9)} & set(keys)
+    assert source.take(1) == [] and source.waits
+    source.put_back(Range("a", 12, 2))
+    assert [decision.range for decision in source.take(5)] == [Range("a", 12, 1), Range("a", 13, 1)]
+    source.ban("a")
+    source.put_back(Range("a", 12, 2))
+    assert source.take(5) == []
