@@ -5,8 +5,7 @@
 The likelihood has several local maxima, and where a component can collapse onto one value it has no largest one. Which
 fit is meant is therefore defined by its road: L-BFGS-B from ``START`` (Zhou et al. 2025, "Bridging Internal Probability
 and Self-Consistency", section RPC). The road is the same for all problems and they go it together, each with its own
-steps. Where a problem has many values the road is gone on a few hundred points that stand for them, and the last steps,
-and the judgement that there are no more to take, are made on all values.
+steps. Where a problem has many values the road is gone on about a hundred points that stand for them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from operators.prune.lbfgsb import minimize, solve
+from operators.prune.lbfgsb import minimize
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,68 +35,51 @@ UPPER = np.array([0.8, np.inf, np.inf, np.inf, np.inf])
 MANY = 2_048
 """Problems with more values are fitted to points first. Where the likelihood is flat even the last digits of its sums
 decide how far the road leads, so others are fitted to their values from the start."""
-POINTS = 256
-"""At most so many points stand for a problem's values; a row's width where a problem has several."""
+POINTS = 128
+"""At most so many points stand for a problem's values."""
 BLOCK = 250_000
-"""Values reduced to points, or checked, at once (a dozen arrays of 2 MB)."""
+"""Values reduced to points at once (a dozen arrays of 2 MB)."""
 BATCH = 2_000_000
 """Cells of the tables that are fitted at once (two arrays of 16 MB, and some of the problems' own)."""
 CHUNK = 8_192
 """Cells in one pass, so that what a pass holds stays in the processor's cache."""
-PASSES = 6
-"""Passes over all values for the last steps, at most."""
-DECREMENT = 1e-6
-"""The last steps end where another would raise the log-likelihood by less: a thousandth of a standard error."""
 LARGEST = 300.0
 """Of the exponent in (p/l)^k; beyond it a density is 0 anyhow."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Values of many problems in rows of one width; a problem has one or more rows, one after the other.
+    """Values of many problems in rows of one width.
 
     Attributes:
-        logs: ln p, shape [rows, width].
+        logs: ln p, shape [problems, width].
         weights: how many values each stands for, 0 where a row isn't full; same shape.
-        first: the number of each problem's first row, shape [problems].
         totals: sums of the weights and of weight times ln p, shape [problems, 2].
     """
 
     logs: Floats
     weights: Floats
-    first: Ints
     totals: Floats
 
     @classmethod
     def pack(cls, values: Floats, weights: Floats, sizes: Ints, width: int) -> Table:
-        """Lay ragged values out in rows; ``sizes`` (at least 1) are the problems' numbers of values."""
-        rows = -(-sizes // width)
-        first = np.cumsum(rows) - rows
-        filled = np.full(int(rows.sum()), width)
-        filled[first + rows - 1] = sizes - (rows - 1) * width
-        cells = np.arange(width) < filled[:, None]
+        """Lay ragged values out in rows; ``sizes`` (1 to ``width``) are the problems' numbers of values."""
+        cells = np.arange(width) < sizes[:, None]
         logs, counts = np.zeros(cells.shape), np.zeros(cells.shape)
         logs[cells], counts[cells] = values, weights
         starts = np.cumsum(sizes) - sizes
         totals = np.stack([np.add.reduceat(weights, starts), np.add.reduceat(weights * values, starts)], axis=1)
-        return cls(logs, counts, first, totals)
+        return cls(logs, counts, totals)
 
     def evaluate(self, theta: Floats, problems: Ints) -> tuple[Floats, Floats]:
         """Return the negative log-likelihoods [problems] and their gradients [problems, 5] of some problems."""
-        rows = np.diff(self.first, append=len(self.logs))[problems]
-        first = np.cumsum(rows) - rows
-        owner = np.repeat(np.arange(len(problems)), rows)
-        chosen = np.arange(len(owner)) - (first - self.first[problems])[owner]
         lines = line_terms(theta)
-        sums = np.empty((len(owner), 6))
+        sums = np.empty((len(problems), 6))
         step = max(1, CHUNK // self.logs.shape[1])
-        for start in range(0, len(owner), step):
+        for start in range(0, len(problems), step):
             part = slice(start, start + step)
-            sums[part] = _sums(
-                self.logs[chosen[part]], self.weights[chosen[part]], theta[owner[part]], lines[owner[part]]
-            )
-        if len(owner) > len(problems):
-            sums = np.add.reduceat(sums, first, axis=0)
+            chosen = problems[part]
+            sums[part] = _sums(self.logs[chosen], self.weights[chosen], theta[part], lines[part])
         return _likelihood(sums, self.totals[problems], theta, lines)
 
 
@@ -212,10 +194,6 @@ def fit(logs: Floats, sizes: Ints) -> tuple[Floats, Bools]:
         reduced = on_threads(reduce, parts)
         points, weights, counts = (np.concatenate(column) for column in zip(*reduced, strict=True))
         theta[many], succeeded[many] = _search(points, weights, counts)
-        for part, (points, weights, counts) in zip(parts, reduced, strict=True):
-            values = gather(logs, sizes, part)
-            whole = Table.pack(values, np.ones_like(values), sizes[part], POINTS)
-            theta[part] = finish(whole, Table.pack(points, weights, counts, POINTS), theta[part])
     return theta, succeeded & np.isfinite(theta).all(axis=1)
 
 
@@ -276,50 +254,3 @@ def _evaluate(tables: list[Table], which: Ints, place: Ints, theta: Floats, prob
         if here.size:
             value[here], gradient[here] = table.evaluate(theta[here], place[problems[here]])
     return value, gradient
-
-
-def finish(whole: Table, points: Table, theta: Floats) -> Floats:
-    """Undo what it made that points stood for the values, by Newton's method on all values.
-
-    The road ends where the gradient of the points is as good as 0; looked for is where that of all values is the same.
-    That is a minimum of the negative log-likelihood less a plane, so a step that doesn't lower this isn't taken. Where
-    the likelihood is flat the road ends early, and so does this: a better fit farther on would be another definition.
-    """
-    theta, problems = theta.copy(), np.arange(len(theta))
-    plane = points.evaluate(theta, problems)[1]
-
-    def evaluate(at: Floats) -> tuple[Floats, Floats]:
-        value, gradient = whole.evaluate(at, problems)
-        return value - np.vecdot(plane[problems], at), gradient - plane[problems]
-
-    value, gradient = evaluate(theta)
-    for _ in range(PASSES):
-        step, gain = _newton(points, theta[problems], problems, gradient)
-        wanted = gain > DECREMENT
-        problems, value = problems[wanted], value[wanted]
-        if not problems.size:
-            break
-        trial = np.clip(theta[problems] + step[wanted], LOWER, UPPER)
-        new_value, gradient = evaluate(trial)
-        lower = new_value < value
-        problems, value, gradient = problems[lower], new_value[lower], gradient[lower]
-        theta[problems] = trial[lower]
-    return theta
-
-
-def _newton(table: Table, theta: Floats, problems: Ints, gradient: Floats) -> tuple[Floats, Floats]:
-    """Return Newton's steps within the bounds and what they gain by the quadratic model, 0 where there is none."""
-    here = table.evaluate(theta, problems)[1]
-    curvature = np.empty((*theta.shape, theta.shape[1]))
-    for column in range(theta.shape[1]):
-        ahead = theta.copy()
-        ahead[:, column] *= 1 + 1e-6
-        change = table.evaluate(ahead, problems)[1] - here
-        curvature[:, column] = change / (ahead - theta)[:, column, None]
-    curvature = (curvature + curvature.transpose(0, 2, 1)) / 2
-    free = ((theta > LOWER) | (gradient < 0)) & ((theta < UPPER) | (gradient > 0))
-    rest = np.where(free, -gradient, 0.0)
-    matrix = np.where(free[:, :, None] & free[:, None, :], curvature, np.eye(theta.shape[1]))
-    step = solve(matrix, rest)
-    gain = np.vecdot(step, rest) / 2
-    return step, np.where(np.isfinite(step).all(axis=1) & (gain > 0), gain, 0.0)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -158,15 +159,21 @@ def test_points_have_the_first_four_moments_of_their_values() -> None:
         assert np.allclose(reduced, whole, rtol=1e-9)
 
 
-def test_the_last_steps_undo_what_a_coarse_road_cost() -> None:
-    p = np.sort(two_groups(np.random.default_rng(5), 4_000))
-    whole = weibull.Table.pack(np.log(p), np.ones_like(p), np.array([len(p)]), weibull.POINTS)
-    means = np.log(p).reshape(50, 80).mean(axis=1)
-    coarse = weibull.Table.pack(means, np.full(50, 80.0), np.array([50]), 64)
-    rough, _ = minimize(coarse.evaluate, weibull.START[None], weibull.LOWER, weibull.UPPER)
-    expected = scipy_fit(p)
-    assert not np.allclose(rough[0], expected, rtol=5e-3)
-    assert np.allclose(weibull.finish(whole, coarse, rough)[0], expected, rtol=1e-3)
+@pytest.mark.parametrize("kind", ["two groups", "uniform", "u-shaped", "ties", "clipped", "narrow"])
+def test_points_lead_where_all_values_lead(kind: str) -> None:
+    rng = np.random.default_rng(5)
+    draw = {
+        "two groups": lambda: two_groups(rng, 4_000),
+        "uniform": lambda: rng.uniform(1e-3, 1.0, 4_000),
+        "u-shaped": lambda: rng.beta(0.5, 0.5, 4_000),
+        "ties": lambda: np.round(rng.beta(8, 2, 4_000), 2),
+        "clipped": lambda: rng.normal(0.9, 0.15, 4_000),
+        "narrow": lambda: rng.normal(0.7, 0.01, 4_000),
+    }[kind]
+    p = np.sort(np.clip(draw(), 1e-3, 1.0))
+    theta, succeeded = weibull.fit(np.log(p), np.array([len(p)]))
+    assert succeeded.all()
+    assert (by_definition(p, theta[0]) == by_definition(p, scipy_fit(p))).mean() >= 0.999
 
 
 def test_log_odds_are_those_of_the_densities() -> None:
