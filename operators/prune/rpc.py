@@ -48,15 +48,16 @@ class PruneRpc(Operator):
     output = Path
 
     def run(self, samples: pl.DataFrame) -> pl.DataFrame:
-        """Return one row per sample that didn't fail, sorted by problem_key and sample_index."""
+        """Return one row per sample that didn't fail, problem by problem."""
         paths = samples.filter(pl.col("status") == "ok").select(*SAMPLE_KEY, "problem_id", "mean_logprob")
-        paths = paths.sort(*SAMPLE_KEY)
+        if paths["problem_key"].rle().struct.field("value").is_duplicated().any():  # a problem here and there
+            paths = paths.sort(*SAMPLE_KEY)
         logs = paths["mean_logprob"].to_numpy()
         known = np.isfinite(logs)
         logs = np.clip(logs[known], -LARGEST_LOG, LARGEST_LOG)
         sizes = paths["problem_key"].filter(pl.Series(known)).rle().struct.field("len").to_numpy().astype(np.int64)
         pruned, reasons = prune(logs, sizes)
-        weight, kept, reason = np.ones(len(paths)), np.ones(len(paths), dtype=np.bool_), np.zeros(len(paths), np.int64)
+        weight, kept, reason = np.ones(len(paths)), np.ones(len(paths), np.bool_), np.zeros(len(paths), np.int8)
         weight[known], kept[known] = np.where(pruned, 0.0, np.exp(logs)), ~pruned
         reason[known] = np.where(pruned, REASONS.index(PRUNED), np.repeat(reasons, sizes))
         return paths.select(
