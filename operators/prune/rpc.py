@@ -58,8 +58,10 @@ class PruneRpc(Operator):
         sizes = paths["problem_key"].filter(pl.Series(known)).rle().struct.field("len").to_numpy().astype(np.int64)
         pruned, reasons = prune(logs, sizes)
         weight, kept, reason = np.ones(len(paths)), np.ones(len(paths), np.bool_), np.zeros(len(paths), np.int8)
-        weight[known], kept[known] = np.where(pruned, 0.0, np.exp(logs)), ~pruned
-        reason[known] = np.where(pruned, REASONS.index(PRUNED), np.repeat(reasons, sizes))
+        p = np.exp(logs)
+        p[pruned] = 0.0
+        weight[known], kept[known] = p, ~pruned
+        reason[known] = np.where(pruned, REASONS.index(PRUNED), np.repeat(reasons, sizes)).astype(np.int8)
         return paths.select(
             *SAMPLE_KEY,
             "problem_id",

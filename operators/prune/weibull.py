@@ -223,6 +223,8 @@ def split(sizes: Ints, most: int) -> list[Ints]:
 
 def gather(values: Floats, sizes: Ints, problems: Ints) -> Floats:
     """Return the values of some problems, in their order."""
+    if len(problems) == len(sizes) and (np.diff(problems) == 1).all():
+        return values
     starts, wanted = (np.cumsum(sizes) - sizes)[problems], sizes[problems]
     return values[np.repeat(starts - np.cumsum(wanted) + wanted, wanted) + np.arange(int(wanted.sum()))]
 
