@@ -214,11 +214,15 @@ class Driver:
             return "failed"
         if self.control.reached is not None and not self.interruption.requested:
             self.manifest.error = f"budget reached: {self.control.reached}"
-            rest = [s for s in self.states.values() if not (s.complete or isinstance(s, SampleState))]
-            return "incomplete" if any(s.record.quarantined for s in rest) else "budget reached"
-        if all(state.complete for state in self.states.values()):
+            return "incomplete" if self._lacks_rows() else "budget reached"
+        if all(state.complete for state in self.states.values()) and not self._lacks_rows():
             return "done"
         return "interrupted" if self.interruption.requested else "incomplete"
+
+    def _lacks_rows(self) -> bool:
+        """Whether rows were asked for that could not be made."""
+        states = self.states.values()
+        return any(s.record.quarantined or (isinstance(s, SampleState) and s.lost) for s in states)
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -383,13 +387,15 @@ class Driver:
             for key, index, why in s.lost
         ]
         quarantined = sum(s.record.quarantined for s in self.states.values())
+        said = [] if self.manifest.error is None else [self.manifest.error]
         if lost:
-            self.manifest.error = f"{len(lost)} sample(s) could not be drawn, for example {lost[0]}"
-        elif quarantined and self.manifest.error is None:
-            self.manifest.error = (
+            said.append(f"{len(lost)} sample(s) could not be drawn, for example {lost[0]}")
+        if quarantined:
+            said.append(
                 f"{quarantined} row(s) are quarantined, because the work on them keeps failing: see "
                 f"{self.root.uri(self.recorder.folder, 'quarantine.jsonl')}"
             )
+        self.manifest.error = "; ".join(said) or None
         self._observe(now=True)
         try:
             self.control.finish()

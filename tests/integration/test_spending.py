@@ -298,3 +298,14 @@ def test_a_policy_draws_around_what_is_there(tmp_path: Path) -> None:
     source.ban("a")
     source.put_back(Range("a", 12, 2))
     assert source.take(5) == []
+
+
+def test_a_problem_that_kills_engines_is_left_out_under_a_policy_too(tmp_path: Path) -> None:
+    source = write_problems(tmp_path / "problems.jsonl", 6)
+    pipeline = scripted_pipeline(source, 12, Sample(policy=UniformSpec()), slots=2, latency=0.01, deadly="What is 3 +")
+    result = play(pipeline, tmp_path / "root", Budget(samples=60))
+    assert result.manifest.state == "incomplete" and result.manifest.error is not None
+    assert "quarantined" in result.manifest.error
+    counts = result.dataset("sample").group_by("problem_id").len().collect()
+    assert "p3" not in counts["problem_id"].to_list() and len(counts) == 5
+    assert all(found.complete for found in result.manifest.stages), "what is there is used"
