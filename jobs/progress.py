@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from schemas.manifest import RunManifest, StageRecord
+from schemas.prices import MICRO
 
 LINE_SECONDS = 10.0
 """How often a plain line is printed."""
@@ -70,23 +71,30 @@ class Progress:
         table = Table.grid(padding=(0, 2))
         for record in manifest.stages:
             done = min(record.planned, record.reused + record.computed + live.get(record.name, 0))
-            bar = ProgressBar(total=max(1, record.planned), completed=done, width=28)
+            spent = _spent(record, manifest)
+            share = done / max(1, record.planned) if spent is None else spent
+            bar = ProgressBar(total=1.0, completed=share, width=28)
             mark = "[green]✓[/]" if record.complete else "[dim]·[/]" if not done else "[yellow]▸[/]"
-            table.add_row(mark, record.name, bar, f"{done:,}/{record.planned:,}", self._facts(record, done))
+            deciding = _deciding(record, manifest)
+            facts = self._facts(record, done, deciding, spent)
+            table.add_row(mark, record.name, bar, _count(record, done, deciding), facts)
         return table
 
-    def _facts(self, record: StageRecord, done: int) -> str:
+    def _facts(self, record: StageRecord, done: int, deciding: bool, spent: float | None) -> str:
         rows, tokens = self._rates(record.name)
         facts: list[str] = []
         if record.complete and record.reused >= record.planned:
             return "reused"
         if rows > 0 and not record.complete:
             facts.append(f"{rows:,.1f}/s")
-            facts.append(f"{_clock((record.planned - done) / rows)} left")
+            if not deciding:
+                facts.append(f"{_clock((record.planned - done) / rows)} left")
         if tokens > 0 and not record.complete:
             facts.append(f"{tokens:,.0f} tokens/s")
         if record.dataset == "verdicts" and record.computed:
             facts.append(f"{record.accepted / record.computed:.1%} accepted")
+        if spent is not None and not record.complete:
+            facts.append(f"{spent:.0%} of the budget")
         if record.failed:
             facts.append(f"{record.failed:,} failed")
         return " · ".join(facts)
@@ -98,14 +106,34 @@ class Progress:
             fresh = record.complete and record.name not in self._announced
             done = min(record.planned, record.reused + record.computed + live.get(record.name, 0))
             if fresh or (due and done and not record.complete):
-                facts = self._facts(record, done)
-                self.console.print(
-                    f"{record.name}: {done:,}/{record.planned:,}{f' · {facts}' if facts else ''}", highlight=False
-                )
+                deciding = _deciding(record, manifest)
+                facts = self._facts(record, done, deciding, _spent(record, manifest))
+                said = f"{record.name}: {_count(record, done, deciding)}{f' · {facts}' if facts else ''}"
+                self.console.print(said, highlight=False)
             if fresh:
                 self._announced.add(record.name)
         if due:
             self._printed = now
+
+
+def _deciding(record: StageRecord, manifest: RunManifest) -> bool:
+    """Whether a policy still decides how many rows a stage gets: often far fewer than it may."""
+    return record.kind == "store" and not record.complete and any(found.policy for found in manifest.stages)
+
+
+def _count(record: StageRecord, done: int, deciding: bool) -> str:
+    return f"{done:,} of at most {record.planned:,}" if deciding else f"{done:,}/{record.planned:,}"
+
+
+def _spent(record: StageRecord, manifest: RunManifest) -> float | None:
+    """Return the share of the tightest cap that is spent, for sampling stages under a budget."""
+    spending = manifest.spending
+    if spending is None or record.dataset != "samples":
+        return None
+    spent = {"samples": spending.samples, "tokens": spending.tokens, "dollars": spending.microdollars / MICRO}
+    spent["gpu_hours"] = spending.gpu_hours
+    shares = [spent[name] / cap for name, cap in spending.caps.items() if name in spent]
+    return max(shares, default=None)
 
 
 def _clock(seconds: float) -> str:

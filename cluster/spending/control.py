@@ -229,6 +229,7 @@ class Control:
         """Warn, check the gate and the deadlines; return whether what runs has to be cancelled now."""
         if self.account is None or self.budget is None or self.stopped is not None:
             return False
+        self.manifest.spending = self._spending(self.account)
         if not self._warned and self.account.share >= self.budget.warn_at:
             self._warned = True
             self._say(f"{self.account.share:.0%} of the budget is spent")
@@ -316,19 +317,25 @@ class Control:
                 state.log.close()
         if self.account is None or self.manifest.account is None:
             return
+        # what was sent and hasn't come back is lost now
+        self.account.spent += self.account.reserved
+        self.account.orphaned += self.account.reserved
+        self.manifest.spending = self._spending(self.account)
+        settle(self.root, self.manifest)
+
+    def _spending(self, account: Account) -> Spending:
         names = ("samples", "tokens", "dollars", "gpu_hours", "hours")
         caps = {name: getattr(self.budget, name) for name in names}
-        self.manifest.spending = Spending(
-            account=self.manifest.account,
-            samples=self.account.spent.samples + self.account.reserved.samples,
-            tokens=self.account.spent.tokens + self.account.reserved.tokens,
-            microdollars=self.account.spent.microdollars + self.account.reserved.microdollars,
+        return Spending(
+            account=self.manifest.account or "",
+            samples=account.spent.samples,
+            tokens=account.spent.tokens,
+            microdollars=account.spent.microdollars,
             gpu_hours=self.gpu_hours,
-            orphaned_samples=self.account.orphaned.samples + self.account.reserved.samples,
-            orphaned_tokens=self.account.orphaned.tokens + self.account.reserved.tokens,
+            orphaned_samples=account.orphaned.samples,
+            orphaned_tokens=account.orphaned.tokens,
             caps={name: cap for name, cap in caps.items() if cap is not None},
         )
-        settle(self.root, self.manifest)
 
 
 def _judge(state: SampleState, states: Iterable[StageState]) -> StreamState | None:
