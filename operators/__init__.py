@@ -51,6 +51,8 @@ OPERATORS: dict[str, str] = {
     "measure.calibration": "operators.measure.calibration:MeasureCalibration",
     "measure.multiplicity": "operators.measure.multiplicity:MeasureMultiplicity",
     "measure.verifier_audit": "operators.measure.verifier_audit:MeasureVerifierAudit",
+    "synthesize.preferences": "operators.synthesize.preferences:SynthesizePreferences",
+    "synthesize.step_rewards": "operators.synthesize.step_rewards:SynthesizeStepRewards",
     "synthesize.sft": "operators.synthesize.sft:SynthesizeSft",
 }
 

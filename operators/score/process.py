@@ -17,6 +17,7 @@ RULES = {
     "sentence": r"(?<=[.!?])\s+(?=[A-Z\"'(\\$])",
     "numbered": r"\n+(?=(?:Step\s+)?\d+[.:)])",
 }
+StepRule = Literal["blank_line", "line", "sentence", "numbered"]
 Reduction = Literal["min", "prod", "last", "mean"]
 
 
@@ -30,7 +31,7 @@ class ScoreProcess(Scoring):
 
     version: ClassVar[int] = 1
 
-    rule: Literal["blank_line", "line", "sentence", "numbered"] = "blank_line"
+    rule: StepRule = "blank_line"
     """Where a step ends: at a blank line, at each line, at a sentence's end, before a number or "Step 2:"."""
     separator: str = ""
     """Cut at this text instead."""

@@ -13,10 +13,10 @@ from pydantic import Field
 
 from operators.base import Operator
 from operators.select.classes import SAMPLE_KEY, one_verifier
+from operators.synthesize.conversation import Reasoning, asked, said, turn
 from schemas.contract import polars_schema
 from schemas.datasets import Problem, Sample, Sft, Verdict
-
-TURN = pl.Struct({"role": pl.String, "content": pl.String})
+from schemas.identity import Added
 
 
 class SynthesizeSft(Operator):
@@ -24,7 +24,7 @@ class SynthesizeSft(Operator):
 
     Only samples with an ``ok`` verdict that says right are used, never one that was cut at the token limit
     (``length``), and of equal texts (``completion_hash``) only the first. Several verifiers of a sample: the one whose
-    name sorts first is used. Reasoning that an engine returned apart is put before the answer in ``<think>`` tags.
+    name sorts first is used.
     """
 
     version: ClassVar[int] = 1
@@ -54,6 +54,7 @@ class SynthesizeSft(Operator):
     """A system turn put first, unless the problem's own messages bring one."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Leave out longer completions."""
+    reasoning: Annotated[Reasoning, Added] = "tags"
 
     def run(self, problems: pl.DataFrame, samples: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
         """Return the kept rows, sorted by problem_key and sample_index; ``score`` is the verdict's credit."""
@@ -70,32 +71,12 @@ class SynthesizeSft(Operator):
             .filter(pl.int_range(pl.len()).over("problem_key") < self.per_problem)
             .join(problems, on="problem_key")
         )
-        rows = kept.with_columns(messages=self._messages(), score=pl.col("credit"), lineage=self._lineage())
+        messages = pl.concat_list(asked(self.system), turn("assistant", said(self.reasoning)))
+        rows = kept.with_columns(messages=messages, score=pl.col("credit"), lineage=self._lineage())
         schema = polars_schema(Sft)
         return rows.select(pl.col(name).cast(dtype) for name, dtype in schema.items()).sort(*SAMPLE_KEY)
-
-    def _messages(self) -> pl.Expr:
-        """Return system?, the problem's turns, and the completion, as one list of turns a row."""
-        own = pl.col("messages").list.len().fill_null(0) > 0
-        turns = pl.when(own).then("messages").otherwise(_turn("user", pl.col("prompt")))
-        thought = pl.col("reasoning").fill_null("")
-        answer = pl.when(thought != "").then(
-            pl.format("<think>\n{}\n</think>\n\n{}", thought.str.strip_chars(), "completion")
-        )
-        parts = [turns, _turn("assistant", answer.otherwise("completion"))]
-        if self.system is not None:
-            brings = own & (pl.col("messages").list.first().struct.field("role") == "system").fill_null(False)
-            nothing = pl.lit([], dtype=pl.List(TURN))
-            parts.insert(0, pl.when(brings).then(nothing).otherwise(_turn("system", pl.lit(self.system))))
-        return pl.concat_list(parts)
 
     def _lineage(self) -> pl.Expr:
         """Return a JSON object that says which sample a row is and who accepted it."""
         made_by = pl.lit(f"{self.public_name()} {self.version}").alias("operator")
         return pl.struct(*SAMPLE_KEY, "run_id", "verifier", "credit", made_by).struct.json_encode()
-
-
-def _turn(role: str, content: pl.Expr) -> pl.Expr:
-    """Return a list of one turn."""
-    turn = pl.struct(pl.lit(role).alias("role"), content.alias("content"))
-    return pl.concat_list(turn)
