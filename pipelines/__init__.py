@@ -8,7 +8,7 @@ from types import ModuleType
 
 from schemas.errors import BadInput
 
-PIPELINES = ("arithmetic", "math", "code")
+PIPELINES = ("arithmetic", "math", "code", "arms")
 """Shipped pipelines: the modules of this package of the same name."""
 
 

@@ -24,7 +24,7 @@ from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
 from cluster.tables import SUFFIXES, read_table
 from cluster.throughput import read_entry
-from operators.budget.policies import AnyPolicy, MarginalSpec, UniformSpec
+from operators.budget.policies import AnyPolicy, ComputeOptimalSpec, MarginalSpec, UniformSpec
 from operators.budget.policy import Ints
 from operators.measure.counts import count_verdicts
 from operators.sample.sample import Sample
@@ -59,6 +59,7 @@ class Control:
         self._began = time.monotonic()
         self._warned = False
         self._gpu_hours_before = 0.0
+        self._log: AllocationLog | None = None
         self._sampling: list[SampleState] = []
         self._judges: dict[str, StreamState] = {}
         """Sampling stage -> the stage whose verdicts its policy hears."""
@@ -80,13 +81,14 @@ class Control:
         self.manifest.prices = {name: found.model_dump() for name, found in prices.items() if found is not None}
         if self.budget is not None:
             self._open_account(self.budget, prices)
+        log = AllocationLog(self.root, self.manifest.run_id)
         for state in self._sampling:
             judge = _judge(state, states.values())
             if judge is not None:
                 self._judges[state.name] = judge
             spec = self._policy(state)
             if self.budget is not None or spec is not None:
-                state.log = AllocationLog(self.root, self.manifest.run_id)
+                state.log = self._log = log
             if spec is not None:
                 self._follow(state, spec, plan)
 
@@ -121,11 +123,6 @@ class Control:
         operator = state.plan.stage.operator
         assert isinstance(operator, Sample)
         if operator.policy is not None:
-            if operator.policy.name == "compute_optimal":
-                raise BadInput(
-                    f"stage {state.name}: compute_optimal chooses between several sampling configurations, and this "
-                    "stage has one; gristmill simulate shows what choosing would bring"
-                )
             return operator.policy
         if self.budget is None or not self.budget.is_capped:
             return None
@@ -141,7 +138,8 @@ class Control:
         keys = plan.problems["problem_key"].to_list()
         before, similar = self._before(spec, plan.problems)
         sent = holes(self.root, state.plan.folder)
-        source = PolicySource(spec, keys, operator.n, state.store.held, sent, before, similar)
+        first = self._first_arm(state, spec)
+        source = PolicySource(spec, keys, operator.n, state.store.held, sent, before, similar, first)
         state.follow(source)
         state.record.policy = spec.name
         there = [piece for key in keys for piece in state.store.held.present(Range(key, 0, operator.n))]
@@ -151,6 +149,24 @@ class Control:
         self._unjudged[state.name] = RangeMap(there)
         for part in split_ranges([piece for item in there for piece in judge.store.held.present(item)], READ_ROWS):
             self._hear(state, part)
+
+    def _first_arm(self, state: SampleState, spec: AnyPolicy) -> PolicySource | None:
+        """Return the source that a stage shares a policy with, if one chooses between several stages.
+
+        Raises:
+            BadInput: the stages that compute_optimal chooses between aren't as many as it says, or differ in it.
+        """
+        if not isinstance(spec, ComputeOptimalSpec):
+            return None
+        operators = [other.plan.stage.operator for other in self._sampling]
+        arms = [found.policy for found in operators if isinstance(found, Sample) and found.policy == spec]
+        if len(arms) != spec.arms:
+            raise BadInput(
+                f"stage {state.name}: compute_optimal chooses between {spec.arms} sampling stages with the same "
+                f"policy, and there are {len(arms)}; the pipeline 'arms' makes one for each configuration"
+            )
+        sources = [other.source for other in self._sampling if other.source is not None]
+        return next((source for source in sources if source.spec == spec), None)
 
     def _before(self, spec: AnyPolicy, problems: pl.DataFrame) -> tuple[Ints | None, Ints | None]:
         """Return n and c of the same problems and of others, from the table or the run that the policy names."""
@@ -312,9 +328,8 @@ class Control:
 
     def finish(self) -> None:
         """Settle with the ledger."""
-        for state in self._sampling:
-            if state.log is not None:
-                state.log.close()
+        if self._log is not None:
+            self._log.close()
         if self.account is None or self.manifest.account is None:
             return
         # what was sent and hasn't come back is lost now

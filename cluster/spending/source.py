@@ -6,6 +6,7 @@ that is there already, paid for by whatever run, counts as observed.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ import polars as pl
 from cluster.spending.allocations import Decision
 from cluster.storage.ranges import Range, RangeMap
 from operators.budget.policies import AnyPolicy
-from operators.budget.policy import Ints, Outcomes, Setting
+from operators.budget.policy import Chunk, Ints, Outcomes, Setting
 from operators.select.classes import answer_key
 from schemas.datasets import Sample, Verdict
 
@@ -23,6 +24,8 @@ VOTES = Verdict.select("problem_key", "sample_index", "predicted_answer", "answe
 """Of verdicts, what policies look at."""
 LENGTHS = Sample.select("problem_key", "sample_index", "prompt_tokens", "completion_tokens", "status")
 """Of samples, what they cost."""
+AHEAD = 4
+"""An arm that asks is told to wait where the others' queues hold so many times what it asks for."""
 PRIOR_SAMPLES = 4
 """A problem's cost is its samples' mean, as if it had so many of the usual cost besides."""
 
@@ -30,12 +33,16 @@ PRIOR_SAMPLES = 4
 class PolicySource:
     """Asks a policy who is next, and tells it what came of it.
 
+    Several sampling stages may share a policy that chooses between them (``sibling_of``): each is an *arm*, and what
+    the policy hands out for another arm waits in that one's queue.
+
     Args:
         keys: the problems, in order.
         most: how many samples each may get at most.
         held: the samples that are there.
         sent: what was sent before, whether it came back or not.
         before, similar: see ``Setting``.
+        sibling_of: the first of the stages that share a policy.
     """
 
     def __init__(
@@ -47,6 +54,7 @@ class PolicySource:
         sent: Iterable[Range],
         before: Ints | None = None,
         similar: Ints | None = None,
+        sibling_of: PolicySource | None = None,
     ) -> None:
         self.spec = spec
         self.keys = list(keys)
@@ -55,7 +63,15 @@ class PolicySource:
         self._known = pl.Series(self.keys, dtype=pl.String)
         self._number = {key: number for number, key in enumerate(self.keys)}
         problems = len(self.keys)
-        self.policy = spec.begin(Setting(np.full(problems, most), np.ones(problems), before, similar))
+        self.siblings: list[PolicySource] = [] if sibling_of is None else sibling_of.siblings
+        self.siblings.append(self)
+        self.arm = len(self.siblings) - 1
+        self.queue: deque[Chunk] = deque()
+        """What the policy handed out for this arm when another asked."""
+        if sibling_of is None:
+            self.policy = spec.begin(Setting(np.full(problems, spec.limit(most)), np.ones(problems), before, similar))
+        else:
+            self.policy = sibling_of.policy
         self.taken = RangeMap()
         """What is there, or was sent."""
         self.observed = 0
@@ -79,7 +95,7 @@ class PolicySource:
     def _take(self, item: Range) -> None:
         """Mark a range as sent; its outcomes are pending until they are observed."""
         self.taken.add(item)
-        self.policy.counts.pending[self._number[item.problem_key]] += item.size
+        self.policy.sent(self._number[item.problem_key], item.size, self.arm)
 
     def arrived(self, ranges: Iterable[Range]) -> None:
         """Hear of samples that became facts, some of which nobody sent: they were carried over."""
@@ -91,7 +107,7 @@ class PolicySource:
     @property
     def wants(self) -> bool:
         """Whether the policy may have something to send now."""
-        return not self.exhausted
+        return bool(self.queue) or not self.exhausted
 
     @property
     def waits(self) -> bool:
@@ -101,9 +117,7 @@ class PolicySource:
     def take(self, samples: int) -> list[Decision]:
         """Return up to ``samples`` samples' worth of what the policy sends next."""
         decisions: list[Decision] = []
-        chunks = self.policy.next(samples)
-        self.exhausted = not chunks
-        for chunk in chunks:
+        for chunk in self._chunks(samples):
             key, left = self.keys[chunk.problem], chunk.size
             first = self._first.get(chunk.problem, 0)
             for gap in self.taken.missing(Range(key, first, self.most - first)):
@@ -115,21 +129,44 @@ class PolicySource:
                 if not left:
                     break
             if left:  # others have drawn the rest of it
-                self.policy.take_back(chunk.problem, left)
+                self.policy.take_back(chunk.problem, left, self.arm)
         return decisions
+
+    def _chunks(self, samples: int) -> list[Chunk]:
+        """Return what the policy hands out for this arm: what waits for it, else something new."""
+        mine: list[Chunk] = []
+        while self.queue and samples > 0:
+            chunk = self.queue.popleft()
+            if chunk.size > samples:
+                self.queue.appendleft(chunk._replace(size=chunk.size - samples))
+                chunk = chunk._replace(size=samples)
+            samples -= chunk.size
+            mine.append(chunk)
+        waiting = sum(chunk.size for source in self.siblings for chunk in source.queue)
+        if samples <= 0 or waiting > AHEAD * samples:  # the other arms have enough to do
+            return mine
+        fresh = self.policy.next(samples)
+        for source in self.siblings:
+            source.exhausted = not fresh
+        for chunk in fresh:
+            if chunk.arm == self.arm:
+                mine.append(chunk)
+            else:
+                self.siblings[chunk.arm].queue.append(chunk)
+        return mine
 
     def put_back(self, item: Range) -> None:
         """Hear that a range could not be sent after all."""
         self.taken.remove(item)
         number = self._number[item.problem_key]
         self._first[number] = min(self._first.get(number, 0), item.first)
-        self.policy.take_back(number, item.size)
+        self.policy.take_back(number, item.size, self.arm)
 
     def give_up(self, item: Range) -> None:
         """Hear that samples won't come: the engine refused them for good, or nobody judges them."""
         if item.problem_key in self._number:
-            self.policy.take_back(self._number[item.problem_key], item.size)
-            self.exhausted = False
+            self.policy.take_back(self._number[item.problem_key], item.size, self.arm)
+            self._wake()
 
     def ban(self, key: str) -> None:
         """Hand nothing more out of a problem: it kills engines."""
@@ -162,9 +199,9 @@ class PolicySource:
         numbers = np.array([self._number[key] for key in rows["problem_key"]], dtype=np.int64)
         correct = rows["is_correct"].fill_null(False).to_numpy()
         answers = self._answer_numbers(rows, numbers) if self._answers else None
-        self.policy.observe(Outcomes(numbers, correct, answers))
+        self.policy.observe(Outcomes(numbers, correct, answers, np.full(len(numbers), self.arm)))
         self.observed += len(rows)
-        self.exhausted = False
+        self._wake()
 
     def observe_samples(self, ranges: Iterable[Range]) -> None:
         """Tell the policy of samples, where nobody judges them."""
@@ -174,7 +211,12 @@ class PolicySource:
         numbers = np.concatenate([np.full(size, number, dtype=np.int64) for number, size in pieces])
         self.policy.observe(Outcomes(numbers, np.zeros(len(numbers), dtype=np.bool_)))
         self.observed += len(numbers)
-        self.exhausted = False
+        self._wake()
+
+    def _wake(self) -> None:
+        """There is news: the policy may have something again, for any arm."""
+        for source in self.siblings:
+            source.exhausted = False
 
     def _answer_numbers(self, rows: pl.DataFrame, numbers: Ints) -> Ints:
         said = rows.select(answer_key(rows.columns))["answer_key"].to_list()

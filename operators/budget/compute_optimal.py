@@ -49,14 +49,19 @@ class ComputeOptimal(Policy):
             return True
         return False
 
+    def sent(self, problem: int, count: int, arm: int = 0) -> None:
+        self.given[problem, arm] += count
+        super().sent(problem, count, arm)
+
+    def take_back(self, problem: int, count: int, arm: int = 0) -> None:
+        self.given[problem, arm] -= min(count, int(self.given[problem, arm]))
+        super().take_back(problem, count, arm)
+
     def values(self, problems: Ints) -> Floats:
         committed = (self.counts.drawn[problems] + self.counts.pending[problems]).astype(np.float64)
         if self.choice is None:  # what is calibrated waits for the others
             return np.where((self.given[problems] < self._wanted()[problems]).any(axis=1), -committed, -np.inf)
         return np.where(self.counts.correct[problems] < self.target, -committed, -np.inf)
-
-    def next(self, capacity: int) -> list[Chunk]:
-        return [chunk for found in super().next(capacity) for chunk in self._of_arms(found)]
 
     def done(self) -> Bools:
         waits = self.choice is None and bool(self.counts.pending.any())
@@ -66,6 +71,9 @@ class ComputeOptimal(Policy):
         if self.choice is None:
             return int((self._wanted()[problem] - self.given[problem]).clip(0).sum())
         return super().size(problem)
+
+    def _best(self, problems: int, capacity: int) -> list[Chunk]:
+        return [chunk for found in super()._best(problems, capacity) for chunk in self._of_arms(found)]
 
     def _of_arms(self, chunk: Chunk) -> list[Chunk]:
         if self.choice is not None:

@@ -33,6 +33,10 @@ class PolicySpec(BaseModel, ABC):
         """Whether it looks at answers, and not at whether they were accepted."""
         return False
 
+    def limit(self, n: int) -> int:
+        """Return how many samples a problem may get, if a sampling stage gives it ``n`` at most."""
+        return n
+
     @abstractmethod
     def begin(self, setting: Setting) -> Policy:
         """Return the policy in its first state."""
@@ -148,14 +152,22 @@ class WithFlawsSpec(PolicySpec):
 
 
 class ComputeOptimalSpec(Targeted):
-    """Choose among sampling configurations by difficulty, after a calibration."""
+    """Choose among sampling configurations by difficulty, after a calibration.
+
+    In a pipeline every sampling stage with this policy is an arm (``pipelines.arms``).
+    """
 
     name: Literal["compute_optimal"] = "compute_optimal"
     arms: int = Field(default=2, ge=2)
+    """How many there are."""
     calibration: int = Field(default=16, ge=1)
     """Samples of every arm that each problem gets first."""
     arm_cost: tuple[float, ...] = ()
     """What a sample of each arm costs relative to the others; the same where empty."""
+
+    def limit(self, n: int) -> int:
+        """What other arms were calibrated with comes on top of the chosen one's."""
+        return n + self.calibration * (self.arms - 1)
 
     @field_validator("arm_cost")
     @classmethod

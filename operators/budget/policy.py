@@ -135,7 +135,12 @@ class Policy(ABC):
         else:
             self._rank(some)
 
-    def take_back(self, problem: int, count: int) -> None:
+    def sent(self, problem: int, count: int, arm: int = 0) -> None:
+        """Hear of samples that were sent, or are there, without this policy's doing; their outcomes are to come."""
+        self.counts.pending[problem] += count
+        self._rank(np.array([problem]))
+
+    def take_back(self, problem: int, count: int, arm: int = 0) -> None:
         """Hear that samples won't come: they were lost, or could not be paid for."""
         self.counts.pending[problem] -= min(count, int(self.counts.pending[problem]))
         self._rank(np.array([problem]))
@@ -153,7 +158,7 @@ class Policy(ABC):
                 self.counts.pending[chunk.problem] += chunk.size
                 capacity -= chunk.size
                 self.shadow_price = chunk.value
-            self._rank(np.array([chunk.problem for chunk in best]))
+            self._rank(np.unique([chunk.problem for chunk in best]))
             chunks += best
         return chunks
 

@@ -21,7 +21,8 @@ from cluster.spending.history import read_ledger
 from cluster.spending.source import PolicySource
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
-from operators.budget.policies import ConsistencySpec, MarginalSpec, UniformSpec, UntilCorrectSpec
+from jobs.settings import build_pipeline
+from operators.budget.policies import ComputeOptimalSpec, ConsistencySpec, MarginalSpec, UniformSpec, UntilCorrectSpec
 from operators.sample.sample import Sample
 from pipelines.graph import Pipeline
 from schemas.budget import Budget, Gate
@@ -309,3 +310,35 @@ def test_a_problem_that_kills_engines_is_left_out_under_a_policy_too(tmp_path: P
     counts = result.dataset("sample").group_by("problem_id").len().collect()
     assert "p3" not in counts["problem_id"].to_list() and len(counts) == 5
     assert all(found.complete for found in result.manifest.stages), "what is there is used"
+
+
+def test_compute_optimal_chooses_between_sampling_stages(tmp_path: Path) -> None:
+    write_problems(tmp_path / "problems.jsonl", 10)
+    arms = [
+        {
+            "name": name,
+            "sample": {"temperature": temperature},
+            "engine": {"kind": "scripted", "answers": answers, "slots": 4, "latency": 0.02},
+        }
+        for name, temperature, answers in (("good", 0.5, ("0", "1", "2")), ("bad", 1.5, ("7",)))
+    ]
+    settings = {
+        **{"load": {"source": str(tmp_path / "problems.jsonl")}, "sample": {"n": 60}, "arms": arms},
+        **{"calibration": 6, "target": 5, "verify": {"operator": "verify.exact"}},
+    }
+    pipeline, _ = build_pipeline("arms", settings)
+    result = play(pipeline, tmp_path / "root", Budget(samples=500))
+    assert result.manifest.state == "done", result.manifest.error
+    right = result.dataset("verify_good").group_by("problem_key").agg(pl.col("is_correct").sum()).collect()
+    assert len(right) == 10 and (right["is_correct"] >= 5).mean() >= 0.9  # pyright: ignore[reportOperatorIssue]
+    bad = result.dataset("sample_bad").group_by("problem_key").len().collect()
+    assert bad["len"].to_list() == [6] * 10, "nothing but the calibration"
+    log = read_allocations(result.root, result.manifest.run_id)
+    assert set(log["stage"]) == {"sample_good", "sample_bad"} and log["sequence"].n_unique() == len(log)
+    assert log["count"].sum() == record(result, "sample_good").computed + record(result, "sample_bad").computed
+    again = play(pipeline, tmp_path / "root", Budget(samples=500))
+    assert sum(found.computed for found in again.manifest.stages) == 0
+
+    lonely = scripted_pipeline(tmp_path / "problems.jsonl", 10, Sample(policy=ComputeOptimalSpec()))
+    with pytest.raises(BadInput, match="chooses between 2 sampling stages with the same policy, and there are 1"):
+        play(lonely, tmp_path / "other")

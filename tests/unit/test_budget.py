@@ -223,6 +223,7 @@ def test_compute_optimal_chooses_by_difficulty_on_the_other_fold() -> None:
     policy = ComputeOptimal(Setting.of(100, 200), arms=2, calibration=20, target=10**6)
     play(policy, draw, 100 * 100, in_flight=16)
     assert policy.choice is not None
+    assert (policy.counts.pending == 0).all() and (policy.given == policy.drawn).all()
     assert (policy.choice[easy] == 0).mean() > 0.95 and (policy.choice[~easy] == 1).mean() > 0.95
     assert (policy.given[easy, 0] > 60).mean() > 0.95
 

@@ -1,0 +1,85 @@
+"""Several sampling configurations of the same problems, and a policy that chooses between them by difficulty.
+
+    arms:
+      - {name: cool, sample: {temperature: 0.3}}
+      - {name: hot, sample: {temperature: 1.0, template: "{prompt}\\n\\nThink of an unusual way first."}}
+
+Every arm samples into a store of its own: ``sample`` has what it does otherwise, ``engine`` its own engine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from operators.base import AnyOperator
+from operators.budget.policies import ComputeOptimalSpec
+from operators.load import Load
+from operators.measure.pass_at_k import PassAtK
+from operators.sample.sample import Sample
+from operators.synthesize.sft import SynthesizeSft
+from operators.verify.math import VerifyMath
+from pipelines.graph import Pipeline, PipelineConfig
+from schemas.engine import AnyEngineSpec
+from schemas.errors import BadInput
+
+
+class Arm(BaseModel):
+    """One sampling configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^\w+$")
+    sample: dict[str, Any] = {}
+    """Settings of ``sample`` that are otherwise here."""
+    engine: AnyEngineSpec | None = None
+    """By default the pipeline's."""
+
+
+class Config(PipelineConfig):
+    """Every knob of the arms pipeline; ``load.source`` must be given."""
+
+    load: Load = Load(source="problems.jsonl")
+    sample: Sample = Sample(n=64, max_tokens=512)
+    arms: tuple[Arm, ...] = (
+        Arm(name="cool", sample={"temperature": 0.3}),
+        Arm(name="hot", sample={"temperature": 1.0}),
+    )
+    calibration: int = Field(default=16, ge=1)
+    """Samples of every arm that each problem gets before one is chosen."""
+    target: int = Field(default=1, ge=1)
+    """Accepted samples after which a problem gets no more."""
+    verify: AnyOperator = VerifyMath()
+    coverage: AnyOperator = PassAtK()
+    sft: AnyOperator = SynthesizeSft()
+
+    @field_validator("arms")
+    @classmethod
+    def _several(cls, value: tuple[Arm, ...]) -> tuple[Arm, ...]:
+        if len({arm.name for arm in value}) < max(2, len(value)):
+            raise ValueError("there must be two arms or more, each with a name of its own")
+        return value
+
+
+def build(config: Config) -> Pipeline:
+    """Wire the stages: sample, verify, coverage and sft of every arm."""
+    policy = ComputeOptimalSpec(arms=len(config.arms), calibration=config.calibration, target=config.target)
+    pipeline = Pipeline("arms")
+    problems = pipeline.stage("load", config.load)
+    for arm in config.arms:
+        engine = arm.engine or config.engine
+        operator = _operator(config.sample, arm, policy)
+        samples = pipeline.stage(f"sample_{arm.name}", operator, engine=engine, problems=problems)
+        verdicts = pipeline.stage(f"verify_{arm.name}", config.verify, problems=problems, samples=samples)
+        pipeline.stage(f"coverage_{arm.name}", config.coverage, verdicts=verdicts)
+        pipeline.stage(f"sft_{arm.name}", config.sft, problems=problems, samples=samples, verdicts=verdicts)
+    return pipeline
+
+
+def _operator(sample: Sample, arm: Arm, policy: ComputeOptimalSpec) -> Sample:
+    try:
+        return Sample.model_validate({**dict(sample), **arm.sample, "policy": policy})
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise BadInput(f"pipeline arms, arm '{arm.name}': {told}") from error
