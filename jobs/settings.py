@@ -44,7 +44,7 @@ def read_job(target: str) -> JobFile:
     try:
         return JobFile.model_validate(document)
     except ValidationError as error:
-        raise BadInput(explain(error, f"job file '{target}'", JobFile.model_fields.keys())) from error
+        raise BadInput(explain(error, f"job file '{target}'", JobFile.model_fields)) from error
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def build_operator(description: Mapping[str, Any], where: str) -> Operator:
 def explain(
     error: ValidationError,
     where: str,
-    valid: Mapping[str, Any] | Iterable[str],
+    valid: Mapping[str, Any],
     *,
     prefix: str = "",
     skip: Iterable[str] = (),
