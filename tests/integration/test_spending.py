@@ -143,7 +143,7 @@ def test_an_unknown_price_is_an_error(tmp_path: Path) -> None:
 def test_until_correct_stops_solved_problems(tmp_path: Path) -> None:
     source = write_problems(tmp_path / "problems.jsonl", 9)
     policy = UntilCorrectSpec(target=2)
-    pipeline = scripted_pipeline(source, 200, Sample(policy=policy), slots=4, latency=0.02)
+    pipeline = scripted_pipeline(source, 200, Sample(policy=policy), slots=4, latency=0.05)
     result = play(pipeline, tmp_path / "root")
     assert result.manifest.state == "done"
     right = result.dataset("verify").group_by("problem_key").agg(pl.col("is_correct").sum(), pl.len()).collect()
@@ -250,7 +250,7 @@ def test_a_gate_stops_a_broken_prompt(tmp_path: Path) -> None:
 
 def test_wall_time_is_a_deadline(tmp_path: Path) -> None:
     began = time.monotonic()
-    result = budgeted(tmp_path, Budget(hours=2 / 3600), latency=0.2)
+    result = budgeted(tmp_path, Budget(hours=5 / 3600), latency=0.2)
     assert result.manifest.state == "budget reached" and time.monotonic() - began < 30
     assert result.manifest.error is not None and "run.budget.hours" in result.manifest.error
     assert 0 < record(result, "sample").computed < 5_000
