@@ -128,7 +128,8 @@ class PolicySource:
                 decisions.append(Decision(piece, chunk.value, self.spec.name))
                 if not left:
                     break
-            if left:  # others have drawn the rest of it
+            if left:  # there are no more indices
+                self.policy.setting.most[chunk.problem] -= left
                 self.policy.take_back(chunk.problem, left, self.arm)
         return decisions
 
@@ -163,9 +164,11 @@ class PolicySource:
         self.policy.take_back(number, item.size, self.arm)
 
     def give_up(self, item: Range) -> None:
-        """Hear that samples won't come: the engine refused them for good, or nobody judges them."""
+        """Hear that samples won't come, and that their indices are used up: they can't be drawn, or not be judged."""
         if item.problem_key in self._number:
-            self.policy.take_back(self._number[item.problem_key], item.size, self.arm)
+            number = self._number[item.problem_key]
+            self.policy.setting.most[number] -= item.size
+            self.policy.take_back(number, item.size, self.arm)
             self._wake()
 
     def ban(self, key: str) -> None:

@@ -32,7 +32,7 @@ from schemas.manifest import StageRecord
 from schemas.prices import Prices
 from tests.support import QUICK, make_runner, run, scripted_pipeline, write_problems
 
-SCHEDULES = int(os.environ.get("GRISTMILL_SCHEDULES", "4"))
+SCHEDULES = int(os.environ.get("GRISTMILL_SCHEDULES", "3"))
 """How many random schedules of kills the cap is held against."""
 SLOTS = 8
 LONG = ("one", "one two three", "one two three four five six")
@@ -310,6 +310,16 @@ def test_a_problem_that_kills_engines_is_left_out_under_a_policy_too(tmp_path: P
     counts = result.dataset("sample").group_by("problem_id").len().collect()
     assert "p3" not in counts["problem_id"].to_list() and len(counts) == 5
     assert all(found.complete for found in result.manifest.stages), "what is there is used"
+
+
+def test_samples_that_cannot_be_drawn_are_not_asked_for_forever(tmp_path: Path) -> None:
+    source = PolicySource(UniformSpec(), ["a", "b"], 10, RangeMap(), [])
+    for _ in range(40):
+        for decision in source.take(4):
+            if decision.range.problem_key == "a":
+                source.give_up(decision.range)
+    assert source.take(4) == [] and source.exhausted
+    assert source.policy.counts.pending.tolist() == [0, 10]
 
 
 def test_compute_optimal_chooses_between_sampling_stages(tmp_path: Path) -> None:
