@@ -135,8 +135,6 @@ def test_plan_run_and_cost_of_a_budget(tmp_path: Path) -> None:
     assert first.returncode == 4, first.stderr
     document = json.loads(first.stdout)
     assert document["state"] == "budget reached" and document["spending"]["microdollars"] <= 20_000
-    again = gristmill(*math("--json", *budget), cwd=tmp_path)
-    assert again.returncode == 4 and json.loads(again.stdout)["spending"]["microdollars"] <= 20_000
 
     more = [part.replace("dollars=0.02", "dollars=0.05") for part in budget]
     target, *settings = math(*more)[1:-2]
