@@ -34,7 +34,6 @@ from cluster.storage.ranges import Range
 from cluster.storage.root import Root
 from cluster.turns import Turns
 from cluster.work import Done, Task
-from operators.sample.sample import Sample
 from pipelines.graph import Pipeline
 from schemas.errors import GristmillError, LeaseLost, StorageFull, StorageUnavailable, StoreBusy
 from schemas.job import RunSettings
@@ -196,8 +195,7 @@ class Driver:
         keys = plan.problems["problem_key"].to_list()
         for state in self.states.values():
             if isinstance(state, SampleState) and state.source is not None:
-                assert isinstance(state.plan.stage.operator, Sample)
-                views[state.name] = view_of(keys, state.plan.stage.operator.n, state.store.held)
+                views[state.name] = view_of(keys, state.operator.n, state.store.held)
         plan = self.claims.plan_again(self.pipeline, plan, views)
         for name, state in self.states.items():
             if isinstance(state, StoreState):
@@ -236,7 +234,7 @@ class Driver:
             self._hear(0.2)
             self.replicas.top_up()
             self._commit()
-            if self.control.look(self.states):
+            if self.control.look():
                 self.replicas.stop()
             for flights in self._all_flights:
                 flights.look_after()

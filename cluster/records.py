@@ -181,9 +181,14 @@ def open_stage(root: Root, manifest: RunManifest, stage: str) -> pl.LazyFrame:
     return restrict(rows, pl.read_parquet(io.BytesIO(root.read_bytes(record.view))))
 
 
+def last_stage(manifest: RunManifest, dataset: str) -> str | None:
+    """Return the name of the last stage of a run that gives a dataset; None where it has none."""
+    return next((record.name for record in reversed(manifest.stages) if record.dataset == dataset), None)
+
+
 def _empty(record: StageRecord) -> pl.LazyFrame:
     contract = DATASETS.get(record.dataset)
     return pl.LazyFrame(schema=polars_schema(contract) if contract else None)
 
 
-__all__ = ["RunRecorder", "alive", "find_run", "manifests", "open_stage", "write_manifest"]
+__all__ = ["RunRecorder", "alive", "find_run", "last_stage", "manifests", "open_stage", "write_manifest"]

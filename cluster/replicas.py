@@ -22,7 +22,6 @@ from cluster.states import input_slice
 from cluster.storage.ranges import Range, RangeMap
 from cluster.timeline import Activity
 from operators.engine import EngineDied
-from operators.sample.sample import Sample
 from schemas.errors import BadInput, EngineFailed, GristmillError, WorkerLost
 from schemas.job import RunSettings
 from schemas.manifest import EngineRecord, ReplicaRecord
@@ -127,7 +126,7 @@ class Replicas:
 
     def _start(self, state: SampleState, number: int) -> None:
         """Start a replica; the loop goes on while its engine loads."""
-        plan, operator = state.plan, _operator(state)
+        plan, operator = state.plan, state.operator
         assert plan.stage.engine is not None
         if state.purse is not None:  # each try is paid for, so each goes through the account
             operator = operator.model_copy(update={"retries": 0})
@@ -177,7 +176,7 @@ class Replicas:
             if isinstance(future.exception(), WorkerLost | EngineDied):
                 return  # as below
             assert state.purse is not None
-            state.purse.learn_prompts(future.result(), _operator(state).max_tokens)
+            state.purse.learn_prompts(future.result(), state.operator.max_tokens)
             measure()
 
         def measure() -> None:
@@ -192,7 +191,7 @@ class Replicas:
         if isinstance(future.exception(), WorkerLost | EngineDied):
             return  # its next report tells, and another replica measures
         refused, state, ready = future.result(), replica.state, replica.ready
-        operator = _operator(state)
+        operator = state.operator
         assert ready is not None
         if refused:
             listed = ", ".join(f"'{name}' ({tokens} tokens)" for name, tokens in refused[:5])
@@ -244,7 +243,7 @@ class Replicas:
         state = replica.state
         state.delivered(report.parts)
         self._record(replica, report.activity)
-        operator = _operator(state)
+        operator = state.operator
         for key, index, message in report.failed:
             replica.assigned.remove(Range(key, index, 1))
             state.failed(key, index, message, operator.retries)
@@ -259,7 +258,7 @@ class Replicas:
 
     def top_up(self) -> None:
         """Feed all that run low; what is logged is written once for all before anything goes out."""
-        orders = [(replica, self._order(replica)) for replica in self._all if replica.state.draws]
+        orders = [(replica, self._order(replica)) for replica in self._all]
         for log in {id(replica.state.log): replica.state.log for replica, ranges in orders if ranges}.values():
             if log is not None:
                 log.flush()
@@ -373,9 +372,3 @@ class Replicas:
     def stop(self) -> None:
         """End all now; what is in flight is dropped, what was drawn is kept."""
         self.drain(0.0)
-
-
-def _operator(state: SampleState) -> Sample:
-    operator = state.plan.stage.operator
-    assert isinstance(operator, Sample)
-    return operator

@@ -19,6 +19,7 @@ from cluster.storage.slices import Slice
 from cluster.storage.store import Store
 from cluster.suspects import Suspects
 from cluster.work import Done, Work
+from operators.sample.sample import Sample
 
 LOOK_AHEAD = 4096
 """How many pending ranges are looked at to find a problem that no other replica has begun."""
@@ -58,6 +59,12 @@ class SampleState(StoreState):
         """Whether nothing may be sent any more: a deadline has passed, or the first samples failed the gate."""
         self._failed: dict[tuple[str, int], int] = {}
         """How often a request failed, where each try is paid for."""
+
+    @property
+    def operator(self) -> Sample:
+        operator = self.plan.stage.operator
+        assert isinstance(operator, Sample)
+        return operator
 
     def follow(self, source: PolicySource) -> None:
         """Let a policy say what is drawn."""

@@ -12,7 +12,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from cluster.records import open_stage
+from cluster.records import last_stage, open_stage
 from cluster.spending.history import read_ledger
 from cluster.storage.root import Root
 from schemas.manifest import RunManifest, StageRecord
@@ -92,7 +92,7 @@ def _microdollars(prices: Prices | None, record: StageRecord, table: pl.DataFram
 
 def _judged(root: Root, manifest: RunManifest, samples: pl.DataFrame) -> pl.DataFrame | None:
     """Add each sample's outcome, and how hard its problem is."""
-    stage = next((record.name for record in reversed(manifest.stages) if record.dataset == "verdicts"), None)
+    stage = last_stage(manifest, "verdicts")
     if stage is None or samples.is_empty():
         return None
     verdicts = open_stage(root, manifest, stage).select(*KEY, "is_correct", pl.col("status").alias("verdict")).collect()

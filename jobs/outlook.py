@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from cluster.plan import RunPlan, StagePlan
-from cluster.spending.history import known_spending
+from cluster.spending.history import History
 from cluster.storage.store import scan_store
 from jobs.estimate import Estimate
 from operators.measure.counts import count_verdicts
@@ -109,7 +109,7 @@ def _affords(
     """Return how many more samples the tightest cap affords (least, expected, most), and which it is."""
     if budget is None:
         return None, ""
-    spent = known_spending(plan.root, budget.account or plan.pipeline.name)
+    spent = History(plan.root, budget.account or plan.pipeline.name).spent
     whole = max(1, found.prompt_tokens + found.completion_tokens)
     scale = [(found.prompt_tokens + end) / whole for end in found.tokens_interval]
     options: list[tuple[float, str]] = []

@@ -13,12 +13,12 @@ import polars as pl
 
 from cluster.engines import resolve
 from cluster.plan import RunPlan
-from cluster.records import find_run, open_stage
+from cluster.records import find_run, last_stage, open_stage
 from cluster.sample_state import SampleState
 from cluster.spending.account import Account, Purse, by_the_hour, check_prices
 from cluster.spending.allocations import AllocationLog
-from cluster.spending.history import gpu_hours_before, holes, settle, spent_before
-from cluster.spending.source import LENGTHS, PolicySource, split_ranges
+from cluster.spending.history import History, holes, settle
+from cluster.spending.source import LENGTHS, PolicySource, split_ranges, view_of
 from cluster.states import StageState, StreamState, input_slice
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
@@ -27,7 +27,6 @@ from cluster.throughput import read_entry
 from operators.budget.policies import AnyPolicy, ComputeOptimalSpec, MarginalSpec, UniformSpec
 from operators.budget.policy import Ints
 from operators.measure.counts import count_verdicts
-from operators.sample.sample import Sample
 from schemas.budget import Budget
 from schemas.datasets import Verdict
 from schemas.errors import BadInput
@@ -105,8 +104,9 @@ class Control:
 
     def _open_account(self, budget: Budget, prices: Mapping[str, Prices | None]) -> None:
         name = self.manifest.account = budget.account or self.manifest.pipeline
-        before = spent_before(self.root, name, self.manifest.run_id)
-        self._gpu_hours_before = gpu_hours_before(self.root, name, self.manifest.run_id)
+        history = History(self.root, name, self.manifest.run_id)
+        history.settle()
+        before, self._gpu_hours_before = history.spent, history.gpu_hours
         hourly = [by_the_hour(budget, found) for found in prices.values()]
         self.budget = next((found for found in hourly if found != budget), budget)
         if self.budget != budget and any(found == budget for found in hourly) and len(hourly) > 1:
@@ -120,18 +120,15 @@ class Control:
             self._say(f"the account '{name}' has nothing left: {before.samples:,} samples, {before.tokens:,} tokens")
 
     def _policy(self, state: SampleState) -> AnyPolicy | None:
-        operator = state.plan.stage.operator
-        assert isinstance(operator, Sample)
-        if operator.policy is not None:
-            return operator.policy
+        if state.operator.policy is not None:
+            return state.operator.policy
         if self.budget is None or not self.budget.is_capped:
             return None
         # with money for a part only, drawing in order would sample the first problems and none of the others
         return MarginalSpec() if state.name in self._judges else UniformSpec()
 
     def _follow(self, state: SampleState, spec: AnyPolicy, plan: RunPlan) -> None:
-        operator = state.plan.stage.operator
-        assert isinstance(operator, Sample)
+        operator = state.operator
         judge = self._judges.get(state.name)
         if judge is None and spec.name != "uniform":
             raise BadInput(f"stage {state.name}: policy {spec.name} needs verdicts, and no stage judges these samples")
@@ -142,7 +139,7 @@ class Control:
         source = PolicySource(spec, keys, operator.n, state.store.held, sent, before, similar, first)
         state.follow(source)
         state.record.policy = spec.name
-        there = [piece for key in keys for piece in state.store.held.present(Range(key, 0, operator.n))]
+        there = view_of(keys, operator.n, state.store.held)
         if judge is None:
             source.observe_samples(there)
             return
@@ -158,8 +155,7 @@ class Control:
         """
         if not isinstance(spec, ComputeOptimalSpec):
             return None
-        operators = [other.plan.stage.operator for other in self._sampling]
-        arms = [found.policy for found in operators if isinstance(found, Sample) and found.policy == spec]
+        arms = [other for other in self._sampling if other.operator.policy == spec]
         if len(arms) != spec.arms:
             raise BadInput(
                 f"stage {state.name}: compute_optimal chooses between {spec.arms} sampling stages with the same "
@@ -180,7 +176,7 @@ class Control:
             counts = counts.with_columns(pl.col(on).cast(pl.String))
         else:
             manifest = find_run(self.root, spec.before)
-            stage = next((record.name for record in reversed(manifest.stages) if record.dataset == "verdicts"), None)
+            stage = last_stage(manifest, "verdicts")
             if stage is None:
                 raise BadInput(f"policy.before: run {manifest.run_id} has no verdicts")
             names = ["problem_key", "sample_index", "verifier", "is_correct", "status"]
@@ -241,7 +237,7 @@ class Control:
                     if state is sampling:
                         sampling.source.ban(item.problem_key)
 
-    def look(self, states: Mapping[str, StageState]) -> bool:
+    def look(self) -> bool:
         """Warn, check the gate and the deadlines; return whether what runs has to be cancelled now."""
         if self.account is None or self.budget is None or self.stopped is not None:
             return False
@@ -250,7 +246,7 @@ class Control:
             self._warned = True
             self._say(f"{self.account.share:.0%} of the budget is spent")
         if not self.account.gate_open:
-            self._check_gate(states)
+            self._check_gate()
         if not any(state.may_want for state in self._sampling):
             return self.stopped is not None  # sampling is over, and deadlines are its
         hours = (time.monotonic() - self._began) / 3600
@@ -277,7 +273,7 @@ class Control:
         self._say(f"{why}: nothing more is sent")
         return True
 
-    def _check_gate(self, states: Mapping[str, StageState]) -> None:
+    def _check_gate(self) -> None:
         """Let the rest of the money out once the first samples have shown what they must, or stop the run."""
         assert self.budget is not None and self.budget.gate is not None and self.account is not None
         gate = self.budget.gate

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -30,44 +31,56 @@ from schemas.prices import Prices
 LEDGER = "ledger"
 
 
-def spent_before(root: Root, account: str, run_id: str) -> Amount:
-    """Return what the other runs of an account spent; what a dead one left is settled on the way.
+class History:
+    """What the other runs of an account spent. Manifests and the ledger are read once.
 
-    Raises:
-        StoreBusy: one of them is still running.
+    Args:
+        run_id: the run that asks, which isn't counted.
     """
-    for manifest in _unsettled(root, account, run_id):
-        if alive(root, manifest.run_id):
-            raise StoreBusy(
-                f"run {manifest.run_id} is spending on the account '{account}' now; wait for it, or name another with "
-                "run.budget.account"
-            )
-        settle(root, manifest)
-    return known_spending(root, account, run_id)
 
+    def __init__(self, root: Root, account: str, run_id: str = "") -> None:
+        self.root = root
+        self.account = account
+        runs = {found.run_id: found for found in manifests(root) if found.account == account}
+        runs.pop(run_id, None)
+        self._settled = read_ledger(root).filter(pl.col("run_id").is_in(list(runs)))
+        known = set(self._settled["run_id"])
+        self._open = [found for name, found in runs.items() if name not in known]
 
-def known_spending(root: Root, account: str, run_id: str = "") -> Amount:
-    """Return what is known to have been spent on an account by other runs; nothing is written.
+    def settle(self) -> None:
+        """Write down what dead runs left.
 
-    Of one that runs now, or was killed, it is what its log and the stores say.
-    """
-    runs = [found.run_id for found in manifests(root) if found.account == account and found.run_id != run_id]
-    entries = [read_ledger(root).filter(pl.col("run_id").is_in(runs))]
-    entries += [_table(root, manifest) for manifest in _unsettled(root, account, run_id)]
-    tokens = pl.col("prompt_tokens") + pl.col("completion_tokens")
-    sums = pl.concat(entries).select(pl.col("samples").sum(), tokens.sum(), pl.col("microdollars").sum())
-    samples, spent, micro = sums.row(0)
-    return Amount(int(samples or 0), int(spent or 0), int(micro or 0))
+        Raises:
+            StoreBusy: one of the runs is still running.
+        """
+        for manifest in self._open:
+            if alive(self.root, manifest.run_id):
+                raise StoreBusy(
+                    f"run {manifest.run_id} is spending on the account '{self.account}' now; wait for it, or name "
+                    "another with run.budget.account"
+                )
+        if self._open:
+            _write(self.root, self._unsettled)
 
+    @cached_property
+    def _unsettled(self) -> pl.DataFrame:
+        """What runs spent of which the ledger has nothing: they run now, or were killed."""
+        return pl.concat([_table(self.root, manifest) for manifest in self._open])
 
-def _unsettled(root: Root, account: str, run_id: str) -> list[RunManifest]:
-    """Return the other runs of an account of which the ledger has nothing."""
-    settled = set(read_ledger(root)["run_id"])
-    return [
-        found
-        for found in manifests(root)
-        if found.account == account and found.run_id != run_id and found.run_id not in settled
-    ]
+    @cached_property
+    def _entries(self) -> pl.DataFrame:
+        return pl.concat([self._settled, self._unsettled]) if self._open else self._settled
+
+    @property
+    def spent(self) -> Amount:
+        tokens = pl.col("prompt_tokens") + pl.col("completion_tokens")
+        sums = self._entries.select(pl.col("samples").sum(), tokens.sum(), pl.col("microdollars").sum())
+        samples, spent, micro = sums.row(0)
+        return Amount(int(samples or 0), int(spent or 0), int(micro or 0))
+
+    @property
+    def gpu_hours(self) -> float:
+        return float(self._entries["gpu_seconds"].sum() or 0.0) / 3600
 
 
 def read_ledger(root: Root) -> pl.DataFrame:
@@ -83,7 +96,11 @@ def read_ledger(root: Root) -> pl.DataFrame:
 
 def settle(root: Root, manifest: RunManifest) -> None:
     """Write down what a run spent, once, by what its log and the stores say."""
-    rows = _table(root, manifest).to_arrow().cast(arrow_schema(LedgerEntry))
+    _write(root, _table(root, manifest))
+
+
+def _write(root: Root, entries: pl.DataFrame) -> None:
+    rows = entries.to_arrow().cast(arrow_schema(LedgerEntry))
 
     def write() -> None:
         write_deltalake(root.uri(LEDGER), rows, mode="append", storage_options=root.storage_options() or None)
@@ -151,13 +168,6 @@ def _entry(manifest: RunManifest, stage: str, kind: str, counts: dict[str, int],
         "gpu_seconds": 0.0,
         "microdollars": micro,
     }
-
-
-def gpu_hours_before(root: Root, account: str, run_id: str) -> float:
-    """Return the GPU hours that the other runs of an account used."""
-    runs = [found.run_id for found in manifests(root) if found.account == account and found.run_id != run_id]
-    used = read_ledger(root).filter(pl.col("run_id").is_in(runs))["gpu_seconds"].sum()
-    return float(used or 0.0) / 3600
 
 
 def holes(root: Root, folder: str) -> list[Range]:

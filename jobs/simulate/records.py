@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from cluster.records import find_run, open_stage
+from cluster.records import find_run, last_stage, open_stage
 from cluster.storage.root import Root
 from cluster.tables import SUFFIXES, read_table
 from operators.budget.policy import Bools, Floats, Ints
@@ -190,7 +190,7 @@ def _voted(table: pl.DataFrame) -> Recorded:
 
 def _verdicts_of(root: Root, run: str) -> pl.DataFrame:
     manifest = find_run(root, run)
-    stage = next((record.name for record in reversed(manifest.stages) if record.dataset == "verdicts"), None)
+    stage = last_stage(manifest, "verdicts")
     if stage is None:
         raise BadInput(f"run {manifest.run_id} has no verdicts to replay")
     names = ["problem_key", "sample_index", "verifier", "predicted_answer", "answer_key", "is_correct", "status"]
