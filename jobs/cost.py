@@ -31,7 +31,8 @@ def costs(root: Root, manifest: RunManifest) -> dict[str, Any]:
     stages = [record for record in manifest.stages if record.dataset == "samples"]
     tables = [_samples(root, manifest, record) for record in stages]
     samples = pl.concat(tables) if tables else pl.DataFrame()
-    priced = all(_prices(manifest, record) is not None for record in stages)
+    found = [_prices(manifest, record) for record in stages]
+    priced = all(prices is not None and prices.known for prices in found)
     judged = _judged(root, manifest, samples)
     document: dict[str, Any] = {
         "run": manifest.run_id,
@@ -80,14 +81,13 @@ def _microdollars(prices: Prices | None, record: StageRecord, table: pl.DataFram
     prompt, cached, completion = (pl.col(name) for name in TOKENS)
     if prices is None or not prices.known:
         return pl.lit(None, pl.Float64)
-    if prices.per_token is not None:
-        fresh = prices.dollars_per_million_prompt_tokens or 0.0
-        again = prices.dollars_per_million_cached_prompt_tokens
-        return (prompt - cached) * fresh + cached * (fresh if again is None else again) + completion * prices.per_token
+    if prices.rates is not None:
+        fresh, again, made = prices.rates
+        return (prompt - cached) * fresh + cached * again + completion * made
     seconds = sum(max(0.0, replica.last - replica.first) for replica in record.replicas) * record.gpus_per_replica
     total = MICRO * seconds / 3600 * (prices.dollars_per_gpu_hour or 0.0)
-    made = int(table.filter(pl.col("run_id").is_not_null())["completion_tokens"].sum() or 0)
-    return completion * (total / max(1, made))
+    tokens = int(table.filter(pl.col("run_id").is_not_null())["completion_tokens"].sum() or 0)
+    return completion * (total / max(1, tokens))
 
 
 def _judged(root: Root, manifest: RunManifest, samples: pl.DataFrame) -> pl.DataFrame | None:

@@ -37,9 +37,18 @@ class Prices(BaseModel):
         return self.dollars_per_million_completion_tokens
 
     @property
+    def rates(self) -> tuple[float, float, float] | None:
+        """Microdollars of a fresh prompt token, a cached one and a completion token; None where they aren't known."""
+        prompt, completion = self.dollars_per_million_prompt_tokens, self.per_token
+        if prompt is None or completion is None:
+            return None
+        cached = self.dollars_per_million_cached_prompt_tokens
+        return prompt, prompt if cached is None else cached, completion
+
+    @property
     def known(self) -> bool:
         """Whether this says anything."""
-        return self.per_token is not None or self.dollars_per_gpu_hour is not None
+        return self.rates is not None or (self.per_token is None and self.dollars_per_gpu_hour is not None)
 
     def microdollars(
         self, prompt_tokens: int, cached_prompt_tokens: int, completion_tokens: int, gpu_seconds: float
@@ -48,16 +57,11 @@ class Prices(BaseModel):
 
         Dollars per million tokens are microdollars per token. Prompt tokens include the cached ones.
         """
-        if self.dollars_per_million_completion_tokens is not None:
-            prompt = self.dollars_per_million_prompt_tokens
-            if prompt is None:
-                return None
-            cached = self.dollars_per_million_cached_prompt_tokens
-            cached = prompt if cached is None else cached
+        if self.rates is not None:
+            prompt, cached, completion = self.rates
             fresh = prompt_tokens - cached_prompt_tokens
-            of_completions = completion_tokens * self.dollars_per_million_completion_tokens
-            return round(fresh * prompt + cached_prompt_tokens * cached + of_completions)
-        if self.dollars_per_gpu_hour is not None:
+            return round(fresh * prompt + cached_prompt_tokens * cached + completion_tokens * completion)
+        if self.per_token is None and self.dollars_per_gpu_hour is not None:
             return round(MICRO * gpu_seconds / 3600 * self.dollars_per_gpu_hour)
         return None
 

@@ -225,8 +225,7 @@ class Control:
     def _rates(self, sampling: SampleState) -> tuple[float, float]:
         """Return what a prompt and a completion token cost, in any one unit."""
         prices = Prices.model_validate(self.manifest.prices.get(sampling.name, {}))
-        prompt, completion = prices.dollars_per_million_prompt_tokens, prices.per_token
-        return (1.0, 1.0) if prompt is None or completion is None else (prompt, completion)
+        return (1.0, 1.0) if prices.rates is None else (prices.rates[0], prices.rates[2])
 
     def left_out(self, state: StageState, ranges: list[Range]) -> None:
         """Hear of rows that nobody will judge or draw."""

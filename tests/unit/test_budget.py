@@ -302,6 +302,11 @@ def test_dollars_are_hours_where_gpus_are_paid_by_the_hour() -> None:
     check_prices(Budget(dollars=1.0), hourly, "m")
     with pytest.raises(BadInput, match="no price of 'm' is known"):
         check_prices(Budget(dollars=1.0), Prices(), "m")
+    half = Prices(dollars_per_million_completion_tokens=4.0)
+    with pytest.raises(BadInput, match="no price of 'm' is known"):
+        check_prices(Budget(dollars=1.0), half, "m")  # an unknown price of prompts isn't zero
+    assert half.microdollars(10, 0, 10, 0.0) is None
+    assert by_token.microdollars(10, 4, 5, 0.0) == 10 + 20
     table = {"gpt-*": by_token, "gpt-5": hourly, "gpt-5-*": hourly}
     assert price_of("gpt-4", table) is by_token and price_of("gpt-5-mini", table) is hourly
     assert price_of("llama", table) is None
