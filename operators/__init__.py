@@ -51,9 +51,11 @@ OPERATORS: dict[str, str] = {
     "measure.calibration": "operators.measure.calibration:MeasureCalibration",
     "measure.multiplicity": "operators.measure.multiplicity:MeasureMultiplicity",
     "measure.verifier_audit": "operators.measure.verifier_audit:MeasureVerifierAudit",
-    "synthesize.preferences": "operators.synthesize.preferences:SynthesizePreferences",
-    "synthesize.step_rewards": "operators.synthesize.step_rewards:SynthesizeStepRewards",
     "synthesize.sft": "operators.synthesize.sft:SynthesizeSft",
+    "synthesize.preference": "operators.synthesize.preference:SynthesizePreference",
+    "synthesize.step_rewards": "operators.synthesize.step_rewards:SynthesizeStepRewards",
+    "synthesize.deduplicate": "operators.synthesize.deduplicate:SynthesizeDeduplicate",
+    "synthesize.decontaminate": "operators.synthesize.decontaminate:SynthesizeDecontaminate",
 }
 
 

@@ -71,6 +71,15 @@ class Load(Operator):
     """For problems that don't say."""
 
     def run(self) -> pl.DataFrame:
+        table = self.table()
+        return self.normalise(table if self.limit is None else table.head(self.limit))
+
+    def table(self) -> pl.DataFrame:
+        """Return the source's rows as they are.
+
+        Raises:
+            BadInput: the source doesn't exist, can't be read or has no rows.
+        """
         if self.source.startswith("reasoning_gym:"):
             table = self._generate(self.source.removeprefix("reasoning_gym:"))
         elif self.source == "human_eval":
@@ -81,7 +90,7 @@ class Load(Operator):
             table = self._read()
         if not len(table):
             raise BadInput(f"'{self.source}' has no rows")
-        return self.normalise(table if self.limit is None else table.head(self.limit))
+        return table
 
     def mapping(self, columns: list[str]) -> dict[str, str]:
         """Return which of the given columns serve as problem_id, prompt and answer.

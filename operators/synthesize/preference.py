@@ -19,7 +19,7 @@ from schemas.datasets import Preference, Problem, Sample, Score, Verdict
 SAID = ("sample_index", "completion", "reasoning", "completion_hash", "completion_tokens", "run_id", "credit", "weight")
 
 
-class SynthesizePreferences(Operator):
+class SynthesizePreference(Operator):
     """Pair up to ``per_problem`` right completions of each problem with wrong ones (Rafailov et al. 2023, DPO).
 
     Only completions with an ``ok`` verdict that weren't cut at the token limit are paired, of equal texts the first,

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from operators.synthesize.preferences import SynthesizePreferences
+from operators.synthesize.preference import SynthesizePreference
 from operators.synthesize.step_rewards import SynthesizeStepRewards
 from schemas.contract import conform, validate
 from schemas.datasets import Preference, Problem, StepReward
@@ -50,7 +50,7 @@ def samples(*rows: dict[str, Any]) -> tuple[pl.DataFrame, pl.DataFrame]:
                 "status": "ok",
             }
         )
-    inputs = SynthesizePreferences.inputs
+    inputs = SynthesizePreference.inputs
     return (
         conform(pl.DataFrame(made, schema_overrides={"reasoning": pl.String}), inputs["samples"], "samples"),
         conform(pl.DataFrame(judged), inputs["verdicts"], "verdicts"),
@@ -59,7 +59,7 @@ def samples(*rows: dict[str, Any]) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def pairs(*rows: dict[str, Any], scores: pl.DataFrame | None = None, **settings: Any) -> list[dict[str, Any]]:
     drawn, judged = samples(*rows)
-    table = SynthesizePreferences(**settings).run(PROBLEMS, drawn, judged, scores)
+    table = SynthesizePreference(**settings).run(PROBLEMS, drawn, judged, scores)
     return validate(table, Preference, "preferences").to_dicts()
 
 
@@ -106,7 +106,7 @@ def test_scores_weigh_and_reasoning_is_kept_or_dropped() -> None:
     scores = pl.DataFrame(
         {"problem_key": "a", "sample_index": [0, 1, 2], "scorer": "s", "score": [0.9, 0.2, 0.6], "status": "ok"}
     )
-    scores = conform(scores, SynthesizePreferences.inputs["scores"], "scores")
+    scores = conform(scores, SynthesizePreference.inputs["scores"], "scores")
     [found] = pairs(*rows, scores=scores, system="Be brief.")
     assert indices([found]) == [(0, 2)] and round(found["margin"], 6) == 0.3
     assert found["prompt"][0] == {"role": "system", "content": "Be brief."}
