@@ -8,7 +8,7 @@ from types import ModuleType
 
 from schemas.errors import BadInput
 
-PIPELINES = ("arithmetic", "math", "code", "arms")
+PIPELINES = ("arithmetic", "math", "code", "arms", "sft")
 """Shipped pipelines: the modules of this package of the same name."""
 
 

@@ -146,6 +146,7 @@ def _whole_file(root: Root, folder: str, name: str) -> Iterator[Any]:
 def _statistics(table: pl.DataFrame, contract: type[Contract]) -> str:
     keys = [name for name in contract.primary_key() if table.schema[name] in (pl.String, pl.Int64)]
     bounds = table.select(
+        pl.len(),
         *[pl.col(name).min().alias(f"min_{name}") for name in keys],
         *[pl.col(name).max().alias(f"max_{name}") for name in keys],
     ).row(0, named=True)

@@ -6,11 +6,13 @@ import json
 from typing import Any
 
 import polars as pl
+import pytest
 
 from operators.synthesize.preference import SynthesizePreference
 from operators.synthesize.step_rewards import SynthesizeStepRewards
 from schemas.contract import conform, validate
 from schemas.datasets import Preference, Problem, StepReward
+from schemas.errors import BadInput
 from schemas.identity import completion_hashes
 
 PROBLEMS = conform(
@@ -122,6 +124,7 @@ def test_step_rewards_label_each_step() -> None:
             "sample_index": [0, 1, 2, 3],
             "completion": ["one\n\ntwo", "good\n\nbad\n\nworse", "only", "one\n\ntwo"],
             "completion_hash": [10, 11, 12, 10],
+            "finish_reason": "stop",
             "status": "ok",
         }
     )
@@ -138,3 +141,33 @@ def test_step_rewards_label_each_step() -> None:
     assert found["labels"].to_list() == [[True, True], [True, False, False]]
     [one] = SynthesizeStepRewards(per_problem=1).run(problems, *tables)["sample_index"].to_list()
     assert one == 1, "labels that differ teach more"
+
+
+def test_without_scores_the_outcome_labels_all_steps() -> None:
+    drawn = pl.DataFrame(
+        {
+            "problem_key": ["a"] * 5,
+            "sample_index": list(range(5)),
+            "completion": ["one\n\ntwo", "three", "cut of", "bad\n\nworse", "unjudged"],
+            "completion_hash": list(range(5)),
+            "finish_reason": ["stop", "stop", "length", "stop", "stop"],
+            "status": "ok",
+        }
+    )
+    verdicts = pl.DataFrame(
+        {
+            "problem_key": "a",
+            "sample_index": list(range(5)),
+            "verifier": "v",
+            "is_correct": [True, True, True, False, None],
+            "status": ["ok"] * 4 + ["timeout"],
+        }
+    )
+    inputs = SynthesizeStepRewards.inputs
+    samples, judged = conform(drawn, inputs["samples"], "s"), conform(verdicts, inputs["verdicts"], "v")
+    problems = PROBLEMS.select(inputs["problems"].names)
+    found = SynthesizeStepRewards(per_problem=2).run(problems, samples, verdicts=judged)
+    assert found["completions"].to_list() == [["one", "two"], ["bad", "worse"]], "good and bad ones in turn"
+    assert found["labels"].to_list() == [[True, True], [False, False]]
+    with pytest.raises(BadInput, match="needs labels"):
+        SynthesizeStepRewards().run(problems, samples)

@@ -1,0 +1,116 @@
+"""The layouts that trainers read. Each has one dataset it is made from, and its rows are one for one that dataset's.
+
+``messages``, ``prompt-completion``, ``preference`` and ``step-rewards`` are TRL's (SFTTrainer, DPOTrainer, PRMTrainer);
+ShareGPT's and Alpaca's are those of the data sets of these names. Every row keeps ``problem_id`` and ``lineage``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+Format = Literal["messages", "prompt-completion", "preference", "step-rewards", "sharegpt", "alpaca"]
+Reasoning = Literal["tags", "field", "drop"]
+"""Where reasoning in ``<think>`` tags goes: it stays, moves to a field ``reasoning_content``, or is left out."""
+
+THINKING = r"(?s)^\s*<think>(.*?)</think>\s*"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A format.
+
+    Attributes:
+        dataset: what it is made of.
+        of: from that dataset's rows to the format's.
+        task: the task category of the dataset hub.
+    """
+
+    dataset: str
+    of: Callable[[pl.LazyFrame, Reasoning], pl.LazyFrame]
+    task: str = "text-generation"
+
+
+def _turns(column: str, reasoning: Reasoning) -> pl.Expr:
+    """Return a list of turns with the reasoning of the assistant's where it is wanted."""
+    if reasoning == "tags":
+        return pl.col(column)
+    role, content = (pl.element().struct.field(name) for name in ("role", "content"))
+    plain = pl.when(role == "assistant").then(content.str.replace(THINKING, "")).otherwise(content)
+    fields = [role.alias("role"), plain.alias("content")]
+    if reasoning == "field":
+        thought = pl.when(role == "assistant").then(content.str.extract(THINKING).str.strip_chars())
+        fields.append(thought.alias("reasoning_content"))
+    return pl.col(column).list.eval(pl.struct(fields))
+
+
+def _messages(rows: pl.LazyFrame, reasoning: Reasoning) -> pl.LazyFrame:
+    return rows.select(_turns("messages", reasoning), "problem_id", "sample_index", "score", "lineage")
+
+
+def _prompt_completion(rows: pl.LazyFrame, reasoning: Reasoning) -> pl.LazyFrame:
+    turns = _turns("messages", reasoning)
+    before = turns.list.head(turns.list.len() - 1).alias("prompt")
+    return rows.select(before, turns.list.tail(1).alias("completion"), "problem_id", "sample_index", "score", "lineage")
+
+
+def _preference(rows: pl.LazyFrame, reasoning: Reasoning) -> pl.LazyFrame:
+    sides = [_turns(name, reasoning).alias(name) for name in ("chosen", "rejected")]
+    return rows.select("prompt", *sides, "margin", "problem_id", "lineage")
+
+
+def _step_rewards(rows: pl.LazyFrame, reasoning: Reasoning) -> pl.LazyFrame:
+    return rows.select("prompt", "completions", "labels", "problem_id", "sample_index")
+
+
+def _sharegpt(rows: pl.LazyFrame, reasoning: Reasoning) -> pl.LazyFrame:
+    role, content = (pl.element().struct.field(name) for name in ("role", "content"))
+    names = {"user": "human", "assistant": "gpt", "system": "system"}
+    turns = pl.struct(role.replace(names).alias("from"), content.alias("value"))
+    rows = rows.with_columns(_turns("messages", "tags" if reasoning == "field" else reasoning))
+    return rows.select(pl.col("messages").list.eval(turns).alias("conversations"), "problem_id", "lineage")
+
+
+def _alpaca(rows: pl.LazyFrame, reasoning: Reasoning) -> pl.LazyFrame:
+    """One exchange: the last question and its answer; what was said before is ``history``, as pairs."""
+    rows = rows.with_columns(_turns("messages", "tags" if reasoning == "field" else reasoning))
+    role, content = (pl.element().struct.field(name) for name in ("role", "content"))
+    said = pl.col("messages")
+    asked = said.list.eval(content.filter(role == "user"))
+    answered = said.list.eval(content.filter(role == "assistant"))
+    told = said.list.eval(content.filter(role == "system"))
+    return (
+        rows.with_columns(asked=asked, answered=answered, system=told.list.join("\n\n").fill_null(""))
+        .with_columns(
+            history=pl.struct(
+                pl.col("asked").list.head(pl.col("asked").list.len() - 1),
+                pl.col("answered").list.head(pl.col("answered").list.len() - 1),
+            ).map_elements(_pairs, return_dtype=pl.List(pl.List(pl.String)))
+        )
+        .select(
+            instruction=pl.col("asked").list.last().fill_null(""),
+            input=pl.lit(""),
+            output=pl.col("answered").list.last().fill_null(""),
+            system="system",
+            history="history",
+            problem_id="problem_id",
+            lineage="lineage",
+        )
+    )
+
+
+def _pairs(turns: dict[str, list[str]]) -> list[list[str]]:
+    return [list(pair) for pair in zip(turns["asked"], turns["answered"], strict=False)]
+
+
+FORMATS: dict[Format, Layout] = {
+    "messages": Layout("sft", _messages),
+    "prompt-completion": Layout("sft", _prompt_completion),
+    "preference": Layout("preferences", _preference),
+    "step-rewards": Layout("step_rewards", _step_rewards, task="token-classification"),
+    "sharegpt": Layout("sft", _sharegpt),
+    "alpaca": Layout("sft", _alpaca),
+}

@@ -1,0 +1,58 @@
+"""Training data: verified samples of problems, as conversations and preference pairs, without duplicates or leaks.
+
+Its sets are written out with ``gristmill export``.
+"""
+
+from __future__ import annotations
+
+from operators.base import AnyOperator
+from operators.load import Load
+from operators.measure.pass_at_k import PassAtK
+from operators.sample.sample import Sample
+from operators.synthesize.decontaminate import SynthesizeDecontaminate
+from operators.synthesize.deduplicate import SynthesizeDeduplicate
+from operators.synthesize.preference import SynthesizePreference
+from operators.synthesize.sft import SynthesizeSft
+from operators.synthesize.step_rewards import SynthesizeStepRewards
+from operators.verify.math import VerifyMath
+from pipelines.graph import Pipeline, PipelineConfig
+from schemas.engine import AnyEngineSpec
+
+INSTRUCTION = "Solve the problem step by step. Put the final answer in \\boxed{}."
+
+
+class Config(PipelineConfig):
+    """Every knob of the sft pipeline; ``load.source`` must be given."""
+
+    load: Load = Load(source="problems.jsonl")
+    sample: Sample = Sample(n=64, max_tokens=512, template="{prompt}\n\n" + INSTRUCTION)
+    verify: AnyOperator = VerifyMath()
+    score: AnyOperator | None = None
+    """A reward model's scores: weights of the preference pairs; with score.process, also labels of the steps."""
+    reward: AnyEngineSpec | None = None
+    """The engine of ``score``."""
+    sft: AnyOperator = SynthesizeSft()
+    preference: AnyOperator = SynthesizePreference()
+    step_rewards: AnyOperator = SynthesizeStepRewards()
+    deduplicate: AnyOperator = SynthesizeDeduplicate()
+    decontaminate: AnyOperator = SynthesizeDecontaminate()
+    """``decontaminate.benchmarks`` names the files that must not be seen in training."""
+    coverage: AnyOperator = PassAtK()
+
+
+def build(config: Config) -> Pipeline:
+    """Wire the stages."""
+    pipeline = Pipeline("sft")
+    problems = pipeline.stage("load", config.load)
+    samples = pipeline.stage("sample", config.sample, engine=config.engine, problems=problems)
+    verdicts = pipeline.stage("verify", config.verify, problems=problems, samples=samples)
+    known = {"problems": problems, "samples": samples, "verdicts": verdicts}
+    if config.score is not None:
+        known["scores"] = pipeline.stage("score", config.score, engine=config.reward, offered=known)
+    traces = pipeline.stage("sft", config.sft, offered=known)
+    pipeline.stage("preference", config.preference, offered=known)
+    pipeline.stage("step_rewards", config.step_rewards, offered=known)
+    distinct = pipeline.stage("deduplicate", config.deduplicate, sft=traces)
+    pipeline.stage("decontaminate", config.decontaminate, sft=traces, paths=distinct)
+    pipeline.stage("coverage", config.coverage, verdicts=verdicts)
+    return pipeline
