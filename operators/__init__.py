@@ -51,6 +51,7 @@ OPERATORS: dict[str, str] = {
     "measure.calibration": "operators.measure.calibration:MeasureCalibration",
     "measure.multiplicity": "operators.measure.multiplicity:MeasureMultiplicity",
     "measure.verifier_audit": "operators.measure.verifier_audit:MeasureVerifierAudit",
+    "synthesize.choose": "operators.synthesize.choose:SynthesizeChoose",
     "synthesize.sft": "operators.synthesize.sft:SynthesizeSft",
     "synthesize.preference": "operators.synthesize.preference:SynthesizePreference",
     "synthesize.step_rewards": "operators.synthesize.step_rewards:SynthesizeStepRewards",

@@ -9,6 +9,7 @@ from operators.base import AnyOperator
 from operators.load import Load
 from operators.measure.pass_at_k import PassAtK
 from operators.sample.sample import Sample
+from operators.synthesize.choose import SynthesizeChoose
 from operators.synthesize.decontaminate import SynthesizeDecontaminate
 from operators.synthesize.deduplicate import SynthesizeDeduplicate
 from operators.synthesize.preference import SynthesizePreference
@@ -31,6 +32,8 @@ class Config(PipelineConfig):
     """A reward model's scores: weights of the preference pairs; with score.process, also labels of the steps."""
     reward: AnyEngineSpec | None = None
     """The engine of ``score``."""
+    choose: AnyOperator = SynthesizeChoose()
+    """Which samples become training rows."""
     sft: AnyOperator = SynthesizeSft()
     preference: AnyOperator = SynthesizePreference()
     step_rewards: AnyOperator = SynthesizeStepRewards()
@@ -49,7 +52,8 @@ def build(config: Config) -> Pipeline:
     known = {"problems": problems, "samples": samples, "verdicts": verdicts}
     if config.score is not None:
         known["scores"] = pipeline.stage("score", config.score, engine=config.reward, offered=known)
-    traces = pipeline.stage("sft", config.sft, offered=known)
+    chosen = pipeline.stage("choose", config.choose, offered=known)
+    traces = pipeline.stage("sft", config.sft, offered=known, paths=chosen)
     pipeline.stage("preference", config.preference, offered=known)
     pipeline.stage("step_rewards", config.step_rewards, offered=known)
     distinct = pipeline.stage("deduplicate", config.deduplicate, sft=traces)

@@ -40,14 +40,15 @@ def samples(*rows: dict[str, Any]) -> pl.DataFrame:
     )
 
 
-def made(table: pl.DataFrame, **fields: Any) -> pl.DataFrame:
+def made(table: pl.DataFrame, paths: pl.DataFrame | None = None, **fields: Any) -> pl.DataFrame:
     operator = SynthesizeSft(**fields)
     inputs = {
         "problems": PROBLEMS,
         "samples": table.drop("is_correct", "credit", "verdict_status"),
         "verdicts": table.select("problem_id", "sample_index", "is_correct", "credit", status="verdict_status"),
+        **({} if paths is None else {"paths": paths}),
     }
-    ready = {name: conform(inputs[name], columns, name) for name, columns in operator.inputs.items()}
+    ready = {name: conform(inputs[name], columns, name) for name, columns in operator.inputs.items() if name in inputs}
     return validate(operator.run(**ready), Sft, "test")
 
 
@@ -113,3 +114,9 @@ def test_lineage_names_the_sample_and_who_accepted_it() -> None:
 def test_nothing_right_gives_no_rows() -> None:
     assert made(samples({"is_correct": False})).is_empty()
     assert made(samples({}).clear()).is_empty()
+
+
+def test_given_paths_exactly_these_are_taken() -> None:
+    table = samples({"completion": "a"}, {"completion": "long", "completion_tokens": 90}, {"completion": "c"})
+    paths = pl.DataFrame({"problem_id": "p0", "sample_index": [0, 1, 2], "kept": [False, True, False]})
+    assert made(table, paths=paths, per_problem=1)["sample_index"].to_list() == [1]
