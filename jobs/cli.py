@@ -495,6 +495,26 @@ def export(
     console.print(f"card: {found['card']}", soft_wrap=True, highlight=False)
 
 
+@app.command(epilog=_examples("gristmill trace data/sft/train-00000-of-00001.parquet:0"))
+def trace(
+    row: Annotated[
+        str, typer.Argument(metavar="FILE:NUMBER|JSON", help="A training row (counted from 0), or its lineage.")
+    ],
+    root: RootOption = DEFAULT_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Walk a training row back to its samples' texts, their verdicts and their problem."""
+    from cluster.storage.root import Root
+    from jobs.trace import print_trace
+    from jobs.trace import trace as walk
+
+    document = walk(Root.at(root), row)
+    if as_json:
+        _print_json(document)
+    else:
+        print_trace(Console(), document)
+
+
 @app.command(epilog=_examples("gristmill gc --dry-run", "gristmill gc --older-than 72 --root s3://bucket/team"))
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed; remove nothing.")] = False,

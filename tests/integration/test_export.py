@@ -90,6 +90,30 @@ def test_every_row_says_where_it_is_from(place: Path) -> None:
         assert document["datasets"]["sample"].endswith(lineage["sampling_id"])
 
 
+@pytest.mark.parametrize("name", ["messages", "preference"])
+def test_a_row_leads_back_to_its_samples(place: Path, name: str) -> None:
+    export(place, name)
+    [file] = sorted((place / "out" / name).glob("train-*.parquet"))
+    row = pl.read_parquet(file).row(3, named=True)
+    found = as_json("trace", f"{file}:3", cwd=place)
+    assert found["problem"]["problem_id"] == row["problem_id"]
+    said = {sample["role"]: sample["completion"] for sample in found["samples"]}
+    turns = {"sample": row["messages"]} if name == "messages" else {s: row[s] for s in ("chosen", "rejected")}
+    assert said == {role: given[-1]["content"] for role, given in turns.items()}
+    right = {sample["role"]: sample["verdicts"][0]["is_correct"] for sample in found["samples"]}
+    assert right == ({"sample": True} if name == "messages" else {"chosen": True, "rejected": False})
+    assert as_json("trace", row["lineage"], cwd=place) == found
+    shown = gristmill("trace", f"{file}:3", cwd=place)
+    assert shown.returncode == 0 and found["samples"][0]["sampling_id"] in shown.stdout
+
+
+def test_a_row_that_is_not_there_is_told(place: Path) -> None:
+    export(place, "step-rewards")
+    for row, told in (("nowhere", "FILE:NUMBER"), ("{}", "problem_key"), ("bench.jsonl:0", "no column 'lineage'")):
+        refused = gristmill("trace", row, cwd=place)
+        assert refused.returncode == 2 and told in refused.stderr
+
+
 def test_shards_hold_so_many_rows(place: Path) -> None:
     whole = export(place, "step-rewards", "--validation", "0")
     everything = rows(place, "step-rewards", "train")
