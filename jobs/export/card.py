@@ -17,6 +17,7 @@ from cluster.records import open_stage
 from cluster.storage.root import Root
 from jobs.cost import costs
 from jobs.export.formats import Layout
+from operators.select.classes import SAMPLE_KEY
 from schemas.manifest import RunManifest, StageRecord
 from schemas.redaction import redact
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from jobs.export.command import Ask
 
 BINS = 10
-KEY = ["problem_key", "sample_index"]
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -160,8 +160,8 @@ def _left_out(root: Root, manifest: RunManifest, counts: Counts) -> str:
             continue
         table = open_stage(root, manifest, record.name).filter(~pl.col("kept"))
         if "paths" in record.inputs:  # decisions add up: these were made before
-            before = open_stage(root, manifest, record.inputs["paths"]).filter(~pl.col("kept")).select(KEY)
-            table = table.join(before, on=KEY, how="anti")
+            before = open_stage(root, manifest, record.inputs["paths"]).filter(~pl.col("kept")).select(SAMPLE_KEY)
+            table = table.join(before, on=SAMPLE_KEY, how="anti")
         kind = kind_of(pl.col("reason").fill_null("dropped"))
         found = table.group_by(kind.alias("kind")).len().sort("len", "kind", descending=[True, False]).collect()
         rows += [(record.name, kind, count) for kind, count in found.rows()]

@@ -16,6 +16,7 @@ from cluster.storage.root import Root
 from cluster.storage.store import stored_identities
 from jobs.export.card import Counts, write_card
 from jobs.export.formats import FORMATS, Format, Layout, Reasoning
+from operators.select.classes import SAMPLE_KEY
 from operators.synthesize.sifting import batches
 from schemas.datasets import SAMPLES_FOLDER
 from schemas.errors import BadInput
@@ -23,7 +24,6 @@ from schemas.manifest import RunManifest, StageRecord
 
 CARD = "README.md"
 SPLITS = ("train", "validation")
-KEY = ["problem_key", "sample_index"]
 
 
 @dataclass(frozen=True)
@@ -132,13 +132,13 @@ def _dropped(root: Root, manifest: RunManifest, record: StageRecord) -> pl.DataF
     if not found:
         return None
     decisions = open_stage(root, manifest, found[-1]).filter(~pl.col("kept"))
-    return decisions.select(*KEY, "problem_id", pl.col("reason").fill_null("dropped")).collect()
+    return decisions.select(*SAMPLE_KEY, "problem_id", pl.col("reason").fill_null("dropped")).collect()
 
 
 def _without(rows: pl.LazyFrame, dropped: pl.DataFrame, dataset: str) -> pl.LazyFrame:
     """Leave the dropped rows out; where rows aren't samples, all rows of contaminated problems."""
     if dataset == "sft":
-        return rows.join(dropped.lazy().select(KEY), on=KEY, how="anti", maintain_order="left")
+        return rows.join(dropped.lazy().select(SAMPLE_KEY), on=SAMPLE_KEY, how="anti", maintain_order="left")
     problems = dropped.filter(pl.col("reason").str.starts_with("contaminated"))["problem_id"].unique()
     return rows.filter(~pl.col("problem_id").is_in(problems.to_list()))
 
