@@ -126,7 +126,7 @@ class Sampler:
         room = self.engine.info.context - self.job.operator.max_tokens
         found: list[tuple[str, int]] = []
         for key in keys:
-            prompt = await self._prompt(key)
+            prompt = await self._whole_prompt(key)
             if len(prompt.encode()) < room:
                 continue
             tokens = await self.engine.count_tokens(prompt)
@@ -136,7 +136,7 @@ class Sampler:
 
     async def longest(self, keys: Sequence[str]) -> dict[str, int]:
         """Return how many tokens each problem's prompt has at most."""
-        return {key: await self.engine.most_tokens(await self._prompt(key)) for key in keys}
+        return {key: await self.engine.most_tokens(await self._whole_prompt(key)) for key in keys}
 
     async def assign(self, ranges: Sequence[Range], begun: Slice | None = None) -> None:
         """Queue ranges to draw; of those in ``begun``, truncated samples are continued."""
@@ -215,6 +215,10 @@ class Sampler:
             problem = self.problems[key]
             self._prompts[key] = asyncio.create_task(self.job.operator.prompt(problem, self.engine))
         return await self._prompts[key]
+
+    async def _whole_prompt(self, key: str) -> str:
+        """Return all that the engine reads before it writes: the prompt, and the beginning of the completion."""
+        return await self._prompt(key) + self.job.operator.lead(self.problems[key])
 
     async def _draw_forever(self) -> None:
         while True:

@@ -41,9 +41,10 @@ def trace(root: Root, row: str) -> dict[str, Any]:
     """
     lineage = _lineage(row)
     key = lineage["problem_key"]
-    drawn = find_run(root, lineage["run_id"])
-    seen = find_run(root, lineage.get("exported_from", lineage["run_id"]))
-    found = {role: _sample(root, drawn, lineage, key, lineage[role]) for role in ROLES if role in lineage}
+    seen = find_run(root, lineage.get("exported_from") or lineage["run_id"])
+    drawn = find_run(root, lineage.get("run_id") or seen.run_id)
+    # what a transformation wrote of its own accord was no sample
+    found = {role: _sample(root, drawn, lineage, key, lineage[role]) for role in ROLES if lineage.get(role) is not None}
     return {
         "lineage": lineage,
         "problem": _problem(root, drawn, key),
@@ -71,7 +72,8 @@ def _lineage(row: str) -> dict[str, Any]:
         found = json.loads(text)
     except ValueError as error:
         raise BadInput(f"the lineage isn't JSON: {error}") from error
-    if not isinstance(found, dict) or not {"problem_key", "run_id"} <= found.keys() or not {*ROLES} & found.keys():
+    known: set[str] = {name for name in found if found[name] is not None} if isinstance(found, dict) else set()
+    if "problem_key" not in known or not {"run_id", "exported_from"} & known or not {*ROLES} & {*found}:
         raise BadInput("the lineage must have problem_key, run_id, and sample_index (or chosen and rejected)")
     return found
 
@@ -119,6 +121,9 @@ def print_trace(console: Console, document: dict[str, Any]) -> None:
     problem = document["problem"]
     say(f"problem {problem['problem_id']} ({problem['problem_key']})", style="bold")
     say(problem["prompt"])
+    for entry in document["lineage"].get("transformations", []):
+        told = ", ".join(f"{name} {value}" for name, value in entry.items() if name != "operator")
+        say(f"transformed by {entry['operator']}{': ' if told else ''}{told}")
     for sample in document["samples"]:
         say(f"\n{sample['role']}: sample {sample['sample_index']}, drawn by run {sample['run_id']}", style="bold")
         say(f"  model {sample['model']}, revision {sample['revision']}, sampling identity {sample['sampling_id']}")

@@ -57,6 +57,16 @@ OPERATORS: dict[str, str] = {
     "synthesize.step_rewards": "operators.synthesize.step_rewards:SynthesizeStepRewards",
     "synthesize.deduplicate": "operators.synthesize.deduplicate:SynthesizeDeduplicate",
     "synthesize.decontaminate": "operators.synthesize.decontaminate:SynthesizeDecontaminate",
+    "synthesize.mix": "operators.synthesize.mix:SynthesizeMix",
+    "synthesize.concise": "operators.synthesize.concise:SynthesizeConcise",
+    "synthesize.drop_trace": "operators.synthesize.drop_trace:SynthesizeDropTrace",
+    "synthesize.parallel": "operators.synthesize.parallel:SynthesizeParallel",
+    "synthesize.trial_and_error": "operators.synthesize.trial_and_error:SynthesizeTrialAndError",
+    "synthesize.counterfactual": "operators.synthesize.counterfactual:SynthesizeCounterfactual",
+    "synthesize.thought_pairs": "operators.synthesize.counterfactual:SynthesizeThoughtPairs",
+    "synthesize.interleave": "operators.synthesize.interleave:SynthesizeInterleave",
+    "synthesize.roll_outs": "operators.synthesize.roll_outs:SynthesizeRollOuts",
+    "synthesize.roll_out_rewards": "operators.synthesize.roll_outs:SynthesizeRollOutRewards",
 }
 
 

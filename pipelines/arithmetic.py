@@ -13,7 +13,9 @@ from operators.select.majority import MajorityVote
 from operators.select.perplexity import Perplexity, PerplexityConsistency, Rpc
 from operators.select.several import SelectSeveral
 from operators.select.top_two import SelectTopTwo
+from operators.synthesize.preference import SynthesizePreference
 from operators.synthesize.sft import SynthesizeSft
+from operators.synthesize.step_rewards import SynthesizeStepRewards
 from operators.verify.reasoning_gym import VerifyReasoningGym
 from pipelines.graph import Pipeline, PipelineConfig
 from schemas.engine import AnyEngineSpec, LlamaCppSpec
@@ -48,6 +50,8 @@ class Config(PipelineConfig):
     calibration: AnyOperator = MeasureCalibration()
     forecast: AnyOperator = MeasureForecast()
     sft: AnyOperator = SynthesizeSft()
+    preference: AnyOperator = SynthesizePreference()
+    step_rewards: AnyOperator = SynthesizeStepRewards()
 
 
 def build(config: Config) -> Pipeline:
@@ -62,5 +66,7 @@ def build(config: Config) -> Pipeline:
     pipeline.stage("accuracy", config.accuracy, offered=known)
     pipeline.stage("calibration", config.calibration, answers=answers)
     pipeline.stage("forecast", config.forecast, verdicts=verdicts)
-    pipeline.stage("sft", config.sft, problems=problems, samples=samples, verdicts=verdicts)
+    pipeline.stage("sft", config.sft, offered=known)
+    pipeline.stage("preference", config.preference, offered=known)
+    pipeline.stage("step_rewards", config.step_rewards, offered=known)
     return pipeline

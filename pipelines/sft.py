@@ -35,11 +35,19 @@ class Config(PipelineConfig):
     choose: AnyOperator = SynthesizeChoose()
     """Which samples become training rows."""
     sft: AnyOperator = SynthesizeSft()
+    transform: tuple[AnyOperator, ...] = ()
+    """What becomes of the traces, one after the other: synthesize.concise, synthesize.drop_trace, ..."""
+    transformer: AnyEngineSpec | None = None
+    """The engine of those that ask one; by default the one that samples."""
     preference: AnyOperator = SynthesizePreference()
     step_rewards: AnyOperator = SynthesizeStepRewards()
     deduplicate: AnyOperator = SynthesizeDeduplicate()
     decontaminate: AnyOperator = SynthesizeDecontaminate()
     """``decontaminate.benchmarks`` names the files that must not be seen in training."""
+    mix: AnyOperator | None = None
+    """Quotas of kinds of tasks (synthesize.mix)."""
+    roll_outs: AnyOperator | None = None
+    """Prefixes of traces for the pipeline rollouts (synthesize.roll_outs)."""
     coverage: AnyOperator = PassAtK()
 
 
@@ -54,9 +62,17 @@ def build(config: Config) -> Pipeline:
         known["scores"] = pipeline.stage("score", config.score, engine=config.reward, offered=known)
     chosen = pipeline.stage("choose", config.choose, offered=known)
     traces = pipeline.stage("sft", config.sft, offered=known, paths=chosen)
+    for number, operator in enumerate(config.transform, 1):
+        asked = (config.transformer or config.engine) if "engine" in operator.tools else None
+        offered = {**known, "sft": traces}
+        traces = pipeline.stage(f"transform_{number}", operator, engine=asked, offered=offered)
     pipeline.stage("preference", config.preference, offered=known)
     pipeline.stage("step_rewards", config.step_rewards, offered=known)
     distinct = pipeline.stage("deduplicate", config.deduplicate, sft=traces)
-    pipeline.stage("decontaminate", config.decontaminate, sft=traces, paths=distinct)
+    clean = pipeline.stage("decontaminate", config.decontaminate, sft=traces, paths=distinct)
+    if config.mix is not None:
+        pipeline.stage("mix", config.mix, offered={**known, "sft": traces, "paths": clean})
+    if config.roll_outs is not None:
+        pipeline.stage("roll_outs", config.roll_outs, offered=known)
     pipeline.stage("coverage", config.coverage, verdicts=verdicts)
     return pipeline

@@ -98,7 +98,8 @@ class Sample(Operator, SamplingParams):
     def messages(self, problem: Mapping[str, Any]) -> list[dict[str, str]]:
         """Return the conversation that asks one problem: system, examples, then its own turns.
 
-        A problem's own ``messages`` are taken as they are (after the system turn, unless they bring one).
+        A problem's own ``messages`` are taken as they are (after the system turn, unless they bring one). Where the
+        last of them is the assistant's, it is the beginning of the completion (``lead``).
         """
         own: list[dict[str, str]] = list(problem.get("messages") or [])
         turns: list[dict[str, str]] = []
@@ -121,8 +122,18 @@ class Sample(Operator, SamplingParams):
         return plain
 
     async def prompt(self, problem: Mapping[str, Any], engine: Engine) -> str:
-        """Return the rendered prompt of a problem."""
-        return await engine.render(self.messages(problem), chat=self.chat)
+        """Return the rendered prompt of a problem, without its ``lead``."""
+        turns = self.messages(problem)
+        return await engine.render(turns[:-1] if self.lead(problem) else turns, chat=self.chat)
+
+    @staticmethod
+    def lead(problem: Mapping[str, Any]) -> str:
+        """Return the beginning of the completion: what a problem's last turn says, where that is the assistant's.
+
+        It is continued and not part of the samples' completions.
+        """
+        own: list[dict[str, str]] = list(problem.get("messages") or [])
+        return own[-1]["content"] if own and own[-1]["role"] == "assistant" else ""
 
     async def draw(
         self,
@@ -152,7 +163,7 @@ class Sample(Operator, SamplingParams):
             params = params.model_copy(update={"max_tokens": self.max_tokens - begun["completion_tokens"]})
             # another seed, or an engine that seeds each request alone would repeat the draws of the beginning
             seed = sample_seed(seed, f"{key}+{begun['completion_tokens']}", sample_index)
-        prefix = "" if begun is None else begun["completion"]
+        prefix = self.lead(problem) + ("" if begun is None else begun["completion"])
         window = WINDOW if self.cut is None else self.cut.window
         request = Request(prompt, params, seed, 1, name, problem["problem_id"], prefix, window, cut_below)
         for attempt in range(self.retries + 1):

@@ -89,7 +89,7 @@ class SynthesizeDecontaminate(Sifting):
             content.update(digest(text).encode())
         return {**super().fingerprint(), "benchmarks": content.hexdigest()}
 
-    def reasons(self, sft: pl.LazyFrame) -> pl.DataFrame:
+    def reasons(self, sft: pl.LazyFrame, **others: pl.LazyFrame) -> pl.DataFrame:
         found = [pl.DataFrame(schema={"problem_key": pl.String, "sample_index": pl.Int64, "reason": pl.String})]
         if self.benchmarks:
             flat = self._hashed(self._texts["text"])

@@ -41,7 +41,7 @@ class SynthesizeDeduplicate(Sifting):
     fewest completion tokens."""
     seed: int = 1
 
-    def reasons(self, sft: pl.LazyFrame) -> pl.DataFrame:
+    def reasons(self, sft: pl.LazyFrame, **others: pl.LazyFrame) -> pl.DataFrame:
         rows = sft.select(*SAMPLE_KEY, "problem_id", "score", "completion_tokens").collect()
         order = rows.with_row_index("row").sort(SAMPLE_KEY)["row"].cast(pl.Int64).to_numpy()
         with Sketches(self.permutations, self.seed) as sketches:

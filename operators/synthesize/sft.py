@@ -13,6 +13,7 @@ from pydantic import Field
 
 from operators.base import Operator
 from operators.select.classes import SAMPLE_KEY, one_verifier
+from operators.synthesize.choose import SynthesizeChoose
 from operators.synthesize.conversation import Reasoning, asked, said, turn
 from schemas.contract import polars_schema
 from schemas.datasets import Path, Problem, Sample, Sft, Verdict
@@ -23,18 +24,18 @@ class SynthesizeSft(Operator):
     """Keep up to ``per_problem`` correct completions of each problem as chat messages.
 
     Given ``paths`` (``synthesize.choose``), exactly what these keep is taken, and the settings of the choice here are
-    not looked at. Otherwise only samples with an ``ok`` verdict that says right are used, never one that was cut at the
-    token limit (``length``), and of equal texts (``completion_hash``) only the first. Several verifiers of a sample:
-    the one whose name sorts first is used.
+    not looked at. Otherwise ``synthesize.choose`` chooses with the settings that both have: right, finished and
+    distinct samples in an unbroken format. Several verifiers of a sample: the one whose name sorts first is used.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "problem"
     inputs = {
         "problems": Problem.select("problem_key", "problem_id", "prompt", "messages"),
         "samples": Sample.select(
             "problem_key",
             "sample_index",
+            "problem_id",
             "completion",
             "reasoning",
             "completion_hash",
@@ -69,24 +70,15 @@ class SynthesizeSft(Operator):
         """Return the kept rows, sorted by problem_key and sample_index; ``score`` is the verdict's credit."""
         judged = one_verifier(verdicts).select(*SAMPLE_KEY, "verifier", "credit", "is_correct", verdict="status")
         rows = samples.join(judged, on=SAMPLE_KEY)
-        rows = self._chosen(rows) if paths is None else rows.join(paths.filter("kept"), on=SAMPLE_KEY, how="semi")
-        kept = rows.join(problems, on="problem_key")
+        if paths is None:
+            chosen = SynthesizeChoose(per_problem=self.per_problem, prefer=self.prefer, max_tokens=self.max_tokens)
+            paths = chosen.run(samples, verdicts)
+        rows = rows.join(paths.filter("kept"), on=SAMPLE_KEY, how="semi")
+        kept = rows.join(problems.drop("problem_id"), on="problem_key")
         messages = pl.concat_list(asked(self.system), turn("assistant", said(self.reasoning)))
         table = kept.with_columns(messages=messages, score=pl.col("credit"), lineage=self._lineage())
         schema = polars_schema(Sft)
         return table.select(pl.col(name).cast(dtype) for name, dtype in schema.items()).sort(*SAMPLE_KEY)
-
-    def _chosen(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return the rows to keep where no paths tell."""
-        usable = rows.filter(pl.col("status") == "ok", pl.col("finish_reason") != "length")
-        usable = usable.filter(pl.col("verdict") == "ok", pl.col("is_correct"))
-        if self.max_tokens is not None:
-            usable = usable.filter(pl.col("completion_tokens") <= self.max_tokens)
-        order = ["sample_index"] if self.prefer == "first" else ["completion_tokens", "sample_index"]
-        distinct = usable.sort(SAMPLE_KEY).unique(["problem_key", "completion_hash"], keep="first", maintain_order=True)
-        return distinct.sort("problem_key", *order).filter(
-            pl.int_range(pl.len()).over("problem_key") < self.per_problem
-        )
 
     def _lineage(self) -> pl.Expr:
         """Return a JSON object that says which sample a row is and who accepted it."""

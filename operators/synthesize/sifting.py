@@ -32,7 +32,7 @@ class Sifting(Operator):
     optional: ClassVar[frozenset[str]] = frozenset({"paths"})
     output = Path
 
-    def run(self, sft: pl.LazyFrame, paths: pl.LazyFrame | None = None) -> pl.DataFrame:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def run(self, sft: pl.LazyFrame, paths: pl.LazyFrame | None = None, **others: pl.LazyFrame) -> pl.DataFrame:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return one row for each of ``sft``'s: kept, or the reason why not."""
         rows = sft.select(*SAMPLE_KEY, "problem_id").collect()
         dropped = rows.head(0).with_columns(reason=pl.lit(None, pl.String))
@@ -40,14 +40,14 @@ class Sifting(Operator):
             before = paths.filter(~pl.col("kept")).select(*SAMPLE_KEY, pl.col("reason").fill_null("dropped"))
             dropped = rows.join(before.collect(), on=SAMPLE_KEY)
             sft = sft.join(before.select(SAMPLE_KEY), on=SAMPLE_KEY, how="anti", maintain_order="left")
-        found = self.reasons(sft).select(*SAMPLE_KEY, "reason")
+        found = self.reasons(sft, **others).select(*SAMPLE_KEY, "reason")
         reasons = pl.concat([dropped.select(*SAMPLE_KEY, "reason"), found])
         table = rows.join(reasons, on=SAMPLE_KEY, how="left", maintain_order="left")
         kept = pl.col("reason").is_null()
         table = table.with_columns(weight=kept.cast(pl.Float64), kept=kept).sort(SAMPLE_KEY)
         return table.select(list(polars_schema(Path)))
 
-    def reasons(self, sft: pl.LazyFrame) -> pl.DataFrame:
+    def reasons(self, sft: pl.LazyFrame, **others: pl.LazyFrame) -> pl.DataFrame:
         """Return ``problem_key, sample_index, reason`` of the rows to leave out."""
         raise TypeError(f"{type(self).__name__} doesn't define reasons()")
 

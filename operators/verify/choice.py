@@ -50,7 +50,7 @@ class VerifyChoice(Operator):
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
         began = time.perf_counter()
-        about = {row["problem_key"]: _Options(row, self.letters) for row in problems.iter_rows(named=True)}
+        about = {row["problem_key"]: Options(row, self.letters) for row in problems.iter_rows(named=True)}
         texts = samples.filter(pl.col("status") == "ok").select("problem_key", "completion").unique(maintain_order=True)
         # a loop over distinct completions: the options differ from problem to problem
         found = [self._letter(text, about[key]) for key, text in texts.iter_rows()]
@@ -66,9 +66,9 @@ class VerifyChoice(Operator):
 
     def check_problems(self, problems: pl.DataFrame) -> None:
         for row in problems.select("problem_id", "answer", "verification").iter_rows(named=True):
-            _Options(row, self.letters)
+            Options(row, self.letters)
 
-    def _letter(self, text: str, options: _Options) -> str | None:
+    def _letter(self, text: str, options: Options) -> str | None:
         for rule in (self.pattern,) if self.pattern is not None else _RULES:
             letters = [letter for letter in re.findall(rule, text) if letter.upper() in options.letters]
             if letters:
@@ -76,7 +76,7 @@ class VerifyChoice(Operator):
         return None if self.pattern is not None else options.named_in(text)
 
 
-class _Options:
+class Options:
     """The options of one problem."""
 
     def __init__(self, row: dict[str, Any], letters: str) -> None:

@@ -1,0 +1,33 @@
+"""Process rewards from roll-outs (Math-Shepherd): what can still be reached from each step of a trace?
+
+``load.source`` are the prefixes that ``synthesize.roll_outs`` made, as a stage of the sft pipeline or on its own.
+"""
+
+from __future__ import annotations
+
+from operators.base import AnyOperator
+from operators.load import Load
+from operators.sample.sample import Sample
+from operators.synthesize.roll_outs import SynthesizeRollOutRewards
+from operators.verify.math import VerifyMath
+from pipelines.graph import Pipeline, PipelineConfig
+
+
+class Config(PipelineConfig):
+    """Every knob of the rollouts pipeline; ``load.source`` must be given."""
+
+    load: Load = Load(source="prefixes.parquet")
+    sample: Sample = Sample(n=8, max_tokens=512)
+    """Its template isn't used: a prefix brings its turns."""
+    verify: AnyOperator = VerifyMath()
+    step_rewards: AnyOperator = SynthesizeRollOutRewards()
+
+
+def build(config: Config) -> Pipeline:
+    """Wire the stages."""
+    pipeline = Pipeline("rollouts")
+    problems = pipeline.stage("load", config.load)
+    samples = pipeline.stage("sample", config.sample, engine=config.engine, problems=problems)
+    verdicts = pipeline.stage("verify", config.verify, problems=problems, samples=samples)
+    pipeline.stage("step_rewards", config.step_rewards, problems=problems, verdicts=verdicts)
+    return pipeline
