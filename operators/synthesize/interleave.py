@@ -26,7 +26,8 @@ Chunks = list[tuple[str, str]]
 _ALIGN = (
     "Cut this source text and its translation into the smallest chunks of meaning that follow each other in both. "
     "Every chunk of the source gets the part of the translation that can be said once it is read. Write one pair a "
-    "line, as SOURCE CHUNK ||| TRANSLATION CHUNK, in order, with nothing left out, added or changed.\n\nSource:\n{source}\n\n"
+    "line, as SOURCE CHUNK ||| TRANSLATION CHUNK, in order, with nothing left out, added or changed."
+    "\n\nSource:\n{source}\n\n"
     "Translation:\n{target}"
 )
 

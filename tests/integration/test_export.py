@@ -14,8 +14,8 @@ from tests.integration.test_cli import SCRIPTED, as_json, gristmill
 from tests.support import write_problems
 
 FORMATS = {
-    "messages": ["messages", "problem_id", "sample_index", "score", "lineage"],
-    "prompt-completion": ["prompt", "completion", "problem_id", "sample_index", "score", "lineage"],
+    "messages": ["messages", "thinking", "problem_id", "sample_index", "score", "lineage"],
+    "prompt-completion": ["prompt", "completion", "thinking", "problem_id", "sample_index", "score", "lineage"],
     "preference": ["prompt", "chosen", "rejected", "margin", "problem_id", "lineage"],
     "step-rewards": ["prompt", "completions", "labels", "problem_id", "sample_index"],
     "sharegpt": ["conversations", "problem_id", "lineage"],

@@ -62,3 +62,14 @@ def test_alpaca_is_the_last_exchange_with_what_came_before() -> None:
 )
 def test_reasons_are_counted_by_kind(reason: str, kind: str) -> None:
     assert pl.DataFrame({"reason": [reason]}).select(kind_of(pl.col("reason"))).item() == kind
+
+
+def test_thinking_is_marked_where_it_stays() -> None:
+    for name in ("messages", "prompt-completion"):
+        first, second = made(name)
+        text = TURNS[-1]["content"]
+        assert [text[span["start"] : span["end"]] for span in first["thinking"]] == [  # type: ignore[union-attr]
+            "<think>\nTwo and two.\n</think>"
+        ]
+        assert second["thinking"] == []
+        assert [row["thinking"] for row in made(name, "drop")] == [[], []]
