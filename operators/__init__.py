@@ -50,6 +50,7 @@ OPERATORS: dict[str, str] = {
     "measure.selection": "operators.measure.selection:MeasureSelection",
     "measure.calibration": "operators.measure.calibration:MeasureCalibration",
     "measure.multiplicity": "operators.measure.multiplicity:MeasureMultiplicity",
+    "measure.rice": "operators.measure.rice:MeasureRice",
     "measure.verifier_audit": "operators.measure.verifier_audit:MeasureVerifierAudit",
     "synthesize.choose": "operators.synthesize.choose:SynthesizeChoose",
     "synthesize.sft": "operators.synthesize.sft:SynthesizeSft",

@@ -3,6 +3,29 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+
+def _has_prompt(template: str) -> str:
+    if "{prompt}" not in template:
+        raise ValueError("the template must contain {prompt}")
+    return template
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"'{pattern}' isn't a regular expression: {error}") from error
+    return pattern
+
+
+PromptTemplate = Annotated[str, AfterValidator(_has_prompt)]
+"""A user's turn with {prompt} in it; other braces are left alone."""
+Pattern = Annotated[str, AfterValidator(_compiles)]
+"""A regular expression of Python's."""
 
 
 def fill(template: str, places: dict[str, str]) -> str:

@@ -242,6 +242,31 @@ class ExpertCount(Contract):
     tokens = _count()
 
 
+class Routing(Contract):
+    """Which experts one layer chose for one token of a completion: from an engine that tells."""
+
+    problem_key = dy.String(primary_key=True)
+    sample_index = _key(minimum=0)
+    position = _key(minimum=0)
+    layer = _key(minimum=0)
+    token = _text()
+    experts = dy.List(dy.Int64(nullable=False, min=0), nullable=False)
+
+
+class ExpertRelevance(Contract):
+    """How closely an expert goes with tokens that mark reasoning (measure.rice)."""
+
+    layer = _key(minimum=0)
+    expert = _key(minimum=0)
+    npmi = dy.Float64(nullable=False, min=-1.0, max=1.0)
+    """The mean over the markers that occur."""
+    rank = dy.Int64(nullable=False, min=1)
+    weight = dy.Float64(nullable=False, min=0.0)
+    """What its routing weight is multiplied with."""
+    tokens = _count()
+    """Tokens that it was chosen for."""
+
+
 class PassAtK(Contract):
     """Coverage at k with a 95% interval (measure.pass_at_k)."""
 
@@ -370,6 +395,8 @@ DATASETS: dict[str, type[Contract]] = {
     "allocations": Allocation,
     "ledger": LedgerEntry,
     "expert_counts": ExpertCount,
+    "routing": Routing,
+    "expert_relevance": ExpertRelevance,
     "pass_at_k": PassAtK,
     "forecast": Forecast,
     "selection_accuracy": SelectionAccuracy,

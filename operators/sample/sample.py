@@ -15,12 +15,13 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from operators.base import Operator
 from operators.budget.policies import AnyPolicy
 from operators.confidence import WINDOW
 from operators.engine import Completion, Engine, EngineError, Request
+from operators.text import PromptTemplate
 from schemas import datasets
 from schemas.contract import polars_schema
 from schemas.datasets import Problem
@@ -70,7 +71,7 @@ class Sample(Operator, SamplingParams):
     seed: int = 0
     """Base seed."""
     system: str | None = None
-    template: str = "{prompt}"
+    template: PromptTemplate = "{prompt}"
     """The user's turn; ``{prompt}`` is replaced, other braces are left alone."""
     few_shot: tuple[Example, ...] = ()
     chat: bool = True
@@ -87,13 +88,6 @@ class Sample(Operator, SamplingParams):
     ``marginal`` decides (``uniform`` where nothing judges the samples)."""
     retries: Annotated[int, Execution] = Field(default=4, ge=0)
     """How often a request is tried again after a transient fault, with exponential backoff."""
-
-    @field_validator("template")
-    @classmethod
-    def _has_prompt(cls, value: str) -> str:
-        if "{prompt}" not in value:
-            raise ValueError("the template must contain {prompt}")
-        return value
 
     def messages(self, problem: Mapping[str, Any]) -> list[dict[str, str]]:
         """Return the conversation that asks one problem: system, examples, then its own turns.
@@ -124,7 +118,7 @@ class Sample(Operator, SamplingParams):
     async def prompt(self, problem: Mapping[str, Any], engine: Engine) -> str:
         """Return the rendered prompt of a problem, without its ``lead``."""
         turns = self.messages(problem)
-        return await engine.render(turns[:-1] if self.lead(problem) else turns, chat=self.chat)
+        return await engine.render(turns[:-1] if turns[-1]["role"] == "assistant" else turns, chat=self.chat)
 
     @staticmethod
     def lead(problem: Mapping[str, Any]) -> str:

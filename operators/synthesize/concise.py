@@ -12,11 +12,12 @@ import math
 import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from operators.engine import Completion, Engine, Request, ScoreRequest
 from operators.synthesize.trace import REFLECTION, Trace, answers_of, steps_of
 from operators.synthesize.transformation import AskingTransformation, Change, Row
+from operators.text import Pattern
 from schemas.identity import sample_seed
 
 PHRASES = (
@@ -41,7 +42,7 @@ class SynthesizeConcise(AskingTransformation):
     method: Literal["inject", "stop"] = "inject"
     phrases: Annotated[tuple[str, ...], Field(min_length=1)] = PHRASES
     """One is drawn for each injection."""
-    reflection: str = REFLECTION
+    reflection: Pattern = REFLECTION
     """How a step begins that doubts or checks (a regular expression)."""
     injections: int = Field(default=4, ge=1)
     probe: str = "\n\nThe final answer is \\boxed{"
@@ -50,15 +51,6 @@ class SynthesizeConcise(AskingTransformation):
     """What ends the answer."""
     confidence: float = Field(default=0.5, ge=0.5, lt=1.0)
     max_tokens: int = Field(default=1024, ge=1)
-
-    @field_validator("reflection")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"'{value}' isn't a regular expression: {error}") from error
-        return value
 
     async def change(self, engine: Engine, row: Row) -> Change:
         [trace] = self.traces([row])

@@ -11,13 +11,14 @@ import json
 from typing import Annotated, Any, ClassVar, Literal
 
 import polars as pl
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from operators.base import Operator
 from operators.piecewise import PiecewiseOperator
 from operators.score.process import StepRule
 from operators.select.classes import SAMPLE_KEY, one_verifier
 from operators.synthesize.trace import steps_of
+from operators.text import PromptTemplate
 from schemas.contract import polars_schema
 from schemas.datasets import Problem, Sample, StepReward, Verdict
 from schemas.errors import BadInput
@@ -49,15 +50,8 @@ class SynthesizeRollOuts(Operator):
     max_steps: Annotated[int, Field(ge=2)] | None = None
     """Leave traces with more steps out."""
     system: str | None = None
-    template: str = "{prompt}"
+    template: PromptTemplate = "{prompt}"
     """The user's turn, as it was sampled with; problems with messages of their own keep these."""
-
-    @field_validator("template")
-    @classmethod
-    def _has_prompt(cls, value: str) -> str:
-        if "{prompt}" not in value:
-            raise ValueError("the template must contain {prompt}")
-        return value
 
     def run(self, problems: pl.DataFrame, samples: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
         """Return the prefixes as problems, in the order of the traces and their steps."""

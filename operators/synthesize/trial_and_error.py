@@ -22,6 +22,8 @@ RECOGNITIONS = (
     "Hmm, checking this: {answer} doesn't fit the problem. I made an error. Let me try another way.",
     "But {answer} is wrong, as I see when I go over it. Let me think it through afresh.",
 )
+CONSIDERED = 64
+"""Distinct wrong samples of a problem that are looked at."""
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 
 
@@ -92,6 +94,8 @@ class SynthesizeTrialAndError(Transformation):
         judged = one_verifier(verdicts).filter((pl.col("status") == "ok") & ~pl.col("is_correct"))
         ended = (pl.col("status") == "ok") & (pl.col("finish_reason") != "length")
         rows = samples.filter(ended).join(judged.select(SAMPLE_KEY), on=SAMPLE_KEY, how="semi").sort(SAMPLE_KEY)
+        rows = rows.unique(["problem_key", "completion_hash"], keep="first", maintain_order=True)
+        rows = rows.group_by("problem_key", maintain_order=True).head(CONSIDERED)
         table = rows.to_dicts()
         answers = answers_of([row["completion"] for row in table], self.extract, self.pattern)
         keys = self.keys([row["completion"] for row in table])

@@ -144,7 +144,7 @@ STEP = st.sampled_from(
 
 
 @given(st.lists(STEP, min_size=1, max_size=8), st.booleans(), st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_dropping_is_monotone_and_the_answer_survives(steps: list[str], tagged: bool, seed: int) -> None:
     body = "\n\n".join(steps)
     text = f"<think>\n{body}\n</think>\n\n\\boxed{{7}}" if tagged else f"{body}\n\nThe answer is \\boxed{{7}}."
@@ -458,7 +458,7 @@ def test_transformations_add_up_and_a_share_is_drawn_by_row() -> None:
 
 
 @given(st.lists(STEP, min_size=1, max_size=6), st.integers(0, 9))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_the_answer_survives_whatever_a_model_says(steps: list[str], seed: int) -> None:
     text = "\n\n".join([*steps, "The answer is \\boxed{7}."])
     draws = random.Random(seed)
