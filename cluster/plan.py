@@ -14,6 +14,7 @@ from typing import Any, Literal
 import polars as pl
 
 from cluster.engines import resolve
+from cluster.order import interleaved
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
 from cluster.storage.snapshot import Snapshot
@@ -89,7 +90,7 @@ class RunPlan:
     problems: pl.DataFrame
     stages: dict[str, StagePlan]
     chunks: list[list[str]]
-    """Problem keys per part of a problem-scope snapshot, in the order of the problems."""
+    """Problem keys per part of a problem-scope snapshot, in the order in which they are sampled."""
 
     @property
     def problem_view(self) -> str:
@@ -130,7 +131,7 @@ def make_plan(
         source, problem_view, snapshot.folder, len(problems), held, f"{len(problems):,} problems", snapshot=snapshot
     )
     plans = {source.name: first}
-    keys = problems["problem_key"].to_list()
+    keys = problems["problem_key"].gather(interleaved(problems["task_type"])).to_list()
     planner = _StorePlanner(root, plans, keys, problem_view, only_read, {} if stores is None else stores, views or {})
     for stage in others:
         if stage.is_store:
