@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from jobs.moe.cli import layout, moe
 from jobs.settings import parse_assignments
 from schemas import __version__
 from schemas.errors import BadInput, BudgetReached, GristmillError, RunIncomplete
@@ -537,6 +538,10 @@ def gc(
         typer.echo(f"  {kind}: {found.count(kind):,} files, {found.size(kind):,} bytes")
     for note in found.spared:
         typer.echo(f"  left alone: {note}")
+
+
+app.add_typer(moe, name="moe")
+app.command(epilog=_examples("gristmill layout DeepSeek-V3 --cluster cluster.yaml"))(layout)
 
 
 def _command() -> str:

@@ -15,6 +15,7 @@ from cluster.plan import RunPlan
 from cluster.records import alive, open_stage
 from cluster.storage.root import Root
 from jobs.estimate import REMEDY, Estimate
+from jobs.moe.outlook import experts_of, lines_of
 from jobs.outlook import Outlook
 from jobs.report.format import duration
 from schemas.manifest import RunManifest, StageRecord
@@ -81,6 +82,9 @@ def print_plan(
             f"  dollars  {dollars}",
         ):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
+        experts = experts_of(plan.stages[name].stage.engine)
+        for line in [] if experts is None else lines_of(experts):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
         if outlooks is not None and name in outlooks:
             _print_outlook(console, outlooks[name])
 
@@ -132,6 +136,7 @@ def plan_document(
                 "dataset": plan.root.uri(stage.folder),
                 **({"estimate": asdict(estimates[name])} if name in estimates else {}),
                 **({"outlook": asdict(outlooks[name])} if outlooks and name in outlooks else {}),
+                **({"experts": experts} if (experts := experts_of(stage.stage.engine)) else {}),
             }
             for name, stage in plan.stages.items()
         ],

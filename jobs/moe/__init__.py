@@ -1,0 +1,1 @@
+"""``gristmill moe`` and ``gristmill layout``: expert placement and layouts, without a GPU."""
