@@ -276,6 +276,11 @@ class VllmSpec(EngineSpec):
     """Sum and mean log-prob of each sample."""
     confidence: Annotated[bool, Execution] = False
     """Confidences too (DeepConf): vLLM then returns 20 log-probs a token to the worker."""
+    expert_counts: Annotated[str | None, Execution] = None
+    """A folder that gets a file of tokens per expert (contract expert_counts) when the engine is closed, to plan
+    placements with (``gristmill moe place --counts FOLDER``). Of a mixture of experts; it runs eagerly then."""
+    job_class: Annotated[str, Execution] = ""
+    """The class of jobs that ``expert_counts`` are kept under."""
     engine_kwargs: Annotated[dict[str, Any], VLLM_EXECUTION] = {}
     """More arguments of vLLM's ``AsyncEngineArgs``, as they are."""
 
@@ -301,7 +306,7 @@ VLLM_FIELDS = {
     "max_model_len": "context", "max_num_seqs": "slots", "tensor_parallel_size": "tensor_parallel",
     "pipeline_parallel_size": "pipeline_parallel", "data_parallel_size": "data_parallel",
     "enable_expert_parallel": "expert_parallel", "gpu_memory_utilization": "gpu_memory_utilization",
-    "enable_lora": "adapter", "reasoning_parser": "reasoning_parser",
+    "enable_lora": "adapter", "reasoning_parser": "reasoning_parser", "worker_extension_cls": "expert_counts",
 }  # fmt: skip
 """vLLM's argument -> the field of ``VllmSpec`` that sets it."""
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.engines.expert_counts import write_expert_counts
 from cluster.engines.last_words import LastWords
 from cluster.engines.weights import folder_revision, model_revision
 from operators.confidence import TOP, Confidences, Watch, confidences, of_tokens
@@ -84,6 +85,7 @@ class VllmEngine(Engine):
         except Exception as error:  # vLLM raises plain exceptions of many kinds
             raise EngineFailed(f"vLLM can't serve '{spec.model}': {self._words.reason() or error}") from error
         self._tokenizer: Any = self._engine.get_tokenizer()
+        self._counting = False
         self._ids: dict[str, list[int]] = {}
         self._params: dict[SamplingParams, Any] = {}
         self._adapter = _lora(spec.adapter) if spec.adapter else None
@@ -104,6 +106,18 @@ class VllmEngine(Engine):
         if not (adapter / "adapter_config.json").is_file():
             raise BadInput(f"engine.adapter '{spec.adapter}' is no folder of a LoRA adapter (no adapter_config.json)")
         return model, f"{revision}+{folder_revision(adapter.resolve())}"
+
+    async def _count(self) -> None:
+        """Begin to count tokens per expert, once.
+
+        Raises:
+            BadInput: the model has no routers that are known.
+        """
+        if self.spec.expert_counts and not self._counting:
+            self._counting = True
+            if not (await self._engine.collective_rpc("begin_counting"))[0]:
+                self._counting = False
+                raise BadInput(f"engine.expert_counts: '{self.spec.model}' has no routers of experts that are known")
 
     async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:
         if not chat:
@@ -143,6 +157,7 @@ class VllmEngine(Engine):
     async def generate(self, request: Request) -> list[Completion]:
         if self.spec.task != "generate":
             raise BadInput(f"engine.task={self.spec.task}: this engine gives scores, not completions")
+        await self._count()
         if request.n > 1:
             return [answer for [answer] in await asyncio.gather(*map(self.generate, alone(request)))]
         ids = self._prompt_ids(request.prompt)
@@ -324,6 +339,10 @@ class VllmEngine(Engine):
     async def close(self) -> None:
         engine, self._engine = self._engine, None
         if engine is not None:
+            if self.spec.expert_counts and self._counting:
+                ranks = await engine.collective_rpc("expert_counts")
+                # ranks of a tensor-parallel group route the same tokens
+                write_expert_counts(ranks[0], self.info, self.spec.job_class, self.spec.expert_counts)
             await asyncio.to_thread(engine.shutdown)
 
 
@@ -347,6 +366,8 @@ def _arguments(spec: VllmSpec) -> dict[str, Any]:
         "generation_config": "vllm",  # a model's own defaults (top_k, temperature) would change the distribution
         "disable_log_stats": True,
     }
+    if spec.expert_counts:
+        arguments |= {"worker_extension_cls": "cluster.engines.vllm_routing.RoutingCounts", "enforce_eager": True}
     if spec.adapter:
         arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _lora_rank(spec.adapter)}
     if current_platform.is_cpu():
