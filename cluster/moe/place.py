@@ -6,7 +6,7 @@ EPLB's own plans are among the candidates, so that on that data the choice is ne
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from cluster.moe.eplb import eplb
 from cluster.moe.locality import near, shares
-from cluster.moe.measure import DEFAULT, Costs, Measured, measure_layer
+from cluster.moe.measure import DEFAULT, Costs, Measured, measure, measure_layer
 from cluster.moe.packing import balanced
 from cluster.moe.partition import Rule, Tokens, partition
-from cluster.moe.placement import Placement, Shape
+from cluster.moe.placement import Placement, Shape, uniform
 from cluster.moe.routing import Trace, counts_of
 from schemas.errors import BadInput
 
@@ -47,11 +47,9 @@ class Planned:
     shares: Loads | None = None
     """[nodes, slots]; None: every replica gets the same."""
 
-    def each(self, shape: Shape, experts: int) -> Loads:
+    def each(self, shape: Shape) -> Loads:
         """Return the shares, [nodes, slots]."""
-        if self.shares is not None:
-            return self.shares
-        return np.tile(1.0 / np.bincount(self.row, minlength=experts)[self.row], (shape.nodes, 1))
+        return uniform(self.row, shape.nodes) if self.shares is None else self.shares
 
 
 @dataclass(frozen=True)
@@ -68,10 +66,21 @@ class Layer:
     groups: int
     costs: Costs
     tokens: Tokens | None = None
+    _homes: dict[float, tuple[Rule, Map]] = field(default_factory=dict[float, tuple[Rule, Map]])
 
     @property
     def counts(self) -> Loads:
         return self.loads.sum(axis=0)
+
+    def homes(self, steadiness: float) -> tuple[Rule, Map]:
+        """Return the node that each expert lives on, and the rule it was found with; candidates share them."""
+        if steadiness not in self._homes:
+            assert self.tokens is not None
+            shape = self.shape
+            rule = Rule(self.loads, shape.nodes, shape.slots // shape.nodes, TOLERANCE, steadiness)
+            starts = 4 if self.loads.shape[1] <= MANY else 1
+            self._homes[steadiness] = rule, partition(self.tokens, rule, starts)
+        return self._homes[steadiness]
 
 
 Candidate = Callable[[Layer], Planned]
@@ -95,7 +104,7 @@ def _joint(steadiness: float) -> Candidate:
 
     def plan(layer: Layer) -> Planned:
         shape, counts = layer.shape, layer.counts
-        home = _homes(layer, steadiness)[1]
+        home = layer.homes(steadiness)[1]
         room, gpus = shape.slots // shape.nodes, shape.gpus // shape.nodes
         nodes = [np.flatnonzero(home == node) for node in range(shape.nodes)]
         return Planned(np.concatenate([mine[balanced(counts[mine], gpus, room)] for mine in nodes]))
@@ -109,7 +118,7 @@ def _near(spare: float, steadiness: float = 16.0) -> Candidate:
 
     def plan(layer: Layer) -> Planned:
         shape, counts = layer.shape, layer.counts
-        rule, home = _homes(layer, steadiness)
+        rule, home = layer.homes(steadiness)
         assert layer.tokens is not None
         further = shape.slots // shape.nodes - int(np.bincount(home, minlength=shape.nodes).max())
         row, home = near(layer.tokens, layer.loads, rule, home, shape.gpus, shape.slots, int(spare * further))
@@ -121,13 +130,6 @@ def _near(spare: float, steadiness: float = 16.0) -> Candidate:
 
 DISTANCE = 0.02
 """A way to another node, in tokens on the fullest GPU, as the shares are planned: balance comes first."""
-
-
-def _homes(layer: Layer, steadiness: float) -> tuple[Rule, Map]:
-    assert layer.tokens is not None
-    shape = layer.shape
-    rule = Rule(layer.loads, shape.nodes, shape.slots // shape.nodes, TOLERANCE, steadiness)
-    return rule, partition(layer.tokens, rule, starts=4 if layer.loads.shape[1] <= MANY else 1)
 
 
 def candidates(
@@ -253,8 +255,6 @@ def choose(judged: Sequence[dict[str, list[Measured]]], objective: Objective, co
 
 def worth_moving(running: Placement, new: Placement, routed: NDArray[np.integer], costs: Costs) -> bool:
     """Return whether a new plan is modelled to be so much faster than the running one that experts should move."""
-    from cluster.moe.measure import measure
-
     before, after = (sum(one.seconds(costs) for one in measure(routed, plan)) for plan in (running, new))
     return after < before * (1.0 - WORTH_MOVING)
 
@@ -278,7 +278,7 @@ def _risk(values: list[float], risk: Risk) -> float:
 
 
 def _judge(tests: Sequence[NDArray[np.integer]], planned: Planned, shape: Shape, experts: int) -> list[Measured]:
-    each = planned.each(shape, experts)
+    each = planned.each(shape)
     return [measure_layer(test, planned.row, each, shape, experts) for test in tests]
 
 
@@ -306,5 +306,5 @@ def _placement(
     table = np.stack([planned.row for planned in rows])
     weights = None
     if any(planned.shares is not None for planned in rows):
-        weights = np.stack([planned.each(shape, experts) for planned in rows])
+        weights = np.stack([planned.each(shape) for planned in rows])
     return Placement(shape, experts, table, weights, model, counts, {"objective": objective, "chosen": chosen})

@@ -39,6 +39,11 @@ class Shape:
             raise BadInput(f"{self.slots} slots can't hold {experts} experts; give at least {experts} slots")
 
 
+def uniform(row: NDArray[np.int64], nodes: int) -> NDArray[np.float64]:
+    """Return equal shares for all replicas of an expert, [nodes, slots]; ``row`` is the expert of each slot."""
+    return np.tile(1.0 / np.bincount(row)[row], (nodes, 1))
+
+
 @dataclass(frozen=True)
 class Placement:
     """A plan.
@@ -82,16 +87,11 @@ class Placement:
             if (weights[layer] < 0).any() or not np.allclose(sums, 1.0, atol=1e-6):
                 raise BadInput(f"layer {layer}: an expert's weights from each node must be positive and add up to 1")
 
-    def replicas(self, layer: int) -> NDArray[np.int64]:
-        """Return how many slots hold each expert of a layer."""
-        return np.bincount(self.physical_to_logical[layer], minlength=self.experts)
-
     def shares(self, layer: int) -> NDArray[np.float64]:
         """Return the share of each expert's tokens from each node that goes to each slot, [nodes, slots]."""
         if self.weights is not None:
             return self.weights[layer]
-        row = self.physical_to_logical[layer]
-        return np.tile(1.0 / self.replicas(layer)[row], (self.shape.nodes, 1))
+        return uniform(self.physical_to_logical[layer], self.shape.nodes)
 
     def write(self, path: str) -> None:
         """Write the plan as JSON."""
