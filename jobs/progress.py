@@ -12,7 +12,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from schemas.manifest import RunManifest, StageRecord
-from schemas.prices import MICRO
 
 LINE_SECONDS = 10.0
 """How often a plain line is printed."""
@@ -130,10 +129,7 @@ def _spent(record: StageRecord, manifest: RunManifest) -> float | None:
     spending = manifest.spending
     if spending is None or record.dataset != "samples":
         return None
-    spent = {"samples": spending.samples, "tokens": spending.tokens, "dollars": spending.microdollars / MICRO}
-    spent["gpu_hours"] = spending.gpu_hours
-    shares = [spent[name] / cap for name, cap in spending.caps.items() if name in spent]
-    return max(shares, default=None)
+    return spending.share if spending.caps else None
 
 
 def _clock(seconds: float) -> str:

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
 from cluster.engines import build_engine
+from cluster.events import echoes
 from cluster.plan import RunPlan, make_plan
 from cluster.records import open_stage, write_manifest
 from cluster.runner import Runner
 from cluster.storage.root import Root
 from jobs.estimate import estimate
+from jobs.job_file import read_job, with_assignments
 from jobs.outlook import outlook
+from jobs.posterior import posteriors
 from jobs.progress import Progress
-from jobs.settings import build_pipeline, merge, parse_assignments, read_job, run_settings
+from jobs.settings import build_pipeline, run_settings
 from jobs.summary import document, plan_document, print_plan, print_run
 from operators.sample.sample import Sample
 from pipelines.graph import Pipeline
 from schemas.errors import BadInput
-from schemas.job import RunSettings
+from schemas.job import JobFile, RunSettings
 from schemas.manifest import RunManifest
 
 
@@ -37,6 +41,7 @@ class Job:
     runner: str
     address: str | None
     execution: RunSettings
+    file: JobFile
 
 
 def prepare(
@@ -47,21 +52,24 @@ def prepare(
     Raises:
         BadInput: with every unknown key or unfit value.
     """
-    job = read_job(target)
-    assigned = parse_assignments(assignments)
-    execution = run_settings({**job.run, **assigned.pop("run", {})}, limit or job.limit)
-    settings = merge(job.settings, assigned)
-    pipeline, _ = build_pipeline(job.pipeline, settings)
-    return Job(
-        pipeline,
-        Root.at(root or job.root or "./gristmill-data"),
-        runner or job.runner or "ray",
-        address or job.address,
-        execution,
-    )
+    given = {"runner": runner, "address": address, "limit": limit}
+    job = with_assignments(read_job(target), assignments)
+    return resolve(job.model_copy(update={name: value for name, value in given.items() if value}), root)
 
 
-def make_runner(name: str, address: str | None) -> Runner:
+def resolve(job: JobFile, root: str = "") -> Job:
+    """Return a job with its pipeline built and its settings checked.
+
+    Raises:
+        BadInput: with every unknown key or unfit value.
+    """
+    execution = run_settings(job.run, job.limit)
+    pipeline, _ = build_pipeline(job.pipeline, job.settings)
+    place = Root.at(root or job.root or "./gristmill-data")
+    return Job(pipeline, place, job.runner or "ray", job.address, execution, job)
+
+
+def make_runner(name: str, address: str | None, environment: Mapping[str, str] | None = None) -> Runner:
     """Return the runner of this name.
 
     Raises:
@@ -79,32 +87,47 @@ def make_runner(name: str, address: str | None) -> Runner:
         if error.name != "ray":
             raise
         raise BadInput("Ray isn't installed: pip install 'ray[default]', or use --runner local") from error
-    return RayRunner(address)
+    return RayRunner(address, environment)
+
+
+def run_job(job: Job, settings: RunSettings, console: Console, quiet: bool = False) -> RunManifest:
+    """Run a job and write its report.
+
+    Raises:
+        BadInput: a secret that the job names isn't set here; nothing was started.
+    """
+    absent = [name for name in job.file.secrets if name not in os.environ]
+    if absent:
+        raise BadInput(f"secrets: {', '.join(absent)} isn't set in the environment here, and the job needs it")
+    os.environ.update(job.file.environment)
+    runner = make_runner(job.runner, job.address, job.file.environment)
+    try:
+        with Progress(console, quiet=quiet or echoes()) as progress:
+            result = runner.run(job.pipeline, job.root.url, settings, progress)
+    finally:
+        runner.close()
+    result.manifest.posteriors = posteriors(job.root, result.manifest)
+    write_report(job.root, result.manifest)
+    return result.manifest
 
 
 def execute(job: Job, settings: RunSettings, as_json: bool) -> str:
     """Run a job, write its report, say what happened; return the state it ended in."""
     console = Console(stderr=True)
-    runner = make_runner(job.runner, job.address)
-    try:
-        with Progress(console, quiet=as_json and not console.is_terminal) as progress:
-            result = runner.run(job.pipeline, job.root.url, settings, progress)
-    finally:
-        runner.close()
-    write_report(job.root, result.manifest)
+    manifest = run_job(job, settings, console, quiet=as_json and not console.is_terminal)
     if as_json:
-        sys.stdout.write(json.dumps(document(job.root, result.manifest), indent=2, default=str) + "\n")
+        sys.stdout.write(json.dumps(document(job.root, manifest), indent=2, default=str) + "\n")
     else:
-        print_run(Console(), job.root, result.manifest)
-    if result.manifest.state != "done":
+        print_run(Console(), job.root, manifest)
+    if manifest.state != "done":
         console.print(
-            f"The run is {result.manifest.state}. The same command goes on from here; nothing that was committed is "
+            f"The run is {manifest.state}. The same command goes on from here; nothing that was committed is "
             f"paid for twice:\n  {settings.command}",
             soft_wrap=True,
             highlight=False,
             markup=False,
         )
-    return result.manifest.state
+    return manifest.state
 
 
 def write_report(root: Root, manifest: RunManifest) -> str:
@@ -124,7 +147,7 @@ def show_plan(job: Job, as_json: bool, worth: float | None = None) -> RunPlan:
     Args:
         worth: what 1% of coverage is worth, in dollars (tokens where no price is known).
     """
-    plan = make_plan(job.pipeline, job.root, job.execution.limit)
+    plan = make_plan(job.pipeline, job.root, job.execution)
     estimates = estimate(plan, job.execution.prices)
     looks = {
         name: outlook(plan, plan.stages[name], found, job.execution.budget, worth) for name, found in estimates.items()
@@ -138,7 +161,7 @@ def show_plan(job: Job, as_json: bool, worth: float | None = None) -> RunPlan:
 
 def show_dry_run(job: Job, as_json: bool) -> None:
     """Print the plan and the first rendered prompt of each sampling stage."""
-    plan = make_plan(job.pipeline, job.root, job.execution.limit)
+    plan = make_plan(job.pipeline, job.root, job.execution)
     prompts = {
         name: asyncio.run(_first_prompt(stage.stage, plan))
         for name, stage in plan.stages.items()

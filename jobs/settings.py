@@ -1,4 +1,4 @@
-"""From a pipeline's name or a job file, and ``--set key=value``, to a checked configuration.
+"""From a job's settings and ``--set key=value`` to a checked configuration.
 
 The pipeline's own defaults come first, then the job file's settings, then ``--set``. An unknown key is an error that
 offers the nearest valid one; all errors are told at once.
@@ -21,30 +21,7 @@ from operators.budget.policies import POLICIES
 from pipelines import pipeline_module
 from pipelines.graph import Pipeline, PipelineConfig
 from schemas.errors import BadInput
-from schemas.job import JobFile, RunSettings
-
-
-def read_job(target: str) -> JobFile:
-    """Return the job that ``target`` names: a YAML file, or a pipeline by its name.
-
-    Raises:
-        BadInput: no such file, not YAML, or keys that a job file doesn't have.
-    """
-    if not target.endswith((".yaml", ".yml")):
-        return JobFile(pipeline=target)
-    path = Path(target)
-    if not path.is_file():
-        raise BadInput(f"job file '{target}' doesn't exist")
-    try:
-        document = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise BadInput(f"job file '{target}' is not valid YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise BadInput(f"job file '{target}' must hold keys and values, such as 'pipeline: arithmetic'")
-    try:
-        return JobFile.model_validate(document)
-    except ValidationError as error:
-        raise BadInput(explain(error, f"job file '{target}'", JobFile.model_fields)) from error
+from schemas.job import RunSettings
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:

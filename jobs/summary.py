@@ -235,7 +235,8 @@ def print_runs(console: Console, root: Root, manifests: list[RunManifest]) -> No
     """Print the runs under a root, newest first."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("run", "pipeline", "state", "started (UTC)", "problems", "sampled", "reused"):
-        table.add_column(heading, justify="right" if heading in ("problems", "sampled", "reused") else "left")
+        number = heading in ("problems", "sampled", "reused")
+        table.add_column(heading, justify="right" if number else "left", overflow="fold")
     for manifest in manifests:
         sampled = [record for record in manifest.stages if record.dataset == "samples"]
         table.add_row(

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class Gate(BaseModel):
     """What the first samples of a run must meet, or it stops and says why: money isn't spent on a broken prompt."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     samples: int = Field(default=200, ge=1)
     """How many are looked at."""
@@ -31,7 +31,7 @@ class Budget(BaseModel):
     passed, nothing is sent any more and what runs is cancelled.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     samples: int | None = Field(default=None, ge=1)
     tokens: int | None = Field(default=None, ge=1)

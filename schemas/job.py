@@ -1,4 +1,8 @@
-"""The job file: which pipeline, with which settings, where and on what. One YAML document."""
+"""The job file: which pipeline, with which settings, where, on what and when. One YAML document.
+
+It is data: nothing in it is evaluated, and the only code it can name is a class of an installed package. Values are
+taken from the environment with ``${env:NAME}``; secrets never are, they are named and stay where they are.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +12,64 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.budget import Budget
 from schemas.prices import Prices
+from schemas.resources import NAME, Resources
+from schemas.schedule import AnyNotice, ExportSpec, Retention, Schedule
 
 
 class JobFile(BaseModel):
     """What ``gristmill run JOB.yaml`` reads."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     pipeline: str
     """A shipped pipeline's name, or a module of one's own."""
+    name: str | None = Field(default=None, pattern=NAME, max_length=40)
+    """What its nights and submissions are kept under; by default the pipeline's name."""
     settings: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Nested as the pipeline's configuration is: ``sample: {n: 256}``."""
     root: str | None = None
+    """Where data is kept: a folder or an s3:// URL. Nodes of a cluster must all reach it."""
     runner: Literal["ray", "local"] | None = None
     address: str | None = None
+    """A Ray cluster to join; else Ray starts here by itself."""
     limit: int | None = Field(default=None, ge=1)
+    """Take only the first so many problems."""
     run: dict[str, Any] = Field(default_factory=dict[str, Any])
-    """How it is executed: see ``RunSettings``."""
+    """How it is executed, and its budget: see ``RunSettings``."""
+    environment: dict[str, str] = Field(default_factory=dict[str, str])
+    """Variables that are set wherever the job runs; not for secrets."""
+    secrets: dict[str, str | None] = Field(default_factory=dict[str, str | None])
+    """Variables that must be set where the job runs. On Kubernetes ``NAME: secret/key`` says which Secret has it."""
+    resources: Resources = Resources()
+    schedule: Schedule | None = None
+    notify: tuple[AnyNotice, ...] = ()
+    retention: Retention | None = None
+    exports: tuple[ExportSpec, ...] = ()
+    """What each night writes beside its record."""
+
+    @property
+    def title(self) -> str:
+        """The name that its nights and submissions are kept under."""
+        return self.name or self.pipeline.rpartition(".")[2].replace("_", "-").lower()
 
 
 class RunSettings(BaseModel):
     """How a run is executed (``--set run.KEY=VALUE``, or ``run:`` in a job file). Nothing here changes a result."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     limit: int | None = Field(default=None, ge=1)
     """Take only the first so many problems."""
+    shard: str | None = Field(default=None, pattern=r"^\d+/[1-9]\d*$")
+    """``i/n``: take only the i-th (from 0) of n shares of the problems; a problem stays in its share."""
+    order: Literal["alternate", "grouped"] = "alternate"
+    """Problems of several task_types: in turn, so that every step of a mixture of experts is as even as the whole, or
+    one type after the other, for engines with an expert plan of each (``gristmill moe evaluate`` says which is
+    faster)."""
+    without_runs: tuple[str, ...] = ()
+    """Leave out problems that these runs finished."""
+    job: str | None = None
+    """What submitted this run (``gristmill submit``)."""
     command: str = ""
     """Recorded in the manifest: the command that makes the run again."""
     if_busy: Literal["refuse", "wait", "read"] = "refuse"
@@ -60,5 +96,7 @@ class RunSettings(BaseModel):
     """Caps of what may be spent, and what the first samples must show."""
     prices: dict[str, Prices] = Field(default_factory=dict[str, Prices])
     """What models cost (``schemas.prices``); in a job file and with --set also the path of a YAML table."""
+    stall_seconds: float = Field(default=300.0, gt=0)
+    """A run that hasn't got on for so long says what it waits for."""
     turn_seconds: float = Field(default=900.0, gt=0)
     """Where engines take turns on the same GPUs: how long one goes on while another has something to do."""

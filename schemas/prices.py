@@ -23,7 +23,7 @@ MICRO = 1_000_000
 class Prices(BaseModel):
     """Prices of one engine: of tokens (an API), or of the GPUs that it holds (one's own hardware)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     dollars_per_million_prompt_tokens: float | None = Field(default=None, ge=0.0)
     dollars_per_million_cached_prompt_tokens: float | None = Field(default=None, ge=0.0)

@@ -20,9 +20,14 @@ def protect(*values: str | None) -> None:
     _protected.update(value for value in values if value and len(value) >= _SHORTEST)
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether an environment variable of this name holds a secret."""
+    return _NAMES.search(name) is not None
+
+
 def redact(text: str) -> str:
     """Return ``text`` with every known secret replaced by asterisks."""
-    named = {value for name, value in os.environ.items() if _NAMES.search(name) and len(value) >= _SHORTEST}
+    named = {value for name, value in os.environ.items() if is_secret_name(name) and len(value) >= _SHORTEST}
     for secret in sorted(_protected | named, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+from jobs.options import JsonOption
+
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="NAME|CONFIG", help="A published model, or its config.json.")
 ]

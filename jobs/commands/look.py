@@ -1,0 +1,167 @@
+"""Looking at what there is: runs, their stages, samples, reports and costs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from jobs.options import (
+    DEFAULT_ROOT,
+    JsonOption,
+    RootOption,
+    RunArgument,
+    complete_pipeline,
+    complete_run,
+    examples,
+    print_json,
+    wide_console,
+)
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=examples(
+        "gristmill runs",
+        "gristmill runs --pipeline math --state done --since 2026-11-01 --sort cost --limit 10",
+        "gristmill runs --json --root s3://bucket/team",
+    )
+)
+def runs(
+    pipeline: Annotated[
+        str | None, typer.Option(help="Only this pipeline's.", autocompletion=complete_pipeline)
+    ] = None,
+    state: Annotated[
+        list[str] | None, typer.Option(help="Only in this state: done, failed, running, killed, 'budget reached'...")
+    ] = None,
+    job: Annotated[
+        str | None, typer.Option(help="Only of submissions and nights whose name begins so: nightly/sums.")
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="Only those begun since then (UTC).")
+    ] = None,
+    sort: Annotated[
+        Literal["started", "cost", "samples", "problems", "seconds"], typer.Option(help="The largest first.")
+    ] = "started",
+    limit: Annotated[int | None, typer.Option(min=1, help="How many at most.")] = None,
+    root: RootOption = DEFAULT_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs under a root, newest first, from the catalogue ($GRISTMILL_CATALOGUE names a shared one)."""
+    from cluster.storage.root import Root
+    from jobs.catalogue import Catalogue
+    from jobs.summary import document, print_runs, state_of
+
+    place = Root.at(root)
+    catalogue = Catalogue(place)
+    catalogue.sync()
+    # a run that was killed couldn't write that down: its state is known only once it is looked at
+    wanted = None if state is None else [*state, "running"] if "killed" in state else state
+    found = catalogue.runs(
+        pipeline=pipeline,
+        states=wanted or (),
+        job=job,
+        since=since.replace(tzinfo=UTC) if since else None,
+        sort=sort,
+        limit=None if state else limit,
+    )
+    catalogue.close()
+    if state is not None:
+        found = [run for run in found if state_of(place, run) in state][:limit]
+    if as_json:
+        print_json([document(place, manifest) for manifest in found])
+    elif found:
+        print_runs(wide_console(), place, found)
+    else:
+        Console().print(f"No runs under {place.url} yet. Start one: gristmill run arithmetic", soft_wrap=True)
+
+
+@app.command(epilog=examples("gristmill show latest", "gristmill show arithmetic-20260101 --json"))
+def show(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
+    """Show one run: stages, coverage, and where its datasets are."""
+    from cluster.records import find_run
+    from cluster.storage.root import Root
+    from jobs.summary import document, print_run
+
+    place = Root.at(root)
+    manifest = find_run(place, name)
+    if as_json:
+        print_json({**document(place, manifest), "config": manifest.config, "versions": manifest.versions})
+    else:
+        print_run(Console(), place, manifest)
+
+
+@app.command(epilog=examples("gristmill samples latest", "gristmill samples latest --problem 7 --only wrong --limit 5"))
+def samples(
+    name: RunArgument,
+    problem: Annotated[str | None, typer.Option(help="Only this problem_id.")] = None,
+    only: Annotated[Literal["right", "wrong"] | None, typer.Option(help="Only these samples.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many samples at most.")] = 20,
+    root: RootOption = DEFAULT_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at a run's completions and their verdicts."""
+    from cluster.records import find_run
+    from cluster.storage.root import Root
+    from jobs.summary import print_samples, sample_rows
+
+    place = Root.at(root)
+    rows = sample_rows(place, find_run(place, name), problem, only, limit)
+    if as_json:
+        print_json(rows.to_dicts())
+    else:
+        print_samples(Console(), rows)
+
+
+@app.command(epilog=examples("gristmill report latest"))
+def report(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
+    """Write a run's HTML report again and print its path."""
+    from cluster.records import find_run
+    from cluster.storage.root import Root
+    from jobs.run import write_report
+
+    place = Root.at(root)
+    path = write_report(place, find_run(place, name))
+    if as_json:
+        print_json({"report": path})
+    else:
+        typer.echo(path)
+
+
+@app.command(epilog=examples("gristmill cost latest", "gristmill cost arithmetic-20260101 --json"))
+def cost(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
+    """Say what a run's results cost: by stage, difficulty and outcome; per correct answer, SFT row, 1% of coverage."""
+    from cluster.records import find_run
+    from cluster.storage.root import Root
+    from jobs.cost import costs, print_costs
+
+    place = Root.at(root)
+    document = costs(place, find_run(place, name))
+    if as_json:
+        print_json(document)
+    else:
+        print_costs(Console(), document)
+
+
+@app.command(epilog=examples("gristmill diff latest arithmetic-20260101", "gristmill diff RUN1 RUN2 --json"))
+def diff(
+    first: RunArgument,
+    second: Annotated[str, typer.Argument(metavar="RUN", help="The other run.", autocompletion=complete_run)],
+    root: RootOption = DEFAULT_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is different between two runs: settings, problems, figures, coverage."""
+    from cluster.records import find_run
+    from cluster.storage.root import Root
+    from jobs.diff import diff as compare
+    from jobs.diff import print_diff
+
+    place = Root.at(root)
+    document = compare(place, find_run(place, first), find_run(place, second))
+    if as_json:
+        print_json(document)
+    else:
+        print_diff(Console(), document)

@@ -1,0 +1,147 @@
+"""Measuring before paying: an engine's speed, policies replayed on what is known."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from jobs.options import (
+    DEFAULT_ROOT,
+    JsonOption,
+    RootOption,
+    SetOption,
+    complete_pipeline,
+    complete_run,
+    examples,
+)
+from jobs.settings import parse_assignments
+
+app = typer.Typer()
+
+
+@app.command(
+    name="bench-engine",
+    epilog=examples(
+        "gristmill bench-engine",
+        "gristmill bench-engine math --set load.source=p.jsonl --set engine.kind=vllm --set engine.model=Qwen/Qwen3-8B",
+        "gristmill bench-engine job.yaml --concurrency 1,16,64,256 --price-gpu-hour 2.5 --out speed.png",
+    ),
+)
+def bench_engine(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="[PIPELINE|JOB.yaml]", help="Whose engine and prompts.", autocompletion=complete_pipeline
+        ),
+    ] = "arithmetic",
+    settings: SetOption = None,
+    concurrency: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Requests in flight (by default 1, 2, 4, ... to what it takes).")
+    ] = "",
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long each level is measured in each round.")] = 8.0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often all levels are measured, in turn.")] = 3,
+    price_prompt: Annotated[
+        float | None, typer.Option(metavar="DOLLARS", min=0.0, help="Price of a million prompt tokens.")
+    ] = None,
+    price_cached: Annotated[
+        float | None, typer.Option(metavar="DOLLARS", min=0.0, help="Price of a million cached prompt tokens.")
+    ] = None,
+    price_completion: Annotated[
+        float | None, typer.Option(metavar="DOLLARS", min=0.0, help="Price of a million completion tokens.")
+    ] = None,
+    price_gpu_hour: Annotated[
+        float | None, typer.Option(metavar="DOLLARS", min=0.0, help="Price of one GPU for one hour.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Where the plot goes (.html, .png, .svg); by default the root.")
+    ] = None,
+    root: RootOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure an engine here: tokens/s against requests in flight. The result is what plan estimates with."""
+    from pathlib import Path
+
+    from jobs.bench import bench
+    from jobs.bench.command import Settings, parse_levels
+    from jobs.run import prepare
+    from schemas.prices import Prices
+
+    prices = Prices(
+        dollars_per_million_prompt_tokens=price_prompt,
+        dollars_per_million_cached_prompt_tokens=price_cached,
+        dollars_per_million_completion_tokens=price_completion,
+        dollars_per_gpu_hour=price_gpu_hour,
+    )
+    how = Settings(parse_levels(concurrency), rounds, seconds, prices, Path(out) if out else None)
+    bench(prepare(target, settings or [], root, "local", None, None), how, as_json)
+
+
+@app.command(
+    epilog=examples(
+        "gristmill simulate counts.parquet --policy marginal --budget 20000",
+        "gristmill simulate counts.parquet --model small --compare --goal yield --prior counts.parquet "
+        "--prior-model large",
+        "gristmill simulate latest --goal accuracy --compare --plot curves.html",
+    )
+)
+def simulate(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="COUNTS|RUN",
+            help="A table with n and c of each problem, or with samples and their verdicts; or a run.",
+            autocompletion=complete_run,
+        ),
+    ],
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="uniform, until_correct, greedy, marginal, consistency, pets, with_flaws or compute_optimal.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the policies.")
+    ] = None,
+    budget: Annotated[int | None, typer.Option(min=1, help="Samples, all problems together.")] = None,
+    goal: Annotated[
+        Literal["coverage", "yield", "accuracy"],
+        typer.Option(help="Problems solved, useful traces (--target of each problem), or right majorities."),
+    ] = "coverage",
+    target: Annotated[int | None, typer.Option(min=1, help="Useful traces of a problem (4 for --goal yield).")] = None,
+    model: Annotated[str | None, typer.Option(help="Whose rows, where the table has a column 'model'.")] = None,
+    prior: Annotated[
+        str | None, typer.Option(metavar="COUNTS|RUN", help="The same problems by another model or an earlier night.")
+    ] = None,
+    prior_model: Annotated[str | None, typer.Option(help="Whose rows of --prior.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many replays, each in another order.")] = 20,
+    in_flight: Annotated[int | None, typer.Option(min=1, help="Samples that are out at the same time.")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="All policies that fit the goal.")] = False,
+    out: Annotated[str | None, typer.Option(metavar="PATH", help="The curves as .parquet, .jsonl or .csv.")] = None,
+    plot: Annotated[str | None, typer.Option(metavar="PATH", help="The curves as .html, .png or .svg.")] = None,
+    root: RootOption = DEFAULT_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay sampling policies on recorded samples: what each would have reached, and for how much. Spends nothing."""
+    from jobs.simulate import simulate as replay
+    from jobs.simulate.command import Ask
+
+    ask = Ask(
+        source=source,
+        root=root,
+        policies=policy or [],
+        settings=parse_assignments(settings or []),
+        budget=budget,
+        goal=goal,
+        target=target,
+        model=model,
+        prior=prior,
+        prior_model=prior_model,
+        seeds=seeds,
+        in_flight=in_flight,
+        compare=compare,
+        out=out,
+        plot=plot,
+    )
+    replay(ask, as_json)

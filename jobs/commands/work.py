@@ -1,0 +1,125 @@
+"""Running things: pipelines, their plans, single operators."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from jobs.options import (
+    JsonOption,
+    LimitOption,
+    RootOption,
+    SetOption,
+    TargetArgument,
+    UnsafeOption,
+    command_line,
+    complete_operator,
+    examples,
+    print_json,
+)
+from jobs.settings import parse_assignments
+from schemas.errors import BadInput, BudgetReached, GristmillError, RunIncomplete
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=examples(
+        "gristmill run arithmetic",
+        "gristmill run math --set load.source=problems.jsonl --set sample.n=256",
+        "gristmill run job.yaml --root s3://bucket/team --address auto",
+        "gristmill run arithmetic --dry-run",
+    )
+)
+def run(
+    target: TargetArgument,
+    settings: SetOption = None,
+    root: RootOption = "",
+    runner: Annotated[Literal["ray", "local"] | None, typer.Option(help="Where work runs (ray by default).")] = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster to join; else Ray starts here by itself.")] = None,
+    limit: LimitOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and the first prompt; sample nothing.")
+    ] = False,
+    if_busy: Annotated[
+        Literal["refuse", "wait", "read"] | None,
+        typer.Option(help="Where another run writes the same samples: end, wait for it, or take what is there."),
+    ] = None,
+    allow_unsafe_execution: UnsafeOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a pipeline, or resume it: what is there already is never paid for twice."""
+    from jobs.run import execute, prepare, show_dry_run
+
+    job = prepare(target, settings or [], root, runner, address, limit)
+    if dry_run:
+        show_dry_run(job, as_json)
+        return
+    changed: dict[str, Any] = {"command": command_line(), **({"if_busy": if_busy} if if_busy else {})}
+    if allow_unsafe_execution:
+        changed["allow_unsafe_execution"] = True
+    state = execute(job, job.execution.model_copy(update=changed), as_json)
+    if state == "budget reached":
+        raise typer.Exit(BudgetReached.exit_code)
+    if state != "done":
+        raise typer.Exit(GristmillError.exit_code if state == "failed" else RunIncomplete.exit_code)
+
+
+@app.command(
+    epilog=examples(
+        "gristmill plan arithmetic",
+        "gristmill plan math --set load.source=p.jsonl --set sample.n=1000",
+        "gristmill plan job.yaml --set run.budget.dollars=50 --set run.prices=prices.yaml --worth 2",
+    )
+)
+def plan(
+    target: TargetArgument,
+    settings: SetOption = None,
+    root: RootOption = "",
+    limit: LimitOption = None,
+    worth: Annotated[
+        float | None,
+        typer.Option(metavar="DOLLARS", help="What 1% of coverage is worth (tokens where no price is known)."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a run would reuse, top up or compute, what it takes and what to expect of it. Spends nothing."""
+    from jobs.run import prepare, show_plan
+
+    show_plan(prepare(target, settings or [], root, "local", None, limit), as_json, worth)
+
+
+@app.command(
+    epilog=examples(
+        "gristmill op verify.math --in samples=s.parquet --in problems=p.jsonl --out verdicts.parquet",
+        "gristmill op measure.pass_at_k --in verdicts.parquet --out coverage.csv --set k=[1,10,100]",
+        "gristmill op mypackage.ops:MyOperator --in rows.parquet --out result.parquet",
+    )
+)
+def op(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="verify.math, ... or package.module:Class", autocompletion=complete_operator
+        ),
+    ],
+    inputs: Annotated[list[str] | None, typer.Option("--in", metavar="[INPUT=]PATH", help="A table to read.")] = None,
+    out: Annotated[
+        str, typer.Option("--out", metavar="PATH", help="Where the result goes (.parquet, .jsonl, .csv).")
+    ] = "",
+    settings: SetOption = None,
+    allow_unsafe_execution: UnsafeOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run one operator on plain Parquet, JSONL or CSV files, without a pipeline."""
+    from jobs.op import run_op
+
+    if not out:
+        raise BadInput("give the place of the result: --out PATH")
+    result = run_op(name, inputs or [], out, parse_assignments(settings or []), allow_unsafe_execution)
+    if as_json:
+        print_json({"operator": name, "rows": len(result), "out": out})
+    else:
+        Console().print(f"{name}: {len(result):,} rows in {out}", soft_wrap=True, highlight=False)
