@@ -39,7 +39,7 @@ class Claims:
         only_read: set[str] = set()
         said = ""
         while True:
-            plan = make_plan(pipeline, self.root, self.settings.limit, only_read=only_read, stores=self._stores)
+            plan = make_plan(pipeline, self.root, self.settings, only_read=only_read, stores=self._stores)
             before = sum(len(store.held) for store in self._stores.values())
             busy = self._take(plan)
             if busy is None:
@@ -66,7 +66,7 @@ class Claims:
 
     def plan_again(self, pipeline: Pipeline, plan: RunPlan, views: Mapping[str, list[Range]]) -> RunPlan:
         """Return the plan of the same run with views that its policies have decided; the stores stay ours."""
-        return make_plan(pipeline, self.root, stores=self._stores, views=views, problems=plan.problems)
+        return make_plan(pipeline, self.root, self.settings, stores=self._stores, views=views, problems=plan.problems)
 
     def _take(self, plan: RunPlan) -> tuple[StagePlan, StoreBusy] | None:
         """Take what the plan adds to; return the first that is taken by others."""

@@ -12,7 +12,7 @@ them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from typing import Any
 
 from deltalake import DeltaTable
 
-from cluster.records import HEARTBEAT, alive, manifests
+from cluster.records import HEARTBEAT, alive, manifests, write_manifest
 from cluster.repair import CONTRACTS
 from cluster.storage.lease import Lease, read_lease
 from cluster.storage.root import Root
@@ -31,7 +31,7 @@ from schemas.datasets import STORES
 from schemas.errors import BadInput, LeaseLost, StoreBusy
 from schemas.manifest import RunManifest
 
-KINDS = ("store files", "incomplete snapshots", "unnamed snapshots", "partial files")
+KINDS = ("store files", "incomplete snapshots", "unnamed snapshots", "partial files", "logs of retired runs")
 LOG_REMEMBERS = timedelta(days=7)
 """For how long a table's log says when a file was replaced; after that only the file's own age is known."""
 
@@ -65,8 +65,12 @@ class _File:
     modified: datetime
 
 
-def collect(root: Root, older_than: float = 24.0, dry_run: bool = False) -> Garbage:
+def collect(root: Root, older_than: float = 24.0, dry_run: bool = False, retired: Collection[str] = ()) -> Garbage:
     """Remove what nothing names and is older than ``older_than`` hours.
+
+    Args:
+        retired: runs to retire (``cluster.retention``): their manifests, views and problems stay, so that what they
+            paid and finished is still known; logs, reports and results that no other run names don't.
 
     Raises:
         StorageUnavailable: the storage didn't answer; the same command goes on.
@@ -76,7 +80,13 @@ def collect(root: Root, older_than: float = 24.0, dry_run: bool = False) -> Garb
     limit = min([now - timedelta(hours=older_than), *(manifest.started for manifest in live)])
     found = Garbage(limit)
     hours = math.ceil((now - limit) / timedelta(hours=1))  # vacuum takes whole ones
-    named = {record.path for manifest in known for record in manifest.stages}
+    gone = {manifest.run_id for manifest in known if manifest.run_id in retired or manifest.retired is not None}
+    named = {
+        record.path
+        for manifest in known
+        for record in manifest.stages
+        if manifest.run_id not in gone or record.dataset == "problems"
+    }
     in_use = {record.path for manifest in known if _may_wake(root, manifest) for record in manifest.stages}
     for folder in store_folders(root):
         lease = read_lease(root, folder)
@@ -94,7 +104,23 @@ def collect(root: Root, older_than: float = 24.0, dry_run: bool = False) -> Garb
     for stage in root.list("snapshots"):
         for view in root.list("snapshots", stage):
             _sweep_snapshot(root, f"snapshots/{stage}/{view}", found, named, in_use, dry_run)
+    for manifest in known:
+        if manifest.run_id in retired and manifest.retired is None:
+            _retire(root, manifest, now, found, dry_run)
     return found
+
+
+def _retire(root: Root, manifest: RunManifest, now: datetime, found: Garbage, dry_run: bool) -> None:
+    """Free a run's log and report, and mark it."""
+    folder = f"runs/{manifest.run_id}"
+    files = [file for file in _files(root, folder) if file.path.startswith((f"{folder}/events/", f"{folder}/report."))]
+    found.files["logs of retired runs"] |= {file.path: file.size for file in files}
+    if dry_run:
+        return
+    manifest.retired, manifest.report = now, None
+    write_manifest(root, manifest)  # first: it must not name what is gone
+    for file in files:
+        root.remove(file.path)
 
 
 def store_folders(root: Root) -> Iterator[str]:

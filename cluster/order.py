@@ -7,7 +7,18 @@ What shares a prompt stays together: it is problems that alternate, not their sa
 
 from __future__ import annotations
 
+from typing import Literal
+
 import polars as pl
+
+
+def ordered(classes: pl.Series, order: Literal["alternate", "grouped"]) -> pl.Series:
+    """Return the order in which items are sampled, as positions: classes in turn, or one after the other."""
+    if order == "alternate":
+        return interleaved(classes)
+    table = pl.DataFrame({"class": classes}).with_row_index("at")
+    table = table.with_columns(first=pl.col("at").min().over("class"))
+    return table.sort("first", "at")["at"].cast(pl.Int64)
 
 
 def interleaved(classes: pl.Series) -> pl.Series:

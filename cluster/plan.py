@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 import polars as pl
 
+from cluster.choice import choose
 from cluster.engines import resolve
-from cluster.order import interleaved
+from cluster.order import ordered
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
 from cluster.storage.snapshot import Snapshot
@@ -31,8 +32,8 @@ from pipelines.identity import (
 )
 from schemas.contract import Contract, validate
 from schemas.datasets import SAMPLES_FOLDER, Problem
-from schemas.errors import BadInput
 from schemas.identity import difference, table_digest
+from schemas.job import RunSettings
 
 CHUNK_SAMPLES = 200_000
 """Problem-scope work is cut into chunks of about this many samples: one task, one part."""
@@ -100,7 +101,7 @@ class RunPlan:
 def make_plan(
     pipeline: Pipeline,
     root: Root,
-    limit: int | None = None,
+    settings: RunSettings | None = None,
     *,
     only_read: Collection[str] = (),
     stores: dict[str, Store] | None = None,
@@ -110,7 +111,7 @@ def make_plan(
     """Read the problems and look up what is there.
 
     Args:
-        limit: take only the first so many problems.
+        settings: of the run; they say which problems it takes.
         only_read: store stages that another run is writing: their view is what is there, nothing is added.
         stores: open stores by folder; those that are there are used, others are opened and put in.
         views: sampling stage -> what there is to read of it, where a policy has decided that.
@@ -118,9 +119,13 @@ def make_plan(
 
     Raises:
         BadInput: problems or a model can't be used.
+        NothingToDo: no problem is left for this run.
     """
+    settings = settings or RunSettings()
     source, *others = pipeline.stages.values()
-    problems = _read_problems(source, limit) if problems is None else problems
+    if problems is None:
+        problems = choose(source.operator.run(), root, settings)
+        problems = validate(problems, Problem, source.name)
     for stage in others:
         if "problems" in stage.operator.inputs:
             stage.operator.check_problems(problems)
@@ -131,7 +136,7 @@ def make_plan(
         source, problem_view, snapshot.folder, len(problems), held, f"{len(problems):,} problems", snapshot=snapshot
     )
     plans = {source.name: first}
-    keys = problems["problem_key"].gather(interleaved(problems["task_type"])).to_list()
+    keys = problems["problem_key"].gather(ordered(problems["task_type"], settings.order)).to_list()
     planner = _StorePlanner(root, plans, keys, problem_view, only_read, {} if stores is None else stores, views or {})
     for stage in others:
         if stage.is_store:
@@ -142,14 +147,6 @@ def make_plan(
     size = max(1, min(4096, CHUNK_SAMPLES // largest))
     chunks = [keys[at : at + size] for at in range(0, len(keys), size)]
     return RunPlan(pipeline, root, problems, plans, chunks)
-
-
-def _read_problems(source: Stage, limit: int | None) -> pl.DataFrame:
-    problems = source.operator.run()
-    problems = validate(problems if limit is None else problems.head(limit), Problem, source.name)
-    if not len(problems):
-        raise BadInput(f"stage {source.name}: there are no problems; check the source and --limit")
-    return problems
 
 
 @dataclass

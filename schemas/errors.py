@@ -21,6 +21,10 @@ class BadInput(GristmillError, ValueError):
     exit_code = 2
 
 
+class NothingToDo(BadInput):
+    """No problem is left for a run: earlier ones finished them all."""
+
+
 class ContractViolation(GristmillError, ValueError):
     """A table broke its row contract; the text names stage, column, row key and rule. Nothing was written."""
 

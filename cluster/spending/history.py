@@ -60,7 +60,7 @@ class History:
                     "another with run.budget.account"
                 )
         if self._open:
-            _write(self.root, self._unsettled)
+            append_ledger(self.root, self._unsettled)
 
     @cached_property
     def _unsettled(self) -> pl.DataFrame:
@@ -83,6 +83,19 @@ class History:
         return float(self._entries["gpu_seconds"].sum() or 0.0) / 3600
 
 
+def spent_under(root: Root, beginning: str, but: str = "") -> Amount:
+    """Return what all runs spent on accounts of a common beginning, those that are still running included.
+
+    Args:
+        but: an account that isn't counted.
+    """
+    names = {found.account for found in manifests(root) if found.account and found.account.startswith(beginning)}
+    total = Amount()
+    for name in sorted(names - {but}):
+        total += History(root, name).spent
+    return total
+
+
 def read_ledger(root: Root) -> pl.DataFrame:
     """Return the ledger's entries of kinds ``settle`` and ``orphan``; empty where there are none."""
     if not root.exists(LEDGER, "_delta_log"):
@@ -96,10 +109,13 @@ def read_ledger(root: Root) -> pl.DataFrame:
 
 def settle(root: Root, manifest: RunManifest) -> None:
     """Write down what a run spent, once, by what its log and the stores say."""
-    _write(root, _table(root, manifest))
+    append_ledger(root, _table(root, manifest))
 
 
-def _write(root: Root, entries: pl.DataFrame) -> None:
+def append_ledger(root: Root, entries: pl.DataFrame) -> None:
+    """Add entries to the ledger."""
+    if entries.is_empty():
+        return
     rows = entries.to_arrow().cast(arrow_schema(LedgerEntry))
 
     def write() -> None:

@@ -50,7 +50,7 @@ class Lease(BaseModel):
             host=socket.gethostname(),
             machine=_machine(),
             pid=pid,
-            born=_born(pid),
+            born=process_born(pid),
             expires=time.time() + seconds,
         )
 
@@ -62,7 +62,7 @@ class Lease(BaseModel):
         """Whether the holder could go on, however long it has slept; a process of this machine that is gone can't."""
         if self.released:
             return False
-        return self.machine != _machine() or (self.born != 0 and _born(self.pid) == self.born)
+        return self.machine != _machine() or (self.born != 0 and process_born(self.pid) == self.born)
 
     def here(self) -> bool:
         """Whether the holder runs on this machine, so that ``alive`` is certain."""
@@ -96,7 +96,7 @@ def _machine() -> str:
         return f"{socket.gethostname()}/unknown"
 
 
-def _born(pid: int) -> int:
+def process_born(pid: int) -> int:
     """Return a process's start time in clock ticks since boot; 0 where there is no such process, or it is dead."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

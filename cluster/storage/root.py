@@ -166,6 +166,30 @@ class Root:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def create(self, data: bytes, *parts: str) -> bool:
+        """Write a file unless there is one of that name; return whether it was written. One of several writers wins."""
+        path = self.uri(*parts)
+        if not self.is_local:
+            return self.patiently(lambda: self._create_remote(data, path), f"writing {'/'.join(parts)}")
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            self._write(data, str(temporary))
+            os.link(temporary, target)  # whole or not at all, and never over another
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+    def _create_remote(self, data: bytes, path: str) -> bool:
+        try:
+            self.fs.pipe_file(path, data, mode="create")
+        except FileExistsError:  # perhaps our own, whose answer was lost
+            return bytes(self.fs.cat_file(path)) == data
+        return True
+
     def read_bytes(self, *parts: str) -> bytes:
         return self.patiently(lambda: bytes(self.fs.cat_file(self.uri(*parts))), f"reading {'/'.join(parts)}")
 

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
+from cluster.choice import finished_problems
 from cluster.compaction import Merge
 from cluster.garbage import Garbage, collect, store_folders
 from cluster.local import LocalRunner
-from cluster.records import RunRecorder, find_run, write_manifest
+from cluster.records import RunRecorder, find_run, manifests, write_manifest
+from cluster.retention import drop_samples, to_retire
 from cluster.run import RunResult
 from cluster.storage.lease import read_lease
 from cluster.storage.parts import write_part
@@ -25,6 +27,9 @@ from cluster.storage.root import Root
 from cluster.storage.store import Store
 from cluster.verify_data import verify
 from schemas.datasets import Sample, Verdict
+from schemas.errors import BadInput
+from schemas.job import RunSettings
+from schemas.schedule import Retention
 from tests.s3 import S3Server
 from tests.support import QUICK, run, scripted_pipeline, write_problems
 
@@ -83,7 +88,7 @@ def orphan(result: RunResult, hours: float) -> str:
 
 def live_run(result: RunResult, hours: float) -> RunRecorder:
     """Start what looks like a run that began some hours ago and is alive, and uses the same stores."""
-    recorder = RunRecorder(result.root, scripted_pipeline(Path("p"), 1), "local", "")
+    recorder = RunRecorder(result.root, scripted_pipeline(Path("p"), 1), "local", RunSettings())
     recorder.manifest.started = datetime.now(UTC) - timedelta(hours=hours)
     recorder.manifest.stages = result.manifest.stages
     write_manifest(result.root, recorder.manifest)
@@ -257,3 +262,51 @@ def test_a_root_on_s3_is_cleaned(s3: S3Server, tmp_path: Path) -> None:
     assert not any(root.exists(path) for path in gone)
     assert verify(root, find_run(root, "latest")).findings == []
     assert result.dataset("sample").collect().height == 30
+
+
+def test_runs_are_retired_by_rule_and_what_they_finished_stays_known(tmp_path: Path) -> None:
+    """Their logs, reports and results go; samples, problems, spending stay, and so does what a kept run names."""
+    source = write_problems(tmp_path / "p.jsonl", 3)
+    results = [run(LocalRunner(), scripted_pipeline(source, n), tmp_path / "root") for n in (2, 3, 3)]
+    root = results[0].root
+    runs = list(manifests(root))
+    now = datetime.now(UTC)
+    assert to_retire(root, runs, Retention(runs=1), now) == [runs[1].run_id, runs[2].run_id]
+    assert to_retire(root, runs, Retention(days=1), now) == []
+    assert to_retire(root, runs, Retention(runs=2, days=1), now + timedelta(days=2)) == [runs[2].run_id]
+    retired = to_retire(root, runs, Retention(runs=1), now)
+    before = {str(path) for path in Path(root.url).rglob("*") if path.is_file()}
+    planned = collect(root, 0.0, dry_run=True, retired=retired)
+    assert before == {str(path) for path in Path(root.url).rglob("*") if path.is_file()}
+    done = collect(root, 0.0, retired=retired)
+    assert done.files["unnamed snapshots"] == planned.files["unnamed snapshots"] != {}
+    assert done.count("logs of retired runs") == 2
+    first, latest = results[0].manifest, results[2]
+    for record in first.stages:
+        if record.kind == "snapshot" and record.dataset != "problems":
+            assert not root.exists(record.path)  # n = 2 is only its own
+    assert latest.dataset("select").collect().height == 3
+    assert len(finished_problems(root, [find_run(root, first.run_id)])) == 3
+    assert find_run(root, first.run_id).retired is not None
+    assert to_retire(root, list(manifests(root)), Retention(runs=1), now) == []
+    again = run(LocalRunner(), scripted_pipeline(source, 2), tmp_path / "root")
+    record = {one.name: one for one in again.manifest.stages}
+    assert (record["sample"].reused, record["select"].computed) == (6, 3)
+
+
+def test_paid_samples_go_only_by_name(tmp_path: Path) -> None:
+    source = write_problems(tmp_path / "p.jsonl", 2)
+    made = run(LocalRunner(), scripted_pipeline(source, 2), tmp_path / "root")
+    kept = run(LocalRunner(), scripted_pipeline(source, 2, model="other"), tmp_path / "root")
+    name = made.manifest.stages[1].path.split("/")[1]
+    with pytest.raises(BadInput, match="no samples 'x'"):
+        drop_samples(made.root, "x", dry_run=False)
+    sizes, runs = drop_samples(made.root, name, dry_run=True)
+    assert sorted(folder.split("/")[0] for folder in sizes) == ["samples", "verdicts"]
+    assert runs == [made.manifest.run_id]
+    assert made.dataset("sample").collect().height == 4
+    command = [sys.executable, "-m", "jobs.cli", "gc", "--root", made.root.url, "--samples", name, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert json.loads(done.stdout)["samples"][name]["runs"] == [made.manifest.run_id], done.stderr
+    assert made.dataset("sample").collect().height == 0
+    assert kept.dataset("sample").collect().height == 4

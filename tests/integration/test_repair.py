@@ -18,6 +18,7 @@ from cluster.storage.store import Store
 from cluster.verify_store import LenientStore
 from schemas.datasets import Sample, Verdict
 from schemas.errors import StoreBusy
+from schemas.job import RunSettings
 from tests.damage import (
     PROBLEMS,
     N,
@@ -181,7 +182,7 @@ def test_a_store_in_use_is_not_repaired(made: RunResult) -> None:
     with pytest.raises(StoreBusy, match="run somebody"):
         mend(made)
     store.release()
-    running = RunRecorder(made.root, scripted_pipeline(Path("p"), 1), "local", "")
+    running = RunRecorder(made.root, scripted_pipeline(Path("p"), 1), "local", RunSettings())
     running.manifest.stages = made.manifest.stages
     write_manifest(made.root, running.manifest)
     running.beat(60.0)

@@ -1,0 +1,81 @@
+"""Which problems a run takes, and in which order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.choice import choose, finished_problems
+from cluster.local import LocalRunner
+from cluster.order import ordered
+from cluster.plan import make_plan
+from cluster.storage.root import Root
+from operators.load import Load
+from operators.sample.sample import Sample
+from schemas.budget import Budget
+from schemas.errors import BadInput, NothingToDo
+from schemas.job import RunSettings
+from tests.support import run, scripted_pipeline, write_problems
+
+NOWHERE = Root("/nonexistent")
+
+
+@given(count=st.integers(1, 60), shards=st.integers(1, 9))
+def test_shards_share_the_problems_out_and_none_moves_when_others_come(count: int, shards: int) -> None:
+    table = pl.DataFrame({"prompt": [f"what is {i}?" for i in range(count + 5)]})
+    problems = Load(source="x").normalise(table)
+    taken: list[set[str]] = []
+    for number in range(shards):
+        settings = RunSettings(shard=f"{number}/{shards}")
+        try:
+            few = set(choose(problems.head(count), NOWHERE, settings)["problem_key"])
+        except NothingToDo:
+            few = set[str]()
+        taken.append(few)
+        try:
+            assert few <= set(choose(problems, NOWHERE, settings)["problem_key"])
+        except NothingToDo:
+            assert not few
+    assert sum(map(len, taken)) == count
+    assert set().union(*taken) == set(problems.head(count)["problem_key"])
+
+
+def test_a_shard_must_be_one_of_them() -> None:
+    problems = Load(source="x").normalise(pl.DataFrame({"prompt": ["a"]}))
+    with pytest.raises(BadInput, match="numbered from 0 to 2"):
+        choose(problems, NOWHERE, RunSettings(shard="3/3"))
+    with pytest.raises(ValueError, match="shard"):
+        RunSettings(shard="1 of 3")
+
+
+def test_what_earlier_runs_finished_is_left_out(tmp_path: Path) -> None:
+    """All of a run that is done; of one whose budget ended, those with all their samples; of others none."""
+    source = write_problems(tmp_path / "p.jsonl", 6)
+    pipeline = scripted_pipeline(source, 4, Sample.model_validate({"policy": {"name": "uniform"}}))
+    capped = RunSettings(budget=Budget(samples=10, account="a"))
+    first = run(LocalRunner(), pipeline, tmp_path / "root", capped)
+    assert first.manifest.state == "budget reached"
+    held = first.dataset("sample").group_by("problem_key").len().collect()
+    finished = set(finished_problems(first.root, [first.manifest]))
+    assert finished == set(held.filter(pl.col("len") == 4)["problem_key"])
+    write_problems(tmp_path / "p.jsonl", 7)
+    rest = make_plan(pipeline, first.root, RunSettings(without_runs=(first.manifest.run_id,)))
+    assert len(rest.problems) == 7 - len(finished)
+    second = run(LocalRunner(), pipeline, tmp_path / "root", RunSettings(without_runs=(first.manifest.run_id,)))
+    assert second.manifest.n_problems == len(rest.problems)
+    both = RunSettings(without_runs=(first.manifest.run_id, second.manifest.run_id))
+    with pytest.raises(NothingToDo, match="finished by earlier runs"):
+        make_plan(pipeline, first.root, both)
+    second.manifest.state = "failed"
+    assert finished_problems(first.root, [second.manifest]).is_empty()
+
+
+def test_types_come_in_turn_or_one_after_the_other() -> None:
+    classes = pl.Series(["a", "a", "b", "a", "a", "b"])
+    assert classes.gather(ordered(classes, "alternate")).to_list() == ["a", "b", "a", "a", "b", "a"]
+    assert ordered(classes, "grouped").to_list() == [0, 1, 3, 4, 2, 5]
+    assert ordered(pl.Series(["b", "a", "b"]), "grouped").to_list() == [0, 2, 1]
