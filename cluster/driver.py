@@ -33,6 +33,7 @@ from cluster.states import ChunkState, DatasetState, StageState, StoreState, Str
 from cluster.storage.ranges import Range
 from cluster.storage.root import Root
 from cluster.turns import Turns
+from cluster.watch import Watch
 from cluster.work import Done, Task
 from pipelines.graph import Pipeline
 from schemas.errors import GristmillError, LeaseLost, StorageFull, StorageUnavailable, StoreBusy
@@ -53,10 +54,9 @@ class Driver:
         self.root = Root.at(root)
         self.runner = runner
         self.settings = settings
-        self.observer = observer
         self.events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.interruption = Interruption()
-        self.recorder = RunRecorder(self.root, pipeline, runner.name, settings.command)
+        self.recorder = RunRecorder(self.root, pipeline, runner.name, settings)
         self.manifest = self.recorder.manifest
         self.claims = Claims(self.root, self.manifest.run_id, settings)
         self.flights = Flights(runner, settings, self._handle, self._landed, self._quarantined, self._say)
@@ -74,10 +74,10 @@ class Driver:
         self.control = Control(self.root, settings, self.manifest, self._say)
         self.scoring: dict[StageState, Scoring] = {}
         self.states: dict[str, StageState] = {}
+        self.watch = Watch(self.recorder, runner, settings, observer)
         self._settled = False
         """Whether all views are known."""
         self._last_commit = 0.0
-        self._last_update = 0.0
 
     def run(self) -> RunResult:
         """Plan, execute, record. See ``Runner.run``."""
@@ -98,6 +98,9 @@ class Driver:
         self.manifest.stages = [state.record for state in self.states.values()]
         self.recorder.begin(plan)
         self.recorder.beat(self.settings.lease_seconds)
+        self.watch.log.add(
+            "begin", pipeline=self.pipeline.name, problems=self.manifest.n_problems, job=self.manifest.job
+        )
         source = next(iter(plan.stages.values()))
         state = self.states[source.stage.name]
         assert source.snapshot is not None
@@ -208,7 +211,7 @@ class Driver:
 
     def _outcome(self) -> RunState:
         if self.control.gate_failed:
-            self.manifest.error = self.control.stopped
+            self.manifest.error, self.manifest.gate_failed = self.control.stopped, True
             return "failed"
         if self.control.reached is not None and not self.interruption.requested:
             self.manifest.error = f"budget reached: {self.control.reached}"
@@ -328,6 +331,8 @@ class Driver:
         for state in self.states.values():
             if isinstance(state, StoreState) and state.uncommitted:
                 ranges = state.commit()
+                for part in state.fresh:
+                    self.watch.log.add("commit", stage=state.name, part=part.name, rows=part.rows)
                 if isinstance(state, SampleState):
                     self.replicas.committed(state, ranges)
                 self.control.committed(state, ranges)
@@ -337,18 +342,14 @@ class Driver:
     def _keep_alive(self) -> None:
         if self.claims.renew():
             self.recorder.beat(self.settings.lease_seconds)
+            self.recorder.show()
 
     def _say(self, text: str) -> None:
-        if self.observer is not None:
-            self.observer.say(text)
+        self.watch.say(text, self.states)
 
     def _observe(self, now: bool = False) -> None:
-        if self.observer is None or not (now or time.monotonic() - self._last_update >= 0.2):
-            return
-        self._last_update = time.monotonic()
-        drawn = self.replicas.drawn()
-        live = {name: max(0, count - self.states[name].record.computed) for name, count in drawn.items()}
-        self.observer.update(self.manifest, live)
+        scorers = [scoring.scorers for scoring in self.scoring.values()]
+        self.watch.look(self.states, self.replicas, scorers, self._all_flights, now)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -394,7 +395,10 @@ class Driver:
                 f"{self.root.uri(self.recorder.folder, 'quarantine.jsonl')}"
             )
         self.manifest.error = "; ".join(said) or None
+        self.manifest.waits_for = None
         self._observe(now=True)
+        self.watch.log.add("end", self.manifest.error or "", state=state)
+        self.watch.log.flush()
         try:
             self.control.finish()
             self.recorder.end()

@@ -204,6 +204,21 @@ class Flights:
             "crash in the operator"
         )
 
+    def rows_of(self, state: StageState) -> int:
+        """Return how many rows of a stage are in the air."""
+        flights = [*self._flying.values(), *self._waiting]
+        return sum(flight.work.rows for flight in flights if flight.state is state)
+
+    def waits_for(self) -> list[str]:
+        """Return which work doesn't come back."""
+        now = time.monotonic()
+        since: dict[str, float] = {}
+        for flight in self._flying.values():
+            if flight.started is not None:
+                name = flight.state.name
+                since[name] = max(since.get(name, 0.0), now - flight.started)
+        return [f"stage {name}: work that was begun {seconds:.0f} s ago" for name, seconds in since.items()]
+
     def look_after(self) -> None:
         """Kill what takes too long, and start what takes much longer than its like a second time."""
         now = time.monotonic()

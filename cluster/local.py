@@ -117,6 +117,9 @@ class _LocalWorker:
     def call(self, method: str, *args: Any) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(getattr(self._worker, method)(*args), self._loop)
 
+    def waits_for(self) -> str:
+        return ""
+
     def kill(self) -> None:
         if self._loop.is_running():
             asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).exception(timeout=10)

@@ -6,6 +6,7 @@ the heartbeat that says it is alive, and, where rows had to be left out, ``quara
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import io
 import json
@@ -13,12 +14,11 @@ import platform
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from deltalake.exceptions import TableNotFoundError
 
-from cluster.plan import RunPlan
 from cluster.storage.lease import Lease, read_lease, write_lease
 from cluster.storage.ranges import as_table, restrict
 from cluster.storage.root import Root
@@ -29,8 +29,12 @@ from schemas import __version__
 from schemas.contract import polars_schema
 from schemas.datasets import DATASETS
 from schemas.errors import BadInput, StorageFull
+from schemas.job import RunSettings
 from schemas.manifest import RunManifest, SnapshotManifest, StageRecord
 from schemas.redaction import redact
+
+if TYPE_CHECKING:
+    from cluster.plan import RunPlan  # which reads earlier runs to know what a new one takes
 
 HEARTBEAT = "heartbeat.json"
 QUARANTINE = "quarantine.jsonl"
@@ -44,7 +48,7 @@ RECORDED = ("ray", "polars", "deltalake", "pyarrow", "xllamacpp", "math-verify",
 class RunRecorder:
     """Owns one run's manifest: ``runs/{run_id}/manifest.json``."""
 
-    def __init__(self, root: Root, pipeline: Pipeline, runner: str, command: str) -> None:
+    def __init__(self, root: Root, pipeline: Pipeline, runner: str, settings: RunSettings) -> None:
         self.root = root
         now = datetime.now(UTC)
         self.manifest = RunManifest(
@@ -52,7 +56,8 @@ class RunRecorder:
             pipeline=pipeline.name,
             state="running",
             started=now,
-            command=command,
+            command=settings.command,
+            job=settings.job,
             runner=runner,
             config=_config(pipeline),
             versions=_versions(),
@@ -68,6 +73,11 @@ class RunRecorder:
             write_manifest(self.root, self.manifest)
         except StorageFull:
             self.root.remove(self.folder, BALLAST)
+            write_manifest(self.root, self.manifest)
+
+    def show(self) -> None:
+        """Write how far the run is, for others to see; not in the place that is kept for the last manifest."""
+        with contextlib.suppress(StorageFull):
             write_manifest(self.root, self.manifest)
 
     def begin(self, plan: RunPlan) -> None:

@@ -51,6 +51,8 @@ class Replica:
     """Suspects that it is tried with, and nothing else."""
     tried: bool = False
     """Whether it was given them."""
+    trouble: str = ""
+    """Why its engine doesn't answer, where that is known."""
     earlier: ReplicaRecord | None = None
     """What the engines before it, in its place, did."""
 
@@ -243,6 +245,7 @@ class Replicas:
         state = replica.state
         state.delivered(report.parts)
         self._record(replica, report.activity)
+        replica.trouble = report.activity.trouble
         operator = state.operator
         for key, index, message in report.failed:
             replica.assigned.remove(Range(key, index, 1))
@@ -353,6 +356,23 @@ class Replicas:
                 f"they; last: {error}"
             ) from error
         self._left_out(state, state.leave_out(key), error)
+
+    def progress(self) -> object:
+        """Return what changes whenever an engine gets on."""
+        return tuple((id(replica), replica.drawn, replica.ready is None) for replica in self._all), self._deaths
+
+    def waits_for(self) -> list[str]:
+        """Return what keeps replicas from drawing."""
+        found: list[str] = []
+        for replica in self._all:
+            who = f"stage {replica.state.name}, replica {replica.number}"
+            if replica.ready is None:
+                found.append(f"{who}: {replica.handle.waits_for() or 'its engine is being loaded'}")
+            elif replica.trouble:
+                found.append(f"{who}: {replica.trouble}")
+            elif replica.outstanding:
+                found.append(f"{who}: its engine has {replica.outstanding:,} requests and answers none")
+        return found
 
     def outstanding(self, state: SampleState) -> int:
         """Return how many samples a stage's replicas have still to draw."""

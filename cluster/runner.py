@@ -17,6 +17,7 @@ from cluster.run import Observer, RunResult
 from cluster.work import Done, Task, Work
 from schemas.engine import EngineSpec
 from schemas.job import RunSettings
+from schemas.manifest import RunManifest
 
 if TYPE_CHECKING:
     from pipelines.graph import Pipeline
@@ -46,6 +47,10 @@ class WorkerHandle(Protocol):
 
     def kill(self) -> None:
         """End it without asking (after a failure)."""
+        ...
+
+    def waits_for(self) -> str:
+        """Return what it needs and hasn't got yet, such as a place in the cluster; empty where it has all."""
         ...
 
 
@@ -95,6 +100,9 @@ class Runner(ABC):
     @abstractmethod
     def engine_worker(self, job: EngineJob, number: int) -> WorkerHandle:
         """Make the worker of one replica of a stage's engine (its ``start`` isn't called yet)."""
+
+    def publish(self, manifest: RunManifest) -> None:  # noqa: B027
+        """Show a run's figures to whatever watches this kind of runner; called every second or so."""
 
     @abstractmethod
     def close(self) -> None:

@@ -14,7 +14,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -203,7 +203,7 @@ class Sampler:
     def _take_report(self) -> Report:
         self._hungry = False
         taken = self.report
-        taken.activity = self._timeline.activity()
+        taken.activity = replace(self._timeline.activity(), trouble=self.engine.trouble)
         self.report = Report(drawn=taken.drawn)
         return taken
 

@@ -172,6 +172,15 @@ class Scorers:
         self._records[number] = now.after(self._earlier.get(number) or ReplicaRecord(number=number))
         self.state.record.replicas = [record for _, record in sorted(self._records.items())]
 
+    def waits_for(self) -> list[str]:
+        """Return what keeps engines from answering."""
+        return [
+            f"stage {self.state.name}, replica {worker.number}: "
+            f"{worker.handle.waits_for() or 'its engine is being loaded'}"
+            for worker in self._workers
+            if not worker.ready
+        ]
+
     def call(self, method: Literal["sleep", "wake"]) -> list[Future[Any]]:
         """Put all engines to sleep (nothing is under way), or wake them."""
         return [worker.handle.call(method) for worker in self._workers]

@@ -136,6 +136,8 @@ class StoreState(StageState):
         self.store = plan.store
         self.store.take_news()
         self.uncommitted: list[Part] = []
+        self.fresh: list[Part] = []
+        """What the latest commit made facts."""
         self.quarantined = RangeMap()
         """Keys whose work keeps failing; left out of this run."""
         self._sealed = 0
@@ -160,7 +162,7 @@ class StoreState(StageState):
         """Commit what waits, as one transaction; return the ranges that are new facts."""
         parts = [part for part in self.uncommitted if part.rows]
         committed = self.store.commit(parts) if parts else []
-        self.uncommitted = []
+        self.uncommitted, self.fresh = [], committed
         self.record.computed += sum(part.rows for part in committed)
         for name in TALLIED:
             added = int(sum(part.tallies.get(name, 0) for part in committed))

@@ -23,6 +23,8 @@ class Activity:
     requests: int = 0
     completion_tokens: int = 0
     node: str = ""
+    trouble: str = ""
+    """Why the engine doesn't answer just now, where it knows."""
 
     def after(self, before: ReplicaRecord) -> ReplicaRecord:
         """Return the record of a replica whose earlier engines did ``before``."""

@@ -138,6 +138,8 @@ class Engine(ABC):
 
     info: EngineInfo
     capacity: int
+    trouble: str = ""
+    """Why requests aren't answered just now, where the engine knows: a server that is down, or has too much to do."""
 
     @abstractmethod
     async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
+from schemas.prices import MICRO
+
 RunState = Literal["running", "done", "failed", "incomplete", "interrupted", "budget reached"]
 
 
@@ -84,6 +86,8 @@ class StageRecord(BaseModel):
     """Verdicts that found no answer."""
     truncated: int = 0
     """Samples that were cut at max_tokens."""
+    queued: int = 0
+    """Rows that are in an engine or with a worker now, or wait there; 0 once the run has ended."""
     seconds: float = 0.0
     """Wall time between the first and the last piece of work."""
     prompt_tokens: int = 0
@@ -118,6 +122,33 @@ class Spending(BaseModel):
     orphaned_tokens: int = 0
     caps: dict[str, float] = {}
 
+    @property
+    def share(self) -> float:
+        """Share of the tightest cap that is spent; 0 without caps."""
+        spent = {
+            "samples": self.samples,
+            "tokens": self.tokens,
+            "dollars": self.microdollars / MICRO,
+            "gpu_hours": self.gpu_hours,
+        }
+        return max((spent[name] / cap for name, cap in self.caps.items() if name in spent), default=0.0)
+
+
+class Posterior(BaseModel):
+    """What a run learned about how hard its problems are: success rates come from a Beta(a, b) (maximum likelihood).
+
+    Attributes:
+        model: whose samples were judged.
+        samples, correct: over all problems.
+    """
+
+    model: str
+    a: float
+    b: float
+    problems: int
+    samples: int
+    correct: int
+
 
 class RunManifest(BaseModel):
     """One execution of a pipeline. Written at the start (``running``) and at the end; data first, record last."""
@@ -132,6 +163,8 @@ class RunManifest(BaseModel):
     command: str = ""
     """The command that makes this run again."""
     runner: str = ""
+    job: str | None = None
+    """The submission or the night that it belongs to."""
     config: dict[str, Any] = {}
     """The resolved configuration, every default filled in."""
     versions: dict[str, str] = {}
@@ -143,6 +176,14 @@ class RunManifest(BaseModel):
     prices: dict[str, dict[str, float | None]] = {}
     """Of each sampling stage's engine, where they are known."""
     spending: Spending | None = None
+    gate_failed: bool = False
+    """Whether it ended because its first samples didn't show what they had to."""
+    waits_for: str | None = None
+    """Why it doesn't get on, while that is so."""
+    posteriors: dict[str, Posterior] = {}
+    """Of each stage that gives verdicts, once some sample was correct."""
+    retired: datetime | None = None
+    """When its logs and snapshots were freed (``gristmill gc``)."""
     error: str | None = None
     report: str | None = None
 

@@ -178,10 +178,12 @@ class OpenAIEngine(Engine):
             if status == 200:
                 self._limit.succeeded()
                 self._served = True
+                self.trouble = ""
                 return text
             if status not in OVERLOADED or time.monotonic() > until:
                 raise self._refusal(status, text)
             self._limit.overloaded()
+            self.trouble = f"{self.spec.url} has too much to do (it answers {status})"
             await asyncio.sleep(retry_after or pause * (0.5 + random.random()))
             pause = min(LONGEST_PAUSE, 2 * pause)
 
@@ -200,9 +202,11 @@ class OpenAIEngine(Engine):
                     text = await response.read()
                     return response.status, text, _seconds(response.headers.get("Retry-After"))
         except TimeoutError as error:
-            raise EngineError(f"{self.spec.url} didn't answer in {self.spec.timeout:g} s", transient=True) from error
+            self.trouble = f"{self.spec.url} didn't answer in {self.spec.timeout:g} s"
+            raise EngineError(self.trouble, transient=True) from error
         except aiohttp.ClientError as error:
-            raise EngineError(redact(f"{self.spec.url}: {error}"), transient=True) from error
+            self.trouble = redact(f"{self.spec.url}: {error}")
+            raise EngineError(self.trouble, transient=True) from error
 
     def _connect(self) -> tuple[aiohttp.ClientSession, Deadlines]:
         """Open the running loop's connection pool."""

@@ -20,12 +20,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import ray
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster.ray.nodes import GPU_MEMORY, ID_LABEL, TYPE_LABEL, Node, live_nodes
 from cluster.ray.packing import Layout, Place, pack
-from cluster.ray.refusal import MAY_JOIN, TASKS, cannot_hold, why_not
+from cluster.ray.refusal import MAY_JOIN, TASKS, cannot_hold, needs, why_not
 from cluster.ray.seats import Seat, Seating, data_parallel
 from schemas.engine import EngineSpec
 from schemas.errors import BadInput, EngineFailed, WorkerLost
@@ -51,6 +52,14 @@ class Hold:
     def placed(self) -> bool:
         """Whether the group has got its nodes."""
         return placement_group_table(self.group.handle).get("state") == "CREATED"
+
+    def wanted(self) -> str:
+        """Return what the group waits for, and how much of it is free now."""
+        free = ray.available_resources()
+        return (
+            f"room in the cluster: {needs(self.group.place)}; free now: {free.get('GPU', 0):g} GPU(s), "
+            f"{free.get('CPU', 0):g} CPU(s)"
+        )
 
     def release(self) -> None:
         """Give the seat back, and with the last one the group; once is enough."""

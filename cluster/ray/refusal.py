@@ -37,9 +37,14 @@ def why_not(nodes: Sequence[Node], specs: Sequence[EngineSpec]) -> str:
 
 def cannot_hold(nodes: Sequence[Node], place: Place) -> str:
     """Return what is missing for one place (its nodes were lost)."""
+    return f"{needs(place)}, and {_there_is(nodes)}"
+
+
+def needs(place: Place) -> str:
+    """Return what one place takes."""
     gpus, cpus = _sum(place)
     memory = f" with {place.gpu_memory:g} GB" if place.gpu_memory else ""
-    return f"it needs {gpus:g} GPU(s){memory} and {cpus:g} CPU(s){_on(place.labels)}, and {_there_is(nodes)}"
+    return f"it needs {gpus:g} GPU(s){memory} and {cpus:g} CPU(s){_on(place.labels)}"
 
 
 def _wanted(spec: EngineSpec) -> str:

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -20,6 +20,7 @@ import ray
 
 from cluster.cores import give_way, take_share
 from cluster.interruption import SIGNALS
+from cluster.ray.metrics import RunMetrics
 from cluster.ray.placement import Placement
 from cluster.ray.refusal import TASKS
 from cluster.ray.seats import Seating
@@ -29,6 +30,7 @@ from cluster.work import Done, Task, Work
 from schemas.engine import EngineSpec
 from schemas.errors import BadInput
 from schemas.installation import check_installation
+from schemas.manifest import RunManifest
 
 LOCAL_CPUS = max(2, os.cpu_count() or 1)
 """What Ray is told of this machine: an engine and the tasks need a place each (more engines get more)."""
@@ -39,16 +41,19 @@ class RayRunner(Runner):
 
     Args:
         address: a cluster to join (``auto``, ``host:port`` or ``ray://...``); None starts Ray on this machine.
+        environment: variables that are set in all workers.
     """
 
     name = "ray"
 
-    def __init__(self, address: str | None = None) -> None:
+    def __init__(self, address: str | None = None, environment: Mapping[str, str] | None = None) -> None:
         self.address = address
+        self.environment = dict(environment or {})
         self._ours = False
         self._placement = Placement()
         self._workers: list[RayWorker] = []
         self._references: dict[Future[Done], Any] = {}
+        self._metrics: RunMetrics | None = None
 
     @property
     def slots(self) -> int:
@@ -61,8 +66,13 @@ class RayRunner(Runner):
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about future defaults
+        os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # a submitted job's variables, and ours
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would put engines behind everything else
         local: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False}
+        logging.getLogger("ray").setLevel(
+            logging.ERROR
+        )  # ours aren't Ray's to configure, and its warnings not for users
+        python_path = os.pathsep.join(path for path in sys.path if path)
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:
             ray.init(
@@ -71,7 +81,7 @@ class RayRunner(Runner):
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 configure_logging=False,
-                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}},
+                runtime_env={"env_vars": {**self.environment, "PYTHONPATH": python_path}},
                 **({} if self.address else local),
             )
         except ConnectionError as error:
@@ -124,7 +134,13 @@ class RayRunner(Runner):
         self._workers.append(worker)
         return worker
 
+    def publish(self, manifest: RunManifest) -> None:
+        if ray.is_initialized():
+            self._metrics = self._metrics or RunMetrics()
+            self._metrics.publish(manifest)
+
     def close(self) -> None:
+        self._metrics = None
         for worker in self._workers:
             worker.kill()
         if ray.is_initialized():

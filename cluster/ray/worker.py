@@ -50,6 +50,9 @@ class RayWorker:
         for future in list(self._open):
             settle(future, None, error)
 
+    def waits_for(self) -> str:
+        return "" if self._lives or self._hold.placed else self._hold.wanted()
+
     def kill(self) -> None:
         if ray.is_initialized():
             ray.kill(self._actor, no_restart=True)
