@@ -235,6 +235,8 @@ class ExpertCount(Contract):
 
     model = dy.String(primary_key=True)
     revision = dy.String(primary_key=True)
+    quantization = dy.String(primary_key=True)
+    """How the weights are stored, as the engine was told; empty where their own configuration says it."""
     job_class = dy.String(primary_key=True)
     night = dy.Date(primary_key=True)
     layer = _key(minimum=0)

@@ -16,7 +16,12 @@ from schemas.datasets import ExpertCount
 
 
 def write_expert_counts(
-    counts: Mapping[int, Sequence[int]], info: EngineInfo, job_class: str, folder: str, now: datetime | None = None
+    counts: Mapping[int, Sequence[int]],
+    info: EngineInfo,
+    quantization: str,
+    job_class: str,
+    folder: str,
+    now: datetime | None = None,
 ) -> str | None:
     """Write counts (layer -> tokens of each expert) below a folder or URL; return the file, None where there are none.
 
@@ -25,9 +30,9 @@ def write_expert_counts(
     if not counts:
         return None
     night = (now or datetime.now(UTC)).date()
-    key = {"model": info.model, "revision": info.revision, "job_class": job_class, "night": night}
+    key = {"model": info.model, "revision": info.revision, "quantization": quantization, "job_class": job_class}
     rows = [
-        {**key, "layer": at, "expert": expert, "tokens": tokens}
+        {**key, "night": night, "layer": at, "expert": expert, "tokens": tokens}
         for at, layer in enumerate(sorted(counts))
         for expert, tokens in enumerate(counts[layer])
     ]

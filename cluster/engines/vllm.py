@@ -342,7 +342,9 @@ class VllmEngine(Engine):
             if self.spec.expert_counts and self._counting:
                 ranks = await engine.collective_rpc("expert_counts")
                 # ranks of a tensor-parallel group route the same tokens
-                write_expert_counts(ranks[0], self.info, self.spec.job_class, self.spec.expert_counts)
+                write_expert_counts(
+                    ranks[0], self.info, self.spec.quantization or "", self.spec.job_class, self.spec.expert_counts
+                )
             await asyncio.to_thread(engine.shutdown)
 
 

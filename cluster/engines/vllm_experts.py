@@ -5,6 +5,10 @@ as ``vllm.general_plugins`` this module is loaded in every process of vLLM, and 
 
     GRISTMILL_EXPERT_PLAN=plan.npz GRISTMILL_EXPERT_COUNTS=counts/ vllm serve ... --enable-expert-parallel --enable-eplb
 
+Several plans, one for each class of jobs (``a.npz:b.npz``), take turns: each time vLLM looks at its balance, the one is
+followed that is best for what went through since. That is for jobs whose classes come one after the other
+(``run.order=grouped``); classes that alternate need one plan.
+
 Without these variables nothing is changed. A plan for another model or number of slots or ranks isn't followed: vLLM's
 own policy answers, and a warning says why. The interface is that of vLLM 0.32 and 0.33.
 """
@@ -30,6 +34,8 @@ PLAN = "GRISTMILL_EXPERT_PLAN"
 COUNTS = "GRISTMILL_EXPERT_COUNTS"
 PARAMETERS = ("weight", "num_replicas", "num_groups", "num_nodes", "num_ranks", "old_global_expert_indices")
 """Of ``rebalance_experts``."""
+
+Plan = dict[str, NDArray[np.int64]]
 
 logger = logging.getLogger("gristmill.experts")
 
@@ -61,7 +67,7 @@ def register() -> None:
 
 def policy_of(default: type) -> type:
     """Return a policy that follows the plan and writes counts out, and otherwise is ``default``."""
-    plan = _read(os.environ.get(PLAN))
+    plans = [_read(path) for path in os.environ.get(PLAN, "").split(os.pathsep) if path]
     folder = os.environ.get(COUNTS)
 
     class PlannedEplbPolicy(default):
@@ -79,12 +85,13 @@ def policy_of(default: type) -> type:
 
             if folder:
                 write_counts(weight.float().cpu().numpy(), folder)
-            fault = "no plan is given" if plan is None else _misfit(plan, tuple(weight.shape), num_replicas, num_ranks)
-            if fault is None:
-                assert plan is not None
-                return torch.from_numpy(plan["physical_to_logical"].copy())
-            if plan is not None:
-                logger.warning("the expert plan isn't followed: %s", fault)
+            faults = [_misfit(plan, tuple(weight.shape), num_replicas, num_ranks) for plan in plans]
+            fitting = [plan for plan, fault in zip(plans, faults, strict=True) if fault is None]
+            if fitting:
+                chosen = fitting[0] if len(fitting) == 1 else _best(fitting, weight.float().cpu().numpy(), num_ranks)
+                return torch.from_numpy(chosen["physical_to_logical"].copy())
+            if plans:
+                logger.warning("the expert plan isn't followed: %s", "; ".join(fault for fault in faults if fault))
             return super().rebalance_experts(
                 weight, num_replicas, num_groups, num_nodes, num_ranks, old_global_expert_indices
             )
@@ -92,9 +99,23 @@ def policy_of(default: type) -> type:
     return PlannedEplbPolicy
 
 
-def _read(path: str | None) -> dict[str, NDArray[np.int64]] | None:
-    if not path:
-        return None
+def _best(plans: list[Plan], counts: NDArray[Any], ranks: int) -> Plan:
+    """Return the plan under which the fullest GPUs have least to do by the newest counts [layers, experts].
+
+    All ranks are given the same counts, so all choose the same; before there are any, the first.
+    """
+
+    def heights(plan: Plan) -> float:
+        total = 0.0
+        for row, load in zip(plan["physical_to_logical"], counts, strict=True):
+            each = load / np.maximum(np.bincount(row, minlength=len(load)), 1)
+            total += float(each[row].reshape(ranks, -1).sum(axis=1).max())
+        return total
+
+    return min(plans, key=heights)
+
+
+def _read(path: str) -> Plan:
     try:
         loaded = np.load(path)
         return {"physical_to_logical": loaded["physical_to_logical"].astype(np.int64), "shape": loaded["shape"]}
@@ -104,7 +125,7 @@ def _read(path: str | None) -> dict[str, NDArray[np.int64]] | None:
         ) from error
 
 
-def _misfit(plan: dict[str, NDArray[np.int64]], counts: tuple[int, ...], slots: int, ranks: int) -> str | None:
+def _misfit(plan: Plan, counts: tuple[int, ...], slots: int, ranks: int) -> str | None:
     """Return why a plan is for something else; its ``shape`` is experts, nodes, gpus, slots."""
     layers, own = plan["physical_to_logical"].shape
     experts, _, gpus, _ = plan["shape"].tolist()

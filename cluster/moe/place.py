@@ -259,6 +259,15 @@ def worth_moving(running: Placement, new: Placement, routed: NDArray[np.integer]
     return after < before * (1.0 - WORTH_MOVING)
 
 
+def worth_moving_by_counts(running: Placement, new: Placement, counts: Loads) -> bool:
+    """The same where only counts [layers, experts] are known: by the load of the fullest GPU of each layer."""
+    before, after = (
+        sum(_height(row, slots, plan.shape.gpus) for row, slots in zip(counts, plan.physical_to_logical, strict=True))
+        for plan in (running, new)
+    )
+    return after < before * (1.0 - WORTH_MOVING)
+
+
 def _score(found: list[Measured], reference: list[Measured], objective: Objective, costs: Costs, risk: Risk) -> float:
     """Return what is to be small, as a share of EPLB's."""
     if objective == "balance":

@@ -154,7 +154,7 @@ def counted(rows: pl.DataFrame, halving: float = 7.0) -> NDArray[np.float64]:
     lacking = [name for name in needed if name not in rows.columns]
     if lacking or not len(rows):
         raise BadInput(f"rows of {ExpertCount.__name__} are needed; column(s) {lacking or 'without rows'} lack")
-    models = [name for name in ("model", "revision") if name in rows.columns]
+    models = [name for name in ("model", "revision", "quantization") if name in rows.columns]
     if models and rows.select(models).n_unique() > 1:
         raise BadInput(f"the counts are of several models: {rows.select(models).unique().sort(models).rows()[:4]}")
     age = (pl.col("night").max() - pl.col("night")).dt.total_days()

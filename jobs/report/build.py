@@ -14,6 +14,7 @@ import yaml
 from jobs.report import charts
 from jobs.report.browser import browse, embed
 from jobs.report.collect import Source
+from jobs.report.experts import experts
 from jobs.report.format import compact, count, duration, interval, percent, rate, wilson
 from schemas.manifest import RunManifest, StageRecord
 
@@ -64,6 +65,7 @@ def render(manifest: RunManifest, tables: Mapping[str, pl.LazyFrame]) -> str:
         tiles=_tiles(source),
         curves=_curves(source),
         distributions=_distributions(source),
+        experts=experts(manifest),
         stages=_stages(manifest),
         replicas=[(record.name, replica) for record in manifest.stages for replica in record.replicas],
         problems=found[0] if found else [],

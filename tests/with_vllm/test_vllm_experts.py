@@ -81,6 +81,26 @@ def test_the_plan_is_returned_on_every_rank_and_in_profiling(plan: Path) -> None
     assert asked(loads).tolist() == TABLE.tolist(), "an answer is nobody else's"
 
 
+def test_of_several_plans_the_one_is_followed_that_suits_what_went_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    draws = np.random.default_rng(1)
+    classes = draws.lognormal(0, 1.5, (2, 3, 16))
+    tables = [eplb(counts, 1, 8, 24) for counts in classes]
+    assert tables[0].tolist() != tables[1].tolist()
+    for name, table in zip("ab", tables, strict=True):
+        emit(Placement(SHAPE, 16, table), "vllm", str(tmp_path / f"{name}.npz"))
+    monkeypatch.setenv(PLAN, f"{tmp_path}/a.npz:{tmp_path}/b.npz")
+    monkeypatch.delenv(COUNTS, raising=False)
+    register()
+    for counts, table in zip(classes, tables, strict=True):
+        for _ in range(2):  # on every rank
+            assert asked(torch.from_numpy(counts * 1000)).tolist() == table.tolist()
+    assert asked(torch.zeros(3, 16)).tolist() == tables[0].tolist()
+
+
 def test_counts_are_written_out_and_profiling_has_none(plan: Path) -> None:
     import torch
 
