@@ -152,6 +152,16 @@ def beta_binomial(n: Ints, c: Ints, k: Ints) -> Floats:
     """Return 1 - E[(1-p)^k] of the maximum-likelihood Beta(a, b)."""
     if not c.any():
         return np.zeros(len(k))
+    a, b = fit_beta(n, c)
+    return 1.0 - np.exp(special.betaln(a, b + k) - special.betaln(a, b))
+
+
+def fit_beta(n: Ints, c: Ints) -> tuple[float, float]:
+    """Return (a, b) of the Beta that success rates come from, by maximum likelihood; some sample must be correct.
+
+    Args:
+        n, c: samples of each problem, and how many of them are correct, shape [problems].
+    """
     pairs, counts = np.unique(np.stack([n, c]), axis=1, return_counts=True)
     wrong, right = (pairs[0] - pairs[1]).astype(np.float64), pairs[1].astype(np.float64)
 
@@ -161,7 +171,7 @@ def beta_binomial(n: Ints, c: Ints, k: Ints) -> Floats:
 
     found: Any = optimize.minimize(loss, np.log([0.3, 10.0]), method="Nelder-Mead", options={"maxiter": 1000})
     a, b = np.exp(np.clip(found.x, -20.0, 20.0))
-    return 1.0 - np.exp(special.betaln(a, b + k) - special.betaln(a, b))
+    return float(a), float(b)
 
 
 def power_law(n: Ints, c: Ints, k: Ints) -> Floats:
