@@ -6,6 +6,9 @@ set -euo pipefail
 packages=(
   bubblewrap # generated programs run in a sandbox
   chromium # the report is opened in a real browser (tests marked "browser")
+  slurm-wlm # jobs are submitted to a Slurm of one node (tests marked "slurm")
+  munge # Slurm's authentication
+  postgresql # the catalogue is kept in a real PostgreSQL (tests marked "postgresql")
 )
 
 installed() {
