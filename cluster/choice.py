@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from cluster.records import find_run, open_stage
+from cluster.records import find_runs, open_stage
 from cluster.storage.root import Root
 from schemas.errors import BadInput, NothingToDo
 from schemas.job import RunSettings
@@ -23,7 +23,7 @@ def choose(problems: pl.DataFrame, root: Root, settings: RunSettings) -> pl.Data
     if not len(problems):
         raise BadInput("there are no problems; check the source")
     if settings.without_runs:
-        finished = finished_problems(root, (find_run(root, name) for name in settings.without_runs))
+        finished = finished_problems(root, find_runs(root, settings.without_runs))
         problems = problems.filter(~pl.col("problem_key").is_in(finished.implode()))
         if not len(problems):
             raise NothingToDo(

@@ -58,6 +58,3 @@ def what_it_waits_for(
                 )
     reasons += [reason for found in flights for reason in found.waits_for()]
     return "; ".join(dict.fromkeys(reasons)) or "nothing that is known: no work is out and nothing is ready"
-
-
-__all__ = ["Health", "progress_of", "what_it_waits_for"]

@@ -12,7 +12,7 @@ import io
 import json
 import platform
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -153,9 +153,22 @@ def find_run(root: Root, name: str) -> RunManifest:
     Raises:
         BadInput: no such run, or several.
     """
+    return find_runs(root, [name])[0]
+
+
+def find_runs(root: Root, names: Iterable[str]) -> list[RunManifest]:
+    """Return the manifests of several runs, by what ``find_run`` takes; they are read once.
+
+    Raises:
+        BadInput: of one there is no such run, or several.
+    """
     known = list(manifests(root))
     if not known:
         raise BadInput(f"there are no runs under '{root.url}'; start one with: gristmill run arithmetic")
+    return [_match(known, name) for name in names]
+
+
+def _match(known: list[RunManifest], name: str) -> RunManifest:
     if name == "latest":
         return known[0]
     found = [manifest for manifest in known if manifest.run_id == name] or [

@@ -248,10 +248,9 @@ def _costs(manifest: RunManifest) -> Iterator[dict[str, Any]]:
     for record in manifest.stages:
         if record.dataset != "samples":
             continue
-        gpu_seconds = record.gpus_per_replica * sum(replica.last - replica.first for replica in record.replicas)
         prices = Prices.model_validate(manifest.prices.get(record.name) or {})
         tokens = (record.prompt_tokens, record.cached_prompt_tokens, record.completion_tokens)
-        micro = prices.microdollars(*tokens, gpu_seconds)
+        micro = prices.microdollars(*tokens, record.gpu_seconds)
         yield {
             "stage": record.name,
             "model": record.engine.model if record.engine else None,
@@ -259,7 +258,7 @@ def _costs(manifest: RunManifest) -> Iterator[dict[str, Any]]:
             "prompt_tokens": tokens[0],
             "cached_prompt_tokens": tokens[1],
             "completion_tokens": tokens[2],
-            "gpu_hours": gpu_seconds / 3600,
+            "gpu_hours": record.gpu_seconds / 3600,
             "dollars": None if micro is None else micro / MICRO,
         }
 

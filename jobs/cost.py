@@ -84,7 +84,7 @@ def _microdollars(prices: Prices | None, record: StageRecord, table: pl.DataFram
     if prices.rates is not None:
         fresh, again, made = prices.rates
         return (prompt - cached) * fresh + cached * again + completion * made
-    seconds = sum(max(0.0, replica.last - replica.first) for replica in record.replicas) * record.gpus_per_replica
+    seconds = record.gpu_seconds
     total = MICRO * seconds / 3600 * (prices.dollars_per_gpu_hour or 0.0)
     tokens = int(table.filter(pl.col("run_id").is_not_null())["completion_tokens"].sum() or 0)
     return completion * (total / max(1, tokens))

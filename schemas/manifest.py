@@ -105,6 +105,11 @@ class StageRecord(BaseModel):
     view: str | None = None
     """File of the view, relative to the root (stores only): problem_key, first, count."""
 
+    @property
+    def gpu_seconds(self) -> float:
+        """What its replicas held GPUs for, from the first request to the last answer of each."""
+        return sum(max(0.0, replica.last - replica.first) for replica in self.replicas) * self.gpus_per_replica
+
 
 class Spending(BaseModel):
     """What a run's account had spent in the end, earlier runs on it included.

@@ -30,6 +30,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.moe.placement import fullest
+
 PLAN = "GRISTMILL_EXPERT_PLAN"
 COUNTS = "GRISTMILL_EXPERT_COUNTS"
 PARAMETERS = ("weight", "num_replicas", "num_groups", "num_nodes", "num_ranks", "old_global_expert_indices")
@@ -105,14 +107,10 @@ def _best(plans: list[Plan], counts: NDArray[Any], ranks: int) -> Plan:
     All ranks are given the same counts, so all choose the same; before there are any, the first.
     """
 
-    def heights(plan: Plan) -> float:
-        total = 0.0
-        for row, load in zip(plan["physical_to_logical"], counts, strict=True):
-            each = load / np.maximum(np.bincount(row, minlength=len(load)), 1)
-            total += float(each[row].reshape(ranks, -1).sum(axis=1).max())
-        return total
+    def height(plan: Plan) -> float:
+        return sum(fullest(load, row, ranks) for load, row in zip(counts, plan["physical_to_logical"], strict=True))
 
-    return min(plans, key=heights)
+    return min(plans, key=height)
 
 
 def _read(path: str) -> Plan:

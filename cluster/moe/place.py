@@ -17,7 +17,7 @@ from cluster.moe.locality import near, shares
 from cluster.moe.measure import DEFAULT, Costs, Measured, measure, measure_layer
 from cluster.moe.packing import balanced
 from cluster.moe.partition import Rule, Tokens, partition
-from cluster.moe.placement import Placement, Shape, uniform
+from cluster.moe.placement import Placement, Shape, fullest, uniform
 from cluster.moe.routing import Trace, counts_of
 from schemas.errors import BadInput
 
@@ -218,7 +218,7 @@ def place_counts(
     for row in counts:
         layer = Layer(row[None], shape, groups, DEFAULT)
         found = {name: candidate(layer) for name, candidate in known.items()}
-        heights = {name: _height(row, planned.row, shape.gpus) for name, planned in found.items()}
+        heights = {name: fullest(row, planned.row, shape.gpus) for name, planned in found.items()}
         chosen.append(min(heights, key=heights.__getitem__))
         rows.append(found[chosen[-1]])
     return _placement(rows, shape, experts, counts, model, objective, chosen)
@@ -262,7 +262,7 @@ def worth_moving(running: Placement, new: Placement, routed: NDArray[np.integer]
 def worth_moving_by_counts(running: Placement, new: Placement, counts: Loads) -> bool:
     """The same where only counts [layers, experts] are known: by the load of the fullest GPU of each layer."""
     before, after = (
-        sum(_height(row, slots, plan.shape.gpus) for row, slots in zip(counts, plan.physical_to_logical, strict=True))
+        sum(fullest(row, slots, plan.shape.gpus) for row, slots in zip(counts, plan.physical_to_logical, strict=True))
         for plan in (running, new)
     )
     return after < before * (1.0 - WORTH_MOVING)
@@ -289,11 +289,6 @@ def _risk(values: list[float], risk: Risk) -> float:
 def _judge(tests: Sequence[NDArray[np.integer]], planned: Planned, shape: Shape, experts: int) -> list[Measured]:
     each = planned.each(shape)
     return [measure_layer(test, planned.row, each, shape, experts) for test in tests]
-
-
-def _height(counts: Loads, row: Map, gpus: int) -> float:
-    each = counts / np.maximum(np.bincount(row, minlength=len(counts)), 1)
-    return float(each[row].reshape(gpus, -1).sum(axis=1).max())
 
 
 def _layer(traces: Sequence[Trace], number: int, experts: int, shape: Shape, groups: int, costs: Costs) -> Layer:

@@ -44,6 +44,17 @@ def uniform(row: NDArray[np.int64], nodes: int) -> NDArray[np.float64]:
     return np.tile(1.0 / np.bincount(row)[row], (nodes, 1))
 
 
+def fullest(counts: NDArray[Any], row: NDArray[np.int64], gpus: int) -> float:
+    """Return the load of the fullest GPU of a layer, where replicas share their expert's tokens equally.
+
+    Args:
+        counts: tokens of each expert.
+        row: the expert of each slot.
+    """
+    each = counts / np.maximum(np.bincount(row, minlength=len(counts)), 1)
+    return float(each[row].reshape(gpus, -1).sum(axis=1).max())
+
+
 @dataclass(frozen=True)
 class Placement:
     """A plan.

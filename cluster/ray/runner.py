@@ -69,9 +69,7 @@ class RayRunner(Runner):
         os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # a submitted job's variables, and ours
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would put engines behind everything else
         local: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False}
-        logging.getLogger("ray").setLevel(
-            logging.ERROR
-        )  # ours aren't Ray's to configure, and its warnings not for users
+        logging.getLogger("ray").setLevel(logging.ERROR)  # what it warns of isn't the user's to mend
         python_path = os.pathsep.join(path for path in sys.path if path)
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:

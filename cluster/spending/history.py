@@ -6,7 +6,7 @@ what the sample says, and each one it sent beyond these its worst case.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -31,36 +31,15 @@ from schemas.prices import Prices
 LEDGER = "ledger"
 
 
-class History:
-    """What the other runs of an account spent. Manifests and the ledger are read once.
+class Spent:
+    """What some runs spent. The ledger is read once."""
 
-    Args:
-        run_id: the run that asks, which isn't counted.
-    """
-
-    def __init__(self, root: Root, account: str, run_id: str = "") -> None:
+    def __init__(self, root: Root, runs: Iterable[RunManifest]) -> None:
         self.root = root
-        self.account = account
-        runs = {found.run_id: found for found in manifests(root) if found.account == account}
-        runs.pop(run_id, None)
-        self._settled = read_ledger(root).filter(pl.col("run_id").is_in(list(runs)))
+        named = {found.run_id: found for found in runs}
+        self._settled = read_ledger(root).filter(pl.col("run_id").is_in(list(named)))
         known = set(self._settled["run_id"])
-        self._open = [found for name, found in runs.items() if name not in known]
-
-    def settle(self) -> None:
-        """Write down what dead runs left.
-
-        Raises:
-            StoreBusy: one of the runs is still running.
-        """
-        for manifest in self._open:
-            if alive(self.root, manifest.run_id):
-                raise StoreBusy(
-                    f"run {manifest.run_id} is spending on the account '{self.account}' now; wait for it, or name "
-                    "another with run.budget.account"
-                )
-        if self._open:
-            append_ledger(self.root, self._unsettled)
+        self._open = [found for name, found in named.items() if name not in known]
 
     @cached_property
     def _unsettled(self) -> pl.DataFrame:
@@ -83,17 +62,41 @@ class History:
         return float(self._entries["gpu_seconds"].sum() or 0.0) / 3600
 
 
+class History(Spent):
+    """What the other runs of an account spent.
+
+    Args:
+        run_id: the run that asks, which isn't counted.
+    """
+
+    def __init__(self, root: Root, account: str, run_id: str = "") -> None:
+        self.account = account
+        super().__init__(root, (one for one in manifests(root) if one.account == account and one.run_id != run_id))
+
+    def settle(self) -> None:
+        """Write down what dead runs left.
+
+        Raises:
+            StoreBusy: one of the runs is still running.
+        """
+        for manifest in self._open:
+            if alive(self.root, manifest.run_id):
+                raise StoreBusy(
+                    f"run {manifest.run_id} is spending on the account '{self.account}' now; wait for it, or name "
+                    "another with run.budget.account"
+                )
+        if self._open:
+            append_ledger(self.root, self._unsettled)
+
+
 def spent_under(root: Root, beginning: str, but: str = "") -> Amount:
     """Return what all runs spent on accounts of a common beginning, those that are still running included.
 
     Args:
         but: an account that isn't counted.
     """
-    names = {found.account for found in manifests(root) if found.account and found.account.startswith(beginning)}
-    total = Amount()
-    for name in sorted(names - {but}):
-        total += History(root, name).spent
-    return total
+    runs = (one for one in manifests(root) if (one.account or "").startswith(beginning) and one.account != but)
+    return Spent(root, runs).spent
 
 
 def read_ledger(root: Root) -> pl.DataFrame:
@@ -148,7 +151,7 @@ def _entries(root: Root, manifest: RunManifest, record: StageRecord, prices: Pri
     made = root.patiently(lambda: counted.collect(engine="streaming"), "adding up samples")
     totals = made.select("samples", *sums).sum().row(0, named=True)
     tokens = {name: int(totals[name] or 0) for name in sums}
-    gpu_seconds = sum(max(0.0, replica.last - replica.first) for replica in record.replicas) * record.gpus_per_replica
+    gpu_seconds = record.gpu_seconds
     prompt, cached, completion = (tokens[name] for name in sums)
     micro = prices.microdollars(prompt, cached, completion, gpu_seconds) if prices is not None else None
     settled = _entry(manifest, record.name, "settle", {"samples": int(totals["samples"] or 0), **tokens}, micro or 0)

@@ -86,6 +86,8 @@ class Journal:
     def __init__(self, root: Root, name: str) -> None:
         self.root = root
         self.name = name
+        self._ended: dict[str, Attempt] = {}
+        """Records that nobody changes any more, by their files' names."""
 
     @property
     def folder(self) -> str:
@@ -94,7 +96,12 @@ class Journal:
     def read(self) -> list[Attempt]:
         """Return all records in order; what was left running by a process that is gone is ``cut off``."""
         folder = f"{self.folder}/attempts"
-        found = [Attempt.model_validate_json(self.root.read_bytes(folder, name)) for name in self.root.list(folder)]
+        found: list[Attempt] = []
+        for name in self.root.list(folder):
+            one = self._ended.get(name) or Attempt.model_validate_json(self.root.read_bytes(folder, name))
+            if one.state != "running":
+                self._ended[name] = one
+            found.append(one)
         return [
             one.model_copy(update={"state": "cut off"}) if one.state == "running" and not one.live else one
             for one in sorted(found, key=lambda one: one.number)
@@ -147,7 +154,7 @@ class Journal:
         return self.root.read_json(self.folder, LATEST) if self.root.exists(self.folder, LATEST) else None
 
     def _public(self, attempt: Attempt) -> bytes:
-        return attempt.model_dump_json(indent=2, exclude={"lease", "number"}).encode()
+        return redact(attempt.model_dump_json(indent=2, exclude={"lease", "number"})).encode()
 
     def _data(self, attempt: Attempt) -> bytes:
         return redact(attempt.model_dump_json(indent=2)).encode()
