@@ -144,7 +144,8 @@ def _may_wake(root: Root, manifest: RunManifest) -> bool:
 def _vacuum_fenced(root: Root, folder: str, hours: int, found: Garbage) -> None:
     """Vacuum a store; where something is to be removed and its last writer may only be asleep, fence that one first."""
     table = _open(root, folder)
-    asleep = not _is_released(table, read_lease(root, folder)) and _unnamed(root, folder, table, hours)
+    epoch = root.patiently(lambda: table.transaction_version(EPOCH), f"reading the log of {folder}") or 0
+    asleep = not _is_released(epoch, read_lease(root, folder)) and _unnamed(root, folder, table, hours)
     try:
         with _taken(root, folder) if asleep else nullcontext():
             _vacuum(root, folder, hours, found, dry_run=False)
@@ -152,9 +153,8 @@ def _vacuum_fenced(root: Root, folder: str, hours: int, found: Garbage) -> None:
         found.spared.append(str(error))
 
 
-def _is_released(table: DeltaTable, lease: Lease | None) -> bool:
+def _is_released(epoch: int, lease: Lease | None) -> bool:
     """Whether the last of all who took a store gave it back; who took it may have slept before publishing the lease."""
-    epoch = table.transaction_version(EPOCH) or 0
     return epoch == 0 if lease is None else lease.released and lease.epoch == epoch
 
 

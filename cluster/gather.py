@@ -7,13 +7,10 @@ snapshots with them, and the ledger with what they spent. Gathering again adds n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import polars as pl
-from deltalake import DeltaTable
 
 from cluster.garbage import store_folders
 from cluster.records import manifests
@@ -24,7 +21,7 @@ from cluster.storage.ranges import Range, ranges_of
 from cluster.storage.root import Root
 from cluster.storage.slices import Slice
 from cluster.storage.snapshot import MANIFEST
-from cluster.storage.store import Store
+from cluster.storage.store import Store, stored_identity
 from cluster.verify_store import samples_folder
 from schemas.datasets import Sample
 from schemas.errors import BadInput
@@ -68,7 +65,7 @@ def _take_store(root: Root, source: Root, folder: str) -> int:
     """Take the rows of one store whose keys aren't there; return how many."""
     contract = CONTRACTS[folder.split("/")[0]]
     theirs = Store(source, folder, contract, {})
-    ours = Store(root, folder, contract, _identity(source, folder))
+    ours = Store(root, folder, contract, stored_identity(source, folder))
     samples = None if folder == samples_folder(folder) else _Texts(root, source, samples_folder(folder))
     ours.acquire("gather")
     taken = 0
@@ -103,14 +100,6 @@ class _Texts:
     def _read(self, store: Store, ranges: tuple[Range, ...]) -> pl.DataFrame:
         uris = tuple(store.root.uri(self.folder, name) for name in store.files_with(ranges))
         return Slice(uris, ranges).read(store.root, Sample.select("problem_key", "sample_index", "completion"))
-
-
-def _identity(root: Root, folder: str) -> dict[str, Any]:
-    """Return what a store's rows depend on, as its log has it."""
-    table = root.patiently(
-        lambda: DeltaTable(root.uri(folder), storage_options=root.storage_options()), f"opening {folder}"
-    )
-    return json.loads(table.metadata().description or "{}").get("identity", {})
 
 
 def _take_runs(root: Root, source: Root) -> int:

@@ -93,7 +93,7 @@ class Task:
             part = self._snapshot(root, table)
         else:
             inputs = self._read(root)
-            part = self._write(root, inputs, run_operator(operator, self.stage, inputs, self.unsafe))
+            part = self._write(root, inputs, run_operator(operator, self.stage, inputs, self.unsafe, root))
         return Done(part, time.perf_counter() - began)
 
     async def ask(self, engine: Engine, timeline: Timeline) -> Done:
@@ -186,19 +186,26 @@ def _halve(ranges: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
 
 
 def run_operator(
-    operator: Operator, stage: str, inputs: dict[str, Any], unsafe: bool = False, **tools: Any
+    operator: Operator, stage: str, inputs: dict[str, Any], unsafe: bool = False, root: Root | None = None, **tools: Any
 ) -> pl.DataFrame:
     """Run an operator on its input tables, handing it the tools it declares.
 
     Args:
         unsafe: run generated programs without a sandbox.
+        root: where lazy inputs are read from; it is waited for, and the operator runs again, if it goes away meanwhile.
         tools: those that this process has already (an engine).
 
     Raises:
         StageFailed: what the operator raised, with the stage's name; errors of our own pass through.
     """
     given = {**tools_of(operator, unsafe), **tools}
-    return _guarded(operator, stage, lambda: operator.run(**inputs, **given))
+
+    def call() -> pl.DataFrame:
+        return operator.run(**inputs, **given)
+
+    if root is None or not any(isinstance(table, pl.LazyFrame) for table in inputs.values()):
+        return _guarded(operator, stage, call)
+    return _guarded(operator, stage, lambda: root.patiently(call, f"stage {stage}: reading its input"))
 
 
 def tools_of(operator: Operator, unsafe: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cluster.records import find_run, open_stage
 from cluster.storage.root import Root
-from cluster.storage.store import stored_identities
+from cluster.storage.store import stored_identity
 from cluster.tables import read_table
 from schemas.datasets import SAMPLES_FOLDER
 from schemas.errors import BadInput
@@ -92,7 +92,7 @@ def _sample(root: Root, manifest: RunManifest, lineage: dict[str, Any], key: str
         rows = open_stage(root, manifest, record.name)
         mine = rows.filter(pl.col("problem_key") == key, pl.col("sample_index") == index).collect()
         if len(mine):
-            engine = stored_identities(root, SAMPLES_FOLDER).get(sampling_id, {}).get("engine", {})
+            engine = stored_identity(root, f"{SAMPLES_FOLDER}/{sampling_id}").get("engine", {})
             origin = {"model": engine.get("model"), "revision": engine.get("revision"), "sampling_id": sampling_id}
             return {"problem_key": key, **mine.select(SAMPLE).row(0, named=True), **origin}
     raise BadInput(

@@ -134,12 +134,21 @@ class Store:
 
         The log's own statistics tell the keys of a file with one unbroken range; of the others the keys are read.
         """
-        assert self._table is not None
-        self._sequence = self._table.transaction_version(WRITER) or 0
-        present = _listed_files(self._table)
+        self._sequence = self._last_number(WRITER)
+        present = self._patiently(self._listed, "reading the log of")
         gone = [item for name in self.files.keys() - set(present["name"]) for item in self._forget(name)]
         self._learn(present.filter(~pl.col("name").is_in(list(self.files))))
         self._let_go(gone)
+
+    def _last_number(self, application: str) -> int:
+        """Return the application's last transaction; delta-rs reads files of the log for it."""
+        assert self._table is not None
+        table = self._table
+        return self._patiently(lambda: table.transaction_version(application), "reading the log of") or 0
+
+    def _listed(self) -> pl.DataFrame:
+        assert self._table is not None
+        return _listed_files(self._table)
 
     def _learn(self, fresh: pl.DataFrame) -> None:
         """Learn the keys of committed files."""
@@ -220,7 +229,7 @@ class Store:
         self._lease_seconds = seconds
         for _ in range(ATTEMPTS):
             self.refresh()
-            epoch = self._table.transaction_version(EPOCH) or 0
+            epoch = self._last_number(EPOCH)
             current = self._settled_lease(epoch, seconds)
             if current is not None and current.alive():
                 raise StoreBusy(
@@ -229,7 +238,7 @@ class Store:
                 )
             if self._try_commit([], epoch + 1):
                 self.refresh()
-                if self._table.transaction_version(EPOCH) == epoch + 1:  # else it slept, and another took over
+                if self._last_number(EPOCH) == epoch + 1:  # else it slept, and another took over
                     self.lease = Lease.of(run_id, epoch + 1, seconds)
                     write_lease(self.root, self.folder, self.lease)
                     return
@@ -271,8 +280,8 @@ class Store:
             write_lease(self.root, self.folder, lease.model_copy(update={"released": True}))
 
     def _check_epoch(self) -> None:
-        assert self._table is not None and self.lease is not None
-        epoch = self._table.transaction_version(EPOCH) or 0
+        assert self.lease is not None
+        epoch = self._last_number(EPOCH)
         if epoch == self.lease.epoch:
             return
         mine, self.lease = self.lease, None
@@ -443,10 +452,11 @@ def scan_store(root: Root, folder: str, contract: type[Contract]) -> pl.LazyFram
     Raises:
         TableNotFoundError: there is no such store.
     """
-    table = root.patiently(
-        lambda: DeltaTable(root.uri(folder), storage_options=root.storage_options()), f"opening {folder}"
-    )
-    names = _listed_files(table)["name"].to_list()
+
+    def listed() -> pl.DataFrame:
+        return _listed_files(DeltaTable(root.uri(folder), storage_options=root.storage_options()))
+
+    names = root.patiently(listed, f"opening {folder}")["name"].to_list()
     return scan_files(root, [root.uri(folder, name) for name in names], contract)
 
 
@@ -456,12 +466,18 @@ def _overlap(one: Range, other: Range) -> bool:
 
 
 def stored_identities(root: Root, kind: str) -> dict[str, dict[str, Any]]:
-    """Return store id -> identity of all sample stores under the root (``kind`` = "samples")."""
-    found: dict[str, dict[str, Any]] = {}
-    for name in root.list(kind):
-        try:
-            table = DeltaTable(root.uri(kind, name), storage_options=root.storage_options())
-        except TableNotFoundError:
-            continue
-        found[name] = json.loads(table.metadata().description or "{}").get("identity", {})
-    return found
+    """Return store id -> identity of all stores of a kind under the root (``kind``: "samples", say)."""
+    return {name: stored_identity(root, f"{kind}/{name}") for name in root.list(kind)}
+
+
+def stored_identity(root: Root, folder: str) -> dict[str, Any]:
+    """Return what a store's rows depend on, as its log has it; nothing where there is no such store."""
+
+    def read() -> str | None:
+        return DeltaTable(root.uri(folder), storage_options=root.storage_options()).metadata().description
+
+    try:
+        about = root.patiently(read, f"opening {folder}")
+    except TableNotFoundError:
+        return {}
+    return json.loads(about or "{}").get("identity", {})

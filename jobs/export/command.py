@@ -13,7 +13,7 @@ import xxhash
 
 from cluster.records import last_stage, open_stage
 from cluster.storage.root import Root
-from cluster.storage.store import stored_identities
+from cluster.storage.store import stored_identity
 from jobs.export.card import Counts, write_card
 from jobs.export.formats import FORMATS, Format, Layout, Reasoning
 from operators.select.classes import SAMPLE_KEY
@@ -157,7 +157,7 @@ def origin_of(root: Root, manifest: RunManifest, record: StageRecord) -> dict[st
     if sampling is None:
         return {}
     sampling_id = sampling.path.removeprefix(f"{SAMPLES_FOLDER}/")
-    engine = stored_identities(root, SAMPLES_FOLDER).get(sampling_id, {}).get("engine", {})
+    engine = stored_identity(root, f"{SAMPLES_FOLDER}/{sampling_id}").get("engine", {})
     return {"model": engine.get("model"), "revision": engine.get("revision"), "sampling_id": sampling_id}
 
 

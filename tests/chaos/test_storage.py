@@ -7,14 +7,19 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
+from deltalake import DeltaTable
 
+from cluster.local import LocalRunner
 from cluster.sampler import BUFFERS
 from tests.chaos.conftest import Figures
 from tests.chaos.proxy import Proxy, seeded_faults
 from tests.chaos.support import FULL, SEED, Job, check_same, ends_within, memory, wait_for
 from tests.s3 import S3Server
+from tests.support import QUICK, keys, scripted_pipeline, write_problems
 
 pytestmark = [pytest.mark.chaos, pytest.mark.s3]
 
@@ -69,6 +74,48 @@ def test_requests_and_answers_are_lost(
     assert repeated == 0
     assert faults
     figures |= {"requests": requests, "faults": dict(faults), "calls repeated": repeated}
+
+
+def test_any_request_may_fail(
+    server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figures: Figures
+) -> None:
+    """The libraries try again by themselves, which hides what isn't waited for; here they don't.
+
+    In this process, since that can't be asked of them from outside.
+    """
+    _without_retries(monkeypatch)
+    source = write_problems(tmp_path / "p.jsonl", 4)
+    faults: Counter[str] = Counter()
+    for number in range(20 if FULL else 2):
+        with Proxy(server.port, seeded_faults(f"any request {SEED} {number}", 0.1)) as proxy:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+            result = LocalRunner().run(scripted_pipeline(source, 10), server.root(f"any{number}"), QUICK)
+            assert result.manifest.state == "done"
+            assert len(keys(result)) == len(set(keys(result))) == 40
+        faults += proxy.faults
+    assert faults
+    figures |= {"faults": dict(faults)}
+
+
+def _without_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have delta-rs and Polars ask once; the one takes text, the other a number."""
+    make, create, scan = DeltaTable.__init__, DeltaTable.create, pl.scan_parquet
+
+    def options(given: dict[str, str] | None, retries: Any) -> dict[str, Any]:
+        return {**(given or {}), "max_retries": retries}
+
+    def made(*given: Any, storage_options: dict[str, str] | None = None, **more: Any) -> None:
+        make(*given, storage_options=options(storage_options, "0"), **more)
+
+    def created(*given: Any, storage_options: dict[str, str] | None = None, **more: Any) -> DeltaTable:
+        return create(*given, storage_options=options(storage_options, "0"), **more)
+
+    def scanned(*given: Any, storage_options: dict[str, str] | None = None, **more: Any) -> pl.LazyFrame:
+        return scan(*given, storage_options=options(storage_options, 0) if storage_options else None, **more)
+
+    monkeypatch.setattr(DeltaTable, "__init__", made)
+    monkeypatch.setattr(DeltaTable, "create", created)
+    monkeypatch.setattr(pl, "scan_parquet", scanned)
 
 
 def test_storage_is_slow(server: S3Server, tmp_path: Path, figures: Figures) -> None:
