@@ -87,13 +87,19 @@ def status(name: NameArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOpt
             console.print(f"    {run['error']}", markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command(epilog=examples("gristmill logs latest"))
-def logs(name: NameArgument, root: RootOption = DEFAULT_ROOT) -> None:
+@app.command(epilog=examples("gristmill logs latest", "gristmill logs latest --follow"))
+def logs(
+    name: NameArgument,
+    root: RootOption = DEFAULT_ROOT,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing until it has ended.")] = False,
+) -> None:
     """Print what a submission has printed so far, or the events of a run."""
     from cluster.storage.root import Root
-    from jobs.submit.command import logs as read
+    from jobs.submit import command
 
-    typer.echo(read(Root.at(root), name), nl=False)
+    place = Root.at(root)
+    for text in command.follow(place, name) if follow else [command.logs(place, name)]:
+        typer.echo(text, nl=False)
 
 
 @app.command(epilog=examples("gristmill cancel latest"))

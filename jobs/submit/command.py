@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,26 @@ def logs(root: Root, name: str) -> str:
     if submission is not None and submission.attempts:
         return backend(submission.to).logs(submission, submission.attempts[-1].handle)
     return "".join(_line(event) for event in read_events(root, runs[0].run_id))
+
+
+def follow(root: Root, name: str, seconds: float = 2.0) -> Iterator[str]:
+    """Yield what ``logs`` has more of every few seconds, until the submission or run has ended."""
+    printed, name = 0, status(root, name)["name"]  # "latest" may be another one by and by
+    while True:
+        goes_on = _at_work(root, name)  # asked before reading: the last words come after it
+        text = logs(root, name)
+        yield text[printed if printed <= len(text) else 0 :]  # another attempt's output begins anew
+        printed = len(text)
+        if not goes_on:
+            return
+        time.sleep(seconds)
+
+
+def _at_work(root: Root, name: str) -> bool:
+    submission, runs = find(root, name)
+    if submission is not None and submission.attempts:
+        return backend(submission.to).state(submission, submission.attempts[-1].handle)[0] in LIVE
+    return state_of(root, runs[0]) == "running"
 
 
 def _line(event: dict[str, Any]) -> str:
