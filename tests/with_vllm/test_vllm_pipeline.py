@@ -29,10 +29,10 @@ pytestmark = pytest.mark.vllm
 @pytest.mark.ray
 def test_the_arithmetic_pipeline_on_ray(tmp_path: Path) -> None:
     config = Config(engine=on_cpu(cpus=1))
-    config = config.model_copy(update={"load": config.load.model_copy(update={"size": 6})})
+    config = config.model_copy(update={"load": config.load.model_copy(update={"size": 3})})
     result = run(RayRunner(), build(config), tmp_path)
     assert result.manifest.state == "done"
-    assert stage(result, "sample") == {"planned": 192, "reused": 0, "computed": 192}
+    assert stage(result, "sample") == {"planned": 96, "reused": 0, "computed": 96}
     rows = result.dataset("sample").collect()
     assert rows["status"].unique().to_list() == ["ok"]
     assert rows["sum_logprob"].null_count() == 0
