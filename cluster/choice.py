@@ -57,11 +57,13 @@ def finished_problems(root: Root, runs: Iterable[RunManifest]) -> pl.Series:
 def _finished(root: Root, manifest: RunManifest) -> pl.Series | None:
     if manifest.state not in ("done", "budget reached") or not manifest.stages:
         return None
-    keys = open_stage(root, manifest, manifest.stages[0].name).select("problem_key").collect()
+    reading = f"reading what run {manifest.run_id} finished"
+    keys = root.patiently(open_stage(root, manifest, manifest.stages[0].name).select("problem_key").collect, reading)
     if manifest.state == "budget reached":
         for record in manifest.stages:
             if record.dataset == "samples":
                 wanted = int(manifest.config[record.name]["n"])
                 held = open_stage(root, manifest, record.name).group_by("problem_key").agg(pl.len().alias("held"))
-                keys = keys.join(held.filter(pl.col("held") >= wanted).collect(), on="problem_key", how="semi")
+                enough = root.patiently(held.filter(pl.col("held") >= wanted).collect, reading)
+                keys = keys.join(enough, on="problem_key", how="semi")
     return keys["problem_key"]

@@ -108,7 +108,7 @@ class Sampler:
     async def start(self) -> Ready:
         """Load the engine and start drawing whatever is assigned."""
         self.engine: Engine = await asyncio.to_thread(build_engine, self.job.engine)
-        problems = self.job.problems.scan(self.root, Sample.inputs["problems"]).collect()
+        problems = await asyncio.to_thread(self.job.problems.read, self.root, Sample.inputs["problems"])
         self.problems = {row["problem_key"]: row for row in problems.iter_rows(named=True)}
         self.queue: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
         self.news = asyncio.Event()

@@ -180,7 +180,8 @@ class Control:
             if stage is None:
                 raise BadInput(f"policy.before: run {manifest.run_id} has no verdicts")
             names = ["problem_key", "sample_index", "verifier", "is_correct", "status"]
-            verdicts = open_stage(self.root, manifest, stage).select(names).collect()
+            rows = open_stage(self.root, manifest, stage).select(names)
+            verdicts = self.root.patiently(rows.collect, f"reading the verdicts of {manifest.run_id}")
             counts, on = count_verdicts(verdicts).rename({"problem_id": "problem_key"}), "problem_key"
         counts = counts.group_by(on, maintain_order=True).agg(pl.col("n", "c").sum().cast(pl.Int64))
         found = problems.select(on).join(counts, on=on, how="left", maintain_order="left")

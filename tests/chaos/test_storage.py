@@ -91,6 +91,7 @@ def test_any_request_may_fail(
             monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
             result = LocalRunner().run(scripted_pipeline(source, 10), server.root(f"any{number}"), QUICK)
             assert result.manifest.state == "done"
+            proxy.fault = lambda method, path: None  # the test's own reading isn't waited for
             assert len(keys(result)) == len(set(keys(result))) == 40
         faults += proxy.faults
     assert faults
