@@ -25,7 +25,7 @@ from cluster.repair import CONTRACTS
 from cluster.storage.lease import Lease, read_lease
 from cluster.storage.root import Root
 from cluster.storage.snapshot import MANIFEST
-from cluster.storage.store import EPOCH
+from cluster.storage.store import EPOCH, open_table
 from cluster.verify_store import LenientStore
 from schemas.datasets import STORES
 from schemas.errors import BadInput, LeaseLost, StoreBusy
@@ -143,7 +143,7 @@ def _may_wake(root: Root, manifest: RunManifest) -> bool:
 
 def _vacuum_fenced(root: Root, folder: str, hours: int, found: Garbage) -> None:
     """Vacuum a store; where something is to be removed and its last writer may only be asleep, fence that one first."""
-    table = _open(root, folder)
+    table = open_table(root, folder)
     epoch = root.patiently(lambda: table.transaction_version(EPOCH), f"reading the log of {folder}") or 0
     asleep = not _is_released(epoch, read_lease(root, folder)) and _unnamed(root, folder, table, hours)
     try:
@@ -170,12 +170,6 @@ def _taken(root: Root, folder: str) -> Iterator[None]:
             store.release()
 
 
-def _open(root: Root, folder: str) -> DeltaTable:
-    return root.patiently(
-        lambda: DeltaTable(root.uri(folder), storage_options=root.storage_options()), f"reading the log of {folder}"
-    )
-
-
 def _unnamed(root: Root, folder: str, table: DeltaTable, hours: int) -> list[str]:
     """Return the files of a store that its current version doesn't name, but for the log, the lease and young ones."""
     return root.patiently(
@@ -185,7 +179,7 @@ def _unnamed(root: Root, folder: str, table: DeltaTable, hours: int) -> list[str
 
 def _vacuum(root: Root, folder: str, hours: int, found: Garbage, dry_run: bool) -> None:
     """Remove the files that no current version names."""
-    table = _open(root, folder)
+    table = open_table(root, folder)
     names = _unnamed(root, folder, table, hours)
     files = {file.path: file for file in _files(root, folder)}
     for name in names:

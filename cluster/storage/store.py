@@ -67,9 +67,7 @@ class Store:
         self._sequence = 0
         self._news: list[Range] = []
         try:
-            self._table = self._patiently(
-                lambda: DeltaTable(self.uri, storage_options=root.storage_options()), "opening"
-            )
+            self._table = open_table(root, folder)
         except TableNotFoundError:
             return
         self._check_version()
@@ -444,6 +442,17 @@ def _listed_files(table: DeltaTable) -> pl.DataFrame:
     return adds.select(*present, *absent)
 
 
+def open_table(root: Root, folder: str) -> DeltaTable:
+    """Return a store's table as its log has it now.
+
+    Raises:
+        TableNotFoundError: there is no such store.
+    """
+    return root.patiently(
+        lambda: DeltaTable(root.uri(folder), storage_options=root.storage_options()), f"opening {folder}"
+    )
+
+
 def scan_store(root: Root, folder: str, contract: type[Contract]) -> pl.LazyFrame:
     """Return a lazy scan of all rows of a store.
 
@@ -452,11 +461,8 @@ def scan_store(root: Root, folder: str, contract: type[Contract]) -> pl.LazyFram
     Raises:
         TableNotFoundError: there is no such store.
     """
-
-    def listed() -> pl.DataFrame:
-        return _listed_files(DeltaTable(root.uri(folder), storage_options=root.storage_options()))
-
-    names = root.patiently(listed, f"opening {folder}")["name"].to_list()
+    table = open_table(root, folder)
+    names = root.patiently(lambda: _listed_files(table), f"reading the log of {folder}")["name"].to_list()
     return scan_files(root, [root.uri(folder, name) for name in names], contract)
 
 
@@ -472,12 +478,8 @@ def stored_identities(root: Root, kind: str) -> dict[str, dict[str, Any]]:
 
 def stored_identity(root: Root, folder: str) -> dict[str, Any]:
     """Return what a store's rows depend on, as its log has it; nothing where there is no such store."""
-
-    def read() -> str | None:
-        return DeltaTable(root.uri(folder), storage_options=root.storage_options()).metadata().description
-
     try:
-        about = root.patiently(read, f"opening {folder}")
+        table = open_table(root, folder)
     except TableNotFoundError:
         return {}
-    return json.loads(about or "{}").get("identity", {})
+    return json.loads(table.metadata().description or "{}").get("identity", {})

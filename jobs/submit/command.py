@@ -119,7 +119,9 @@ def logs(root: Root, name: str) -> str:
 
 def follow(root: Root, name: str, seconds: float = 2.0) -> Iterator[str]:
     """Yield what ``logs`` has more of every few seconds, until the submission or run has ended."""
-    printed, name = 0, status(root, name)["name"]  # "latest" may be another one by and by
+    submission, runs = find(root, name)
+    name = submission.id if submission is not None else runs[0].run_id  # "latest" may be another one by and by
+    printed = 0
     while True:
         goes_on = _at_work(root, name)  # asked before reading: the last words come after it
         text = logs(root, name)
