@@ -89,6 +89,8 @@ class Sample(Contract):
     worker = _text(nullable=True)
     run_id = _text()
     error = _text(nullable=True)
+    thought_open = dy.Bool(nullable=True)
+    """Whether the prompt ended inside a thought that its template, or the beginning of the completion, had opened."""
 
 
 class Verdict(Contract):
@@ -378,7 +380,7 @@ STORES: dict[type[Contract], str] = {Sample: "samples", Verdict: "verdicts", Sco
 SAMPLES_FOLDER = STORES[Sample]
 
 ADDED: dict[type[Contract], frozenset[str]] = {
-    Sample: frozenset({"bottom_group_confidence", "mean_confidence"}),
+    Sample: frozenset({"bottom_group_confidence", "mean_confidence", "thought_open"}),
     SelectionAccuracy: frozenset({"first_n", "subsets", "n_problems"}),
 }
 """Columns that a contract got after files of it were written: files without them are older, not damaged."""
