@@ -18,9 +18,9 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from operators.base import Operator
-from operators.budget.policies import AnyPolicy
 from operators.confidence import WINDOW
 from operators.engine import Completion, Engine, EngineError, Request
+from operators.policies.named import AnyPolicy
 from operators.text import PromptTemplate
 from operators.thinking import opens_thought
 from schemas import datasets
