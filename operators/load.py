@@ -21,7 +21,7 @@ import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
-from operators.verify.code_tests import CODE_COLUMNS, from_columns
+from operators.load_code import CODE_COLUMNS, from_columns, with_starter_code
 from operators.verify.extract import extract_answer
 from schemas.contract import polars_schema
 from schemas.datasets import Problem
@@ -46,7 +46,7 @@ _SETTINGS = {"problem_id": "id_column", "prompt": "prompt_column", "answer": "an
 class Load(Operator):
     """Read problems and give each its identity."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "source"
     inputs = {}
     output = Problem
@@ -139,6 +139,9 @@ class Load(Operator):
         if messages is not None:
             _check_messages(messages, self.source, needed="prompt" not in given)
         prompt = given["prompt"] if "prompt" in given else _prompts_of(messages)
+        if code is not None and "starter_code" in table.columns:
+            both = zip(prompt.cast(pl.String), table["starter_code"], strict=True)
+            prompt = pl.Series([text and with_starter_code(text, start) for text, start in both])
         out = pl.DataFrame(
             {
                 "prompt": prompt.cast(pl.String),
