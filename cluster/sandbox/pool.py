@@ -17,7 +17,7 @@ from typing import Any
 from cluster.sandbox import bubblewrap
 from cluster.sandbox.inside.frames import Closed, Frames, TooSlow
 from cluster.tools.cores import give_way, usable
-from operators.sandbox import CallsJob, CasesJob, CheckJob, CommandJob, Job, Limits, Mounts, Outcome, ProbeJob
+from operators.sandbox import CallsJob, CasesJob, CheckJob, CommandJob, Job, Limits, Mounts, Outcome
 from schemas.errors import BadInput
 
 START_SECONDS = 30.0
@@ -192,8 +192,8 @@ def _runs(job: Job) -> int:
     """Return how many times the limit in seconds applies."""
     if isinstance(job, CasesJob):
         return len(job.cases) + bool(job.language is not None and job.language.compile)
-    if isinstance(job, ProbeJob):
-        return 2
+    if isinstance(job, CheckJob):
+        return 3 if job.probe else 1
     return 1 + len(job.calls) if isinstance(job, CallsJob) else 1
 
 
@@ -207,9 +207,7 @@ def _messages(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
     match job:
         case CheckJob():
             told = {"kind": "check", "program": job.program, "entry_point": job.entry_point, "prelude": ""}
-            return told, {"tests": job.tests, "prefix": job.prefix}
-        case ProbeJob():
-            return {"kind": "probe", "entry_point": job.entry_point}, {"tests": job.tests, "prefix": job.prefix}
+            return told, {"tests": job.tests, "prefix": job.prefix, "probe": job.probe}
         case CallsJob():
             about = {"fn_name": job.fn_name, "class_name": job.class_name}
             told = {"kind": "calls", "program": job.program, "entry_point": None, "prelude": PRELUDE, **about}

@@ -21,7 +21,6 @@ from .candidate import NotIsolated, Program, ProgramFailed
 from .compare import same_output, same_value
 from .frames import Closed, Frames, TooLarge, TooSlow
 from .probes import pass_anyway
-from .pytest_like import NoSuchFixture
 from .references import NotCrossing
 from .trials import Cannot, Failed, OutOfTime, Trial, place, time_limit
 
@@ -43,10 +42,9 @@ def main(job: dict[str, Any], tests: Frames, result: Frames) -> NoReturn:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
         ours, theirs = socket.socketpair()
-        if job["kind"] != "probe":  # which has no program
-            child = os.fork()
-            if child == 0:
-                program.begin(theirs, job)
+        child = os.fork()
+        if child == 0:
+            program.begin(theirs, job)
         theirs.close()
         about = tests.receive()
         # what a program answers with is held here as well
@@ -54,6 +52,9 @@ def main(job: dict[str, Any], tests: Frames, result: Frames) -> NoReturn:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         sys.setrecursionlimit(DEEP)
         outcome = _outcome(ours, about, job)
+        if about.get("probe"):
+            os.kill(child, signal.SIGKILL)
+            outcome["probed"] = _probed(about, job)
     except OutOfTime:
         outcome = {"status": "timeout"}
     except streams.CannotStart as error:
@@ -78,8 +79,6 @@ def _outcome(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) ->
             return _check(sock, about, job)
         case "calls":
             return _calls(sock, about, job)
-        case "probe":
-            return _probe(about, job)
         case _:
             return _run(sock, about, job)
 
@@ -95,7 +94,6 @@ def _check(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> d
             found, value = candidate.start()
             if entry_point and not found:
                 return {"status": "failed", "detail": f"the program defines no '{entry_point}'"}
-            channels.watch()
             trial.run(candidate, entry_point, value)
         met = NotCrossing.met
         return {"status": "refused", "detail": str(met[0])} if met else {"status": "passed"}
@@ -103,7 +101,7 @@ def _check(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> d
         return {"status": "timeout"}
     except NotIsolated:
         raise
-    except (Cannot, NoSuchFixture, NotCrossing) as error:
+    except (Cannot, NotCrossing) as error:
         return {"status": "refused", "detail": str(error)}
     except BaseException as error:
         if time.monotonic() >= until:  # which unittest takes for a failure
@@ -127,16 +125,13 @@ def _why(error: BaseException) -> str:
     return said
 
 
-def _probe(about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
-    """Run the tests without a program: passed where they assert nothing."""
+def _probed(about: dict[str, Any], job: dict[str, Any]) -> str:
+    """Return what functions do for which the tests pass, though they shouldn't; nothing where they don't."""
     try:
         with time_limit(job["limits"]["seconds"]):
-            what = pass_anyway(Trial(about["tests"], about["prefix"]), job["entry_point"])
-            return {"status": "failed"} if what is None else {"status": "passed", "detail": what}
-    except OutOfTime:
-        return {"status": "timeout"}
-    except Cannot as error:
-        return {"status": "refused", "detail": str(error)}
+            return pass_anyway(Trial(about["tests"], about["prefix"]), job["entry_point"]) or ""
+    except (Cannot, OutOfTime):
+        return ""
 
 
 def _calls(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
