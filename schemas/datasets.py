@@ -288,7 +288,7 @@ class Forecast(Contract):
     """Coverage to be expected at k samples, by several methods (measure.forecast)."""
 
     model = dy.String(primary_key=True)
-    """"" where there is one."""
+    """Which model the row is about; empty where there is only one."""
     k = _key(minimum=1)
     method = dy.String(primary_key=True)
     coverage = _share()

@@ -1,4 +1,7 @@
-"""What a run writes about itself, and reading it: manifests, events, who watches, how fast engines were."""
+"""What a run writes about itself, and reading it: manifests, events, who watches, how fast engines were.
+
+``recorder`` is the driver's alone; everybody may use ``reader``.
+"""
 
 from schemas.moved import names
 
