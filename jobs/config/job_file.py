@@ -17,7 +17,7 @@ from jobs.config.calendar import check_cron
 from jobs.config.settings import build_pipeline, explain, merge, parse_assignments, run_settings
 from schemas.errors import BadInput
 from schemas.job import JobFile
-from schemas.redaction import is_secret_name
+from schemas.redaction import is_secret_name, protect
 
 REFERENCE = re.compile(r"\$\{env:([^}]*)\}")
 SUFFIXES = (".yaml", ".yml")
@@ -34,6 +34,8 @@ def read_job(target: str) -> JobFile:
     job, problems = _parse(target)
     if job is None or problems:
         raise BadInput("\n".join(problems))
+    for name in (*job.secrets, *_named_by_notices(job)):
+        protect(os.environ.get(name))
     return job
 
 
@@ -82,16 +84,22 @@ def find_problems(target: str) -> tuple[list[str], list[str]]:
 
 def _notes(job: JobFile) -> list[str]:
     """Return what must be set where the job runs and isn't set here."""
-    wanted = dict.fromkeys(job.secrets, "secrets")
-    for notice in job.notify:
-        name = {"webhook": "url_env", "email": "password_env"}.get(notice.kind)
-        if name and (variable := getattr(notice, name)):
-            wanted[variable] = f"notify ({notice.kind}.{name})"
+    wanted = {**dict.fromkeys(job.secrets, "secrets"), **_named_by_notices(job)}
     return [
         f"{name} isn't set here; {why} wants it where the job runs"
         for name, why in wanted.items()
         if name not in os.environ
     ]
+
+
+def _named_by_notices(job: JobFile) -> dict[str, str]:
+    """Return the environment variables that notices read, and which setting names each."""
+    found: dict[str, str] = {}
+    for notice in job.notify:
+        name = {"webhook": "url_env", "email": "password_env"}.get(notice.kind)
+        if name and (variable := getattr(notice, name)):
+            found[variable] = f"notify ({notice.kind}.{name})"
+    return found
 
 
 def _parse(target: str) -> tuple[JobFile | None, list[str]]:
