@@ -6,7 +6,7 @@ taken from the environment with ``${env:NAME}``; secrets never are, they are nam
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,13 +15,20 @@ from schemas.prices import Prices
 from schemas.resources import NAME, Resources
 from schemas.schedule import AnyNotice, ExportSpec, Retention, Schedule
 
+MODULE = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
+"""A shipped pipeline's name, or a module's."""
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""The name of an environment variable."""
+Value = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""The value of an environment variable."""
+
 
 class JobFile(BaseModel):
     """What ``gristmill run JOB.yaml`` reads."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    pipeline: str
+    pipeline: str = Field(pattern=MODULE)
     """A shipped pipeline's name, or a module of one's own."""
     name: str | None = Field(default=None, pattern=NAME, max_length=40)
     """What its nights and submissions are kept under; by default the pipeline's name."""
@@ -36,9 +43,9 @@ class JobFile(BaseModel):
     """Take only the first so many problems."""
     run: dict[str, Any] = Field(default_factory=dict[str, Any])
     """How it is executed, and its budget: see ``RunSettings``."""
-    environment: dict[str, str] = Field(default_factory=dict[str, str])
+    environment: dict[Variable, Value] = Field(default_factory=dict[str, str])
     """Variables that are set wherever the job runs; not for secrets."""
-    secrets: dict[str, str | None] = Field(default_factory=dict[str, str | None])
+    secrets: dict[Variable, Value | None] = Field(default_factory=dict[str, str | None])
     """Variables that must be set where the job runs. On Kubernetes ``NAME: secret/key`` says which Secret has it."""
     resources: Resources = Resources()
     schedule: Schedule | None = None

@@ -67,7 +67,7 @@ def is_secret_setting(name: str) -> bool:
 
 
 def protect_settings(value: Any) -> None:
-    """Declare what stands under names like ``api_key`` or in variables that ``key_env`` and its like name, at any depth."""
+    """Declare what stands under names like ``api_key``, or in variables that ``key_env`` and its like name."""
     if isinstance(value, Mapping):
         for name, below in value.items():  # pyright: ignore[reportUnknownVariableType]
             if isinstance(below, str) and is_secret_setting(str(name)):  # pyright: ignore[reportUnknownArgumentType]

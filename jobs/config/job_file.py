@@ -16,7 +16,7 @@ from cluster.storage.s3 import s3_config
 from jobs.config.calendar import check_cron
 from jobs.config.settings import build_pipeline, explain, merge, parse_assignments, run_settings
 from schemas.errors import BadInput
-from schemas.job import JobFile
+from schemas.job import MODULE, JobFile
 from schemas.redaction import is_secret_name, protect
 
 REFERENCE = re.compile(r"\$\{env:([^}]*)\}")
@@ -30,6 +30,8 @@ def read_job(target: str) -> JobFile:
         BadInput: no such file, not YAML, keys that a job file doesn't have, or references that can't be filled in.
     """
     if not target.endswith(SUFFIXES):
+        if re.fullmatch(MODULE.removesuffix("$"), target) is None:
+            raise BadInput(f"pipeline '{target}': no pipeline's name, no package.module and no job file (.yaml)")
         return JobFile(pipeline=target)
     job, problems = _parse(target)
     if job is None or problems:

@@ -69,7 +69,14 @@ class Submission(BaseModel):
 
 
 def new_submission(job: JobFile, to: Place, root: Root, folder: str) -> Submission:
-    """Return a submission that isn't written yet."""
+    """Return a submission that isn't written yet.
+
+    Raises:
+        BadInput: the root's or the folder's name has line breaks or other control characters.
+    """
+    for what, name in (("root", root.url), ("folder", folder)):
+        if not name.isprintable():
+            raise BadInput(f"{what} {name!r}: line breaks and other control characters can't be handed to a cluster")
     now = datetime.now(UTC)
     name = f"{job.title}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     return Submission(id=name, to=to, root=root.url, job=job, folder=folder, created=now)
