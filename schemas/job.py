@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from schemas.budget import Budget
 from schemas.prices import Prices
 from schemas.resources import NAME, Resources
 from schemas.schedule import AnyNotice, ExportSpec, Retention, Schedule
+from schemas.settings import Settings
 
 MODULE = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 """A shipped pipeline's name, or a module's."""
@@ -23,10 +24,8 @@ Value = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 """The value of an environment variable."""
 
 
-class JobFile(BaseModel):
+class JobFile(Settings):
     """What ``gristmill run JOB.yaml`` reads."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     pipeline: str = Field(pattern=MODULE)
     """A shipped pipeline's name, or a module of one's own."""
@@ -60,10 +59,8 @@ class JobFile(BaseModel):
         return self.name or self.pipeline.rpartition(".")[2].replace("_", "-").lower()
 
 
-class RunSettings(BaseModel):
+class RunSettings(Settings):
     """How a run is executed (``--set run.KEY=VALUE``, or ``run:`` in a job file). Nothing here changes a result."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     limit: int | None = Field(default=None, ge=1)
     """Take only the first so many problems."""

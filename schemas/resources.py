@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from schemas.settings import Settings
 
 NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 """Of groups and Kubernetes objects: lower-case letters, digits and dashes."""
@@ -21,10 +23,8 @@ MOST_HOURS = 87_600.0
 """Ten years."""
 
 
-class NodeGroup(BaseModel):
+class NodeGroup(Settings):
     """Nodes that are all alike."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str = Field(default="workers", pattern=NAME, max_length=40)
     nodes: int = Field(default=1, ge=1, le=MOST_NODES)
@@ -38,10 +38,8 @@ class NodeGroup(BaseModel):
     """Gigabytes of memory of each node."""
 
 
-class SlurmOptions(BaseModel):
+class SlurmOptions(Settings):
     """Where a Slurm job goes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     partition: str | None = Field(default=None, pattern=WORDS)
     account: str | None = Field(default=None, pattern=WORD)
@@ -56,10 +54,8 @@ class SlurmOptions(BaseModel):
     """How often a job that was stopped before it was done queues itself again."""
 
 
-class RayOptions(BaseModel):
+class RayOptions(Settings):
     """Where a Ray job goes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     address: str = "http://127.0.0.1:8265"
     """Address of the cluster's dashboard, which takes jobs."""
@@ -67,10 +63,8 @@ class RayOptions(BaseModel):
     """Install our pinned dependencies on the nodes (pip); else their environment has them already."""
 
 
-class KubeRayOptions(BaseModel):
+class KubeRayOptions(Settings):
     """Where a RayJob goes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     image: str = "gristmill:latest"
     """Container image of all pods, built from ``infra/Containerfile`` (or ``infra/gpu/Containerfile``)."""
@@ -90,10 +84,8 @@ class KubeRayOptions(BaseModel):
     """So long after its end the cluster stays, to be looked at."""
 
 
-class Resources(BaseModel):
+class Resources(Settings):
     """Nodes, time and shards of a job, and what is particular to each kind of cluster."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     groups: tuple[NodeGroup, ...] = (NodeGroup(),)
     hours: float = Field(default=24.0, gt=0, le=MOST_HOURS, allow_inf_nan=False)

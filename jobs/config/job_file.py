@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import yaml
 from pydantic import ValidationError
 
 from cluster.storage.s3 import s3_config
@@ -18,6 +17,7 @@ from jobs.config.settings import build_pipeline, explain, merge, parse_assignmen
 from schemas.errors import BadInput
 from schemas.job import MODULE, JobFile
 from schemas.redaction import is_secret_name, protect
+from schemas.yaml_text import LARGEST, load_yaml
 
 REFERENCE = re.compile(r"\$\{env:([^}]*)\}")
 SUFFIXES = (".yaml", ".yml")
@@ -108,11 +108,11 @@ def _parse(target: str) -> tuple[JobFile | None, list[str]]:
     """Return the job, and what is wrong with the file; None where its keys don't make a job."""
     where = f"job file '{target}'"
     try:
-        document = yaml.safe_load(_text(target))
-    except yaml.YAMLError as error:
-        return None, [f"{where} is not valid YAML: {error}"]
+        document = load_yaml(_text(target))
     except BadInput as error:
         return None, [str(error)]
+    except ValueError as error:
+        return None, [f"{where} is not valid YAML: {error}"]
     if not isinstance(document, dict):
         return None, [f"{where} must hold keys and values, such as 'pipeline: arithmetic'"]
     secrets = document.get("secrets")
@@ -136,7 +136,7 @@ def _text(target: str) -> str:
     options = s3_config().fsspec_options() if target.startswith("s3") else {}
     try:
         with fsspec.open(target, "rt", encoding="utf-8", **options) as file:
-            return str(file.read())  # pyright: ignore[reportAttributeAccessIssue]  (fsspec: a file, or a list of them)
+            return str(file.read(LARGEST + 1))  # pyright: ignore[reportAttributeAccessIssue]  (fsspec: a file, or a list of them)
     except (OSError, ValueError, ImportError) as error:
         raise BadInput(f"job file '{target}' can't be read: {error}") from error
 
