@@ -55,7 +55,7 @@ def run(
 
     job = prepare(target, settings or [], root, runner, address, limit)
     if dry_run:
-        show_dry_run(job, as_json)
+        show_dry_run(job, as_json, allow_unsafe_execution)
         return
     changed: dict[str, Any] = {"command": command_line(), **({"if_busy": if_busy} if if_busy else {})}
     if allow_unsafe_execution:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import polars as pl
 from pydantic import Field
@@ -87,7 +87,8 @@ class VerifyCode(Operator):
     def check_problems(self, problems: pl.DataFrame) -> None:
         self._tests(problems)
 
-    def doubts(self, problems: pl.DataFrame, sandbox: Sandbox) -> list[str]:
+    def objections(self, problems: pl.DataFrame, **tools: Any) -> list[str]:
+        sandbox: Sandbox = tools["sandbox"]
         tests = self._tests(problems)
         names = dict(problems.select("problem_key", "problem_id").iter_rows())
         return [f"problem '{names[key]}': {why}" for key, why in self._assert_nothing(tests, {}, sandbox).items()]
