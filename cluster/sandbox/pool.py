@@ -16,6 +16,7 @@ from typing import Any
 
 from cluster.sandbox import bubblewrap
 from cluster.sandbox.inside.frames import Closed, Frames, TooSlow
+from cluster.tools.alone import Alone, was_kept_waiting
 from cluster.tools.cores import give_way, usable
 from operators.sandbox import CallsJob, CasesJob, CheckJob, CommandJob, Job, Limits, Mounts, Outcome
 from schemas.errors import BadInput
@@ -58,6 +59,7 @@ class SandboxPool:
         self.unsafe = unsafe
         self._idle: dict[Mounts, list[_Cell]] = {}
         self._lock = threading.Lock()
+        self._alone = Alone()
         # a sandbox ends with the thread that started it, so threads live as long as the pool
         self._threads = ThreadPoolExecutor(cells, thread_name_prefix="sandbox")
 
@@ -69,13 +71,27 @@ class SandboxPool:
 
     def run(self, jobs: Sequence[Job], limits: Limits, mounts: Mounts) -> list[Outcome]:
         """Return an outcome for each job; see operators.sandbox.Sandbox."""
-        running = [self._threads.submit(self._one, job, limits, mounts) for job in jobs]
+        running = [self._threads.submit(self._together, job, limits, mounts) for job in jobs]
         try:
-            return [one.result() for one in running]
+            outcomes = [one.result() for one in running]
         finally:
             for one in running:  # after an error the others stop, too
                 one.cancel()
             wait(running)
+        return [
+            self._threads.submit(self._once_more, job, limits, mounts).result()
+            if outcome.status == "timeout" and was_kept_waiting(outcome.waited, limits.seconds)
+            else outcome
+            for job, outcome in zip(jobs, outcomes, strict=True)
+        ]
+
+    def _together(self, job: Job, limits: Limits, mounts: Mounts) -> Outcome:
+        with self._alone.together():
+            return self._one(job, limits, mounts)
+
+    def _once_more(self, job: Job, limits: Limits, mounts: Mounts) -> Outcome:
+        with self._alone.alone():
+            return self._one(job, limits, mounts)
 
     def _one(self, job: Job, limits: Limits, mounts: Mounts) -> Outcome:
         """Run one job; a second time where it broke the sandbox.

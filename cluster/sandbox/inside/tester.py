@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import channels, program, streams
+from . import channels, isolate, program, streams
 from .candidate import NotIsolated, Program, ProgramFailed
 from .compare import same_output, same_value
 from .frames import Closed, Frames, TooLarge, TooSlow
@@ -38,6 +38,9 @@ def main(job: dict[str, Any], tests: Frames, result: Frames) -> NoReturn:
         tests: where the rest of the job is read from: what they may not know.
     """
     child = 0
+    about: dict[str, Any] = {}
+    outcome: dict[str, Any]
+    own = _own_schedstat()
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
@@ -52,9 +55,6 @@ def main(job: dict[str, Any], tests: Frames, result: Frames) -> NoReturn:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         sys.setrecursionlimit(DEEP)
         outcome = _outcome(ours, about, job)
-        if about.get("probe"):
-            os.kill(child, signal.SIGKILL)
-            outcome["probed"] = _probed(about, job)
     except OutOfTime:
         outcome = {"status": "timeout"}
     except streams.CannotStart as error:
@@ -66,10 +66,31 @@ def main(job: dict[str, Any], tests: Frames, result: Frames) -> NoReturn:
     except BaseException as error:  # such as a file that doesn't fit
         outcome = {"status": "refused", "detail": f"{type(error).__name__}: {error}"}
     if child:
+        if outcome["status"] == "timeout":
+            outcome["waited"] = _waited(own, None if job["folder"] is None else child)
         os.kill(child, signal.SIGKILL)
+    if about.get("probe"):
+        outcome["probed"] = _probed(about, job)
     with contextlib.suppress(Exception):
         result.send(outcome)
     os._exit(0)
+
+
+def _own_schedstat() -> int | None:
+    """Open what the kernel says of this process's waiting, while /proc isn't the program's yet."""
+    with contextlib.suppress(OSError):
+        return os.open("/proc/self/schedstat", os.O_RDONLY)
+    return None
+
+
+def _waited(own: int | None, only: int | None) -> float:
+    """Return for how many seconds the program, or this process, has waited for a core.
+
+    Args:
+        only: the program's process, where /proc shows others as well.
+    """
+    mine = 0.0 if own is None else isolate.delay(os.pread(own, 200, 0).decode())
+    return max(mine, isolate.waited() if only is None else isolate.waited_of(only))
 
 
 def _outcome(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
