@@ -20,6 +20,7 @@ from cluster.records.reader import open_stage
 from cluster.records.recorder import write_manifest
 from cluster.runners.runner import Runner
 from cluster.storage.root import Root
+from cluster.upkeep.retry import forget_errors
 from cluster.working.work import tools_of
 from jobs.config.job_file import read_job, with_assignments
 from jobs.config.settings import build_pipeline, run_settings
@@ -117,9 +118,16 @@ def run_job(job: Job, settings: RunSettings, console: Console, quiet: bool = Fal
     return result.manifest
 
 
-def execute(job: Job, settings: RunSettings, as_json: bool) -> str:
-    """Run a job, write its report, say what happened; return the state it ended in."""
+def execute(job: Job, settings: RunSettings, as_json: bool, retry_errors: bool = False) -> str:
+    """Run a job, write its report, say what happened; return the state it ended in.
+
+    Args:
+        retry_errors: give verdicts with status ``timeout`` or ``error`` again.
+    """
     console = Console(stderr=True)
+    if retry_errors:
+        for line in forget_errors(job.root, make_plan(job.pipeline, job.root, settings)):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     manifest = run_job(job, settings, console, quiet=as_json and not console.is_terminal)
     if as_json:
         sys.stdout.write(json.dumps(document(job.root, manifest), indent=2, default=str) + "\n")
