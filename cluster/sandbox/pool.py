@@ -9,13 +9,14 @@ import select
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any
 
 from cluster.sandbox import bubblewrap
 from cluster.sandbox.inside.frames import Closed, Frames, TooSlow
+from cluster.sandbox.inside.values import encode
 from cluster.tools.alone import Alone, was_kept_waiting
 from cluster.tools.cores import give_way, usable
 from operators.sandbox import CallsJob, CasesJob, CheckJob, CommandJob, Job, Limits, Mounts, Outcome
@@ -204,6 +205,25 @@ class _Cell:
         self._process.wait()
 
 
+class _Data:
+    """The side of what is only data: arguments of calls, whose keys may be numbers."""
+
+    def keep(self, value: Any) -> dict[str, Any]:
+        raise TypeError(f"{type(value).__name__} can't be given to a sandbox")
+
+    def kept(self, data: dict[str, Any]) -> Any:
+        return None
+
+    def named(self, name: str, fields: tuple[str, ...]) -> Callable[..., Any]:
+        return tuple
+
+    def array(self, array: Any) -> Any:
+        return array
+
+
+_DATA = _Data()
+
+
 def _runs(job: Job) -> int:
     """Return how many times the limit in seconds applies."""
     if isinstance(job, CasesJob):
@@ -227,7 +247,7 @@ def _messages(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
         case CallsJob():
             about = {"fn_name": job.fn_name, "class_name": job.class_name}
             told = {"kind": "calls", "program": job.program, "entry_point": None, "prelude": PRELUDE, **about}
-            calls = [call.model_dump() for call in job.calls]
+            calls = encode([call.model_dump() for call in job.calls], _DATA)
             return told, {"calls": calls, "tolerance": job.tolerance}
         case CasesJob():
             language = None if job.language is None else job.language.model_dump()

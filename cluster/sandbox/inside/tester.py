@@ -23,6 +23,7 @@ from .frames import Closed, Frames, TooLarge, TooSlow
 from .probes import pass_anyway
 from .references import NotCrossing
 from .trials import Cannot, Failed, OutOfTime, Trial, place, time_limit
+from .values import decode
 
 LEAST_MEMORY = 512 << 20
 DEEP = 10_000
@@ -158,8 +159,9 @@ def _probed(about: dict[str, Any], job: dict[str, Any]) -> str:
 def _calls(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
     """Call one function of the program with one list of arguments after the other, until it returns something else than
     it should."""
-    seconds, calls = job["limits"]["seconds"], about["calls"]
+    seconds = job["limits"]["seconds"]
     candidate = Program(sock.fileno(), time.monotonic() + seconds, job["limits"], job["folder"] is None)
+    calls = decode(about["calls"], candidate)
     number = 0
     readings = {True, False}  # whether what is expected is wrapped in a list: the same for all calls
     try:
