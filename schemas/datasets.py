@@ -52,7 +52,7 @@ def _messages(nullable: bool = False) -> dy.List:
 
 
 def _tools() -> dy.String:
-    """A JSON list of the tools that a conversation may call, as OpenAI describes them."""
+    """A JSON list, in OpenAI's words, of the tools that a conversation may call, or of what an answer calls."""
     return dy.String(nullable=True, regex=r"^\[(.|\n)*\]$")
 
 
@@ -82,6 +82,7 @@ class Sample(Contract):
     problem_id = _text()
     completion = _text()
     reasoning = _text(nullable=True)
+    tool_calls = _tools()
     completion_hash = dy.Int64(nullable=False)
     status = _one_of(SAMPLE_STATUS)
     finish_reason = _one_of(FINISH_REASONS)
@@ -390,7 +391,7 @@ SAMPLES_FOLDER = STORES[Sample]
 
 ADDED: dict[type[Contract], frozenset[str]] = {
     Problem: frozenset({"tools"}),
-    Sample: frozenset({"bottom_group_confidence", "mean_confidence"}),
+    Sample: frozenset({"tool_calls", "bottom_group_confidence", "mean_confidence"}),
     Sft: frozenset({"tools"}),
     Preference: frozenset({"tools"}),
     SelectionAccuracy: frozenset({"first_n", "subsets", "n_problems"}),

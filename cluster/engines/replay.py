@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from operators.engine import Completion, Engine, EngineError, EngineInfo, Request
+from schemas.conversation import Turn
 from schemas.engine import EngineSpec, ReplaySpec
 from schemas.errors import BadInput
 
@@ -55,8 +56,10 @@ class ReplayEngine(Engine):
         assert isinstance(spec, ReplaySpec)
         return spec.model, _hash(tuple(_files(spec.samples)))
 
-    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:
-        return "\n".join(turn["content"] for turn in messages)
+    async def render(
+        self, messages: Sequence[Turn], *, chat: bool = True, answered: bool = False, tools: Sequence[Turn] = ()
+    ) -> str:
+        return "\n".join(str(turn["content"]) for turn in messages)
 
     async def count_tokens(self, prompt: str) -> int:
         return len(prompt.split())

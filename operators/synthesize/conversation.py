@@ -6,14 +6,16 @@ from typing import Literal
 
 import polars as pl
 
-TURN = pl.Struct({"role": pl.String, "content": pl.String})
+from schemas.conversation import MORE, TURNS
+
 Reasoning = Literal["tags", "drop"]
 """What becomes of reasoning that an engine returned apart: put before the answer in ``<think>`` tags, or left out."""
 
 
 def turn(role: str, content: pl.Expr) -> pl.Expr:
     """Return a list of one turn."""
-    return pl.concat_list(pl.struct(pl.lit(role).alias("role"), content.alias("content")))
+    more = [pl.lit(None, pl.String).alias(name) for name in MORE]
+    return pl.concat_list(pl.struct(pl.lit(role).alias("role"), content.alias("content"), *more))
 
 
 def asked(system: str | None) -> pl.Expr:
@@ -26,7 +28,7 @@ def asked(system: str | None) -> pl.Expr:
     if system is None:
         return turns
     brings = own & (pl.col("messages").list.first().struct.field("role") == "system").fill_null(False)
-    first = pl.when(brings).then(pl.lit([], dtype=pl.List(TURN))).otherwise(turn("system", pl.lit(system)))
+    first = pl.when(brings).then(pl.lit([], dtype=TURNS)).otherwise(turn("system", pl.lit(system)))
     return pl.concat_list(first, turns)
 
 

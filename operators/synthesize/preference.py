@@ -30,7 +30,7 @@ class SynthesizePreference(Operator):
     version: ClassVar[int] = 1
     scope = "problem"
     inputs = {
-        "problems": Problem.select("problem_key", "problem_id", "prompt", "messages"),
+        "problems": Problem.select("problem_key", "problem_id", "prompt", "messages", "tools"),
         "samples": Sample.select(
             *("problem_key", "sample_index", "completion", "reasoning", "completion_hash", "finish_reason"),
             *("completion_tokens", "mean_logprob", "run_id", "status"),

@@ -31,7 +31,7 @@ class SynthesizeSft(Operator):
     version: ClassVar[int] = 2
     scope = "problem"
     inputs = {
-        "problems": Problem.select("problem_key", "problem_id", "prompt", "messages"),
+        "problems": Problem.select("problem_key", "problem_id", "prompt", "messages", "tools"),
         "samples": Sample.select(
             "problem_key",
             "sample_index",

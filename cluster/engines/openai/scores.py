@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
+from cluster.engines.openai.prompts import chat
 from operators.engine import EngineError, Scored, ScoreRequest
 from schemas.errors import BadInput
 
@@ -86,10 +87,7 @@ def _text(engine: OpenAIEngine, request: ScoreRequest) -> dict[str, Any]:
     """Return the part of a body that says what is scored: text, or a conversation with its answer."""
     if engine.spec.api == "completions":
         return {"input": request.prompt + request.completion}
-    turns = json.loads(request.prompt)
-    if request.completion:
-        turns = [*turns, {"role": "assistant", "content": request.completion}]
-    return {"messages": turns, "add_generation_prompt": False}
+    return {**chat(request.prompt, request.completion), "add_generation_prompt": False}
 
 
 def _renamed(text: dict[str, Any]) -> dict[str, Any]:
