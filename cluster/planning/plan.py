@@ -15,6 +15,7 @@ import polars as pl
 
 from cluster.engines import resolve
 from cluster.planning.choice import choose
+from cluster.planning.content import check_stages
 from cluster.planning.order import ordered
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
@@ -124,7 +125,9 @@ def make_plan(
     settings = settings or RunSettings()
     source, *others = pipeline.stages.values()
     if problems is None:
-        problems = choose(source.operator.run(), root, settings)
+        given = source.operator.run()
+        problems = choose(given, root, settings)
+        check_stages(others, given, problems)
         problems = validate(problems, Problem, source.name)
     for stage in others:
         if "problems" in stage.operator.inputs:

@@ -20,6 +20,7 @@ from cluster.storage.root import Root
 from cluster.storage.store import scan_store
 from operators.sample.sample import Sample
 from schemas import datasets
+from schemas.conversation import text_of
 from schemas.engine import EngineSpec
 from schemas.prices import MICRO, Prices, price_of
 from schemas.throughput import ThroughputEntry
