@@ -99,6 +99,8 @@ class Sample(Contract):
     worker = _text(nullable=True)
     run_id = _text()
     error = _text(nullable=True)
+    thought_open = dy.Bool(nullable=True)
+    """Whether the prompt ended inside a thought that its template, or the beginning of the completion, had opened."""
 
 
 class Verdict(Contract):
@@ -391,7 +393,7 @@ SAMPLES_FOLDER = STORES[Sample]
 
 ADDED: dict[type[Contract], frozenset[str]] = {
     Problem: frozenset({"tools"}),
-    Sample: frozenset({"tool_calls", "bottom_group_confidence", "mean_confidence"}),
+    Sample: frozenset({"tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open"}),
     Sft: frozenset({"tools"}),
     Preference: frozenset({"tools"}),
     SelectionAccuracy: frozenset({"first_n", "subsets", "n_problems"}),

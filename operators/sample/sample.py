@@ -22,6 +22,7 @@ from operators.confidence import WINDOW
 from operators.engine import Completion, Engine, EngineError, Request
 from operators.policies.named import AnyPolicy
 from operators.text import PromptTemplate
+from operators.thinking import opens_thought
 from schemas import datasets
 from schemas.contract import polars_schema
 from schemas.conversation import Turn, described, spoken
@@ -155,6 +156,7 @@ class Sample(Operator, SamplingParams):
         key = problem["problem_key"]
         seed = sample_seed(self.seed, key, sample_index)
         params, name = self.params, f"{key}/{sample_index}"
+        led = opens_thought(prompt + self.lead(problem))
         if begun is not None:
             params = params.model_copy(update={"max_tokens": self.max_tokens - begun["completion_tokens"]})
             # another seed, or an engine that seeds each request alone would repeat the draws of the beginning
@@ -168,11 +170,11 @@ class Sample(Operator, SamplingParams):
                 if len(completions) != 1:
                     raise EngineError(f"asked for 1 completion, got {len(completions)}")
                 whole = completions[0] if begun is None else _joined(begun, completions[0])
-                return self._row(problem, sample_index, seed, run_id, whole)
+                return self._row(problem, sample_index, seed, run_id, whole, led)
             except EngineError as error:
                 if not error.transient:
                     failed = Completion("", "cut", 0, 0)
-                    return self._row(problem, sample_index, seed, run_id, failed, str(error))
+                    return self._row(problem, sample_index, seed, run_id, failed, led, str(error))
                 if attempt == self.retries:
                     raise
                 await asyncio.sleep(min(30.0, 0.25 * 2**attempt) * (0.5 + random.random()))
@@ -185,6 +187,7 @@ class Sample(Operator, SamplingParams):
         seed: int,
         run_id: str,
         completion: Completion,
+        led: bool,
         error: str | None = None,
     ) -> dict[str, Any]:
         whole = (completion.reasoning or "") + completion.text + (completion.tool_calls or "")
@@ -211,6 +214,7 @@ class Sample(Operator, SamplingParams):
             "worker": None,
             "run_id": run_id,
             "error": error,
+            "thought_open": led and completion.reasoning is None,
         }
 
     @staticmethod
