@@ -15,7 +15,7 @@ from schemas.engine import EngineSpec, ReplaySpec
 from schemas.errors import BadInput
 
 _OPTIONAL = (
-    *("status", "error", "reasoning", "finish_reason"),
+    *("status", "error", "reasoning", "tool_calls", "finish_reason"),
     *("prompt_tokens", "cached_prompt_tokens", "completion_tokens"),
     *("sum_logprob", "mean_logprob", "lowest_group_confidence", "tail_confidence"),
     *("bottom_group_confidence", "mean_confidence"),
@@ -83,6 +83,7 @@ class ReplayEngine(Engine):
                 cached_prompt_tokens=row.get("cached_prompt_tokens") or 0,
                 completion_tokens=len(text.split()) if completion_tokens is None else completion_tokens,
                 reasoning=row.get("reasoning"),
+                tool_calls=row.get("tool_calls"),
                 sum_logprob=row.get("sum_logprob"),
                 mean_logprob=row.get("mean_logprob"),
                 lowest_group_confidence=row.get("lowest_group_confidence"),
