@@ -27,6 +27,7 @@ from operators.names import OPERATORS
 from schemas.contract import Columns, Contract
 from schemas.errors import BadInput
 from schemas.identity import digest, identity
+from schemas.moved import sentence
 
 Scope = Literal["source", "sample", "problem", "dataset"]
 
@@ -104,7 +105,7 @@ def operator_class(name: str) -> type[Operator]:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
-        raise BadInput(f"operator '{name}': module '{error.name}' can't be imported; is it on PYTHONPATH?") from error
+        raise BadInput(f"operator '{name}': {sentence(error)}") from error
     except AttributeError as error:
         raise BadInput(f"operator '{name}': module '{module}' has no class '{attribute}'") from error
     if not (isinstance(found, type) and issubclass(found, Operator)):

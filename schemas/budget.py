@@ -11,7 +11,7 @@ class Gate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     samples: int = Field(default=200, ge=1)
-    """How many are looked at."""
+    """How many of the first samples are looked at."""
     least_parsed: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of verdicts that found an answer."""
     most_truncated: float = Field(default=1.0, ge=0.0, le=1.0)
@@ -35,11 +35,11 @@ class Budget(BaseModel):
 
     samples: int | None = Field(default=None, ge=1)
     tokens: int | None = Field(default=None, ge=1)
-    """Prompt (cached or not) and completion tokens."""
+    """Tokens of prompts (cached or not) and of completions together."""
     dollars: float | None = Field(default=None, gt=0.0)
     gpu_hours: float | None = Field(default=None, gt=0.0)
     hours: float | None = Field(default=None, gt=0.0)
-    """Of wall time, of each run."""
+    """Hours on the clock that each run may take."""
     account: str = ""
     """What spending is added up under; by default the pipeline's name."""
     warn_at: float = Field(default=0.8, gt=0.0, le=1.0)

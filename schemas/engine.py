@@ -32,7 +32,7 @@ class SamplingParams(BaseModel):
     temperature: float = Field(default=1.0, ge=0.0)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     top_k: int = Field(default=0, ge=0)
-    """0 is off."""
+    """Only this many most probable tokens may be drawn; 0 turns it off."""
     min_p: float = Field(default=0.0, ge=0.0, le=1.0)
     max_tokens: int = Field(default=512, gt=0)
     stop: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ class LlamaCppSpec(EngineSpec):
     context: Annotated[int, Execution] = Field(default=1024, ge=16)
     """Tokens a request may use, prompt and completion together."""
     threads: Annotated[int, Execution] = Field(default=0, ge=0)
-    """0: one per core."""
+    """Threads that compute; 0 takes one per core."""
 
 
 class ScriptedSpec(EngineSpec):
@@ -172,7 +172,7 @@ class OpenAISpec(EngineSpec):
     url: Annotated[str, Execution] = "http://127.0.0.1:8000/v1"
     """Base URL, with ``/v1``. Where a model is served is not what it is: a moved server keeps its samples."""
     model: str
-    """As the server knows it."""
+    """The model's name as the server knows it."""
     revision: str = ""
     """Commit or date of the weights, where it is known; an alias alone is recorded as unversioned."""
     api: Literal["chat", "completions"] = "chat"

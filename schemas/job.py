@@ -75,11 +75,11 @@ class RunSettings(BaseModel):
     if_busy: Literal["refuse", "wait", "read"] = "refuse"
     """What to do where another run is writing the samples this one needs: end, wait for it, or take what is there."""
     flush_seconds: float = Field(default=2.0, gt=0)
-    """Samples are written at least this often: what a crash can cost."""
+    """Samples are written at least this often, in seconds: a crash loses no more than that."""
     flush_rows: int = Field(default=20_000, ge=1)
-    """And whenever so many were drawn."""
+    """A file of samples is written as soon as this many have been drawn, even before ``flush_seconds`` have passed."""
     commit_seconds: float = Field(default=0.5, ge=0)
-    """What was written becomes a fact in groups, this often."""
+    """Seconds between two commits; everything written in between becomes a fact together."""
     engine_restarts: int = Field(default=2, ge=0)
     """How often in a row a replica that died without having drawn anything is started again before the run ends."""
     lease_seconds: float = Field(default=60.0, gt=0)

@@ -9,20 +9,20 @@ NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 
 class NodeGroup(BaseModel):
-    """Equal nodes."""
+    """Nodes that are all alike."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str = Field(default="workers", pattern=NAME, max_length=40)
     nodes: int = Field(default=1, ge=1)
     gpus: int = Field(default=0, ge=0)
-    """Of a node."""
+    """GPUs of each node."""
     gpu: str | None = None
-    """Which: a Slurm GRES type, the value of the Kubernetes label ``nvidia.com/gpu.product``."""
+    """The kind of GPU: a Slurm GRES type, the value of the Kubernetes label ``nvidia.com/gpu.product``."""
     cpus: int = Field(default=2, ge=1)
-    """Of a node."""
+    """CPUs of each node."""
     memory_gb: int = Field(default=8, ge=1)
-    """Of a node."""
+    """Gigabytes of memory of each node."""
 
 
 class SlurmOptions(BaseModel):
@@ -49,7 +49,7 @@ class RayOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     address: str = "http://127.0.0.1:8265"
-    """Of the cluster's dashboard."""
+    """Address of the cluster's dashboard, which takes jobs."""
     packages: bool = False
     """Install our pinned dependencies on the nodes (pip); else their environment has them already."""
 
@@ -60,12 +60,12 @@ class KubeRayOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     image: str = "gristmill:latest"
-    """Built from ``infra/Containerfile`` (or ``infra/gpu/Containerfile``)."""
+    """Container image of all pods, built from ``infra/Containerfile`` (or ``infra/gpu/Containerfile``)."""
     namespace: str = Field(default="default", pattern=NAME)
     claim: str | None = Field(default=None, pattern=NAME)
     """A PersistentVolumeClaim that all pods mount, for a root that isn't in an object store."""
     mount: str = "/data"
-    """Where it is mounted."""
+    """Where the claim is mounted in every pod."""
     service_account: str | None = None
     node_selector: dict[str, str] = Field(default_factory=dict[str, str])
     topology: str | None = None

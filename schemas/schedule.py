@@ -104,9 +104,9 @@ class Retention(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     runs: int | None = Field(default=None, ge=1)
-    """The newest so many."""
+    """How many of the newest runs are kept."""
     days: float | None = Field(default=None, gt=0)
-    """And those that are younger."""
+    """Runs younger than this many days are kept as well."""
 
 
 class ExportSpec(BaseModel):
