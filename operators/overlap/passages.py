@@ -41,6 +41,9 @@ _ALIKE = {
 }
 INVERSE = np.uint64(pow(int(ODD), -1, 2**64))
 
+NUMBER, LETTER = np.uint64(1), np.uint64(2)
+"""The kinds of all numbers, and of all letters that stand alone."""
+
 Flags = NDArray[np.bool_]
 Places = NDArray[np.int64]
 
@@ -92,7 +95,7 @@ class Passages:
         weights = np.where(word, WORD, 0)
         weights[known.str.contains(f"^[{CHARACTER}]$").to_numpy()] = WORD // 2
         weights[known.str.contains(f"^[{SYLLABLE}]$").to_numpy()] = WORD // 4
-        kinds = np.where(number, np.uint64(1), np.where(letter, np.uint64(2), digests)) if len(known) else digests
+        kinds = np.where(number, NUMBER, np.where(letter, LETTER, digests)) if len(known) else digests
         tells = word & ~letter & ~known.is_in(list(empty)).to_numpy()
         kept = (word | sign)[codes] if len(codes) else np.zeros(0, bool)
         counts = np.concatenate([[0], np.cumsum(kept)])
@@ -125,34 +128,54 @@ class Passages:
         total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
         return total[self.offsets[1:]] - total[self.offsets[:-1]]
 
-    def runs(self, weight: int, hashes: Hashes | None = None) -> tuple[Places, Places, Hashes]:
-        """Return the runs that just reach a weight: where each begins and ends, and its hash (of ``kinds``, say).
+    def runs(self, weight: int, *, kinds: bool = False) -> tuple[Places, Places, Hashes]:
+        """Return the runs that just reach a weight: where each begins and ends, and its hash.
 
         A run begins at every word that weighs and ends within its text.
         """
-        total = np.concatenate([[0], np.cumsum(self.weights)])
-        first = np.flatnonzero(self.weights > 0)
+        total, first = self._total, self._first
         last = np.searchsorted(total, total[first] + weight)
         inside = last <= self.offsets[self.texts[first] + 1]
         first, last = first[inside], last[inside]
-        return first, last, self.spans(first, last, hashes)
+        return first, last, self.spans(first, last, kinds=kinds)
 
-    def spans(self, first: Places, last: Places, hashes: Hashes | None = None) -> Hashes:
-        """Return hashes of the words from ``first`` up to ``last``, equal for equal words wherever they stand."""
-        own = self.hashes if hashes is None else hashes
+    def spans(self, first: Places, last: Places, *, kinds: bool = False) -> Hashes:
+        """Return hashes of the words (or their kinds) from ``first`` up to ``last``, equal wherever they stand."""
         # powers of an odd number have inverses modulo 2^64: sums up to any place give the hash of any span
-        powers = np.multiply.accumulate(np.concatenate([[np.uint64(1)], np.full(len(own), ODD)]), dtype=np.uint64)
-        inverse = np.multiply.accumulate(np.concatenate([[np.uint64(1)], np.full(len(own), INVERSE)]), dtype=np.uint64)
-        sums = np.concatenate([[np.uint64(0)], np.cumsum(own * powers[:-1], dtype=np.uint64)])
-        lengths = (last - first).astype(np.uint64)
-        return mixed((sums[last] - sums[first]) * inverse[first] + lengths)
+        sums = self._kind_sums if kinds else self._word_sums
+        return mixed((sums[last] - sums[first]) * self._inverse[first] + (last - first).astype(np.uint64))
+
+    @cached_property
+    def _total(self) -> Places:
+        return np.concatenate([[0], np.cumsum(self.weights)])
+
+    @cached_property
+    def _first(self) -> Places:
+        return np.flatnonzero(self.weights > 0)
+
+    @cached_property
+    def _word_sums(self) -> Hashes:
+        return self._summed(self.hashes)
+
+    @cached_property
+    def _kind_sums(self) -> Hashes:
+        return self._summed(self.kinds)
+
+    @cached_property
+    def _inverse(self) -> Hashes:
+        return _powers(INVERSE, len(self.hashes))
+
+    def _summed(self, values: Hashes) -> Hashes:
+        return np.concatenate([[np.uint64(0)], np.cumsum(values * _powers(ODD, len(values))[:-1], dtype=np.uint64)])
+
+
+def _powers(base: np.uint64, count: int) -> Hashes:
+    return np.multiply.accumulate(np.concatenate([[np.uint64(1)], np.full(count, base)]), dtype=np.uint64)
 
 
 def covered(size: int, first: Places, last: Places) -> Flags:
     """Return which of ``size`` words lie in one of some runs."""
-    depth = np.zeros(size + 1, np.int64)
-    np.add.at(depth, first, 1)
-    np.add.at(depth, last, -1)
+    depth = np.bincount(first, minlength=size + 1) - np.bincount(last, minlength=size + 1)
     return np.cumsum(depth)[:-1] > 0
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from operators.overlap.passages import WORD, Flags, Passages, among, covered, tokens
+from operators.overlap.passages import LETTER, WORD, Flags, Passages, among, covered, tokens
 from operators.overlap.shingles import Hashes
 
 PIECE = 4 * WORD
-"""The weight of the pieces of a shipped phrase that are known again; a shorter phrase is known whole."""
+"""The weight of the pieces that a shipped phrase is known by; a shorter phrase has pieces of all its whole words."""
 SHARED = 6 * WORD
 """The weight of what questions of a benchmark share."""
 FEWEST, SHARE = 3, 0.001
@@ -40,11 +40,13 @@ def shipped() -> dict[int, Hashes]:
     lines = (Path(__file__).parent / "stock_phrases.txt").read_text(encoding="utf-8").splitlines()
     table = pl.DataFrame({"text": [line for line in lines if line.strip()]})
     phrases = _words(Passages.of(table.select(tokens(pl.col("text"))).to_series()))
-    sizes = phrases.sums(phrases.weights)
+    sizes = np.minimum(phrases.sums(phrases.weights) // WORD * WORD, PIECE)
     found: dict[int, Hashes] = {}
-    for weight in np.unique(np.minimum(sizes, PIECE)).tolist():
-        first, _, hashes = phrases.runs(weight, phrases.kinds)
-        wanted = np.minimum(sizes, PIECE)[phrases.texts[first]] == weight
+    for weight in np.unique(sizes).tolist():
+        first, last, hashes = phrases.runs(weight, kinds=True)
+        wanted = sizes[phrases.texts[first]] == weight
+        plain = np.concatenate([[0], np.cumsum(phrases.kinds > LETTER)])
+        wanted &= 2 * (plain[last] - plain[first]) >= last - first  # more wildcards than that would be anything
         found[weight] = np.unique(hashes[wanted])
     return found
 
@@ -62,10 +64,10 @@ class Stock:
         Args:
             files: which file each question is of.
         """
-        self.phrases = dict(shipped())
+        self.shared = np.zeros(0, np.uint64)
         words = _words(questions)
         own = ~self._marked(words)
-        first, last, hashes = words.runs(SHARED, words.kinds)
+        first, last, hashes = words.runs(SHARED)
         rows = words.texts[first]
         runs = pl.DataFrame({"run": hashes, "question": rows, "file": files.gather(rows)}).unique()
         template = _templates(runs, files)
@@ -74,7 +76,7 @@ class Stock:
         left = words.sums(own & ~covered(len(own), first[hit], last[hit]))
         copies = np.flatnonzero(left < COPY * words.sums(own))
         others = runs.filter(~pl.col("question").is_in(copies.tolist()))
-        self.phrases[SHARED] = np.union1d(template, _in_many(others, len(files)))
+        self.shared = np.union1d(template, _in_many(others, len(files)))
 
     def marked(self, passages: Passages) -> Flags:
         """Return which words are of stock phrases."""
@@ -84,8 +86,8 @@ class Stock:
 
     def _marked(self, words: Passages) -> Flags:
         marks = np.zeros(len(words.hashes), bool)
-        for weight, known in self.phrases.items():
-            first, last, hashes = words.runs(weight, words.kinds)
+        pieces = [(known, words.runs(weight, kinds=True)) for weight, known in shipped().items()]
+        for known, (first, last, hashes) in [*pieces, (self.shared, words.runs(SHARED))]:
             hit = among(hashes, known)
             marks |= covered(len(marks), first[hit], last[hit])
         return marks
