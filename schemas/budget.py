@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from schemas.settings import Settings
 
 
-class Gate(BaseModel):
+class Gate(Settings):
     """What the first samples of a run must meet, or it stops and says why: money isn't spent on a broken prompt."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     samples: int = Field(default=200, ge=1)
     """How many of the first samples are looked at."""
@@ -22,7 +22,7 @@ class Gate(BaseModel):
     """Share of samples that the engine refused."""
 
 
-class Budget(BaseModel):
+class Budget(Settings):
     """Caps of a run's sampling (``run.budget`` in a job file); None is no cap.
 
     ``samples``, ``tokens`` and ``dollars`` are hard: a request is only sent where its worst case (its prompt and
@@ -30,8 +30,6 @@ class Budget(BaseModel):
     was killed and is started again doesn't begin anew. ``gpu_hours`` and ``hours`` are deadlines: when they have
     passed, nothing is sent any more and what runs is cancelled.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     samples: int | None = Field(default=None, ge=1)
     tokens: int | None = Field(default=None, ge=1)
