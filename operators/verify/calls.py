@@ -121,9 +121,9 @@ def call(target: str, path: Sequence[str], positions: list[Any], names: dict[str
 def job(target: str, given: Arguments, paths: Sequence[str]) -> CommandJob:
     """Return a call as a job for the sandbox."""
     module, _, name = target.partition(":")
-    file = _file_of(target)
-    alone = () if _is_package(target) else ((file.name, file.read_text(encoding="utf-8")),)
-    places = [str(file.parent.parent), *paths] if _is_package(target) else [*paths]
+    folder, file = _place_of(target)
+    alone = () if folder is not None else ((file.name, file.read_text(encoding="utf-8")),)
+    places = [*paths] if folder is None else [str(folder.parent), *paths]
     start = f"MODULE, NAME, PATHS = {module!r}, {name!r}, {places!r}\n{START}"
     command = (os.path.realpath(sys.executable), "-I", "-B", "-X", "utf8", "start.py")
     return CommandJob(command, (*alone, ("start.py", start), ("call.json", json.dumps(given, ensure_ascii=False))))
@@ -131,7 +131,8 @@ def job(target: str, given: Arguments, paths: Sequence[str]) -> CommandJob:
 
 def mounts_of(target: str) -> tuple[str, ...]:
     """Return the folder of a function's package; the text of a lone module travels with the job."""
-    return (str(_file_of(target).parent),) if _is_package(target) else ()
+    folder, _ = _place_of(target)
+    return () if folder is None else (str(folder),)
 
 
 def outcome_of(outcome: Outcome) -> Result | TimedOut | WorkerFailed:
@@ -145,14 +146,15 @@ def outcome_of(outcome: Outcome) -> Result | TimedOut | WorkerFailed:
     return key, value
 
 
-def _is_package(target: str) -> bool:
-    return "." in target.partition(":")[0] or _file_of(target).name == "__init__.py"
+def _place_of(target: str) -> tuple[Path | None, Path]:
+    """Return the folder of a function's top-level package, None of a lone module; and the file of the module.
 
-
-def _file_of(target: str) -> Path:
-    """Return the file of a function's top-level package or module."""
-    top = target.partition(":")[0].partition(".")[0]
-    spec = importlib.util.find_spec(top)
-    if spec is None or spec.origin is None:
-        raise BadInput(f"function '{target}': '{top}' has no file that the sandbox could be shown")
-    return Path(spec.origin)
+    Raises:
+        BadInput: it comes from no file.
+    """
+    top = importlib.util.find_spec(target.partition(":")[0].partition(".")[0])
+    own = importlib.util.find_spec(target.partition(":")[0])
+    if top is None or own is None or own.origin is None or not Path(own.origin).is_file():
+        raise BadInput(f"function '{target}' comes from no file that the sandbox could be shown")
+    folders = list(top.submodule_search_locations or [])
+    return (Path(folders[0]) if folders else None), Path(own.origin)
