@@ -9,6 +9,7 @@ import dataframely as dy
 import polars as pl
 
 from schemas.contract import Contract
+from schemas.conversation import MORE
 
 SCHEMA_VERSION = 1
 """Raised by hand when a contract changes; a newer major is a new store."""
@@ -44,8 +45,15 @@ def _json(nullable: bool = True) -> dy.String:
 
 
 def _messages(nullable: bool = False) -> dy.List:
-    turn = dy.Struct({"role": dy.String(nullable=False), "content": dy.String(nullable=False)}, nullable=False)
-    return dy.List(turn, nullable=nullable)
+    """Turns, as ``schemas.conversation`` says."""
+    said = {"role": dy.String(nullable=False), "content": dy.String(nullable=False)}
+    more = {name: dy.String(nullable=True) for name in MORE}
+    return dy.List(dy.Struct({**said, **more}, nullable=False), nullable=nullable)
+
+
+def _tools() -> dy.String:
+    """A JSON list of the tools that a conversation may call, as OpenAI describes them."""
+    return dy.String(nullable=True, regex=r"^\[(.|\n)*\]$")
 
 
 class Problem(Contract):
@@ -55,6 +63,7 @@ class Problem(Contract):
     problem_id = _text()
     prompt = _text()
     messages = _messages(nullable=True)
+    tools = _tools()
     answer = _text(nullable=True)
     task_type = _text()
     verification = _json()
@@ -162,6 +171,7 @@ class Sft(Contract):
     sample_index = _key(minimum=0)
     problem_id = _text()
     messages = _messages()
+    tools = _tools()
     completion_tokens = _count()
     score = dy.Float64(nullable=True)
     lineage = _json(nullable=False)
@@ -172,6 +182,7 @@ class Preference(Contract):
 
     problem_id = _text()
     prompt = _messages()
+    tools = _tools()
     chosen = _messages()
     rejected = _messages()
     margin = dy.Float64(nullable=True)
@@ -378,7 +389,10 @@ STORES: dict[type[Contract], str] = {Sample: "samples", Verdict: "verdicts", Sco
 SAMPLES_FOLDER = STORES[Sample]
 
 ADDED: dict[type[Contract], frozenset[str]] = {
+    Problem: frozenset({"tools"}),
     Sample: frozenset({"bottom_group_confidence", "mean_confidence"}),
+    Sft: frozenset({"tools"}),
+    Preference: frozenset({"tools"}),
     SelectionAccuracy: frozenset({"first_n", "subsets", "n_problems"}),
 }
 """Columns that a contract got after files of it were written: files without them are older, not damaged."""

@@ -27,6 +27,7 @@ from schemas.contract import polars_schema
 from schemas.datasets import Problem
 from schemas.errors import BadInput
 from schemas.identity import problem_keys
+from schemas.messages import NotATurn, conversations, tools_column
 
 ID_NAMES = ("problem_id", "id", "unique_id", "uuid", "task_id")
 PROMPT_NAMES = ("prompt", "problem", "question", "instruction", "input")
@@ -135,14 +136,15 @@ class Load(Operator):
         used |= {*CODE_COLUMNS} & {*table.columns} if code is not None else set()
         task_type = self.task_type if code is None else "code"
         given = {target: table[column] for target, column in names.items()}
-        messages = table["messages"] if "messages" in table.columns else None
-        if messages is not None:
-            _check_messages(messages, self.source, needed="prompt" not in given)
+        messages = _conversations(table, self.source, needed="prompt" not in given)
+        tools = tools_column(table["tools"]) if "tools" in table.columns else None
+        used |= {"tools"} if tools is not None else set()
         prompt = given["prompt"] if "prompt" in given else _prompts_of(messages)
         out = pl.DataFrame(
             {
                 "prompt": prompt.cast(pl.String),
                 "messages": messages if messages is not None else pl.Series([None] * len(table)),
+                "tools": tools if tools is not None else pl.Series([None] * len(table)),
                 "answer": _answers(given["answer"]) if "answer" in given else pl.Series([None] * len(table)),
                 "task_type": table["task_type"] if "task_type" in table.columns else [task_type] * len(table),
                 "verification": code if code is not None else _json(table, "verification", self.source),
@@ -292,18 +294,17 @@ def _prompts_of(messages: pl.Series | None) -> pl.Series:
     return pl.Series([next((m["content"] for m in reversed(turns) if m["role"] == "user"), "") for turns in messages])
 
 
-def _check_messages(messages: pl.Series, source: str, needed: bool) -> None:
-    for number, turns in enumerate(messages, 1):
-        if turns is None and not needed:
-            continue
-        if (
-            turns is None
-            or not len(turns)
-            or any(not turn.get("role") or turn.get("content") is None for turn in turns)
-        ):
-            raise BadInput(
-                f"'{source}', row {number}: 'messages' must be a list of {{role, content}}, none of them empty"
-            )
+def _conversations(table: pl.DataFrame, source: str, needed: bool) -> pl.Series | None:
+    if "messages" not in table.columns:
+        return None
+    try:
+        found = conversations(table["messages"])
+    except NotATurn as error:
+        raise BadInput(f"'{source}', row {error.row + 1}: 'messages' {error}") from None
+    empty = found.list.len().fill_null(0) == 0
+    if needed and empty.any():
+        raise BadInput(f"'{source}', row {(empty.arg_max() or 0) + 1}: 'messages' is empty, and there is no prompt")
+    return found
 
 
 def _json(table: pl.DataFrame, name: str, source: str) -> pl.Series:
