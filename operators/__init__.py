@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from operators.base import Operator
 
 OPERATORS: dict[str, str] = {
-    "load": "operators.load:Load",
+    "load": "operators.load.load:Load",
     "sample": "operators.sample.sample:Sample",
     "verify.math": "operators.verify.math:VerifyMath",
     "verify.exact": "operators.verify.exact:VerifyExact",

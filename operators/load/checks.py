@@ -13,6 +13,10 @@ class Notes:
     def __init__(self) -> None:
         self._said: dict[str, None] = {}
         self._counted: dict[str, tuple[int, int]] = {}
+        self._rows = self._unanswered = 0
+        self._first = 0
+        self._read: str | None = None
+        self._free: list[str] = []
 
     def say(self, sentence: str) -> None:
         """Tell something once."""
@@ -29,13 +33,46 @@ class Notes:
         if rows:
             self.count(what, int(mask.arg_true()[0]) + 1, rows)
 
+    def count_answers(self, absent: pl.Series, given: pl.Series | None, read: str | None, free: list[str]) -> None:
+        """Count the rows that nothing can judge.
+
+        Args:
+            absent: where a row has neither an answer nor a verification.
+            given: where a row had something that is no answer (an empty text, NaN).
+            read: the column of answers.
+            free: columns that nothing was read from.
+        """
+        if absent.any() and not self._unanswered:
+            self._first = self._rows + int(absent.arg_true()[0]) + 1
+        if given is not None:
+            self.count_where(f"whose '{read}' is empty or NaN: that is no answer", given & absent)
+        self._rows += len(absent)
+        self._unanswered += int(absent.sum())
+        self._read, self._free = read, free
+
+    def _answers(self) -> list[str]:
+        if not self._unanswered:
+            return []
+        if self._unanswered == self._rows:
+            named = f"'{self._read}' has none" if self._read else "no column is known to hold any"
+            others = f" (there are {', '.join(self._free[:20])})" if self._free else ""
+            return [
+                f"NO PROBLEM HAS AN ANSWER: {named}, so no verifier that compares can tell right from wrong. Set "
+                f"load.answer_column{others}; samples that are drawn before are used again then"
+            ]
+        rest = self._unanswered
+        return [
+            f"{rest:,} of {self._rows:,} problems have no answer (the first is row {self._first:,}): they are sampled, "
+            "and not judged"
+        ]
+
     def sentences(self) -> tuple[str, ...]:
         """Return all there is to tell."""
         counts = [
             f"{rows:,} row{'s' if rows > 1 else ''} {what} ({'the first is ' if rows > 1 else ''}row {first:,})"
             for what, (rows, first) in self._counted.items()
         ]
-        return (*self._said, *counts)
+        return (*self._said, *counts, *self._answers())
 
 
 def refuse_empty(prompts: pl.Series, source: str, column: str) -> None:
@@ -68,9 +105,9 @@ def refuse_duplicates(problems: pl.DataFrame, source: str, has_ids: bool) -> Non
         rows, ids = first["row"].to_list()[:5], first["problem_id"].to_list()[:5]
         remedy = " or give each its own id" if column == "problem_id" else ""
         settings = (
-            "load.duplicates=first takes the first of each"
+            "load.duplicates=first (the first of each is taken)"
             if column == "problem_id"
-            else "load.duplicates=first takes the first of each, =keep takes all as problems of their own"
+            else "load.duplicates=first (the first of each is taken) or =keep (each is a problem of its own)"
         )
         raise BadInput(
             f"'{source}': the same {what} in rows {rows} (problem_id {ids}); {len(twice)} rows are affected. "
@@ -87,7 +124,9 @@ def without_copies(problems: pl.DataFrame, has_ids: bool, notes: Notes) -> pl.Da
         copy = ~numbered[column].is_first_distinct()
         if copy.any():
             notes.count(
-                f"left out: {what} of an earlier row (load.duplicates=first)", numbered["row"].filter(copy)[0], copy.sum()
+                f"left out: {what} of an earlier row (load.duplicates=first)",
+                numbered["row"].filter(copy)[0],
+                copy.sum(),
             )
             numbered = numbered.filter(~copy)
     return numbered.drop("row")

@@ -77,7 +77,9 @@ def main() -> None:
             middle = {name: statistics.median(values) for name, values in seconds.items()}
             text = ", ".join(f"{name} {value:.2f} s" for name, value in middle.items())
             if asked.against:
-                text += f", ratio {middle['here'] / middle['there']:.2f}, equal problems: {len(set(loaded.values())) == 1}"
+                text += (
+                    f", ratio {middle['here'] / middle['there']:.2f}, equal problems: {len(set(loaded.values())) == 1}"
+                )
             print(f"{source.name}: {text}", flush=True)
 
 
