@@ -16,6 +16,7 @@ must see are class attributes; everything that changes its result is a field.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import polars as pl
@@ -59,6 +60,10 @@ class Operator(BaseModel):
         ``dataset`` gets LazyFrames.
         """
         raise TypeError(f"{type(self).__name__} doesn't define run()")
+
+    def batches(self, tell: Callable[[str], None]) -> Iterator[pl.DataFrame]:
+        """Yield what ``run`` of a source returns, in pieces; ``tell`` hears what people should know of it."""
+        yield self.run()
 
     def check_problems(self, problems: pl.DataFrame) -> None:
         """Refuse problems that this operator couldn't work on, before anything is sampled.

@@ -176,6 +176,8 @@ class RunManifest(BaseModel):
     stages: list[StageRecord] = []
     problem_view: str = ""
     n_problems: int = 0
+    notes: list[str] = []
+    """What the source of the problems had to tell: rows without an answer, turns that aren't shown, ..."""
     account: str | None = None
     """What its spending is added up under, where it had a budget."""
     prices: dict[str, dict[str, float | None]] = {}

@@ -92,6 +92,9 @@ class Driver:
 
     def _begin(self, plan: RunPlan) -> None:
         self.states = _make_states(plan)
+        self.manifest.notes = list(plan.notes)
+        for note in plan.notes:
+            self._say(note)
         self._check_sandbox()
         self.control.begin(plan, self.states)
         self._place_engines()

@@ -180,10 +180,12 @@ def show_dry_run(job: Job, as_json: bool) -> None:
 
 
 async def _first_prompt(stage: Any, plan: RunPlan) -> str:
+    """Return all that the model reads of the first problem: the prompt, and where its answer is begun already."""
     operator = stage.operator
     assert isinstance(operator, Sample)
     engine = await asyncio.to_thread(build_engine, stage.engine)
     try:
-        return await operator.prompt(plan.problems.row(0, named=True), engine)
+        problem = plan.problems.row(0, named=True)
+        return await operator.prompt(problem, engine) + operator.lead(problem)
     finally:
         await engine.close()

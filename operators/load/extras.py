@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii
 from typing import Any, cast
 
 import polars as pl
@@ -84,11 +85,13 @@ def _own(rows: Rows) -> list[dict[str, Any] | None] | None:
 
 def _encoded(rows: Rows, name: str) -> list[str | None]:
     """Return a column's values as JSON."""
-    if name in rows.nested:
-        return rows.table[name].to_list()
+    if name in rows.objects:
+        return [None if value is None else as_json(value) for value in rows.objects[name]]
     values = rows.table[name]
     if values.dtype.is_integer():
         return values.cast(pl.String).to_list()
     if values.dtype.is_float():
         values = values.fill_nan(None)
+    if values.dtype == pl.String:
+        return [None if value is None else encode_basestring_ascii(value) for value in values.to_list()]
     return [None if value is None else as_json(value) for value in values.to_list()]

@@ -41,7 +41,7 @@ def facts_of(rows: Rows, choices: str | None, source: str) -> Facts:
     """
     coding = "verification" not in rows.columns and any(about is not None for about in code_of(rows, source))
     choosing = "verification" not in rows.columns and not coding
-    integral = frozenset(name for name in rows.columns if is_integral(rows.table[name]))
+    integral = frozenset(name for name in rows.table.columns if is_integral(rows.table[name]))
     return Facts(coding, find_options(rows, choices) if choosing else None, integral)
 
 

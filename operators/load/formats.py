@@ -55,7 +55,7 @@ def read_bytes(data: bytes, place: str, encoding: str | None, notes: Notes) -> R
         raise BadInput(f"'{place}' can't be read: {error}") from error
     text = decode(data, place, encoding)
     rows = read_json(text, place, notes) if suffix == ".json" else read_lines(text, place, notes)
-    return Kinds().see(rows).rows(rows, place)
+    return Kinds().see(rows).rows(rows)
 
 
 def decode(data: bytes, place: str, encoding: str | None = None) -> str:

@@ -1,7 +1,7 @@
 """From what a data set has as an answer to the gold that verifiers read: one text, several, or none.
 
 ``answer`` is one text. Where there are several, ``verification`` has ``{"answers": {"any": [...]}}`` (each of them is
-right) or ``{"answers": {"all": [...]}}`` (all of them are asked for). NaN, empty texts and lists, and nulls are no gold.
+right) or ``{"answers": {"all": [...]}}`` (all of them are asked for). NaN, empty texts and lists, and nulls are none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 import polars as pl
 
-from operators.load.rows import Rows
+from operators.load.rows import Rows, text_of
 from operators.verify.extract import extract_answer
 from schemas.errors import BadInput
 
@@ -54,7 +54,7 @@ def read_golds(rows: Rows, column: str, source: str, *, whole: bool = False, int
         BadInput: a value in which no answer is found; with its row.
     """
     name, _, field = column.partition(".")
-    if name in rows.columns and not rows.is_nested(name):
+    if name in rows.table.columns and not rows.is_nested(name):
         values = rows.table[name]
         texts = final_answers(_as_text(values, integral), whole=whole)
         plain = texts.str.strip_chars().str.to_lowercase()
@@ -169,22 +169,11 @@ def _texts(value: Any, kind: Kind) -> tuple[list[str], Kind]:
     return [] if text is None else [text], kind
 
 
-def text_of(value: Any) -> str | None:
-    """Return a single value as the text that a model would write; None where it is no value."""
-    if value is None or (isinstance(value, float) and value != value):
-        return None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return pl.Series([value]).cast(pl.String)[0]
-    return str(value)
-
-
 def _tolerances(rows: Rows, there: pl.Series, source: str) -> dict[int, dict[str, Any]]:
     """Return how far a number may be off, where a set of problems with a ``final_answer`` says so (``error``)."""
     if not {"final_answer", "error"} <= set(rows.columns) or rows.is_nested("error"):
         return {}
-    found = rows.table["error"].cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
+    found = rows.texts("error", source).str.strip_chars().cast(pl.Float64, strict=False)
     usable = found.is_not_null() & (found > 0) & there
     return {
         int(row): {"math": {"tolerance": {"absolute": found[int(row)]}}} for row in usable.fill_null(False).arg_true()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
@@ -89,6 +89,8 @@ def read_lines(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:
             raise BadInput(_told(error, source, number)) from error
         if not isinstance(row, dict):
             raise BadInput(f"'{source}', line {number} is not a JSON object")
+        if line.count("[") + line.count("{") > _DEEPEST and _depth(row) > _DEEPEST:
+            raise BadInput(f"'{source}', line {number} is nested more than {_DEEPEST} deep")
         rows.append(row)  # pyright: ignore[reportUnknownArgumentType]
     return _whole(rows, text, notes)
 
@@ -116,7 +118,12 @@ def _array(text: str, start: int, source: str, notes: Notes) -> list[dict[str, A
 
 def _value(text: str, at: int, source: str) -> tuple[Any, int]:
     try:
-        return _decoder.raw_decode(text, at)
+        value, end = _decoder.raw_decode(text, at)
+        if _depth(value) > _DEEPEST:
+            raise BadInput(f"'{source}', line {_line(text, at)} is nested more than {_DEEPEST} deep")
+        return value, end
+    except BadInput:
+        raise
     except json.JSONDecodeError as error:
         raise BadInput(_told(error, source, error.lineno)) from error
     except (ValueError, RecursionError) as error:
@@ -185,23 +192,19 @@ class Kinds:
             kinds.discard(type(None))
         return self
 
-    def rows(self, objects: list[dict[str, Any]], source: str) -> Rows:
-        """Return objects as columns.
-
-        Text and numbers in one column are text; whole numbers and others are JSON text each, as are lists and objects.
-        """
+    def rows(self, found: list[dict[str, Any]]) -> Rows:
+        """Return objects as columns. Text and numbers in one column are text; other mixtures stay as they are."""
         columns: dict[str, pl.Series] = {}
-        nested: set[str] = set()
+        loose: dict[str, list[Any]] = {}
         for name, kinds in self.found.items():
-            values = [row.get(name) for row in objects]
+            values = [row.get(name) for row in found]
             if kinds & {list, dict} or kinds == {int, float} or name in self._long:
-                nested.add(name)
-                columns[name] = pl.Series(name, list(_as_texts(values, name, source)), dtype=pl.String)
+                loose[name] = values
             elif len(kinds) > 1:
                 columns[name] = pl.Series(name, [_text(value) for value in values], dtype=pl.String)
             else:
                 columns[name] = pl.Series(name, values, dtype=_DTYPES[next(iter(kinds))] if kinds else pl.Null)
-        return Rows(pl.DataFrame(columns), frozenset(nested))
+        return Rows(pl.DataFrame(columns), loose)
 
 
 _DTYPES: dict[type[Any], Any] = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean}
@@ -209,17 +212,6 @@ _DTYPES: dict[type[Any], Any] = {str: pl.String, int: pl.Int64, float: pl.Float6
 
 def _text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else as_json(value)
-
-
-def _as_texts(values: list[Any], name: str, source: str) -> Iterator[str | None]:
-    for number, value in enumerate(values, 1):
-        try:
-            text = None if value is None else as_json(value)
-        except RecursionError as error:
-            raise BadInput(f"'{source}', row {number}: '{name}' is nested too deeply to be read") from error
-        if text is not None and text.count("[") + text.count("{") > _DEEPEST and _depth(value) > _DEEPEST:
-            raise BadInput(f"'{source}', row {number}: '{name}' is nested more than {_DEEPEST} deep")
-        yield text
 
 
 def _depth(value: Any) -> int:

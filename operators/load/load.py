@@ -9,6 +9,7 @@ counted, replaced or left out is told (``Notes``).
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import polars as pl
@@ -89,6 +90,12 @@ class Load(Operator):
         refuse_duplicates(problems, self.source, has_ids)
         return problems
 
+    def batches(self, tell: Callable[[str], None]) -> Iterator[pl.DataFrame]:
+        notes = Notes()
+        yield self.read(notes)
+        for sentence in notes.sentences():
+            tell(sentence)
+
     def rows(self, notes: Notes) -> Rows:
         """Return the source's rows as they are.
 
@@ -143,7 +150,7 @@ class Load(Operator):
         if found.messages is not None:
             whole = found.messages.to_frame("m").select(pl.col("m").list.eval(talk).list.join("\n")).to_series()
             text = whole if not names.prompt else text
-        ids = rows.table[names.problem_id].cast(pl.String) if names.problem_id is not None else None
+        ids = rows.texts(names.problem_id, self.source) if names.problem_id is not None else None
         return pl.DataFrame({"text": text.fill_null(""), "problem_id": ids if ids is not None else [None] * len(rows)},
                             schema={"text": pl.String, "problem_id": pl.String})  # fmt: skip
 
@@ -175,7 +182,7 @@ class Load(Operator):
             if about is not None:
                 more[row] = {**more.get(row, {}), **about}
         used = names.used | ({*CODE_COLUMNS} if facts.coding else set()) | {"task_type", "verification", *MESSAGE_NAMES}
-        tools = tools_column(rows.table["tools"]) if "tools" in rows.columns else None
+        tools = _tools(rows)
         used |= {"tools"} if tools is not None else set()
         nothing = pl.Series([None] * len(rows), dtype=pl.String)
         out = pl.DataFrame(
@@ -230,14 +237,14 @@ class Load(Operator):
         made = pl.Series([kind if one is None else "choice" for one in choices] or [kind] * len(rows), dtype=pl.String)
         if "task_type" not in rows.columns:
             return made
-        given = rows.table["task_type"].cast(pl.String)
+        given = rows.texts("task_type", self.source)
         return given.zip_with(given.is_not_null(), made)
 
     def _with_identity(self, out: pl.DataFrame, rows: Rows, names: Names) -> pl.DataFrame:
         """Return problems with their id and both of their hashes."""
         out = out.with_columns(problem_keys(out), prompt_keys(out))
         short = out["problem_key"].str.head(12)
-        ids = short if names.problem_id is None else rows.table[names.problem_id].cast(pl.String)
+        ids = short if names.problem_id is None else rows.texts(names.problem_id, self.source)
         ids = ids.zip_with(ids.is_not_null(), short)
         if self.duplicates == "keep":
             if names.problem_id is None:  # equal rows are numbered
@@ -264,6 +271,13 @@ class Load(Operator):
         absent = out["answer"].is_null() & out["verification"].is_null()
         free = [name for name in rows.columns if name not in names.used | {"metadata", "task_type"}]
         notes.count_answers(absent, None if golds is None else golds.absent, names.answer, free)
+
+
+def _tools(rows: Rows) -> pl.Series | None:
+    """Return a column that describes tools; None where there is none, or it holds something else."""
+    if "tools" not in rows.columns:
+        return None
+    return tools_column(rows.frame()["tools"] if "tools" in rows.objects else rows.table["tools"])
 
 
 def _with_more(verification: pl.Series, more: dict[int, dict[str, Any]]) -> pl.Series:

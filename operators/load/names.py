@@ -191,7 +191,7 @@ def _answer(rows: Rows, named: str | None, source: str, prompt: tuple[str, ...])
         raise _several("answer", known, source)
     if strong:
         return strong[0], False
-    better = [name for name in _alike(_BETTER_ANSWERS, free) if str(rows.table.schema[name]) != "Boolean"]
+    better = [name for name in _alike(_BETTER_ANSWERS, free) if not rows.is_truth(name)]
     if len(better) > 1:
         ranked = [name for name in better if plain(name) == plain(better[0])]
         if len(ranked) > 1:
@@ -203,7 +203,7 @@ def _answer(rows: Rows, named: str | None, source: str, prompt: tuple[str, ...])
         return inside, False
     if known:
         return known[0], False
-    weaker = [name for name in _alike(_WEAKER_ANSWERS, free) if str(rows.table.schema[name]) != "Boolean"]
+    weaker = [name for name in _alike(_WEAKER_ANSWERS, free) if not rows.is_truth(name)]
     if len(weaker) > 1 and not {plain(name) for name in weaker} >= {"correct", "label"}:
         weaker = weaker[:1]
     if weaker:
@@ -217,7 +217,7 @@ def _inside(rows: Rows) -> str | None:
     for column, fields in (("reward_model", ("ground_truth", "answer")), ("extra_info", ("answer", "ground_truth"))):
         if column not in rows.columns:
             continue
-        first = next((value for value in rows.values(column) if value is not None), None)
+        first = rows.first(column)
         for field in fields:
             if isinstance(first, Mapping) and field in first:
                 return f"{column}.{field}"

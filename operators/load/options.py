@@ -14,9 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from operators.load.golds import text_of
 from operators.load.names import plain
-from operators.load.rows import Rows
+from operators.load.rows import Rows, text_of
 from schemas.errors import BadInput
 from schemas.identity import digest
 
@@ -231,8 +230,8 @@ def _position(value: Any, texts: list[str], labels: list[str], base: int, where:
         at = texts.index(text)
         if index is not None and 0 <= index < len(texts) and index != at and texts.count(text) == 1:
             raise BadInput(
-                f"{where}: '{key}' is '{text}', which is option {LETTERS[at]} by its text and option {LETTERS[index]} by "
-                "its position; write letters"
+                f"{where}: '{key}' is '{text}', which is option {LETTERS[at]} by its text and {LETTERS[index]} by its "
+                "position; write letters"
             )
         return at
     if index is not None and 0 <= index < len(texts):
@@ -241,6 +240,6 @@ def _position(value: Any, texts: list[str], labels: list[str], base: int, where:
     if folded.count(text.casefold()) == 1:
         return folded.index(text.casefold())
     raise BadInput(
-        f"{where}: '{key}' is '{text[:80]}', which is none of its {len(texts)} options, neither by letter, position nor "
-        "text. Mend it, or leave the options out with load.columns"
+        f"{where}: '{key}' is '{text[:80]}', which is none of its {len(texts)} options, neither by letter, position "
+        "nor text. Mend it, or leave the options out with load.columns"
     )

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +14,7 @@ import polars as pl
 
 from operators.load.checks import Notes
 from operators.load.formats import SUFFIXES, read_bytes, suffix_of
-from operators.load.rows import Rows
+from operators.load.rows import Rows, together
 from schemas.errors import BadInput
 
 _SPLIT = re.compile(
@@ -66,34 +65,6 @@ def _read_folder(fs: Any, place: str, source: str, split: str | None, encoding: 
     wanted = _of_split(wanted, within, split, source)
     tables = [read_bytes(fs.cat_file(path), path, encoding, notes) for path in wanted]
     return together(tables, source)
-
-
-def together(tables: Sequence[Rows], source: str) -> Rows:
-    """Return several files' rows as one table; columns that only some have are null in the others.
-
-    Raises:
-        BadInput: a column is of one kind here and of another there.
-    """
-    nested = frozenset[str]().union(*[rows.nested for rows in tables])
-    try:
-        frames = [_with_text(rows, nested) for rows in tables]
-        return Rows(pl.concat(frames, how="diagonal_relaxed"), nested)
-    except pl.exceptions.PolarsError as error:
-        raise BadInput(f"'{source}': its files don't fit together: {error}. Load them one by one") from error
-
-
-def _with_text(rows: Rows, nested: frozenset[str]) -> pl.DataFrame:
-    """Return the rows with JSON in every column that holds it in some file."""
-    plain = [name for name in nested if name in rows.columns and name not in rows.nested]
-    if not plain:
-        return rows.table
-    from operators.load.rows import as_json
-
-    texts = [
-        pl.Series(name, [None if value is None else as_json(value) for value in rows.table[name]], dtype=pl.String)
-        for name in plain
-    ]
-    return rows.table.with_columns(texts)
 
 
 def _hidden(path: str) -> bool:

@@ -42,7 +42,7 @@ def read_prompts(rows: Rows, names: Names, source: str, continue_last: bool, not
     if talk is None:
         assert text is not None
         return Prompts(text, None, {})
-    own = None if text is None else rows.table[prompt[0]].cast(pl.String)
+    own = None if text is None else rows.texts(prompt[0], source)
     asked = without_answers(read_turns(rows, talk, source), own, source, talk, continue_last, notes)
     return Prompts(prompts_of(asked.messages) if text is None else text, asked.messages, asked.cut)
 
@@ -51,7 +51,7 @@ def _talks(rows: Rows, column: str) -> bool:
     """Whether a column of prompts holds conversations, as structs or as their JSON."""
     if rows.is_nested(column):
         return True
-    if rows.table.schema[column] != pl.String:
+    if column in rows.objects or rows.table.schema[column] != pl.String:
         return False
     there = rows.table[column].drop_nulls()
     shape = r'^\s*\[\s*\{\s*["\'](?:role|content|from|value)["\']\s*:'
@@ -66,10 +66,7 @@ def _text(rows: Rows, columns: tuple[str, ...], source: str) -> pl.Series:
                 f"'{source}', row 1: '{name}' holds a list or an object, not a text. Set load.prompt_column to another "
                 "column, or leave it out with load.columns={" + name + ": null}"
             )
-    try:
-        texts = [rows.table[name].cast(pl.String) for name in columns]
-    except pl.exceptions.PolarsError as error:
-        raise BadInput(f"'{source}': '{columns[0]}' can't be read as text: {error}") from error
+    texts = [rows.texts(name, source) for name in columns]
     if len(texts) == 1:
         return texts[0]
     table = pl.DataFrame([text.alias(str(i)) for i, text in enumerate(texts)])

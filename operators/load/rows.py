@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
+
+from schemas.errors import BadInput
+
+as_json = json.JSONEncoder(sort_keys=True, default=str).encode
+"""A value as the JSON that is kept of it."""
 
 
 @dataclass(frozen=True)
@@ -15,47 +20,111 @@ class Rows:
     """A source's rows, a column each.
 
     Attributes:
-        table: values as they are. Lists and objects of a JSON file are JSON text: each row keeps its own shape, and
-            none is bent to that of its neighbours.
-        nested: the columns of ``table`` that hold such text.
+        table: columns of plain values, and nested ones of files that have dtypes.
+        objects: columns of a JSON file with lists, objects, or numbers of several kinds, as Python values: each row
+            keeps its own shape, and none is bent to that of its neighbours.
     """
 
     table: pl.DataFrame
-    nested: frozenset[str] = frozenset()
+    objects: Mapping[str, list[Any]] = field(default_factory=dict[str, list[Any]])
 
     @property
     def columns(self) -> list[str]:
-        return self.table.columns
+        return [*self.table.columns, *self.objects]
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.table) if self.table.width else max(map(len, self.objects.values()), default=0)
 
     def is_nested(self, name: str) -> bool:
         """Whether a column's values are lists or objects."""
-        return name in self.nested or self.table.schema[name].is_nested()
+        if name in self.objects:
+            return any(isinstance(value, list | dict) for value in self.objects[name])
+        return self.table.schema[name].is_nested()
+
+    def is_truth(self, name: str) -> bool:
+        """Whether a column's values are true or false."""
+        return name not in self.objects and self.table.schema[name] == pl.Boolean
 
     def values(self, name: str) -> list[Any]:
         """Return a column's values as Python's: lists and dictionaries where they are nested."""
-        found = self.table[name].to_list()
-        if name not in self.nested:
-            return found
-        return [None if text is None else json.loads(text) for text in found]
+        return self.objects[name] if name in self.objects else self.table[name].to_list()
+
+    def first(self, name: str) -> Any:
+        """Return a column's first value that is there, None where it has none."""
+        if name in self.objects:
+            return next((value for value in self.objects[name] if value is not None), None)
+        there = self.table[name].drop_nulls().head(1).to_list()
+        return there[0] if there else None
+
+    def texts(self, name: str, source: str = "") -> pl.Series:
+        """Return a column of plain values as texts.
+
+        Raises:
+            BadInput: a value that is a list or an object, or no text; with its row.
+        """
+        if name in self.objects:
+            for number, value in enumerate(self.objects[name], 1):
+                if isinstance(value, list | dict):
+                    raise BadInput(f"'{source}', row {number}: '{name}' holds a list or an object, not a text")
+            return pl.Series(name, [text_of(value) for value in self.objects[name]], dtype=pl.String)
+        try:
+            return self.table[name].cast(pl.String)
+        except pl.exceptions.PolarsError as error:
+            raise BadInput(f"'{source}': '{name}' can't be read as text: {error}") from error
 
     def head(self, count: int) -> Rows:
-        return Rows(self.table.head(count), self.nested)
+        return Rows(self.table.head(count), {name: values[:count] for name, values in self.objects.items()})
 
     def select(self, names: Iterable[str]) -> Rows:
-        kept = list(names)
-        return Rows(self.table.select(kept), self.nested & frozenset(kept))
+        kept = [*names]
+        plain = [name for name in kept if name not in self.objects]
+        return Rows(self.table.select(plain), {name: self.objects[name] for name in kept if name in self.objects})
 
     def rename(self, names: Mapping[str, str]) -> Rows:
         """Return the rows with columns named anew: old -> new."""
-        return Rows(self.table.rename(dict(names)), frozenset(names.get(name, name) for name in self.nested))
+        plain = {old: new for old, new in names.items() if old not in self.objects}
+        return Rows(self.table.rename(plain), {names.get(name, name): values for name, values in self.objects.items()})
 
-    def filter(self, kept: pl.Series) -> Rows:
-        return Rows(self.table.filter(kept), self.nested)
+    def frame(self) -> pl.DataFrame:
+        """Return the rows as a table: what has no dtype is JSON text."""
+        made = [
+            pl.Series(name, [None if value is None else as_json(value) for value in values], dtype=pl.String)
+            for name, values in self.objects.items()
+        ]
+        return self.table.with_columns(made) if made else self.table
 
 
-def as_json(value: Any) -> str:
-    """Return a value as the JSON that is kept of it."""
-    return json.dumps(value, sort_keys=True, default=str)
+def text_of(value: Any) -> str | None:
+    """Return a single value as the text that a model would write; None where it is no value."""
+    if value is None or (isinstance(value, float) and value != value):
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return pl.Series([value]).cast(pl.String)[0]
+    return str(value)
+
+
+def together(tables: Sequence[Rows], source: str) -> Rows:
+    """Return several files' rows as one; columns that only some have are null in the others.
+
+    Raises:
+        BadInput: a column is of one kind here and of another there.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    loose = {name: None for rows in tables for name in rows.objects}
+    objects = {
+        name: [
+            value for rows in tables for value in (rows.values(name) if name in rows.columns else [None] * len(rows))
+        ]
+        for name in loose
+    }
+    try:
+        plain = [
+            rows.table.drop(loose, strict=False).with_columns(pl.Series("__row", [None] * len(rows), dtype=pl.Null))
+            for rows in tables
+        ]
+        return Rows(pl.concat(plain, how="diagonal_relaxed").drop("__row"), objects)
+    except pl.exceptions.PolarsError as error:
+        raise BadInput(f"'{source}': its files don't fit together: {error}. Load them one by one") from error

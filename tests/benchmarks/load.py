@@ -32,7 +32,7 @@ def write(folder: Path, rows: int) -> list[Path]:
     table = pl.DataFrame(
         {
             "id": [f"train-{i:07d}" for i in range(rows)],
-            "question": [f"A shop sells {i} apples at \\${i % 97}.{i % 89:02d} each.\nHow much is \"that\"?" for i in range(rows)],
+            "question": [f"{i} pears at \${i % 97}.{i % 89:02d}.\nHow much is \"that\"?" for i in range(rows)],
             "answer": (number * 7 % 1009).cast(pl.String),
             "level": number % 5,
             "subject": [("algebra", "geometry", "counting")[i % 3] for i in range(rows)],
