@@ -20,6 +20,8 @@ from schemas.errors import BadInput
 
 _HALVES = re.compile("[\ud800-\udfff]")
 _DEEPEST = 200
+_TABLES = ("data", "samples", "examples", "rows", "problems", "questions", "instances")
+"""Names of the one array of an object that is meant, whatever else stands beside it."""
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 
@@ -60,8 +62,9 @@ def read_json(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:
             for key, item in value.items()
             if isinstance(item, list) and item and all(isinstance(row, dict) for row in item)
         }
-        if len(tables) == 1 and (len(value) == 1 or {*tables} & {"data", "samples", "examples", "rows", "problems"}):
-            return _whole(next(iter(tables.values())), text, notes)
+        meant = [name for name in tables if name in _TABLES] or ([*tables] if len(value) == 1 else [])
+        if len(meant) == 1:
+            return _whole(tables[meant[0]], text, notes)
         if len(tables) > 1 and len(tables) == len(value):
             raise BadInput(
                 f"'{source}' holds {len(tables)} tables: {', '.join(tables)}. Write the one that is meant to a file of "

@@ -142,7 +142,10 @@ class Load(Operator):
 
         Nothing is refused for being empty or there twice: for looking a source's texts up.
         """
-        rows = self.rows(Notes())
+        return self.prompts_of(self.rows(Notes()))
+
+    def prompts_of(self, rows: Rows) -> pl.DataFrame:
+        """Return what ``prompts`` does, of rows that were read before."""
         names = self.names(rows)
         found = read_prompts(mapped(rows, self.columns, self.source)[0], names, self.source, True, Notes())
         talk = pl.element().struct.field("content")

@@ -75,6 +75,15 @@ class Rows:
     def head(self, count: int) -> Rows:
         return Rows(self.table.head(count), {name: values[:count] for name, values in self.objects.items()})
 
+    def take(self, places: Sequence[int]) -> Rows:
+        """Return the rows at these places, from 0."""
+        return Rows(self.table[list(places)], {n: [values[i] for i in places] for n, values in self.objects.items()})
+
+    def with_columns(self, *columns: pl.Series) -> Rows:
+        """Return the rows with columns added, or put in the place of others of their names."""
+        names = {column.name for column in columns}
+        return Rows(self.table.with_columns(columns), {n: v for n, v in self.objects.items() if n not in names})
+
     def select(self, names: Iterable[str]) -> Rows:
         kept = [*names]
         plain = [name for name in kept if name not in self.objects]
