@@ -142,6 +142,9 @@ def cast_without_loss(values: pl.Series, dtype: pl.DataType) -> tuple[pl.Series 
         except NotATurn as error:
             return None, f"is {found}, the contract says conversations: row {error.row + 1} {error}"
     says = f"is {found}, the contract says {dtype}"
+    if found.is_nested():
+        whole = _within(values, dtype)
+        return whole, "" if whole is not None else says
     if not _alike(found, dtype):
         return None, says
     try:
@@ -149,32 +152,36 @@ def cast_without_loss(values: pl.Series, dtype: pl.DataType) -> tuple[pl.Series 
         back = cast.cast(found)
     except pl.exceptions.PolarsError:
         return None, f"{says}, which can't hold all of its values"
-    if found.is_nested():
-        changed = pl.Series([not values.equals(back)])
-    elif dtype == pl.Float32 and found == pl.Float64:
+    if dtype == pl.Float32 and found == pl.Float64:
         changed = values.is_finite() & ~cast.is_finite()
     else:
         changed = ~values.eq_missing(back)
     if changed.any():
         first = changed.arg_max() or 0
-        example = "" if found.is_nested() else f" ({values[first]!r} in row {first + 1})"
-        return None, f"{says}, which can't hold all of its values{example}"
+        return None, f"{says}, which can't hold all of its values ({values[first]!r} in row {first + 1})"
     return cast, ""
 
 
+def _within(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
+    """Return lists or structs in another dtype where all that is in them can be cast without loss."""
+    if isinstance(values.dtype, pl.List | pl.Array) and isinstance(dtype, pl.List):
+        inner = [(values.explode(), dtype.inner)]
+    elif isinstance(values.dtype, pl.Struct) and isinstance(dtype, pl.Struct):
+        fields = {field.name: field.dtype for field in dtype.fields}
+        if [field.name for field in values.dtype.fields] != [*fields]:
+            return None
+        inner = [(values.struct.field(name), kind) for name, kind in fields.items()]
+    else:
+        return None
+    parts = [cast_without_loss(part, kind)[0] for part, kind in inner]  # pyright: ignore[reportArgumentType]
+    return None if any(part is None for part in parts) else values.cast(dtype)
+
+
 def _alike(one: pl.DataType, other: pl.DataType) -> bool:
-    """Whether values of one dtype may be values of another: numbers, texts, times, and lists and structs of these."""
-    if isinstance(one, pl.List | pl.Array) and isinstance(other, pl.List):
-        return _alike(one.inner, other.inner)  # pyright: ignore[reportArgumentType]
-    if isinstance(one, pl.Struct) and isinstance(other, pl.Struct):
-        fields = {field.name: field.dtype for field in other.fields}
-        same = [field.name for field in one.fields] == [*fields]
-        return same and all(_alike(field.dtype, fields[field.name]) for field in one.fields)  # pyright: ignore[reportArgumentType]
+    """Whether values of one dtype may be values of another: numbers, texts, times."""
     texts = (pl.String, pl.Categorical, pl.Enum)
     return (
-        one == other
-        or one == pl.Null
-        or (one.is_numeric() and other.is_numeric())
+        (one.is_numeric() and other.is_numeric())
         or (isinstance(one, texts) and other == pl.String)
         or (isinstance(one, pl.Datetime) and isinstance(other, pl.Datetime) and one.time_zone == other.time_zone)
     )

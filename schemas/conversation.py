@@ -45,6 +45,17 @@ def spoken(turns: Iterable[Mapping[str, Any]] | None) -> list[Turn]:
     return found
 
 
+def text_of(message: Mapping[str, Any]) -> str:
+    """Return what a turn says in words, as it is stored or as engines read it; of parts the texts, a line each."""
+    content = message["content"]
+    return content if isinstance(content, str) else "\n".join(part["text"] for part in content if "text" in part)
+
+
+def described(tools: str | None) -> list[Turn]:
+    """Return stored tools as engines and chat templates read them."""
+    return [] if tools is None else json.loads(tools)
+
+
 def is_plain(turns: Iterable[Mapping[str, Any]]) -> bool:
     """Whether stored turns have nothing but a role and a text."""
     return all(turn.get(name) is None for turn in turns for name in MORE)

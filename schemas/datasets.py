@@ -52,7 +52,7 @@ def _messages(nullable: bool = False) -> dy.List:
 
 
 def _tools() -> dy.String:
-    """A JSON list of the tools that a conversation may call, as OpenAI describes them."""
+    """A JSON list, in OpenAI's words, of the tools that a conversation may call, or of what an answer calls."""
     return dy.String(nullable=True, regex=r"^\[(.|\n)*\]$")
 
 
@@ -84,6 +84,7 @@ class Sample(Contract):
     problem_id = _text()
     completion = _text()
     reasoning = _text(nullable=True)
+    tool_calls = _tools()
     completion_hash = dy.Int64(nullable=False)
     status = _one_of(SAMPLE_STATUS)
     finish_reason = _one_of(FINISH_REASONS)
@@ -100,6 +101,8 @@ class Sample(Contract):
     worker = _text(nullable=True)
     run_id = _text()
     error = _text(nullable=True)
+    thought_open = dy.Bool(nullable=True)
+    """Whether the prompt ended inside a thought that its template, or the beginning of the completion, had opened."""
 
 
 class Verdict(Contract):
@@ -392,7 +395,7 @@ SAMPLES_FOLDER = STORES[Sample]
 
 ADDED: dict[type[Contract], frozenset[str]] = {
     Problem: frozenset({"tools", "prompt_key"}),
-    Sample: frozenset({"bottom_group_confidence", "mean_confidence"}),
+    Sample: frozenset({"tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open"}),
     Sft: frozenset({"tools"}),
     Preference: frozenset({"tools"}),
     SelectionAccuracy: frozenset({"first_n", "subsets", "n_problems"}),

@@ -253,6 +253,12 @@ def _with_thought(given: Mapping[str, Any], text: str, parts: list[Turn] | None)
     return f"{before}\n{text}", [{"type": "text", "text": before}, *parts]
 
 
+def calls_of(value: Any) -> str | None:
+    """Return tool calls, however they are written, as a turn keeps them; None where there are none."""
+    calls = _calls(value, padded=False)
+    return None if calls is None else _json(calls)
+
+
 def tools_column(values: pl.Series) -> pl.Series | None:
     """Return a column of tools' descriptions as the contracts have it; None where a row has something else."""
     padded = isinstance(values.dtype, pl.List)

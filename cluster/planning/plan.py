@@ -15,6 +15,7 @@ import polars as pl
 
 from cluster.engines import resolve
 from cluster.planning.choice import choose
+from cluster.planning.content import check_stages
 from cluster.planning.order import ordered
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
@@ -127,8 +128,9 @@ def make_plan(
     notes: list[str] = []
     source, *others = pipeline.stages.values()
     if problems is None:
-        found = pl.concat(source.operator.batches(notes.append))
-        problems = choose(found, root, settings)
+        given = pl.concat(source.operator.batches(notes.append))
+        problems = choose(given, root, settings)
+        check_stages(others, given, problems)
         problems = validate(problems, Problem, source.name)
     for stage in others:
         if "problems" in stage.operator.inputs:

@@ -11,6 +11,7 @@ from deltalake.exceptions import TableNotFoundError
 from cluster.storage.lease import read_lease
 from cluster.storage.ranges import restrict
 from cluster.storage.root import Root
+from cluster.storage.slices import scan_files
 from cluster.storage.snapshot import MANIFEST
 from cluster.storage.store import scan_store
 from schemas.contract import polars_schema
@@ -82,7 +83,10 @@ def open_stage(root: Root, manifest: RunManifest, stage: str) -> pl.LazyFrame:
         if not root.exists(record.path, MANIFEST):
             return _empty(record)
         parts = SnapshotManifest.model_validate_json(root.read_bytes(record.path, MANIFEST)).parts
-        return pl.scan_parquet([root.uri(record.path, name) for name in parts], storage_options=root.storage_options())
+        files = [root.uri(record.path, name) for name in parts]
+        if record.dataset in DATASETS:
+            return scan_files(root, files, DATASETS[record.dataset])
+        return pl.scan_parquet(files, storage_options=root.storage_options())
     try:
         rows = scan_store(root, record.path, DATASETS[record.dataset])
     except TableNotFoundError:

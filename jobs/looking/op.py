@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from cluster.engines import build_engine
+from cluster.planning.content import check_problems
 from cluster.sandbox import UNSAFE
 from cluster.storage.tables import read_rows, typed, write_table
 from cluster.working.work import run_operator
@@ -60,19 +61,25 @@ def run_op(
     ready = {key: table.lazy() if lazy and table is not None else table for key, table in tables.items()}
     if unsafe and "sandbox" in operator.tools:
         Console(stderr=True).print(UNSAFE.format(stages=name), style="bold red")
-    with _tools(operator, engine_settings or {}) as tools:
+    with _tools(operator, engine_settings or {}, tables) as tools:
         result = validate(run_operator(operator, name, ready, unsafe, **tools), operator.output, name)
     write_table(result, output)
     return result
 
 
 @contextmanager
-def _tools(operator: Operator, engine_settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Load the engine for an operator that asks one; free it afterwards."""
+def _tools(
+    operator: Operator, engine_settings: Mapping[str, Any], tables: Mapping[str, pl.DataFrame | None]
+) -> Iterator[dict[str, Any]]:
+    """Load the engine for an operator that asks one, where it can show what it is asked; free it afterwards."""
     if "engine" not in operator.tools:
         yield {}
         return
-    engine = build_engine(_engine_spec(engine_settings))
+    spec = _engine_spec(engine_settings)
+    for table in tables.values():
+        if table is not None:
+            check_problems(operator, spec, table)
+    engine = build_engine(spec)
     try:
         yield {"engine": engine}
     finally:
