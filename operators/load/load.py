@@ -20,7 +20,7 @@ from operators.load.checks import Notes, refuse_duplicates, refuse_empty, withou
 from operators.load.extras import json_objects, metadata_of
 from operators.load.facts import Facts, code_of, facts_of
 from operators.load.generated import hugging_face_rows, human_eval_problems, reasoning_gym_tasks
-from operators.load.golds import Golds, read_golds
+from operators.load.golds import Golds, final_answers, read_golds
 from operators.load.names import ANSWER_NAMES, MESSAGE_NAMES, PROMPT_NAMES, Names, find_names, mapped
 from operators.load.options import Choice, read_choices
 from operators.load.places import read_place
@@ -176,7 +176,7 @@ class Load(Operator):
         prompts = read_prompts(rows, names, self.source, self.continue_last, notes)
         code = code_of(rows, self.source) if facts.coding else []
         choices = self._choices(rows, names, facts, prompts)
-        golds = self._golds(rows, names, facts, choices)
+        golds = self._golds(rows, names, facts, choices, prompts)
         more = dict(golds.more) if golds is not None else {}
         for row, choice in enumerate(choices):
             if choice is not None:
@@ -215,10 +215,16 @@ class Load(Operator):
         prompts.text = pl.Series("prompt", shown, dtype=pl.String)
         return found
 
-    def _golds(self, rows: Rows, names: Names, facts: Facts, choices: list[Choice | None]) -> Golds | None:
+    def _golds(
+        self, rows: Rows, names: Names, facts: Facts, choices: list[Choice | None], prompts: Prompts
+    ) -> Golds | None:
         """Return the golds; those of rows with options are letters."""
         if names.answer is None and not any(choices):
             return None
+        if names.answer is not None and names.answer == names.messages:  # what the assistant had said at the end
+            said = [prompts.cut[row][-1]["content"] if row in prompts.cut else None for row in range(len(rows))]
+            ends = final_answers(pl.Series("answer", said, dtype=pl.String), whole=True)
+            return Golds(ends, {}, ends.is_null())
         if names.answer is None or (choices and all(choice is not None for choice in choices)):
             nothing = pl.Series("answer", [None] * len(rows), dtype=pl.String)
             golds = Golds(nothing, {}, nothing.is_not_null())
@@ -271,6 +277,8 @@ class Load(Operator):
         told = [f"{what} from {' and '.join(map(repr, columns))}" for what, columns in read.items() if columns]
         if any(name not in (*PROMPT_NAMES, *ANSWER_NAMES) for columns in read.values() for name in columns):
             notes.say(f"read as {', '.join(told)}")
+        if names.context is None and "context" in rows.columns and not rows.is_nested("context"):
+            notes.say("'context' isn't shown to the model; load.columns={context: context} puts it before the question")
         absent = out["answer"].is_null() & out["verification"].is_null()
         free = [name for name in rows.columns if name not in names.used | {"metadata", "task_type"}]
         notes.count_answers(absent, None if golds is None else golds.absent, names.answer, free)

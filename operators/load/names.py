@@ -153,8 +153,8 @@ def find_names(rows: Rows, named: Mapping[str, str], source: str, coding: bool, 
         about = [
             name for name in _alike(CONTEXT_NAMES, rows.columns) if name not in prompt and not rows.is_nested(name)
         ]
-        told_apart = choosing or (answer is not None and (plain(answer) in ("answers", "answersspans")))
-        if about and (told_apart or plain(about[0]) == "body"):
+        told_apart = choosing or (answer is not None and plain(answer) in ("answers", "answersspans"))
+        if about and (told_apart or plain(about[0]) != "context"):
             context = about[0]
     return Names(named.get("problem_id") or (ids[0] if ids else None), prompt, messages, answer, whole, context)
 
