@@ -162,8 +162,8 @@ def _read(operator: Operator, path: str, paths: Mapping[str, str], columns: Mapp
         rows = as_samples(rows, _named_columns(columns, served), path)
         if "completion" not in rows.columns:
             raise BadInput(
-                f"'{path}' has no completions: found {rows.columns}, known are completion, {', '.join(COMPLETION_NAMES)}. "
-                "Name the column: --set columns.completion=NAME"
+                f"'{path}' has no completions: found {rows.columns}, known are completion, "
+                f"{', '.join(COMPLETION_NAMES)}. Name the column: --set columns.completion=NAME"
             )
     table = _keyed(typed(rows))
     if "problem_key" not in table.columns and "samples" in paths and {*served} & {"samples", "problems"}:
@@ -217,8 +217,8 @@ def _refuse_strangers(tables: Mapping[str, pl.DataFrame | None], paths: Mapping[
         asked = ", ".join(map(repr, strange[name].unique(maintain_order=True).head(3)))
         raise BadInput(
             f"{len(strange):,} of {len(samples):,} samples ({paths.get('samples')}) are of problems that aren't in "
-            f"{paths.get('problems', 'it')}: {asked}; the problems there are {', '.join(map(repr, there))}, ... Give both "
-            "the same problem_id"
+            f"{paths.get('problems', 'it')}: {asked}; the problems there are {', '.join(map(repr, there))}, ... Give "
+            "both the same problem_id"
         )
 
 

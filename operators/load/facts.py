@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from operators.load.code_columns import CODE_COLUMNS, from_columns, from_ground_truth
 from operators.load.golds import is_integral
 from operators.load.options import Options, find_options
 from operators.load.rows import Rows
-from operators.verify.code_tests import CODE_COLUMNS, from_columns
 from schemas.errors import BadInput
+
+_INSIDE = (("reward_model", "ground_truth"), ("verification_info", ""), ("tests", ""))
+"""(column, field): where sets for reward functions keep the tests of programs."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,33 @@ def code_of(rows: Rows, source: str) -> list[dict[str, Any] | None]:
     Raises:
         BadInput: tests that can't be read; with their row.
     """
-    present = [name for name in rows.columns if name in CODE_COLUMNS]
-    if not present:
+    present = [name for name in rows.columns if name in CODE_COLUMNS and name != "starter_code"]
+    inside = [place for place in _INSIDE if place[0] in rows.columns]
+    if not present and not inside:
         return []
     others = [name for name in ("prompt", "code_prompt", "starter_code", "metadata") if name in rows.columns]
-    columns = {name: rows.values(name) for name in [*present, *others]}
+    columns = {name: rows.values(name) for name in {*present, *others, *(name for name, _ in inside)}}
     found: list[dict[str, Any] | None] = []
-    for row in range(len(rows)):
+    for number in range(len(rows)):
+        row = {name: values[number] for name, values in columns.items()}
         try:
-            found.append(from_columns({name: values[row] for name, values in columns.items()}))
+            about = from_columns(row) if present else None
         except (ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"'{source}', row {row + 1}: its tests can't be read: {error}") from error
+            raise BadInput(f"'{source}', row {number + 1}: its tests can't be read: {error}") from error
+        for name, field in inside:
+            about = about or _tests_in(row[name], field, row.get("starter_code"))
+        found.append(about)
     return found
+
+
+def _tests_in(value: Any, field: str, starter_code: str | None) -> dict[str, Any] | None:
+    """Return the tests that a value for reward functions holds; None where it holds something else."""
+    if field:
+        given = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+        value = given.get(field)
+    if isinstance(value, str) and value.lstrip()[:1] not in ("[", "{"):
+        return None
+    try:
+        return from_ground_truth(value, starter_code)
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -8,7 +8,6 @@ counted, replaced or left out is told (``Notes``).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -17,16 +16,15 @@ from pydantic import Field
 
 from operators.base import Operator
 from operators.load.checks import Notes, refuse_duplicates, refuse_empty, without_copies
+from operators.load.code_columns import CODE_COLUMNS
 from operators.load.extras import json_objects, metadata_of
-from operators.load.facts import Facts, code_of, facts_of
+from operators.load.facts import Facts, facts_of
 from operators.load.generated import hugging_face_rows, human_eval_problems, reasoning_gym_tasks
-from operators.load.golds import Golds, final_answers, read_golds
+from operators.load.judging import Judging, read_judging, with_more
 from operators.load.names import ANSWER_NAMES, MESSAGE_NAMES, PROMPT_NAMES, Names, find_names, mapped
-from operators.load.options import Choice, read_choices
 from operators.load.places import read_place
-from operators.load.prompts import Prompts, read_prompts
+from operators.load.prompts import read_prompts
 from operators.load.rows import Rows
-from operators.verify.code_tests import CODE_COLUMNS
 from schemas.contract import polars_schema
 from schemas.datasets import Problem
 from schemas.errors import BadInput
@@ -174,80 +172,27 @@ class Load(Operator):
         names = self.names(rows, facts)
         rows, _ = mapped(rows, self.columns, self.source)
         prompts = read_prompts(rows, names, self.source, self.continue_last, notes)
-        code = code_of(rows, self.source) if facts.coding else []
-        choices = self._choices(rows, names, facts, prompts)
-        golds = self._golds(rows, names, facts, choices, prompts)
-        more = dict(golds.more) if golds is not None else {}
-        for row, choice in enumerate(choices):
-            if choice is not None:
-                more[row] = {**more.get(row, {}), **choice.verification}
-        for row, about in enumerate(code):
-            if about is not None:
-                more[row] = {**more.get(row, {}), **about}
+        judging = read_judging(rows, names, facts, prompts, self.source, self.task_type)
         used = names.used | ({*CODE_COLUMNS} if facts.coding else set()) | {"task_type", "verification", *MESSAGE_NAMES}
         tools = _tools(rows)
         used |= {"tools"} if tools is not None else set()
-        nothing = pl.Series([None] * len(rows), dtype=pl.String)
+        nothing = pl.Series("", [None], dtype=pl.String).new_from_index(0, len(rows))
         out = pl.DataFrame(
             {
-                "prompt": prompts.text,
+                "prompt": judging.prompt,
                 "messages": nothing if prompts.messages is None else prompts.messages,
                 "tools": nothing if tools is None else tools,
-                "answer": nothing if golds is None else golds.answer,
-                "task_type": self._task_types(rows, facts, choices),
-                "verification": _with_more(json_objects(rows, "verification", self.source), more),
+                "answer": judging.answer,
+                "task_type": judging.task_type,
+                "verification": with_more(json_objects(rows, "verification", self.source), judging.more),
                 "metadata": metadata_of(rows, used, prompts.cut, self.source),
             }
         )
         dtypes = polars_schema(Problem)
         out = out.with_columns(pl.col(name).cast(dtypes[name]) for name in out.columns)
         refuse_empty(out["prompt"], self.source, " and ".join(names.prompt) or names.messages or "messages")
-        self._tell(rows, names, facts, golds, out, notes)
+        self._tell(rows, names, facts, judging, out, notes)
         return self._with_identity(out, rows, names).select(list(dtypes))
-
-    def _choices(self, rows: Rows, names: Names, facts: Facts, prompts: Prompts) -> list[Choice | None]:
-        if facts.options is None:
-            return []
-        keys = rows.values(names.answer) if names.answer is not None and "." not in names.answer else None
-        texts = prompts.text.to_list()
-        found = read_choices(rows, facts.options, texts, keys, names.answer, self.source)
-        shown = [text if one is None else one.shown(text) for text, one in zip(texts, found, strict=True)]
-        prompts.text = pl.Series("prompt", shown, dtype=pl.String)
-        return found
-
-    def _golds(
-        self, rows: Rows, names: Names, facts: Facts, choices: list[Choice | None], prompts: Prompts
-    ) -> Golds | None:
-        """Return the golds; those of rows with options are letters."""
-        if names.answer is None and not any(choices):
-            return None
-        if names.answer is not None and names.answer == names.messages:  # what the assistant had said at the end
-            said = [prompts.cut[row][-1]["content"] if row in prompts.cut else None for row in range(len(rows))]
-            ends = final_answers(pl.Series("answer", said, dtype=pl.String), whole=True)
-            return Golds(ends, {}, ends.is_null())
-        if names.answer is None or (choices and all(choice is not None for choice in choices)):
-            nothing = pl.Series("answer", [None] * len(rows), dtype=pl.String)
-            golds = Golds(nothing, {}, nothing.is_not_null())
-        else:
-            integral = names.answer in facts.integral
-            golds = read_golds(rows, names.answer, self.source, whole=names.whole, integral=integral)
-        if not any(choices):
-            return golds
-        texts = golds.answer.to_list()
-        more = dict(golds.more)
-        for row, choice in enumerate(choices):
-            if choice is not None:
-                texts[row] = choice.letter
-                more.pop(row, None)
-        return Golds(pl.Series("answer", texts, dtype=pl.String), more, golds.absent)
-
-    def _task_types(self, rows: Rows, facts: Facts, choices: list[Choice | None]) -> pl.Series:
-        kind = "code" if facts.coding else self.task_type
-        made = pl.Series([kind if one is None else "choice" for one in choices] or [kind] * len(rows), dtype=pl.String)
-        if "task_type" not in rows.columns:
-            return made
-        given = rows.texts("task_type", self.source)
-        return given.zip_with(given.is_not_null(), made)
 
     def _with_identity(self, out: pl.DataFrame, rows: Rows, names: Names) -> pl.DataFrame:
         """Return problems with their id and both of their hashes."""
@@ -266,9 +211,7 @@ class Load(Operator):
             out = out.with_columns(pl.Series(name, values) for name, values in hashes.items())
         return out.with_columns(ids.alias("problem_id"))
 
-    def _tell(
-        self, rows: Rows, names: Names, facts: Facts, golds: Golds | None, out: pl.DataFrame, notes: Notes
-    ) -> None:
+    def _tell(self, rows: Rows, names: Names, facts: Facts, judging: Judging, out: pl.DataFrame, notes: Notes) -> None:
         """Tell from where problems were read, where that isn't plain, and which have no answer."""
         read = {"prompt": [*([names.context] if names.context else []), *names.prompt]}
         if facts.options is not None:
@@ -281,7 +224,7 @@ class Load(Operator):
             notes.say("'context' isn't shown to the model; load.columns={context: context} puts it before the question")
         absent = out["answer"].is_null() & out["verification"].is_null()
         free = [name for name in rows.columns if name not in names.used | {"metadata", "task_type"}]
-        notes.count_answers(absent, None if golds is None else golds.absent, names.answer, free)
+        notes.count_answers(absent, judging.absent, names.answer, free)
 
 
 def _tools(rows: Rows) -> pl.Series | None:
@@ -289,13 +232,3 @@ def _tools(rows: Rows) -> pl.Series | None:
     if "tools" not in rows.columns:
         return None
     return tools_column(rows.frame()["tools"] if "tools" in rows.objects else rows.table["tools"])
-
-
-def _with_more(verification: pl.Series, more: dict[int, dict[str, Any]]) -> pl.Series:
-    """Return what says how answers are checked, with what the golds, options and tests of some rows add."""
-    if not more:
-        return verification
-    texts = verification.to_list()
-    for row, about in more.items():
-        texts[row] = json.dumps({**about, **json.loads(texts[row] or "{}")}, sort_keys=True)
-    return pl.Series("verification", texts, dtype=pl.String)

@@ -104,8 +104,12 @@ def without_answers(
             values[row], alone = None, alone + 1
     messages = pl.Series("messages", values, dtype=TURNS)
     _refuse_unasked(messages, prompts, source, column, continue_last)
-    what = f"whose '{column}' end with the assistant: that turn is the answer and isn't shown to the model"
-    notes.count(f"{what} (load.continue_last=true continues it, load.answer_column={column} reads the gold from it)", where[0] + 1, len(where))
+    notes.count(
+        f"whose '{column}' end with the assistant: that turn is the answer and isn't shown to the model "
+        f"(load.continue_last=true continues it, load.answer_column={column} reads the gold from it)",
+        where[0] + 1,
+        len(where),
+    )
     return Asked(messages, cut)
 
 
