@@ -126,7 +126,7 @@ def without_copies(problems: pl.DataFrame, has_ids: bool, notes: Notes) -> pl.Da
             notes.count(
                 f"left out: {what} of an earlier row (load.duplicates=first)",
                 numbered["row"].filter(copy)[0],
-                copy.sum(),
+                int(copy.sum()),
             )
             numbered = numbered.filter(~copy)
     return numbered.drop("row")

@@ -77,8 +77,7 @@ def code_of(rows: Rows, source: str) -> list[dict[str, Any] | None]:
 def _tests_in(value: Any, field: str, starter_code: str | None) -> dict[str, Any] | None:
     """Return the tests that a value for reward functions holds; None where it holds something else."""
     if field:
-        given = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
-        value = given.get(field)
+        value = cast("Mapping[str, Any]", value).get(field) if isinstance(value, Mapping) else None
     if isinstance(value, str) and value.lstrip()[:1] not in ("[", "{"):
         return None
     try:

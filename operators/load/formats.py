@@ -85,7 +85,7 @@ def decode(data: bytes, place: str, encoding: str | None = None) -> str:
 def _read_csv(data: bytes, place: str, separator: str, encoding: str | None) -> pl.DataFrame:
     """Return a table of texts: "007" and "1.50" are what they are."""
     text = decode(data, place, encoding)
-    header = next(csv.reader(io.StringIO(text[:1_000_000], newline=""), delimiter=separator), [])
+    header: list[str] = next(csv.reader(io.StringIO(text[:1_000_000], newline=""), delimiter=separator))
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise BadInput(f"'{place}': the column '{twice[0]}' stands twice in the first line; name one of them anew")

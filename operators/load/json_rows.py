@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
@@ -57,10 +57,11 @@ def read_json(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:
         value, end = _value(text, text.index("{"), source)
         if text[end:].strip():  # more than one: lines
             return read_lines(text, source, notes)
-        tables = {
+        found: Any = value
+        tables: dict[str, list[dict[str, Any]]] = {
             str(key): item
-            for key, item in value.items()
-            if isinstance(item, list) and item and all(isinstance(row, dict) for row in item)
+            for key, item in found.items()
+            if isinstance(item, list) and item and all(map(_is_object, cast("list[Any]", item)))
         }
         meant = [name for name in tables if name in _TABLES] or ([*tables] if len(value) == 1 else [])
         if len(meant) == 1:
@@ -96,6 +97,10 @@ def read_lines(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:
             raise BadInput(f"'{source}', line {number} is nested more than {_DEEPEST} deep")
         rows.append(row)  # pyright: ignore[reportUnknownArgumentType]
     return _whole(rows, text, notes)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def _array(text: str, start: int, source: str, notes: Notes) -> list[dict[str, Any]]:
@@ -184,7 +189,7 @@ class Kinds:
         """Take note of more rows."""
         for row in rows:
             for name, value in row.items():
-                kind: type[Any] = type(value)
+                kind = cast("type[Any]", type(value))
                 if name in self.found:
                     self.found[name].add(kind)
                 else:

@@ -72,11 +72,6 @@ def read_judging(rows: Rows, names: Names, facts: Facts, prompts: Prompts, sourc
             asked[row] = None if prompt is None else choice.shown(prompt)
         elif facts.coding and texts[row] is None:
             types[row] = "code"
-    given = (
-        rows.texts("task_type", source)
-        if "task_type" in rows.columns
-        else pl.Series([None] * len(rows), dtype=pl.String)
-    )
     return Judging(
         pl.Series("prompt", asked, dtype=pl.String),
         pl.Series("answer", texts, dtype=pl.String),

@@ -173,7 +173,9 @@ class Load(Operator):
         rows, _ = mapped(rows, self.columns, self.source)
         prompts = read_prompts(rows, names, self.source, self.continue_last, notes)
         judging = read_judging(rows, names, facts, prompts, self.source, self.task_type)
-        used = names.used | ({*CODE_COLUMNS} if facts.coding else set()) | {"task_type", "verification", *MESSAGE_NAMES}
+        used: set[str] = (
+            names.used | ({*CODE_COLUMNS} if facts.coding else set()) | {"task_type", "verification", *MESSAGE_NAMES}
+        )
         tools = _tools(rows)
         used |= {"tools"} if tools is not None else set()
         nothing = pl.Series("", [None], dtype=pl.String).new_from_index(0, len(rows))

@@ -127,8 +127,8 @@ def read_choices(
         values = [column[row] for column in columns]
         where = f"'{source}', row {row + 1}"
         if rights is not None:
-            wrong = values[0] if len(values) == 1 and isinstance(values[0], list) else values
-            found.append(_shuffled(prompts[row], text_of(rights[row]), cast("list[Any]", wrong)))
+            wrong = cast("list[Any]", values[0] if len(values) == 1 and isinstance(values[0], list) else values)
+            found.append(_shuffled(prompts[row], text_of(rights[row]), wrong))
             continue
         texts, labels, right = _read_list(values[0]) or ([], [], None) if len(values) == 1 else _beside(values)
         if len(texts) < 2:
@@ -146,15 +146,15 @@ def read_choices(
 
 def _beside(values: list[Any]) -> tuple[list[str], list[str], int | None]:
     texts = [text for value in values if (text := text_of(value)) not in (None, "")]
-    return cast("list[str]", texts), list(LETTERS[: len(texts)]), None
+    return texts, list(LETTERS[: len(texts)]), None
 
 
 def _shuffled(prompt: Any, right: str | None, wrong: list[Any]) -> Choice | None:
     others = [text for value in wrong if (text := text_of(value)) not in (None, "")]
-    if right in (None, "") or not others:
+    if not right or not others:
         return None
-    texts = sorted([right, *others], key=lambda text: digest([prompt, text]))  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType,reportArgumentType]
-    return Choice(cast("list[str]", texts), list(LETTERS[: len(texts)]), texts.index(right))  # pyright: ignore[reportUnknownArgumentType,reportArgumentType]
+    texts = sorted([right, *others], key=lambda text: digest([prompt, text]))
+    return Choice(texts, list(LETTERS[: len(texts)]), texts.index(right))
 
 
 def _read_list(value: Any) -> tuple[list[str], list[str], int | None] | None:
@@ -213,7 +213,7 @@ def _checked(texts: list[Any], labels: list[str], right: int | None) -> tuple[li
 def _position(value: Any, texts: list[str], labels: list[str], base: int, where: str, key: str) -> int | None:
     """Return which option a key means."""
     if isinstance(value, list) and len(cast("list[Any]", value)) == 1:
-        value = value[0]
+        value = cast("list[Any]", value)[0]
     text = text_of(value)
     if text is None or text.strip() in ("", "-1") or text.lower() == "nan":
         return None

@@ -35,9 +35,10 @@ def read_prompts(rows: Rows, names: Names, source: str, continue_last: bool, not
     Raises:
         BadInput: a prompt that is neither text nor a conversation, or a conversation that asks nothing; with its row.
     """
-    prompt, talk = names.prompt, names.messages
+    prompt: tuple[str, ...] = names.prompt
+    talk = names.messages
     if len(prompt) == 1 and _talks(rows, prompt[0]):
-        prompt, talk = (), prompt[0]
+        talk, prompt = prompt[0], tuple[str, ...]()
     text = _text(rows, (*([names.context] if names.context else []), *prompt), source) if prompt else None
     if talk is None:
         assert text is not None

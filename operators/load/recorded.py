@@ -100,7 +100,7 @@ def _follow(value: Any, path: Sequence[str], where: str) -> Any:
             except ValueError as error:
                 raise BadInput(f"{where}: '{step}' is looked for in a text that is no JSON") from error
         try:
-            value = value[int(step)] if isinstance(value, list) else value[step]
+            value = value[int(step) if isinstance(value, list) else step]
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise BadInput(f"{where}: there is no '{step}'") from error
     return value
@@ -159,8 +159,8 @@ def _harness(row: Row, _: str) -> list[Row]:
     about: Row = {"problem_id": str(row["doc_id"]), "answer": row.get("target")}
     arguments = row.get("arguments")
     if isinstance(arguments, Mapping):
-        first = next(iter(cast("Mapping[str, Mapping[str, Any]]", arguments).values()), {})
-        about["prompt"] = first.get("arg_0")
+        given = cast("Mapping[str, Mapping[str, Any]]", arguments)
+        about["prompt"] = next((first.get("arg_0") for first in given.values()), None)
     elif isinstance(arguments, list) and arguments:
         about["prompt"] = arguments[0][0]
     responses = row["resps"][0] if isinstance(row["resps"][0], list) else row["resps"]

@@ -43,9 +43,7 @@ def test_a_public_shape_is_what_people_expect(shape: Shape, tmp_path: Path) -> N
     assert shape.says in first["prompt"]
     assert first["task_type"] == shape.task
     assert {key: verification.get(key) for key in shape.check} == shape.check
-    if (
-        shape.answer is None and shape.task == "choice"
-    ):  # the options' order is theirs: the letter is that of the right one
+    if shape.answer is None and shape.task == "choice":  # the order of the options is their own
         assert verification["choices"]["ABCD".index(first["answer"])] == "right"
     else:
         assert first["answer"] == shape.answer
