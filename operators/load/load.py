@@ -21,7 +21,7 @@ from operators.load.extras import json_objects, metadata_of
 from operators.load.facts import Facts, facts_of
 from operators.load.generated import hugging_face_rows, human_eval_problems, reasoning_gym_tasks
 from operators.load.judging import Judging, read_judging, with_more
-from operators.load.names import ANSWER_NAMES, MESSAGE_NAMES, PROMPT_NAMES, Names, find_names, mapped
+from operators.load.names import ANSWER_NAMES, PROMPT_NAMES, Names, find_names, mapped
 from operators.load.places import read_place
 from operators.load.prompts import read_prompts
 from operators.load.rows import Rows
@@ -173,9 +173,7 @@ class Load(Operator):
         rows, _ = mapped(rows, self.columns, self.source)
         prompts = read_prompts(rows, names, self.source, self.continue_last, notes)
         judging = read_judging(rows, names, facts, prompts, self.source, self.task_type)
-        used: set[str] = (
-            names.used | ({*CODE_COLUMNS} if facts.coding else set()) | {"task_type", "verification", *MESSAGE_NAMES}
-        )
+        used = names.used | {"task_type", "verification", *(CODE_COLUMNS if facts.coding else ())}
         tools = _tools(rows)
         used |= {"tools"} if tools is not None else set()
         nothing = pl.Series("", [None], dtype=pl.String).new_from_index(0, len(rows))
