@@ -80,6 +80,8 @@ class StageRecord(BaseModel):
     """Rows with ``status = error``."""
     quarantined: int = 0
     """Rows left out because the work on them kept failing; see ``quarantine.jsonl`` in the run's folder."""
+    skipped: int = 0
+    """Samples left out because their prompt leaves no room for an answer (``sample.too_long=skip``)."""
     accepted: int = 0
     """Correct verdicts this run made."""
     unparseable: int = 0

@@ -8,12 +8,10 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console
 
 from cluster.driving.driver import run_pipeline
-from cluster.engines import build_engine
 from cluster.planning.plan import RunPlan, make_plan
 from cluster.records.events import echoes
 from cluster.records.reader import open_stage
@@ -26,8 +24,8 @@ from jobs.running.estimate import estimate
 from jobs.running.outlook import outlook
 from jobs.running.posterior import posteriors
 from jobs.running.progress import Progress
+from jobs.running.prompts import look_at_prompts
 from jobs.running.summary import document, plan_document, print_plan, print_run
-from operators.sample.sampling import Sampling
 from pipelines.graph import Pipeline
 from schemas.errors import BadInput
 from schemas.job import JobFile, RunSettings
@@ -149,7 +147,7 @@ def show_plan(job: Job, as_json: bool, worth: float | None = None) -> RunPlan:
     Args:
         worth: what 1% of coverage is worth, in dollars (tokens where no price is known).
     """
-    plan = make_plan(job.pipeline, job.root, job.execution)
+    plan, _ = asyncio.run(look_at_prompts(make_plan(job.pipeline, job.root, job.execution), sure=False))
     estimates = estimate(plan, job.execution.prices)
     looks = {
         name: outlook(plan, plan.stages[name], found, job.execution.budget, worth) for name, found in estimates.items()
@@ -163,12 +161,7 @@ def show_plan(job: Job, as_json: bool, worth: float | None = None) -> RunPlan:
 
 def show_dry_run(job: Job, as_json: bool) -> None:
     """Print the plan and the first rendered prompt of each sampling stage."""
-    plan = make_plan(job.pipeline, job.root, job.execution)
-    prompts = {
-        name: asyncio.run(_first_prompt(stage.stage, plan))
-        for name, stage in plan.stages.items()
-        if stage.stage.samples
-    }
+    plan, prompts = asyncio.run(look_at_prompts(make_plan(job.pipeline, job.root, job.execution), sure=True))
     if as_json:
         document = plan_document(plan, estimate(plan, job.execution.prices))
         sys.stdout.write(json.dumps({**document, "first_prompts": prompts}, indent=2) + "\n")
@@ -179,15 +172,3 @@ def show_dry_run(job: Job, as_json: bool) -> None:
         console.rule(f"first prompt of stage {name}")
         console.print(prompt, markup=False, highlight=False, soft_wrap=True)
         console.rule()
-
-
-async def _first_prompt(stage: Any, plan: RunPlan) -> str:
-    """Return all that the model reads of the first problem: the prompt, and where its answer is begun already."""
-    operator = stage.operator
-    assert isinstance(operator, Sampling)
-    engine = await asyncio.to_thread(build_engine, stage.engine)
-    try:
-        problem = plan.problems.row(0, named=True)
-        return await operator.prompt(problem, engine) + operator.lead(problem)
-    finally:
-        await engine.close()
