@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from cluster.planning.plan import RunPlan, StagePlan, make_plan
+from cluster.planning.reuse import take_over
 from cluster.records.run import Say
 from cluster.runners.interruption import Interruption
 from cluster.storage.lease import read_lease
@@ -47,7 +49,16 @@ class Claims:
             busy = self._take(plan)
             if busy is None:
                 if sum(len(store.held) for store in self._stores.values()) == before:
-                    return plan
+                    if not take_over(plan, self.root, self.run_id, say):
+                        return plan
+                    return make_plan(
+                        pipeline,
+                        self.root,
+                        self.settings,
+                        only_read=only_read,
+                        stores=self._stores,
+                        problems=plan.problems,
+                    )
                 self.release()
                 continue
             stage, error = busy

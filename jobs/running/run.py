@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cluster.driving.driver import run_pipeline
 from cluster.planning.plan import RunPlan, make_plan
+from cluster.planning.reuse import with_reuse
 from cluster.records.events import echoes
 from cluster.records.reader import open_stage
 from cluster.records.recorder import write_manifest
@@ -147,7 +148,8 @@ def show_plan(job: Job, as_json: bool, worth: float | None = None) -> RunPlan:
     Args:
         worth: what 1% of coverage is worth, in dollars (tokens where no price is known).
     """
-    plan, _ = asyncio.run(look_at_prompts(make_plan(job.pipeline, job.root, job.execution), sure=False))
+    plan = with_reuse(make_plan(job.pipeline, job.root, job.execution), job.root)
+    plan, _ = asyncio.run(look_at_prompts(plan, sure=False))
     estimates = estimate(plan, job.execution.prices)
     looks = {
         name: outlook(plan, plan.stages[name], found, job.execution.budget, worth) for name, found in estimates.items()
@@ -161,7 +163,8 @@ def show_plan(job: Job, as_json: bool, worth: float | None = None) -> RunPlan:
 
 def show_dry_run(job: Job, as_json: bool) -> None:
     """Print the plan and the first rendered prompt of each sampling stage."""
-    plan, prompts = asyncio.run(look_at_prompts(make_plan(job.pipeline, job.root, job.execution), sure=True))
+    plan = with_reuse(make_plan(job.pipeline, job.root, job.execution), job.root)
+    plan, prompts = asyncio.run(look_at_prompts(plan, sure=True))
     if as_json:
         document = plan_document(plan, estimate(plan, job.execution.prices))
         sys.stdout.write(json.dumps({**document, "first_prompts": prompts}, indent=2) + "\n")
