@@ -51,14 +51,11 @@ class Claims:
                 if sum(len(store.held) for store in self._stores.values()) == before:
                     if not take_over(plan, self.root, self.run_id, say):
                         return plan
-                    return make_plan(
-                        pipeline,
-                        self.root,
-                        self.settings,
-                        only_read=only_read,
-                        stores=self._stores,
-                        problems=plan.problems,
+                    stores, problems = self._stores, plan.problems
+                    again = make_plan(
+                        pipeline, self.root, self.settings, only_read=only_read, stores=stores, problems=problems
                     )
+                    return replace(again, notes=plan.notes)
                 self.release()
                 continue
             stage, error = busy

@@ -124,10 +124,10 @@ def take_over(plan: RunPlan, root: Root, run_id: str, say: Say) -> bool:
             rows = scan_store(root, store.folder, Sample).filter(
                 pl.col("problem_key").is_in(wanted["problem_key"].implode()), pl.col("status") == "ok"
             )
-            table = root.patiently(rows.collect, f"copying samples within {store.folder}").join(
-                wanted, on="problem_key"
-            )
-            table = table.with_columns(problem_key="own_key", problem_id="own_id").drop("own_key", "own_id")
+            table = root.patiently(rows.collect, f"copying samples within {store.folder}")
+            table = table.join(wanted, on="problem_key")
+            table = table.with_columns(problem_key="own_key", problem_id="own_id", run_id=_taken(run_id))
+            table = table.drop("own_key", "own_id")
             if len(table):
                 store.commit([write_part(root, store.folder, table, Sample, reuse.stage.stage.name)])
                 taken = True

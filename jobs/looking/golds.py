@@ -144,7 +144,7 @@ def _without_answers(verification: pl.Series) -> pl.Series:
 
 
 def _only_text(gold: str, key: str | None) -> bool:
-    """Whether an answer is a sentence, or was compared as text and is more than a word: nobody says it just so again."""
+    """Whether an answer is a sentence, or was compared as text and is several words: nobody says just that."""
     words = re.findall(r"(?<![\\\\\w])[^\W\d_]{3,}", gold)
     return len(words) > 3 or (key == text_key(gold) and read_number(gold) is None and len(gold.split()) > 2)
 

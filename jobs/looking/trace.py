@@ -42,7 +42,7 @@ def trace(root: Root, row: str) -> dict[str, Any]:
     lineage = _lineage(row)
     key = lineage["problem_key"]
     # samples that a run took over from an earlier problem with the same prompt (DRAWN@TAKEN) are in its view alone
-    drawer: str | None = lineage.get("run_id") and lineage["run_id"].rpartition("@")[2]
+    drawer = str(lineage.get("run_id") or "").rpartition("@")[2]
     seen = find_run(root, lineage.get("exported_from") or drawer)
     drawn = find_run(root, drawer or seen.run_id)
     # what a transformation wrote of its own accord was no sample
