@@ -13,7 +13,7 @@ from cluster.storage.lease import read_lease
 from cluster.storage.ranges import restrict
 from cluster.storage.root import Root
 from cluster.storage.slices import scan_files
-from cluster.storage.snapshot import read_snapshot
+from cluster.storage.snapshot import MANIFEST, read_snapshot
 from cluster.storage.store import scan_store
 from schemas.contract import polars_schema
 from schemas.datasets import DATASETS
