@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 OPERATORS: dict[str, str] = {
-    "load": "operators.load:Load",
+    "load": "operators.load.load:Load",
     "sample": "operators.sample.sampling:Sampling",
     "verify.math": "operators.verify.math:VerifyMath",
     "verify.exact": "operators.verify.exact:VerifyExact",

@@ -72,6 +72,8 @@ class Problem(Contract):
     task_type = _text()
     verification = _json()
     metadata = _json()
+    prompt_key = _text(nullable=True)
+    """A hash of what the model reads (prompt, messages, tools), whatever the answer is said to be."""
 
     @dy.rule()
     def problem_id_is_unique(cls) -> pl.Expr:
@@ -396,7 +398,7 @@ STORES: dict[type[Contract], str] = {Sample: "samples", Verdict: "verdicts", Sco
 SAMPLES_FOLDER = STORES[Sample]
 
 ADDED: dict[type[Contract], frozenset[str]] = {
-    Problem: frozenset({"tools"}),
+    Problem: frozenset({"tools", "prompt_key"}),
     Sample: frozenset({"tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open"}),
     Sft: frozenset({"tools"}),
     Preference: frozenset({"tools"}),

@@ -111,6 +111,12 @@ def sample_seed(base: int, problem_key: str, sample_index: int) -> int:
     return xxhash.xxh3_64_intdigest(f"{base}/{problem_key}/{sample_index}".encode()) & 0x7FFF_FFFF
 
 
+def prompt_keys(problems: pl.DataFrame) -> pl.Series:
+    """Return the ``prompt_key`` of each row: a hash of what the model reads, whatever the answer is said to be."""
+    asked = [name for name in ("prompt", "messages", "tools") if name in problems.columns]
+    return problem_keys(problems.select(asked)).alias("prompt_key")
+
+
 def completion_hashes(texts: Iterable[str]) -> list[int]:
     """Return the signed 64-bit xxh3 of each text."""
     # xxh3 is a public, stable hash (Polars' own is not), and about a microsecond a row.
@@ -120,8 +126,10 @@ def completion_hashes(texts: Iterable[str]) -> list[int]:
 def table_digest(table: pl.DataFrame) -> str:
     """Return a content hash of ``table``: its columns, dtypes and values in order.
 
-    Conversations of plain turns, and no tools, count as what they were before there was more.
+    Conversations of plain turns, and no tools, count as what they were before there was more. A ``prompt_key`` follows
+    from the rest.
     """
+    table = table.drop("prompt_key", strict=False)
     table = table.with_columns(without_more(column) for column in table.get_columns() if column.dtype == TURNS)
     if "tools" in table.columns and table["tools"].null_count() == len(table):
         table = table.drop("tools")

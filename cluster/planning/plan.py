@@ -93,6 +93,8 @@ class RunPlan:
     stages: dict[str, StagePlan]
     chunks: list[list[str]]
     """Problem keys per part of a problem-scope snapshot, in the order in which they are sampled."""
+    notes: tuple[str, ...] = ()
+    """What the source has to tell: rows without an answer, turns that aren't shown, copies that were left out."""
 
     @property
     def problem_view(self) -> str:
@@ -123,9 +125,10 @@ def make_plan(
         NothingToDo: no problem is left for this run.
     """
     settings = settings or RunSettings()
+    notes: list[str] = []
     source, *others = pipeline.stages.values()
     if problems is None:
-        given = source.operator.run()
+        given = pl.concat(source.operator.batches(notes.append))
         problems = choose(given, root, settings)
         check_stages(others, given, problems)
         problems = validate(problems, Problem, source.name)
@@ -149,7 +152,7 @@ def make_plan(
     largest = max((s.operator.n for s in others if isinstance(s.operator, Sampling)), default=1)
     size = max(1, min(4096, CHUNK_SAMPLES // largest))
     chunks = [keys[at : at + size] for at in range(0, len(keys), size)]
-    return RunPlan(pipeline, root, problems, plans, chunks)
+    return RunPlan(pipeline, root, problems, plans, chunks, tuple(notes))
 
 
 @dataclass

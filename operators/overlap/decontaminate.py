@@ -95,19 +95,11 @@ class SynthesizeDecontaminate(Sifting):
     def _texts(self) -> pl.DataFrame:
         """Return ``text`` of every benchmark row, its ``name`` and its ``file``."""
         tables = [pl.DataFrame(schema={"text": pl.String, "name": pl.String, "file": pl.String})]
+        row = pl.format("{} row {}", "file", pl.int_range(1, pl.len() + 1))
+        name = pl.coalesce(pl.format("{} (id {})", row, "problem_id"), row)
         for source in self.benchmarks:
-            load = Load(source=source, prompt_column=self.column)
-            table = load.table()
-            names = load.mapping(table.columns)
-            if "prompt" in names:
-                text = pl.col(names["prompt"]).cast(pl.String)
-            else:
-                text = pl.col("messages").list.eval(pl.element().struct.field("content")).list.join("\n")
-            row = pl.int_range(1, pl.len() + 1).cast(pl.String)
-            name = pl.format("{} row {}", pl.lit(source), row)
-            if "problem_id" in names:
-                name = pl.format("{} (id {})", name, pl.col(names["problem_id"]).cast(pl.String))
-            tables.append(table.select(text=text.fill_null(""), name=name, file=pl.lit(source)))
+            asked = Load(source=source, prompt_column=self.column).prompts().with_columns(file=pl.lit(source))
+            tables.append(asked.select("text", name=name, file="file"))
         return pl.concat(tables)
 
     def fingerprint(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import asyncio
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -88,6 +88,9 @@ class Sampling(Operator, SamplingParams):
     policy: Annotated[AnyPolicy | None, Execution] = None
     """Who decides which problem gets how many samples, up to ``n``; by default all get ``n``, and under a budget
     ``marginal`` decides (``uniform`` where nothing judges the samples)."""
+    too_long: Annotated[Literal["refuse", "skip"], Execution] = "refuse"
+    """What becomes of problems whose prompt leaves no room for ``max_tokens`` in the engine's context: refuse the run,
+    or leave them out of it and say how many."""
     retries: Annotated[int, Execution] = Field(default=4, ge=0)
     """How often a request is tried again after a transient fault, with exponential backoff."""
 

@@ -1,160 +1,87 @@
-"""Calling a function of a user's: found by its name, given what it takes, in a worker process or in the sandbox."""
+"""Calls of one function with what they should return, as APPS, TACO, PRIME and LiveCodeBench write them.
+
+APPS and TACO give arguments and results as JSON values, with results often wrapped in a list of one. LiveCodeBench and
+PRIME give texts: a JSON value a line for the arguments, one for the result. Python's own writing is read as well.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import importlib.util
-import inspect
+import ast
 import json
-import numbers
-import os
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, cast
 
-from operators.sandbox import CommandJob, Outcome
-from operators.workers import TimedOut, WorkerFailed
-from schemas.errors import BadInput
-
-Arguments = tuple[list[Any], dict[str, Any]]
-"""By position and by name."""
-Result = tuple[str | None, bool | float | None]
-"""A key and a verdict; None: none."""
-
-START = """
-import importlib, json, os, sys
-out = os.dup(1)
-os.dup2(2, 1)  # what the function prints is no verdict
-sys.path[:0] = [os.getcwd(), *PATHS, "/packages"]
-function = importlib.import_module(MODULE)
-for name in NAME.split("."):
-    function = getattr(function, name)
-with open("call.json", encoding="utf-8") as file:
-    positions, names = json.load(file)
-found = function(*positions, **names)
-key, value = found if isinstance(found, tuple) and len(found) == 2 else (None, found)
-value = value if value is None or isinstance(value, bool) else float(value)
-os.write(out, json.dumps([None if key is None else str(key), value]).encode())
-"""
+from operators.sandbox import Call
 
 
-def find(target: str) -> Callable[..., Any]:
-    """Return the function that ``package.module:name`` names.
+def read_calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
+    """Return the calls that lists of inputs and outputs describe.
 
     Raises:
-        BadInput: there is none.
+        ValueError: an input that says no arguments.
     """
-    module, _, name = target.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise BadInput(
-            f"function '{target}': {error}. Is its folder on PYTHONPATH, or the working directory?"
-        ) from error
-    except Exception as error:  # the user's own module: whatever it raises while it is imported
-        raise BadInput(f"function '{target}': importing '{module}' raises {type(error).__name__}: {error}") from error
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise BadInput(f"function '{target}': '{module}' has no '{name}'")
-        found = getattr(found, part)
-    if not callable(found):
-        raise BadInput(f"function '{target}' is a {type(found).__name__}, not a function")
+    encoded = bool(inputs) and all(isinstance(one, str) for one in inputs)
+    found: list[Call] = []
+    # results that are all lists of one may be wrapped so; which it is shows in what the program returns
+    wrapped = not encoded and all(isinstance(one, list) and len(cast("list[Any]", one)) == 1 for one in outputs)
+    for number, (one, other) in enumerate(zip(inputs, outputs, strict=True)):
+        try:
+            args, kwargs = _arguments(one)
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            raise ValueError(
+                f"inputs.{number}: {one!r:.80} says no arguments; give a list of them, or text with JSON on each line"
+            ) from error
+        expected = _result(other) if isinstance(one, str) else _with_numbers_as_keys(other)
+        found.append(Call(args=tuple(args), kwargs=kwargs, expected=expected, wrapped=wrapped))
     return found
 
 
-def source_of(target: str) -> str:
-    """Return a function's text, which tells whether it is still the same."""
-    function = inspect.unwrap(find(target))
+def _arguments(given: Any) -> tuple[list[Any], dict[str, Any]]:
+    if isinstance(given, list):
+        return [_with_numbers_as_keys(one) for one in cast("list[Any]", given)], {}
+    if isinstance(given, dict):
+        return [], dict(cast("dict[str, Any]", given))
+    if not isinstance(given, str):
+        return [given], {}
+    lines = [line for line in given.split("\n") if line.strip()]
     try:
-        return inspect.getsource(function)
-    except (OSError, TypeError) as error:
-        raise BadInput(
-            f"function '{target}' has no source that could be read ({error}): define it in a file"
-        ) from error
-
-
-def arguments(
-    function: Callable[..., Any], target: str, completion: str, answer: str | None, problem: dict[str, Any]
-) -> Arguments:
-    """Return what to give a function: by name where it uses our names, else as many as it takes, in their order.
-
-    Raises:
-        BadInput: it takes something else.
-    """
-    given = {"completion": completion, "answer": answer, "problem": problem}
+        return [json.loads(line) for line in lines], {}
+    except ValueError:
+        pass
     try:
-        parameters = [*inspect.signature(function).parameters.values()]
-    except (TypeError, ValueError):
-        return [*given.values()], {}
-    named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
-    needed = [
-        one for one in parameters if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-    ]
-    if any(one.name in given for one in named) and all(one.name in given for one in needed):
-        open_ended = any(one.kind is one.VAR_KEYWORD for one in parameters)
-        return [], {name: value for name, value in given.items() if open_ended or name in {one.name for one in named}}
-    by_place = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
-    most = 3 if any(one.kind is one.VAR_POSITIONAL for one in parameters) else min(3, len(by_place))
-    if not most or any(one not in by_place[:most] for one in needed):
-        raise BadInput(f"function '{target}' must take (completion, answer, problem), or the first of these")
-    return [*given.values()][:most], {}
-
-
-def call(target: str, path: Sequence[str], positions: list[Any], names: dict[str, Any]) -> Result:
-    """Call a function in a worker process. What it prints goes to standard error."""
-    sys.path.extend(place for place in path if place not in sys.path)
-    with contextlib.redirect_stdout(sys.stderr):
-        found: Any = find(target)(*positions, **names)
-    pair = cast("tuple[Any, ...]", found) if isinstance(found, tuple) else (None, found)
-    if len(pair) != 2:
-        raise TypeError(f"it gave {len(pair)} values; a verdict is True, False, a score, (key, one of these) or None")
-    key, value = pair
-    if value is not None and not isinstance(value, bool):
-        if not isinstance(value, numbers.Real) and type(value).__name__ not in ("bool", "bool_"):  # pyright: ignore[reportUnknownArgumentType]
-            raise TypeError(f"it gave {value!r:.80}; a verdict is True, False, a score, (key, one of these) or None")
-        value = float(value) if isinstance(value, numbers.Real) else bool(value)
-    return (None if key is None else str(key)), value  # pyright: ignore[reportUnknownArgumentType]
-
-
-def job(target: str, given: Arguments, paths: Sequence[str]) -> CommandJob:
-    """Return a call as a job for the sandbox."""
-    module, _, name = target.partition(":")
-    folder, file = _place_of(target)
-    alone = () if folder is not None else ((file.name, file.read_text(encoding="utf-8")),)
-    places = [*paths] if folder is None else [str(folder.parent), *paths]
-    start = f"MODULE, NAME, PATHS = {module!r}, {name!r}, {places!r}\n{START}"
-    command = (os.path.realpath(sys.executable), "-I", "-B", "-X", "utf8", "start.py")
-    return CommandJob(command, (*alone, ("start.py", start), ("call.json", json.dumps(given, ensure_ascii=False))))
-
-
-def mounts_of(target: str) -> tuple[str, ...]:
-    """Return the folder of a function's package; the text of a lone module travels with the job."""
-    folder, _ = _place_of(target)
-    return () if folder is None else (str(folder),)
-
-
-def outcome_of(outcome: Outcome) -> Result | TimedOut | WorkerFailed:
-    """Return what a job of the sandbox gave, as a worker's call would."""
-    if outcome.status == "timeout":
-        return TimedOut()
+        return [json.loads(given)], {}  # one value, written over several lines
+    except ValueError:
+        pass
     try:
-        key, value = json.loads(outcome.stdout.strip().splitlines()[-1])
-    except (ValueError, TypeError, IndexError):
-        return WorkerFailed(outcome.detail or "it gave no verdict")
-    return key, value
+        return [ast.literal_eval(line.strip()) for line in lines], {}
+    except (ValueError, SyntaxError):
+        pass
+    call = ast.parse(f"f({given.strip()})", mode="eval").body  # "nums = [2, 7], target = 9"
+    if not isinstance(call, ast.Call) or any(keyword.arg is None for keyword in call.keywords):
+        raise ValueError
+    keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    return [ast.literal_eval(one) for one in call.args], keywords
 
 
-def _place_of(target: str) -> tuple[Path | None, Path]:
-    """Return the folder of a function's top-level package, None of a lone module; and the file of the module.
+def _result(text: Any) -> Any:
+    """Return the value that a text says; a text that says none is the value."""
+    if not isinstance(text, str):
+        return text
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return text
 
-    Raises:
-        BadInput: it comes from no file.
-    """
-    top = importlib.util.find_spec(target.partition(":")[0].partition(".")[0])
-    own = importlib.util.find_spec(target.partition(":")[0])
-    if top is None or own is None or own.origin is None or not Path(own.origin).is_file():
-        raise BadInput(f"function '{target}' comes from no file that the sandbox could be shown")
-    folders = list(top.submodule_search_locations or [])
-    return (Path(folders[0]) if folders else None), Path(own.origin)
+
+def _with_numbers_as_keys(value: Any) -> Any:
+    """Return a JSON value with the keys of objects as the numbers that they were before they were written as JSON."""
+    if isinstance(value, list):
+        return [_with_numbers_as_keys(one) for one in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    known = {key: _with_numbers_as_keys(one) for key, one in cast("dict[str, Any]", value).items()}
+    if known and all(key.removeprefix("-").isdecimal() for key in known):
+        return {int(key): one for key, one in known.items()}
+    return known

@@ -114,7 +114,7 @@ def test_sampling_goes_on_where_the_assistant_has_begun(chat: bool) -> None:
 def test_prefixes_can_be_loaded_from_a_file(tmp_path: Any) -> None:
     table = prefixes((RIGHT, True))
     table.write_parquet(tmp_path / "prefixes.parquet")
-    again = validate(Load(source=str(tmp_path / "prefixes.parquet")).run(), Problem, "test")
+    again = validate(Load(source=str(tmp_path / "prefixes.parquet"), continue_last=True).run(), Problem, "test")
     assert again.select("problem_key", "problem_id", "messages").equals(
         table.select("problem_key", "problem_id", "messages")
     )
