@@ -45,6 +45,8 @@ _WEAKER_ANSWERS = (
     *("target", "solution", "label", "labels", "answers", "answersspans", "answernumber", "ans", "finalans"),
     *("correct", "cop", "answeridx", "answerindex", "correctoption", "reference"),
 )
+_APART = ("answers", "answersspans")
+"""Answers of sets whose questions are about a ``context``."""
 _WHOLE_TEXTS = (("instruction", "output"), ("query", "response"))
 """(prompt, answer): whole answers of a teacher, whose end may be the gold."""
 TARGETS = (
@@ -153,7 +155,7 @@ def find_names(rows: Rows, named: Mapping[str, str], source: str, coding: bool, 
         about = [
             name for name in _alike(CONTEXT_NAMES, rows.columns) if name not in prompt and not rows.is_nested(name)
         ]
-        told_apart = choosing or (answer is not None and plain(answer) in ("answers", "answersspans"))
+        told_apart = choosing or "is_multiple_answer" in rows.columns or plain(answer or "") in _APART
         if about and (told_apart or plain(about[0]) != "context"):
             context = about[0]
     return Names(named.get("problem_id") or (ids[0] if ids else None), prompt, messages, answer, whole, context)
