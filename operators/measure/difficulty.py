@@ -44,7 +44,8 @@ class Difficulty:
     """Distributions of the success rates of some problems.
 
     Attributes:
-        plain, hinted: a, b of each source and ln s without regard to the hints (all b are 0), and with it.
+        start: a, b of each source and ln s before anything is known.
+        plain, hinted: the same, fitted without regard to the hints (all b are 0), and with it.
         trust: probability that the hints say something.
 
     Args:
@@ -63,7 +64,8 @@ class Difficulty:
             none = np.zeros((len(n), self.hints.shape[1]))
             found = fit(self._prior.plain, self._prior.ends, log_likelihood(n, c), np.ones(len(n)), none, self._prior)
             self._prior = self._prior.at(found.theta)
-        self.plain, self.hinted = self._prior.plain, self._prior.mean
+        self.start = self._prior.mean
+        self.plain, self.hinted = self._prior.plain, self.start
         self.trust = BELIEF if self._hinted else 0.0
         self._fitted = 0
 
