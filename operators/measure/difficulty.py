@@ -56,7 +56,7 @@ class Difficulty:
     """
 
     def __init__(self, problems: int, before: Ints | None = None, similar: Ints | None = None) -> None:
-        self.hints = np.zeros((problems, 1)) if before is None else hints(before)
+        self.hints = np.zeros((problems, 1)) if before is None else hints(log_odds(before))
         self._hinted = bool((np.ptp(self.hints, axis=0) > 0).any())
         self._prior = Prior.of(self.hints.shape[1])
         if similar is not None and len(similar):
@@ -143,8 +143,8 @@ class Fit(NamedTuple):
     log_spread: float
 
 
-def hints(before: Ints) -> Floats:
-    """Return what counts by something similar say about each problem: standardised log odds, 0 where there are none.
+def log_odds(before: Ints) -> Floats:
+    """Return what counts by something similar say about each problem: log odds of success, NaN where there are none.
 
     Args:
         before: as ``Difficulty`` takes them.
@@ -152,14 +152,18 @@ def hints(before: Ints) -> Floats:
     Returns:
         Array of shape [problems, sources].
     """
-    n, c = np.moveaxis(np.atleast_3d(before).reshape(len(before), -1, 2).astype(np.float64), -1, 0)
-    known: NDArray[np.bool_] = n > 0
-    odds: Floats = np.where(known, np.log((c + 0.5) / (n - c + 0.5)), 0.0)
+    n, c = np.moveaxis(before.reshape(len(before), -1, 2).astype(np.float64), -1, 0)
+    with np.errstate(invalid="ignore"):
+        return np.where(n > 0, np.log((c + 0.5) / (n - c + 0.5)), np.nan)
+
+
+def hints(odds: Floats) -> Floats:
+    """Return log odds on one scale for all sources, 0 where there are none: [problems, sources] -> the same shape."""
+    known: NDArray[np.bool_] = ~np.isnan(odds)
     count = np.maximum(known.sum(axis=0), 1)
-    mean = odds.sum(axis=0) / count
-    spread = np.sqrt((np.where(known, odds - mean, 0.0) ** 2).sum(axis=0) / count)
-    scaled: Floats = (odds - mean) / np.where(spread > 0, spread, 1.0)
-    return np.where(known, np.round(1.5 * scaled, 2), 0.0)
+    apart: Floats = np.where(known, odds - np.where(known, odds, 0.0).sum(axis=0) / count, 0.0)
+    spread = np.sqrt((apart**2).sum(axis=0) / count)
+    return np.round(1.5 * apart / np.where(spread > 0, spread, 1.0), 2)
 
 
 def distinct(drawn: Ints, correct: Ints, hint: Floats) -> tuple[Floats, Floats]:
