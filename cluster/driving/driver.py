@@ -28,6 +28,7 @@ from cluster.records.run import Observer, RunResult
 from cluster.runners.interruption import Interruption
 from cluster.runners.runner import Runner
 from cluster.sandbox import UNSAFE
+from cluster.spending.rules import rules_of_store
 from cluster.spending.source import view_of
 from cluster.stages.flights import Flight, Flights
 from cluster.stages.sample_state import SampleState
@@ -218,7 +219,8 @@ class Driver:
         for state in self.states.values():
             if isinstance(state, SampleState) and state.source is not None:
                 views[state.name] = view_of(keys, state.operator.n, state.store.held)
-        plan = self.claims.plan_again(self.pipeline, plan, views)
+        rules = {name: rules_of_store(self.root, plan.stages[name].folder) for name in views}
+        plan = self.claims.plan_again(self.pipeline, plan, views, rules)
         for name, state in self.states.items():
             if isinstance(state, StoreState):
                 state.read_view(plan, plan.stages[name])

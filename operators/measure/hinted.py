@@ -67,20 +67,20 @@ def hinted(n: Ints, c: Ints, first: Ints, odds: Floats, k: Ints, draws: int, see
     count = int(np.clip(WORK // len(n), 20, THETAS))
     each = -(-draws // count)
     value = np.zeros(len(k))
-    low, high, same = ([] for _ in range(3))
+    low, high, same = np.empty((3, count * each, len(k)))
     miss = np.exp(k[:, None] * LOG_MISS)  # [ks, rates]
-    for chances in _chances(n, c, first, odds, k, count, rng):
+    for place, chances in enumerate(_chances(n, c, first, odds, k, count, rng)):
         value += chances.solved.mean(axis=0) / count
-        for _ in range(each):
+        for row in range(place * each, (place + 1) * each):
             came = rng.random(len(n))[:, None] < chances.solved
             weights = rng.standard_exponential(len(n) + 1)
             weights /= weights.sum()
             sums = np.sort(came, axis=0)
-            low.append(weights[1:] @ sums)
-            high.append(weights[:-1] @ sums + weights[-1])
+            low[row] = weights[1:] @ sums
+            high[row] = weights[:-1] @ sums + weights[-1]
             picked = (rng.random(len(n))[:, None] > chances.rates).sum(axis=1).clip(0, len(LOG_MISS) - 1)
-            same.append(1.0 - miss[:, picked].mean(axis=1))
-    same_low, same_high = ends(np.array(same), value)
+            same[row] = 1.0 - miss[:, picked].mean(axis=1)
+    same_low, same_high = ends(same, value)
     return Estimate(
         value,
         np.minimum(np.quantile(low, ENDS[0], axis=0), value),

@@ -177,7 +177,8 @@ class PassAtK(FromCounts):
             theta = fit_all(n, c).draw(DRAWS, np.random.default_rng(self.seed))
             missing = n[few, None] < k
             pairs, place = np.unique(np.stack([n[few], c[few]]), axis=1, return_inverse=True)
-            likely = np.maximum(expected(theta, *pairs, k).mean(axis=0)[place.ravel()], least[few])
+            usual: Floats = expected(theta, pairs[0], pairs[1], k).mean(axis=0)
+            likely = np.maximum(usual[place.ravel()], least[few])
             values[few] = np.where(missing, likely, least[few])
             most[few] = np.where(missing, 1.0, least[few])
         value = values.mean(axis=0)

@@ -23,6 +23,10 @@ class Marginal(Policy):
     independent (a decreasing index: Gittins 1979). The price of the last sample served is the shadow price: the
     money ends where the value per dollar of all problems has fallen to it.
 
+    Without hints a problem's posterior depends on its counts alone, so among the unsolved ones whoever has the fewest
+    samples is next: with ``target`` 1 and equal costs that is ``until_correct`` to the sample. What it gains over that
+    comes from ``before``.
+
     Problems stop where a sample is worth less than ``least``.
     """
 
