@@ -1,4 +1,4 @@
-"""By what rule problems are sampled: what runs under a policy write down before they send anything, for measures to go by.
+"""By what rule problems are sampled: what runs under a policy write down before they send anything, for measures to use.
 
 Coverage can't be told from counts alone: n = 3 with one success means one thing where sampling stopped at successes and
 another where a server lost the rest. So each run under a policy begins its log with a row of allocations for each

@@ -6,6 +6,7 @@ over millions of verdicts start by reducing them to this.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import dataframely as dy
@@ -20,6 +21,7 @@ from schemas.datasets import VERDICT_STATUS, Allocation, Verdict
 from schemas.errors import BadInput
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 DRAWN = ("ok", "unparseable", "timeout")
 """Statuses of a verdict that counts as a draw, where ``is_correct`` is known."""
@@ -158,6 +160,46 @@ def odds_of(partials: pl.DataFrame) -> Floats | None:
     found = np.full((len(partials), int(source.max()) + 1), np.nan)
     found[rows["row"].to_numpy(), source] = rows["odds"].to_numpy()
     return found
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn of some problems, and by what rule.
+
+    Attributes:
+        n, c: samples, and right ones, shape [problems].
+        first: when each problem was first solved, 0 where it wasn't; None where nobody knows.
+        policies: under which they were sampled; none where no rule is recorded.
+        odds: what hints chose whom to sample, [problems, sources]; None where there were none.
+        stopped: whether n depended on the results.
+    """
+
+    n: Ints
+    c: Ints
+    first: Ints | None
+    policies: tuple[str, ...]
+    odds: Floats | None
+    stopped: bool
+
+    @classmethod
+    def of(cls, counts: pl.DataFrame, stopped: bool | None) -> Drawn:
+        """Return what ``FromCounts.partial`` found of some problems.
+
+        Args:
+            stopped: what the user says; None goes by the recorded rule and, where there is none, by whether there were
+                hints.
+        """
+        n, c = (counts[name].to_numpy().astype(np.int64) for name in ("n", "c"))
+        policies = tuple(sorted({name for names in counts["policies"].drop_nulls() for name in names}))
+        odds = None if stopped is False else odds_of(counts)
+        if stopped is None:
+            stopped = odds is not None or any(name != EVEN for name in policies)
+        first: Ints | None = None
+        if counts[LEFT_OUT[0]].null_count() == 0:
+            first = counts["first"].fill_null(0).to_numpy().astype(np.int64)
+        elif stopped and not (c > 1).any():  # the first success was the last sample
+            first = np.where(c == 1, n, 0)
+        return cls(n, c, first, policies, odds, stopped)
 
 
 class FromCounts(PiecewiseOperator):

@@ -33,13 +33,21 @@ WORK = 4_000_000
 
 
 class Estimate(NamedTuple):
-    """Coverage at each k: of problems like these, and its 95% intervals for such and for these very ones; [ks] each."""
+    """Coverage at each k, and its 95% intervals, shape [ks] each.
+
+    Attributes:
+        low, high: for problems like these.
+        same_low, same_high: for these very problems.
+        seen_low, seen_high: for how many of these will be solved once each has k samples.
+    """
 
     value: Floats
     low: Floats
     high: Floats
     same_low: Floats
     same_high: Floats
+    seen_low: Floats
+    seen_high: Floats
 
 
 class Chances(NamedTuple):
@@ -67,7 +75,7 @@ def hinted(n: Ints, c: Ints, first: Ints, odds: Floats, k: Ints, draws: int, see
     count = int(np.clip(WORK // len(n), 20, THETAS))
     each = -(-draws // count)
     value = np.zeros(len(k))
-    low, high, same = np.empty((3, count * each, len(k)))
+    low, high, same, seen = np.empty((4, count * each, len(k)))
     miss = np.exp(k[:, None] * LOG_MISS)  # [ks, rates]
     for place, chances in enumerate(_chances(n, c, first, odds, k, count, rng)):
         value += chances.solved.mean(axis=0) / count
@@ -76,18 +84,13 @@ def hinted(n: Ints, c: Ints, first: Ints, odds: Floats, k: Ints, draws: int, see
             weights = rng.standard_exponential(len(n) + 1)
             weights /= weights.sum()
             sums = np.sort(came, axis=0)
+            seen[row] = came.mean(axis=0)
             low[row] = weights[1:] @ sums
             high[row] = weights[:-1] @ sums + weights[-1]
             picked = (rng.random(len(n))[:, None] > chances.rates).sum(axis=1).clip(0, len(LOG_MISS) - 1)
             same[row] = 1.0 - miss[:, picked].mean(axis=1)
-    same_low, same_high = ends(same, value)
-    return Estimate(
-        value,
-        np.minimum(np.quantile(low, ENDS[0], axis=0), value),
-        np.maximum(np.quantile(high, ENDS[1], axis=0), value),
-        same_low,
-        same_high,
-    )
+    of_new = np.minimum(np.quantile(low, ENDS[0], axis=0), value), np.maximum(np.quantile(high, ENDS[1], axis=0), value)
+    return Estimate(value, *of_new, *ends(same, value), *ends(seen, value))
 
 
 def _chances(

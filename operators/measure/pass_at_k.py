@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import gammaln  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
-from operators.measure.counts import EVEN, LEFT_OUT, FromCounts, left_out, odds_of
+from operators.measure.counts import LEFT_OUT, Drawn, FromCounts, left_out
 from operators.measure.hinted import hinted
 from operators.measure.intervals import ends, new_problems, same_problems
 from operators.measure.survival import first_success, unstopped
@@ -132,29 +132,25 @@ class PassAtK(FromCounts):
                 f"measure.pass_at_k: none of {len(table)} problem(s) has a sample that counts, so there is nothing to "
                 f"measure{f' ({excluded})' if excluded else ''}; pass@k needs verdicts on problems with a known answer"
             )
-        found = self._measure(measured, ordered=bare.is_empty())
+        drawn = Drawn.of(measured, self.stopped)
+        found = self._stopped(drawn) if drawn.stopped else self._unstopped(drawn, measured)
         notes = [_unmeasured(len(table) - len(measured)), excluded, _models(measured)]
         rest = "".join(f"; {note}" for note in notes if note)
         columns = found.with_columns(pl.lit(len(measured), pl.Int64).alias("n_problems"), pl.col("note") + pl.lit(rest))
         return columns.select(list(polars_schema(datasets.PassAtK)))
 
-    def _measure(self, table: pl.DataFrame, ordered: bool) -> pl.DataFrame:
-        """Return estimates, intervals, bounds and a note for each k, by the rule under which n came about.
-
-        Args:
-            ordered: whether it is known when a problem was first solved.
-        """
-        n, c = (table[name].to_numpy().astype(np.int64) for name in ("n", "c"))
-        policies = sorted({name for names in table["policies"].drop_nulls() for name in names})
-        odds = None if self.stopped is False else odds_of(table)
-        stopped = odds is not None or any(name != EVEN for name in policies) if self.stopped is None else self.stopped
-        if not stopped:
-            return self._unstopped(table, n, c)
-        first = table["first"].fill_null(0).to_numpy().astype(np.int64) if ordered else _only_successes(n, c)
-        if odds is not None:
+    def _stopped(self, drawn: Drawn) -> pl.DataFrame:
+        """Return estimates, intervals, bounds and a note for each k, where n depended on results."""
+        n, c, first = drawn.n, drawn.c, drawn.first
+        if first is None:
+            raise BadInput(
+                "measure.pass_at_k: where n depended on the results it must be known when each problem was first "
+                "solved, which n and c of a problem with several right samples don't say; give 'verdicts'"
+            )
+        if drawn.odds is not None:
             k = self._sizes(max(1, int(np.median(n))))
             _refuse_beyond(k, n)
-            value, *intervals = hinted(n, c, first, odds, k, self.bootstrap, self.seed)
+            value, *intervals = hinted(n, c, first, drawn.odds, k, self.bootstrap, self.seed)[:5]
             how = "hints chose whom to sample; what is missing is estimated from all counts with the hints"
         else:
             k = self._sizes(unstopped(n, first))
@@ -163,11 +159,13 @@ class PassAtK(FromCounts):
             how = "n may have depended on results: from when each problem was first solved (Kaplan-Meier)"
         solved = (first[:, None] > 0) & (first[:, None] <= k)
         missing = (first[:, None] == 0) & (n[:, None] < k)
-        rule = f"sampled by {', '.join(policies)}; {how}" if policies else how
+        rule = f"sampled by {', '.join(drawn.policies)}; {how}" if drawn.policies else how
         note = "; ".join([spread(n), rule, *_unserved(n)])
         return _table(k, value, intervals, solved.mean(axis=0), (solved | missing).mean(axis=0), note)
 
-    def _unstopped(self, table: pl.DataFrame, n: Ints, c: Ints) -> pl.DataFrame:
+    def _unstopped(self, drawn: Drawn, table: pl.DataFrame) -> pl.DataFrame:
+        """Return the same where n didn't depend on results."""
+        n, c = drawn.n, drawn.c
         k = self._sizes(int(n[n > 0].min()))
         self._refuse_few(table, k)
         least = estimate(n, c, np.minimum(k, n[:, None]))
@@ -217,20 +215,6 @@ def _refuse_beyond(k: Ints, n: Ints) -> None:
             f"measure.pass_at_k: k = {_listed(k[k > n.max()])}, but no problem has more than {int(n.max()):,} samples. "
             f"Ask for k <= {int(n.max()):,}, or for a forecast (measure.forecast)"
         )
-
-
-def _only_successes(n: Ints, c: Ints) -> Ints:
-    """Return when problems were first solved, where each stopped at its first success.
-
-    Raises:
-        BadInput: some have several.
-    """
-    if (c > 1).any():
-        raise BadInput(
-            "measure.pass_at_k: where n depended on the results it must be known when each problem was first solved, "
-            "which n and c of a problem with several right samples don't say; give 'verdicts'"
-        )
-    return np.where(c == 1, n, 0)
 
 
 def _table(k: Ints, value: Floats, intervals: Sequence[Floats], least: Floats, most: Floats, note: str) -> pl.DataFrame:

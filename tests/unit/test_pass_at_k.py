@@ -161,5 +161,9 @@ def test_models_are_pooled_and_named() -> None:
     assert "2 models pooled" in table["note"][0]
 
 
-def test_an_interval_without_width_is_called_too_narrow() -> None:
-    assert "too narrow" in measured(PassAtK(), counts=counts(n=[8, 8], c=[0, 0]))["note"][0]
+def test_nothing_or_everything_solved_leaves_an_interval() -> None:
+    for c, low, high in (([0] * 8, 0.0, 0.369), ([8] * 8, 0.631, 1.0)):  # Clopper and Pearson's, of 8 problems
+        row = measured(PassAtK(k=(1,), bootstrap=20_000), counts=counts(n=[8] * 8, c=c)).row(0, named=True)
+        assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.01)
+        assert row["same_low"] <= row["coverage"] <= row["same_high"]
+        assert 0 < row["same_high"] - row["same_low"] < row["high"] - row["low"]
