@@ -29,7 +29,8 @@ LOG_RATE, LOG_MISS = np.log(RATES), np.log1p(-RATES)
 START, SPREAD = np.array([-3.0, np.log(2.0)]), np.array([3.0, 0.5])
 """Means and standard deviations of the normal priors of a and ln s."""
 WORTH, WORTH_SPREAD = 0.75, 0.75
-"""The same of the sum of all b, and of each b. What is hard for one model is hard for others, so it is above 0."""
+"""The same of all b together: each source begins with its share of both. What is hard for one model is hard for others,
+so the mean is above 0."""
 BELIEF = 0.1
 """Probability, before anything is known, that hints say something."""
 FIRST, GROWTH = 64, 1.25
@@ -85,7 +86,7 @@ class Difficulty:
             with_them = fit(self.hinted, prior.all, known, weight, hint, prior)
             self.hinted = with_them.theta
             # Laplace's approximation of the evidence; a and ln s are about as uncertain in both
-            narrower = min(0.0, with_them.log_spread - hint.shape[1] * np.log(WORTH_SPREAD))
+            narrower = min(0.0, with_them.log_spread - float(np.log(prior.spread[1:-1]).sum()))
             gain = without.loss - with_them.loss + narrower
             self.trust = float(1.0 / (1.0 + (1.0 - BELIEF) / BELIEF * np.exp(-np.clip(gain, -50.0, 50.0))))
 
@@ -109,7 +110,7 @@ class Prior:
     def of(cls, sources: int) -> Prior:
         """Return the priors of a fit with so many sources."""
         mean = np.concatenate([START[:1], np.full(sources, WORTH / sources), START[1:]])
-        return cls(mean, np.concatenate([SPREAD[:1], np.full(sources, WORTH_SPREAD), SPREAD[1:]]))
+        return cls(mean, np.concatenate([SPREAD[:1], np.full(sources, WORTH_SPREAD / sources), SPREAD[1:]]))
 
     def at(self, theta: Floats) -> Prior:
         """Return priors whose a and ln s are around those of ``theta``."""
@@ -211,7 +212,7 @@ def fit(theta: Floats, free: list[int], known: Floats, weight: Floats, hint: Flo
     worth = [place for place in free if place not in prior.ends]
     found = optimize.minimize(loss, theta[free], jac=True, method="BFGS", options={"maxiter": 50})
     if not np.isfinite(found.x).all():
-        return Fit(theta, float(loss(theta[free])[0]), len(worth) * np.log(WORTH_SPREAD))
+        return Fit(theta, float(loss(theta[free])[0]), float(np.log(prior.spread[worth]).sum()))
     best = whole(found.x)
     bend = curvature(best, known, weight, hint, prior)[np.ix_(worth, worth)]
     fixed = [place for place in range(len(theta)) if place not in free]
