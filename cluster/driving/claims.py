@@ -11,9 +11,9 @@ import time
 from collections.abc import Mapping
 
 from cluster.planning.plan import RunPlan, StagePlan, make_plan
+from cluster.records.rules import Rules
 from cluster.records.run import Say
 from cluster.runners.interruption import Interruption
-from cluster.spending.rules import Rules
 from cluster.storage.lease import read_lease
 from cluster.storage.ranges import Range
 from cluster.storage.root import Root

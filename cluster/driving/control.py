@@ -14,12 +14,12 @@ import polars as pl
 from cluster.engines import resolve
 from cluster.planning.plan import RunPlan
 from cluster.records.reader import find_run, last_stage, open_stage
+from cluster.records.rules import write_rules
 from cluster.records.run import Say
 from cluster.records.throughput import read_entry
 from cluster.spending.account import Account, Purse, by_the_hour, check_prices
 from cluster.spending.allocations import AllocationLog
 from cluster.spending.history import History, holes, settle
-from cluster.spending.rules import write_rules
 from cluster.spending.source import LENGTHS, PolicySource, split_ranges, view_of
 from cluster.stages.sample_state import SampleState
 from cluster.stages.states import StageState, StreamState, input_slice
@@ -185,9 +185,10 @@ class Control:
                 others = of_model.join(problems.select(on), on=on, how="anti", maintain_order="left")
                 same.append(found.select(pl.col("n", "c").fill_null(0)).to_numpy().astype(np.int64))
                 similar.append(others.select("n", "c").to_numpy().astype(np.int64))
+                known = len(found) - found["n"].null_count()
                 self._say(
-                    f"policy.before: {name}{f' ({model})' if model else ''}: {int(found['n'].is_not_null().sum()):,} of "
-                    f"{len(found):,} problems are known, {len(others):,} others are like them"
+                    f"policy.before {name}{f' ({model})' if model else ''}: {known:,} of {len(found):,} problems are "
+                    f"known, {len(others):,} others are like them"
                 )
         return np.stack(same, axis=1), np.concatenate(similar)
 
@@ -266,7 +267,7 @@ class Control:
         if not self.account.gate_open:
             self._check_gate()
         if not any(state.may_want for state in self._sampling):
-            return self.stopped is not None  # sampling is over, and deadlines are its
+            return self.stopped is not None  # sampling is over, and deadlines concern sampling alone
         hours = (time.monotonic() - self._began) / 3600
         if self.budget.hours is not None and hours >= self.budget.hours:
             return self._stop(f"run.budget.hours = {self.budget.hours:g} have passed")

@@ -24,11 +24,11 @@ from cluster.pools.replicas import Replicas
 from cluster.pools.scorers import Scorers
 from cluster.pools.turns import Turns
 from cluster.records.recorder import RunRecorder
+from cluster.records.rules import rules_of_store
 from cluster.records.run import Observer, RunResult
 from cluster.runners.interruption import Interruption
 from cluster.runners.runner import Runner
 from cluster.sandbox import UNSAFE
-from cluster.spending.rules import rules_of_store
 from cluster.spending.source import view_of
 from cluster.stages.flights import Flight, Flights
 from cluster.stages.sample_state import SampleState

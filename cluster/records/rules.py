@@ -1,4 +1,4 @@
-"""By what rule problems are sampled: what runs under a policy write down before they send anything, for measures to use.
+"""By what rule problems are sampled: what runs under a policy write down before they send, for measures to go by.
 
 Coverage can't be told from counts alone: n = 3 with one success means one thing where sampling stopped at successes and
 another where a server lost the rest. So each run under a policy begins its log with a row of allocations for each
@@ -18,13 +18,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cluster.records.reader import manifests
-from cluster.spending.allocations import FOLDER
 from cluster.storage.ranges import RangeMap
 from cluster.storage.root import Root
 from operators.measure.counts import RULE
 from schemas.contract import polars_schema, validate
 from schemas.datasets import Allocation
 from schemas.identity import digest
+
+FOLDER = "allocations"
+"""Of a run's log of what it sends."""
 
 
 class Rules(NamedTuple):
