@@ -89,6 +89,19 @@ def powers_of_two(n: int) -> list[int]:
     return sizes if sizes[-1] >= n else [*sizes, n]
 
 
+def of_each(drawn: Drawn, k: int) -> Floats | None:
+    """Return an unbiased number for each problem whose mean is coverage at k; None where some problem has none.
+
+    Differences of two runs on the same problems are made of these, problem by problem: what the problems have in common
+    cancels (``operators.measure.intervals.differences``).
+    """
+    if not drawn.stopped:
+        return estimate(drawn.n, drawn.c, np.array([k]))[:, 0] if k <= drawn.n.min(initial=k) else None
+    if drawn.first is None or not len(drawn.n) or k > unstopped(drawn.n, drawn.first):
+        return None
+    return ((drawn.first > 0) & (drawn.first <= k)).astype(np.float64)
+
+
 class PassAtK(FromCounts):
     """Coverage (mean pass@k) with 95% intervals, from verdicts or from bare counts (which win where both are given).
 
