@@ -3,8 +3,8 @@
     python -m tests.benchmarks.numbers.audits --simulations 200
 
 Problems have success rates of Beta(.6, 1.2); the verifier accepts right samples with probability .8 and rejects wrong
-ones with .9, the same for all problems or (``varies``) Beta(8, 2) and Beta(9, 1) by problem. Of each problem there are m
-samples, of which the reference knows some.
+ones with .9, the same for all problems or (``varies``) Beta(8, 2) and Beta(9, 1) by problem. Of each problem there are
+m samples, of which the reference knows some.
 """
 
 from __future__ import annotations
