@@ -229,6 +229,7 @@ class Driver:
             if isinstance(state, SampleState) and (state.source is not None or state.record.skipped):
                 views[state.name] = view_of(keys, state.operator.n, state.store.held)
         rules = {name: rules_of_store(self.root, plan.stages[name].folder) for name in views}
+        rules = {name: found for name, found in rules.items() if found.uris}
         plan = self.claims.plan_again(self.pipeline, plan, views, rules)
         for name, state in self.states.items():
             if isinstance(state, StoreState):

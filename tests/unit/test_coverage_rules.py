@@ -8,11 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from operators.measure.counts import Drawn, odds_of
 from operators.measure.difficulty import Difficulty, hints, log_odds
 from operators.measure.forecast import MeasureForecast
 from operators.measure.pass_at_k import PassAtK, of_each
+from operators.measure.survival import first_success
+from operators.measure.tail import expected
 from operators.policies.counting import UntilCorrect
 from operators.policies.marginal import Marginal
 from operators.policies.policy import Outcomes, Policy, Setting
@@ -235,3 +238,24 @@ def test_numbers_of_each_problem_are_compared_where_both_have_them() -> None:
     assert of_each(plain, 5) is None and of_each(plain, 1) == pytest.approx([0.25, 0.5, 0.0])
     stopped = Drawn.of(partial.with_columns(c=pl.col("c").clip(0, 1)), True)
     assert of_each(stopped, 4) == pytest.approx([1.0, 0.0, 0.0]) and of_each(stopped, 9) is None
+
+
+def test_survival_and_posteriors_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(8)
+    p = rng.beta(0.5, 3.0, 80)
+    draws, most = rng.geometric(np.maximum(p, 1e-6)), rng.integers(1, 40, 80)
+    first, n = np.where(draws <= most, draws, 0), np.minimum(draws, most)
+    theirs = stats.ecdf(stats.CensoredData(uncensored=n[first > 0], right=n[first == 0])).sf
+    k = np.arange(1, 30)
+    value, low, high = first_success(n, first, k)
+    assert value == pytest.approx(1 - theirs.evaluate(k), abs=1e-12)
+    ends = theirs.confidence_interval(method="log-log")
+    inside = value > 0
+    assert low[inside] == pytest.approx(1 - ends.high.evaluate(k)[inside], abs=1e-6)
+    assert high[inside] == pytest.approx(1 - ends.low.evaluate(k)[inside], abs=1e-6)
+    theta = (np.array([0.4]), np.array([5.0]), np.array([0.1]))
+    n, c = np.array([10, 10, 3]), np.array([0, 4, 0])
+    found = expected(theta, n, c, np.array([7]))[0, :, 0]
+    never = 0.1 / (0.1 + 0.9 * stats.betabinom.pmf(0, n, 0.4, 5.0))
+    share = 1 - stats.betabinom.pmf(0, 7, 0.4 + c, 5.0 + n - c)
+    assert found == pytest.approx(np.where(c == 0, 1 - never, 1.0) * share, abs=1e-9)
