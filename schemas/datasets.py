@@ -35,8 +35,8 @@ def _count(nullable: bool = False) -> dy.Int64:
     return dy.Int64(nullable=nullable, min=0)
 
 
-def _share() -> dy.Float64:
-    return dy.Float64(nullable=False, min=0.0, max=1.0)
+def _share(nullable: bool = False) -> dy.Float64:
+    return dy.Float64(nullable=nullable, min=0.0, max=1.0)
 
 
 def _json(nullable: bool = True) -> dy.String:
@@ -225,19 +225,28 @@ class Allocation(Contract):
 
     ``worst_tokens`` and ``worst_microdollars`` are what each of them may take at most, ``value`` what one was thought
     to gain, and ``observed_through`` how many outcomes were known then.
+
+    A row with ``count`` 0 and ``reason`` "rule" says by what rule a problem is sampled from ``first_index`` on. Every
+    run under a policy begins with one for each of its problems, and measures go by them (``measure.pass_at_k``).
     """
+
+    added = frozenset({"rule", "hints"})
 
     sequence = _key(minimum=0)
     stage = dy.String(primary_key=True)
     problem_key = _text()
     first_index = _count()
-    count = dy.Int64(nullable=False, min=1)
+    count = _count()
     worst_tokens = _count()
     worst_microdollars = _count()
     observed_through = dy.Int64(nullable=False, min=-1)
     value = dy.Float64(nullable=False)
     shadow_price = dy.Float64(nullable=True)
     reason = _text()
+    rule = _json(nullable=True)
+    """Policy, limit of samples (n) and caps, in a row that says the rule."""
+    hints = dy.List(dy.Float64(nullable=True), nullable=True)
+    """What the policy was told of the problem beforehand: log odds of success by each source (null: nothing)."""
 
 
 class LedgerEntry(Contract):
@@ -298,12 +307,23 @@ class ExpertRelevance(Contract):
 
 
 class PassAtK(Contract):
-    """Coverage at k with a 95% interval (measure.pass_at_k)."""
+    """Coverage at k with 95% intervals (measure.pass_at_k)."""
+
+    added = frozenset({"same_low", "same_high", "least", "most"})
 
     k = _key(minimum=1)
     coverage = dy.Float64(nullable=False, min=0.0, max=1.0)
     low = dy.Float64(nullable=False, min=0.0, max=1.0)
+    """``low`` to ``high``: what the mean over many problems like these may be."""
     high = dy.Float64(nullable=False, min=0.0, max=1.0)
+    same_low = _share(nullable=True)
+    """``same_low`` to ``same_high``: what endless sampling of these very problems may find. Narrower, since the choice
+    of problems isn't in it."""
+    same_high = _share(nullable=True)
+    least = _share(nullable=True)
+    """Where some problem has fewer than k samples: coverage if all samples that weren't drawn had failed."""
+    most = _share(nullable=True)
+    """The same if all of them were right."""
     n_problems = _count()
     note = _text()
 
