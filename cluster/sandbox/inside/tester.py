@@ -116,6 +116,8 @@ def _check(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> d
             found, value = candidate.start()
             if entry_point and not found:
                 return {"status": "failed", "detail": f"the program defines no '{entry_point}'"}
+            with contextlib.suppress(OSError):
+                os.chdir(job["folder"] or program.WORK)  # the files that tests write are the program's, too
             trial.run(candidate, entry_point, value)
         met = NotCrossing.met
         return {"status": "refused", "detail": str(met[0])} if met else {"status": "passed"}

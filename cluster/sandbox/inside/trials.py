@@ -17,7 +17,7 @@ CANDIDATES = ("candidate", "func", "fn", "function", "solution")
 """What the parameter of a ``check`` function is called that gets the entry point."""
 
 
-_TOUCHING = re.compile(r"\bopen\b|\bos\b|tempfile|pathlib|shutil|tmp_path|sys\.std|monkeypatch|patch")
+_TOUCHING = re.compile(r"\bos\b")
 _FOR_PYTEST = re.compile(r"\bpytest\b|\bdef\s+test|\bclass\s+Test")
 
 
