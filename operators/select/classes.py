@@ -67,7 +67,8 @@ def distinct_answers(verdicts: pl.DataFrame | pl.LazyFrame, *extra: pl.Expr) -> 
 
     Returns:
         problem_key, answer_key, votes, first_index, answer (``predicted_answer`` of the first sample), is_correct (what
-        most of its verdicts say, wrong where as many say right; null if all are), own_class where ``answer_class`` was given, and ``extra``.
+        most of its verdicts say, wrong where as many say right; null if all are), own_class where ``answer_class`` was
+        given,        and ``extra``.
     """
     columns = verdicts.lazy().collect_schema()
     own = [pl.col("answer_class").min_by("sample_index").alias("own_class")] if "answer_class" in columns else []

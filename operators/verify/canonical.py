@@ -44,13 +44,13 @@ def significant(value: Fraction, digits: int) -> Fraction:
 
 
 def cheap_key(answer: str) -> str | None:
-    """Return the key of a plain number (without its unit or name) or of plain words; None where only algebra can tell."""
+    """Return the key of a plain number (without its unit or name) or of words; None where only algebra can tell."""
     reading = read(answer)
     if isinstance(reading, Named) and len(reading.values) == 1:
         [(_, reading)] = reading.values  # "x = 7" answers with 7
     if not isinstance(reading, Leaf):
         return None
-    if reading.base:
+    if reading.base not in (0, 10):
         return f"{reading.text}_{reading.base}".casefold()
     if reading.kind == "number" and reading.number is not None:
         return number_key(reading.number) + ("%" if reading.percent else "")

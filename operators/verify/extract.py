@@ -4,6 +4,9 @@ Rules are tried in order; the first that matches a text gives its answer. Within
 models restate and correct themselves.
 """
 
+# full-width signs are what it is about
+# ruff: noqa: RUF001
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -37,8 +40,14 @@ NUMBER = (
     rf"(?:{_DIGITS})(?:\s*/\s*\d+|{_POWER})?){_BEHIND}?"
 )
 _BOXED = rf"\\(?:boxed|fbox)\s*(?:\{{({_braces(6)})\}}|(\w+))"
-_ADVERBS = r"(?:(?:therefore|thus|then|hence|so|simply|just|clearly|exactly|precisely|indeed|equal\s+to|now|finally|given\s+by)\b[,:\s]*)*"
-_PHRASE = rf"(?im)(?:answer|^A|答案|回答)(?:\s+(?:is|are|would\s+be|must\s+be|will\s+be|should\s+be)|\s*[=:：是为為])[:：\s]*{_ADVERBS}"
+_ADVERBS = (
+    r"(?:(?:therefore|thus|then|hence|so|simply|just|clearly|exactly|precisely|indeed|equal\s+to|now|finally|given\s+by)"
+    r"\b[,:\s]*)*"
+)
+_PHRASE = (
+    rf"(?im)(?:answer|^A|答案|回答)(?:\s+(?:is|are|would\s+be|must\s+be|will\s+be|should\s+be)|\s*[=:：是为為])"
+    rf"[:：\s]*{_ADVERBS}"
+)
 _HEADING = r"^\s*####[ \t]*\**\(?\d{1,2}(?:\.\d+)*[.):]+\**[ \t]+\S"
 """A heading with a number, which is no answer: ``#### 2. Conclude``."""
 

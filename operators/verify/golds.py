@@ -57,8 +57,10 @@ def golds_of(problem: Mapping[str, Any]) -> Golds:
         raise _refused(
             problem, 'verification.answers must be {"any": [...]} or {"all": [...]}, with one answer at least'
         )
-    members = [member if isinstance(member, list) else [member] for member in cast("list[Any]", listed)]
-    texts = [tuple(_text(one, problem) for one in cast("list[Any]", member)) for member in members]
+    members: list[list[Any]] = [
+        cast("list[Any]", member) if isinstance(member, list) else [member] for member in cast("list[Any]", listed)
+    ]
+    texts = [tuple(_text(one, problem) for one in member) for member in members]
     if not all(texts) or (how == "any" and any(len(one) != 1 for one in texts)):
         raise _refused(problem, "each of verification.answers must be a text; of 'all', a list of writings too")
     if how == "any":

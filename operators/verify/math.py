@@ -120,7 +120,7 @@ class _Work:
 
     def keys(self, distinct: pl.DataFrame, asks: Sequence[Asks]) -> pl.DataFrame:
         """Return predicted_answer, asks -> answer_key, key_status for each distinct answer."""
-        rows = list(distinct.iter_rows())
+        rows: list[tuple[str, int]] = list(distinct.iter_rows())
         readings = [read(answer, asks[number].time) for answer, number in rows]
         self.evaluate(readings)
         keys: list[str] = []
@@ -177,7 +177,8 @@ class _Work:
             elif result is None:
                 statuses[index], details[index] = self._unknown(chosen[index], texts[index])
         schema = {
-            "answer": pl.String, "answer_key": pl.String, "is_correct": pl.Boolean, "judged_status": pl.String, "detail": pl.String
+            "answer": pl.String, "answer_key": pl.String, "is_correct": pl.Boolean, "judged_status": pl.String,
+            "detail": pl.String,
         }  # fmt: skip
         return pl.DataFrame(
             {"answer": names, "answer_key": keys, "is_correct": results, "judged_status": statuses, "detail": details},

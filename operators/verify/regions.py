@@ -63,7 +63,7 @@ def _as_set(found: Any) -> Any:
         real = sympy.Symbol("x", real=True)
         return sympy.solveset(found.subs(letter, real), real, sympy.S.Reals)
     if isinstance(found, sympy.Interval):
-        return found if (found.end - found.start).evalf() > 0 else None
+        return found if sympy.Lt(found.start, found.end) == True else None  # noqa: E712
     if isinstance(found, sympy.Complement | sympy.Union):
         return _joined([_as_set(part) for part in found.args], found.func)
     if isinstance(found, sympy.FiniteSet):

@@ -40,6 +40,7 @@ class Value:
 
 @cache
 def _tools() -> Any:
+    from antlr4 import Token
     from latex2sympy2_extended.latex2sympy2 import NormalizationConfig, _Latex2Sympy, normalize_latex
     from math_verify.grader import should_treat_as_complex
 
@@ -53,12 +54,14 @@ def _tools() -> Any:
             self.made = super().create_parser(latex_str)
             return self.made
 
-    def run(text: str) -> Any:
-        from antlr4 import Token
+        def at_end(self) -> bool:
+            token: Any = self.made.getCurrentToken()
+            return token.type == Token.EOF
 
+    def run(text: str) -> Any:
         parser = Whole(is_real=not should_treat_as_complex(text))
         found = parser.parse(normalize_latex(text, config))
-        if parser.made.getCurrentToken().type != Token.EOF:
+        if not parser.at_end():
             raise ValueError("something is left over")
         return found
 

@@ -11,9 +11,9 @@ from functools import lru_cache
 
 _SENTENCE = re.compile(r"(?<=[.?!])[\"')\]]*\s+(?=[^a-z\s])|\n+")
 _INSTRUCTION = re.compile(
-    r"(?i)\W*(?:express|round|give|write|enter|put|leave|provide|state|simplify|answer|your answer|the answer|use|assume|"
-    r"note|hint|please|let's|let us|think|show|box|type|present|report|submit|do not|don't|if necessary|only|reason|"
-    r"solve the|explain|include|return|output|respond|end|final|make sure|remember|recall)\b"
+    r"(?i)\W*(?:express|round|give|write|enter|put|leave|provide|state|simplify|answer|your answer|the answer|use|"
+    r"assume|note|hint|please|let's|let us|think|show|box|type|present|report|submit|do not|don't|if necessary|only|"
+    r"reason|solve the|explain|include|return|output|respond|end|final|make sure|remember|recall)\b"
 )
 _PER_CENT = r"(?:per\s?-?cent(?:age)?s?\b|\\?%)"
 _NOT = re.compile(rf"(?i)\bnot\s+(?:as\s+|in\s+|a\s+|an\s+|the\s+)*{_PER_CENT}|without\s+(?:the\s+|a\s+)?{_PER_CENT}")
@@ -25,8 +25,10 @@ _PER_CENT_ASKED = re.compile(
     rf"|\bby\s+(?:what|how\s+many)\s+{_PER_CENT}|\bthe\s+{_PER_CENT}\s+(?:is|of\s+\w+\s+(?:that|who|which|is|are))"
     rf"|{_PER_CENT}\s*\?\s*$|\b(?:answer|result)\b[^.?!]*\bin\s+{_PER_CENT}"
 )
-_NUMBERED = re.compile(rf"(?i)(?:\d[\d.,]*|\$|\}}|\b(?:ten|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|five)\b)"
-                       rf"\s*-?\s*{_PER_CENT}")  # fmt: skip
+_NUMBERED = re.compile(
+    rf"(?i)(?:\d[\d.,]*|\$|\}}|\b(?:ten|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|five)\b)\s*-?\s*"
+    rf"{_PER_CENT}"
+)
 _PAIR = re.compile(
     r"(?i)\b(?:pairs?|triples?|triplets?|tuples?|quadruples?|points?|coordinates?|vertex|vertices|vector)\b"
 )

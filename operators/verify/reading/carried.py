@@ -26,17 +26,96 @@ _NOUN = re.compile(
 )
 """A word of four letters with a vowel, or a known short one; no single letters: ``3 a b`` and ``2 xy`` are formulas."""
 _NO_LABEL = re.compile(
-    r"(?:plus|minus|times \w|over|mod|modulo|choose|to|divided|multiplied|squared|cubed|factorial|if|when|where|for|and|or|but|is|"
-    r"are|than|in base|base|not|by|x)\b",
+    r"(?:plus|minus|times \w|over|mod|modulo|choose|to|divided|multiplied|squared|cubed|factorial|if|"
+    r"when|where|for|and|or|"
+    r"but|is|are|than|in base|base|not|by|x)\b",
     re.IGNORECASE,
 )
 _SILENT = frozenset(
-    ["of", "the", "a", "an", "in", "on", "at", "to", "for", "from", "by", "with", "is", "are", "was", "were", "will", "be", "total", "totals", "altogether", "all", "each", "per", "every", "more", "approximately", "about", "left", "remaining", "long", "tall", "wide", "high", "deep", "away", "old", "ago", "away", "away", "so", "only", "exactly", "overall", "away", "his", "her", "their", "its", "my", "your", "they", "he", "she", "we", "it", "there", "how", "many", "much", "that", "this", "these", "those", "as", "have", "has", "had", "answer", "around", "only", "combined", "away", "also", "now", "then", "than"]
+    [
+        "of",
+        "the",
+        "a",
+        "an",
+        "in",
+        "on",
+        "at",
+        "to",
+        "for",
+        "from",
+        "by",
+        "with",
+        "is",
+        "are",
+        "was",
+        "were",
+        "will",
+        "be",
+        "total",
+        "totals",
+        "altogether",
+        "all",
+        "each",
+        "per",
+        "every",
+        "more",
+        "approximately",
+        "about",
+        "left",
+        "remaining",
+        "long",
+        "tall",
+        "wide",
+        "high",
+        "deep",
+        "away",
+        "old",
+        "ago",
+        "away",
+        "away",
+        "so",
+        "only",
+        "exactly",
+        "overall",
+        "away",
+        "his",
+        "her",
+        "their",
+        "its",
+        "my",
+        "your",
+        "they",
+        "he",
+        "she",
+        "we",
+        "it",
+        "there",
+        "how",
+        "many",
+        "much",
+        "that",
+        "this",
+        "these",
+        "those",
+        "as",
+        "have",
+        "has",
+        "had",
+        "answer",
+        "around",
+        "only",
+        "combined",
+        "away",
+        "also",
+        "now",
+        "then",
+        "than",
+    ]
 )
 _IRREGULAR = {
-    "people": "person", "persons": "person", "children": "child", "men": "man", "women": "woman", "feet": "foot", "teeth": "tooth",
-    "mice": "mouse", "geese": "goose", "leaves": "leaf", "halves": "half", "loaves": "loaf", "knives": "knife", "dice": "die",
-    "shelves": "shelf", "wolves": "wolf", "oxen": "ox",
+    "people": "person", "persons": "person", "children": "child", "men": "man", "women": "woman", "feet": "foot",
+    "teeth": "tooth", "mice": "mouse", "geese": "goose", "leaves": "leaf", "halves": "half", "loaves": "loaf",
+    "knives": "knife", "dice": "die", "shelves": "shelf", "wolves": "wolf", "oxen": "ox",
 }  # fmt: skip
 _PER_CENT = re.compile(
     r"\s*(?:%|per\s?-?cents?\b(?!age\s+points?)|pct\b\.?|percentage\b(?!\s+points?))\s*(.*)", re.IGNORECASE | re.DOTALL
@@ -46,12 +125,13 @@ _BASE = re.compile(
 )
 _PREFIXED = re.compile(r"0(?P<kind>[bBxXoO])(?P<digits>[0-9A-Fa-f]+)")
 _BASE_WORDS = {
-    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12,
-    "sixteen": 16,
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11,
+    "twelve": 12, "sixteen": 16,
 }  # fmt: skip
 _HALF = r"(?P<half>[aApP]\s?\.?\s?[mM]\b\.?)"
 _CLOCK = re.compile(
-    rf"(?P<h>\d{{1,2}})(?:\s?:\s?(?P<m>\d{{2}})(?::(?P<s>\d{{2}}))?)?\s*(?:{_HALF}|(?P<clock>o'?clock)(?:\s+{_HALF.replace('half', 'half2')})?)?"
+    rf"(?P<h>\d{{1,2}})(?:\s?:\s?(?P<m>\d{{2}})(?::(?P<s>\d{{2}}))?)?\s*"
+    rf"(?:{_HALF}|(?P<clock>o'?clock)(?:\s+{_HALF.replace('half', 'half2')})?)?"
     r"(?:\s+(?:on|in\s+the|the|next|tomorrow|today|at)\s+[A-Za-z ]+|\s+(?P<noon>noon|midnight))?"
 )
 _COLON = re.compile(r"(-?[\d.,]+)\s*(?::|\s+to\s+)\s*(-?[\d.,]+)(?:\s*:\s*(-?[\d.,]+))?(?:\s*:\s*(-?[\d.,]+))?")
@@ -194,7 +274,7 @@ def _numeral(text: str, _: bool) -> Leaf | None:
     if base < 2 or not digits.lstrip("-")[:1].isalnum() or (digits[:1].isalpha() and base <= 10):
         return None
     if base == 10:
-        return Leaf("number", digits, Fraction(digits)) if re.fullmatch(r"-?[\d.]+", digits) else None
+        return Leaf("number", digits, Fraction(digits), base=10) if re.fullmatch(r"-?[\d.]+", digits) else None
     return Leaf(
         "number",
         digits.removeprefix("-").lstrip("0").join(("-" if digits.startswith("-") else "", "")) or "0",

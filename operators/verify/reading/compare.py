@@ -1,4 +1,4 @@
-"""Judging what an answer says against what is expected: what one side leaves out is no difference, what both say agrees.
+"""Judging an answer against what is expected: what one side leaves out is no difference, what both say must agree.
 
 Formulas are compared by algebra, which is slow: a ``Judge`` collects the pairs of formulas that it needs to know about,
 somebody else compares them all at once, and it is asked again.
@@ -205,7 +205,7 @@ class _Comparison:
         return self._values(gold, answer)
 
     def _percentages(self, gold: Leaf, answer: Leaf) -> bool | None:
-        """``n%`` is n/100. A bare n means it where a percentage is asked, or expected; a bare n/100 is then right too."""
+        """``n%`` is n/100. A bare n means it where that is asked or expected; a bare n/100 is then right too."""
         if (gold.unit and answer.percent) or (answer.unit and gold.percent):
             return False
         asked = self.asks.percent and not (gold.unit or answer.unit)
@@ -215,7 +215,9 @@ class _Comparison:
             return any_of([self._values(gold, answer), self._values(_hundredth(gold), answer)])
         return self._values(gold, _hundredth(answer) if answer.percent else answer)
 
-    def _numerals(self, gold: Leaf, answer: Leaf) -> bool:
+    def _numerals(self, gold: Leaf, answer: Leaf) -> bool | None:
+        if {gold.base, answer.base} <= {0, 10}:
+            return self._values(gold, answer)
         if gold.base and answer.base:
             return gold.base == answer.base and gold.text == answer.text
         based, bare = (gold, answer) if gold.base else (answer, gold)

@@ -1,7 +1,7 @@
 """Keys of answers: one canonical text for all writings of the same answer.
 
-A key says all that the answer says: ``12 cm``, ``50%``, ``2516_8``, ``6:00 pm``, ``x=3, y=5``, ``(3, 5)``, ``{3, 5}``. It
-depends on the answer and on what its question asks, never on the expected answer: a bare number is ``50(%)`` where a
+A key says all that the answer says: ``12 cm``, ``50%``, ``2516_8``, ``6:00 pm``, ``x=3, y=5``, ``(3, 5)``, ``{3, 5}``.
+It depends on the answer and on what its question asks, never on the expected answer: a bare number is ``50(%)`` where a
 percentage is asked, and ``2516(_8)`` where base 8 is named. So equal keys of a problem are judged alike.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from math import gcd
 
 from operators.verify.canonical import number_key, text_key
@@ -26,9 +27,13 @@ def key_of(reading: Reading, values: Mapping[tuple[LeafKind, str], Value], asks:
     match reading:
         case Leaf():
             return _leaf_key(reading, values, asks)
+        case Named() if len(reading.values) == 1:
+            [(name, value)] = reading.values
+            return f"{name}={key_of(value, values, asks)}"
         case Named():
             return ", ".join(f"{name}={key_of(value, values, asks)}" for name, value in reading.values)
         case Group():
+            asks = replace(asks, percent=False, bases=frozenset())  # it is one value that is asked for
             members = [key_of(member, values, asks) for member in reading.members]
             match reading.kind:
                 case "list":
@@ -46,7 +51,7 @@ def _leaf_key(leaf: Leaf, values: Mapping[tuple[LeafKind, str], Value], asks: As
         return _clock_key(leaf, asks)
     if leaf.kind in ("words", "text"):
         return text_key(leaf.text) if leaf.kind == "text" else " ".join(leaf.text.casefold().split())
-    if leaf.base:
+    if leaf.base not in (0, 10):
         return f"{leaf.text}_{leaf.base}"
     value = number_key(leaf.number) if leaf.number is not None else values[leaf.kind, leaf.text].key
     if leaf.kind == "region":
@@ -61,7 +66,7 @@ def _leaf_key(leaf: Leaf, values: Mapping[tuple[LeafKind, str], Value], asks: As
     bases = sorted(
         base for base in asks.bases if base != 10 and numeral and all(int(d) < base for d in value.strip("-"))
     )
-    if bases and not carried:
+    if bases and not carried and not leaf.base:
         return f"{value}({''.join(f'_{base}' for base in bases)})"
     return f"{value} {carried}" if carried else value
 

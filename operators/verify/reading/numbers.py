@@ -13,7 +13,8 @@ _HEAD = re.compile(
     | (?P<whole>\d+)?\s*\\frac\{{(?P<minus>-?)\s*(?P<above>\d+)\}}\{{(?P<below>\d+)\}}
     | (?P<whole2>\d+)\s(?P<above2>\d+)/(?P<below2>\d+)
     | (?P<above3>(?:{_GROUPED}|\d+))\s*/\s*(?P<below3>\d+)(?![.\d])
-    | (?P<decimal>{_DECIMAL})(?:(?:[eE]|\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^)\s*\{{?\s*(?P<power>[-+]?\d{{1,3}}(?!\d))(?:\s*\}})?)?
+    | (?P<decimal>{_DECIMAL})
+      (?:(?:[eE]|\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^)\s*\{{?\s*(?P<power>[-+]?\d{{1,3}}(?!\d))(?:\s*\}})?)?
     )""",
     re.VERBOSE,
 )

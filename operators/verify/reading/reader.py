@@ -1,12 +1,14 @@
 """Reading an answer: from its text to the tree of what it says.
 
 A text is looked at from the outside to the inside: lists, names (``x = 3``), brackets, then one value with what it
-carries (a unit, a label, a per cent sign, a base, a.m. or p.m.). What is no plain number and no words is left to algebra.
+carries (a unit, a label, a per cent sign, a base, a.m. or p.m.). What is neither a plain number nor words is left to
+algebra.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 from operators.verify.reading.carried import value_of
@@ -123,26 +125,30 @@ def _several(parts: list[str], time: bool, depth: int) -> Reading:
             return Named(((pairs[0][0], _list([value for _, value in pairs])),))
         if len({name for name, _ in pairs}) == len(pairs):
             return Named(tuple(sorted(pairs, key=lambda pair: pair[0])))
-    elif isinstance(members[0], Named) and len(members[0].values) == 1:
-        if not any(isinstance(member, Named) for member in members[1:]):
-            name, first = members[0].values[0]
+    elif isinstance(members[0], Named) and not any(isinstance(member, Named) for member in members[1:]):
+        name, first = members[0].values[0]
+        if len(members[0].values) == 1:
             return Named(((name, _list([first, *members[1:]])),))
     return _list(members)
 
 
 def _list(members: list[Reading]) -> Reading:
-    """Return a bare list; the members of one in it (``3 \\pm 1``) are its own. A label behind the last is that of all."""
+    return Group("list", _flat(members))
+
+
+def _flat(members: Iterable[Reading]) -> tuple[Reading, ...]:
+    """Return members, of bare lists among them (``3 \\pm 1``) their own."""
     flat: list[Reading] = []
     for member in members:
         flat += member.members if isinstance(member, Group) and member.kind == "list" else [member]
-    return Group("list", tuple(flat))
+    return tuple(flat)
 
 
 def _with_name(text: str, time: bool, depth: int) -> Reading | None:
     """Read ``x = 3``, ``(x, y) = (3, 5)``, ``x \\in S`` and chains of them; None where no name stands before."""
     parts = _sides(text)
     if len(parts) == 1:
-        inside = re.fullmatch(r"([A-Za-z])\s*\\in\s*(.*)", text, re.DOTALL)
+        inside = re.fullmatch(r"(\\[A-Za-z]+|[A-Za-z])\s*\\in\s*(.*)", text, re.DOTALL)
         if inside:
             return Named(((inside[1], _read(inside[2], time, depth + 1)),))
         around = re.fullmatch(r"(.*?)\s*\\approx\s*(.*)", text)
@@ -213,17 +219,12 @@ def _group(text: str, time: bool, depth: int) -> Reading | None:
                 return None
             members = tuple(_read(part, time, depth + 1) for part in parts)
             if opening == r"\{":
-                both = [m for member in members for m in (member.members if _bare(member) else (member,))]  # pyright: ignore
-                return Group("set", tuple(both), "{}", text)
+                return Group("set", _flat(members), "{}", text)
             brackets = "()" if opening == r"\langle" else opening + closing
             if len(members) != 2 or brackets == "()":
                 return Group("tuple", members, brackets, f"({parts[0]},{parts[1]})" if len(parts) == 2 else "")
             return Group("interval", members, brackets, text)
     return None
-
-
-def _bare(reading: Reading) -> bool:
-    return isinstance(reading, Group) and reading.kind == "list"
 
 
 def _balanced(inner: str) -> bool:

@@ -13,6 +13,7 @@ from fractions import Fraction
 from functools import cache, lru_cache
 
 F = Fraction
+ONE, NOTHING = F(1), F(0)
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Unit:
 
     name: str
     powers: tuple[tuple[str, int], ...]
-    factor: Fraction = F(1)
-    offset: Fraction = F(0)
+    factor: Fraction = ONE
+    offset: Fraction = NOTHING
     """What is added before the factor counts: temperatures."""
     pi: int = 0
     """Power of pi in the factor."""
@@ -97,8 +98,10 @@ _CURRENCY = re.compile(r"(?:\\dollar|€|£|¥|₹|₩|(?:USD|EUR|GBP|Rs)\b\.?)\
 _SIGN_NAMES = {"\\dollar": "dollar", "Rs.": "rs", "Rs": "rs"}
 _ANGLES = {"deg": ("degree", F(1), 0), "rad": ("radian", F(180), -1)}
 _HEATS = {
-    "°C": (F(1), F(0), "celsius centigrade"), "°F": (F(5, 9), F(-32), "fahrenheit"), "K": (F(1), F(-27315, 100), "kelvin"),
-}  # fmt: skip
+    "°C": (F(1), F(0), "celsius centigrade"),
+    "°F": (F(5, 9), F(-32), "fahrenheit"),
+    "K": (F(1), F(-27315, 100), "kelvin"),
+}
 
 
 @cache
@@ -129,9 +132,9 @@ def _table() -> dict[str, Unit]:
         add(name, "angle", factor, word, pi=pi)
     for name, (factor, offset, words) in _HEATS.items():
         add(name, "heat", factor, words, offset=offset)
-    table |= {"ml": table["mL"], "dl": table["dL"], "l": table["L"], "KB": table["kB"], "KG": table["kg"], "kilo": table["kg"],
-              "kilos": table["kg"], "um": table["µm"], "μm": table["µm"], "hz": table["Hz"], "secs": table["s"]}  # fmt: skip
-    return table
+    also = {"ml": "mL", "dl": "dL", "l": "L", "KB": "kB", "KG": "kg", "kilo": "kg", "kilos": "kg", "um": "µm",
+            "μm": "µm", "hz": "Hz", "secs": "s"}  # fmt: skip
+    return table | {writing: table[name] for writing, name in also.items()}
 
 
 _NO_UNIT = re.compile(
@@ -142,7 +145,8 @@ _HEAT = re.compile(
 )
 _POWER = r"(?:\s*\^\s*\{?\s*(-?[1-9])\s*\}?|\s+(squared|cubed)(?![a-z]))?"
 _FACTOR = re.compile(
-    rf"(?:(square|cubic|sq\.?|cu\.?)\s*)?(\^\\circ\s*[CFK]?|[A-Za-z\N{{MICRO SIGN}}\N{{GREEK SMALL LETTER MU}}€£¥₹₩¢]+)\.?{_POWER}"
+    rf"(?:(square|cubic|sq\.?|cu\.?)\s*)?"
+    rf"(\^\\circ\s*[CFK]?|[A-Za-z\u00b5\u03bc€£¥₹₩¢]+)\.?{_POWER}"
 )
 _BETWEEN = re.compile(r"\s*(?:\\cdot|\*|-)\s*|\s+(?=[A-Za-z])")
 _PER = re.compile(r"\s*/\s*|\s+per\s+|\s+an?\s+(?=hour|minute|second|day|week|month|year)")

@@ -22,6 +22,7 @@ SPEAKING = r"[\s%:=_,(){}\[\]]"
 DIGITS = 6
 """To how many decimals and significant digits inexact numbers have to agree."""
 _ASKED = re.compile(r"(.*)\((%|_[\d_]+)\)")
+_NAMED = re.compile(r"([A-Za-z\\][^=,(){}]*)=([^=,]*)")
 _RELATED = re.compile(r"([A-Za-z]): (.*)")
 
 
@@ -55,6 +56,9 @@ def _number(value: Fraction) -> Hashable:
 
 @lru_cache(maxsize=65536)
 def _meaning(key: str) -> _Meaning:
+    named = _NAMED.fullmatch(key)
+    if named:
+        return _meaning(named[2]).saying(name=named[1].casefold())
     asked = _ASKED.fullmatch(key)
     if asked and asked[2] == "%":
         return _Meaning(frozenset({("asked", asked[1])}))
@@ -141,12 +145,21 @@ class _Class:
     def takes(self, meaning: _Meaning) -> bool:
         """Whether a key may join: it shares a value, and says nothing else than what is said here."""
         said = dict(meaning.said)
-        if not self.values & meaning.values or (meaning.order != self.said.get("order", meaning.order) and meaning.order):
+        if not self.values & meaning.values or (
+            meaning.order != self.said.get("order", meaning.order) and meaning.order
+        ):
             return False
-        if len({"unit", "label"} & {*said}) == 1 and len({"unit", "label"} & {*self.said}) == 1:
-            if {"unit", "label"} & {*said} != {"unit", "label"} & {*self.said}:
-                return False
+        measures = {"unit", "label"} & {*said}, {"unit", "label"} & {*self.said}
+        if len(measures[0]) == len(measures[1]) == 1 and measures[0] != measures[1]:
+            return False  # 12 cm and 12 eggs
         return all(_agree(kind, content, self.said[kind]) for kind, content in said.items() if kind in self.said)
+
+    def learn(self, meaning: _Meaning) -> None:
+        """Take over what a new key says; of two labels the longer."""
+        for kind, content in meaning.said:
+            if kind == "label" and kind in self.said:
+                content = max(content, self.said[kind], key=lambda label: len(cast("frozenset[str]", label)))
+            self.said[kind] = content
 
 
 def _agree(kind: str, one: Hashable, other: Hashable) -> bool:
@@ -178,10 +191,5 @@ def unite(votes: Mapping[str, int]) -> dict[str, str]:
         largest.keys += keys
         largest.votes += count
         largest.values |= meaning.values
-        largest.said = {**dict(meaning.said), **largest.said}
-        if "label" in largest.said:
-            largest.said["label"] = max(
-                cast("list[frozenset[str]]", [dict(meaning.said).get("label", frozenset()), largest.said["label"]]),
-                key=len,
-            )
+        largest.learn(meaning)
     return {key: one.keys[0] for one in classes for key in one.keys}

@@ -4,6 +4,9 @@ After ``tidy`` a text has ``-`` for every dash, ``\\frac{a}{b}`` for every fract
 blank for any space, and the words of ``\\text{...}`` as plain words.
 """
 
+# signs that look like others are what it is about
+# ruff: noqa: RUF001
+
 from __future__ import annotations
 
 import re
@@ -14,9 +17,11 @@ _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋ₙ", "0123456789+
 _SIGNS = {
     "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/", "∕": "/", "π": r"\pi ", "∞": r"\infty ",
     "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ", "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ",
-    "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "≈": r"\approx ", "°": r"^\circ ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}",
-    "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "⟨": r"\langle ", "⟩": r"\rangle ", "、": ",", "∶": ":",
-    "∣": "|", "“": "", "”": "", "‘": "'", "’": "'", "∗": "*", "…": r"\ldots ", "。": ".", "º": r"^\circ ", "˚": r"^\circ ",
+    "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "≈": r"\approx ", "°": r"^\circ ", "ℝ": r"\mathbb{R}",
+    "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}",
+    "⟨": r"\langle ", "⟩": r"\rangle ",
+    "、": ",", "∶": ":", "∣": "|", "“": "", "”": "", "‘": "'", "’": "'", "∗": "*", "…": r"\ldots ",
+    "。": ".", "º": r"^\circ ", "˚": r"^\circ ",
 }  # fmt: skip
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\ufe58\ufe63\uff0d\u2796\u2500"
 SIGNS = str.maketrans({**_SIGNS, **dict.fromkeys(_DASHES, "-"), "\u2795": "+"})
@@ -27,7 +32,11 @@ _ROOT_OF = re.compile(r"(\\sqrt(?:\[3\])?)\s*(\d+(?:\.\d+)?|\\[a-z]+|[a-z])")
 _TEXT = re.compile(
     r"\\(?:text(?:normal|bf|it|rm|sf|tt)?|math(?:rm|bf|it|sf|tt)|mbox|hbox|operatorname\*?|bold(?:symbol)?)\s*\{([^{}]*)\}"
 )
-_FUNCTIONS = "arcsin|arccos|arctan|arccot|arcsec|arccsc|sinh|cosh|tanh|coth|sin|cos|tan|cot|sec|csc|ln|log|lg|exp|gcd|lcm|max|min"
+_UPRIGHT = re.compile(r"\\(?:math(?:rm|bf|it|sf)|text|rm|bf)\s+([A-Za-z])(?![A-Za-z])")
+_FUNCTIONS = (
+    "arcsin|arccos|arctan|arccot|arcsec|arccsc|sinh|cosh|tanh|coth|"
+    "sin|cos|tan|cot|sec|csc|ln|log|lg|exp|gcd|lcm|max|min"
+)
 _FUNCTION = re.compile(rf"(?:{_FUNCTIONS})")
 _PLAIN_FUNCTION = re.compile(rf"(?<![a-zA-Z\\])({_FUNCTIONS})(?=\s*[(\d\\]|\s+[a-z]\b)")
 _SPACE = re.compile(
@@ -41,9 +50,10 @@ _GROUPED = re.compile(r"(?<=\d)(?:\{,\}|,?\s*\\!\s*,?\s*|,\s*\\!\s*|\\[,;: ]|['\
 _FRACTION = re.compile(r"\\[dtc]?frac\s*(\d|\{[^{}]*\})\s*(\d|\{[^{}]*\})")
 _MATRIX = re.compile(r"\\begin\{|\\\\")
 _COMMANDS = {
-    r"\leqslant": r"\le", r"\geqslant": r"\ge", r"\leq": r"\le", r"\geq": r"\ge", r"\neq": r"\ne", r"\lt": "<", r"\gt": ">",
-    r"\lbrace": r"\{", r"\rbrace": r"\}", r"\lbrack": "[", r"\rbrack": "]", r"\colon": ":", r"\varnothing": r"\emptyset",
-    r"\degree": r"^\circ", r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\cfrac": r"\frac", r"\ast": "*", r"\div": "/",
+    r"\leqslant": r"\le", r"\geqslant": r"\ge", r"\leq": r"\le", r"\geq": r"\ge", r"\neq": r"\ne", r"\lt": "<",
+    r"\gt": ">", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\lbrack": "[", r"\rbrack": "]", r"\colon": ":",
+    r"\varnothing": r"\emptyset", r"\degree": r"^\circ", r"\dfrac": r"\frac", r"\tfrac": r"\frac",
+    r"\cfrac": r"\frac", r"\ast": "*", r"\div": "/",
     r"\percent": "%", r"\euro": "€", r"\pounds": "£", r"\yen": "¥", r"\mid": "|", r"\dots": r"\ldots",
 }  # fmt: skip
 _COMMAND = re.compile("(" + "|".join(re.escape(name) for name in _COMMANDS) + r")(?![a-zA-Z])")
@@ -65,6 +75,7 @@ def tidy(answer: str) -> str:
     text = _unwrapped(_roots(_NOTHING.sub("", text)))
     for _ in range(3):  # one inside another
         text = _TEXT.sub(_text, text)
+    text = _UPRIGHT.sub(r"\1", text)
     text = _FRACTION.sub(lambda parts: rf"\frac{{{_bare(parts[1])}}}{{{_bare(parts[2])}}}", text)
     text = re.sub(r"\^\s*\{\s*\\circ\s*\}", r"^\\circ", text)
     text = re.sub(r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi", text)
@@ -76,7 +87,7 @@ def tidy(answer: str) -> str:
         "",
         text.strip(),
     )
-    return re.sub(r"(?<!\.)[.,;!]+$", "", text.strip()).strip()
+    return re.sub(r"(?<!\.)[.,;]+$", "", text.strip()).strip()
 
 
 def _money(text: str) -> str:
