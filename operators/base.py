@@ -16,18 +16,25 @@ must see are class attributes; everything that changes its result is a field.
 
 from __future__ import annotations
 
+import difflib
+import importlib
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import polars as pl
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer
 
+from operators.names import OPERATORS
 from schemas.contract import Columns, Contract
+from schemas.errors import BadInput
 from schemas.identity import digest, identity
+from schemas.moved import sentence
+from schemas.settings import Settings
 
 Scope = Literal["source", "sample", "problem", "dataset"]
 
 
-class Operator(BaseModel):
+class Operator(Settings):
     """Base of all operators.
 
     Class attributes:
@@ -42,8 +49,6 @@ class Operator(BaseModel):
         tools: things ``run`` gets handed in by keyword, never starts: ``engine`` (operators.engine.Engine), ``workers``
             (operators.workers.WorkerPool) and ``sandbox`` (operators.sandbox.Sandbox).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: ClassVar[int]
     scope: ClassVar[Scope]
@@ -60,6 +65,16 @@ class Operator(BaseModel):
         """
         raise TypeError(f"{type(self).__name__} doesn't define run()")
 
+    def batches(self, tell: Callable[[str], None]) -> Iterator[pl.DataFrame]:
+        """Yield what a source's ``run`` returns a piece at a time: the same rows in the same order.
+
+        A source of many problems overrides this, so that they are never in memory all at once.
+
+        Args:
+            tell: hears what people should know of the problems: rows without an answer, copies that were left out.
+        """
+        yield self.run()
+
     def check_problems(self, problems: pl.DataFrame) -> None:
         """Refuse problems that this operator couldn't work on, before anything is sampled.
 
@@ -73,8 +88,6 @@ class Operator(BaseModel):
     @classmethod
     def public_name(cls) -> str:
         """Return the name the command line and job files know it by, or ``package.module:Class``."""
-        from operators import OPERATORS  # the table imports the operators, which import this module
-
         target = f"{cls.__module__}:{cls.__qualname__}"
         return next((name for name, known in OPERATORS.items() if known == target), target)
 
@@ -87,14 +100,35 @@ class Operator(BaseModel):
         return digest(self.fingerprint())
 
 
+def operator_class(name: str) -> type[Operator]:
+    """Return the class of a public name, or of ``package.module:Class``.
+
+    Raises:
+        BadInput: no such name (the nearest one is offered), module or class, or not an Operator.
+    """
+    target = OPERATORS.get(name, name)
+    if ":" not in target:
+        near = difflib.get_close_matches(name, OPERATORS, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise BadInput(f"no operator '{name}'{hint} Known: {', '.join(OPERATORS)}, or your own as package.module:Class")
+    module, _, attribute = target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise BadInput(f"operator '{name}': {sentence(error)}") from error
+    except AttributeError as error:
+        raise BadInput(f"operator '{name}': module '{module}' has no class '{attribute}'") from error
+    if not (isinstance(found, type) and issubclass(found, Operator)):
+        raise BadInput(f"operator '{name}' is not a subclass of operators.base.Operator")
+    return found
+
+
 def _build(value: Any) -> Any:
     """Make the operator that ``{"operator": NAME, field: value, ...}``, or a bare NAME, describes."""
     if isinstance(value, str):
         value = {"operator": value}
     if not isinstance(value, dict):
         return value
-    from operators import operator_class
-
     fields: dict[str, Any] = dict(value)  # pyright: ignore[reportUnknownArgumentType]
     return operator_class(str(fields.pop("operator", "")))(**fields)
 

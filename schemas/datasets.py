@@ -9,6 +9,7 @@ import dataframely as dy
 import polars as pl
 
 from schemas.contract import Contract
+from schemas.conversation import MORE
 
 SCHEMA_VERSION = 1
 """Raised by hand when a contract changes; a newer major is a new store."""
@@ -44,8 +45,19 @@ def _json(nullable: bool = True) -> dy.String:
 
 
 def _messages(nullable: bool = False) -> dy.List:
-    turn = dy.Struct({"role": dy.String(nullable=False), "content": dy.String(nullable=False)}, nullable=False)
-    return dy.List(turn, nullable=nullable)
+    """Turns, as ``schemas.conversation`` says."""
+    said = {"role": dy.String(nullable=False), "content": dy.String(nullable=False)}
+    more = {name: dy.String(nullable=True) for name in MORE}
+    return dy.List(dy.Struct({**said, **more}, nullable=False), nullable=nullable)
+
+
+def _tools() -> dy.String:
+    """A JSON list, in OpenAI's words, of the tools that a conversation may call, or of what an answer calls."""
+    return dy.String(nullable=True, regex=r"^\[(.|\n)*\]$")
+
+
+SAMPLE_KEY = ["problem_key", "sample_index"]
+"""What a sample is known by, in every dataset that is about samples."""
 
 
 class Problem(Contract):
@@ -55,10 +67,13 @@ class Problem(Contract):
     problem_id = _text()
     prompt = _text()
     messages = _messages(nullable=True)
+    tools = _tools()
     answer = _text(nullable=True)
     task_type = _text()
     verification = _json()
     metadata = _json()
+    prompt_key = _text(nullable=True)
+    """A hash of what the model reads (prompt, messages, tools), whatever the answer is said to be."""
 
     @dy.rule()
     def problem_id_is_unique(cls) -> pl.Expr:
@@ -73,6 +88,7 @@ class Sample(Contract):
     problem_id = _text()
     completion = _text()
     reasoning = _text(nullable=True)
+    tool_calls = _tools()
     completion_hash = dy.Int64(nullable=False)
     status = _one_of(SAMPLE_STATUS)
     finish_reason = _one_of(FINISH_REASONS)
@@ -164,6 +180,7 @@ class Sft(Contract):
     sample_index = _key(minimum=0)
     problem_id = _text()
     messages = _messages()
+    tools = _tools()
     completion_tokens = _count()
     score = dy.Float64(nullable=True)
     lineage = _json(nullable=False)
@@ -174,6 +191,7 @@ class Preference(Contract):
 
     problem_id = _text()
     prompt = _messages()
+    tools = _tools()
     chosen = _messages()
     rejected = _messages()
     margin = dy.Float64(nullable=True)
@@ -215,12 +233,12 @@ class Allocation(Contract):
 
 
 class LedgerEntry(Contract):
-    """What was reserved or spent, in integer micro-dollars."""
+    """What was spent (``settle``) or counts as spent (``orphan``), in integer micro-dollars."""
 
     sequence = _key(minimum=0)
     run_id = dy.String(primary_key=True)
     time = dy.Datetime(nullable=False, time_unit="us", time_zone="UTC")
-    kind = _one_of(("reserve", "settle", "orphan"))
+    kind = _one_of(("settle", "orphan"))
     stage = _text()
     engine = _text()
     samples = _count()
@@ -286,7 +304,7 @@ class Forecast(Contract):
     """Coverage to be expected at k samples, by several methods (measure.forecast)."""
 
     model = dy.String(primary_key=True)
-    """"" where there is one."""
+    """Which model the row is about; empty where there is only one."""
     k = _key(minimum=1)
     method = dy.String(primary_key=True)
     coverage = _share()
@@ -380,7 +398,10 @@ STORES: dict[type[Contract], str] = {Sample: "samples", Verdict: "verdicts", Sco
 SAMPLES_FOLDER = STORES[Sample]
 
 ADDED: dict[type[Contract], frozenset[str]] = {
-    Sample: frozenset({"bottom_group_confidence", "mean_confidence", "thought_open"}),
+    Problem: frozenset({"tools", "prompt_key"}),
+    Sample: frozenset({"tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open"}),
+    Sft: frozenset({"tools"}),
+    Preference: frozenset({"tools"}),
     SelectionAccuracy: frozenset({"first_n", "subsets", "n_problems"}),
 }
 """Columns that a contract got after files of it were written: files without them are older, not damaged."""

@@ -14,13 +14,14 @@ from typing import Any, Literal
 import polars as pl
 
 from cluster.engines import resolve
+from cluster.moe.order import ordered
 from cluster.planning.choice import choose
-from cluster.planning.order import ordered
+from cluster.planning.content import check_stages
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
 from cluster.storage.snapshot import Snapshot
 from cluster.storage.store import Store, stored_identities
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from pipelines.graph import Pipeline, Stage
 from pipelines.identity import (
     sampling_fingerprint,
@@ -92,6 +93,8 @@ class RunPlan:
     stages: dict[str, StagePlan]
     chunks: list[list[str]]
     """Problem keys per part of a problem-scope snapshot, in the order in which they are sampled."""
+    notes: tuple[str, ...] = ()
+    """What the source has to tell: rows without an answer, turns that aren't shown, copies that were left out."""
 
     @property
     def problem_view(self) -> str:
@@ -122,9 +125,12 @@ def make_plan(
         NothingToDo: no problem is left for this run.
     """
     settings = settings or RunSettings()
+    notes: list[str] = []
     source, *others = pipeline.stages.values()
     if problems is None:
-        problems = choose(source.operator.run(), root, settings)
+        given = pl.concat(source.operator.batches(notes.append))
+        problems = choose(given, root, settings)
+        check_stages(others, given, problems)
         problems = validate(problems, Problem, source.name)
     for stage in others:
         if "problems" in stage.operator.inputs:
@@ -143,10 +149,10 @@ def make_plan(
             plans[stage.name] = planner.plan(stage)
         else:
             plans[stage.name] = _plan_snapshot(stage, plans, root, len(keys))
-    largest = max((s.operator.n for s in others if isinstance(s.operator, Sample)), default=1)
+    largest = max((s.operator.n for s in others if isinstance(s.operator, Sampling)), default=1)
     size = max(1, min(4096, CHUNK_SAMPLES // largest))
     chunks = [keys[at : at + size] for at in range(0, len(keys), size)]
-    return RunPlan(pipeline, root, problems, plans, chunks)
+    return RunPlan(pipeline, root, problems, plans, chunks, tuple(notes))
 
 
 @dataclass
@@ -173,7 +179,7 @@ class _StorePlanner:
         held = sum(item.size for wanted in ranges for item in store.held.present(wanted))
         view = store_view(folder, self.problem_view, [(key, first, size) for key, first, size in ranges])
         plan = StagePlan(stage, view, folder, planned, held, "", store=store, ranges=ranges)
-        if held < planned and isinstance(stage.operator, Sample) and stage.operator.extend_truncated:
+        if held < planned and isinstance(stage.operator, Sampling) and stage.operator.extend_truncated:
             plan.extends = self._shorter(stage.operator, store)
         plan.why = self._why(plan)
         return plan
@@ -193,7 +199,7 @@ class _StorePlanner:
         """Return the view of a sampling stage, or what all the stores that a stage reads have in theirs."""
         if stage.name in self.views:
             return self.views[stage.name]
-        if isinstance(stage.operator, Sample):
+        if isinstance(stage.operator, Sampling):
             return [Range(key, 0, stage.operator.n) for key in self.keys]
         first, *others = [self.plans[name.name].ranges for name in stage.inputs.values() if name.is_store]
         for other in others:
@@ -201,7 +207,7 @@ class _StorePlanner:
             first = [piece for item in first for piece in known.present(item)]
         return list(first)
 
-    def _shorter(self, operator: Sample, store: Store) -> Store | None:
+    def _shorter(self, operator: Sampling, store: Store) -> Store | None:
         """Return the store that differs by a smaller ``max_tokens`` alone, the largest such."""
         found: list[tuple[int, str, dict[str, Any]]] = []
         for name, known in stored_identities(self.root, SAMPLES_FOLDER).items():

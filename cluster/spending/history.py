@@ -15,7 +15,7 @@ import polars as pl
 from deltalake import write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
-from cluster.records.recorder import alive, manifests
+from cluster.records.reader import alive, manifests
 from cluster.spending.account import Amount
 from cluster.spending.allocations import ranges_of, read_allocations
 from cluster.storage.arrow import arrow_schema
@@ -100,12 +100,12 @@ def spent_under(root: Root, beginning: str, but: str = "") -> Amount:
 
 
 def read_ledger(root: Root) -> pl.DataFrame:
-    """Return the ledger's entries of kinds ``settle`` and ``orphan``; empty where there are none."""
+    """Return the ledger's entries; empty where there are none."""
     if not root.exists(LEDGER, "_delta_log"):
         return pl.DataFrame(schema=polars_schema(LedgerEntry))
     try:
         rows = scan_store(root, LEDGER, LedgerEntry)
-        return root.patiently(lambda: rows.collect(), "reading the ledger").filter(pl.col("kind") != "reserve")
+        return root.patiently(lambda: rows.collect(), "reading the ledger")
     except TableNotFoundError:
         return pl.DataFrame(schema=polars_schema(LedgerEntry))
 

@@ -35,8 +35,11 @@ def export(
     to: Annotated[str, typer.Option("--to", metavar="DIR_OR_URL", help="An empty folder for shards and README.md.")],
     stage: Annotated[str | None, typer.Option(help="Whose rows; by default the last stage that fits.")] = None,
     reasoning: Annotated[
-        Literal["tags", "field", "drop"],
-        typer.Option(help="Reasoning in <think> tags: leave it there, move it to reasoning_content, or leave it out."),
+        Literal["tags", "open", "field", "drop"],
+        typer.Option(
+            help="Reasoning in <think> tags: leave it there, without its opening tag (for chat templates that open the "
+            "thought themselves), move it to reasoning_content, or leave it out."
+        ),
     ] = "tags",
     validation: Annotated[
         float, typer.Option(min=0.0, max=0.9, help="Share of the problems that are held out.")
@@ -51,10 +54,10 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a run's training data as Parquet shards with a dataset card, split by problem."""
-    from cluster.records.recorder import find_run
+    from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.export import export as write
-    from jobs.export.exporting import Ask
+    from jobs.export.ask import Ask
 
     place = Root.at(root)
     ask = Ask(

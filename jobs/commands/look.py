@@ -22,6 +22,9 @@ from jobs.config.options import (
 
 app = typer.Typer()
 
+SHOWN = 200
+"""Runs that are listed for people where no limit is given."""
+
 
 @app.command(
     epilog=examples(
@@ -46,7 +49,9 @@ def runs(
     sort: Annotated[
         Literal["started", "cost", "samples", "problems", "seconds"], typer.Option(help="The largest first.")
     ] = "started",
-    limit: Annotated[int | None, typer.Option(min=1, help="How many at most.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help=f"How many at most; by default all in JSON, else {SHOWN}.")
+    ] = None,
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,7 +71,7 @@ def runs(
         job=job,
         since=since.replace(tzinfo=UTC) if since else None,
         sort=sort,
-        limit=None if state else limit,
+        limit=None if state else limit if limit is not None or as_json else SHOWN + 1,
     )
     catalogue.close()
     if state is not None:
@@ -74,7 +79,10 @@ def runs(
     if as_json:
         print_json([document(place, manifest) for manifest in found])
     elif found:
-        print_runs(wide_console(), place, found)
+        shown = found if limit is not None else found[:SHOWN]
+        print_runs(wide_console(), place, shown)
+        if len(shown) < len(found):
+            Console(stderr=True).print(f"These are the first {SHOWN}; --limit shows more", soft_wrap=True)
     else:
         Console().print(f"No runs under {place.url} yet. Start one: gristmill run arithmetic", soft_wrap=True)
 
@@ -82,7 +90,7 @@ def runs(
 @app.command(epilog=examples("gristmill show latest", "gristmill show arithmetic-20260101 --json"))
 def show(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Show one run: stages, coverage, and where its datasets are."""
-    from cluster.records.recorder import find_run
+    from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.running.summary import document, print_run
 
@@ -104,7 +112,7 @@ def samples(
     as_json: JsonOption = False,
 ) -> None:
     """Look at a run's completions and their verdicts."""
-    from cluster.records.recorder import find_run
+    from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.running.summary import print_samples, sample_rows
 
@@ -119,7 +127,7 @@ def samples(
 @app.command(epilog=examples("gristmill report latest"))
 def report(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Write a run's HTML report again and print its path."""
-    from cluster.records.recorder import find_run
+    from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.running.run import write_report
 
@@ -134,7 +142,7 @@ def report(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOpti
 @app.command(epilog=examples("gristmill cost latest", "gristmill cost arithmetic-20260101 --json"))
 def cost(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Say what a run's results cost: by stage, difficulty and outcome; per correct answer, SFT row, 1% of coverage."""
-    from cluster.records.recorder import find_run
+    from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.cost import costs, print_costs
 
@@ -154,7 +162,7 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Say what is different between two runs: settings, problems, figures, coverage."""
-    from cluster.records.recorder import find_run
+    from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.diff import diff as compare
     from jobs.looking.diff import print_diff

@@ -14,12 +14,13 @@ import polars as pl
 
 from cluster.engines import resolve
 from cluster.planning.plan import RunPlan, StagePlan
-from cluster.records.recorder import manifests
+from cluster.records.reader import manifests
 from cluster.records.throughput import read_entry
 from cluster.storage.root import Root
 from cluster.storage.store import scan_store
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from schemas import datasets
+from schemas.conversation import text_of
 from schemas.engine import EngineSpec
 from schemas.prices import MICRO, Prices, price_of
 from schemas.throughput import ThroughputEntry
@@ -90,7 +91,7 @@ def _lengths(
 ) -> tuple[float, float, tuple[float, float], str]:
     """Return (prompt tokens, completion tokens) of a sample, an interval of the latter, and where they are from."""
     operator, store = stage.stage.operator, stage.store
-    assert isinstance(operator, Sample) and store is not None
+    assert isinstance(operator, Sampling) and store is not None
     if len(store.held):
         drawn = scan_store(plan.root, store.folder, datasets.Sample).filter(pl.col("status") == "ok")
         length = pl.col("completion_tokens")
@@ -101,7 +102,7 @@ def _lengths(
             spread = max(0.0, completion - error), min(float(operator.max_tokens), completion + error)
             return prompt, completion, spread, f"the mean of the {len(store.held):,} samples that are there"
     texts = (
-        sum(len(turn["content"].encode()) for turn in operator.messages(row))
+        sum(len(text_of(turn).encode()) for turn in operator.messages(row))
         for row in plan.problems.iter_rows(named=True)
     )
     prompt = sum(texts) / len(plan.problems) / BYTES_PER_TOKEN

@@ -20,11 +20,10 @@ import polars as pl
 
 from operators.verify.reading.votes import SPEAKING, unite
 from schemas.contract import polars_schema
-from schemas.datasets import AnswerClass
+from schemas.datasets import SAMPLE_KEY, AnswerClass
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
-SAMPLE_KEY = ["problem_key", "sample_index"]
 SAYS_NOTHING = ("error", "skipped")
 """Statuses of a verdict that says nothing about its sample."""
 
