@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from cluster.local import LocalRunner
 from cluster.records import find_run, open_stage
 from cluster.storage.root import Root
 from jobs.settings import build_pipeline, merge
+from tests.commands import Command
 from tests.support import QUICK, write_problems
 
 HERE = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ class Job:
 
     # -- processes -----------------------------------------------------------------------------------------------
 
-    def start(self, runner: str = "local", *more: str) -> subprocess.Popen[bytes]:
+    def start(self, runner: str = "local", *more: str) -> Command:
         """Start the job's one command."""
         return self._spawn("run", "job.yaml", "--runner", runner, *more)
 
@@ -98,13 +98,11 @@ class Job:
         """Give another command on the job's root; return its exit code."""
         return self.finish(self._spawn(*arguments, "--root", self.root))
 
-    def _spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "jobs.cli", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(HERE), **self.environment}
+    def _spawn(self, *arguments: str) -> Command:
         with open(self.folder / "log", "ab") as log:
-            return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
+            return Command(*arguments, folder=self.folder, changes=self.environment, log=log)
 
-    def finish(self, process: subprocess.Popen[bytes], seconds: float = 180.0) -> int:
+    def finish(self, process: Command, seconds: float = 180.0) -> int:
         """Wait for a process; return its exit code."""
         try:
             return process.wait(timeout=seconds)
@@ -215,7 +213,7 @@ def _equal(found: pl.DataFrame, expected: pl.DataFrame) -> None:
     assert_frame_equal(found, expected, check_row_order=False)
 
 
-def wait_for(what: Callable[[], Any], process: subprocess.Popen[bytes] | None = None, seconds: float = 90.0) -> None:
+def wait_for(what: Callable[[], Any], process: Command | None = None, seconds: float = 90.0) -> None:
     """Wait until something is so; fail where it takes too long, or the process ends before."""
     until = time.monotonic() + seconds
     while not what():
@@ -224,7 +222,7 @@ def wait_for(what: Callable[[], Any], process: subprocess.Popen[bytes] | None = 
         time.sleep(0.02)
 
 
-def ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+def ends_within(process: Command, seconds: float) -> bool:
     """Whether a process ends by itself in that time."""
     try:
         process.wait(timeout=seconds)

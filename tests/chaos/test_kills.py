@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
 from collections import Counter
 from itertools import count, cycle
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from tests.chaos.conftest import Figures
 from tests.chaos.support import FULL, ORPHAN, SEED, Job, check_same, descendants, ends_within, wait_for
+from tests.commands import Command
 
 pytestmark = [pytest.mark.chaos, pytest.mark.ray]
 SLOW = {"operator": "tests.chaos.operators:SlowVerify", "seconds": 0.5}
@@ -48,7 +48,7 @@ def test_driver_is_killed(tmp_path: Path, figures: Figures) -> None:
     figures["calls repeated per kill"] = f"{repeated / kills:.0f} (allowed {allowed / kills:.0f})"
 
 
-def _ends_before_its_time(process: subprocess.Popen[bytes], job: Job, chance: random.Random) -> bool:
+def _ends_before_its_time(process: Command, job: Job, chance: random.Random) -> bool:
     """Wait for the moment at which a driver is to be killed: while it begins, or some time after its first sample."""
     before = len(job.calls())
     if chance.random() < 0.25:
@@ -97,7 +97,7 @@ def _verified(job: Job) -> int:
 KINDS = {"task": "ray::_run", "sampler": "ray::Sampler", "idle": "ray::IDLE"}
 
 
-def _kill_a_worker(driver: subprocess.Popen[bytes], chance: random.Random) -> str | None:
+def _kill_a_worker(driver: Command, chance: random.Random) -> str | None:
     """Kill one of Ray's workers, of a kind that is chosen first; return the kind, or None where the driver ended."""
     kind = chance.choices(list(KINDS), weights=[5, 4, 1])[0]
     while not ends_within(driver, 0.02):

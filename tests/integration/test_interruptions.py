@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,12 +17,13 @@ from cluster.records import find_run, manifests
 from cluster.storage.root import Root
 from schemas.errors import StoreBusy
 from schemas.job import RunSettings
+from tests.commands import Command
 from tests.support import keys, run, scripted_pipeline, stage, write_problems
 
 HERE = Path(__file__).parents[2]
 
 
-def start(folder: Path, *more: str, latency: float = 0.05, n: int = 200) -> subprocess.Popen[str]:
+def start(folder: Path, *more: str, latency: float = 0.05, n: int = 200) -> Command:
     """Start a run of 4 problems on the command line."""
     write_problems(folder / "problems.jsonl", 4)
     settings = {
@@ -40,13 +38,10 @@ def start(folder: Path, *more: str, latency: float = 0.05, n: int = 200) -> subp
         "run.flush_seconds": 0.3,
         "run.commit_seconds": 0.1,
     }
-    command = [sys.executable, "-m", "jobs.cli", "run", "math", "--runner", "local", "--json"]
+    command = ["run", "math", "--runner", "local", "--json"]
     for key, value in settings.items():
         command += ["--set", f"{key}={value}"]
-    environment = {**os.environ, "PYTHONPATH": str(HERE)}
-    return subprocess.Popen(
-        [*command, *more], cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    return Command(*command, *more, folder=folder)
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> None:
@@ -68,9 +63,9 @@ def committed(folder: Path) -> int:
         return 0
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
+def finish(process: Command) -> tuple[int, str, str]:
+    out, err = process.communicate()
+    return process.wait(), out, err
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from cluster.moe.layout import layouts
 from cluster.moe.models import read_model
 from cluster.ray.topology import live_cluster, replan, seat
 from schemas.errors import BadInput
-from tests.integration.test_cli import as_json
+from tests.commands import as_json
 
 pytestmark = pytest.mark.ray
 
