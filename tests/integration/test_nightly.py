@@ -12,13 +12,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cluster.local import LocalRunner
-from cluster.records import find_run, open_stage
+from cluster.driving.driver import run_pipeline
+from cluster.records.reader import find_run, open_stage
+from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
+from jobs.config.calendar import night_of, nights_between
 from jobs.nightly.attempts import Attempt, Journal
-from jobs.nightly.calendar import night_of, nights_between
 from jobs.nightly.nightly import Busy, Nightly
-from jobs.run import Job
+from jobs.running.run import Job
 from schemas.errors import BadInput, EngineFailed
 from schemas.job import JobFile
 from schemas.manifest import RunManifest
@@ -46,7 +47,7 @@ def execute(job: Job) -> RunManifest:
     """Run a night's job here."""
     runner = LocalRunner()
     try:
-        return runner.run(job.pipeline, job.root.url, job.execution).manifest
+        return run_pipeline(job.pipeline, runner, job.root.url, job.execution).manifest
     finally:
         runner.close()
 

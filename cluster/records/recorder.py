@@ -1,0 +1,129 @@
+"""Run manifests: writing them while a run goes on.
+
+A run's folder holds its manifest, the views it froze (which index ranges of which problems, one file a store stage),
+the heartbeat that says it is alive, and, where rows had to be left out, ``quarantine.jsonl``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import json
+import platform
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cluster.records.reader import HEARTBEAT
+from cluster.storage.lease import Lease, write_lease
+from cluster.storage.ranges import Range, as_table
+from cluster.storage.root import Root
+from cluster.storage.snapshot import MANIFEST
+from pipelines.graph import Pipeline
+from schemas import __version__
+from schemas.errors import StorageFull
+from schemas.job import RunSettings
+from schemas.manifest import RunManifest
+from schemas.redaction import redact
+
+QUARANTINE = "quarantine.jsonl"
+BALLAST = "ballast"
+BALLAST_BYTES = 512 * 1024
+"""Space that a run keeps on a local disk, so that its last manifest can be written when the disk is full."""
+
+RECORDED = ("ray", "polars", "deltalake", "pyarrow", "xllamacpp", "math-verify", "reasoning-gym")
+
+
+class RunRecorder:
+    """Owns one run's manifest: ``runs/{run_id}/manifest.json``."""
+
+    def __init__(self, root: Root, pipeline: Pipeline, runner: str, settings: RunSettings) -> None:
+        self.root = root
+        now = datetime.now(UTC)
+        self.manifest = RunManifest(
+            run_id=f"{pipeline.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+            pipeline=pipeline.name,
+            state="running",
+            started=now,
+            command=settings.command,
+            job=settings.job,
+            runner=runner,
+            config=_config(pipeline),
+            versions=_versions(),
+        )
+
+    @property
+    def folder(self) -> str:
+        return f"runs/{self.manifest.run_id}"
+
+    def write(self) -> None:
+        """Write the manifest; on a full disk, in the place that was kept for it."""
+        try:
+            write_manifest(self.root, self.manifest)
+        except StorageFull:
+            self.root.remove(self.folder, BALLAST)
+            write_manifest(self.root, self.manifest)
+
+    def show(self) -> None:
+        """Write how far the run is, for others to see; not in the place that is kept for the last manifest."""
+        with contextlib.suppress(StorageFull):
+            write_manifest(self.root, self.manifest)
+
+    def begin(self, problem_view: str, n_problems: int, views: Mapping[str, list[Range]]) -> None:
+        """Freeze the views of the run and write the first manifest.
+
+        Args:
+            views: of each stage whose rows are in a store, which of them are this run's.
+        """
+        self.manifest.problem_view = problem_view
+        self.manifest.n_problems = n_problems
+        if self.root.is_local:
+            self.root.write_bytes(bytes(BALLAST_BYTES), self.folder, BALLAST)
+        for record in self.manifest.stages:
+            if record.name in views:
+                record.view = f"{self.folder}/views/{record.name}.parquet"
+                buffer = io.BytesIO()
+                as_table(views[record.name]).write_parquet(buffer)
+                self.root.write_bytes(buffer.getvalue(), record.view)
+        self.write()
+
+    def beat(self, seconds: float) -> None:
+        """Say that the run is alive for as many seconds."""
+        write_lease(self.root, self.folder, Lease.of(self.manifest.run_id, 0, seconds), HEARTBEAT)
+
+    def end(self) -> None:
+        """Write the last manifest; the run is alive no more."""
+        self.write()
+        self.root.remove(self.folder, HEARTBEAT)
+        self.root.remove(self.folder, BALLAST)
+
+    def quarantine(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows that were left out, with what was wrong with them."""
+        old = self.root.read_bytes(self.folder, QUARANTINE) if self.root.exists(self.folder, QUARANTINE) else b""
+        fresh = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self.root.write_bytes(old + redact(fresh).encode(), self.folder, QUARANTINE)
+
+
+def write_manifest(root: Root, manifest: RunManifest) -> None:
+    root.write_bytes(redact(manifest.model_dump_json(indent=2)).encode(), "runs", manifest.run_id, MANIFEST)
+
+
+def _config(pipeline: Pipeline) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    for name, stage in pipeline.stages.items():
+        config[name] = {"operator": stage.operator.public_name(), **stage.operator.model_dump(mode="json")}
+        if stage.engine is not None:
+            config[name]["engine"] = stage.engine.model_dump(mode="json")
+    return config
+
+
+def _versions() -> dict[str, str]:
+    found = {"gristmill": __version__, "python": platform.python_version()}
+    for name in RECORDED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
