@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -74,14 +75,18 @@ def needed(name: str) -> set[str]:
 
 
 def lend(names: set[str], place: Path) -> None:
-    """Put distributions of this environment into another: the same files, by links."""
+    """Put distributions of this environment into another: the same files, by links where that is possible."""
     for name in names:
         for file in distribution(name).files or []:
             source, target = Path(str(file.locate())), place / file
-            if ".." not in file.parts and file.suffix != ".pyc" and source.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.unlink(missing_ok=True)
+            if ".." in file.parts or not source.exists():
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            try:
                 os.link(source, target)
+            except OSError:  # another file system
+                shutil.copy2(source, target)
 
 
 def used(environment: Path, folder: Path) -> None:
