@@ -23,7 +23,8 @@ def problems(tmp_path: Path) -> Path:
 
 
 def math(*more: str) -> list[str]:
-    return ["run", "math", "--set", "load.source=problems.jsonl", "--set", "sample.n=8", *SCRIPTED, *more]
+    quick = ["--set", "forecast.bootstrap=20"]
+    return ["run", "math", "--set", "load.source=problems.jsonl", "--set", "sample.n=8", *SCRIPTED, *quick, *more]
 
 
 def test_version_help_and_examples(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def start(folder: Path, *more: str, latency: float = 0.05, n: int = 200) -> Comm
         "engine.slots": 8,
         "engine.call_log": str(folder / "calls"),
         "verify.operator": "verify.exact",
+        "forecast.bootstrap": 20,
         "run.flush_seconds": 0.3,
         "run.commit_seconds": 0.1,
     }
