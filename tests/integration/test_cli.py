@@ -73,6 +73,7 @@ def test_plain_lines_where_there_is_no_terminal(tmp_path: Path, problems: Path) 
 def test_a_job_file_runs_as_the_command_line_does(tmp_path: Path, problems: Path) -> None:
     (tmp_path / "job.yaml").write_text(
         "pipeline: math\nrunner: local\nroot: here\nsettings:\n  load: {source: problems.jsonl}\n  sample: {n: 8}\n"
+        "  forecast: {bootstrap: 20}\n"
         "  engine: {kind: scripted, answers: ['0', '1', '2']}\n"
     )
     document = as_json("run", "job.yaml", cwd=tmp_path)
