@@ -87,6 +87,11 @@ class Command:
         out, err = (file.read().decode() for file in self._said)
         return out, err
 
+    def errors(self) -> str:
+        """Return what it has written to standard error so far."""
+        file = self._said[1].fileno()
+        return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
+
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
             os.kill(self.pid, number)

@@ -29,7 +29,7 @@ class Running:
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
         self.engine: Engine = build_engine(spec)
 
-    def do(self, work: Coroutine[Any, Any, Result], seconds: float = 120) -> Result:
+    def do(self, work: Coroutine[Any, Any, Result], seconds: float = 900) -> Result:
         """Run a coroutine in the engine's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=seconds)
 
@@ -83,7 +83,7 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def wait_until_up(url: str, server: subprocess.Popen[bytes], seconds: float = 180) -> None:
+def wait_until_up(url: str, server: subprocess.Popen[bytes], seconds: float = 900) -> None:
     """Wait for a server's health; fail when it ends."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

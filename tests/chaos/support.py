@@ -6,6 +6,7 @@ unchanged, at the end. And the engine's own log of calls tells what was paid for
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -30,7 +31,7 @@ from tests.support import QUICK, write_problems
 
 HERE = Path(__file__).parents[2]
 FULL = os.environ.get("GRISTMILL_CHAOS") == "full"
-"""``make chaos`` sets it: all of the suite. Without it a part of each case runs."""
+"""``make test-long`` sets it, and ``make chaos``: all of the suite. Without it a part of each case runs."""
 SEED = int(os.environ.get("GRISTMILL_CHAOS_SEED", "0"))
 """Another seed disturbs at other points."""
 STEPS = 1.0
@@ -103,7 +104,7 @@ class Job:
         with open(self.folder / "log", "ab") as log:
             return Command(*arguments, folder=self.folder, changes=self.environment, log=log)
 
-    def finish(self, process: Command, seconds: float = 180.0) -> int:
+    def finish(self, process: Command, seconds: float = 900.0) -> int:
         """Wait for a process; return its exit code."""
         try:
             return process.wait(timeout=seconds)
@@ -214,8 +215,8 @@ def _equal(found: pl.DataFrame, expected: pl.DataFrame) -> None:
     assert_frame_equal(found, expected, check_row_order=False)
 
 
-def wait_for(what: Callable[[], Any], process: Command | None = None, seconds: float = 90.0) -> None:
-    """Wait until something is so; fail where it takes too long, or the process ends before."""
+def wait_for(what: Callable[[], Any], process: Command | None = None, seconds: float = 600.0) -> None:
+    """Wait until something is so; fail where that takes for ever, or the process ends before."""
     until = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < until, "it didn't happen in time"
@@ -230,6 +231,19 @@ def ends_within(process: Command, seconds: float) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return True
+
+
+def delayed(pid: int) -> float:
+    """Return how many seconds a thread of a process, or of one below it, has waited for a core, at most.
+
+    What a disturbance may cost is told by clocks, which go on while the machine does something else.
+    """
+    longest = 0
+    for process in (pid, *(child for child, _ in descendants(pid))):
+        for told in Path(f"/proc/{process}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):
+                longest = max(longest, int(told.read_text().split()[1]))
+    return longest / 1e9
 
 
 def memory(pid: int) -> float:

@@ -38,7 +38,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server
 def test_server_is_away(server: S3Server, tmp_path: Path, figures: Figures) -> None:
     """For a while in the middle of a run; then the run goes on by itself, and nothing was lost or is done again."""
     away = 20.0 if FULL else 5.0
-    job = Job(tmp_path / "job", root=server.root("away"))
+    job = Job(tmp_path / "job", root=server.root("away"), latency=0.1)
     process = job.start()
     wait_for(lambda: len(job.calls()) > 150, process)
     server.stop()

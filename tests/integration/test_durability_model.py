@@ -2,7 +2,8 @@
 
 The model is small (``tests.model``): what every committed row says, what every finished run's view showed, and what
 the engine was asked for. After every step the tables must agree: no key lost, none twice, no text replaced under its
-verdict, no view changed after it was read, nothing paid for that was there. ``HYPOTHESIS_PROFILE=long`` (``make test-long``) looks longer, at other sequences each time.
+verdict, no view changed after it was read, nothing paid for that was there. ``HYPOTHESIS_PROFILE=long``
+(``make test-long`` sets it) looks longer, at other sequences each time.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def start(folder: Path, *more: str, latency: float = 0.05, n: int = 200) -> Comm
     return Command(*command, *more, folder=folder)
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> None:
+def wait_for(what: Callable[[], Any], seconds: float = 300.0) -> None:
     until = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < until, "it didn't happen in time"
@@ -80,7 +80,7 @@ def finish(process: Command) -> tuple[int, str, str]:
 def test_a_signal_stops_in_good_order_and_the_same_command_goes_on(
     tmp_path: Path, number: signal.Signals, runner: str
 ) -> None:
-    first = start(tmp_path, "--runner", runner)
+    first = start(tmp_path, "--runner", runner, latency=0.25)
     wait_for(lambda: committed(tmp_path) >= 50)
     first.send_signal(number)
     code, out, err = finish(first)
@@ -99,41 +99,41 @@ def test_a_signal_stops_in_good_order_and_the_same_command_goes_on(
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
-    first = start(tmp_path, "--set", "run.grace_seconds=60", latency=20.0)
+    first = start(tmp_path, "--set", "run.grace_seconds=3600", latency=3600.0)
     wait_for(lambda: (tmp_path / "calls").exists() and (tmp_path / "calls").read_text())
     first.send_signal(signal.SIGTERM)
     time.sleep(1.0)
     assert first.poll() is None
     first.send_signal(signal.SIGTERM)
-    began = time.monotonic()
-    code, _, err = finish(first)
+    code, _, err = finish(first)  # long before its grace is over
     assert code == 3, err
-    assert time.monotonic() - began < 15
 
 
 def test_a_second_driver_is_refused_waits_or_reads(tmp_path: Path) -> None:
-    first = start(tmp_path, n=600)
+    first = start(tmp_path, n=600, latency=2.0)  # for ten minutes, so it is stopped before
     wait_for(lambda: committed(tmp_path) >= 20)
     code, _, err = finish(start(tmp_path, n=600))
     assert code == 3
     assert "is being written by run math-" in err
     assert "--if-busy wait" in err
     reader = start(tmp_path, "--if-busy", "read", n=600)
-    waiter = start(tmp_path, "--if-busy", "wait", n=600)
+    waiter = start(tmp_path, "--if-busy", "wait", n=600, latency=0.0)
     code, _, err = finish(reader)
     assert code in (0, 3), err  # 3 where the first's verdicts were not there yet
     assert "Reading what is there" in err
-    assert finish(first)[0] == 0
+    wait_for(lambda: "waiting: store samples/" in waiter.errors())
+    first.send_signal(signal.SIGTERM)
+    code, out, err = finish(first)
+    assert (code, json.loads(out)["state"]) == (3, "interrupted"), err
     code, _, err = finish(waiter)
     assert code == 0, err
-    assert "waiting: store samples/" in err
     calls = Counter((tmp_path / "calls").read_text().split())
     assert len(calls) == 2400
     assert set(calls.values()) == {1}
 
 
 def test_a_paused_driver_that_was_taken_over_cannot_commit(tmp_path: Path) -> None:
-    first = start(tmp_path, "--set", "run.lease_seconds=1")
+    first = start(tmp_path, "--set", "run.lease_seconds=1", latency=0.25)
     wait_for(lambda: committed(tmp_path) >= 20)
     first.send_signal(signal.SIGSTOP)
     try:
