@@ -58,7 +58,10 @@ def keep(name: str, answers: list[dict[str, Any]]) -> None:
 
 
 def difference(was: list[dict[str, Any]], now: list[dict[str, Any]]) -> Difference | None:
-    """Return the first difference between two lists of answers; the last digits of a number don't count."""
+    """Return the first difference between two lists of answers.
+
+    The last digits of a number don't count, nor does a column, or a field, that is new and empty.
+    """
     if len(was) != len(now):
         return Difference(min(len(was), len(now)), "cases", len(was), len(now))
     for number, (old, new) in enumerate(zip(was, now, strict=True)):
@@ -68,8 +71,8 @@ def difference(was: list[dict[str, Any]], now: list[dict[str, Any]]) -> Differen
 
 
 def _differ(where: str, was: Any, now: Any) -> tuple[str, Any, Any] | None:
-    if isinstance(was, dict) and isinstance(now, dict) and list(was) == list(now):
-        pairs = [(f"{where} {key}", was[key], now[key]) for key in was]
+    if isinstance(was, dict) and isinstance(now, dict):
+        pairs = [(f"{where} {key}", was.get(key), now.get(key)) for key in {**was, **now}]
     elif isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
         pairs = [(f"{where} {at}", *pair) for at, pair in enumerate(zip(was, now, strict=True))]
     elif isinstance(was, float) and isinstance(now, float | int):

@@ -58,7 +58,8 @@ ANSWERS: list[dict[str, Any]] = [{"settings": {}, "rows": [{"key": "a", "value":
         ({"key": "b"}, "case 0, rows 0 key: it was 'a' and is 'b'"),
         ({"list": [1, 2, 3]}, "case 0, rows 0 list 1: it was None and is 2"),
         ({"list": [1]}, "case 0, rows 0 list: it was [1, None, 3] and is [1]"),
-        ({"more": 1}, "case 0, rows 0: it was"),
+        ({"more": None}, None),
+        ({"more": 1}, "case 0, rows 0 more: it was None and is 1"),
     ],
 )
 def test_a_difference_is_found_and_told(change: dict[str, Any], told: str | None) -> None:
