@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ConfigDict
 
 from operators.base import Operator
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from schemas import datasets
 from schemas.datasets import STORES
 from schemas.engine import AnyEngineSpec, EngineSpec, LlamaCppSpec
 from schemas.errors import BadInput
+from schemas.redaction import protect_settings
 
 
 class PipelineConfig(BaseModel):
@@ -46,7 +47,7 @@ class Stage:
     @property
     def samples(self) -> bool:
         """Whether this is a sampling stage."""
-        return isinstance(self.operator, Sample)
+        return isinstance(self.operator, Sampling)
 
 
 @dataclass
@@ -86,19 +87,21 @@ class Pipeline:
         if ("engine" in operator.tools) != (engine is not None):
             verb = "needs" if engine is None else "doesn't use"
             raise BadInput(f"{where}: {operator.public_name()} {verb} an engine")
-        if isinstance(operator, Sample) and engine is not None:
+        if isinstance(operator, Sampling) and engine is not None:
             _check_guides(where, operator, engine)
         if operator.scope == "sample" and operator.output not in STORES:
             raise BadInput(
                 f"{where}: a sample-scope operator gives {[kind.__name__ for kind in STORES]}, not "
                 f"{operator.output.__name__}; use scope 'problem' or 'dataset'"
             )
+        if engine is not None:
+            protect_settings(engine.model_dump())
         added = Stage(name, operator, dict(inputs), engine)
         self.stages[name] = added
         return added
 
 
-def _check_guides(where: str, operator: Sample, engine: EngineSpec) -> None:
+def _check_guides(where: str, operator: Sampling, engine: EngineSpec) -> None:
     for guide in ("json_schema", "regex"):
         if getattr(operator, guide) is not None and guide not in engine.guides:
             can = f"it can do {sorted(engine.guides)}" if engine.guides else "it can't guide decoding"
@@ -135,7 +138,7 @@ def _check_inputs(where: str, operator: Operator, inputs: Mapping[str, Stage], k
             raise BadInput(f"{where}: only dataset-scope operators read a dataset-scope result ({upstream.name})")
         if operator.scope == "sample" and upstream.operator.scope == "problem":
             raise BadInput(f"{where}: a sample-scope operator can't read a problem-scope result ({upstream.name})")
-    if operator.scope == "sample" and not isinstance(operator, Sample):
+    if operator.scope == "sample" and not isinstance(operator, Sampling):
         stores = [stage for stage in inputs.values() if stage.is_store]
         if not any(stage.operator.output is datasets.Sample for stage in stores):
             raise BadInput(f"{where}: a sample-scope operator reads the samples of a sampling stage")
