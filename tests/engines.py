@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import socket
 import subprocess
@@ -46,6 +47,19 @@ def running(spec: EngineSpec) -> Iterator[Running]:
         yield found
     finally:
         found.close()
+
+
+_SHARED: dict[str, Running] = {}
+
+
+@contextlib.contextmanager
+def shared(spec: EngineSpec) -> Iterator[Running]:
+    """Load an engine for everybody in this process who asks for the same, until the process ends."""
+    name = spec.model_dump_json()
+    if name not in _SHARED:
+        _SHARED[name] = Running(spec)
+        atexit.register(_SHARED[name].close)
+    yield _SHARED[name]
 
 
 LLAMA_SERVER = """
