@@ -25,14 +25,7 @@ from cluster.storage.root import Root
 from operators.sample.sampling import Sampling
 from schemas.errors import BadInput, EngineFailed, StageFailed
 from schemas.job import RunSettings
-from tests.support import QUICK, keys, run, scripted_pipeline, stage, write_problems
-
-
-def ray_runner() -> Runner:
-    from cluster.ray.runner import RayRunner
-
-    return RayRunner()
-
+from tests.support import QUICK, keys, ray_runner, run, scripted_pipeline, stage, write_problems
 
 RUNNERS = [pytest.param(LocalRunner, id="local"), pytest.param(ray_runner, id="ray", marks=pytest.mark.ray)]
 

@@ -125,7 +125,7 @@ def test_reasoning_gym_scores_with_its_own_scorer(workers: ProcessWorkers) -> No
     found = Load(source="reasoning_gym:chain_sum", size=1).run()
     key, answer = found["problem_key"][0], found["answer"][0]
     asked = samples([answer, f"<answer>{answer}</answer>", "12345678", ""], problem=key)
-    operator = VerifyReasoningGym()
+    operator = VerifyReasoningGym(timeout=300)
     verdicts = operator.run(
         samples=asked, problems=found.select("problem_key", "answer", "verification"), workers=workers
     )
