@@ -16,6 +16,7 @@ import polars as pl
 from cluster.engines import resolve
 from cluster.moe.order import ordered
 from cluster.planning.choice import choose
+from cluster.planning.content import check_stages
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
 from cluster.storage.snapshot import Snapshot
@@ -92,6 +93,8 @@ class RunPlan:
     stages: dict[str, StagePlan]
     chunks: list[list[str]]
     """Problem keys per part of a problem-scope snapshot, in the order in which they are sampled."""
+    notes: tuple[str, ...] = ()
+    """What the source has to tell: rows without an answer, turns that aren't shown, copies that were left out."""
 
     @property
     def problem_view(self) -> str:
@@ -122,9 +125,12 @@ def make_plan(
         NothingToDo: no problem is left for this run.
     """
     settings = settings or RunSettings()
+    notes: list[str] = []
     source, *others = pipeline.stages.values()
     if problems is None:
-        problems = choose(source.operator.run(), root, settings)
+        given = pl.concat(source.operator.batches(notes.append))
+        problems = choose(given, root, settings)
+        check_stages(others, given, problems)
         problems = validate(problems, Problem, source.name)
     for stage in others:
         if "problems" in stage.operator.inputs:
@@ -146,7 +152,7 @@ def make_plan(
     largest = max((s.operator.n for s in others if isinstance(s.operator, Sampling)), default=1)
     size = max(1, min(4096, CHUNK_SAMPLES // largest))
     chunks = [keys[at : at + size] for at in range(0, len(keys), size)]
-    return RunPlan(pipeline, root, problems, plans, chunks)
+    return RunPlan(pipeline, root, problems, plans, chunks, tuple(notes))
 
 
 @dataclass
