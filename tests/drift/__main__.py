@@ -13,10 +13,16 @@ from tests.drift.goldens import current, difference, keep, kept
 
 
 def main(rewrite: bool) -> int:
-    """Return how many operators were refused."""
+    """Write what is new; return how many operators were refused."""
     refused = 0
     for name in OPERATORS:
-        version, known, now = operator_class(name).version, kept(name), current(name)
+        version, known = operator_class(name).version, kept(name)
+        try:
+            now = current(name)
+        except Exception as error:
+            refused += 1
+            print(f"{name}: its questions in tests/drift/cases.py don't suit it: {type(error).__name__}: {error}")
+            continue
         found = None if known is None else difference(known, now)
         if known is None or (found is not None and rewrite):
             keep(name, now)

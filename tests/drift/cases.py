@@ -71,6 +71,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "verify.all_of": (Case({"verifiers": [EXACT, CHOICE]}, ("fruit",)),),
     "verify.any_of": (Case({"verifiers": [EXACT, CHOICE]}, ("fruit",)),),
     "verify.cascade": (Case({"verifiers": [EXACT, CHOICE]}, ("fruit",)),),
+    "verify.function": (Case({"function": "tests.drift.tools:share_of_letters"}, (*NUMBERS, "capital")),),
     "verify.reasoning_gym": (Case({}, ("gym",)),),
     "select.several": (Case({"methods": [{"operator": "select.majority"}, {"operator": "select.best_of_n"}]}),),
     "select.weighted": (Case(), Case(tables={"scores": None})),

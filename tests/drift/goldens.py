@@ -60,7 +60,7 @@ def keep(name: str, answers: list[dict[str, Any]]) -> None:
 def difference(was: list[dict[str, Any]], now: list[dict[str, Any]]) -> Difference | None:
     """Return the first difference between two lists of answers.
 
-    The last digits of a number don't count, nor does a column, or a field, that is new and empty.
+    The last digits of a number don't count, nor does a column, or a field, that is new and empty (or false, or zero).
     """
     if len(was) != len(now):
         return Difference(min(len(was), len(now)), "cases", len(was), len(now))
@@ -72,7 +72,8 @@ def difference(was: list[dict[str, Any]], now: list[dict[str, Any]]) -> Differen
 
 def _differ(where: str, was: Any, now: Any) -> tuple[str, Any, Any] | None:
     if isinstance(was, dict) and isinstance(now, dict):
-        pairs = [(f"{where} {key}", was.get(key), now.get(key)) for key in {**was, **now}]
+        keys = [key for key in {**was, **now} if key in was or now[key]]
+        pairs = [(f"{where} {key}", was.get(key), now.get(key)) for key in keys]
     elif isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
         pairs = [(f"{where} {at}", *pair) for at, pair in enumerate(zip(was, now, strict=True))]
     elif isinstance(was, float) and isinstance(now, float | int):

@@ -59,6 +59,8 @@ ANSWERS: list[dict[str, Any]] = [{"settings": {}, "rows": [{"key": "a", "value":
         ({"list": [1, 2, 3]}, "case 0, rows 0 list 1: it was None and is 2"),
         ({"list": [1]}, "case 0, rows 0 list: it was [1, None, 3] and is [1]"),
         ({"more": None}, None),
+        ({"more": False}, None),
+        ({"list": None}, "case 0, rows 0 list: it was [1, None, 3] and is None"),
         ({"more": 1}, "case 0, rows 0 more: it was None and is 1"),
     ],
 )

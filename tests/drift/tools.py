@@ -37,7 +37,7 @@ class Parrot(Engine):
     info = EngineInfo("parrot", "1", "parrot", 100_000, "raw", seeds="exact")
     capacity = 8
 
-    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:
+    async def render(self, messages: Sequence[Any], *, answered: bool = False, **_: Any) -> str:
         return "".join(f"<{turn['role']}>{turn['content']}" for turn in messages) + ("" if answered else "<assistant>")
 
     async def count_tokens(self, prompt: str) -> int:
@@ -76,6 +76,11 @@ def _parallel(trace: str) -> str:
     goal = "<Goal>\n<Outline>1: one half</Outline>\n<Outline>2: the other</Outline>\n</Goal>\n"
     paths = f"<Path>1: {first}</Path>\n<Path>2: {second}</Path>\n<Conclusion>Both.</Conclusion>\n"
     return f"<Parallel>\n{goal}{paths}</Parallel>"
+
+
+def share_of_letters(completion: str, answer: str | None) -> float | None:
+    """A verifier of a user's own: how many letters of the answer are in the completion."""
+    return sum(letter in completion for letter in answer) / len(answer) if answer else None
 
 
 class Inline:
