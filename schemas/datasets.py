@@ -322,8 +322,10 @@ class Calibration(Contract):
     accuracy_low = _share()
     accuracy_high = _share()
     ece = _share()
-    ece_low = _share()
-    ece_high = _share()
+    """The mean absolute gap of the bins; chance makes it too large, so it has no interval."""
+    ece_low = dy.Float64(nullable=True, min=0.0, max=1.0)
+    ece_high = dy.Float64(nullable=True, min=0.0, max=1.0)
+    """Null but in results of versions before 2, whose interval didn't hold."""
     brier = _share()
     brier_low = _share()
     brier_high = _share()
@@ -341,6 +343,10 @@ class Calibration(Contract):
         nullable=False,
     )
     """The reliability table: one entry for each bin of confidence (low, high]."""
+    rmsce = dy.Float64(nullable=True, min=0.0, max=1.0)
+    rmsce_low = dy.Float64(nullable=True, min=0.0, max=1.0)
+    rmsce_high = dy.Float64(nullable=True, min=0.0, max=1.0)
+    """The root of the bins' mean squared gap, less what chance adds to it, with its 95% interval."""
 
 
 class Multiplicity(Contract):
@@ -380,6 +386,7 @@ SAMPLES_FOLDER = STORES[Sample]
 ADDED: dict[type[Contract], frozenset[str]] = {
     Sample: frozenset({"bottom_group_confidence", "mean_confidence"}),
     SelectionAccuracy: frozenset({"first_n", "subsets", "n_problems"}),
+    Calibration: frozenset({"rmsce", "rmsce_low", "rmsce_high"}),
 }
 """Columns that a contract got after files of it were written: files without them are older, not damaged."""
 
