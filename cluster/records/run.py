@@ -7,7 +7,7 @@ from typing import Protocol
 
 import polars as pl
 
-from cluster.records.recorder import open_stage
+from cluster.records.reader import open_stage
 from cluster.storage.root import Root
 from schemas.manifest import RunManifest
 
@@ -21,6 +21,14 @@ class Observer(Protocol):
 
     def say(self, text: str) -> None:
         """Hear of something that happened: waiting for another run, a worker lost, stopping."""
+        ...
+
+
+class Say(Protocol):
+    """Tells people something that happened in a run, and notes it in the run's log."""
+
+    def __call__(self, text: str, stage: str | None = None) -> None:
+        """Say ``text``; ``stage`` is the stage that it is about, where it is about one."""
         ...
 
 

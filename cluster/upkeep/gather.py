@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from cluster.records.recorder import manifests
+from cluster.records.reader import manifests
 from cluster.spending.history import append_ledger, read_ledger
 from cluster.storage.parts import write_part
 from cluster.storage.ranges import Range, ranges_of
@@ -78,7 +78,8 @@ def _take_store(root: Root, source: Root, folder: str) -> int:
                 rows = Slice((source.uri(folder, name),), lacking).read(source, contract.select())
                 ours.commit([write_part(root, folder, rows, contract, f"gathering {folder}")])
                 taken += len(rows)
-            ours.renew()
+            if not ours.renew():
+                ours.reclaim()
     finally:
         ours.release()
     return taken

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from cluster.records.recorder import alive, manifests
+from cluster.records.reader import alive, manifests
 from cluster.storage.parts import Part, write_part
 from cluster.storage.ranges import Range, RangeMap, as_table, restrict
 from cluster.storage.root import Root
@@ -55,7 +55,8 @@ def repair(root: Root, manifest: RunManifest, findings: Iterable[Finding]) -> li
 
         def keep_alive() -> None:
             for store in stores.values():
-                store.renew()
+                if not store.renew():
+                    store.reclaim()
 
         left = {folder: _left(store, damage.get(folder, _Damage())) for folder, store in stores.items()}
         done = _outdated_snapshots(root, left)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from cluster.driving.driver import run_pipeline
 from cluster.planning.plan import make_plan
 from cluster.runners.local import LocalRunner
 from cluster.runners.runner import Runner
@@ -26,7 +27,7 @@ from cluster.storage.parts import write_part
 from cluster.storage.root import Root
 from operators import operator_class
 from operators.load import Load
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from pipelines.graph import Pipeline
 from schemas import datasets
 from schemas.contract import polars_schema
@@ -43,7 +44,7 @@ def pipeline(source: Path, samples: int, verifier: str) -> Pipeline:
     """Return load -> sample -> verify -> prune, select, coverage, accuracy, sft."""
     made = Pipeline("replay")
     problems = made.stage("load", Load(source=str(source)))
-    drawn = made.stage("sample", Sample(n=samples), engine=ScriptedSpec(model="recorded"), problems=problems)
+    drawn = made.stage("sample", Sampling(n=samples), engine=ScriptedSpec(model="recorded"), problems=problems)
     verdicts = made.stage("verify", operator_class(verifier)(), problems=problems, samples=drawn)
     made.stage("prune", operator_class("prune.rpc")(), samples=drawn)
     made.stage("select", operator_class("select.majority")(), verdicts=verdicts)
@@ -125,7 +126,7 @@ def measure(root: Root, made: Pipeline, runner: Runner) -> dict[str, Any]:
     planned = time.perf_counter() - began
     with PeakMemory() as memory:
         began = time.perf_counter()
-        result = runner.run(made, root.url, RunSettings())
+        result = run_pipeline(made, runner, root.url, RunSettings())
         seconds = time.perf_counter() - began
     samples = next(r.planned for r in result.manifest.stages if r.name == "sample")
     stages = {r.name: {"wall": r.seconds, "busy": r.busy_seconds} for r in result.manifest.stages if r.computed}

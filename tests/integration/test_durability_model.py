@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from cluster.driving.driver import run_pipeline
 from cluster.planning.plan import RunPlan, make_plan
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
@@ -28,7 +29,7 @@ from cluster.upkeep.garbage import collect
 from cluster.upkeep.verify_data import verify
 from cluster.working.compaction import Merge, next_merge
 from operators.load import Load
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from operators.select.majority import MajorityVote
 from operators.verify.exact import VerifyExact
 from pipelines.graph import Pipeline
@@ -198,7 +199,7 @@ class Durability(RuleBasedStateMachine):
         made = Pipeline("model")
         loaded = made.stage("load", Load(source=str(source)))
         engine = ScriptedSpec(answers=ANSWERS, call_log=str(self.calls(number)), slots=4)
-        sampling = Sample(n=config.n, max_tokens=config.tokens, extend_truncated=config.extend)
+        sampling = Sampling(n=config.n, max_tokens=config.tokens, extend_truncated=config.extend)
         drawn = made.stage("sample", sampling, engine=engine, problems=loaded)
         verifier = VerifyExact() if config.strict else VerifyExact(pattern=r"(\d+)")
         verdicts = made.stage("verify", verifier, problems=loaded, samples=drawn)
@@ -217,7 +218,7 @@ class Durability(RuleBasedStateMachine):
         def work(root: Root) -> RunResult:
             runner = LocalRunner(slots=2)
             try:
-                return runner.run(made, root.url, how)
+                return run_pipeline(made, runner, root.url, how)
             finally:
                 runner.close()
 
