@@ -15,6 +15,7 @@ SCHEMA_VERSION = 1
 
 SAMPLE_STATUS = ("ok", "error")
 FINISH_REASONS = ("stop", "length", "stop_string", "cut")
+CALIBRATION = ("calibrated", "uncalibrated")
 VERDICT_STATUS = ("ok", "unparseable", "timeout", "error", "skipped")
 
 
@@ -153,6 +154,11 @@ class Answer(Contract):
     runner_up = _text(nullable=True)
     runner_up_confidence = dy.Float64(nullable=True, min=0.0, max=1.0)
     is_correct = dy.Bool(nullable=True)
+    confidence_low = dy.Float64(nullable=True, min=0.0, max=1.0)
+    confidence_high = dy.Float64(nullable=True, min=0.0, max=1.0)
+    """95% interval of how often answers of this confidence are right, where it was fitted to known answers."""
+    calibration = dy.String(nullable=True, regex=f"^({'|'.join(CALIBRATION)})$")
+    """Of methods whose confidence is the chance of a model: whether it was fitted to known answers. Null of others."""
 
 
 class Sft(Contract):
@@ -386,6 +392,7 @@ SAMPLES_FOLDER = STORES[Sample]
 ADDED: dict[type[Contract], frozenset[str]] = {
     Sample: frozenset({"bottom_group_confidence", "mean_confidence"}),
     SelectionAccuracy: frozenset({"first_n", "subsets", "n_problems"}),
+    Answer: frozenset({"confidence_low", "confidence_high", "calibration"}),
     Calibration: frozenset({"rmsce", "rmsce_low", "rmsce_high"}),
 }
 """Columns that a contract got after files of it were written: files without them are older, not damaged."""

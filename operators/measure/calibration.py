@@ -121,7 +121,7 @@ def _measures(confidence: Floats, right: Floats, place: Ints, bins: int) -> Floa
     """
     replicates, n = right.shape
     gap = right - confidence
-    where = (np.arange(replicates)[:, None] * bins + place).ravel()
+    where: Ints = (np.arange(replicates, dtype=np.int64)[:, None] * bins + place).reshape(-1)
 
     def sums(values: Floats | None) -> Floats:
         found = np.bincount(where, None if values is None else values.ravel(), replicates * bins)

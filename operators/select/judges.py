@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
 
+from operators.select.calibrated import calibrated
 from operators.select.classes import SAMPLE_KEY, answer_key, class_votes, classify, distinct_answers, one_verifier
-from operators.select.selection import VERDICTS, Selection, as_answers, problems_of, rank
+from operators.select.selection import VERDICTS, Selection, as_answers, plain_vote, problems_of, rank
 from schemas.errors import BadInput
 
 Floats = NDArray[np.float64]
@@ -32,10 +33,13 @@ class SelectJudges(Selection):
     variational inference, over all problems together.
 
     Confidence is the posterior probability. ``reference`` names a verifier that isn't a judge, whose verdicts say what
-    is right in ``is_correct``.
+    is right in ``is_correct``, of all problems or of some. With 50 such problems or more confidences are fitted to
+    them, and judges who do worse than the plain vote aren't listened to (``operators.select.calibrated``). With fewer
+    the posterior stays as it is, marked as ``uncalibrated``: judges err on the same problems, so it is often near 1
+    where accuracy isn't.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "dataset"
     inputs = {"verdicts": VERDICTS}
 
@@ -60,7 +64,7 @@ class SelectJudges(Selection):
         judges = [name for name in names if name != self.reference]
         if not judges and len(table):
             raise BadInput(f"select.judges: the only verifier is the reference, '{self.reference}'")
-        main = table.filter(pl.col("verifier") == self.reference) if self.reference else one_verifier(table)
+        main = self._main(table)
         classes = class_votes(main).sort("problem_key", "answer_class")
         keys = classify(distinct_answers(main)).select("problem_key", "answer_key", "answer_class")
         of = main.select(*SAMPLE_KEY, answer_key(main.columns)).join(keys, on=["problem_key", "answer_key"])
@@ -77,7 +81,22 @@ class SelectJudges(Selection):
             problems_of(main, pl.lit(1.0).alias("total")),
             classes.with_columns(weight=pl.Series(weights, dtype=pl.Float64)),
         )
-        return as_answers(found, self.method, pl.col("weight"), pl.col("runner_up_weight"))
+        answers = as_answers(found, self.method, pl.col("weight"), pl.col("runner_up_weight"))
+        if not self.reference:
+            return answers.with_columns(calibration=pl.lit("uncalibrated"))
+        return calibrated(answers, plain_vote(main, self.method))
+
+    def _main(self, verdicts: pl.DataFrame) -> pl.DataFrame:
+        """Return one row per sample; with a reference, correct is what it says, and unknown where it says nothing."""
+        if not self.reference:
+            return one_verifier(verdicts)
+        says = pl.col("verifier") == self.reference
+        return (
+            verdicts.with_columns(pl.when(says).then("is_correct"), judge=~says)
+            .sort(*SAMPLE_KEY, "judge", "verifier")
+            .unique(SAMPLE_KEY, keep="first", maintain_order=True)
+            .drop("judge")
+        )
 
     def _posterior(self, classes: pl.DataFrame, said: pl.DataFrame, judges: list[str]) -> Floats:
         if classes.is_empty():

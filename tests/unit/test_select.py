@@ -278,8 +278,34 @@ def test_judges_are_weighed_by_how_they_agree() -> None:
     confident = np.array([row["confidence"] for row in found])
     right = np.array([row["is_correct"] for row in found])
     assert confident[right].mean() > confident[~right].mean() + 0.1
+    assert confident.mean() == pytest.approx(accuracy, abs=0.05)
+    assert {row["calibration"] for row in found} == {"calibrated"}
+    low, high = (np.mean([row[f"confidence_{end}"] for row in found]) for end in ("low", "high"))
+    assert low < accuracy < high
+    blind = select(SelectJudges(), {"verdicts": pl.concat(judges)})
+    assert {row["calibration"] for row in blind} == {"uncalibrated"}
     with pytest.raises(BadInput, match="'nobody' is none of the verifiers"):
         select(SelectJudges(reference="nobody"), given)
+
+
+def test_judges_who_do_worse_than_the_vote_arent_listened_to_once_that_is_known() -> None:
+    """Two judges who like the answer "9", which is wrong: sure of themselves, and of each other."""
+    rng = np.random.default_rng(2)
+    problems = [rows(*rng.choice(["7", "9", "2"], 9, p=[0.55, 0.35, 0.1])) for _ in range(120)]
+    given = tables(*problems)
+    truth = given["verdicts"].with_columns(verifier=pl.lit("truth"))
+    judges = [
+        truth.with_columns(is_correct=pl.col("predicted_answer") == "9", verifier=pl.lit(f"judge{number}"))
+        for number in range(2)
+    ]
+    asked = pl.concat(judges)
+    majority = np.mean([row["is_correct"] for row in select(MajorityVote(), given)])
+    some = truth.filter(pl.col("problem_id").is_in([f"p{number}" for number in range(60)]))
+    found = select(SelectJudges(reference="truth"), {"verdicts": pl.concat([asked, some])})
+    assert len(found) == 120
+    right = np.mean([row["answer"] == "7" for row in found])
+    assert right == pytest.approx(majority)
+    assert np.mean([row["confidence"] for row in found]) == pytest.approx(right, abs=0.05)
 
 
 def confident(*values: float | None, **columns: Any) -> pl.DataFrame:
