@@ -83,8 +83,8 @@ def _fit(data: Labels, strength: float, by_label: bool, skewed: bool) -> _Fit:
     evidence = -np.inf
     for _ in range(ROUNDS):
         is_true: Floats = np.stack([1.0 - chance, chance])
-        hits = np.stack([np.bincount(worker, is_true[c][task] * hit[c]) for c in (0, 1)])
-        seen = np.stack([np.bincount(worker, is_true[c][task]) for c in (0, 1)])
+        hits = np.stack([np.bincount(worker, weights=np.where(hit[c], is_true[c][task], 0.0)) for c in (0, 1)])
+        seen = np.stack([np.bincount(worker, weights=is_true[c][task]) for c in (0, 1)])
         if not by_label:
             hits, seen = hits.sum(axis=0, keepdims=True), seen.sum(axis=0, keepdims=True)
         mean = (hits.sum(axis=1, keepdims=True) + 0.5) / (seen.sum(axis=1, keepdims=True) + 1.0)
@@ -93,11 +93,10 @@ def _fit(data: Labels, strength: float, by_label: bool, skewed: bool) -> _Fit:
         apart = special.betaln(strength * mean, strength * (1.0 - mean)) - special.betaln(a, b)
         divergence = float((apart + hits * right + (seen - hits) * wrong).sum())
         right, wrong = (np.broadcast_to(table, (2, table.shape[1])) for table in (right, wrong))
+        says: list[Floats] = [np.where(hit[c], right[c][worker], wrong[c][worker]) for c in (0, 1)]
         prior = is_true.sum(axis=1) + 1.0
         logs = np.log(prior / prior.sum()) if skewed else np.log([0.5, 0.5])
-        score = logs[:, None] + np.stack(
-            [np.bincount(task, np.where(hit[c], right[c, worker], wrong[c, worker])) for c in (0, 1)]
-        )
+        score = logs[:, None] + np.stack([np.bincount(task, weights=says[c]) for c in (0, 1)])
         evidence = float(np.logaddexp(score[0], score[1]).sum()) - divergence
         before, chance = chance, special.expit(score[1] - score[0])
         if np.abs(chance - before).max() < CLOSE:

@@ -82,8 +82,8 @@ def _curve(odds: Floats, right: Floats, at: Floats) -> tuple[Floats, Floats]:
         chance: Floats = special.expit(design @ weights)
         slope: Floats = design.T @ (right - chance) - stiff @ (weights - CENTRE)
         bend: Floats = (design * (chance * (1.0 - chance))[:, None]).T @ design + stiff
-        step: Floats = np.linalg.solve(bend, slope)
-        weights = weights + np.clip(step, -1.0, 1.0)
+        step = np.linalg.solve(bend, slope)
+        weights = (weights + np.clip(step, -1.0, 1.0)).astype(np.float64)
         if np.abs(step).max() < 1e-8:
             break
     centre: Floats = places @ weights

@@ -10,12 +10,12 @@ workers who never meet, workers who are all alike) this departs from the paper: 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from scipy import sparse as _sparse  # pyright: ignore[reportMissingTypeStubs]
 from scipy.sparse import linalg as _linalg  # pyright: ignore[reportMissingTypeStubs]
 
@@ -23,9 +23,12 @@ from operators.base import Scope
 from operators.numeric.two_labels import Labels, chances
 from operators.select.calibrated import calibrated
 from operators.select.classes import SAMPLE_KEY, answer_key, class_votes, classify, distinct_answers, one_verifier
+from operators.select.models import check_models, inputs_of_models, of_models
 from operators.select.selection import VERDICTS, Selection, as_answers, plain_vote, problems_of, rank
+from schemas.contract import Columns
 from schemas.datasets import Sample
 from schemas.errors import BadInput
+from schemas.identity import Added
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -69,30 +72,51 @@ class SelectTopTwo(Selection):
     """
 
     version: ClassVar[int] = 2
-    inputs = {"verdicts": VERDICTS, "samples": Sample.select("problem_key", "sample_index", "worker")}
     optional = frozenset({"samples"})
 
+    models: Annotated[tuple[str, ...], Added] = ()
+    """Names of the models that are the workers, each with its own ``verdicts_NAME``. A model's label is its most
+    frequent answer."""
     worker: str = ""
     """``sample_index``, or ``worker``; empty: one configuration."""
     labels: int | None = Field(default=None, ge=2)
     """How many labels K there are to choose from, where some may never have been given."""
 
+    @field_validator("models")
+    @classmethod
+    def _are_named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_models(value)
+
     @property
     def scope(self) -> Scope:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return "dataset" if self.worker else "problem"
+        return "dataset" if self.worker or self.models else "problem"
+
+    @property
+    def inputs(self) -> dict[str, Columns]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        samples = Sample.select("problem_key", "sample_index", "worker")
+        return inputs_of_models(self.models) or {"verdicts": VERDICTS, "samples": samples}
 
     def run(
-        self, verdicts: pl.DataFrame | pl.LazyFrame, samples: pl.DataFrame | pl.LazyFrame | None = None
+        self,
+        verdicts: pl.DataFrame | pl.LazyFrame | None = None,
+        samples: pl.DataFrame | pl.LazyFrame | None = None,
+        **of_each: pl.DataFrame | pl.LazyFrame,
     ) -> pl.DataFrame:
-        """Return one row per problem of ``verdicts``.
+        """Return one row per problem of the verdicts.
 
         Raises:
             BadInput: a worker column that isn't there, labels beyond K.
         """
-        table = one_verifier(verdicts.lazy()).collect(engine="streaming")
-        if not self.worker:
-            return self._by_counts(table)
-        return calibrated(self._by_workers(table, self._workers(samples)), plain_vote(table, self.method))
+        if self.models:
+            table = of_models(self.models, of_each)
+            workers = table.select(*SAMPLE_KEY, "worker")
+        else:
+            assert verdicts is not None
+            table = one_verifier(verdicts.lazy()).collect(engine="streaming")
+            if not self.worker:
+                return self._by_counts(table)
+            workers = self._workers(samples)
+        return calibrated(self._by_workers(table, workers), plain_vote(table, self.method))
 
     def _by_counts(self, verdicts: pl.DataFrame) -> pl.DataFrame:
         problems = problems_of(verdicts, pl.lit(1.0).alias("total"))
@@ -139,6 +163,9 @@ class SelectTopTwo(Selection):
             answers = answers.with_columns(who=pl.col("sample_index").cast(pl.String))
         else:
             answers = answers.join(workers, on=SAMPLE_KEY, how="left", maintain_order="left").rename({"worker": "who"})
+        if self.models:  # a model answers many times: what it says most often is what it says
+            often = pl.len().over("problem_key", "who", "answer_class")
+            answers = answers.with_columns(often=often).sort("often", maintain_order=True)
         answers = answers.unique(["problem_key", "who"], keep="last", maintain_order=True)
         return self._rows(problems, classed, answers)
 

@@ -259,6 +259,26 @@ def test_abduction_may_have_no_answer() -> None:
     assert select(SelectAbductive(abstain=True), with_nothing)[1]["answer"] is None
 
 
+def test_models_are_told_apart_by_their_inputs() -> None:
+    """Sample 0 of both models has the same key; each model's share is of its own samples."""
+    small = tables(rows("1", "1", "2"), rows("7", "7", "7"))["verdicts"]
+    large = tables(rows("2", "2"), rows("7", "3"))["verdicts"]
+    given = {"verdicts_small": small, "verdicts_large": large}
+    found = select(SelectAbductive(models=("small", "large"), abstain=False), given)
+    assert [row["answer"] for row in found] == ["2", "7"]  # 1/3 + 1 against 2/3; 1 + 1/2
+    assert found[1]["confidence"] == pytest.approx(0.75)
+    assert [row["n_samples"] for row in found] == [5, 5]
+    operator = SelectTopTwo(models=("small", "large"))
+    assert operator.scope == "dataset" and list(operator.inputs) == ["verdicts_small", "verdicts_large"]
+    assert [row["answer"] for row in select(operator, given)][1] == "7"
+    several = SelectSeveral(methods=(SelectAbductive(models=("small", "large")), operator))
+    assert {row["method"] for row in select(several, given)} == {"abductive", "top_two"}
+    assert "models" not in SelectAbductive().fingerprint(), "results of before this setting are still its results"
+    for names, told in ((("a",), "two or more"), (("a", "a"), "two or more"), (("a", "b c"), "letters, digits")):
+        with pytest.raises(ValueError, match=told):
+            SelectTopTwo(models=names)
+
+
 def test_judges_are_weighed_by_how_they_agree() -> None:
     rng = np.random.default_rng(1)
     problems = [rows(*rng.choice(["7", "1", "2", "3"], 8, p=[0.3, 0.4, 0.2, 0.1])) for _ in range(150)]
