@@ -58,7 +58,8 @@ def build(config: Config) -> Pipeline:
         stage = pipeline.stage(f"verify_{model.name}", config.verify, problems=problems, samples=samples)
         pipeline.stage(f"coverage_{model.name}", config.coverage, verdicts=stage)
         verdicts[f"verdicts_{model.name}"] = stage
-    answers = pipeline.stage("select", _told(config.select, tuple(m.name for m in config.models)), **verdicts)
+    select = _told(config.select, tuple(model.name for model in config.models))
+    answers = pipeline.stage("select", select, offered=verdicts)
     pipeline.stage("calibration", config.calibration, answers=answers)
     return pipeline
 
