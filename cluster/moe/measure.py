@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cluster.moe.order import interleaved
 from cluster.moe.placement import Placement, Shape
 from cluster.moe.routing import Ids, Trace
-from cluster.planning.order import interleaved
 
 Loads = NDArray[np.float64]
 CHUNK = 16_384

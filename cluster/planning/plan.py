@@ -14,8 +14,8 @@ from typing import Any, Literal
 import polars as pl
 
 from cluster.engines import resolve
+from cluster.moe.order import ordered
 from cluster.planning.choice import choose
-from cluster.planning.order import ordered
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
 from cluster.storage.snapshot import Snapshot

@@ -94,7 +94,7 @@ class Replicas:
         self._say = say
         self._all: list[Replica] = []
         self._deaths = 0
-        """In a row, without a sample in between."""
+        """How many replicas died in a row without a sample in between."""
         self._allowed = 0
         """How many deaths in a row there may be: restarts, and what it takes to find two problems that kill."""
         self._guilty = 0
@@ -177,7 +177,7 @@ class Replicas:
 
         def bounded(future: Future[dict[str, int]]) -> None:
             if isinstance(future.exception(), WorkerLost | EngineDied):
-                return  # as below
+                return  # its next report tells, and another replica measures
             assert state.purse is not None
             state.purse.learn_prompts(future.result(), state.operator.max_tokens)
             measure()

@@ -135,7 +135,7 @@ class Purse:
         self.account.spent += Amount(part.rows, prompt + completion, micro)
 
     def charge(self, ranges: list[Range]) -> None:
-        """Take requests that brought nothing for spent at their worst case."""
+        """Count requests that brought no sample as spent, at their worst case."""
         for item in ranges:
             worst = self._free(item)
             self.account.spent += worst

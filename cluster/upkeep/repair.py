@@ -193,7 +193,7 @@ def _lacks(root: Root, record: StageRecord, left: Mapping[str, RangeMap]) -> boo
         view = pl.read_parquet(io.BytesIO(root.read_bytes(record.view or "")))
     except StorageUnavailable:
         raise
-    except UNREADABLE:  # a view that is gone or damaged: who knows
+    except UNREADABLE:  # a view that is gone or damaged: it may have had such rows
         return True
     return any(keys.missing(Range(*row)) for row in view.iter_rows() for keys in concerned)
 
