@@ -24,7 +24,7 @@ SURE = (0.0005, 0.9995)
 """Range of confidences before they become log odds."""
 CENTRE, SPREAD = np.array([0.0, 0.5]), np.array([2.5, 1.0])
 """Normal prior of the log odds at the mean, and of the slope."""
-STEPS = 50
+STEPS, CLOSE = 50, 1e-8
 Z95, Z90 = 1.959964, 1.281552
 
 
@@ -75,16 +75,23 @@ def _is_better(vote: Any, method: Any) -> bool:
 def _curve(odds: Floats, right: Floats, at: Floats) -> tuple[Floats, Floats]:
     """Fit the curve and return the log odds of being right ``at`` some places, and their standard errors."""
     design, places = (np.stack([np.ones_like(x), x], axis=1) for x in (odds, at))
-    weights: Floats = CENTRE.copy()
     stiff: Floats = np.diag(1.0 / SPREAD**2)
+
+    def loss(at_: Floats) -> float:
+        seen: Floats = design @ at_
+        return float(np.logaddexp(0.0, seen).sum() - right @ seen + 0.5 * (at_ - CENTRE) @ stiff @ (at_ - CENTRE))
+
+    weights: Floats = np.zeros(2)
     bend = stiff
     for _ in range(STEPS):
         chance: Floats = special.expit(design @ weights)
         slope: Floats = design.T @ (right - chance) - stiff @ (weights - CENTRE)
-        bend: Floats = (design * (chance * (1.0 - chance))[:, None]).T @ design + stiff
-        step = np.linalg.solve(bend, slope)
-        weights = (weights + np.clip(step, -1.0, 1.0)).astype(np.float64)
-        if np.abs(step).max() < 1e-8:
+        bend = (design * (chance * (1.0 - chance))[:, None]).T @ design + stiff
+        step = np.linalg.solve(bend, slope).astype(np.float64)
+        while loss(weights + step) > loss(weights) and np.abs(step).max() > CLOSE:  # Newton's step may go too far
+            step = step / 2
+        weights = weights + step
+        if np.abs(step).max() < CLOSE:
             break
     centre: Floats = places @ weights
     variance: Floats = np.einsum("ij,jk,ik->i", places, np.linalg.inv(bend), places)

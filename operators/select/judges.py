@@ -20,6 +20,8 @@ Ints = NDArray[np.int64]
 special: Any = _special  # it ships no types
 
 ROUNDS, CLOSE = 500, 1e-10
+RECURS, RECURS_SHARE = 20, 0.1
+"""An answer that so many problems have, and such a share of them, is one that judges may have habits about."""
 
 
 class SelectJudges(Selection):
@@ -30,7 +32,8 @@ class SelectJudges(Selection):
     votes, or none at all, how often being learnt. Judge j says yes to a right answer with its completeness, no to a
     wrong one with its soundness; both have Beta priors. What a judge says about the samples of one class is one
     observation, the mean: ten thousand verdicts on the same answer aren't independent. Posteriors are found by
-    variational inference, over all problems together.
+    variational inference, over all problems together. Where an answer recurs in many problems (a letter, yes or no), a
+    judge has rates of its own for it: one who always says yes to "A" tells nothing by it.
 
     Confidence is the posterior probability. ``reference`` names a verifier that isn't a judge, whose verdicts say what
     is right in ``is_correct``, of all problems or of some. With 50 such problems or more confidences are fitted to
@@ -74,9 +77,11 @@ class SelectJudges(Selection):
             .group_by("problem_key", "answer_class", "verifier")
             .agg(pl.col("is_correct").mean().alias("yes"))
         )
-        numbered = classes.with_row_index("row").select("row", "problem_key", "answer_class")
+        often = pl.max_horizontal(pl.lit(RECURS), pl.col("problem_key").n_unique() * RECURS_SHARE)
+        recurs = pl.when(pl.len().over("answer") >= often).then("answer")
+        numbered = classes.with_row_index("row").select("row", "problem_key", "answer_class", recurs.alias("habit"))
         said = said.join(numbered, on=["problem_key", "answer_class"]).sort("row", "verifier")
-        weights = self._posterior(classes, said, judges)
+        weights = self._posterior(classes, said)
         found = rank(
             problems_of(main, pl.lit(1.0).alias("total")),
             classes.with_columns(weight=pl.Series(weights, dtype=pl.Float64)),
@@ -98,13 +103,13 @@ class SelectJudges(Selection):
             .drop("judge")
         )
 
-    def _posterior(self, classes: pl.DataFrame, said: pl.DataFrame, judges: list[str]) -> Floats:
+    def _posterior(self, classes: pl.DataFrame, said: pl.DataFrame) -> Floats:
         if classes.is_empty():
             return np.zeros(0)
         problem = classes["problem_key"].rank("dense").to_numpy().astype(np.int64) - 1
         votes = classes["votes"].to_numpy().astype(np.float64) ** self.vote_weight
         prior = votes / np.bincount(problem, weights=votes)[problem]
-        judge = said["verifier"].replace_strict(judges, range(len(judges)), return_dtype=pl.Int64).to_numpy()
+        judge = said.select(pl.struct("verifier", "habit").rank("dense"))["verifier"].to_numpy().astype(np.int64) - 1
         row, yes = said["row"].to_numpy().astype(np.int64), said["yes"].to_numpy()
         return posterior(problem, prior, row, judge, yes, self.completeness, self.soundness)
 

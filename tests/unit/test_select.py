@@ -17,6 +17,7 @@ from operators.base import Operator
 from operators.prune.confidence import PruneConfidence
 from operators.prune.rpc import PruneRpc
 from operators.select.abductive import SelectAbductive
+from operators.select.calibrated import _curve  # pyright: ignore[reportPrivateUsage]
 from operators.select.judges import SelectJudges
 from operators.select.majority import MajorityVote
 from operators.select.mbr import SelectMbr, mean_f1
@@ -326,6 +327,34 @@ def test_judges_who_do_worse_than_the_vote_arent_listened_to_once_that_is_known(
     right = np.mean([row["answer"] == "7" for row in found])
     assert right == pytest.approx(majority)
     assert np.mean([row["confidence"] for row in found]) == pytest.approx(right, abs=0.05)
+
+
+def test_a_judges_liking_for_a_recurring_answer_tells_nothing() -> None:
+    """Of ten judges, three say yes to "0" and no to all else, whatever is right; the vote has them for workers."""
+    rng = np.random.default_rng(4)
+    asked, answers_, truth = [], [], rng.integers(0, 4, 300)
+    for number, right in enumerate(truth):
+        labels = [0, 0, 0, *(right if rng.random() < 0.55 else rng.integers(0, 4) for _ in range(7))]
+        answers_.append(rows(*(str(label) for label in labels)))
+        asked += [(f"p{number}", i, j, str(a), a == b) for i, a in enumerate(labels) for j, b in enumerate(labels)]
+    names = ["problem_id", "sample_index", "judge", "predicted_answer", "is_correct"]
+    table = pl.DataFrame(asked, schema=names, orient="row").with_columns(
+        verifier=pl.format("judge {}", "judge"), status=pl.lit("ok")
+    )
+    found = {row["problem_id"]: row["answer"] for row in select(SelectJudges(), {"verdicts": table})}
+    vote = {row["problem_id"]: row["answer"] for row in select(MajorityVote(), tables(*answers_))}
+    errors = [np.mean([given[f"p{i}"] != str(right) for i, right in enumerate(truth)]) for given in (found, vote)]
+    assert errors[0] < errors[1] - 0.02
+
+
+def test_curves_are_fitted_where_nearly_all_are_equally_sure() -> None:
+    """Newton's steps would go too far: confidences of .9995 that are right in two of three."""
+    rng = np.random.default_rng(0)
+    odds = np.where(rng.random(1000) < 0.97, 7.6, rng.uniform(-7, 7, 1000))
+    right = (rng.random(1000) < 0.65).astype(float)
+    centre, spread = _curve(odds - odds.mean(), right, odds - odds.mean())
+    assert (1 / (1 + np.exp(-centre))).mean() == pytest.approx(right.mean(), abs=1e-3)
+    assert (spread > 0).all()
 
 
 def confident(*values: float | None, **columns: Any) -> pl.DataFrame:
