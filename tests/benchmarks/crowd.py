@@ -108,7 +108,8 @@ def line(name: str, method: str, known: int, found: pl.DataFrame, truth: pl.Data
         if fitted and not (sure[1] <= 1 - error <= sure[2] and (known < 500 or abs(sure[0] - 1 + error) < 0.05))
         else ""
     )
-    return f"{name:26s}{method:10s}{min(known, len(truth)):6d}{vote:10.3f}{error:8.3f}{half:8.3f}{sure[0]:12.3f}  {told:16s}{flag} {off}"
+    figures = f"{min(known, len(truth)):6d}{vote:10.3f}{error:8.3f}{half:8.3f}{sure[0]:12.3f}"
+    return f"{name:26s}{method:10s}{figures}  {told:16s}{flag} {off}"
 
 
 def run(name: str, crowd: Crowd) -> None:
@@ -135,7 +136,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="The folder with color.txt, dog.txt and their truths.")
     given: Any = parser.parse_args()
     print(
-        f"{'labels':26s}{'method':10s}{'known':>6s}{'majority':>10s}{'error':>8s}{'+-':>8s}{'confidence':>12s}  interval"
+        f"{'labels':26s}{'method':10s}{'known':>6s}{'majority':>10s}{'error':>8s}{'+-':>8s}{'confidence':>12s}"
+        "  interval"
     )
     if given.data:
         run("color", read(given.data, "color", ["worker", "task", "label"]))
