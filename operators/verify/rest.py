@@ -130,6 +130,7 @@ def _parts(row: dict[str, Any]) -> pl.DataFrame:
             "problem_id": str(part.get("problem_id", f"{row['problem_id']}/{number}")),
             "prompt": str(part.get("prompt", row["prompt"])),
             "messages": None,
+            "tools": None,
             "answer": None if part.get("answer") is None else str(part["answer"]),
             "task_type": str(part.get("task_type", row["task_type"])),
             "verification": None if part.get("verification") is None else json.dumps(part["verification"]),

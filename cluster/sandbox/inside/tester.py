@@ -20,9 +20,10 @@ from . import channels, isolate, program, streams
 from .candidate import NotIsolated, Program, ProgramFailed
 from .compare import same_output, same_value
 from .frames import Closed, Frames, TooLarge, TooSlow
+from .outcomes import Cannot, Failed
 from .probes import pass_anyway
 from .references import NotCrossing
-from .trials import Cannot, Failed, OutOfTime, Trial, place, time_limit
+from .trials import OutOfTime, Trial, place, time_limit
 from .values import decode
 
 LEAST_MEMORY = 512 << 20
