@@ -63,6 +63,8 @@ SAMPLE_KEY = ["problem_key", "sample_index"]
 class Problem(Contract):
     """One thing to solve."""
 
+    added = frozenset({"tools", "prompt_key"})
+
     problem_key = dy.String(primary_key=True)
     problem_id = _text()
     prompt = _text()
@@ -82,6 +84,8 @@ class Problem(Contract):
 
 class Sample(Contract):
     """One completion for one problem."""
+
+    added = frozenset({"tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open"})
 
     problem_key = dy.String(primary_key=True)
     sample_index = _key(minimum=0)
@@ -176,6 +180,8 @@ class Answer(Contract):
 class Sft(Contract):
     """One supervised fine-tuning row."""
 
+    added = frozenset({"tools"})
+
     problem_key = dy.String(primary_key=True)
     sample_index = _key(minimum=0)
     problem_id = _text()
@@ -188,6 +194,8 @@ class Sft(Contract):
 
 class Preference(Contract):
     """One preference pair (DPO, SimPO): a right and a wrong completion of the same problem."""
+
+    added = frozenset({"tools"})
 
     problem_id = _text()
     prompt = _messages()
@@ -322,6 +330,8 @@ class SelectionAccuracy(Contract):
     `accuracy` is the mean over `subsets` random subsets, `first_n` that of the first n samples.
     """
 
+    added = frozenset({"first_n", "subsets", "n_problems"})
+
     n = _key(minimum=1)
     method = dy.String(primary_key=True)
     accuracy = dy.Float64(nullable=False, min=0.0, max=1.0)
@@ -396,15 +406,6 @@ STORES: dict[type[Contract], str] = {Sample: "samples", Verdict: "verdicts", Sco
 """Contracts whose rows are append-only facts, and the folder of their stores; all others become snapshots."""
 
 SAMPLES_FOLDER = STORES[Sample]
-
-ADDED: dict[type[Contract], frozenset[str]] = {
-    Problem: frozenset({"tools", "prompt_key"}),
-    Sample: frozenset({"tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open"}),
-    Sft: frozenset({"tools"}),
-    Preference: frozenset({"tools"}),
-    SelectionAccuracy: frozenset({"first_n", "subsets", "n_problems"}),
-}
-"""Columns that a contract got after files of it were written: files without them are older, not damaged."""
 
 DATASETS: dict[str, type[Contract]] = {
     "problems": Problem,
