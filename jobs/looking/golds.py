@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ from jobs.config.settings import build_operator
 from operators.base import Operator
 from operators.load import Load
 from operators.load.checks import Notes
-from operators.verify.canonical import read_number, text_key
+from operators.verify.canonical import text_key
+from operators.verify.golds import golds_of
 from schemas.contract import conform
 from schemas.errors import BadInput
 
@@ -76,7 +77,7 @@ def _check(verifier: Operator, problems: pl.DataFrame) -> Iterator[Gold]:
     yield from wrong
     unread = {gold.row for gold in wrong}
     for problem in problems.iter_rows(named=True):
-        golds = _golds(problem)
+        golds = golds_of(problem).texts()
         if problem["row"] not in unread:
             yield from [] if golds else [Gold(problem["problem_id"], problem["row"], None, "none")]
             asked += [{**problem, "gold": gold, "number": number} for number, gold in enumerate(golds)]
@@ -95,14 +96,6 @@ def _readable(verifier: Operator, problems: pl.DataFrame, kind: str) -> Iterator
             yield Gold(about["problem_id"], about["row"], about["answer"], "unread", str(error))
         else:
             yield Gold(about["problem_id"], about["row"], about["answer"], kind)
-
-
-def _golds(problem: Mapping[str, Any]) -> list[str]:
-    """Return the texts that are right, one by one."""
-    answers: dict[str, list[Any]] = json.loads(problem["verification"] or "{}").get("answers") or {}
-    listed = [one for group in answers.values() for one in group]
-    texts = [text for one in listed for text in (one if isinstance(one, list) else [one])]
-    return texts or ([] if problem["answer"] is None else [problem["answer"]])
 
 
 def _judged(verifier: Operator, asked: pl.DataFrame) -> Iterator[Gold]:
@@ -146,7 +139,7 @@ def _without_answers(verification: pl.Series) -> pl.Series:
 def _only_text(gold: str, key: str | None) -> bool:
     """Whether an answer is a sentence, or was compared as text and is several words: nobody says just that."""
     words = re.findall(r"(?<![\\\\\w])[^\W\d_]{3,}", gold)
-    return len(words) > 3 or (key == text_key(gold) and read_number(gold) is None and len(gold.split()) > 2)
+    return len(words) > 3 or (key == text_key(gold) and not re.search(r"\d", gold) and len(gold.split()) > 2)
 
 
 def print_golds(console: Console, golds: list[Gold], notes: tuple[str, ...], verifier: str | None, most: int) -> None:
