@@ -92,9 +92,29 @@ PROBLEM_KEY_COLUMNS = ("prompt", "messages", "answer", "task_type", "verificatio
 
 def problem_keys(problems: pl.DataFrame) -> pl.Series:
     """Return the ``problem_key`` of each row: a hash of what its prompt and its check depend on."""
-    present = [name for name in (*PROBLEM_KEY_COLUMNS, "tools") if name in problems.columns]
-    rows = problems.select(present).iter_rows(named=True)
-    return pl.Series("problem_key", [digest(_content(row)) for row in rows], dtype=pl.String)
+    columns = (*PROBLEM_KEY_COLUMNS, "tools")
+    present = {name: kind for name, kind in problems.schema.items() if name in columns and kind != pl.Null}
+    plain = {name: pl.col(name) for name, kind in present.items() if kind == pl.String and name != "tools"}
+    if present.get("messages") == TURNS and _is_plain(problems["messages"]):
+        turn = pl.element().struct
+        plain["messages"] = pl.col("messages").list.eval(pl.struct(turn.field("content"), turn.field("role")))
+    other = [pl.col(name).is_not_null() for name in present if name not in plain]
+    whole = problems.select(
+        text=pl.struct(
+            plain.get(name, pl.lit(None, pl.String)).alias(name) for name in sorted(PROBLEM_KEY_COLUMNS)
+        ).struct.json_encode(),  # writes such a row exactly as ``digest`` does
+        other=pl.any_horizontal(pl.lit(False), *other),
+    )
+    keys = [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in whole["text"]]
+    rows = problems.filter(whole["other"]).iter_rows(named=True)
+    for place, row in zip(whole["other"].arg_true(), rows, strict=True):
+        keys[place] = digest(_content(row))
+    return pl.Series("problem_key", keys, dtype=pl.String)
+
+
+def _is_plain(turns: pl.Series) -> bool:
+    """Whether a column of conversations has nothing but roles and texts."""
+    return without_more(turns).dtype != TURNS
 
 
 def _content(row: dict[str, Any]) -> dict[str, Any]:
