@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import polars as pl
@@ -64,6 +65,16 @@ class Operator(Settings):
         """
         raise TypeError(f"{type(self).__name__} doesn't define run()")
 
+    def batches(self, tell: Callable[[str], None]) -> Iterator[pl.DataFrame]:
+        """Yield what a source's ``run`` returns a piece at a time: the same rows in the same order.
+
+        A source of many problems overrides this, so that they are never in memory all at once.
+
+        Args:
+            tell: hears what people should know of the problems: rows without an answer, copies that were left out.
+        """
+        yield self.run()
+
     def check_problems(self, problems: pl.DataFrame) -> None:
         """Refuse problems that this operator couldn't work on, before anything is sampled.
 
@@ -73,6 +84,17 @@ class Operator(Settings):
         Raises:
             BadInput: naming the problem, what is wrong with it, and the remedy.
         """
+
+    def objections(self, problems: pl.DataFrame, **tools: Any) -> list[str]:
+        """Return what can be said against problems that needs a closer look than ``check_problems``, in a line each.
+
+        A dry run shows it; nothing is refused for it.
+
+        Args:
+            problems: all of them, with all columns.
+            tools: those of ``tools`` that need no model.
+        """
+        return []
 
     @classmethod
     def public_name(cls) -> str:

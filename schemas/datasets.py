@@ -9,6 +9,7 @@ import dataframely as dy
 import polars as pl
 
 from schemas.contract import Contract
+from schemas.conversation import MORE
 
 SCHEMA_VERSION = 1
 """Raised by hand when a contract changes; a newer major is a new store."""
@@ -35,8 +36,8 @@ def _count(nullable: bool = False) -> dy.Int64:
     return dy.Int64(nullable=nullable, min=0)
 
 
-def _share() -> dy.Float64:
-    return dy.Float64(nullable=False, min=0.0, max=1.0)
+def _share(nullable: bool = False) -> dy.Float64:
+    return dy.Float64(nullable=nullable, min=0.0, max=1.0)
 
 
 def _json(nullable: bool = True) -> dy.String:
@@ -45,8 +46,15 @@ def _json(nullable: bool = True) -> dy.String:
 
 
 def _messages(nullable: bool = False) -> dy.List:
-    turn = dy.Struct({"role": dy.String(nullable=False), "content": dy.String(nullable=False)}, nullable=False)
-    return dy.List(turn, nullable=nullable)
+    """Turns, as ``schemas.conversation`` says."""
+    said = {"role": dy.String(nullable=False), "content": dy.String(nullable=False)}
+    more = {name: dy.String(nullable=True) for name in MORE}
+    return dy.List(dy.Struct({**said, **more}, nullable=False), nullable=nullable)
+
+
+def _tools() -> dy.String:
+    """A JSON list, in OpenAI's words, of the tools that a conversation may call, or of what an answer calls."""
+    return dy.String(nullable=True, regex=r"^\[(.|\n)*\]$")
 
 
 SAMPLE_KEY = ["problem_key", "sample_index"]
@@ -56,14 +64,19 @@ SAMPLE_KEY = ["problem_key", "sample_index"]
 class Problem(Contract):
     """One thing to solve."""
 
+    added = frozenset({"tools", "prompt_key"})
+
     problem_key = dy.String(primary_key=True)
     problem_id = _text()
     prompt = _text()
     messages = _messages(nullable=True)
+    tools = _tools()
     answer = _text(nullable=True)
     task_type = _text()
     verification = _json()
     metadata = _json()
+    prompt_key = _text(nullable=True)
+    """A hash of what the model reads (prompt, messages, tools), whatever the answer is said to be."""
 
     @dy.rule()
     def problem_id_is_unique(cls) -> pl.Expr:
@@ -73,11 +86,14 @@ class Problem(Contract):
 class Sample(Contract):
     """One completion for one problem."""
 
+    added = frozenset({"tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open"})
+
     problem_key = dy.String(primary_key=True)
     sample_index = _key(minimum=0)
     problem_id = _text()
     completion = _text()
     reasoning = _text(nullable=True)
+    tool_calls = _tools()
     completion_hash = dy.Int64(nullable=False)
     status = _one_of(SAMPLE_STATUS)
     finish_reason = _one_of(FINISH_REASONS)
@@ -94,6 +110,8 @@ class Sample(Contract):
     worker = _text(nullable=True)
     run_id = _text()
     error = _text(nullable=True)
+    thought_open = dy.Bool(nullable=True)
+    """Whether the prompt ended inside a thought that its template, or the beginning of the completion, had opened."""
 
 
 class Verdict(Contract):
@@ -148,6 +166,8 @@ class Path(Contract):
 class Answer(Contract):
     """The answer one selection method gives to one problem."""
 
+    added = frozenset({"confidence_low", "confidence_high", "calibration"})
+
     problem_key = dy.String(primary_key=True)
     method = dy.String(primary_key=True)
     problem_id = _text()
@@ -168,10 +188,13 @@ class Answer(Contract):
 class Sft(Contract):
     """One supervised fine-tuning row."""
 
+    added = frozenset({"tools"})
+
     problem_key = dy.String(primary_key=True)
     sample_index = _key(minimum=0)
     problem_id = _text()
     messages = _messages()
+    tools = _tools()
     completion_tokens = _count()
     score = dy.Float64(nullable=True)
     lineage = _json(nullable=False)
@@ -180,8 +203,11 @@ class Sft(Contract):
 class Preference(Contract):
     """One preference pair (DPO, SimPO): a right and a wrong completion of the same problem."""
 
+    added = frozenset({"tools"})
+
     problem_id = _text()
     prompt = _messages()
+    tools = _tools()
     chosen = _messages()
     rejected = _messages()
     margin = dy.Float64(nullable=True)
@@ -207,19 +233,28 @@ class Allocation(Contract):
 
     ``worst_tokens`` and ``worst_microdollars`` are what each of them may take at most, ``value`` what one was thought
     to gain, and ``observed_through`` how many outcomes were known then.
+
+    A row with ``count`` 0 and ``reason`` "rule" says by what rule a problem is sampled from ``first_index`` on. Every
+    run under a policy begins with one for each of its problems, and measures go by them (``measure.pass_at_k``).
     """
+
+    added = frozenset({"rule", "hints"})
 
     sequence = _key(minimum=0)
     stage = dy.String(primary_key=True)
     problem_key = _text()
     first_index = _count()
-    count = dy.Int64(nullable=False, min=1)
+    count = _count()
     worst_tokens = _count()
     worst_microdollars = _count()
     observed_through = dy.Int64(nullable=False, min=-1)
     value = dy.Float64(nullable=False)
     shadow_price = dy.Float64(nullable=True)
     reason = _text()
+    rule = _json(nullable=True)
+    """Policy, limit of samples (n) and caps, in a row that says the rule."""
+    hints = dy.List(dy.Float64(nullable=True), nullable=True)
+    """What the policy was told of the problem beforehand: log odds of success by each source (null: nothing)."""
 
 
 class LedgerEntry(Contract):
@@ -280,12 +315,23 @@ class ExpertRelevance(Contract):
 
 
 class PassAtK(Contract):
-    """Coverage at k with a 95% interval (measure.pass_at_k)."""
+    """Coverage at k with 95% intervals (measure.pass_at_k)."""
+
+    added = frozenset({"same_low", "same_high", "least", "most"})
 
     k = _key(minimum=1)
     coverage = dy.Float64(nullable=False, min=0.0, max=1.0)
     low = dy.Float64(nullable=False, min=0.0, max=1.0)
+    """``low`` to ``high``: what the mean over many problems like these may be."""
     high = dy.Float64(nullable=False, min=0.0, max=1.0)
+    same_low = _share(nullable=True)
+    """``same_low`` to ``same_high``: what endless sampling of these very problems may find. Narrower, since the choice
+    of problems isn't in it."""
+    same_high = _share(nullable=True)
+    least = _share(nullable=True)
+    """Where some problem has fewer than k samples: coverage if all samples that weren't drawn had failed."""
+    most = _share(nullable=True)
+    """The same if all of them were right."""
     n_problems = _count()
     note = _text()
 
@@ -312,6 +358,8 @@ class SelectionAccuracy(Contract):
     `accuracy` is the mean over `subsets` random subsets, `first_n` that of the first n samples.
     """
 
+    added = frozenset({"first_n", "subsets", "n_problems"})
+
     n = _key(minimum=1)
     method = dy.String(primary_key=True)
     accuracy = dy.Float64(nullable=False, min=0.0, max=1.0)
@@ -324,6 +372,8 @@ class SelectionAccuracy(Contract):
 
 class Calibration(Contract):
     """How well a selection method's confidence predicts that it is right (measure.calibration)."""
+
+    added = frozenset({"rmsce", "rmsce_low", "rmsce_high"})
 
     method = dy.String(primary_key=True)
     n = _count()
@@ -392,14 +442,6 @@ STORES: dict[type[Contract], str] = {Sample: "samples", Verdict: "verdicts", Sco
 """Contracts whose rows are append-only facts, and the folder of their stores; all others become snapshots."""
 
 SAMPLES_FOLDER = STORES[Sample]
-
-ADDED: dict[type[Contract], frozenset[str]] = {
-    Sample: frozenset({"bottom_group_confidence", "mean_confidence"}),
-    SelectionAccuracy: frozenset({"first_n", "subsets", "n_problems"}),
-    Answer: frozenset({"confidence_low", "confidence_high", "calibration"}),
-    Calibration: frozenset({"rmsce", "rmsce_low", "rmsce_high"}),
-}
-"""Columns that a contract got after files of it were written: files without them are older, not damaged."""
 
 DATASETS: dict[str, type[Contract]] = {
     "problems": Problem,

@@ -17,6 +17,8 @@ import polars as pl
 import xxhash
 from pydantic import BaseModel
 
+from schemas.conversation import TURNS, without_more
+
 
 class _Execution:
     """Marker for ``Annotated[T, Execution]``: the field is recorded, never hashed."""
@@ -90,15 +92,29 @@ PROBLEM_KEY_COLUMNS = ("prompt", "messages", "answer", "task_type", "verificatio
 
 def problem_keys(problems: pl.DataFrame) -> pl.Series:
     """Return the ``problem_key`` of each row: a hash of what its prompt and its check depend on."""
-    present = [name for name in PROBLEM_KEY_COLUMNS if name in problems.columns]
+    present = [name for name in (*PROBLEM_KEY_COLUMNS, "tools") if name in problems.columns]
     rows = problems.select(present).iter_rows(named=True)
-    keys = [digest({name: row.get(name) for name in PROBLEM_KEY_COLUMNS}) for row in rows]
-    return pl.Series("problem_key", keys, dtype=pl.String)
+    return pl.Series("problem_key", [digest(_content(row)) for row in rows], dtype=pl.String)
+
+
+def _content(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what is hashed of a problem; what plain conversations don't have isn't hashed."""
+    content = {name: row.get(name) for name in PROBLEM_KEY_COLUMNS}
+    if content["messages"] is not None:
+        said = [{name: value for name, value in turn.items() if value is not None} for turn in content["messages"]]
+        content["messages"] = said
+    return content if row.get("tools") is None else {**content, "tools": row["tools"]}
 
 
 def sample_seed(base: int, problem_key: str, sample_index: int) -> int:
     """Return the seed of one sample, in [0, 2^31): it depends on nothing but these three."""
     return xxhash.xxh3_64_intdigest(f"{base}/{problem_key}/{sample_index}".encode()) & 0x7FFF_FFFF
+
+
+def prompt_keys(problems: pl.DataFrame) -> pl.Series:
+    """Return the ``prompt_key`` of each row: a hash of what the model reads, whatever the answer is said to be."""
+    asked = [name for name in ("prompt", "messages", "tools") if name in problems.columns]
+    return problem_keys(problems.select(asked)).alias("prompt_key")
 
 
 def completion_hashes(texts: Iterable[str]) -> list[int]:
@@ -108,7 +124,15 @@ def completion_hashes(texts: Iterable[str]) -> list[int]:
 
 
 def table_digest(table: pl.DataFrame) -> str:
-    """Return a content hash of ``table``: its columns, dtypes and values in order."""
+    """Return a content hash of ``table``: its columns, dtypes and values in order.
+
+    Conversations of plain turns, and no tools, count as what they were before there was more. A ``prompt_key`` follows
+    from the rest.
+    """
+    table = table.drop("prompt_key", strict=False)
+    table = table.with_columns(without_more(column) for column in table.get_columns() if column.dtype == TURNS)
+    if "tools" in table.columns and table["tools"].null_count() == len(table):
+        table = table.drop("tools")
     head = json.dumps([(name, str(dtype)) for name, dtype in table.schema.items()])
     body = hashlib.blake2b(head.encode(), digest_size=16)
     body.update(table.write_ndjson().encode())

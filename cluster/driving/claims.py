@@ -9,8 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from cluster.planning.plan import RunPlan, StagePlan, make_plan
+from cluster.planning.reuse import take_over
+from cluster.records.rules import Rules
 from cluster.records.run import Say
 from cluster.runners.interruption import Interruption
 from cluster.storage.lease import read_lease
@@ -47,7 +50,13 @@ class Claims:
             busy = self._take(plan)
             if busy is None:
                 if sum(len(store.held) for store in self._stores.values()) == before:
-                    return plan
+                    if not take_over(plan, self.root, self.run_id, say):
+                        return plan
+                    stores, problems = self._stores, plan.problems
+                    again = make_plan(
+                        pipeline, self.root, self.settings, only_read=only_read, stores=stores, problems=problems
+                    )
+                    return replace(again, notes=plan.notes)
                 self.release()
                 continue
             stage, error = busy
@@ -67,9 +76,13 @@ class Claims:
             else:
                 raise error
 
-    def plan_again(self, pipeline: Pipeline, plan: RunPlan, views: Mapping[str, list[Range]]) -> RunPlan:
+    def plan_again(
+        self, pipeline: Pipeline, plan: RunPlan, views: Mapping[str, list[Range]], rules: Mapping[str, Rules]
+    ) -> RunPlan:
         """Return the plan of the same run with views that its policies have decided; the stores stay ours."""
-        return make_plan(pipeline, self.root, self.settings, stores=self._stores, views=views, problems=plan.problems)
+        return make_plan(
+            pipeline, self.root, self.settings, stores=self._stores, views=views, rules=rules, problems=plan.problems
+        )
 
     def _take(self, plan: RunPlan) -> tuple[StagePlan, StoreBusy] | None:
         """Take what the plan adds to; return the first that is taken by others."""

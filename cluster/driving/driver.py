@@ -24,6 +24,7 @@ from cluster.pools.replicas import Replicas
 from cluster.pools.scorers import Scorers
 from cluster.pools.turns import Turns
 from cluster.records.recorder import RunRecorder
+from cluster.records.rules import rules_of_store
 from cluster.records.run import Observer, RunResult
 from cluster.runners.interruption import Interruption
 from cluster.runners.runner import Runner
@@ -87,6 +88,7 @@ class Driver:
             self._handle,
             lambda: self._commit(now=True),
             self._leave_out,
+            self._skip,
             self.turns.awake,
             self.watch.say,
         )
@@ -110,6 +112,9 @@ class Driver:
 
     def _begin(self, plan: RunPlan) -> None:
         self.states = _make_states(plan)
+        self.manifest.notes = list(plan.notes)
+        for note in plan.notes:
+            self.watch.say(note)
         self._check_sandbox()
         self.control.begin(plan, self.states)
         self._place_engines()
@@ -190,7 +195,7 @@ class Driver:
         try:
             self._begin(plan)
             self._loop()
-            if self.control.adaptive and not self.interruption.requested:
+            if self._views_change and not self.interruption.requested:
                 self._go_on_with_views(plan)
                 self._loop()
             self._finish(self._outcome())
@@ -210,15 +215,22 @@ class Driver:
             for scoring in self.scoring.values():
                 scoring.scorers.close()
 
+    @property
+    def _views_change(self) -> bool:
+        """Whether later stages read something else than was planned: what policies drew, or what wasn't skipped."""
+        return self.control.adaptive or any(state.record.skipped for state in self.states.values())
+
     def _go_on_with_views(self, plan: RunPlan) -> None:
-        """Now that the policies want no more: what there is of each problem is what later stages read."""
+        """Now that nothing more is drawn: what there is of each problem is what later stages read."""
         self._settled = True
         views: dict[str, list[Range]] = {}
         keys = plan.problems["problem_key"].to_list()
         for state in self.states.values():
-            if isinstance(state, SampleState) and state.source is not None:
+            if isinstance(state, SampleState) and (state.source is not None or state.record.skipped):
                 views[state.name] = view_of(keys, state.operator.n, state.store.held)
-        plan = self.claims.plan_again(self.pipeline, plan, views)
+        rules = {name: rules_of_store(self.root, plan.stages[name].folder) for name in views}
+        rules = {name: found for name, found in rules.items() if found.uris}
+        plan = self.claims.plan_again(self.pipeline, plan, views, rules)
         for name, state in self.states.items():
             if isinstance(state, StoreState):
                 state.read_view(plan, plan.stages[name])
@@ -310,7 +322,7 @@ class Driver:
 
     def _waits_for_view(self, state: StageState) -> bool:
         """Whether what a stage reads isn't known before a policy has ended."""
-        return self.control.adaptive and not self._settled and not isinstance(state, StoreState)
+        return self._views_change and not self._settled and not isinstance(state, StoreState)
 
     def _on_landed(self, flight: Flight, done: Done) -> None:
         state, work = flight.state, flight.work
@@ -339,9 +351,21 @@ class Driver:
         self.control.on_left_out(state, ranges)
         for item in ranges:
             state.quarantined.add(item)
-        state.record.quarantined = len(state.quarantined)
+        state.record.quarantined = len(state.quarantined) - state.record.skipped
         self.recorder.quarantine(rows)
         self.watch.say(f"{len(rows)} row(s) quarantined: {str(error).splitlines()[0][:200]}", state.name)
+
+    def _skip(self, state: SampleState, keys: list[str], why: str) -> None:
+        """Leave problems out of the run that it is told to skip: nothing is lacking for that."""
+        ranges = [item for key in keys for item in state.leave_out(key)]
+        for item in ranges:
+            state.quarantined.add(item)
+        state.record.skipped += sum(item.size for item in ranges)
+        if state.source is not None:
+            for key in keys:
+                state.source.ban(key)
+        self.manifest.notes.append(why)
+        self.watch.say(why, state.name)
 
     def _commit(self, now: bool = False) -> None:
         """Commit what waits, in groups (at once where nobody is working); then tell every stage what became a fact."""

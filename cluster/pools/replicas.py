@@ -23,6 +23,7 @@ from cluster.stages.states import input_slice
 from cluster.storage.ranges import Range, RangeMap
 from cluster.working.sampler import Ready, Report, Sampler, SamplingJob
 from operators.engine import EngineDied
+from operators.sample.lengths import TooLong, told
 from schemas.errors import BadInput, EngineFailed, GristmillError, WorkerLost
 from schemas.job import RunSettings
 from schemas.manifest import EngineRecord, ReplicaRecord
@@ -70,6 +71,7 @@ class Replicas:
         handle: queues a callback for a future's end into the driver's loop.
         commit: commits what was delivered so far, now (before a dead replica's work is given out again).
         leave_out: called with the ranges of a problem that kills engines, and why.
+        skip: called with problems whose prompts are too long, and the sentence that says so.
         awake: whether a stage's engines have the GPUs now (``cluster.pools.turns``).
     """
 
@@ -81,6 +83,7 @@ class Replicas:
         handle: Handle,
         commit: Callable[[], None],
         leave_out: Callable[[SampleState, list[Range], BaseException], None],
+        skip: Callable[[SampleState, list[str], str], None],
         awake: Callable[[SampleState], bool],
         say: Say,
     ) -> None:
@@ -90,6 +93,7 @@ class Replicas:
         self._handle = handle
         self._commit = commit
         self._leave_out = leave_out
+        self._skip = skip
         self._awake = awake
         self._say = say
         self._all: list[Replica] = []
@@ -192,19 +196,17 @@ class Replicas:
         else:
             self._handle(replica.handle.call(Sampler.longest, keys), bounded)
 
-    def _on_prompts_measured(self, replica: Replica, future: Future[list[tuple[str, int]]]) -> None:
+    def _on_prompts_measured(self, replica: Replica, future: Future[list[TooLong]]) -> None:
         if isinstance(future.exception(), WorkerLost | EngineDied):
             return  # its next report tells, and another replica measures
         refused, state, ready = future.result(), replica.state, replica.ready
         operator = state.operator
         assert ready is not None
         if refused:
-            listed = ", ".join(f"'{name}' ({tokens} tokens)" for name, tokens in refused[:5])
-            raise BadInput(
-                f"stage {state.name}: the prompt of {len(refused)} problem(s) leaves no room for max_tokens = "
-                f"{operator.max_tokens} in the engine's context of {ready.info.context} tokens: {listed}. Raise "
-                f"engine.context, lower {state.name}.max_tokens, or leave these problems out"
-            )
+            sentence = told(refused, operator, ready.info.context, state.name)
+            if operator.too_long == "refuse":
+                raise BadInput(sentence)
+            self._skip(state, [one.problem_key for one in refused], sentence)
         state.prompts_checked = True
 
     def _ask(self, replica: Replica) -> None:

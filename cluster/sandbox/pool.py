@@ -9,15 +9,17 @@ import select
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any
 
 from cluster.sandbox import bubblewrap
 from cluster.sandbox.inside.frames import Closed, Frames, TooSlow
+from cluster.sandbox.inside.values import encode
+from cluster.tools.alone import Alone, was_kept_waiting
 from cluster.tools.cores import give_way, usable
-from operators.sandbox import CasesJob, CheckJob, Job, Limits, Mounts, Outcome
+from operators.sandbox import CallsJob, CasesJob, CheckJob, CommandJob, Job, Limits, Mounts, Outcome
 from schemas.errors import BadInput
 
 START_SECONDS = 30.0
@@ -25,6 +27,27 @@ GRACE = 8.0
 """Seconds beyond those that a sandbox itself waits, after which it is given up."""
 GONE = 5.0
 """Seconds to wait for the end of what was killed."""
+PRELUDE = """
+import bisect, collections, copy, datetime, functools, heapq, io, itertools, json, math, operator, random, re
+import statistics, string, sys, time, typing
+from string import *
+from re import *
+from datetime import *
+from collections import *
+from heapq import *
+from bisect import *
+from copy import *
+from math import *
+from random import *
+from statistics import *
+from itertools import *
+from functools import *
+from operator import *
+from typing import *
+from builtins import *
+import datetime, copy, bisect
+"""
+"""What programs that are called find imported: their sites do so, and their writers rely on it."""
 NOTHING = CheckJob("", "")
 """Passes wherever there is a sandbox: after a job that broke two, it tells which of both is to blame."""
 
@@ -37,6 +60,7 @@ class SandboxPool:
         self.unsafe = unsafe
         self._idle: dict[Mounts, list[_Cell]] = {}
         self._lock = threading.Lock()
+        self._alone = Alone()
         # a sandbox ends with the thread that started it, so threads live as long as the pool
         self._threads = ThreadPoolExecutor(cells, thread_name_prefix="sandbox")
 
@@ -48,13 +72,27 @@ class SandboxPool:
 
     def run(self, jobs: Sequence[Job], limits: Limits, mounts: Mounts) -> list[Outcome]:
         """Return an outcome for each job; see operators.sandbox.Sandbox."""
-        running = [self._threads.submit(self._one, job, limits, mounts) for job in jobs]
+        running = [self._threads.submit(self._together, job, limits, mounts) for job in jobs]
         try:
-            return [one.result() for one in running]
+            outcomes = [one.result() for one in running]
         finally:
             for one in running:  # after an error the others stop, too
                 one.cancel()
             wait(running)
+        return [
+            self._threads.submit(self._once_more, job, limits, mounts).result()
+            if outcome.status == "timeout" and was_kept_waiting(outcome.waited, limits.seconds)
+            else outcome
+            for job, outcome in zip(jobs, outcomes, strict=True)
+        ]
+
+    def _together(self, job: Job, limits: Limits, mounts: Mounts) -> Outcome:
+        with self._alone.together():
+            return self._one(job, limits, mounts)
+
+    def _once_more(self, job: Job, limits: Limits, mounts: Mounts) -> Outcome:
+        with self._alone.alone():
+            return self._one(job, limits, mounts)
 
     def _one(self, job: Job, limits: Limits, mounts: Mounts) -> Outcome:
         """Run one job; a second time where it broke the sandbox.
@@ -135,14 +173,16 @@ class _Cell:
         most = limits.seconds * _runs(job)
         until = time.monotonic() + most + GRACE + (START_SECONDS if self._fresh else 0.0)
         told, kept = _messages(job)
-        shared = {"limits": limits.model_dump(), "packages": mounts.packages, "most_seconds": most}
+        limited = {**limits.model_dump(), "cpu_seconds": limits.cpu_seconds * _runs_in_one(job)}
+        shared = {"limits": limited, "packages": _wanted(job, mounts), "most_seconds": most}
         self._frames.send({**shared, **told})
         self._frames.send(kept)
         answer: dict[str, Any] = self._frames.receive(until)
         self._fresh = False
         if answer["status"] == "broken":
             raise BadInput(bubblewrap.MISSING.format(why=answer["detail"]))
-        return Outcome(**answer)
+        texts = {name: _written(value) for name, value in answer.items() if isinstance(value, str)}
+        return Outcome(**{**answer, **texts})
 
     def last_words(self) -> str:
         """Return what it said on stderr, if it is gone."""
@@ -166,26 +206,68 @@ class _Cell:
         self._process.wait()
 
 
+def _written(text: str) -> str:
+    """Return a text that can be written: what programs say may hold halves of characters."""
+    return text.encode("utf-8", "replace").decode()
+
+
+class _Data:
+    """The side of what is only data: arguments of calls, whose keys may be numbers."""
+
+    def keep(self, value: Any) -> dict[str, Any]:
+        raise TypeError(f"{type(value).__name__} can't be given to a sandbox")
+
+    def kept(self, data: dict[str, Any]) -> Any:
+        return None
+
+    def named(self, name: str, fields: tuple[str, ...]) -> Callable[..., Any]:
+        return tuple
+
+    def array(self, array: Any) -> Any:
+        return array
+
+
+_DATA = _Data()
+
+
 def _runs(job: Job) -> int:
     """Return how many times the limit in seconds applies."""
     if isinstance(job, CasesJob):
         return len(job.cases) + bool(job.language is not None and job.language.compile)
-    return 1
+    if isinstance(job, CheckJob):
+        return 3 if job.probe else 1
+    return 1 + len(job.calls) if isinstance(job, CallsJob) else 1
+
+
+def _runs_in_one(job: Job) -> int:
+    """Return how many of these runs one process makes."""
+    return _runs(job) if isinstance(job, CallsJob) else 1
 
 
 def _messages(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what the program's own process may know, and what it mustn't."""
-    if isinstance(job, CheckJob):
-        told = {"kind": "check", "program": job.program, "entry_point": job.entry_point}
-        return told, {"tests": job.tests, "prefix": job.prefix}
-    if isinstance(job, CasesJob):
-        language = None if job.language is None else job.language.model_dump()
-        cases = [case.model_dump() for case in job.cases]
-        return {"kind": "cases", "program": job.program, "language": language}, {
-            "cases": cases,
-            "tolerance": job.tolerance,
-        }
-    return {"kind": "command"}, {"command": job.command, "files": job.files, "stdin": job.stdin}
+    match job:
+        case CheckJob():
+            told = {"kind": "check", "program": job.program, "entry_point": job.entry_point, "prelude": ""}
+            return told, {"tests": job.tests, "prefix": job.prefix, "probe": job.probe}
+        case CallsJob():
+            about = {"fn_name": job.fn_name, "class_name": job.class_name}
+            told = {"kind": "calls", "program": job.program, "entry_point": None, "prelude": PRELUDE, **about}
+            calls = encode([call.model_dump() for call in job.calls], _DATA)
+            return told, {"calls": calls, "tolerance": job.tolerance}
+        case CasesJob():
+            language = None if job.language is None else job.language.model_dump()
+            cases = [case.model_dump() for case in job.cases]
+            told = {"kind": "cases", "program": job.program, "language": language}
+            return told, {"cases": cases, "tolerance": job.tolerance}
+        case CommandJob():
+            return {"kind": "command"}, {"command": job.command, "files": job.files, "stdin": job.stdin}
+
+
+def _wanted(job: Job, mounts: Mounts) -> list[str]:
+    """Return the packages that a job's program or tests seem to import, to be loaded beforehand."""
+    texts = [getattr(job, name, "") for name in ("program", "tests", "prefix")]
+    return [name for name in mounts.packages if any(name in text for text in texts)]
 
 
 @cache

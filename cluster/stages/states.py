@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 
-from cluster.planning.plan import RunPlan, StagePlan, missing_ranges
+from cluster.planning.plan import ALLOCATIONS, RunPlan, StagePlan, missing_ranges
 from cluster.storage.parts import Part
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.slices import Slice
@@ -356,7 +356,12 @@ def chunk_inputs(plan: StagePlan, run: RunPlan, index: int) -> dict[str, Slice]:
             inputs[name] = Slice((upstream.snapshot.part_uri(index),))
         else:
             inputs[name] = input_slice(upstream, [], keys)
-    return inputs
+    return inputs | _rules(plan, keys)
+
+
+def _rules(plan: StagePlan, keys: tuple[str, ...] | None) -> dict[str, Slice]:
+    """Return what to read of the rules by which samples came about, for a stage that asks."""
+    return {} if plan.rules is None else {ALLOCATIONS: Slice(plan.rules.uris, problem_keys=keys)}
 
 
 def finish_snapshot(state: StageState, parts: dict[str, int]) -> None:

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from cluster.storage.root import Root
 from cluster.storage.slices import Slice
 from cluster.working.warm_up import WarmUps
 from operators.engine import Engine, EngineError, EngineInfo
+from operators.sample.lengths import TooLong, too_long
 from operators.sample.sampling import BEGUN, Sampling
 from schemas import datasets
 from schemas.engine import EngineSpec
@@ -118,21 +119,14 @@ class Sampler:
             self._tasks.append(asyncio.create_task(self._look_for_warm_ups(self._warm_ups)))
         return Ready(self.engine.info, self.engine.capacity)
 
-    async def too_long(self, keys: Sequence[str]) -> list[tuple[str, int]]:
-        """Return (problem_id, prompt tokens) of problems whose prompt leaves no room for ``max_tokens``.
+    async def too_long(self, keys: Sequence[str]) -> list[TooLong]:
+        """Return the problems whose prompt leaves no room for ``max_tokens``."""
 
-        A token is at least one byte, so a short prompt passes without being tokenised.
-        """
-        room = self.engine.info.context - self.job.operator.max_tokens
-        found: list[tuple[str, int]] = []
-        for key in keys:
-            prompt = await self._whole_prompt(key)
-            if len(prompt.encode()) < room:
-                continue
-            tokens = await self.engine.count_tokens(prompt)
-            if tokens > room:
-                found.append((self.problems[key]["problem_id"], tokens))
-        return found
+        async def whole(problem: Mapping[str, Any]) -> str:
+            return await self._whole_prompt(problem["problem_key"])
+
+        problems = (self.problems[key] for key in keys)
+        return await too_long(self.job.operator, self.engine, problems, whole)
 
     async def longest(self, keys: Sequence[str]) -> dict[str, int]:
         """Return how many tokens each problem's prompt has at most."""

@@ -47,6 +47,9 @@ def run(
         Literal["refuse", "wait", "read"] | None,
         typer.Option(help="Where another run writes the same samples: end, wait for it, or take what is there."),
     ] = None,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Give verdicts again that ended in a timeout or an error.")
+    ] = False,
     allow_unsafe_execution: UnsafeOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,12 +58,12 @@ def run(
 
     job = prepare(target, settings or [], root, runner, address, limit)
     if dry_run:
-        show_dry_run(job, as_json)
+        show_dry_run(job, as_json, allow_unsafe_execution)
         return
     changed: dict[str, Any] = {"command": command_line(), **({"if_busy": if_busy} if if_busy else {})}
     if allow_unsafe_execution:
         changed["allow_unsafe_execution"] = True
-    state = execute(job, job.execution.model_copy(update=changed), as_json)
+    state = execute(job, job.execution.model_copy(update=changed), as_json, retry_errors)
     if state == "budget reached":
         raise typer.Exit(BudgetReached.exit_code)
     if state != "done":
@@ -123,3 +126,40 @@ def op(
         print_json({"operator": name, "rows": len(result), "out": out})
     else:
         Console().print(f"{name}: {len(result):,} rows in {out}", soft_wrap=True, highlight=False)
+
+
+@app.command(
+    name="check-golds",
+    epilog=examples(
+        "gristmill check-golds problems.jsonl",
+        "gristmill check-golds questions.csv --verifier verify.exact --set answer_column=gold",
+    ),
+)
+def check_golds(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="What load.source would be.")],
+    verifier: Annotated[
+        str | None,
+        typer.Option(
+            help="Who is to judge; by default who fits each problem's task.", autocompletion=complete_operator
+        ),
+    ] = None,
+    settings: SetOption = None,
+    most: Annotated[int, typer.Option(min=0, help="How many of the golds that aren't read are shown.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which expected answers no verifier can read, before anything is paid."""
+    from jobs.config.settings import build_operator
+    from jobs.looking.golds import check_golds, document, print_golds
+    from operators.load import Load
+
+    given = parse_assignments(settings or [])
+    load = build_operator({"operator": "load", **given.get("load", given), "source": source}, "load")
+    assert isinstance(load, Load)
+    golds, notes = check_golds(load, verifier)
+    if as_json:
+        print_json(document(golds, notes, most))
+    else:
+        print_golds(Console(), golds, notes, verifier, most)
+    unread = sum(gold.kind == "unread" for gold in golds)
+    if unread:
+        raise BadInput(f"{unread:,} of {len(golds):,} golds of '{source}' can't be read")

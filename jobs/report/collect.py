@@ -16,7 +16,7 @@ import polars as pl
 
 from operators.piecewise import key_ranges
 from schemas.contract import polars_schema
-from schemas.datasets import ADDED, Calibration
+from schemas.datasets import Calibration
 from schemas.manifest import RunManifest
 
 SAMPLE_KEY = ("problem_key", "sample_index")
@@ -99,7 +99,7 @@ class Source:
     @cached_property
     def calibration(self) -> pl.DataFrame | None:
         """The calibration rows, the majority first."""
-        added = ADDED[Calibration]
+        added = Calibration.added
         rows = self.rows("calibration", *(name for name in polars_schema(Calibration) if name not in added))
         newer = self.rows("calibration", "method", *sorted(added))
         if rows is not None:

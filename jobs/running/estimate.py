@@ -20,6 +20,7 @@ from cluster.storage.root import Root
 from cluster.storage.store import scan_store
 from operators.sample.sampling import Sampling
 from schemas import datasets
+from schemas.conversation import text_of
 from schemas.engine import EngineSpec
 from schemas.prices import MICRO, Prices, price_of
 from schemas.throughput import ThroughputEntry
@@ -101,7 +102,7 @@ def _lengths(
             spread = max(0.0, completion - error), min(float(operator.max_tokens), completion + error)
             return prompt, completion, spread, f"the mean of the {len(store.held):,} samples that are there"
     texts = (
-        sum(len(turn["content"].encode()) for turn in operator.messages(row))
+        sum(len(text_of(turn).encode()) for turn in operator.messages(row))
         for row in plan.problems.iter_rows(named=True)
     )
     prompt = sum(texts) / len(plan.problems) / BYTES_PER_TOKEN

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from cluster.records.reader import find_run, manifests
+from cluster.storage.documents import documents
 from cluster.storage.root import Root
 from schemas.errors import BadInput
 from schemas.job import JobFile
@@ -101,7 +102,8 @@ def write_submission(submission: Submission) -> None:
 
 def submissions(root: Root) -> list[Submission]:
     """Return all submissions at a root, newest first."""
-    found = [Submission.model_validate(document) for _, document in root.json_documents(FOLDER, FILE)]
+    remedy = "That submission can't be looked after any more, but for its runs; delete the file, or submit again"
+    found = [submission for _, submission in documents(root, FOLDER, FILE, Submission, remedy)]
     return sorted(found, key=lambda submission: submission.created, reverse=True)
 
 

@@ -20,7 +20,8 @@ from jobs.simulate.simulation import Ask, cost_to_reach
 from operators.measure.pass_at_k import pass_at_k
 from operators.policies.named import GreedySpec, MarginalSpec, UniformSpec, UntilCorrectSpec
 from schemas.errors import BadInput
-from tests.integration.test_cli import as_json, gristmill, math
+from tests.commands import as_json, gristmill
+from tests.integration.test_cli import math
 from tests.support import write_problems
 
 PRICES = "'*': {dollars_per_million_prompt_tokens: 1.0, dollars_per_million_completion_tokens: 10.0}\n"

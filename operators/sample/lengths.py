@@ -1,0 +1,55 @@
+"""Prompts that leave no room for an answer: found before anything is drawn, and told in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from operators.engine import Engine
+from operators.sample.sampling import Sampling
+
+Whole = Callable[[Mapping[str, Any]], Awaitable[str]]
+
+
+class TooLong(NamedTuple):
+    """A problem whose prompt leaves no room for ``max_tokens``."""
+
+    problem_key: str
+    problem_id: str
+    tokens: int
+
+
+async def too_long(
+    operator: Sampling, engine: Engine, problems: Iterable[Mapping[str, Any]], whole: Whole
+) -> list[TooLong]:
+    """Return the problems whose prompts are too long for an engine.
+
+    A token is at least one byte, so a short prompt passes without being tokenised.
+
+    Args:
+        whole: gives all that the engine reads of a problem before it writes.
+    """
+    room = engine.info.context - operator.max_tokens
+    found: list[TooLong] = []
+    for problem in problems:
+        prompt = await whole(problem)
+        if len(prompt.encode()) < room:
+            continue
+        tokens = await engine.count_tokens(prompt)
+        if tokens > room:
+            found.append(TooLong(problem["problem_key"], problem["problem_id"], tokens))
+    return found
+
+
+def told(found: list[TooLong], operator: Sampling, context: int, stage: str) -> str:
+    """Return the sentence that says which prompts are too long, and what can be done."""
+    listed = ", ".join(f"'{one.problem_id}' ({one.tokens} tokens)" for one in found[:5])
+    remedy = (
+        "they are left out (sample.too_long=skip)"
+        if operator.too_long == "skip"
+        else f"Raise engine.context, lower {stage}.max_tokens, or leave these problems out: {stage}.too_long=skip"
+    )
+    return (
+        f"stage {stage}: the prompt of {len(found)} problem(s) leaves no room for max_tokens = {operator.max_tokens} "
+        f"in the engine's context of {context} tokens: {listed}. {remedy[0].upper()}{remedy[1:]}"
+    )
