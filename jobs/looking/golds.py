@@ -142,8 +142,9 @@ def _only_text(gold: str, key: str | None) -> bool:
     """Whether an answer is a sentence, or was compared as text and is several words: nobody says just that."""
     words = re.findall(r"(?<![\\\\\w])[^\W\d_]{3,}", gold)
     reading = read(gold)
-    is_number = isinstance(reading, Leaf) and reading.kind == "number"
-    return len(words) > 3 or (key == text_key(gold) and not is_number and len(gold.split()) > 2)
+    plain = isinstance(reading, Leaf) and reading.kind in ("words", "text")
+    said = {text_key(gold), " ".join(gold.casefold().split())}
+    return len(words) > 3 or (plain and key in said and len(gold.split()) > 2)
 
 
 def print_golds(console: Console, golds: list[Gold], notes: tuple[str, ...], verifier: str | None, most: int) -> None:
