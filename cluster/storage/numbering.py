@@ -1,0 +1,147 @@
+"""Numbers of problems: a problem's key is looked up once, and after that it is a number.
+
+The problems of a run are numbered in the order of their keys, which is the order of the rows of their snapshot: number
+7 is row 7. Keys that a store has beyond these, from other runs, get the next numbers as they are met. Keys are kept
+as one array of bytes, never as objects.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cluster.storage.ranges_new import Ints
+
+Keys = NDArray[np.bytes_]
+"""Problem keys in UTF-8, as wide as the longest."""
+ALIKE = 16
+"""Where more keys than this have the same first eight bytes, these tell too little, and keys are compared whole."""
+
+
+class Numbering:
+    """Which number each key has.
+
+    Args:
+        keys: those of a run's problems, sorted and each once; they get the numbers from 0.
+    """
+
+    def __init__(self, keys: Keys | None = None) -> None:
+        self._base = _Index(np.empty(0, "S1") if keys is None else keys)
+        self._others = _Index(np.empty(0, "S1"))
+        self._added = np.empty(0, "S1")
+        """The other keys, in the order in which they were met."""
+
+    @property
+    def problems(self) -> int:
+        """How many problems the run has: their numbers are those below."""
+        return len(self._base.keys)
+
+    def __len__(self) -> int:
+        return len(self._base.keys) + len(self._added)
+
+    def find(self, keys: pl.Series) -> Ints:
+        """Return the number of each key; -1 where it has none."""
+        return self._find(as_bytes(keys))
+
+    def _find(self, wanted: Keys) -> Ints:
+        numbers = self._base.find(wanted)
+        unknown = numbers < 0
+        if len(self._added) and unknown.any():
+            numbers[unknown] = self._others.find(wanted[unknown])
+        return numbers
+
+    def number(self, keys: pl.Series) -> Ints:
+        """Return the number of each key; one that wasn't known gets the next."""
+        wanted = as_bytes(keys)
+        numbers = self._find(wanted)
+        unknown = numbers < 0
+        if unknown.any():
+            fresh, at = np.unique(wanted[unknown], return_inverse=True)
+            numbers[unknown] = len(self) + at
+            self._added = np.concatenate([self._added, fresh]) if len(self._added) else fresh
+            order = np.argsort(self._added, kind="stable")
+            self._others = _Index(self._added[order], order + self.problems)
+        return numbers
+
+    def keys(self, numbers: Ints) -> pl.Series:
+        """Return the key of each number."""
+        if not len(self._added):
+            return as_text(self._base.keys[numbers])
+        own = numbers < self.problems
+        found = np.empty(len(numbers), np.promote_types(self._base.keys.dtype, self._added.dtype))
+        found[own] = self._base.keys[numbers[own]]
+        found[~own] = self._added[numbers[~own] - self.problems]
+        return as_text(found)
+
+
+class _Index:
+    """Sorted keys that are found by their first eight bytes, and compared as a whole.
+
+    Args:
+        numbers: of each key; by default its position.
+    """
+
+    def __init__(self, keys: Keys, numbers: Ints | None = None) -> None:
+        self.keys = keys
+        self._numbers = numbers
+        self._heads = _heads(keys)
+        changes = np.flatnonzero(np.diff(self._heads)) + 1
+        runs = np.diff(np.concatenate([[0], changes, [len(keys)]])) if len(keys) else np.zeros(1, np.int64)
+        self._longest = int(runs.max())
+        """How many keys begin alike at most."""
+
+    def find(self, wanted: Keys) -> Ints:
+        """Return the number of each wanted key, -1 where it isn't there."""
+        if not len(self.keys):
+            return np.full(len(wanted), -1, np.int64)
+        if wanted.itemsize < self.keys.itemsize:
+            wanted = wanted.astype(self.keys.dtype)
+        last = len(self.keys) - 1
+        if self._longest > ALIKE:
+            at = np.searchsorted(self.keys, wanted).clip(max=last)
+        else:
+            at = np.searchsorted(self._heads, _heads(wanted)).clip(max=last)
+            for _ in range(self._longest - 1):
+                other = np.flatnonzero(self.keys[at] < wanted)
+                at[other] = (at[other] + 1).clip(max=last)
+        numbers = at if self._numbers is None else self._numbers[at]
+        return np.where(self.keys[at] == wanted, numbers, -1)
+
+
+def _heads(keys: Keys) -> NDArray[np.uint64]:
+    """Return the first eight bytes of each key as a number of the same order."""
+    width = keys.itemsize
+    bytes_ = np.ascontiguousarray(keys).view(np.uint8).reshape(len(keys), width)
+    head = np.zeros((len(keys), 8), np.uint8)
+    head[:, : min(8, width)] = bytes_[:, :8]
+    return head.reshape(-1).view(">u8").astype(np.uint64)
+
+
+def as_bytes(keys: pl.Series) -> Keys:
+    """Return keys as an array of bytes."""
+    text = keys.rechunk().to_arrow().cast(pa.large_binary())
+    if not len(text):
+        return np.empty(0, "S1")
+    offsets = np.frombuffer(text.buffers()[1], np.int64)[text.offset : text.offset + len(text) + 1]
+    lengths = np.diff(offsets)
+    data = np.frombuffer(text.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
+    width = max(1, int(lengths.max()))
+    if int(lengths.min()) == width:
+        return data.view(f"S{width}").copy()
+    padded = np.zeros((len(text), width), np.uint8)
+    padded[np.arange(width) < lengths[:, None]] = data
+    return padded.reshape(-1).view(f"S{width}")
+
+
+def as_text(keys: Keys) -> pl.Series:
+    """Return an array of keys as a column."""
+    width = keys.itemsize
+    lengths = np.char.str_len(keys)
+    data = np.ascontiguousarray(keys).view(np.uint8).reshape(len(keys), width)
+    if len(keys) and int(lengths.min()) < width:
+        data = data[np.arange(width) < lengths[:, None]]
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(data))]
+    return pl.Series("problem_key", pa.Array.from_buffers(pa.large_string(), len(keys), buffers))
