@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 
 from jobs.commands import data, job, keep, look, measure, work
-from jobs.moe.cli import layout, moe
-from jobs.nightly.cli import nightly
-from jobs.options import examples
-from jobs.submit.cli import app as submit
+from jobs.commands.moe import layout, moe
+from jobs.commands.nightly import nightly
+from jobs.commands.submit import app as submit
+from jobs.config.options import examples
 from schemas import __version__
 from schemas.errors import BadInput, GristmillError, RunIncomplete
 from schemas.installation import check_installation

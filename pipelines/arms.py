@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from operators.base import AnyOperator
-from operators.budget.policies import ComputeOptimalSpec
 from operators.load import Load
 from operators.measure.pass_at_k import PassAtK
+from operators.policies.named import ComputeOptimalSpec
 from operators.sample.sample import Sample
 from operators.synthesize.sft import SynthesizeSft
 from operators.verify.math import VerifyMath

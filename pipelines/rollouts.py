@@ -8,7 +8,7 @@ from __future__ import annotations
 from operators.base import AnyOperator
 from operators.load import Load
 from operators.sample.sample import Sample
-from operators.synthesize.roll_outs import SynthesizeRollOutRewards
+from operators.transform.roll_outs import SynthesizeRollOutRewards
 from operators.verify.math import VerifyMath
 from pipelines.graph import Pipeline, PipelineConfig
 

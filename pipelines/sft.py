@@ -8,10 +8,10 @@ from __future__ import annotations
 from operators.base import AnyOperator
 from operators.load import Load
 from operators.measure.pass_at_k import PassAtK
+from operators.overlap.decontaminate import SynthesizeDecontaminate
+from operators.overlap.deduplicate import SynthesizeDeduplicate
 from operators.sample.sample import Sample
 from operators.synthesize.choose import SynthesizeChoose
-from operators.synthesize.decontaminate import SynthesizeDecontaminate
-from operators.synthesize.deduplicate import SynthesizeDeduplicate
 from operators.synthesize.preference import SynthesizePreference
 from operators.synthesize.sft import SynthesizeSft
 from operators.synthesize.step_rewards import SynthesizeStepRewards

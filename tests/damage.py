@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 
-from cluster.local import LocalRunner
-from cluster.repair import repair
-from cluster.run import RunResult
+from cluster.records.run import RunResult
+from cluster.runners.local import LocalRunner
 from cluster.storage.arrow import arrow_schema
 from cluster.storage.parts import Part, delta_statistics, fresh_name, write_part, write_tables
-from cluster.verify_data import Verification, verify
+from cluster.upkeep.repair import repair
+from cluster.upkeep.verify_data import Verification, verify
 from schemas.contract import Contract
 from schemas.datasets import Sample
 from tests.support import run, scripted_pipeline, write_problems

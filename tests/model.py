@@ -28,12 +28,12 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 
-from cluster.compaction import next_merge
 from cluster.engines.scripted import ScriptedEngine
 from cluster.storage import parts
 from cluster.storage.lease import Lease, read_lease, write_lease
 from cluster.storage.root import Root
 from cluster.storage.store import EPOCH
+from cluster.working.compaction import next_merge
 
 Key = tuple[str, int]
 KEY = ["problem_key", "sample_index"]
@@ -326,8 +326,8 @@ def watched_writes() -> Iterator[None]:
     patch.setattr(DeltaTable, "create", staticmethod(create_watched))
     patch.setattr(DeltaTable, "create_write_transaction", commit_watched)
     patch.setattr(DeltaTable, "vacuum", vacuum_watched)
-    patch.setattr("cluster.sampler.build_engine", Unrepeatable)
-    patch.setattr("cluster.states.next_merge", lambda sizes: next_merge(sizes, FAN_IN, TARGET))
+    patch.setattr("cluster.working.sampler.build_engine", Unrepeatable)
+    patch.setattr("cluster.stages.states.next_merge", lambda sizes: next_merge(sizes, FAN_IN, TARGET))
     try:
         yield
     finally:

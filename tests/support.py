@@ -10,9 +10,9 @@ import dataframely as dy
 import polars as pl
 import pytest
 
-from cluster.local import LocalRunner
-from cluster.run import RunResult
-from cluster.runner import Runner
+from cluster.records.run import RunResult
+from cluster.runners.local import LocalRunner
+from cluster.runners.runner import Runner
 from operators.base import Operator
 from operators.load import Load
 from operators.sample.sample import Sample

@@ -12,7 +12,7 @@ from schemas.errors import BadInput
 _BUILDERS = {
     "llama_cpp": ("cluster.engines.llama_cpp", "LlamaCppEngine", "xllamacpp", "pip install xllamacpp"),
     "scripted": ("cluster.engines.scripted", "ScriptedEngine", "", ""),
-    "openai": ("cluster.engines.openai", "OpenAIEngine", "aiohttp", "pip install aiohttp"),
+    "openai": ("cluster.engines.openai.engine", "OpenAIEngine", "aiohttp", "pip install aiohttp"),
     "replay": ("cluster.engines.replay", "ReplayEngine", "", ""),
     "transformers": (
         "cluster.engines.transformers",
@@ -20,7 +20,7 @@ _BUILDERS = {
         "transformers",
         "pip install 'gristmill[hf]'",
     ),
-    "vllm": ("cluster.engines.vllm", "VllmEngine", "vllm", "pip install vllm, on a machine with a GPU"),
+    "vllm": ("cluster.engines.vllm.engine", "VllmEngine", "vllm", "pip install vllm, on a machine with a GPU"),
 }
 
 

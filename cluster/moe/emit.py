@@ -3,7 +3,7 @@
 ==========  ================================================================  ==========================================
 engine      file                                                              how it is given
 ==========  ================================================================  ==========================================
-vllm        npz, for our plugin (``cluster.engines.vllm_experts``)                 ``GRISTMILL_EXPERT_PLAN=FILE``
+vllm        npz, for our plugin (``cluster.engines.vllm.experts``)                 ``GRISTMILL_EXPERT_PLAN=FILE``
 sglang      JSON, ``physical_to_logical_map`` [layers][slots]                 ``--init-expert-location FILE``
 trtllm      YAML, ``initial_global_assignments`` layer -> slots               ``moe_config: load_balancer: FILE``
 ascend      JSON, ``layer_list`` of devices with their experts                ``expert_map_path``

@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from cluster.moe.models import EFFICIENCY, MoeModel
-from cluster.topology import Cluster
+from cluster.moe.topology import Cluster
 from schemas.errors import BadInput
 
 USABLE = 0.92

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cluster.moe.placement import Placement, Shape
 from cluster.moe.routing import Ids, Trace
-from cluster.order import interleaved
+from cluster.planning.order import interleaved
 
 Loads = NDArray[np.float64]
 CHUNK = 16_384

@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster.moe.known import CONFIGS
 from cluster.moe.measure import Costs
-from cluster.topology import Cluster
+from cluster.moe.topology import Cluster
 from schemas.errors import BadInput
 
 BITS = {"float32": 32.0, "bfloat16": 16.0, "float16": 16.0, "fp8": 8.0, "mxfp4": 4.25, "int8": 8.0, "int4": 4.5}

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cluster.tables import read_table
+from cluster.storage.tables import read_table
 from schemas.datasets import ExpertCount
 from schemas.errors import BadInput
 

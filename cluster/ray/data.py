@@ -13,8 +13,8 @@ import polars as pl
 import ray
 import ray.data
 
-from cluster.cores import give_way
-from cluster.work import Done, Task
+from cluster.tools.cores import give_way
+from cluster.working.work import Done, Task
 
 
 @ray.remote(num_cpus=0, max_retries=0)

@@ -18,15 +18,15 @@ from typing import Any
 
 import ray
 
-from cluster.cores import give_way, take_share
-from cluster.interruption import SIGNALS
 from cluster.ray.metrics import RunMetrics
 from cluster.ray.placement import Placement
 from cluster.ray.refusal import TASKS
 from cluster.ray.seats import Seating
 from cluster.ray.worker import RayWorker, plain
-from cluster.runner import EngineJob, Runner
-from cluster.work import Done, Task, Work
+from cluster.runners.interruption import SIGNALS
+from cluster.runners.runner import EngineJob, Runner
+from cluster.tools.cores import give_way, take_share
+from cluster.working.work import Done, Task, Work
 from schemas.engine import EngineSpec
 from schemas.errors import BadInput
 from schemas.installation import check_installation

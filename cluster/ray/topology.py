@@ -17,7 +17,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 
 from cluster.moe.layout import Layout, layouts
 from cluster.moe.models import MoeModel
-from cluster.topology import Cluster
+from cluster.moe.topology import Cluster
 from schemas.errors import BadInput
 
 

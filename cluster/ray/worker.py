@@ -9,7 +9,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from cluster.ray.placement import Hold
-from cluster.runner import EngineJob
+from cluster.runners.runner import EngineJob
 from schemas.errors import WorkerLost
 
 ENDS = ("drain", "stop")
@@ -17,7 +17,7 @@ ENDS = ("drain", "stop")
 
 
 class RayWorker:
-    """See ``cluster.runner.WorkerHandle``."""
+    """See ``cluster.runners.runner.WorkerHandle``."""
 
     def __init__(self, job: EngineJob, hold: Hold) -> None:
         self._hold = hold

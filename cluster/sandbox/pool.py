@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any
 
-from cluster.cores import give_way, usable
 from cluster.sandbox import bubblewrap
 from cluster.sandbox.inside.frames import Closed, Frames, TooSlow
+from cluster.tools.cores import give_way, usable
 from operators.sandbox import CasesJob, CheckJob, Job, Limits, Mounts, Outcome
 from schemas.errors import BadInput
 

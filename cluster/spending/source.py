@@ -14,8 +14,8 @@ import polars as pl
 
 from cluster.spending.allocations import Decision
 from cluster.storage.ranges import Range, RangeMap
-from operators.budget.policies import AnyPolicy
-from operators.budget.policy import Chunk, Ints, Outcomes, Setting
+from operators.policies.named import AnyPolicy
+from operators.policies.policy import Chunk, Ints, Outcomes, Setting
 from operators.select.classes import answer_key
 from schemas.datasets import Sample, Verdict
 

@@ -1,5 +1,5 @@
 """``gristmill bench-engine``: how fast an engine is on this hardware."""
 
-from jobs.bench.command import bench
+from jobs.bench.benchmark import bench
 
 __all__ = ["bench"]

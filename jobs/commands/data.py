@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from jobs.options import (
+from jobs.config.options import (
     DEFAULT_ROOT,
     JsonOption,
     RootOption,
@@ -51,10 +51,10 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a run's training data as Parquet shards with a dataset card, split by problem."""
-    from cluster.records import find_run
+    from cluster.records.recorder import find_run
     from cluster.storage.root import Root
     from jobs.export import export as write
-    from jobs.export.command import Ask
+    from jobs.export.exporting import Ask
 
     place = Root.at(root)
     ask = Ask(
@@ -93,8 +93,8 @@ def trace(
 ) -> None:
     """Walk a training row back to its samples' texts, their verdicts and their problem."""
     from cluster.storage.root import Root
-    from jobs.trace import print_trace
-    from jobs.trace import trace as walk
+    from jobs.looking.trace import print_trace
+    from jobs.looking.trace import trace as walk
 
     document = walk(Root.at(root), row)
     if as_json:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.options import JsonOption, complete_pipeline, examples, print_json
+from jobs.config.options import JsonOption, complete_pipeline, examples, print_json
 
 app = typer.Typer()
 files = typer.Typer(help="Job files: begin one, print their JSON schema.", no_args_is_help=True)
@@ -19,7 +19,7 @@ def init(
     as_json: JsonOption = False,
 ) -> None:
     """Write a commented job file to begin with, and beside it the schema that editors complete and check it with."""
-    from jobs.job_init import init as write
+    from jobs.config.job_init import init as write
 
     written = write(path, pipeline)
     if as_json:
@@ -31,7 +31,7 @@ def init(
 @files.command(epilog=examples("gristmill job schema > job.schema.json"))
 def schema() -> None:
     """Print the JSON schema of job files."""
-    from jobs.job_init import job_schema
+    from jobs.config.job_init import job_schema
 
     print_json(job_schema())
 
@@ -41,7 +41,7 @@ def validate(
     path: Annotated[str, typer.Argument(metavar="JOB.yaml", help="A job file.")], as_json: JsonOption = False
 ) -> None:
     """Say everything that is wrong with a job file at once; exit code 2 if something is. Spends nothing."""
-    from jobs.job_file import SUFFIXES, find_problems
+    from jobs.config.job_file import SUFFIXES, find_problems
     from schemas.errors import BadInput
 
     if not path.endswith(SUFFIXES):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.options import (
+from jobs.config.options import (
     DEFAULT_ROOT,
     JsonOption,
     RootOption,
@@ -32,9 +32,9 @@ def verify_data(
     as_json: JsonOption = False,
 ) -> None:
     """Check all files of a run, page by page and against each other; exit code 1 if something is wrong."""
-    from cluster.records import find_run
+    from cluster.records.recorder import find_run
     from cluster.storage.root import Root
-    from jobs.verify_data import check_run
+    from jobs.looking.verify_data import check_run
 
     place = Root.at(root)
     if not check_run(place, find_run(place, name), repair, as_json):
@@ -69,11 +69,11 @@ def gc(
     as_json: JsonOption = False,
 ) -> None:
     """Free what no kept run refers to. Paid samples, verdicts and scores stay, but for those named with --samples."""
-    from cluster.garbage import collect
-    from cluster.retention import drop_samples
     from cluster.storage.root import Root
-    from jobs.job_file import read_job
-    from jobs.keeping import runs_to_retire
+    from cluster.upkeep.garbage import collect
+    from cluster.upkeep.retention import drop_samples
+    from jobs.config.job_file import read_job
+    from jobs.looking.keeping import runs_to_retire
 
     file = None if job is None else read_job(job)
     place = Root.at(root or (file.root if file and file.root else DEFAULT_ROOT))

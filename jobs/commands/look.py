@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from jobs.options import (
+from jobs.config.options import (
     DEFAULT_ROOT,
     JsonOption,
     RootOption,
@@ -52,8 +52,8 @@ def runs(
 ) -> None:
     """List the runs under a root, newest first, from the catalogue ($GRISTMILL_CATALOGUE names a shared one)."""
     from cluster.storage.root import Root
-    from jobs.catalogue import Catalogue
-    from jobs.summary import document, print_runs, state_of
+    from jobs.looking.catalogue import Catalogue
+    from jobs.running.summary import document, print_runs, state_of
 
     place = Root.at(root)
     catalogue = Catalogue(place)
@@ -82,9 +82,9 @@ def runs(
 @app.command(epilog=examples("gristmill show latest", "gristmill show arithmetic-20260101 --json"))
 def show(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Show one run: stages, coverage, and where its datasets are."""
-    from cluster.records import find_run
+    from cluster.records.recorder import find_run
     from cluster.storage.root import Root
-    from jobs.summary import document, print_run
+    from jobs.running.summary import document, print_run
 
     place = Root.at(root)
     manifest = find_run(place, name)
@@ -104,9 +104,9 @@ def samples(
     as_json: JsonOption = False,
 ) -> None:
     """Look at a run's completions and their verdicts."""
-    from cluster.records import find_run
+    from cluster.records.recorder import find_run
     from cluster.storage.root import Root
-    from jobs.summary import print_samples, sample_rows
+    from jobs.running.summary import print_samples, sample_rows
 
     place = Root.at(root)
     rows = sample_rows(place, find_run(place, name), problem, only, limit)
@@ -119,9 +119,9 @@ def samples(
 @app.command(epilog=examples("gristmill report latest"))
 def report(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Write a run's HTML report again and print its path."""
-    from cluster.records import find_run
+    from cluster.records.recorder import find_run
     from cluster.storage.root import Root
-    from jobs.run import write_report
+    from jobs.running.run import write_report
 
     place = Root.at(root)
     path = write_report(place, find_run(place, name))
@@ -134,9 +134,9 @@ def report(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOpti
 @app.command(epilog=examples("gristmill cost latest", "gristmill cost arithmetic-20260101 --json"))
 def cost(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Say what a run's results cost: by stage, difficulty and outcome; per correct answer, SFT row, 1% of coverage."""
-    from cluster.records import find_run
+    from cluster.records.recorder import find_run
     from cluster.storage.root import Root
-    from jobs.cost import costs, print_costs
+    from jobs.looking.cost import costs, print_costs
 
     place = Root.at(root)
     document = costs(place, find_run(place, name))
@@ -154,10 +154,10 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Say what is different between two runs: settings, problems, figures, coverage."""
-    from cluster.records import find_run
+    from cluster.records.recorder import find_run
     from cluster.storage.root import Root
-    from jobs.diff import diff as compare
-    from jobs.diff import print_diff
+    from jobs.looking.diff import diff as compare
+    from jobs.looking.diff import print_diff
 
     place = Root.at(root)
     document = compare(place, find_run(place, first), find_run(place, second))

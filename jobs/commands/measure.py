@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from jobs.options import (
+from jobs.config.options import (
     DEFAULT_ROOT,
     JsonOption,
     RootOption,
@@ -15,7 +15,7 @@ from jobs.options import (
     complete_run,
     examples,
 )
-from jobs.settings import parse_assignments
+from jobs.config.settings import parse_assignments
 
 app = typer.Typer()
 
@@ -63,8 +63,8 @@ def bench_engine(
     from pathlib import Path
 
     from jobs.bench import bench
-    from jobs.bench.command import Settings, parse_levels
-    from jobs.run import prepare
+    from jobs.bench.benchmark import Settings, parse_levels
+    from jobs.running.run import prepare
     from schemas.prices import Prices
 
     prices = Prices(
@@ -125,7 +125,7 @@ def simulate(
 ) -> None:
     """Replay sampling policies on recorded samples: what each would have reached, and for how much. Spends nothing."""
     from jobs.simulate import simulate as replay
-    from jobs.simulate.command import Ask
+    from jobs.simulate.simulation import Ask
 
     ask = Ask(
         source=source,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from jobs.options import (
+from jobs.config.options import (
     JsonOption,
     LimitOption,
     RootOption,
@@ -19,7 +19,7 @@ from jobs.options import (
     examples,
     print_json,
 )
-from jobs.settings import parse_assignments
+from jobs.config.settings import parse_assignments
 from schemas.errors import BadInput, BudgetReached, GristmillError, RunIncomplete
 
 app = typer.Typer()
@@ -51,7 +51,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a pipeline, or resume it: what is there already is never paid for twice."""
-    from jobs.run import execute, prepare, show_dry_run
+    from jobs.running.run import execute, prepare, show_dry_run
 
     job = prepare(target, settings or [], root, runner, address, limit)
     if dry_run:
@@ -86,7 +86,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a run would reuse, top up or compute, what it takes and what to expect of it. Spends nothing."""
-    from jobs.run import prepare, show_plan
+    from jobs.running.run import prepare, show_plan
 
     show_plan(prepare(target, settings or [], root, "local", None, limit), as_json, worth)
 
@@ -114,7 +114,7 @@ def op(
     as_json: JsonOption = False,
 ) -> None:
     """Run one operator on plain Parquet, JSONL or CSV files, without a pipeline."""
-    from jobs.op import run_op
+    from jobs.looking.op import run_op
 
     if not out:
         raise BadInput("give the place of the result: --out PATH")

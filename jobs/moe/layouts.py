@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cluster.moe.layout import RUNTIME_GB, USABLE, Layouts
 from cluster.moe.models import MoeModel
-from cluster.topology import Cluster
+from cluster.moe.topology import Cluster
 
 
 def document_of(model: MoeModel, cluster: Cluster, found: Layouts) -> dict[str, Any]:

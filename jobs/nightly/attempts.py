@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from cluster.storage.lease import LEASE_SECONDS, Lease
 from cluster.storage.root import Root
-from jobs.nightly.calendar import Night
+from jobs.config.calendar import Night
 from schemas.errors import GristmillError
 from schemas.manifest import Spending
 from schemas.redaction import redact

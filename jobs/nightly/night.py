@@ -7,12 +7,12 @@ from typing import Any
 
 from cluster.spending.account import Amount
 from cluster.spending.history import spent_under
-from jobs.export.command import Ask, export
+from jobs.config.settings import build_pipeline, merge
+from jobs.export.exporting import Ask, export
 from jobs.moe.replan import replan_experts
 from jobs.nightly.attempts import Attempt, Journal
-from jobs.run import Job, resolve
-from jobs.settings import build_pipeline, merge
-from operators.budget.policies import MarginalSpec, UniformSpec
+from jobs.running.run import Job, resolve
+from operators.policies.named import MarginalSpec, UniformSpec
 from operators.sample.sample import Sample
 from pipelines.graph import Pipeline, sampling_stage
 from schemas.datasets import Verdict

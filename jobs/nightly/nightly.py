@@ -7,12 +7,12 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from cluster.storage.root import Root
+from jobs.config.calendar import Night, check_cron, night_of, nights, nights_between
 from jobs.nightly.attempts import Attempt, Journal
-from jobs.nightly.calendar import Night, check_cron, night_of, nights, nights_between
 from jobs.nightly.clock import Clock
 from jobs.nightly.night import Unaffordable, export_night, make_night
 from jobs.nightly.notify import notify
-from jobs.run import Job
+from jobs.running.run import Job
 from schemas.errors import BadInput, GristmillError, NothingToDo
 from schemas.job import JobFile
 from schemas.manifest import RunManifest

@@ -1,5 +1,5 @@
 """``gristmill simulate``: any sampling policy replayed on recorded counts or samples."""
 
-from jobs.simulate.command import simulate
+from jobs.simulate.simulation import simulate
 
 __all__ = ["simulate"]

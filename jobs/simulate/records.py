@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from cluster.records import find_run, last_stage, open_stage
+from cluster.records.recorder import find_run, last_stage, open_stage
 from cluster.storage.root import Root
-from cluster.tables import SUFFIXES, read_table
-from operators.budget.policy import Bools, Floats, Ints
+from cluster.storage.tables import SUFFIXES, read_table
 from operators.measure.counts import count_verdicts
+from operators.policies.policy import Bools, Floats, Ints
 from operators.select.classes import answer_key, classify, distinct_answers, in_n, one_verifier
 from operators.verify.exact import VerifyExact
 from schemas.errors import BadInput

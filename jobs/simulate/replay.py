@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.simulate.records import Recorded, Samples, rates
-from operators.budget.oracle import Oracle, VotingOracle
-from operators.budget.policies import AnyPolicy, Goal
-from operators.budget.policy import Bools, Chunk, Floats, Ints, Outcomes, Policy, Setting
+from operators.policies.named import AnyPolicy, Goal
+from operators.policies.oracle import Oracle, VotingOracle
+from operators.policies.policy import Bools, Chunk, Floats, Ints, Outcomes, Policy, Setting
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 from operators.base import Operator
-from operators.prune.weibull import BLOCK, fit, gather, line_terms, on_threads, powers, sort, split
+from operators.numeric.weibull import BLOCK, fit, gather, line_terms, on_threads, powers, sort, split
 from operators.select.classes import SAMPLE_KEY
 from schemas.datasets import Path, Sample
 
@@ -33,8 +33,8 @@ class PruneRpc(Operator):
     """Prune each problem's improbable paths (Zhou et al. 2025, "Bridging Internal Probability and Self-Consistency").
 
     A path's p is exp(mean_logprob), its probability per token. A mixture of two Weibull distributions is fitted to the
-    p of a problem (``operators.prune.weibull``); a path is pruned if the component with the lower mean more likely made
-    it *and* its p is below the mean. So the most probable path always stays.
+    p of a problem (``operators.numeric.weibull``); a path is pruned if the component with the lower mean more likely
+    made it *and* its p is below the mean. So the most probable path always stays.
 
     ``weight`` is the path's weight after pruning: p where it is kept, 0 where it is pruned. A sample without a finite
     mean_logprob is kept with weight 1, and takes no part in fit and mean. A problem with fewer than 8 paths that have

@@ -18,9 +18,9 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from operators.base import Operator
-from operators.budget.policies import AnyPolicy
 from operators.confidence import WINDOW
 from operators.engine import Completion, Engine, EngineError, Request
+from operators.policies.named import AnyPolicy
 from operators.text import PromptTemplate
 from schemas import datasets
 from schemas.contract import polars_schema

@@ -13,9 +13,9 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from operators.base import Operator
+from operators.overlap.minhash import signatures
+from operators.overlap.shingles import hashed_words, ngrams, normalised, repetition, words
 from operators.select.classes import SAMPLE_KEY, one_verifier
-from operators.synthesize.minhash import signatures
-from operators.synthesize.shingles import hashed_words, ngrams, normalised, repetition, words
 from schemas.contract import polars_schema
 from schemas.datasets import Path, Sample, Score, Verdict
 

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
+from operators.overlap.sifting import Sifting
 from operators.select.classes import SAMPLE_KEY
-from operators.synthesize.sifting import Sifting
 from schemas.datasets import Path, Problem, Sft
 from schemas.errors import BadInput
 from schemas.identity import sample_seed

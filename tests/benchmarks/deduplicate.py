@@ -16,8 +16,8 @@ import time
 import numpy as np
 import polars as pl
 
-from operators.synthesize.deduplicate import SynthesizeDeduplicate
-from operators.synthesize.shingles import normalised, words
+from operators.overlap.deduplicate import SynthesizeDeduplicate
+from operators.overlap.shingles import normalised, words
 
 WORDS = 80
 VOCABULARY = 20_000

@@ -92,7 +92,7 @@ async def bare_vllm(source: Path, spec: VllmSpec, samples: int) -> dict[str, Any
     from vllm.sampling_params import RequestOutputKind  # pyright: ignore
     from vllm.v1.engine.async_llm import AsyncLLM  # pyright: ignore
 
-    from cluster.engines.vllm import _arguments
+    from cluster.engines.vllm.engine import _arguments
 
     engine = await asyncio.to_thread(AsyncLLM.from_engine_args, AsyncEngineArgs(**_arguments(spec)))
     tokenizer = engine.get_tokenizer()
@@ -163,7 +163,7 @@ def piped(spec: LlamaCppSpec | VllmSpec, source: Path, samples: int, runner_name
 
         runner: Any = RayRunner()
     else:
-        from cluster.local import LocalRunner
+        from cluster.runners.local import LocalRunner
 
         runner = LocalRunner()
     pipeline = Pipeline("share")
@@ -192,7 +192,7 @@ def child(options: argparse.Namespace) -> None:
     folder = Path(options.folder)
     source, spec = write_problems(folder), specification(options.engine, options.model)
     if options.child == "ray-data":
-        from cluster.engines.vllm import _arguments
+        from cluster.engines.vllm.engine import _arguments
         from tests.benchmarks.peers.ray_data_llm_peer import speed
 
         assert isinstance(spec, VllmSpec)

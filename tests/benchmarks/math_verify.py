@@ -16,7 +16,7 @@ import time
 
 import polars as pl
 
-from cluster.workers import ProcessWorkers
+from cluster.tools.processes import ProcessWorkers
 from operators.verify.math import VerifyMath
 
 PROBLEMS, SAMPLES, DISTINCT = 20, 10_000, 150

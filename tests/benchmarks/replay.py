@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from cluster.local import LocalRunner
-from cluster.plan import make_plan
-from cluster.runner import Runner
+from cluster.planning.plan import make_plan
+from cluster.runners.local import LocalRunner
+from cluster.runners.runner import Runner
 from cluster.storage.parts import write_part
 from cluster.storage.root import Root
 from operators import operator_class

@@ -21,10 +21,10 @@ import polars as pl
 import yaml
 from polars.testing import assert_frame_equal
 
-from cluster.local import LocalRunner
-from cluster.records import find_run, open_stage
+from cluster.records.recorder import find_run, open_stage
+from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
-from jobs.settings import build_pipeline, merge
+from jobs.config.settings import build_pipeline, merge
 from tests.support import QUICK, write_problems
 
 HERE = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from cluster.local import LocalRunner
-from cluster.sampler import BUFFERS
+from cluster.runners.local import LocalRunner
+from cluster.working.sampler import BUFFERS
 from tests.chaos.conftest import Figures
 from tests.chaos.proxy import Proxy, seeded_faults
 from tests.chaos.support import FULL, SEED, Job, check_same, ends_within, memory, wait_for

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from cluster.local import LocalRunner
+from cluster.runners.local import LocalRunner
 from jobs.bench import bench
-from jobs.bench.command import Settings, advice, parse_levels
+from jobs.bench.benchmark import Settings, advice, parse_levels
 from jobs.cli import app
-from jobs.estimate import REMEDY, estimate
-from jobs.run import Job, prepare
+from jobs.running.estimate import REMEDY, estimate
+from jobs.running.run import Job, prepare
 from schemas.errors import BadInput, EngineFailed
 from schemas.prices import Prices
 from schemas.throughput import Level, ThroughputEntry
@@ -55,7 +55,7 @@ def test_the_rate_of_a_slow_engine_is_its_slots_over_its_latency(tmp_path: Path)
 
 
 def test_plan_tells_what_is_known_and_where_it_is_from(tmp_path: Path) -> None:
-    from cluster.plan import make_plan
+    from cluster.planning.plan import make_plan
 
     first = job(tmp_path, latency=0.02, slots=8)
     unknown = estimate(make_plan(first.pipeline, first.root))["sample"]

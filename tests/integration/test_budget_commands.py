@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from cluster.storage.root import Root
-from jobs.cost import costs
+from jobs.looking.cost import costs
 from jobs.simulate import simulate
-from jobs.simulate.command import Ask, cost_to_reach
+from jobs.simulate.simulation import Ask, cost_to_reach
 from operators.measure.pass_at_k import pass_at_k
 from schemas.errors import BadInput
 from tests.integration.test_cli import as_json, gristmill, math
@@ -158,6 +158,6 @@ def test_plan_run_and_cost_of_a_budget(tmp_path: Path) -> None:
 
 
 def _latest(folder: Path) -> Any:
-    from cluster.records import find_run
+    from cluster.records.recorder import find_run
 
     return find_run(Root.at(str(folder / "gristmill-data")), "latest")

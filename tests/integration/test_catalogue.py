@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from cluster.local import LocalRunner
-from cluster.records import find_run, write_manifest
+from cluster.records.recorder import find_run, write_manifest
+from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
-from jobs.catalogue import COSTS, DATASETS, POSTERIORS, RUNS, SORTS, VARIABLE, Catalogue
-from jobs.diff import diff
-from jobs.posterior import posteriors
+from jobs.looking.catalogue import COSTS, DATASETS, POSTERIORS, RUNS, SORTS, VARIABLE, Catalogue
+from jobs.looking.diff import diff
+from jobs.running.posterior import posteriors
 from schemas.errors import BadInput
 from schemas.prices import Prices
 from tests.postgresql import PASSWORD, postgresql
@@ -152,7 +152,7 @@ def test_two_runs_are_compared(root: Root) -> None:
 
 
 def test_a_root_that_can_only_be_read_has_its_runs_listed(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.catalogue._own", lambda root: (_ for _ in ()).throw(PermissionError("read-only")))
+    monkeypatch.setattr("jobs.looking.catalogue._own", lambda root: (_ for _ in ()).throw(PermissionError("read-only")))
     catalogue = Catalogue(root)
     catalogue.sync()
     assert len(catalogue.runs()) == 4

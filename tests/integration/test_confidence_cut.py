@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cluster.local import LocalRunner
-from cluster.run import RunResult
+from cluster.records.run import RunResult
+from cluster.runners.local import LocalRunner
 from operators.sample.sample import ConfidenceCut, Sample
 from pipelines.graph import Pipeline
 from schemas.errors import BadInput

@@ -18,15 +18,15 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from cluster.compaction import Merge, next_merge
-from cluster.garbage import collect
-from cluster.local import LocalRunner
-from cluster.plan import RunPlan, make_plan
-from cluster.run import RunResult
+from cluster.planning.plan import RunPlan, make_plan
+from cluster.records.run import RunResult
+from cluster.runners.local import LocalRunner
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
 from cluster.storage.store import Store
-from cluster.verify_data import verify
+from cluster.upkeep.garbage import collect
+from cluster.upkeep.verify_data import verify
+from cluster.working.compaction import Merge, next_merge
 from operators.load import Load
 from operators.sample.sample import Sample
 from operators.select.majority import MajorityVote

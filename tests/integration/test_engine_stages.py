@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cluster.local import LocalRunner
-from cluster.run import RunResult
+from cluster.records.run import RunResult
+from cluster.runners.local import LocalRunner
 from operators.load import Load
 from operators.sample.sample import Sample
 from operators.score.outcome import ScoreOutcome

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from cluster.local import LocalRunner
-from cluster.plan import make_plan
+from cluster.planning.plan import make_plan
+from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
 from operators.sample.sample import Sample
 from pipelines.graph import Pipeline

@@ -12,9 +12,9 @@ from typing import ClassVar, Literal
 import polars as pl
 import pytest
 
-from cluster.local import LocalRunner
-from cluster.run import RunResult
-from cluster.runner import Runner
+from cluster.records.run import RunResult
+from cluster.runners.local import LocalRunner
+from cluster.runners.runner import Runner
 from operators.base import Operator
 from operators.verify.exact import VerifyExact
 from pipelines.graph import Pipeline
@@ -139,8 +139,8 @@ def test_a_worker_that_dies_once_costs_nothing(tmp_path: Path) -> None:
 
 
 def test_a_straggler_is_started_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.flights.STRAGGLER", 0.5)
-    monkeypatch.setattr("cluster.states.TASK_SAMPLES", 10)  # many small tasks, so that their usual pace is known
+    monkeypatch.setattr("cluster.stages.flights.STRAGGLER", 0.5)
+    monkeypatch.setattr("cluster.stages.states.TASK_SAMPLES", 10)  # many small tasks, so that their usual pace is known
     result = run(LocalRunner(slots=3), troubled(tmp_path, "hang once", indices=(39,)), tmp_path / "root")
     assert result.manifest.state == "done"
     assert not (tmp_path / "switch").exists()

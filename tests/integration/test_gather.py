@@ -7,13 +7,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cluster.gather import gather
-from cluster.local import LocalRunner
-from cluster.records import find_run, manifests
-from cluster.run import RunResult
+from cluster.records.recorder import find_run, manifests
+from cluster.records.run import RunResult
+from cluster.runners.local import LocalRunner
 from cluster.spending.history import read_ledger
 from cluster.storage.root import Root
-from jobs.settings import build_pipeline
+from cluster.upkeep.gather import gather
+from jobs.config.settings import build_pipeline
 from schemas.budget import Budget
 from schemas.errors import BadInput
 from tests.completion_server import CompletionServer

@@ -14,18 +14,18 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-from cluster.choice import finished_problems
-from cluster.compaction import Merge
-from cluster.garbage import Garbage, collect, store_folders
-from cluster.local import LocalRunner
-from cluster.records import RunRecorder, find_run, manifests, write_manifest
-from cluster.retention import drop_samples, to_retire
-from cluster.run import RunResult
+from cluster.planning.choice import finished_problems
+from cluster.records.recorder import RunRecorder, find_run, manifests, write_manifest
+from cluster.records.run import RunResult
+from cluster.runners.local import LocalRunner
 from cluster.storage.lease import read_lease
 from cluster.storage.parts import write_part
 from cluster.storage.root import Root
 from cluster.storage.store import Store
-from cluster.verify_data import verify
+from cluster.upkeep.garbage import Garbage, collect, store_folders
+from cluster.upkeep.retention import drop_samples, to_retire
+from cluster.upkeep.verify_data import verify
+from cluster.working.compaction import Merge
 from schemas.datasets import Sample, Verdict
 from schemas.errors import BadInput
 from schemas.job import RunSettings

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from cluster.local import LocalRunner
-from cluster.records import find_run, manifests
+from cluster.records.recorder import find_run, manifests
+from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
 from schemas.errors import StoreBusy
 from schemas.job import RunSettings
@@ -181,7 +181,7 @@ def test_a_view_does_not_change_when_others_add_to_its_store(tmp_path: Path) -> 
 def test_a_run_that_only_reads_needs_no_lease(tmp_path: Path) -> None:
     source = write_problems(tmp_path / "p.jsonl", 3)
     first = run(LocalRunner(), scripted_pipeline(source, 10), tmp_path / "root")
-    from cluster.plan import make_plan
+    from cluster.planning.plan import make_plan
 
     plan = make_plan(scripted_pipeline(source, 20), Root.at(tmp_path / "root"))
     store = plan.stages["sample"].store

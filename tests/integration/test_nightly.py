@@ -12,13 +12,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cluster.local import LocalRunner
-from cluster.records import find_run, open_stage
+from cluster.records.recorder import find_run, open_stage
+from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
+from jobs.config.calendar import night_of, nights_between
 from jobs.nightly.attempts import Attempt, Journal
-from jobs.nightly.calendar import night_of, nights_between
 from jobs.nightly.nightly import Busy, Nightly
-from jobs.run import Job
+from jobs.running.run import Job
 from schemas.errors import BadInput, EngineFailed
 from schemas.job import JobFile
 from schemas.manifest import RunManifest

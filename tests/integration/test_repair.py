@@ -9,13 +9,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cluster.local import LocalRunner
-from cluster.records import RunRecorder, write_manifest
-from cluster.run import RunResult
+from cluster.records.recorder import RunRecorder, write_manifest
+from cluster.records.run import RunResult
+from cluster.runners.local import LocalRunner
 from cluster.storage.parts import write_part
 from cluster.storage.root import Root
 from cluster.storage.store import Store
-from cluster.verify_store import LenientStore
+from cluster.upkeep.verify_store import LenientStore
 from schemas.datasets import Sample, Verdict
 from schemas.errors import StoreBusy
 from schemas.job import RunSettings

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.local import LocalRunner
-from jobs.run import write_report
-from jobs.settings import build_pipeline
+from cluster.runners.local import LocalRunner
+from jobs.config.settings import build_pipeline
+from jobs.running.run import write_report
 from tests.support import QUICK, run, write_problems
 
 BROWSER = [

@@ -17,9 +17,9 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from cluster.local import LocalRunner
-from cluster.records import find_run, manifests
-from cluster.runner import Runner
+from cluster.records.recorder import find_run, manifests
+from cluster.runners.local import LocalRunner
+from cluster.runners.runner import Runner
 from cluster.storage.root import Root
 from operators.sample.sample import Sample
 from schemas.errors import BadInput, EngineFailed, StageFailed
@@ -181,7 +181,7 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
-from cluster.local import LocalRunner
+from cluster.runners.local import LocalRunner
 from tests.support import run, scripted_pipeline
 if __name__ == "__main__":
     root = Path({root!r})

@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cluster.local import LocalRunner
-from cluster.records import find_run
+from cluster.records.recorder import find_run
+from cluster.runners.local import LocalRunner
 from cluster.storage.root import SINGLE_WRITER, Root
 from cluster.storage.s3 import s3_config
 from schemas.errors import BadInput, StoreBusy
@@ -110,7 +110,7 @@ def test_anothers_work_is_seen_at_once(s3: S3Server) -> None:
 
 
 def test_one_writer_of_a_store(s3: S3Server, tmp_path: Path) -> None:
-    from cluster.plan import make_plan
+    from cluster.planning.plan import make_plan
 
     source, root = write_problems(tmp_path / "p.jsonl", 2), s3.root("one-writer")
     store = make_plan(scripted_pipeline(source, 5), Root.at(root)).stages["sample"].store
@@ -165,7 +165,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(s3: S3Server, tmp_path:
 
 
 def run_rows(root: str, name: str) -> pl.DataFrame:
-    from cluster.records import open_stage
+    from cluster.records.recorder import open_stage
 
     place = Root.at(root)
     rows = open_stage(place, find_run(place, "latest"), name).select("problem_key", "sample_index").collect()

@@ -13,16 +13,16 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cluster.local import LocalRunner
-from cluster.records import find_run, manifests
-from cluster.run import RunResult
+from cluster.records.recorder import find_run, manifests
+from cluster.records.run import RunResult
+from cluster.runners.local import LocalRunner
 from cluster.spending.allocations import read_allocations
 from cluster.spending.history import read_ledger
 from cluster.spending.source import PolicySource
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
-from jobs.settings import build_pipeline
-from operators.budget.policies import ComputeOptimalSpec, ConsistencySpec, MarginalSpec, UniformSpec, UntilCorrectSpec
+from jobs.config.settings import build_pipeline
+from operators.policies.named import ComputeOptimalSpec, ConsistencySpec, MarginalSpec, UniformSpec, UntilCorrectSpec
 from operators.sample.sample import Sample
 from pipelines.graph import Pipeline
 from schemas.budget import Budget, Gate

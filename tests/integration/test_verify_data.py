@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
-from cluster.run import RunResult
+from cluster.records.run import RunResult
 from cluster.storage.arrow import arrow_schema
-from cluster.verify_data import verify
+from cluster.upkeep.verify_data import verify
 from schemas.contract import polars_schema
 from schemas.datasets import LedgerEntry, Sample
 from tests.damage import (

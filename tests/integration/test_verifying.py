@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cluster.local import LocalRunner
-from cluster.run import RunResult
+from cluster.records.run import RunResult
+from cluster.runners.local import LocalRunner
 from cluster.sandbox.pool import shared_sandbox
 from operators.load import Load
 from operators.measure.pass_at_k import PassAtK

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster.events import read_events
-from cluster.health import Health
-from cluster.local import LocalRunner
-from cluster.records import find_run
+from cluster.driving.health import Health
+from cluster.records.events import read_events
+from cluster.records.recorder import find_run
+from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
-from jobs.settings import build_pipeline
+from jobs.config.settings import build_pipeline
 from schemas.job import RunSettings
 from schemas.manifest import RunManifest
 from tests.completion_server import CompletionServer

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.local import LocalRunner
+from cluster.runners.local import LocalRunner
 from operators.measure.pass_at_k import PassAtK
 from operators.measure.selection import MeasureSelection
 from pipelines.graph import Pipeline
@@ -29,7 +29,9 @@ def test_past_the_size_measures_go_through_ray_data(tmp_path: Path, monkeypatch:
     wide: list[str] = []
     submit = RayRunner.submit_wide
     monkeypatch.setattr(RayRunner, "submit_wide", lambda self, task: wide.append(task.stage) or submit(self, task))
-    monkeypatch.setattr("cluster.plan.CHUNK_SAMPLES", 100)  # three problems a chunk, so that there are pieces to spread
+    monkeypatch.setattr(
+        "cluster.planning.plan.CHUNK_SAMPLES", 100
+    )  # three problems a chunk, so that there are pieces to spread
     source = write_problems(tmp_path / "p.jsonl", 10)
     local = run(LocalRunner(), measured(source), tmp_path / "local")
     settings = RunSettings.model_validate({**QUICK.model_dump(), "wide_samples": 200})

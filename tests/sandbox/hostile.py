@@ -91,7 +91,7 @@ PROGRAMS: dict[str, str] = {
         "import os\nfor place, _, names in os.walk('/'):\n    if place.startswith(('/proc', '/usr', '/sys')):\n        continue\n"
         "    if 'pyproject.toml' in names:\n        return True\nreturn False"
     ),
-    "imports the orchestrator": _if("import cluster.driver\nreturn True"),
+    "imports the orchestrator": _if("import cluster.driving.driver\nreturn True"),
     "reads through /proc/1/root": _if("return open('/proc/1/root/etc/shadow').read()"),
     "reads the devices": _if("import glob\nreturn [open(d, 'rb').read(1) for d in glob.glob('/dev/[shv]d*')]"),
     "follows a symlink out": _if("import os\nos.symlink('/etc/shadow', '/tmp/link')\nreturn open('/tmp/link').read()"),

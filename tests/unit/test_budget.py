@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from cluster.spending.account import Account, Amount, Purse, by_the_hour, check_prices
 from cluster.storage.parts import Part
 from cluster.storage.ranges import Range
-from operators.budget.compute_optimal import ComputeOptimal
-from operators.budget.consistency import AdaptiveConsistency, BayesianStopping, EarlyStopping
-from operators.budget.counting import Uniform, UntilCorrect
-from operators.budget.difficulty import RATES, Difficulty
-from operators.budget.marginal import Marginal
-from operators.budget.pets import Pets, certainty
-from operators.budget.policies import POLICIES, policy_spec
-from operators.budget.policy import Chunk, Outcomes, Policy, Setting
-from operators.budget.shapes import Shapes
-from operators.budget.with_flaws import WithFlaws
 from operators.measure.flaws import best_tries, reward, tasks
 from operators.measure.pass_at_k import PassAtK
 from operators.measure.survival import first_success
+from operators.policies.compute_optimal import ComputeOptimal
+from operators.policies.consistency import AdaptiveConsistency, BayesianStopping, EarlyStopping
+from operators.policies.counting import Uniform, UntilCorrect
+from operators.policies.difficulty import RATES, Difficulty
+from operators.policies.marginal import Marginal
+from operators.policies.named import POLICIES, policy_spec
+from operators.policies.pets import Pets, certainty
+from operators.policies.policy import Chunk, Outcomes, Policy, Setting
+from operators.policies.shapes import Shapes
+from operators.policies.with_flaws import WithFlaws
 from schemas.budget import Budget
 from schemas.errors import BadInput
 from schemas.prices import Prices, price_of

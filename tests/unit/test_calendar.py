@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.nightly.calendar import check_cron, night_of, nights, nights_between
+from jobs.config.calendar import check_cron, night_of, nights, nights_between
 from schemas.errors import BadInput
 from schemas.schedule import Schedule
 

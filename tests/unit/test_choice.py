@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.choice import choose, finished_problems
-from cluster.local import LocalRunner
-from cluster.order import ordered
-from cluster.plan import make_plan
+from cluster.planning.choice import choose, finished_problems
+from cluster.planning.order import ordered
+from cluster.planning.plan import make_plan
+from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
 from operators.load import Load
 from operators.sample.sample import Sample

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from cluster.engines.scripted import ScriptedEngine
-from operators.synthesize.counterfactual import SynthesizeCounterfactual, SynthesizeThoughtPairs, read_choice
+from operators.transform.counterfactual import SynthesizeCounterfactual, SynthesizeThoughtPairs, read_choice
 from schemas.contract import conform, validate
 from schemas.datasets import Preference, Sft
 from schemas.engine import ScriptedSpec

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.synthesize import shingles
-from operators.synthesize.decontaminate import SynthesizeDecontaminate
-from operators.synthesize.deduplicate import SynthesizeDeduplicate
-from operators.synthesize.minhash import bands
+from operators.overlap import shingles
+from operators.overlap.decontaminate import SynthesizeDecontaminate
+from operators.overlap.deduplicate import SynthesizeDeduplicate
+from operators.overlap.minhash import bands
 from schemas.contract import polars_schema, validate
 from schemas.datasets import Path as Decision
 from schemas.datasets import Sft

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster.engines.expert_counts import write_expert_counts
+from cluster.engines.vllm.expert_counts import write_expert_counts
 from cluster.moe.placement import read_placement
 from jobs.moe.replan import PLAN, replan_experts
 from jobs.report.experts import experts

@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 import yaml
 
-from jobs.job_file import find_problems, read_job
-from jobs.job_init import init, job_schema, template
-from jobs.run import prepare
+from jobs.config.job_file import find_problems, read_job
+from jobs.config.job_init import init, job_schema, template
+from jobs.running.run import prepare
 from pipelines import PIPELINES
 from schemas.errors import BadInput
 from tests.support import write_problems
@@ -123,7 +123,7 @@ def test_values_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_named_secret_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
-    from jobs.run import run_job
+    from jobs.running.run import run_job
 
     monkeypatch.delenv("NOBODY_HAS_THIS", raising=False)
     source = write_problems(tmp_path / "p.jsonl", 2)

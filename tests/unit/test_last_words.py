@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from cluster.engines.last_words import LastWords
+from cluster.engines.vllm.last_words import LastWords
 
 NOISE = """
 import sys

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.workers import ProcessWorkers
+from cluster.tools.processes import ProcessWorkers
 from operators.select.classes import answer_classes, class_votes
 from operators.verify.canonical import cheap_key
 from operators.verify.math import VerifyMath

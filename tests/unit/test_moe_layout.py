@@ -15,7 +15,7 @@ from cluster.moe.known import CONFIGS
 from cluster.moe.layout import RUNTIME_GB, USABLE, layouts
 from cluster.moe.models import of_config, read_model
 from cluster.moe.placement import Placement, Shape
-from cluster.topology import GPUS, Cluster, read_cluster
+from cluster.moe.topology import GPUS, Cluster, read_cluster
 from schemas.errors import BadInput
 
 # name: published billions of parameters, and active ones (gpt-oss counts no embeddings among these), GB of a slot

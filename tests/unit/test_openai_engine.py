@@ -15,9 +15,9 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from cluster.engines import build_engine, resolve
-from cluster.engines.adaptive import AdaptiveLimit
-from cluster.engines.deadlines import Deadlines
-from cluster.engines.openai import OpenAIEngine
+from cluster.engines.openai.adaptive import AdaptiveLimit
+from cluster.engines.openai.deadlines import Deadlines
+from cluster.engines.openai.engine import OpenAIEngine
 from operators.engine import Completion, EngineError, Request, Scored, ScoreRequest
 from schemas.engine import OpenAISpec, SamplingParams
 from schemas.errors import BadInput

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 pytest.importorskip("ray")
 
-from cluster.local import LocalRunner
 from cluster.ray.nodes import GPU_MEMORY, Node, check_selectors
 from cluster.ray.packing import UNIT, Bundle, Layout, Place, pack
 from cluster.ray.refusal import TASKS, why_not
 from cluster.ray.seats import Seating
+from cluster.runners.local import LocalRunner
 from schemas.engine import EngineSpec, ScriptedSpec, VllmSpec
 from schemas.errors import BadInput
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize as scipy_minimize
 
 from operators import operator_class
-from operators.prune import rpc, weibull
-from operators.prune.lbfgsb import minimize
+from operators.numeric import weibull
+from operators.numeric.lbfgsb import minimize
+from operators.prune import rpc
 from operators.prune.rpc import EQUAL, FEW, NO_LOGPROBS, PRUNED, REASONS, PruneRpc, log_odds
 from schemas.contract import conform, validate
 from schemas.datasets import Path

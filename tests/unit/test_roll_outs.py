@@ -11,7 +11,7 @@ import pytest
 from cluster.engines.scripted import ScriptedEngine
 from operators.load import Load
 from operators.sample.sample import Example, Sample
-from operators.synthesize.roll_outs import SynthesizeRollOutRewards, SynthesizeRollOuts
+from operators.transform.roll_outs import SynthesizeRollOutRewards, SynthesizeRollOuts
 from schemas.contract import conform, validate
 from schemas.datasets import Problem, StepReward
 from schemas.engine import ScriptedSpec

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.job_file import read_job
-from jobs.run import prepare
-from jobs.settings import build_pipeline, merge, parse_assignments
+from jobs.config.job_file import read_job
+from jobs.config.settings import build_pipeline, merge, parse_assignments
+from jobs.running.run import prepare
 from operators.sample.sample import Sample
 from operators.verify.exact import VerifyExact
 from schemas.errors import BadInput

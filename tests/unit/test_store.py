@@ -13,13 +13,13 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from cluster.compaction import Merge, next_merge
 from cluster.storage.lease import Lease, read_lease
 from cluster.storage.parts import Part, write_part
 from cluster.storage.ranges import Range
 from cluster.storage.root import Root
 from cluster.storage.snapshot import Snapshot
 from cluster.storage.store import Store
+from cluster.working.compaction import Merge, next_merge
 from schemas.contract import polars_schema
 from schemas.datasets import PassAtK, Verdict
 from schemas.errors import BadInput, ContractViolation, LeaseLost, StoreBusy
@@ -303,7 +303,7 @@ def test_an_unwritable_root_is_refused(tmp_path: Path) -> None:
 def test_a_store_of_an_older_gristmill_gets_the_new_columns(tmp_path: Path) -> None:
     """Its files stay as they are; what they lack is null, and verify-data finds nothing wrong with them."""
     from cluster.storage.slices import scan_files
-    from cluster.verify_file import Expected, check_file
+    from cluster.upkeep.verify_file import Expected, check_file
     from schemas.contract import Contract
     from schemas.datasets import ADDED, Sample
     from schemas.identity import completion_hashes

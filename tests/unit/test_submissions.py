@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from jobs.submit.backend import backend
-from jobs.submit.command import make_submission
 from jobs.submit.kuberay import manifests
 from jobs.submit.packing import pack
 from jobs.submit.submission import Submission
+from jobs.submit.submitting import make_submission
 from schemas.errors import BadInput
 from tests.support import write_problems
 

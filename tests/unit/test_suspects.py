@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.suspects import Suspects
+from cluster.stages.suspects import Suspects
 
 
 def search(problems: int, guilty: set[int]) -> tuple[set[str], int]:

@@ -17,13 +17,13 @@ from pydantic import ValidationError
 
 from cluster.engines.scripted import ScriptedEngine
 from operators.engine import Scored, ScoreRequest
-from operators.synthesize.concise import PHRASES, SynthesizeConcise
-from operators.synthesize.drop_trace import SynthesizeDropTrace
-from operators.synthesize.interleave import SynthesizeInterleave, merge
-from operators.synthesize.parallel import SynthesizeParallel, check, distance, sequential
-from operators.synthesize.trace import answer_keys, cut_traces
-from operators.synthesize.transformation import Transformation
-from operators.synthesize.trial_and_error import SynthesizeTrialAndError
+from operators.transform.concise import PHRASES, SynthesizeConcise
+from operators.transform.drop_trace import SynthesizeDropTrace
+from operators.transform.interleave import SynthesizeInterleave, merge
+from operators.transform.parallel import SynthesizeParallel, check, distance, sequential
+from operators.transform.trace import answer_keys, cut_traces
+from operators.transform.transformation import Transformation
+from operators.transform.trial_and_error import SynthesizeTrialAndError
 from schemas.contract import conform, validate
 from schemas.datasets import Sft
 from schemas.engine import ScriptedSpec

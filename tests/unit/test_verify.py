@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import polars as pl
 import pytest
 
-from cluster.workers import ProcessWorkers
+from cluster.tools.processes import ProcessWorkers
 from operators.load import Load
 from operators.verify.exact import VerifyExact
 from operators.verify.math import VerifyMath

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.workers import ProcessWorkers
+from cluster.tools.processes import ProcessWorkers
 from operators.workers import TimedOut, WorkerFailed
 
 
@@ -34,7 +34,7 @@ def misbehave(how: str) -> str:
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[ProcessWorkers]:
-    with ProcessWorkers(2, preload=("cluster.background",)) as pool:
+    with ProcessWorkers(2, preload=("cluster.tools.background",)) as pool:
         yield pool
 
 
@@ -60,10 +60,10 @@ def test_a_guilty_call_costs_itself_alone(workers: ProcessWorkers) -> None:
 OWNER = """
 import sys
 sys.path[:0] = [{here!r}]
-from cluster.workers import ProcessWorkers
+from cluster.tools.processes import ProcessWorkers
 from tests.unit.hanging import hang
 if __name__ == "__main__":
-    ProcessWorkers(2, preload=("cluster.background",)).map(hang, [({marks!r}, n) for n in range(2)], 600)
+    ProcessWorkers(2, preload=("cluster.tools.background",)).map(hang, [({marks!r}, n) for n in range(2)], 600)
 """
 
 

@@ -12,7 +12,7 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from cluster.engines.vllm import VllmEngine, _arguments
+from cluster.engines.vllm.engine import VllmEngine, _arguments
 from schemas.engine import VLLM_EXECUTION, VLLM_FIELDS, VllmSpec
 from tests.engines import Running
 from tests.with_vllm.models import ADAPTER, SMOLLM2

@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cluster.engines.vllm_experts import COUNTS, PLAN, policy_of, register
-from cluster.engines.vllm_routing import RoutingCounts
+from cluster.engines.vllm.experts import COUNTS, PLAN, policy_of, register
+from cluster.engines.vllm.routing import RoutingCounts
 from cluster.moe.emit import emit
 from cluster.moe.eplb import eplb
 from cluster.moe.place import place_counts

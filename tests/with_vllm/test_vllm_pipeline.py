@@ -11,8 +11,8 @@ import polars as pl
 import psutil
 import pytest
 
-from cluster.local import LocalRunner
 from cluster.ray.runner import RayRunner
+from cluster.runners.local import LocalRunner
 from operators.load import Load
 from operators.sample.sample import Sample
 from operators.score.outcome import ScoreOutcome

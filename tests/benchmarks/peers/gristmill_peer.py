@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cluster.local import LocalRunner
-from cluster.runner import Runner
+from cluster.runners.local import LocalRunner
+from cluster.runners.runner import Runner
 from operators.load import Load
 from operators.sample.sample import Sample
 from pipelines.graph import Pipeline

@@ -1,0 +1,118 @@
+"""Claims: before a run pays for anything, it becomes the one writer of every store it will add to.
+
+Stores are taken in order of their folders, all or none, so two runs can't wait for each other. What was committed
+between planning and taking is planned again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from cluster.planning.plan import RunPlan, StagePlan, make_plan
+from cluster.runners.interruption import Interruption
+from cluster.storage.lease import read_lease
+from cluster.storage.ranges import Range
+from cluster.storage.root import Root
+from cluster.storage.store import Store
+from pipelines.graph import Pipeline
+from schemas.errors import LeaseLost, StoreBusy
+from schemas.job import RunSettings
+
+
+class Claims:
+    """The leases of one run."""
+
+    def __init__(self, root: Root, run_id: str, settings: RunSettings) -> None:
+        self.root = root
+        self.run_id = run_id
+        self.settings = settings
+        self._stores: dict[str, Store] = {}
+        self._renewed = time.monotonic()
+
+    def make_plan(self, pipeline: Pipeline, say: Callable[[str], None], interruption: Interruption) -> RunPlan:
+        """Return a plan whose stores with something to add are all ours.
+
+        Raises:
+            StoreBusy: another run is writing one of them, and the settings say not to wait or to read.
+        """
+        only_read: set[str] = set()
+        said = ""
+        while True:
+            plan = make_plan(pipeline, self.root, self.settings, only_read=only_read, stores=self._stores)
+            before = sum(len(store.held) for store in self._stores.values())
+            busy = self._take(plan)
+            if busy is None:
+                if sum(len(store.held) for store in self._stores.values()) == before:
+                    return plan
+                self.release()
+                continue
+            stage, error = busy
+            self.release()
+            if interruption.requested:
+                raise error
+            if self.settings.if_busy == "read":
+                say(f"{stage.stage.name}: {error}. Reading what is there")
+                only_read.add(stage.stage.name)
+            elif self.settings.if_busy == "wait" or self._may_be_dead(stage, say):
+                if str(stage.folder) != said:
+                    say(f"{stage.stage.name}: waiting: {error}")
+                    said = str(stage.folder)
+                time.sleep(min(1.0, self.settings.lease_seconds / 4))
+                for store in self._stores.values():
+                    store.refresh()
+            else:
+                raise error
+
+    def plan_again(self, pipeline: Pipeline, plan: RunPlan, views: Mapping[str, list[Range]]) -> RunPlan:
+        """Return the plan of the same run with views that its policies have decided; the stores stay ours."""
+        return make_plan(pipeline, self.root, self.settings, stores=self._stores, views=views, problems=plan.problems)
+
+    def _take(self, plan: RunPlan) -> tuple[StagePlan, StoreBusy] | None:
+        """Take what the plan adds to; return the first that is taken by others."""
+        wanted = [stage for stage in plan.stages.values() if stage.store is not None and stage.action != "reuse"]
+        for stage in sorted(wanted, key=lambda stage: stage.folder):
+            assert stage.store is not None
+            try:
+                if stage.store.lease is None:
+                    stage.store.acquire(self.run_id, self.settings.lease_seconds)
+            except StoreBusy as error:
+                return stage, error
+        return None
+
+    def _may_be_dead(self, stage: StagePlan, say: Callable[[str], None]) -> bool:
+        """Watch a lease that is held on another machine: one that isn't renewed belongs to a run that died."""
+        first = read_lease(self.root, stage.folder)
+        if first is None or first.here():
+            return False
+        say(f"{stage.stage.name}: {first.describe()} holds the store; looking whether it is alive")
+        while first.alive():
+            time.sleep(min(1.0, self.settings.lease_seconds / 4))
+            now = read_lease(self.root, stage.folder)
+            if now is None or now.released:
+                return True
+            if now.expires != first.expires:
+                return False
+        return True
+
+    def renew(self) -> bool:
+        """Renew all leases, well before they lapse; return whether it was time to.
+
+        Raises:
+            LeaseLost: another run took over.
+        """
+        if time.monotonic() - self._renewed < self.settings.lease_seconds / 4:
+            return False
+        self._renewed = time.monotonic()
+        for store in self._stores.values():
+            if store.lease is not None:
+                store.renew()
+        return True
+
+    def release(self) -> None:
+        """Let others write; a lease that was lost in the meantime needs no release."""
+        for store in self._stores.values():
+            try:
+                store.release()
+            except (LeaseLost, OSError):
+                continue

@@ -1,0 +1,359 @@
+"""What a run may send and who says so: caps, gate and policies, tied to the stages of one run.
+
+The driver calls it: once before anything is sent, after every commit, in every turn of its loop, and at the end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import polars as pl
+
+from cluster.engines import resolve
+from cluster.planning.plan import RunPlan
+from cluster.records.recorder import find_run, last_stage, open_stage
+from cluster.records.throughput import read_entry
+from cluster.spending.account import Account, Purse, by_the_hour, check_prices
+from cluster.spending.allocations import AllocationLog
+from cluster.spending.history import History, holes, settle
+from cluster.spending.source import LENGTHS, PolicySource, split_ranges, view_of
+from cluster.stages.sample_state import SampleState
+from cluster.stages.states import StageState, StreamState, input_slice
+from cluster.storage.ranges import Range, RangeMap
+from cluster.storage.root import Root
+from cluster.storage.tables import SUFFIXES, read_table
+from operators.measure.counts import count_verdicts
+from operators.policies.named import AnyPolicy, ComputeOptimalSpec, MarginalSpec, UniformSpec
+from operators.policies.policy import Ints
+from schemas.budget import Budget
+from schemas.datasets import Verdict
+from schemas.errors import BadInput
+from schemas.job import RunSettings
+from schemas.manifest import RunManifest, Spending
+from schemas.prices import Prices, price_of
+
+READ_ROWS = 500_000
+"""Verdicts that are read at once when a run begins."""
+
+
+class Control:
+    """Caps, gate and policies of one run.
+
+    Args:
+        say: tells whoever watches.
+    """
+
+    def __init__(self, root: Root, settings: RunSettings, manifest: RunManifest, say: Callable[[str], None]) -> None:
+        self.root = root
+        self.settings = settings
+        self.manifest = manifest
+        self.budget = settings.budget
+        self.account: Account | None = None
+        self.stopped: str | None = None
+        """Why nothing may be sent any more, for good."""
+        self.gate_failed = False
+        self._say = say
+        self._began = time.monotonic()
+        self._warned = False
+        self._gpu_hours_before = 0.0
+        self._log: AllocationLog | None = None
+        self._sampling: list[SampleState] = []
+        self._judges: dict[str, StreamState] = {}
+        """Sampling stage -> the stage whose verdicts its policy hears."""
+        self._unjudged: dict[str, RangeMap] = {}
+        """Sampling stage -> samples whose verdict the policy hasn't heard yet."""
+
+    def begin(self, plan: RunPlan, states: Mapping[str, StageState]) -> None:
+        """Open the account, start the policies.
+
+        Raises:
+            BadInput: an unknown price, or a policy that nothing can inform.
+            StoreBusy: another run is spending on the same account.
+        """
+        self._sampling = [state for state in states.values() if isinstance(state, SampleState)]
+        prices = {state.name: self._prices(state) for state in self._sampling}
+        for state in self._sampling:
+            spec = state.plan.stage.engine
+            state.record.gpus_per_replica = spec.ranks * spec.gpus if spec is not None else 0.0
+        self.manifest.prices = {name: found.model_dump() for name, found in prices.items() if found is not None}
+        if self.budget is not None:
+            self._open_account(self.budget, prices)
+        log = AllocationLog(self.root, self.manifest.run_id)
+        for state in self._sampling:
+            judge = _judge(state, states.values())
+            if judge is not None:
+                self._judges[state.name] = judge
+            spec = self._policy(state)
+            if self.budget is not None or spec is not None:
+                state.log = self._log = log
+            if spec is not None:
+                self._follow(state, spec, plan)
+
+    def _prices(self, state: SampleState) -> Prices | None:
+        spec = state.plan.stage.engine
+        assert spec is not None
+        model, revision = resolve(spec)
+        found = price_of(model, self.settings.prices)
+        if found is None and (entry := read_entry(self.root, spec, model, revision)) is not None and entry.prices.known:
+            found = entry.prices
+        if self.budget is not None and not state.complete:
+            check_prices(self.budget, found, model)
+        return found
+
+    def _open_account(self, budget: Budget, prices: Mapping[str, Prices | None]) -> None:
+        name = self.manifest.account = budget.account or self.manifest.pipeline
+        history = History(self.root, name, self.manifest.run_id)
+        history.settle()
+        before, self._gpu_hours_before = history.spent, history.gpu_hours
+        hourly = [by_the_hour(budget, found) for found in prices.values()]
+        self.budget = next((found for found in hourly if found != budget), budget)
+        if self.budget != budget and any(found == budget for found in hourly) and len(hourly) > 1:
+            raise BadInput(
+                "run.budget.dollars: one engine is paid by the token and another by the hour; cap them apart"
+            )
+        self.account = Account(self.budget, before)
+        for state in self._sampling:
+            state.purse = Purse(self.account, prices[state.name])
+        if self.account.share >= 1.0:
+            self._say(f"the account '{name}' has nothing left: {before.samples:,} samples, {before.tokens:,} tokens")
+
+    def _policy(self, state: SampleState) -> AnyPolicy | None:
+        if state.operator.policy is not None:
+            return state.operator.policy
+        if self.budget is None or not self.budget.is_capped:
+            return None
+        # with money for a part only, drawing in order would sample the first problems and none of the others
+        return MarginalSpec() if state.name in self._judges else UniformSpec()
+
+    def _follow(self, state: SampleState, spec: AnyPolicy, plan: RunPlan) -> None:
+        operator = state.operator
+        judge = self._judges.get(state.name)
+        if judge is None and spec.name != "uniform":
+            raise BadInput(f"stage {state.name}: policy {spec.name} needs verdicts, and no stage judges these samples")
+        keys = plan.problems["problem_key"].to_list()
+        before, similar = self._before(spec, plan.problems)
+        sent = holes(self.root, state.plan.folder)
+        first = self._first_arm(state, spec)
+        source = PolicySource(spec, keys, operator.n, state.store.held, sent, before, similar, first)
+        state.follow(source)
+        state.record.policy = spec.name
+        there = view_of(keys, operator.n, state.store.held)
+        if judge is None:
+            source.observe_samples(there)
+            return
+        self._unjudged[state.name] = RangeMap(there)
+        for part in split_ranges([piece for item in there for piece in judge.store.held.present(item)], READ_ROWS):
+            self._hear(state, part)
+
+    def _first_arm(self, state: SampleState, spec: AnyPolicy) -> PolicySource | None:
+        """Return the source that a stage shares a policy with, if one chooses between several stages.
+
+        Raises:
+            BadInput: the stages that compute_optimal chooses between aren't as many as it says, or differ in it.
+        """
+        if not isinstance(spec, ComputeOptimalSpec):
+            return None
+        arms = [other for other in self._sampling if other.operator.policy == spec]
+        if len(arms) != spec.arms:
+            raise BadInput(
+                f"stage {state.name}: compute_optimal chooses between {spec.arms} sampling stages with the same "
+                f"policy, and there are {len(arms)}; the pipeline 'arms' makes one for each configuration"
+            )
+        sources = [other.source for other in self._sampling if other.source is not None]
+        return next((source for source in sources if source.spec == spec), None)
+
+    def _before(self, spec: AnyPolicy, problems: pl.DataFrame) -> tuple[Ints | None, Ints | None]:
+        """Return n and c of the same problems and of others, from the table or the run that the policy names."""
+        if not isinstance(spec, MarginalSpec) or spec.before is None:
+            return None, None
+        if spec.before.endswith((*SUFFIXES, ".gz")):
+            counts = read_table(spec.before)
+            on = "problem_key" if "problem_key" in counts.columns else "problem_id"
+            if not {on, "n", "c"} <= set(counts.columns):
+                raise BadInput(f"policy.before '{spec.before}': needs problem_id (or problem_key), n and c")
+            counts = counts.with_columns(pl.col(on).cast(pl.String))
+        else:
+            manifest = find_run(self.root, spec.before)
+            stage = last_stage(manifest, "verdicts")
+            if stage is None:
+                raise BadInput(f"policy.before: run {manifest.run_id} has no verdicts")
+            names = ["problem_key", "sample_index", "verifier", "is_correct", "status"]
+            rows = open_stage(self.root, manifest, stage).select(names)
+            verdicts = self.root.patiently(rows.collect, f"reading the verdicts of {manifest.run_id}")
+            counts, on = count_verdicts(verdicts).rename({"problem_id": "problem_key"}), "problem_key"
+        counts = counts.group_by(on, maintain_order=True).agg(pl.col("n", "c").sum().cast(pl.Int64))
+        found = problems.select(on).join(counts, on=on, how="left", maintain_order="left")
+        others = counts.join(problems.select(on), on=on, how="anti", maintain_order="left")
+        known = len(found) - found["n"].null_count()
+        self._say(
+            f"policy.before: {known:,} of {len(found):,} problems are known, {len(others):,} others are like them"
+        )
+        tables = (found.select(pl.col("n", "c").fill_null(0)), others.select("n", "c"))
+        same, similar = (table.to_numpy().astype(np.int64) for table in tables)
+        return same, similar
+
+    # -- while the run goes on -----------------------------------------------------------------------------------
+
+    def committed(self, state: StageState, ranges: list[Range]) -> None:
+        """Hear what became a fact, and tell the policies."""
+        for sampling in self._sampling:
+            source = sampling.source
+            if source is None:
+                continue
+            if state is sampling:
+                source.arrived(ranges)
+                if sampling.name in self._judges:
+                    for item in ranges:
+                        self._unjudged[sampling.name].add(item)
+                else:
+                    source.observe_samples(ranges)
+            elif state is self._judges.get(sampling.name):
+                self._hear(sampling, ranges)
+
+    def _hear(self, sampling: SampleState, ranges: list[Range]) -> None:
+        """Tell a policy of verdicts, each once."""
+        unjudged, source = self._unjudged[sampling.name], sampling.source
+        assert source is not None
+        fresh = [piece for item in ranges for piece in unjudged.present(item)]
+        if fresh:
+            for item in fresh:
+                unjudged.remove(item)
+            source.learn_costs(input_slice(sampling.plan, fresh, None).read(self.root, LENGTHS), self._rates(sampling))
+            source.observe(input_slice(self._judges[sampling.name].plan, fresh, None).read(self.root, source.columns))
+
+    def _rates(self, sampling: SampleState) -> tuple[float, float]:
+        """Return what a prompt and a completion token cost, in any one unit."""
+        prices = Prices.model_validate(self.manifest.prices.get(sampling.name, {}))
+        return (1.0, 1.0) if prices.rates is None else (prices.rates[0], prices.rates[2])
+
+    def left_out(self, state: StageState, ranges: list[Range]) -> None:
+        """Hear of rows that nobody will judge or draw."""
+        for sampling in self._sampling:
+            if sampling.source is not None and state in (sampling, self._judges.get(sampling.name)):
+                for item in ranges:
+                    sampling.source.give_up(item)
+                    if state is sampling:
+                        sampling.source.ban(item.problem_key)
+
+    def look(self) -> bool:
+        """Warn, check the gate and the deadlines; return whether what runs has to be cancelled now."""
+        if self.account is None or self.budget is None or self.stopped is not None:
+            return False
+        self.manifest.spending = self._spending(self.account)
+        if not self._warned and self.account.share >= self.budget.warn_at:
+            self._warned = True
+            self._say(f"{self.account.share:.0%} of the budget is spent")
+        if not self.account.gate_open:
+            self._check_gate()
+        if not any(state.may_want for state in self._sampling):
+            return self.stopped is not None  # sampling is over, and deadlines are its
+        hours = (time.monotonic() - self._began) / 3600
+        if self.budget.hours is not None and hours >= self.budget.hours:
+            return self._stop(f"run.budget.hours = {self.budget.hours:g} have passed")
+        if self.budget.gpu_hours is not None and self.gpu_hours >= self.budget.gpu_hours:
+            return self._stop(f"run.budget.gpu_hours = {self.budget.gpu_hours:g} are used up")
+        return self.stopped is not None
+
+    @property
+    def gpu_hours(self) -> float:
+        """GPU hours of the account, those of engines that run now included."""
+        used = self._gpu_hours_before
+        for state in self._sampling:
+            held = [(found.first, time.time() if state.may_want else found.last) for found in state.record.replicas]
+            seconds = sum(max(0.0, last - first) for first, last in held if first)
+            used += seconds * state.record.gpus_per_replica / 3600
+        return used
+
+    def _stop(self, why: str) -> bool:
+        self.stopped = why
+        for state in self._sampling:
+            state.closed = True
+        self._say(f"{why}: nothing more is sent")
+        return True
+
+    def _check_gate(self) -> None:
+        """Let the rest of the money out once the first samples have shown what they must, or stop the run."""
+        assert self.budget is not None and self.budget.gate is not None and self.account is not None
+        gate = self.budget.gate
+        samples = [state.record for state in self._sampling]
+        drawn = sum(record.computed for record in samples)
+        still = any(state.purse is not None and state.purse.reserved > 0 for state in self._sampling)
+        if drawn < gate.samples and (still or not any(state.broke for state in self._sampling)):
+            return
+        judges = {judge.name: judge for judge in self._judges.values()}
+        if any(judge.record.computed + judge.record.quarantined < drawn for judge in judges.values()):
+            return
+        judged = [judge.record for judge in judges.values()]
+        verdicts = sum(record.computed for record in judged)
+        failed = []
+        for name, bound, number, of, least in (
+            ("parsed", gate.least_parsed, verdicts - sum(r.unparseable for r in judged), verdicts, True),
+            ("accepted", gate.least_accepted, sum(r.accepted for r in judged), verdicts, True),
+            ("truncated", gate.most_truncated, sum(r.truncated for r in samples), drawn, False),
+            ("failed", gate.most_failed, sum(r.failed for r in samples), drawn, False),
+        ):
+            share = number / of if of else (0.0 if not least else 1.0)
+            if share < bound if least else share > bound:
+                failed.append(f"{share:.1%} of {of:,} were {name} ({'at least' if least else 'at most'} {bound:.1%})")
+        if failed:
+            self.gate_failed = True
+            self._stop(f"the first samples don't pass run.budget.gate: {'; '.join(failed)}")
+        else:
+            self.account.gate_open = True
+            for state in self._sampling:
+                state.broke = False
+            self._say(f"the first {drawn:,} samples pass the gate")
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether what later stages read is known only at the end of sampling."""
+        return any(state.source is not None for state in self._sampling)
+
+    @property
+    def reached(self) -> str | None:
+        """Why there are fewer samples than were wanted, where that was the budget; None otherwise."""
+        if self.stopped is not None:
+            return self.stopped
+        if any(state.broke and state.wants for state in self._sampling):
+            return "the budget doesn't afford another sample"
+        return None
+
+    def finish(self) -> None:
+        """Settle with the ledger."""
+        if self._log is not None:
+            self._log.close()
+        if self.account is None or self.manifest.account is None:
+            return
+        # what was sent and hasn't come back is lost now
+        self.account.spent += self.account.reserved
+        self.account.orphaned += self.account.reserved
+        self.manifest.spending = self._spending(self.account)
+        settle(self.root, self.manifest)
+
+    def _spending(self, account: Account) -> Spending:
+        names = ("samples", "tokens", "dollars", "gpu_hours", "hours")
+        caps = {name: getattr(self.budget, name) for name in names}
+        return Spending(
+            account=self.manifest.account or "",
+            samples=account.spent.samples,
+            tokens=account.spent.tokens,
+            microdollars=account.spent.microdollars,
+            gpu_hours=self.gpu_hours,
+            orphaned_samples=account.orphaned.samples,
+            orphaned_tokens=account.orphaned.tokens,
+            caps={name: cap for name, cap in caps.items() if cap is not None},
+        )
+
+
+def _judge(state: SampleState, states: Iterable[StageState]) -> StreamState | None:
+    """Return the first stage that judges a sampling stage's samples."""
+    for other in states:
+        if not isinstance(other, StreamState) or other.plan.stage.operator.output is not Verdict:
+            continue
+        if state.plan.stage in other.plan.stage.inputs.values():
+            return other
+    return None

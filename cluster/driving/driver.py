@@ -1,0 +1,426 @@
+"""The driver: one event loop that moves a pipeline through a runner.
+
+It submits what is ready, hears of what is finished, and commits parts in groups every second or so; committed ranges
+wake the stages that read them. It holds counts and ranges, not rows. Everything durable is in stores and snapshots, so
+a driver that dies is started again and goes on from what was committed.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import Any
+
+from cluster.driving.claims import Claims
+from cluster.driving.control import Control
+from cluster.driving.watch import Watch
+from cluster.planning.plan import RunPlan, StagePlan
+from cluster.pools.engine_stages import Sampling, Scoring
+from cluster.pools.replicas import Replicas
+from cluster.pools.scorers import Scorers
+from cluster.pools.turns import Turns
+from cluster.records.recorder import RunRecorder
+from cluster.records.run import Observer, RunResult
+from cluster.runners.interruption import Interruption
+from cluster.runners.runner import Runner
+from cluster.sandbox import UNSAFE
+from cluster.spending.source import view_of
+from cluster.stages.flights import Flight, Flights
+from cluster.stages.sample_state import SampleState
+from cluster.stages.states import ChunkState, DatasetState, StageState, StoreState, StreamState
+from cluster.storage.ranges import Range
+from cluster.storage.root import Root
+from cluster.working.compaction import Merge
+from cluster.working.work import Done, Task
+from pipelines.graph import Pipeline
+from schemas.errors import GristmillError, LeaseLost, StorageFull, StorageUnavailable, StoreBusy
+from schemas.job import RunSettings
+from schemas.manifest import RunState
+
+RESUMABLE = (StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
+"""Errors that end a run in good order: the same command goes on later."""
+
+
+class Driver:
+    """Runs one pipeline once. Use ``Runner.run``."""
+
+    def __init__(
+        self, pipeline: Pipeline, root: str, runner: Runner, settings: RunSettings, observer: Observer | None
+    ) -> None:
+        self.pipeline = pipeline
+        self.root = Root.at(root)
+        self.runner = runner
+        self.settings = settings
+        self.events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.interruption = Interruption()
+        self.recorder = RunRecorder(self.root, pipeline, runner.name, settings)
+        self.manifest = self.recorder.manifest
+        self.claims = Claims(self.root, self.manifest.run_id, settings)
+        self.flights = Flights(runner, settings, self._handle, self._landed, self._quarantined, self._say)
+        self.turns = Turns(settings.turn_seconds)
+        self.replicas = Replicas(
+            runner,
+            settings,
+            self.manifest.run_id,
+            self._handle,
+            lambda: self._commit(now=True),
+            self._leave_out,
+            self.turns.awake,
+            self._say,
+        )
+        self.control = Control(self.root, settings, self.manifest, self._say)
+        self.scoring: dict[StageState, Scoring] = {}
+        self.states: dict[str, StageState] = {}
+        self.watch = Watch(self.recorder, runner, settings, observer)
+        self._settled = False
+        """Whether all views are known."""
+        self._last_commit = 0.0
+
+    def run(self) -> RunResult:
+        """Plan, execute, record. See ``Runner.run``."""
+        self.root.check_writable()
+        with self.interruption:
+            try:
+                plan = self.claims.make_plan(self.pipeline, self._say, self.interruption)
+                self._execute(plan)
+            finally:
+                self.claims.release()
+        return RunResult(self.manifest, self.root)
+
+    def _begin(self, plan: RunPlan) -> None:
+        self.states = _make_states(plan)
+        self._check_sandbox()
+        self.control.begin(plan, self.states)
+        self._place_engines()
+        self.manifest.stages = [state.record for state in self.states.values()]
+        self.recorder.begin(plan)
+        self.recorder.beat(self.settings.lease_seconds)
+        self.watch.log.add(
+            "begin", pipeline=self.pipeline.name, problems=self.manifest.n_problems, job=self.manifest.job
+        )
+        source = next(iter(plan.stages.values()))
+        state = self.states[source.stage.name]
+        assert source.snapshot is not None
+        if source.action != "reuse":
+            part = source.snapshot.write(0, plan.problems)
+            source.snapshot.finish({part.name: part.rows}, source.stage.operator.fingerprint(), {})
+        state.record.computed = source.planned - source.held
+        state.record.complete = True
+
+    def _place_engines(self, placed: bool = False) -> None:
+        """See that the engines of all stages with something to do can be had; say who takes turns with whom.
+
+        Args:
+            placed: whether sample-scope stages have theirs already.
+        """
+        groups: dict[str, list[tuple[StageState, Sampling | Scoring]]] = {}
+        for state in self.states.values():
+            spec = state.plan.stage.engine
+            if spec is None or state.complete or (placed and isinstance(state, StoreState)):
+                continue
+            if isinstance(state, SampleState):
+                member: Sampling | Scoring = Sampling(state, self.replicas)
+            else:
+                member = self.scoring[state] = self._scoring(state)
+            if spec.takes_turns is not None:
+                groups.setdefault(spec.takes_turns, []).append((state, member))
+        engines = [state.plan.stage.engine for state in self.states.values() if not state.complete]
+        self.runner.check([spec for spec in engines if spec is not None])
+        for members in groups.values():
+            self.turns.add(members)
+
+    def _check_sandbox(self) -> None:
+        """See that programs that a model wrote can be contained, or say loudly that they aren't."""
+        running = [s for s in self.states.values() if "sandbox" in s.plan.stage.operator.tools and not s.complete]
+        if not running:
+            return
+        if not self.settings.allow_unsafe_execution:
+            self.runner.check_sandbox()
+            return
+        self._say(UNSAFE.format(stages=", ".join(state.name for state in running)))
+        for state in running:
+            state.unsafe = True
+
+    def _scoring(self, state: StageState) -> Scoring:
+        scorers = Scorers(self.runner, self.settings, state, self._handle, self._say)
+        flights = Flights(scorers, self.settings, self._handle, self._landed, self._quarantined, self._say)
+        return Scoring(state, scorers, flights)
+
+    def _flights_of(self, state: StageState) -> Flights:
+        return self.scoring[state].flights if state in self.scoring else self.flights
+
+    @property
+    def _all_flights(self) -> list[Flights]:
+        return [self.flights, *(scoring.flights for scoring in self.scoring.values())]
+
+    @property
+    def _flying(self) -> bool:
+        return any(flights.any for flights in self._all_flights)
+
+    def _abandon(self) -> None:
+        """Give all work up (the run is ending)."""
+        for flights in self._all_flights:
+            flights.abandon()
+        for scoring in self.scoring.values():
+            scoring.scorers.close()
+
+    def _execute(self, plan: RunPlan) -> None:
+        try:
+            self._begin(plan)
+            self._loop()
+            if self.control.adaptive and not self.interruption.requested:
+                self._go_on_with_views(plan)
+                self._loop()
+            self._finish(self._outcome())
+        except KeyboardInterrupt:  # the second signal: at once
+            self._abandon()
+            self._rescue()
+            self._finish("interrupted")
+        except BaseException as error:
+            self._abandon()
+            if not isinstance(error, LeaseLost):
+                self._rescue()
+            self.manifest.error = str(error)
+            self._finish("incomplete" if isinstance(error, RESUMABLE) else "failed")
+            raise
+        finally:
+            self.replicas.stop()
+            for scoring in self.scoring.values():
+                scoring.scorers.close()
+
+    def _go_on_with_views(self, plan: RunPlan) -> None:
+        """Now that the policies want no more: what there is of each problem is what later stages read."""
+        self._settled = True
+        views: dict[str, list[Range]] = {}
+        keys = plan.problems["problem_key"].to_list()
+        for state in self.states.values():
+            if isinstance(state, SampleState) and state.source is not None:
+                views[state.name] = view_of(keys, state.operator.n, state.store.held)
+        plan = self.claims.plan_again(self.pipeline, plan, views)
+        for name, state in self.states.items():
+            if isinstance(state, StoreState):
+                state.read_view(plan, plan.stages[name])
+            elif not state.complete:
+                self.states[name] = _make_state(plan, plan.stages[name], self.states)
+        self.manifest.stages = [state.record for state in self.states.values()]
+        self._place_engines(placed=True)
+        self.recorder.begin(plan)
+
+    def _outcome(self) -> RunState:
+        if self.control.gate_failed:
+            self.manifest.error, self.manifest.gate_failed = self.control.stopped, True
+            return "failed"
+        if self.control.reached is not None and not self.interruption.requested:
+            self.manifest.error = f"budget reached: {self.control.reached}"
+            return "incomplete" if self._lacks_rows() else "budget reached"
+        if all(state.complete for state in self.states.values()) and not self._lacks_rows():
+            return "done"
+        return "interrupted" if self.interruption.requested else "incomplete"
+
+    def _lacks_rows(self) -> bool:
+        """Whether rows were asked for that could not be made."""
+        states = self.states.values()
+        return any(s.record.quarantined or (isinstance(s, SampleState) and s.lost) for s in states)
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        while True:
+            if self.interruption.requested:
+                self._wind_down()
+                return
+            self._submit_ready()
+            self.replicas.top_up()
+            self._hear(0.2)
+            self.replicas.top_up()
+            self._commit()
+            if self.control.look():
+                self.replicas.stop()
+            for flights in self._all_flights:
+                flights.look_after()
+            self.turns.go_on()
+            self._keep_alive()
+            self._observe()
+            if self._idle():
+                return
+
+    def _hear(self, seconds: float) -> None:
+        """Handle what happened; wait for it up to ``seconds``."""
+        try:
+            self.events.get(timeout=seconds)()
+            while True:
+                self.events.get_nowait()()
+        except queue.Empty:
+            pass
+
+    def _handle(self, future: Future[Any], then: Callable[[Future[Any]], None]) -> None:
+        """Queue ``then(future)`` for the loop once ``future`` is done; what it raises ends the run."""
+        future.add_done_callback(lambda done: self.events.put(lambda: then(done)))
+
+    def _idle(self) -> bool:
+        waiting = any(state.uncommitted for state in self.states.values() if isinstance(state, StoreState))
+        waiting = waiting or self.turns.unfinished
+        return not (self._flying or waiting or self.replicas.any or self._submit_ready() or self.replicas.any)
+
+    def _submit_ready(self) -> bool:
+        """Submit ready work while there is room; start replicas where there is something to draw."""
+        before = self._flying
+        for flights in self._all_flights:
+            flights.submit_waiting()
+        for state in self.states.values():
+            if not self.turns.awake(state) or self._waits_for_view(state):
+                continue
+            if isinstance(state, SampleState):
+                self.replicas.start_where_needed(state)
+            flights = self._flights_of(state)
+            if flights.room <= 0:
+                continue
+            for work in state.tasks():
+                flights.submit(state, work)
+                if flights.room <= 0:
+                    break
+        for state in self.states.values():
+            if isinstance(state, StoreState) and self.flights.room > 0 and (merge := state.merge()) is not None:
+                self.flights.submit(state, merge)
+        return self._flying and not before
+
+    def _waits_for_view(self, state: StageState) -> bool:
+        """Whether what a stage reads isn't known before a policy has ended."""
+        return self.control.adaptive and not self._settled and not isinstance(state, StoreState)
+
+    def _landed(self, flight: Flight, done: Done) -> None:
+        state, work = flight.state, flight.work
+        if isinstance(work, Merge):
+            assert isinstance(state, StoreState)
+            state.merged(work, done)
+            return
+        state.finished(work, done)
+        if isinstance(work, Task) and not isinstance(state, StoreState):
+            for other in self.states.values():
+                other.snapshot_part(state.name, work.index)
+
+    def _quarantined(self, flight: Flight, error: BaseException) -> None:
+        """Leave the rows of work that keeps failing out of the run."""
+        state, work = flight.state, flight.work
+        assert isinstance(state, StoreState) and isinstance(work, Task)
+        self._leave_out(state, list(work.inputs["samples"].ranges or ()), error)
+
+    def _leave_out(self, state: StoreState, ranges: list[Range], error: BaseException) -> None:
+        """Leave rows out of the run and write down why."""
+        rows = [
+            {"stage": state.name, "problem_key": item.problem_key, "sample_index": index, "error": str(error)}
+            for item in ranges
+            for index in range(item.first, item.first + item.size)
+        ]
+        self.control.left_out(state, ranges)
+        for item in ranges:
+            state.quarantined.add(item)
+        state.record.quarantined = len(state.quarantined)
+        self.recorder.quarantine(rows)
+        self._say(f"stage {state.name}: {len(rows)} row(s) quarantined: {str(error).splitlines()[0][:200]}")
+
+    def _commit(self, now: bool = False) -> None:
+        """Commit what waits, in groups (at once where nobody is working); then tell every stage what became a fact."""
+        now = now or not (self.replicas.any or self._flying)
+        if not now and time.monotonic() - self._last_commit < self.settings.commit_seconds:
+            return
+        self._last_commit = time.monotonic()
+        for state in self.states.values():
+            if isinstance(state, StoreState) and state.uncommitted:
+                ranges = state.commit()
+                for part in state.fresh:
+                    self.watch.log.add("commit", stage=state.name, part=part.name, rows=part.rows)
+                if isinstance(state, SampleState):
+                    self.replicas.committed(state, ranges)
+                self.control.committed(state, ranges)
+                for other in self.states.values():
+                    other.committed(state.name, ranges)
+
+    def _keep_alive(self) -> None:
+        if self.claims.renew():
+            self.recorder.beat(self.settings.lease_seconds)
+            self.recorder.show()
+
+    def _say(self, text: str) -> None:
+        self.watch.say(text, self.states)
+
+    def _observe(self, now: bool = False) -> None:
+        scorers = [scoring.scorers for scoring in self.scoring.values()]
+        self.watch.look(self.states, self.replicas, scorers, self._all_flights, now)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _wind_down(self) -> None:
+        """After the first signal: nothing new is begun; what is in flight gets its grace, what was drawn is kept."""
+        grace = self.settings.grace_seconds
+        self._say(
+            f"{self.interruption.requested}: stopping; what is in flight has {grace:.0f} s to finish (again: stop now)"
+        )
+        until = time.monotonic() + grace
+        self.replicas.drain(grace)
+        self._commit(now=True)
+        while self._flying and time.monotonic() < until:
+            self._hear(0.2)
+            self._keep_alive()
+        self._abandon()
+        self._commit(now=True)
+
+    def _rescue(self) -> None:
+        """After a failure or a second signal: keep what was drawn."""
+        try:
+            self.replicas.stop()
+            self._commit(now=True)
+        except Exception as error:
+            self._say(f"what was drawn last could not be committed: {error}")
+
+    def _finish(self, state: RunState) -> None:
+        self.manifest.state = state
+        self.manifest.finished = datetime.now(UTC)
+        lost = [
+            f"{key}/{index}: {why}"
+            for s in self.states.values()
+            if isinstance(s, SampleState)
+            for key, index, why in s.lost
+        ]
+        quarantined = sum(s.record.quarantined for s in self.states.values())
+        said = [] if self.manifest.error is None else [self.manifest.error]
+        if lost:
+            said.append(f"{len(lost)} sample(s) could not be drawn, for example {lost[0]}")
+        if quarantined:
+            said.append(
+                f"{quarantined} row(s) are quarantined, because the work on them keeps failing: see "
+                f"{self.root.uri(self.recorder.folder, 'quarantine.jsonl')}"
+            )
+        self.manifest.error = "; ".join(said) or None
+        self.manifest.waits_for = None
+        self._observe(now=True)
+        self.watch.log.add("end", self.manifest.error or "", state=state)
+        self.watch.log.flush()
+        try:
+            self.control.finish()
+            self.recorder.end()
+        except GristmillError as error:
+            self._say(f"the run's last manifest could not be written: {error}")
+
+
+def _make_states(run_plan: RunPlan) -> dict[str, StageState]:
+    states: dict[str, StageState] = {}
+    for name, plan in run_plan.stages.items():
+        states[name] = _make_state(run_plan, plan, states)
+    return states
+
+
+def _make_state(run_plan: RunPlan, plan: StagePlan, states: dict[str, StageState]) -> StageState:
+    scope = plan.stage.operator.scope
+    if scope == "source":
+        return StageState(plan, run_plan)
+    if plan.stage.samples:
+        return SampleState(plan, run_plan)
+    if scope == "sample":
+        return StreamState(plan, run_plan)
+    if scope == "problem":
+        return ChunkState(plan, run_plan)
+    return DatasetState(plan, run_plan, states)

@@ -1,0 +1,93 @@
+"""Watching a run from inside: its log of events, its figures for whoever looks, why it stands still when it does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from cluster.driving.health import Health, progress_of, what_it_waits_for
+from cluster.pools.replicas import Replicas
+from cluster.pools.scorers import Scorers
+from cluster.records.events import EventLog
+from cluster.records.recorder import RunRecorder
+from cluster.records.run import Observer
+from cluster.runners.runner import Runner
+from cluster.stages.flights import Flights
+from cluster.stages.sample_state import SampleState
+from cluster.stages.states import StageState
+from schemas.job import RunSettings
+
+UPDATE_SECONDS = 0.2
+"""How often the observer is told."""
+LOOK_SECONDS = 1.0
+"""How often figures are published, and the run's health is looked at."""
+
+
+class Watch:
+    """Everything that is said about one run while it goes on."""
+
+    def __init__(self, recorder: RunRecorder, runner: Runner, settings: RunSettings, observer: Observer | None) -> None:
+        self.recorder = recorder
+        self.manifest = recorder.manifest
+        self.runner = runner
+        self.observer = observer
+        self.log = EventLog(recorder.root, self.manifest.run_id)
+        self.health = Health(settings.stall_seconds)
+        self._updated = self._looked = 0.0
+        self._told: set[str] = set()
+        """Stages of which the log has it that they are complete."""
+
+    def say(self, text: str, states: Mapping[str, StageState]) -> None:
+        """Tell people, and note it."""
+        stage = next((name for name in states if text.startswith((f"stage {name}:", f"{name}:"))), None)
+        self.log.add("note", text, stage=stage)
+        if self.observer is not None:
+            self.observer.say(text)
+
+    def look(
+        self,
+        states: Mapping[str, StageState],
+        replicas: Replicas,
+        scorers: Sequence[Scorers],
+        flights: Sequence[Flights],
+        now: bool = False,
+    ) -> None:
+        """Tell whoever watches how far the run is; once a second also look whether it gets on."""
+        at = time.monotonic()
+        if self.observer is not None and (now or at - self._updated >= UPDATE_SECONDS):
+            self._updated = at
+            drawn = replicas.drawn()
+            live = {name: max(0, count - states[name].record.computed) for name, count in drawn.items()}
+            self.observer.update(self.manifest, live)
+        if not (now or at - self._looked >= LOOK_SECONDS):
+            return
+        self._looked = at
+        for state in states.values():
+            state.record.queued = sum(found.rows_of(state) for found in flights)
+            if isinstance(state, SampleState):
+                state.record.queued += replicas.outstanding(state)
+            if state.complete and state.name not in self._told:
+                self._told.add(state.name)
+                self.log.add("stage done", stage=state.name, rows=state.record.computed, reused=state.record.reused)
+        self._see_whether_it_gets_on(states, replicas, scorers, flights)
+        self.runner.publish(self.manifest)
+        self.log.flush(now=False)
+
+    def _see_whether_it_gets_on(
+        self,
+        states: Mapping[str, StageState],
+        replicas: Replicas,
+        scorers: Sequence[Scorers],
+        flights: Sequence[Flights],
+    ) -> None:
+        waited = self.health.stalled(progress_of(states.values(), replicas))
+        before = self.manifest.waits_for
+        reason = None if waited is None else what_it_waits_for(states.values(), replicas, scorers, flights)
+        if reason == before:
+            return
+        self.manifest.waits_for = reason
+        if reason is None:
+            self.say("it goes on", states)
+        elif before is None:
+            self.say(f"nothing has happened for {waited:.0f} s. Waiting for: {reason}", states)
+        self.recorder.show()

@@ -1,0 +1,394 @@
+"""Replicas: the sampling workers of a run. They are kept fed, heard, replaced when they die, and drained at the end.
+
+A replica's queue holds twice what its engine takes at once, or two seconds of work where that is more, so the engine
+never waits for the driver. What a dead replica had been given and not delivered is drawn again, by whoever is next;
+problems that kill one engine after the other are found and left out (``cluster.stages.suspects``).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.records.timeline import Activity
+from cluster.runners.runner import Runner, WorkerHandle
+from cluster.stages.flights import Handle
+from cluster.stages.sample_state import SampleState, begun_slice
+from cluster.stages.states import input_slice
+from cluster.storage.ranges import Range, RangeMap
+from cluster.working.sampler import Ready, Report, SamplingJob
+from operators.engine import EngineDied
+from schemas.errors import BadInput, EngineFailed, GristmillError, WorkerLost
+from schemas.job import RunSettings
+from schemas.manifest import EngineRecord, ReplicaRecord
+
+FEW = 10
+"""So many problems may be left out because they kill engines (and one in a hundred beyond): then it is the engine."""
+
+
+@dataclass(eq=False)
+class Replica:
+    """A sampling worker as the driver sees it."""
+
+    number: int
+    state: SampleState
+    handle: WorkerHandle
+    ready: Ready | None = None
+    assigned: RangeMap = field(default_factory=RangeMap)
+    given: int = 0
+    """Samples assigned since it started."""
+    rate: float = 0.0
+    """Samples a second, smoothed."""
+    drawn: int = 0
+    asked: float = 0.0
+    collecting: Future[Report] | None = None
+    """The report that is on its way."""
+    trial: frozenset[str] = frozenset()
+    """Suspects that it is tried with, and nothing else."""
+    tried: bool = False
+    """Whether it was given them."""
+    trouble: str = ""
+    """Why its engine doesn't answer, where that is known."""
+    earlier: ReplicaRecord | None = None
+    """What the engines before it, in its place, did."""
+
+    @property
+    def outstanding(self) -> int:
+        """Samples it has still to draw."""
+        return self.given - self.drawn
+
+
+class Replicas:
+    """All sampling workers of a run; the driver's loop calls it.
+
+    Args:
+        handle: queues a callback for a future's end into the driver's loop.
+        commit: commits what was delivered so far, now (before a dead replica's work is given out again).
+        left_out: called with the ranges of a problem that kills engines, and why.
+        awake: whether a stage's engines have the GPUs now (``cluster.pools.turns``).
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        settings: RunSettings,
+        run_id: str,
+        handle: Handle,
+        commit: Callable[[], None],
+        left_out: Callable[[SampleState, list[Range], BaseException], None],
+        awake: Callable[[SampleState], bool],
+        say: Callable[[str], None],
+    ) -> None:
+        self.runner = runner
+        self.settings = settings
+        self.run_id = run_id
+        self._handle = handle
+        self._commit = commit
+        self._left_out = left_out
+        self._awake = awake
+        self._say = say
+        self._all: list[Replica] = []
+        self._deaths = 0
+        """In a row, without a sample in between."""
+        self._allowed = 0
+        """How many deaths in a row there may be: restarts, and what it takes to find two problems that kill."""
+        self._guilty = 0
+        self._records: dict[tuple[str, int], ReplicaRecord] = {}
+
+    @property
+    def any(self) -> bool:
+        return bool(self._all)
+
+    def start_where_needed(self, state: SampleState) -> None:
+        """Start a stage's replicas once it has something to draw."""
+        if not state.draws or not self._awake(state) or any(replica.state is state for replica in self._all):
+            return
+        spec = state.plan.stage.engine
+        assert spec is not None
+        for number in range(spec.replicas):
+            self._start(state, number)
+
+    def drawn(self) -> dict[str, int]:
+        """Return stage -> samples drawn by living replicas, committed or not."""
+        counts: dict[str, int] = {}
+        for replica in self._all:
+            counts[replica.state.name] = counts.get(replica.state.name, 0) + replica.drawn
+        return counts
+
+    def committed(self, state: SampleState, ranges: list[Range]) -> None:
+        """Hear what became a fact: it is no longer at stake."""
+        for replica in self._all:
+            if replica.state is state:
+                for item in ranges:
+                    replica.assigned.remove(item)
+
+    def _start(self, state: SampleState, number: int) -> None:
+        """Start a replica; the loop goes on while its engine loads."""
+        plan, operator = state.plan, state.operator
+        assert plan.stage.engine is not None
+        if state.purse is not None:  # each try is paid for, so each goes through the account
+            operator = operator.model_copy(update={"retries": 0})
+        job = SamplingJob(
+            stage=state.name,
+            operator=operator,
+            engine=plan.stage.engine,
+            root=state.run.root.url,
+            folder=plan.folder,
+            problems=input_slice(state.upstream("problems"), [], None),
+            run_id=self.run_id,
+            flush_rows=self.settings.flush_rows,
+            flush_seconds=self.settings.flush_seconds,
+        )
+        replica = Replica(number, state, self.runner.engine_worker(job, number))
+        replica.trial = state.suspects.next_trial()
+        replica.earlier = self._records.get((state.name, number))
+        self._all.append(replica)
+
+        def loaded(future: Future[Any]) -> None:
+            error = future.exception()
+            if isinstance(error, WorkerLost | EngineDied):
+                self._died(replica, error)
+            elif error is not None and not isinstance(error, GristmillError):
+                raise EngineFailed(f"stage {state.name}: the engine could not be started: {error}") from error
+            else:
+                self._loaded(replica, future.result())
+
+        self._handle(replica.handle.call("start"), loaded)
+
+    def _loaded(self, replica: Replica, ready: Ready) -> None:
+        """Before anything is sampled, the first replica measures the prompts; then work is handed out."""
+        state = replica.state
+        replica.ready = ready
+        state.record.engine = EngineRecord(**vars(ready.info))
+        if replica.number == 0 and not state.prompts_checked:
+            self._measure_prompts(replica)
+        self._ask(replica)
+
+    def _measure_prompts(self, replica: Replica) -> None:
+        """See that all prompts fit; where every token is reserved, also how long each is at most."""
+        state = replica.state
+        sent = state.pending if state.source is None else state.plan.ranges
+        keys = list(dict.fromkeys(item.problem_key for item in sent))
+
+        def bounded(future: Future[dict[str, int]]) -> None:
+            if isinstance(future.exception(), WorkerLost | EngineDied):
+                return  # as below
+            assert state.purse is not None
+            state.purse.learn_prompts(future.result(), state.operator.max_tokens)
+            measure()
+
+        def measure() -> None:
+            self._handle(replica.handle.call("too_long", keys), lambda done: self._prompts_measured(replica, done))
+
+        if state.purse is None:
+            measure()
+        else:
+            self._handle(replica.handle.call("longest", keys), bounded)
+
+    def _prompts_measured(self, replica: Replica, future: Future[list[tuple[str, int]]]) -> None:
+        if isinstance(future.exception(), WorkerLost | EngineDied):
+            return  # its next report tells, and another replica measures
+        refused, state, ready = future.result(), replica.state, replica.ready
+        operator = state.operator
+        assert ready is not None
+        if refused:
+            listed = ", ".join(f"'{name}' ({tokens} tokens)" for name, tokens in refused[:5])
+            raise BadInput(
+                f"stage {state.name}: the prompt of {len(refused)} problem(s) leaves no room for max_tokens = "
+                f"{operator.max_tokens} in the engine's context of {ready.info.context} tokens: {listed}. Raise "
+                f"engine.context, lower {state.name}.max_tokens, or leave these problems out"
+            )
+        state.prompts_checked = True
+
+    def _ask(self, replica: Replica) -> None:
+        """Ask a replica for its next report; it answers when it has news."""
+
+        def answered(future: Future[Any]) -> None:
+            if replica not in self._all:
+                return  # it was ended meanwhile, and this report was taken there
+            replica.collecting = None
+            error = future.exception()
+            if error is None:
+                self._reported(replica, future.result())
+            elif isinstance(error, WorkerLost) or not isinstance(error, GristmillError):
+                self._died(replica, error)
+            else:
+                raise error
+
+        replica.collecting = replica.handle.call("collect")
+        self._handle(replica.collecting, answered)
+
+    def _reported(self, replica: Replica, report: Report) -> None:
+        now = time.monotonic()
+        elapsed = now - replica.asked if replica.asked else 0.0
+        if elapsed > 0:
+            replica.rate = 0.5 * replica.rate + 0.5 * (report.drawn - replica.drawn) / elapsed
+        if report.drawn > replica.drawn:
+            self._deaths = self._allowed = 0
+        replica.asked, replica.drawn = now, report.drawn
+        self._take(replica, report)
+        state = replica.state
+        state.touch()
+        if state.log is None:
+            self._send(replica, self._order(replica))
+        # what is logged goes out with the next ``top_up``, all replicas' in one write
+        if replica.outstanding or state.may_want or not state.prompts_checked:
+            self._ask(replica)
+        else:
+            self._retire(replica)
+
+    def _take(self, replica: Replica, report: Report) -> None:
+        state = replica.state
+        state.delivered(report.parts)
+        self._record(replica, report.activity)
+        replica.trouble = report.activity.trouble
+        operator = state.operator
+        for key, index, message in report.failed:
+            replica.assigned.remove(Range(key, index, 1))
+            state.failed(key, index, message, operator.retries)
+
+    def _record(self, replica: Replica, now: Activity) -> None:
+        """Keep a replica's timeline, the engines that died in its place included."""
+        before = replica.earlier or ReplicaRecord(number=replica.number)
+        self._records[replica.state.name, replica.number] = now.after(before)
+        record = replica.state.record
+        record.replicas = [found for (stage, _), found in sorted(self._records.items()) if stage == replica.state.name]
+        record.busy_seconds = sum(found.busy_seconds for found in record.replicas)
+
+    def top_up(self) -> None:
+        """Feed all that run low; what is logged is written once for all before anything goes out."""
+        orders = [(replica, self._order(replica)) for replica in self._all]
+        for log in {id(replica.state.log): replica.state.log for replica, ranges in orders if ranges}.values():
+            if log is not None:
+                log.flush()
+        for replica, ranges in orders:
+            self._send(replica, ranges)
+
+    def _order(self, replica: Replica) -> list[Range]:
+        """Return what fills a replica's queue to twice its capacity, or to two seconds of work where that is more."""
+        state = replica.state
+        if replica.ready is None or not state.prompts_checked or not state.draws or not self._awake(state):
+            return []
+        wanted = max(2 * replica.ready.capacity, int(2 * replica.rate))
+        if replica.outstanding > (0 if replica.trial else wanted / 2):
+            return []
+        ranges = self._trial(replica, wanted) if replica.trial else []
+        return ranges or state.take(wanted - replica.outstanding, replica.number)
+
+    def _send(self, replica: Replica, ranges: list[Range]) -> None:
+        if not ranges:
+            return
+        state = replica.state
+        for item in ranges:
+            replica.assigned.add(item)
+        replica.given += sum(item.size for item in ranges)
+        begun = begun_slice(state.plan.extends, ranges) if state.plan.extends is not None else None
+        replica.handle.call("assign", ranges, begun)
+
+    def _trial(self, replica: Replica, samples: int) -> list[Range]:
+        """Return what a replica is tried with; nothing once it has lived through all trials."""
+        state = replica.state
+        while replica.trial:
+            if not replica.tried:
+                replica.tried = True
+                share = max(1, samples // len(replica.trial))
+                each = [state.take(share, replica.number, frozenset({key})) for key in sorted(replica.trial)]
+                if any(each):
+                    return [item for ranges in each for item in ranges]
+            state.suspects.survived(replica.trial)
+            replica.trial, replica.tried = state.suspects.next_trial(), False
+        return []
+
+    def _retire(self, replica: Replica) -> None:
+        self._all.remove(replica)
+        if not self._end(replica, replica.handle.call("stop"), 60):  # lost at the last moment, with what it had drawn
+            self._commit()
+            replica.state.give_back(list(replica.assigned), replica.number)
+
+    def _end(self, replica: Replica, future: Future[Report], seconds: float) -> bool:
+        """Take the last reports; False if they never came."""
+        ended = True
+        try:
+            if replica.collecting is not None:
+                self._take(replica, replica.collecting.result(timeout=seconds))
+            self._take(replica, future.result(timeout=seconds))
+        except Exception as error:  # it is going away either way; what it drew and didn't write is drawn again
+            self._say(f"stage {replica.state.name}: a replica ended without its last report: {error}")
+            ended = False
+        replica.handle.kill()
+        return ended
+
+    def _died(self, replica: Replica, error: BaseException) -> None:
+        """Take its unfinished work back and start another, a bounded number of times in a row."""
+        self._all.remove(replica)
+        replica.handle.kill()
+        state = replica.state
+        self._commit()
+        unfinished = list(replica.assigned)
+        state.give_back(unfinished, replica.number)
+        self._deaths += 1
+        in_it = {item.problem_key for item in unfinished}
+        search = 2 * math.ceil(math.log2(max(1, len(in_it))))
+        self._allowed = max(self._allowed, self.settings.engine_restarts + search)
+        if self._deaths > self._allowed:
+            raise EngineFailed(
+                f"stage {state.name}: the engine died {self._deaths} times without drawing anything in between; last: "
+                f"{error}"
+            ) from error
+        record = self._records.setdefault((state.name, replica.number), ReplicaRecord(number=replica.number))
+        record.deaths += 1
+        guilty = state.suspects.died(in_it, replica.trial)
+        if guilty is not None and (state.record.computed or {item.problem_key for item in state.pending} - in_it):
+            self._leave_out(state, guilty, error)  # else it is all there is, and may be the engine's own fault
+        self._say(f"stage {state.name}: replica {replica.number} died ({error}); starting another")
+        if self._awake(state):
+            self._start(state, replica.number)
+
+    def _leave_out(self, state: SampleState, key: str, error: BaseException) -> None:
+        self._guilty += 1
+        if self._guilty > FEW + 0.01 * len(state.plan.ranges):
+            raise EngineFailed(
+                f"stage {state.name}: {self._guilty} problems killed the engine, each alone: it is the engine, not "
+                f"they; last: {error}"
+            ) from error
+        self._left_out(state, state.leave_out(key), error)
+
+    def progress(self) -> object:
+        """Return what changes whenever an engine gets on."""
+        return tuple((id(replica), replica.drawn, replica.ready is None) for replica in self._all), self._deaths
+
+    def waits_for(self) -> list[str]:
+        """Return what keeps replicas from drawing."""
+        found: list[str] = []
+        for replica in self._all:
+            who = f"stage {replica.state.name}, replica {replica.number}"
+            if replica.ready is None:
+                found.append(f"{who}: {replica.handle.waits_for() or 'its engine is being loaded'}")
+            elif replica.trouble:
+                found.append(f"{who}: {replica.trouble}")
+            elif replica.outstanding:
+                found.append(f"{who}: its engine has {replica.outstanding:,} requests and answers none")
+        return found
+
+    def outstanding(self, state: SampleState) -> int:
+        """Return how many samples a stage's replicas have still to draw."""
+        return sum(replica.outstanding for replica in self._all if replica.state is state)
+
+    def call(self, state: SampleState, method: str) -> list[Future[Any]]:
+        """Call a method of all replicas of a stage (``sleep``, ``wake``)."""
+        return [replica.handle.call(method) for replica in self._all if replica.state is state]
+
+    def drain(self, seconds: float) -> None:
+        """Let all finish what is in flight, for up to ``seconds``, and take what they drew."""
+        replicas, self._all = self._all, []
+        futures = [(replica, replica.handle.call("drain", seconds)) for replica in replicas]
+        for replica, future in futures:
+            self._end(replica, future, seconds + 60)
+
+    def stop(self) -> None:
+        """End all now; what is in flight is dropped, what was drawn is kept."""
+        self.drain(0.0)

@@ -1,0 +1,136 @@
+"""The local runner: everything in this process. For tests, notebooks and small jobs.
+
+Work runs in a few threads (Polars and Arrow release the interpreter lock; verification that must be killable runs in
+worker processes). An engine worker gets a thread with an event loop of its own. A thread can't be killed: work that
+never returns is given up, and another thread takes the place of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, InvalidStateError
+from typing import Any
+
+from cluster.runners.runner import EngineJob, Runner, WorkerHandle
+from cluster.working.work import Done, Work
+from schemas.engine import EngineSpec
+from schemas.errors import BadInput, WorkerLost
+
+
+class LocalRunner(Runner):
+    """Runs a pipeline in this process; ``slots`` pieces of work at once."""
+
+    name = "local"
+
+    def __init__(self, slots: int | None = None) -> None:
+        self._slots = slots or os.cpu_count() or 1
+        self._queue: queue.SimpleQueue[tuple[Work, Future[Done]] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._working: dict[Future[Done], threading.Thread] = {}
+        self._workers: list[_LocalWorker] = []
+
+    @property
+    def slots(self) -> int:
+        return self._slots
+
+    def submit(self, work: Work) -> Future[Done]:
+        while len(self._threads) < self._slots:
+            self._start_thread()
+        future: Future[Done] = Future()
+        self._queue.put((work, future))
+        return future
+
+    def _start_thread(self) -> None:
+        # a daemon: work that never returns must not keep the process from ending
+        thread = threading.Thread(target=self._work, name="gristmill-task", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            work, future = item
+            if future.done():  # given up before it began
+                continue
+            self._working[future] = threading.current_thread()
+            try:
+                _settle(future, work.run(), None)
+            except BaseException as error:
+                _settle(future, None, error)
+            del self._working[future]
+            if threading.current_thread() not in self._threads:  # given up meanwhile; another took the place
+                return
+
+    def cancel(self, future: Future[Done]) -> None:
+        thread = self._working.get(future)
+        if thread is not None and thread in self._threads and not future.done():
+            self._threads.remove(thread)
+            self._start_thread()
+        _settle(future, None, WorkerLost("the work didn't return in time and was given up"))
+
+    def check(self, engines: Sequence[EngineSpec]) -> None:
+        """Refuse engines of several ranks: here, an engine is in this process. The others find out for themselves."""
+        for spec in engines:
+            if spec.ranks > 1:
+                raise BadInput(
+                    f"engine '{getattr(spec, 'model', type(spec).__name__)}' has {spec.ranks} ranks "
+                    "(engine.tensor_parallel, pipeline_parallel): it needs --runner ray, on this machine too"
+                )
+
+    def engine_worker(self, job: EngineJob, number: int) -> WorkerHandle:
+        handle = _LocalWorker(job)
+        self._workers.append(handle)
+        return handle
+
+    def close(self) -> None:
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join(timeout=5)
+        for worker in self._workers:
+            worker.kill()
+
+
+def _settle(future: Future[Done], result: Done | None, error: BaseException | None) -> None:
+    """Resolve a future unless it was given up."""
+    try:
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # pyright: ignore[reportArgumentType]
+    except InvalidStateError:
+        pass
+
+
+class _LocalWorker:
+    """A worker with an engine, in a thread of its own."""
+
+    def __init__(self, job: EngineJob) -> None:
+        self._worker = job.worker(job)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="gristmill-engine", daemon=True)
+        self._thread.start()
+
+    def call(self, method: str, *args: Any) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(getattr(self._worker, method)(*args), self._loop)
+
+    def waits_for(self) -> str:
+        return ""
+
+    def kill(self) -> None:
+        if self._loop.is_running():
+            asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).exception(timeout=10)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(timeout=10)
+            self._loop.close()
+
+
+async def _cancel_all() -> None:
+    """End everything in the loop that asks."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,126 @@
+"""Runners: whatever executes work. ``Runner.run`` moves a pipeline; a runner knows only tasks and engine workers.
+
+Two kinds of work exist. *Work* (``cluster.working.work``) is one call of one operator or one merge, cheap and
+repeatable. An *engine worker* is a long-lived worker around an engine (``cluster.working.sampler.Sampler``,
+``cluster.working.scorer.Scorer``), addressed by method name. Everything comes back as a
+``concurrent.futures.Future``, so the driver is the same for all runners.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cluster.records.run import Observer, RunResult
+from cluster.working.work import Done, Task, Work
+from schemas.engine import EngineSpec
+from schemas.job import RunSettings
+from schemas.manifest import RunManifest
+
+if TYPE_CHECKING:
+    from pipelines.graph import Pipeline
+
+
+class EngineJob(Protocol):
+    """What a worker with an engine has to know, and of which class it is (``Sampler``, ``Scorer``)."""
+
+    @property
+    def stage(self) -> str: ...
+
+    @property
+    def engine(self) -> EngineSpec: ...
+
+    @property
+    def worker(self) -> type[Any]:
+        """Made with the job, in the worker's own event loop."""
+        ...
+
+
+class WorkerHandle(Protocol):
+    """A worker with an engine, wherever it lives."""
+
+    def call(self, method: str, *args: Any) -> Future[Any]:
+        """Call a coroutine method of the worker; the future fails when the worker died."""
+        ...
+
+    def kill(self) -> None:
+        """End it without asking (after a failure)."""
+        ...
+
+    def waits_for(self) -> str:
+        """Return what it needs and hasn't got yet, such as a place in the cluster; empty where it has all."""
+        ...
+
+
+class Runner(ABC):
+    """Executes tasks and hosts engine workers; started lazily by the first of them."""
+
+    name: str
+    """As it is recorded in manifests."""
+
+    @property
+    @abstractmethod
+    def slots(self) -> int:
+        """How many tasks may run at once."""
+
+    @abstractmethod
+    def submit(self, work: Work) -> Future[Done]:
+        """Run ``work.run()`` in a worker. The future fails with ``WorkerLost`` when the worker died."""
+
+    @abstractmethod
+    def cancel(self, future: Future[Done]) -> None:
+        """Kill the worker of a submitted piece of work, or give it up where that can't be done: ``WorkerLost``."""
+
+    def submit_wide(self, task: Task) -> Future[Done]:
+        """Run a piecewise task that may outgrow one node's memory; here there is only one node."""
+        return self.submit(task)
+
+    @abstractmethod
+    def check(self, engines: Sequence[EngineSpec]) -> None:
+        """Refuse engines that can't be had here, before anything is started.
+
+        Raises:
+            BadInput: naming what is wanted, and what there is.
+        """
+
+    def check_sandbox(self) -> None:
+        """Refuse to run generated programs where they can't be contained, before anything is started.
+
+        This machine is looked at; a worker elsewhere that has no sandbox refuses its task.
+
+        Raises:
+            BadInput: saying what is missing.
+        """
+        from cluster.sandbox.pool import shared_sandbox  # only runs with such programs need it
+
+        shared_sandbox(False).check()
+
+    @abstractmethod
+    def engine_worker(self, job: EngineJob, number: int) -> WorkerHandle:
+        """Make the worker of one replica of a stage's engine (its ``start`` isn't called yet)."""
+
+    def publish(self, manifest: RunManifest) -> None:  # noqa: B027
+        """Show a run's figures to whatever watches this kind of runner; called every second or so."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free everything the runner started."""
+
+    def run(
+        self,
+        pipeline: Pipeline,
+        root: str = "./gristmill-data",
+        settings: RunSettings | None = None,
+        observer: Observer | None = None,
+    ) -> RunResult:
+        """Run or resume ``pipeline`` under ``root`` and return what became of it.
+
+        Raises:
+            BadInput: something can't be used; nothing was started.
+            StageFailed, ContractViolation, EngineFailed: the run ended; what was committed stays.
+        """
+        from cluster.driving.driver import Driver  # the driver needs this module's names
+
+        return Driver(pipeline, root, self, settings or RunSettings(), observer).run()

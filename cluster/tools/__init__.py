@@ -1,0 +1,1 @@
+"""What operators are handed: processes that can be killed, and how many cores they may use."""

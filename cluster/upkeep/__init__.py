@@ -1,0 +1,1 @@
+"""Looking after a root between runs: garbage, retention, verification, repair, gathering."""

@@ -1,0 +1,125 @@
+"""Gathering: what other roots have is taken into one, so that a run there finds it and pays for nothing twice.
+
+Shards of a job run under roots of their own, because a store has one writer. Samples come first, then verdicts and
+scores, a file at a time; a key that is there already keeps its rows. Runs come with their manifests and views, their
+snapshots with them, and the ledger with what they spent. Gathering again adds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from cluster.records.recorder import manifests
+from cluster.spending.history import append_ledger, read_ledger
+from cluster.storage.parts import write_part
+from cluster.storage.ranges import Range, ranges_of
+from cluster.storage.root import Root
+from cluster.storage.slices import Slice
+from cluster.storage.snapshot import MANIFEST
+from cluster.storage.store import Store, stored_identity
+from cluster.upkeep.garbage import store_folders
+from cluster.upkeep.repair import CONTRACTS
+from cluster.upkeep.verify_store import samples_folder
+from schemas.datasets import Sample
+from schemas.errors import BadInput
+
+ORDER = ("samples", "verdicts", "scores")
+
+
+@dataclass
+class Gathered:
+    """What was taken: store kind -> rows, and how many runs."""
+
+    rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ORDER, 0))
+    runs: int = 0
+
+
+def gather(root: Root, sources: Sequence[Root], say: Callable[[str], None]) -> Gathered:
+    """Take everything that ``sources`` have into ``root``.
+
+    Raises:
+        BadInput: a source has nothing, or is the root itself.
+        StoreBusy: a run is writing one of the stores.
+    """
+    for source in sources:
+        if source.url == root.url:
+            raise BadInput(f"'{source.url}' is the root itself")
+        if not any(True for _ in store_folders(source)):
+            raise BadInput(f"'{source.url}' has no samples: it isn't a root, or nothing ran there yet")
+    found = Gathered()
+    for source in sources:
+        folders = sorted(store_folders(source), key=lambda folder: (ORDER.index(folder.split("/")[0]), folder))
+        for folder in folders:
+            rows = _take_store(root, source, folder)
+            found.rows[folder.split("/")[0]] += rows
+            if rows:
+                say(f"{source.url}: {rows:,} rows of {folder}")
+        found.runs += _take_runs(root, source)
+    return found
+
+
+def _take_store(root: Root, source: Root, folder: str) -> int:
+    """Take the rows of one store whose keys aren't there; return how many."""
+    contract = CONTRACTS[folder.split("/")[0]]
+    theirs = Store(source, folder, contract, {})
+    ours = Store(root, folder, contract, stored_identity(source, folder))
+    samples = None if folder == samples_folder(folder) else _Texts(root, source, samples_folder(folder))
+    ours.acquire("gather")
+    taken = 0
+    try:
+        for name, ranges in theirs.files.items():
+            lacking = tuple(gap for item in ranges for gap in ours.held.missing(item))
+            if samples is not None:
+                lacking = samples.same(lacking)
+            if lacking:
+                rows = Slice((source.uri(folder, name),), lacking).read(source, contract.select())
+                ours.commit([write_part(root, folder, rows, contract, f"gathering {folder}")])
+                taken += len(rows)
+            ours.renew()
+    finally:
+        ours.release()
+    return taken
+
+
+class _Texts:
+    """The samples that verdicts and scores of a source are about: a verdict is only good for the text that it saw."""
+
+    def __init__(self, root: Root, source: Root, folder: str) -> None:
+        self.folder = folder
+        self.stores = [Store(place, folder, Sample, {}) for place in (root, source)]
+
+    def same(self, ranges: tuple[Range, ...]) -> tuple[Range, ...]:
+        """Return the part of some ranges whose texts are the same in both roots."""
+        ours, theirs = (self._read(store, ranges) for store in self.stores)
+        both = ours.join(theirs, on=ours.columns, how="semi", nulls_equal=True)
+        return tuple(ranges_of(both.sort("problem_key", "sample_index")))
+
+    def _read(self, store: Store, ranges: tuple[Range, ...]) -> pl.DataFrame:
+        uris = tuple(store.root.uri(self.folder, name) for name in store.files_with(ranges))
+        return Slice(uris, ranges).read(store.root, Sample.select("problem_key", "sample_index", "completion"))
+
+
+def _take_runs(root: Root, source: Root) -> int:
+    """Take runs that aren't known, with the snapshots that they name; the manifest last. Return how many."""
+    known = {manifest.run_id for manifest in manifests(root)}
+    fresh = [manifest for manifest in manifests(source) if manifest.run_id not in known]
+    for manifest in fresh:
+        for record in manifest.stages:
+            if record.kind == "snapshot" and not root.exists(record.path, MANIFEST):
+                _copy(root, source, record.path)
+        _copy(root, source, f"runs/{manifest.run_id}")
+    entries = read_ledger(source)
+    settled = read_ledger(root)["run_id"].unique()
+    append_ledger(root, entries.filter(~entries["run_id"].is_in(settled.implode())))
+    return len(fresh)
+
+
+def _copy(root: Root, source: Root, folder: str) -> None:
+    """Copy a folder's files, its manifest last."""
+    paths = source.patiently(lambda: list(source.fs.find(source.uri(folder))), f"listing {folder}")
+    names = [path.rpartition(f"{folder}/")[2] for path in paths]
+    for name in sorted(names, key=lambda name: (name == MANIFEST, name)):
+        root.write_bytes(source.read_bytes(folder, name), folder, name)

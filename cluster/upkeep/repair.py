@@ -1,0 +1,210 @@
+"""Repair: what is damaged leaves the stores, so that the next run makes it again.
+
+A new text never gets an old verdict, and no result stays that was computed from an old one: first the snapshots go that
+read rows which will be lost, then the verdicts and scores of lost samples, the samples last; so a repair that is cut
+off at any point is simply given again. All stores concerned are taken like a run takes them. Damaged files are only
+taken out of their tables; they stay on disk until they are vacuumed.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from cluster.records.recorder import alive, manifests
+from cluster.storage.parts import Part, write_part
+from cluster.storage.ranges import Range, RangeMap, as_table, restrict
+from cluster.storage.root import Root
+from cluster.storage.slices import UNREADABLE, scan_files
+from cluster.storage.snapshot import MANIFEST
+from cluster.upkeep.verify_file import Finding
+from cluster.upkeep.verify_store import LenientStore, samples_folder
+from schemas.contract import Contract
+from schemas.datasets import SAMPLES_FOLDER, STORES, Sample
+from schemas.errors import GristmillError, LeaseLost, StorageFull, StorageUnavailable, StoreBusy
+from schemas.manifest import RunManifest, StageRecord
+from schemas.redaction import redact
+
+CONTRACTS: dict[str, type[Contract]] = {folder: contract for contract, folder in STORES.items()}
+
+
+@dataclass
+class _Damage:
+    """What leaves one store: whole files, or some rows of files (none, where a file is only to be put in order)."""
+
+    drop: set[str] = field(default_factory=set[str])
+    cut: dict[str, list[Range]] = field(default_factory=dict[str, list[Range]])
+
+
+def repair(root: Root, manifest: RunManifest, findings: Iterable[Finding]) -> list[str]:
+    """Take out what is damaged; return what was done, a sentence each.
+
+    Raises:
+        StoreBusy: a run is writing or reading one of the stores; nothing was done.
+        LeaseLost: another run took a store over in the middle; give the same command again.
+    """
+    found = list(findings)
+    damage = _damage_of_stores(found)
+    folders = _concerned(root, damage)
+    _refuse_while_in_use(root, folders)
+    with _taken(root, folders, f"repair-{manifest.run_id}") as stores:
+
+        def keep_alive() -> None:
+            for store in stores.values():
+                store.renew()
+
+        left = {folder: _left(store, damage.get(folder, _Damage())) for folder, store in stores.items()}
+        done = _outdated_snapshots(root, left)
+        for folder in sorted(folders, key=lambda folder: folder in {samples_folder(other) for other in folders}):
+            samples = None if folder == samples_folder(folder) else left.get(samples_folder(folder))
+            done += _mend(stores[folder], damage.get(folder, _Damage()), samples, keep_alive)
+    return done + _mend_snapshots(root, found)
+
+
+def _damage_of_stores(findings: list[Finding]) -> dict[str, _Damage]:
+    damage: dict[str, _Damage] = {}
+    for finding in findings:
+        folder, _, name = finding.file.rpartition("/")
+        if finding.remedy == "drop":
+            damage.setdefault(folder, _Damage()).drop.add(name)
+        elif finding.remedy == "cut":
+            damage.setdefault(folder, _Damage()).cut.setdefault(name, []).extend(finding.keys)
+    return damage
+
+
+def _concerned(root: Root, damage: Iterable[str]) -> list[str]:
+    """Return the damaged stores and, of samples, the stores of all verdicts and scores on them."""
+    folders = {*damage}
+    for folder in damage:
+        kind, _, sampling = folder.partition("/")
+        if kind == SAMPLES_FOLDER:
+            for other in CONTRACTS.keys() - {SAMPLES_FOLDER}:
+                found = [f"{other}/{sampling}/{name}" for name in root.list(other, sampling)]
+                folders |= {folder for folder in found if root.exists(folder, "_delta_log")}
+    return sorted(folders)
+
+
+def _refuse_while_in_use(root: Root, folders: list[str]) -> None:
+    for known in manifests(root):
+        if known.state == "running" and alive(root, known.run_id):
+            for record in known.stages:
+                if record.path in folders:
+                    raise StoreBusy(f"store {record.path} is in use by run {known.run_id}: repair it once that is done")
+
+
+@contextmanager
+def _taken(root: Root, folders: list[str], name: str) -> Iterator[dict[str, LenientStore]]:
+    """Hold the leases of stores, taken in the order in which runs take them: all or none."""
+    stores = {folder: LenientStore(root, folder, CONTRACTS[folder.split("/")[0]], {}) for folder in folders}
+    try:
+        for store in stores.values():
+            store.acquire(name)
+        yield stores
+    finally:
+        for store in stores.values():
+            try:
+                store.release()
+            except (LeaseLost, OSError):
+                continue
+
+
+def _left(store: LenientStore, damage: _Damage) -> RangeMap:
+    """Return the keys whose rows are what they were: those of dropped files are not, nor those cut from any file."""
+    left = RangeMap(item for name, ranges in store.files.items() if name not in damage.drop for item in ranges)
+    for ranges in damage.cut.values():
+        for item in ranges:
+            left.remove(item)
+    return left
+
+
+def _mend(store: LenientStore, damage: _Damage, samples: RangeMap | None, keep_alive: Callable[[], None]) -> list[str]:
+    """Drop damaged files, and rows that are wrong or whose samples aren't what they were, in one commit."""
+    gone = {name: "dropped; the file stays until it is vacuumed" for name in damage.drop if name in store.files}
+    parts: list[Part] = []
+    for name, ranges in store.files.items():
+        lost = list(damage.cut.get(name, ()))
+        if samples is not None:
+            lost += [gap for item in ranges for gap in samples.missing(item)]
+        unknown = samples is not None and not ranges
+        if name in gone or not (lost or unknown or name in damage.cut):
+            continue
+        keep_alive()
+        part = _without(store, name, lost)
+        gone[name] = (
+            f"{len(RangeMap(lost)):,} row(s) dropped" if lost and part else "put in order" if part else "dropped"
+        )
+        parts += [part] if part is not None and part.rows else []
+    if gone and not store.drop(gone.keys(), parts):
+        raise GristmillError(f"store {store.folder} changed while it was repaired; give the same command again")
+    return [f"{store.folder}/{name}: {what}" for name, what in gone.items()]
+
+
+def _without(store: LenientStore, name: str, lost: list[Range]) -> Part | None:
+    """Write a file again without some rows, in order; None where that can't be, so that it has to go as a whole.
+
+    Raises:
+        GristmillError: it holds samples: whether they may go was decided before, and it was decided that they stay.
+    """
+    keep = RangeMap(store.files[name])
+    for item in lost:
+        keep.remove(item)
+    if not len(keep):
+        return Part(name, 0, 0, "{}")
+    rows = scan_files(store.root, store.root.uri(store.folder, name), store.contract)
+    try:
+        table = store.root.patiently(lambda: restrict(rows, as_table(keep)).collect(), f"reading {store.folder}/{name}")
+        return write_part(store.root, store.folder, table, store.contract, store.folder)
+    except (StorageUnavailable, StorageFull):
+        raise
+    except UNREADABLE as error:  # damage that isn't in the findings: the file belongs to another run
+        if store.contract is Sample:
+            raise GristmillError(f"{store.folder}/{name} can't be written again: {redact(str(error))}") from error
+        return None
+
+
+def _outdated_snapshots(root: Root, left: Mapping[str, RangeMap]) -> list[str]:
+    """Remove the manifests of snapshots, of any run, that were computed from rows that aren't ``left``."""
+    done: dict[str, str] = {}
+    for known in manifests(root):
+        stale: set[str] = set()
+        for record in known.stages:
+            if record.kind == "store":
+                if _lacks(root, record, left):
+                    stale.add(record.name)
+            elif stale & {*record.inputs.values()}:
+                stale.add(record.name)
+                if root.exists(record.path, MANIFEST):
+                    root.remove(record.path, MANIFEST)
+                    done[record.path] = f"{record.path}: is computed again, since rows that it was computed from go"
+    return list(done.values())
+
+
+def _lacks(root: Root, record: StageRecord, left: Mapping[str, RangeMap]) -> bool:
+    """Whether a stage's view has rows, or rows about samples, that aren't ``left``."""
+    concerned = [left[folder] for folder in (record.path, samples_folder(record.path)) if folder in left]
+    if not concerned:
+        return False
+    try:
+        view = pl.read_parquet(io.BytesIO(root.read_bytes(record.view or "")))
+    except StorageUnavailable:
+        raise
+    except UNREADABLE:  # a view that is gone or damaged: who knows
+        return True
+    return any(keys.missing(Range(*row)) for row in view.iter_rows() for keys in concerned)
+
+
+def _mend_snapshots(root: Root, findings: list[Finding]) -> list[str]:
+    done: dict[str, str] = {}
+    for finding in findings:
+        if finding.remedy == "recompute":
+            folder = "/".join(finding.file.split("/")[:3])  # snapshots/{stage}/{view_id}
+            root.remove(folder, MANIFEST)
+            done[folder] = f"{folder}: is computed again"
+        elif finding.remedy == "remove":
+            root.remove(finding.file)
+            done[finding.file] = f"{finding.file}: removed"
+    return list(done.values())

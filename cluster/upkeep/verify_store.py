@@ -1,0 +1,140 @@
+"""Verifying a store: its files against the log, against each other, and against the store of the samples they judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import polars as pl
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from cluster.storage.patience import is_away
+from cluster.storage.ranges import Range, RangeMap
+from cluster.storage.root import Root
+from cluster.storage.slices import UNREADABLE
+from cluster.storage.store import Store
+from cluster.upkeep.verify_file import Expected, FileCheck, Finding, example
+from schemas.contract import Contract
+from schemas.datasets import SAMPLES_FOLDER, Sample
+from schemas.errors import DamagedFile, GristmillError
+from schemas.redaction import redact
+
+
+class LenientStore(Store):
+    """A store that also opens where files can't be read: of those, no keys are known (their ranges are empty)."""
+
+    def _read_keys(self, names: list[str]) -> dict[str, list[Range]]:
+        try:
+            return super()._read_keys(names)
+        except UNREADABLE as error:
+            if isinstance(error, GristmillError) and not isinstance(error, DamagedFile):
+                raise
+            if not self.root.is_local and is_away(error):
+                raise  # our caller waits for it
+            if len(names) == 1:
+                return {names[0]: []}
+            return {file: ranges for name in names for file, ranges in self._read_keys([name]).items()}
+
+
+class StoreCheck:
+    """One store of a run.
+
+    Attributes:
+        findings: what is wrong with the store as a whole, or with a file in relation to others.
+        files: file name -> (rows, bytes) as the log has them, in the order in which they were committed.
+    """
+
+    def __init__(self, root: Root, stage: str, folder: str, contract: type[Contract]) -> None:
+        self.root = root
+        self.stage = stage
+        self.folder = folder
+        self.contract = contract
+        self.findings: list[Finding] = []
+        self.files: dict[str, tuple[int | None, int | None]] = {}
+        self.store: LenientStore | None = None
+        try:
+            self.files = root.patiently(self._listed, f"reading the log of {folder}")
+            self.store = LenientStore(root, folder, contract, {})
+        except TableNotFoundError:
+            return
+        except GristmillError:
+            raise
+        except Exception as error:  # a log that can't be read
+            self.findings.append(Finding(stage, f"{folder}/_delta_log", f"can't be read: {redact(str(error))[:300]}"))
+
+    def _listed(self) -> dict[str, tuple[int | None, int | None]]:
+        table = DeltaTable(self.root.uri(self.folder), storage_options=self.root.storage_options())
+        adds = pl.DataFrame(pl.from_arrow(pa.table(table.get_add_actions(flatten=True))))
+        rows = pl.col("num_records") if "num_records" in adds.columns else pl.lit(None, pl.Int64).alias("num_records")
+        listed = adds.sort("modification_time", "path").select("path", rows, "size_bytes")
+        return {name: (count, size) for name, count, size in listed.iter_rows()}
+
+    @property
+    def held(self) -> RangeMap:
+        return self.store.held if self.store is not None else RangeMap()
+
+    def expected(self, view: Iterable[Range] | None) -> list[Expected]:
+        """Return the files that hold, or could hold, rows of a view (all files where the view is None)."""
+        if self.store is None:
+            return []
+        unknown = {name for name in self.files if not self.store.files.get(name)}
+        wanted = {*self.files} if view is None else {*self.store.files_with(view)} | unknown
+        return [
+            Expected(self.stage, self.folder, name, self.contract, rows, size, in_store=True)
+            for name, (rows, size) in self.files.items()
+            if name in wanted
+        ]
+
+    def conclude(self, checks: dict[str, FileCheck], samples: StoreCheck | None) -> None:
+        """Compare the files with each other, with the log and with the samples.
+
+        Args:
+            checks: path -> what was found in each file that was read.
+            samples: the store of the samples that this one's rows are about; None where it holds them itself.
+        """
+        seen = RangeMap()
+        owners: dict[str, FileCheck] = {}
+        for name in self.files:
+            check = checks.get(f"{self.folder}/{name}")
+            if check is None or not check.whole:
+                continue
+            self._compare_with_log(name, check)
+            if twice := tuple(piece for item in check.held for piece in seen.present(item)):
+                other = next(o for o, known in owners.items() if any(known.held.present(item) for item in twice))
+                what = f"has {_count(twice):,} key(s) that {other} has too: {example(twice)}"
+                self._find(name, what, twice)
+            if samples is not None:
+                self._compare_with_samples(name, check, samples)
+            owners[name] = check
+            for item in check.held:
+                seen.add(item)
+
+    def _compare_with_log(self, name: str, check: FileCheck) -> None:
+        """The log's bounds tell the keys of a file with one unbroken range; a run would take its word for it."""
+        assert self.store is not None
+        if RangeMap(self.store.files.get(name, [])) != check.held:
+            check.find("holds other keys than the log says")
+
+    def _compare_with_samples(self, name: str, check: FileCheck, samples: StoreCheck) -> None:
+        orphans = tuple(gap for item in check.held for gap in samples.held.missing(item))
+        if orphans:
+            what = f"has {_count(orphans):,} row(s) whose sample isn't in {samples.folder}: {example(orphans)}"
+            self._find(name, what, orphans)
+
+    def _find(self, name: str, what: str, keys: tuple[Range, ...]) -> None:
+        self.findings.append(Finding(self.stage, f"{self.folder}/{name}", what, "cut", keys))
+
+
+def samples_folder(folder: str) -> str:
+    """Return the folder of the samples that a store's rows are about: ``samples/{sampling_id}``."""
+    return f"{SAMPLES_FOLDER}/{folder.split('/')[1]}"
+
+
+def open_samples(root: Root, stage: str, folder: str) -> StoreCheck:
+    """Open the store of the samples that ``folder``'s rows are about."""
+    return StoreCheck(root, stage, samples_folder(folder), Sample)
+
+
+def _count(ranges: Iterable[Range]) -> int:
+    return sum(item.size for item in ranges)

@@ -1,0 +1,153 @@
+"""The commands ``gristmill submit``, ``status``, ``logs``, ``cancel``, ``resume`` and ``gather``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from jobs.config.options import (
+    DEFAULT_ROOT,
+    JsonOption,
+    RootOption,
+    SetOption,
+    complete_run,
+    examples,
+    print_json,
+)
+
+app = typer.Typer()
+
+NameArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run's or submission's id, its beginning, or 'latest'.", autocompletion=complete_run
+    ),
+]
+
+
+@app.command(
+    epilog=examples(
+        "gristmill submit job.yaml --to slurm",
+        "gristmill submit job.yaml --to ray --root s3://bucket/team --set sample.n=1000",
+        "gristmill submit job.yaml --to kuberay --dry-run",
+    )
+)
+def submit(
+    target: Annotated[str, typer.Argument(metavar="JOB.yaml", help="A job file, or a pipeline's name.")],
+    to: Annotated[Literal["local", "ray", "slurm", "kuberay"], typer.Option("--to", help="The kind of cluster.")],
+    settings: SetOption = None,
+    root: RootOption = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted; submit nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Hand a job to a cluster, where it goes on by itself; then there are status, logs, cancel and resume."""
+    from jobs.submit.backend import backend
+    from jobs.submit.submitting import make_submission
+    from jobs.submit.submitting import submit as hand_over
+
+    submission = make_submission(target, to, root, settings or [])
+    if dry_run:
+        text = backend(to).preview(submission)
+        if as_json:
+            print_json({"to": to, "submission": submission.id, "preview": text})
+        else:
+            typer.echo(text, nl=False)
+        return
+    submission = hand_over(submission)
+    if as_json:
+        print_json(submission.model_dump(mode="json"))
+        return
+    typer.echo(f"{submission.id} submitted ({to}: {_handle(submission.attempts[-1].handle)})")
+    typer.echo(f"look after it: gristmill status {submission.id} --root {submission.root}")
+
+
+@app.command(epilog=examples("gristmill status latest", "gristmill status arithmetic-20260101-013000-ab12 --json"))
+def status(name: NameArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
+    """Say how a submission or a run is getting on, and what it waits for."""
+    from cluster.storage.root import Root
+    from jobs.submit.submitting import status as look
+
+    found = look(Root.at(root), name)
+    if as_json:
+        print_json(found)
+        return
+    console = Console()
+    where = f"  {found['to']}: {found['cluster']}" if found["to"] else ""
+    console.print(f"[bold]{found['name']}[/]  {found['state']}{where}", highlight=False, soft_wrap=True)
+    if found["waits_for"]:
+        console.print(f"[yellow]waits for: {found['waits_for']}[/]", highlight=False, soft_wrap=True)
+    for run in found["runs"]:
+        console.print(f"  {run['run_id']}  {run['state']}", highlight=False)
+        for stage in run["stages"]:
+            done = stage["reused"] + stage["computed"]
+            console.print(f"    {stage['name']:<14} {done:,}/{stage['planned']:,}", highlight=False)
+        if run["error"]:
+            console.print(f"    {run['error']}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command(epilog=examples("gristmill logs latest", "gristmill logs latest --follow"))
+def logs(
+    name: NameArgument,
+    root: RootOption = DEFAULT_ROOT,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing until it has ended.")] = False,
+) -> None:
+    """Print what a submission has printed so far, or the events of a run."""
+    from cluster.storage.root import Root
+    from jobs.submit import submitting
+
+    place = Root.at(root)
+    for text in submitting.follow(place, name) if follow else [submitting.logs(place, name)]:
+        typer.echo(text, nl=False)
+
+
+@app.command(epilog=examples("gristmill cancel latest"))
+def cancel(name: NameArgument, root: RootOption = DEFAULT_ROOT) -> None:
+    """End a submission or a run in good order; nothing that was committed is lost."""
+    from cluster.storage.root import Root
+    from jobs.submit.submitting import cancel as end
+
+    typer.echo(end(Root.at(root), name))
+
+
+@app.command(epilog=examples("gristmill resume latest"))
+def resume(name: NameArgument, root: RootOption = DEFAULT_ROOT) -> None:
+    """Submit again, or print the command that goes on; what is there already is never paid for twice."""
+    from cluster.storage.root import Root
+    from jobs.submit.submission import find
+    from jobs.submit.submitting import resume as again
+
+    place = Root.at(root)
+    submission = again(place, name)
+    if submission is not None:
+        typer.echo(f"{submission.id} submitted again ({submission.to}: {_handle(submission.attempts[-1].handle)})")
+        return
+    _, runs = find(place, name)
+    typer.echo(f"{runs[0].run_id} was started by hand. The same command goes on:\n  {runs[0].command}")
+
+
+@app.command(epilog=examples("gristmill gather ./other-root s3://bucket/third --root ./gristmill-data"))
+def gather(
+    sources: Annotated[list[str], typer.Argument(metavar="ROOT...", help="The roots to take from.")],
+    root: RootOption = DEFAULT_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Take samples, verdicts, scores and runs of other roots into this one; what is there already stays as it is."""
+    from cluster.storage.root import Root
+    from cluster.upkeep.gather import gather as take
+
+    found = take(Root.at(root), [Root.at(source) for source in sources], lambda text: typer.echo(text, err=True))
+    if as_json:
+        print_json({"rows": found.rows, "runs": found.runs})
+    else:
+        rows = ", ".join(f"{count:,} {kind}" for kind, count in found.rows.items())
+        typer.echo(f"{rows} and {found.runs:,} runs taken")
+
+
+def _handle(handle: dict[str, object]) -> str:
+    return ", ".join(
+        f"{key} {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        for key, value in handle.items()
+        if key != "born"
+    )

@@ -1,0 +1,1 @@
+"""From files and ``--set`` to a checked job."""

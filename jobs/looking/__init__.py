@@ -1,0 +1,1 @@
+"""Looking at what is there: runs, costs, differences, traces; single operators on plain files."""

@@ -1,0 +1,130 @@
+"""What a plan will cost: tokens, hours and dollars of what is still to be drawn, and where each number comes from.
+
+Nothing is started and nothing is spent: lengths come from the samples that are there, else from ``bench-engine``, else
+the worst case is told as such; speed from the newest run with the same engine, else from ``bench-engine``. What nobody
+knows is None, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from cluster.engines import resolve
+from cluster.planning.plan import RunPlan, StagePlan
+from cluster.records.recorder import manifests
+from cluster.records.throughput import read_entry
+from cluster.storage.root import Root
+from cluster.storage.store import scan_store
+from operators.sample.sample import Sample
+from schemas import datasets
+from schemas.engine import EngineSpec
+from schemas.prices import MICRO, Prices, price_of
+from schemas.throughput import ThroughputEntry
+
+BYTES_PER_TOKEN = 4
+"""Of a prompt, where nothing better is known."""
+REMEDY = "unknown: run gristmill bench-engine"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one sampling stage still needs. Hours are of wall time with all replicas."""
+
+    samples: int
+    prompt_tokens: int
+    completion_tokens: int
+    tokens_from: str
+    tokens_interval: tuple[int, int]
+    """Of completion tokens: 95% where lengths were seen (problems drawn with replacement), else what can be at all."""
+    hours: float | None
+    throughput_from: str
+    dollars: float | None
+    """None: no price is known."""
+
+
+def estimate(plan: RunPlan, table: Mapping[str, Prices] | None = None) -> dict[str, Estimate]:
+    """Return stage -> estimate, for the sampling stages that have something to draw.
+
+    Args:
+        table: prices by model (``run.prices``), which go before those that were measured.
+    """
+    return {
+        name: _estimate(plan, stage, table or {})
+        for name, stage in plan.stages.items()
+        if stage.stage.samples and _lacks(stage)
+    }
+
+
+def _lacks(stage: StagePlan) -> int:
+    return stage.planned - stage.held
+
+
+def _estimate(plan: RunPlan, stage: StagePlan, table: Mapping[str, Prices]) -> Estimate:
+    spec, samples = stage.stage.engine, _lacks(stage)
+    assert spec is not None
+    model, revision = resolve(spec)
+    entry = read_entry(plan.root, spec, model, revision)
+    prompt, completion, spread, tokens_from = _lengths(plan, stage, entry)
+    rate, throughput_from = _rate(plan.root, spec, model, revision, entry)
+    seconds = samples * completion / (rate * spec.replicas) if rate else None
+    prices = price_of(model, table) or (entry.prices if entry is not None else Prices())
+    gpu_seconds = (seconds or 0.0) * spec.replicas * spec.ranks * spec.gpus
+    micro = prices.microdollars(round(samples * prompt), 0, round(samples * completion), gpu_seconds)
+    return Estimate(
+        samples=samples,
+        prompt_tokens=round(samples * prompt),
+        completion_tokens=round(samples * completion),
+        tokens_from=tokens_from,
+        tokens_interval=(round(samples * spread[0]), round(samples * spread[1])),
+        hours=None if seconds is None else seconds / 3600,
+        throughput_from=throughput_from,
+        dollars=None if micro is None or (seconds is None and prices.dollars_per_gpu_hour) else micro / MICRO,
+    )
+
+
+def _lengths(
+    plan: RunPlan, stage: StagePlan, entry: ThroughputEntry | None
+) -> tuple[float, float, tuple[float, float], str]:
+    """Return (prompt tokens, completion tokens) of a sample, an interval of the latter, and where they are from."""
+    operator, store = stage.stage.operator, stage.store
+    assert isinstance(operator, Sample) and store is not None
+    if len(store.held):
+        drawn = scan_store(plan.root, store.folder, datasets.Sample).filter(pl.col("status") == "ok")
+        length = pl.col("completion_tokens")
+        by_problem = drawn.group_by("problem_key").agg(pl.col("prompt_tokens").mean(), length.mean()).collect()
+        if len(by_problem):
+            prompt, completion = by_problem.select("prompt_tokens", "completion_tokens").mean().row(0)
+            error = 1.96 * float(by_problem["completion_tokens"].std() or 0.0) / len(by_problem) ** 0.5  # pyright: ignore
+            spread = max(0.0, completion - error), min(float(operator.max_tokens), completion + error)
+            return prompt, completion, spread, f"the mean of the {len(store.held):,} samples that are there"
+    texts = (
+        sum(len(turn["content"].encode()) for turn in operator.messages(row))
+        for row in plan.problems.iter_rows(named=True)
+    )
+    prompt = sum(texts) / len(plan.problems) / BYTES_PER_TOKEN
+    possible = (1.0, float(operator.max_tokens))
+    if entry is not None:
+        measured = min(entry.mean_completion_tokens, operator.max_tokens)
+        return entry.mean_prompt_tokens, measured, possible, "bench-engine"
+    return prompt, operator.max_tokens, possible, "the worst case: max_tokens each, prompts at 4 bytes a token"
+
+
+def _rate(
+    root: Root, spec: EngineSpec, model: str, revision: str, entry: ThroughputEntry | None
+) -> tuple[float | None, str]:
+    """Return completion tokens a second of one replica, and where that is from."""
+    family = str(getattr(spec, "kind", ""))
+    for manifest in manifests(root):
+        for record in manifest.stages:
+            engine = record.engine
+            if engine is None or (engine.model, engine.revision, engine.family) != (model, revision, family):
+                continue
+            rates = [found.tokens_per_second for found in record.replicas if found.tokens_per_second]
+            if rates and record.computed >= 100:
+                return sum(rates) / len(rates), f"run {manifest.run_id}"
+    if entry is not None:
+        return entry.best.completion_tokens_per_second, f"bench-engine on {entry.hardware}"
+    return None, REMEDY

@@ -1,0 +1,160 @@
+"""What a budget will bring, before it is spent: how many samples it affords, the coverage to expect, what more costs.
+
+Coverage is forecast from the verdicts that are there (``measure.forecast``), as if every problem got the same number of
+samples; a policy reaches the same with fewer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from cluster.planning.plan import RunPlan, StagePlan
+from cluster.spending.history import History
+from cluster.storage.store import scan_store
+from jobs.running.estimate import Estimate
+from operators.measure.counts import count_verdicts
+from operators.measure.forecast import MeasureForecast
+from operators.sample.sample import Sample
+from schemas.budget import Budget
+from schemas.datasets import Verdict
+from schemas.prices import MICRO
+
+STEPS = (1, 2, 4, 8, 16)
+"""Multiples of the samples that are there at which coverage is shown."""
+FEWEST = 2
+"""Samples per problem below which nothing is forecast."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Coverage with so many samples of every problem, and the cost of one more percent from the point before.
+
+    Attributes:
+        cost: of all samples together, in dollars where a price is known, else in tokens.
+        per_percent: None for the first point.
+    """
+
+    k: int
+    coverage: float
+    low: float
+    high: float
+    cost: float
+    per_percent: float | None
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What one sampling stage's budget will bring.
+
+    Attributes:
+        affords: samples that the budget still affords, from shortest to longest samples as measured; None without caps.
+        binds: which cap ends it.
+        unit: of costs, "dollars" or "tokens".
+        at_budget: what is expected when the budget is spent evenly; None where nothing can be forecast.
+        worth_until: samples per problem up to which 1% of coverage costs no more than it is said to be worth.
+    """
+
+    affords: tuple[int, int, int] | None
+    binds: str
+    unit: str
+    points: list[Point]
+    at_budget: Point | None
+    worth_until: int | None
+
+
+def outlook(
+    plan: RunPlan, stage: StagePlan, found: Estimate, budget: Budget | None, worth: float | None = None
+) -> Outlook:
+    """Return what is to be expected of a sampling stage.
+
+    Args:
+        worth: what 1% of coverage is worth, in dollars (tokens where no price is known).
+    """
+    each = (found.prompt_tokens + found.completion_tokens) / max(1, found.samples)
+    priced = found.dollars is not None and found.samples > 0
+    price = (found.dollars or 0.0) / max(1, found.samples) if priced else each
+    affords, binds = _affords(plan, stage, found, budget, each)
+    counts = _counts(plan, stage)
+    problems = len(plan.problems)
+    if counts is None:
+        return Outlook(affords, binds, "dollars" if priced else "tokens", [], None, None)
+    now = max(1, int(counts["n"].median() or 1))  # pyright: ignore[reportArgumentType]
+    held = int(counts["n"].sum())
+    wanted = max(now, round((held + affords[1]) / problems)) if affords is not None else None
+    ks = sorted({now * step for step in STEPS} | ({wanted} if wanted is not None else set()))
+    points: list[Point] = []
+    for k, coverage, low, high in _forecast(counts, ks):
+        cost = k * problems * price
+        before = points[-1] if points else None
+        gained = 100 * (coverage - before.coverage) if before else 0.0
+        points.append(
+            Point(
+                k, coverage, low, high, cost, (cost - before.cost) / max(gained, 1e-9) if before is not None else None
+            )
+        )
+    at_budget = next((point for point in points if point.k == wanted), None)
+    until = None
+    if worth is not None:
+        paying = [point.k for point in points if point.per_percent is None or point.per_percent <= worth]
+        until = paying[-1] if paying else None
+    return Outlook(affords, binds, "dollars" if priced else "tokens", points, at_budget, until)
+
+
+def _affords(
+    plan: RunPlan, stage: StagePlan, found: Estimate, budget: Budget | None, each: float
+) -> tuple[tuple[int, int, int] | None, str]:
+    """Return how many more samples the tightest cap affords (least, expected, most), and which it is."""
+    if budget is None:
+        return None, ""
+    spent = History(plan.root, budget.account or plan.pipeline.name).spent
+    whole = max(1, found.prompt_tokens + found.completion_tokens)
+    scale = [(found.prompt_tokens + end) / whole for end in found.tokens_interval]
+    options: list[tuple[float, str]] = []
+    if budget.samples is not None:
+        options.append((max(0, budget.samples - spent.samples), "samples"))
+    if budget.tokens is not None:
+        options.append((max(0, budget.tokens - spent.tokens) / max(1.0, each), "tokens"))
+    if budget.dollars is not None and found.dollars:
+        left = budget.dollars - spent.microdollars / MICRO
+        options.append((max(0.0, left) / (found.dollars / found.samples), "dollars"))
+    for name, hours in (("hours", budget.hours), ("gpu_hours", budget.gpu_hours)):
+        if hours is not None and found.hours:
+            spec = stage.stage.engine
+            gpus = spec.replicas * spec.ranks * spec.gpus if spec is not None and name == "gpu_hours" else 1.0
+            options.append((hours / (found.hours * gpus) * found.samples if gpus else float("inf"), name))
+    if not options:
+        return None, ""
+    samples, binds = min(options)
+    samples = min(samples, found.samples)
+    if binds == "samples":
+        return (int(samples), int(samples), int(samples)), binds
+    shortest, longest = (samples / factor if factor else samples for factor in scale)
+    return (int(min(longest, samples)), int(samples), int(min(max(shortest, samples), found.samples))), binds
+
+
+def _counts(plan: RunPlan, stage: StagePlan) -> pl.DataFrame | None:
+    """Return n and c of each problem as the verdicts say that are there; None where there are too few."""
+    for other in plan.stages.values():
+        if other.stage.operator.output is Verdict and stage.stage in other.stage.inputs.values() and other.held:
+            names = ["problem_key", "sample_index", "verifier", "is_correct", "status"]
+            keys = plan.problems.select("problem_key").lazy()
+            rows = scan_store(plan.root, other.folder, Verdict).select(names).join(keys, on="problem_key", how="semi")
+            operator = stage.stage.operator
+            assert isinstance(operator, Sample)
+            counts = count_verdicts(rows.collect()).filter(pl.col("n") > 0)
+            enough = len(counts) and float(np.median(counts["n"].to_numpy())) >= FEWEST
+            return counts if enough else None
+    return None
+
+
+def _forecast(counts: pl.DataFrame, ks: list[int]) -> list[tuple[int, float, float, float]]:
+    table = MeasureForecast(k=tuple(ks), bootstrap=20).merge(MeasureForecast().partial(counts=_bare(counts)))
+    ours = table.filter(pl.col("method") == "tail").sort("k")
+    return list(ours.select("k", "coverage", "low", "high").iter_rows())
+
+
+def _bare(counts: pl.DataFrame) -> pl.DataFrame:
+    return counts.select("problem_id", "n", "c", model=pl.lit(None, pl.String))

@@ -1,0 +1,189 @@
+"""Running a job from the command line: resolve it, show its plan, execute it, say what happened."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from cluster.engines import build_engine
+from cluster.planning.plan import RunPlan, make_plan
+from cluster.records.events import echoes
+from cluster.records.recorder import open_stage, write_manifest
+from cluster.runners.runner import Runner
+from cluster.storage.root import Root
+from jobs.config.job_file import read_job, with_assignments
+from jobs.config.settings import build_pipeline, run_settings
+from jobs.running.estimate import estimate
+from jobs.running.outlook import outlook
+from jobs.running.posterior import posteriors
+from jobs.running.progress import Progress
+from jobs.running.summary import document, plan_document, print_plan, print_run
+from operators.sample.sample import Sample
+from pipelines.graph import Pipeline
+from schemas.errors import BadInput
+from schemas.job import JobFile, RunSettings
+from schemas.manifest import RunManifest
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job with everything resolved: command line over job file over defaults."""
+
+    pipeline: Pipeline
+    root: Root
+    runner: str
+    address: str | None
+    execution: RunSettings
+    file: JobFile
+
+
+def prepare(
+    target: str, assignments: Sequence[str], root: str, runner: str | None, address: str | None, limit: int | None
+) -> Job:
+    """Resolve a pipeline's name or a job file with the command line's settings.
+
+    Raises:
+        BadInput: with every unknown key or unfit value.
+    """
+    given = {"runner": runner, "address": address, "limit": limit}
+    job = with_assignments(read_job(target), assignments)
+    return resolve(job.model_copy(update={name: value for name, value in given.items() if value}), root)
+
+
+def resolve(job: JobFile, root: str = "") -> Job:
+    """Return a job with its pipeline built and its settings checked.
+
+    Raises:
+        BadInput: with every unknown key or unfit value.
+    """
+    execution = run_settings(job.run, job.limit)
+    pipeline, _ = build_pipeline(job.pipeline, job.settings)
+    place = Root.at(root or job.root or "./gristmill-data")
+    return Job(pipeline, place, job.runner or "ray", job.address, execution, job)
+
+
+def make_runner(name: str, address: str | None, environment: Mapping[str, str] | None = None) -> Runner:
+    """Return the runner of this name.
+
+    Raises:
+        BadInput: Ray isn't installed, or an address was given to the local runner.
+    """
+    if name == "local":
+        if address:
+            raise BadInput("--address is for Ray; leave it out, or use --runner ray")
+        from cluster.runners.local import LocalRunner
+
+        return LocalRunner()
+    try:
+        from cluster.ray.runner import RayRunner
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise BadInput("Ray isn't installed: pip install 'ray[default]', or use --runner local") from error
+    return RayRunner(address, environment)
+
+
+def run_job(job: Job, settings: RunSettings, console: Console, quiet: bool = False) -> RunManifest:
+    """Run a job and write its report.
+
+    Raises:
+        BadInput: a secret that the job names isn't set here; nothing was started.
+    """
+    absent = [name for name in job.file.secrets if name not in os.environ]
+    if absent:
+        raise BadInput(f"secrets: {', '.join(absent)} isn't set in the environment here, and the job needs it")
+    os.environ.update(job.file.environment)
+    runner = make_runner(job.runner, job.address, job.file.environment)
+    try:
+        with Progress(console, quiet=quiet or echoes()) as progress:
+            result = runner.run(job.pipeline, job.root.url, settings, progress)
+    finally:
+        runner.close()
+    result.manifest.posteriors = posteriors(job.root, result.manifest)
+    write_report(job.root, result.manifest)
+    return result.manifest
+
+
+def execute(job: Job, settings: RunSettings, as_json: bool) -> str:
+    """Run a job, write its report, say what happened; return the state it ended in."""
+    console = Console(stderr=True)
+    manifest = run_job(job, settings, console, quiet=as_json and not console.is_terminal)
+    if as_json:
+        sys.stdout.write(json.dumps(document(job.root, manifest), indent=2, default=str) + "\n")
+    else:
+        print_run(Console(), job.root, manifest)
+    if manifest.state != "done":
+        console.print(
+            f"The run is {manifest.state}. The same command goes on from here; nothing that was committed is "
+            f"paid for twice:\n  {settings.command}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+    return manifest.state
+
+
+def write_report(root: Root, manifest: RunManifest) -> str:
+    """Write a run's HTML report beside its manifest and return its address."""
+    from jobs.report import render  # the plotting library takes a second to import: only reports pay for it
+
+    tables = {record.name: open_stage(root, manifest, record.name) for record in manifest.stages}
+    root.write_bytes(render(manifest, tables).encode(), "runs", manifest.run_id, "report.html")
+    manifest.report = f"runs/{manifest.run_id}/report.html"
+    write_manifest(root, manifest)
+    return root.uri(manifest.report)
+
+
+def show_plan(job: Job, as_json: bool, worth: float | None = None) -> RunPlan:
+    """Print the plan, what it will take, and what that will bring.
+
+    Args:
+        worth: what 1% of coverage is worth, in dollars (tokens where no price is known).
+    """
+    plan = make_plan(job.pipeline, job.root, job.execution)
+    estimates = estimate(plan, job.execution.prices)
+    looks = {
+        name: outlook(plan, plan.stages[name], found, job.execution.budget, worth) for name, found in estimates.items()
+    }
+    if as_json:
+        sys.stdout.write(json.dumps(plan_document(plan, estimates, looks), indent=2) + "\n")
+    else:
+        print_plan(Console(), plan, estimates, looks)
+    return plan
+
+
+def show_dry_run(job: Job, as_json: bool) -> None:
+    """Print the plan and the first rendered prompt of each sampling stage."""
+    plan = make_plan(job.pipeline, job.root, job.execution)
+    prompts = {
+        name: asyncio.run(_first_prompt(stage.stage, plan))
+        for name, stage in plan.stages.items()
+        if stage.stage.samples
+    }
+    if as_json:
+        document = plan_document(plan, estimate(plan, job.execution.prices))
+        sys.stdout.write(json.dumps({**document, "first_prompts": prompts}, indent=2) + "\n")
+        return
+    console = Console()
+    print_plan(console, plan, estimate(plan, job.execution.prices))
+    for name, prompt in prompts.items():
+        console.rule(f"first prompt of stage {name}")
+        console.print(prompt, markup=False, highlight=False, soft_wrap=True)
+        console.rule()
+
+
+async def _first_prompt(stage: Any, plan: RunPlan) -> str:
+    operator = stage.operator
+    assert isinstance(operator, Sample)
+    engine = await asyncio.to_thread(build_engine, stage.engine)
+    try:
+        return await operator.prompt(plan.problems.row(0, named=True), engine)
+    finally:
+        await engine.close()

@@ -1,0 +1,288 @@
+"""What is said when a run ends and by ``runs`` and ``show`` later: tables for people, one document for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cluster.planning.plan import RunPlan
+from cluster.records.recorder import alive, open_stage
+from cluster.storage.root import Root
+from jobs.moe.outlook import experts_of, lines_of
+from jobs.report.format import duration
+from jobs.running.estimate import REMEDY, Estimate
+from jobs.running.outlook import Outlook
+from schemas.manifest import RunManifest, StageRecord
+from schemas.prices import MICRO
+
+
+def document(root: Root, manifest: RunManifest) -> dict[str, Any]:
+    """Return a run as one JSON-able document."""
+    return {
+        "run_id": manifest.run_id,
+        "pipeline": manifest.pipeline,
+        "state": state_of(root, manifest),
+        "started": manifest.started.isoformat(),
+        "finished": manifest.finished.isoformat() if manifest.finished else None,
+        "root": root.url,
+        "datasets": {record.name: root.uri(record.path) for record in manifest.stages},
+        "report": root.uri(manifest.report) if manifest.report else None,
+        "error": manifest.error,
+        "spending": manifest.spending.model_dump() if manifest.spending else None,
+        "n_problems": manifest.n_problems,
+        "stages": [record.model_dump(mode="json") for record in manifest.stages],
+        "pass_at_k": coverage(root, manifest).to_dicts(),
+    }
+
+
+def state_of(root: Root, manifest: RunManifest) -> str:
+    """Return a run's state; one that was killed couldn't write down its own."""
+    return "killed" if manifest.state == "running" and not alive(root, manifest.run_id) else manifest.state
+
+
+def coverage(root: Root, manifest: RunManifest) -> pl.DataFrame:
+    """Return the rows of the run's pass@k stage; no rows where it has none yet."""
+    record = next((record for record in manifest.stages if record.dataset == "pass_at_k"), None)
+    return open_stage(root, manifest, record.name).collect() if record and record.complete else pl.DataFrame()
+
+
+def print_plan(
+    console: Console, plan: RunPlan, estimates: Mapping[str, Estimate], outlooks: Mapping[str, Outlook] | None = None
+) -> None:
+    """Print what each stage would reuse, top up or compute, and why; what the samples will take, and bring."""
+    table = Table(title=f"Plan of {plan.pipeline.name}: {len(plan.problems):,} problems under {plan.root.url}")
+    for heading in ("stage", "operator", "action", "there", "wanted", "why"):
+        table.add_column(heading, justify="right" if heading in ("there", "wanted") else "left")
+    colours = {"reuse": "green", "top up": "yellow", "compute": "cyan"}
+    for name, stage in plan.stages.items():
+        table.add_row(
+            name,
+            stage.stage.operator.public_name(),
+            f"[{colours[stage.action]}]{stage.action}[/]",
+            f"{stage.held:,}",
+            f"{stage.planned:,}",
+            escape(stage.why),
+        )
+    console.print(table)
+    for name, found in estimates.items():
+        hours = f"{duration(3600 * found.hours)} ({found.throughput_from})" if found.hours is not None else REMEDY
+        dollars = f"${found.dollars:,.2f}" if found.dollars is not None else f"{REMEDY}, or name run.prices"
+        for line in (
+            f"{name}: {found.samples:,} samples to draw",
+            f"  tokens   {found.prompt_tokens:,} in prompts, {found.completion_tokens:,} "
+            f"[{found.tokens_interval[0]:,}, {found.tokens_interval[1]:,}] in completions",
+            f"           ({found.tokens_from})",
+            f"  time     {hours}",
+            f"  dollars  {dollars}",
+        ):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+        experts = experts_of(plan.stages[name].stage.engine)
+        for line in [] if experts is None else lines_of(experts):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+        if outlooks is not None and name in outlooks:
+            _print_outlook(console, outlooks[name])
+
+
+def _print_outlook(console: Console, found: Outlook) -> None:
+    """Print what the budget affords, and what more samples would bring."""
+    money = "${:,.4g}" if found.unit == "dollars" else "{:,.0f} tokens"
+    if found.affords is not None:
+        least, expected, most = found.affords
+        console.print(
+            f"  budget   affords about {expected:,} samples [{least:,}, {most:,}], {found.binds} end it",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+    for point in found.points:
+        more = "" if point.per_percent is None else f", the next 1% at {money.format(point.per_percent)}"
+        mark = "  <- the budget" if point is found.at_budget else ""
+        console.print(
+            f"  coverage {point.coverage:.3f} [{point.low:.3f}, {point.high:.3f}] at {point.k:,} samples each, "
+            f"{money.format(point.cost)} in all{more}{mark}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+    if found.worth_until is not None:
+        console.print(
+            f"  1% of coverage costs no more than it is worth up to about {found.worth_until:,} samples each",
+            highlight=False,
+        )
+
+
+def plan_document(
+    plan: RunPlan, estimates: Mapping[str, Estimate], outlooks: Mapping[str, Outlook] | None = None
+) -> dict[str, Any]:
+    """Return the plan as one JSON-able document."""
+    return {
+        "pipeline": plan.pipeline.name,
+        "root": plan.root.url,
+        "n_problems": len(plan.problems),
+        "stages": [
+            {
+                "name": name,
+                "operator": stage.stage.operator.public_name(),
+                "action": stage.action,
+                "held": stage.held,
+                "planned": stage.planned,
+                "why": stage.why,
+                "dataset": plan.root.uri(stage.folder),
+                **({"estimate": asdict(estimates[name])} if name in estimates else {}),
+                **({"outlook": asdict(outlooks[name])} if outlooks and name in outlooks else {}),
+                **({"experts": experts} if (experts := experts_of(stage.stage.engine)) else {}),
+            }
+            for name, stage in plan.stages.items()
+        ],
+    }
+
+
+def print_run(console: Console, root: Root, manifest: RunManifest) -> None:
+    """Print a run: its stages, coverage, and where everything is."""
+    state = state_of(root, manifest)
+    state = {"done": "[green]done[/]", "running": "[cyan]running[/]"}.get(state, f"[red]{state}[/]")
+    console.print(f"\n[bold]{manifest.run_id}[/]  {state}  {manifest.n_problems:,} problems  {manifest.runner} runner")
+    if manifest.error:
+        console.print(f"[red]{escape(manifest.error)}[/]", highlight=False)
+    console.print(_stage_table(manifest))
+    _print_replicas(console, manifest)
+    _print_spending(console, manifest)
+    _print_coverage(console, root, manifest)
+    for record in manifest.stages:
+        if record.dataset in ("sft", "preferences", "step_rewards") and record.complete:
+            rows = open_stage(root, manifest, record.name).select(pl.len()).collect().item()
+            console.print(
+                f"{record.name}: {rows:,} rows in {_parquet_path(root, record)}", soft_wrap=True, highlight=False
+            )
+    if manifest.report:
+        console.print(f"report: {root.uri(manifest.report)}", soft_wrap=True, highlight=False)
+
+
+def _stage_table(manifest: RunManifest) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("stage", "operator", "reused", "computed", "of", "failed", "seconds", "tokens"):
+        table.add_column(heading, justify="left" if heading in ("stage", "operator") else "right")
+    for record in manifest.stages:
+        table.add_row(
+            record.name,
+            record.operator,
+            f"{record.reused:,}",
+            f"{record.computed:,}",
+            f"{record.planned:,}",
+            f"[red]{record.failed:,}[/]" if record.failed else "",
+            f"{record.seconds:,.1f}" if record.computed else "",
+            f"{record.completion_tokens:,}" if record.completion_tokens else "",
+        )
+    return table
+
+
+def _print_replicas(console: Console, manifest: RunManifest) -> None:
+    for record in manifest.stages:
+        for replica in record.replicas:
+            died = f", started again {replica.deaths} time(s)" if replica.deaths else ""
+            speed = f"{replica.tokens_per_second:,.0f} tokens/s, " if replica.completion_tokens else ""
+            console.print(
+                f"{record.name}: replica {replica.number} on {replica.node or 'a lost node'}: {speed}busy "
+                f"{replica.busy_share:.1%} of the time{died}",
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
+            )
+
+
+def _print_spending(console: Console, manifest: RunManifest) -> None:
+    """Print what the run's account has spent of its caps, and what of that brought nothing."""
+    found = manifest.spending
+    if found is None:
+        return
+    spent = {
+        "samples": found.samples,
+        "tokens": found.tokens,
+        "dollars": found.microdollars / MICRO,
+        "gpu_hours": found.gpu_hours,
+    }
+    parts = [f"{spent[name]:,.6g} of {cap:,.6g} {name}" for name, cap in found.caps.items() if name in spent]
+    lost = f"; {found.orphaned_tokens:,} tokens at most were lost" if found.orphaned_samples else ""
+    console.print(f"account '{found.account}': spent {', '.join(parts)}{lost}", highlight=False, markup=False)
+
+
+def _print_coverage(console: Console, root: Root, manifest: RunManifest) -> None:
+    rows = coverage(root, manifest)
+    if rows.is_empty():
+        return
+    console.print("coverage, with 95% intervals:", highlight=False)
+    for row in rows.iter_rows(named=True):
+        console.print(
+            f"  pass@{row['k']:<5} {row['coverage']:.3f}  [{row['low']:.3f}, {row['high']:.3f}]",
+            highlight=False,
+            markup=False,
+        )
+    console.print(f"  {rows['note'][-1]}", highlight=False, markup=False)
+
+
+def _parquet_path(root: Root, record: StageRecord) -> str:
+    names = [name for name in root.list(record.path) if name.endswith(".parquet")]
+    return root.uri(record.path, names[0] if len(names) == 1 else "*.parquet")
+
+
+def print_runs(console: Console, root: Root, manifests: list[RunManifest]) -> None:
+    """Print the runs under a root, newest first."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("run", "pipeline", "state", "started (UTC)", "problems", "sampled", "reused"):
+        number = heading in ("problems", "sampled", "reused")
+        table.add_column(heading, justify="right" if number else "left", overflow="fold")
+    for manifest in manifests:
+        sampled = [record for record in manifest.stages if record.dataset == "samples"]
+        table.add_row(
+            manifest.run_id,
+            manifest.pipeline,
+            state_of(root, manifest),
+            f"{manifest.started:%Y-%m-%d %H:%M}",
+            f"{manifest.n_problems:,}",
+            f"{sum(record.computed for record in sampled):,}",
+            f"{sum(record.reused for record in sampled):,}",
+        )
+    console.print(table)
+
+
+def sample_rows(
+    root: Root, manifest: RunManifest, problem: str | None, verdict: str | None, limit: int
+) -> pl.DataFrame:
+    """Return samples with their verdicts: problem_id, sample_index, is_correct, predicted_answer, completion.
+
+    Args:
+        verdict: ``right`` or ``wrong`` keeps only these.
+    """
+    stage = {record.dataset: record.name for record in reversed(manifest.stages)}
+    rows = open_stage(root, manifest, stage["samples"]).select(
+        "problem_key", "sample_index", "problem_id", "completion"
+    )
+    if "verdicts" in stage:
+        verdicts = open_stage(root, manifest, stage["verdicts"])
+        keys = ["problem_key", "sample_index"]
+        rows = rows.join(verdicts.select(*keys, "is_correct", "predicted_answer"), on=keys, how="left")
+        if verdict is not None:
+            rows = rows.filter(pl.col("is_correct") == (verdict == "right"))
+    if problem is not None:
+        rows = rows.filter(pl.col("problem_id") == problem)
+    return rows.sort("problem_id", "sample_index").head(limit).drop("problem_key").collect()
+
+
+def print_samples(console: Console, rows: pl.DataFrame) -> None:
+    """Print samples one after another, with a mark for right and wrong."""
+    marks = {True: "[green]right[/]", False: "[red]wrong[/]", None: "[dim]no verdict[/]"}
+    for row in rows.iter_rows(named=True):
+        answer = row.get("predicted_answer")
+        said = f"  answer {escape(str(answer))}" if answer is not None else ""
+        console.print(
+            f"[bold]{escape(row['problem_id'])}[/]/{row['sample_index']}  {marks[row.get('is_correct')]}{said}"
+        )
+        console.print(f"{row['completion']}\n", markup=False, highlight=False)
+    if rows.is_empty():
+        console.print("No such samples.")

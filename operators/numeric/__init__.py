@@ -1,0 +1,1 @@
+"""Numerics of pruning: mixtures fitted to many problems at once."""

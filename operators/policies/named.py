@@ -1,0 +1,218 @@
+"""The policies by name, with their settings: what ``sample.policy`` and ``gristmill simulate --policy`` take."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+
+from operators.policies.compute_optimal import ComputeOptimal
+from operators.policies.consistency import AdaptiveConsistency, BayesianStopping, EarlyStopping
+from operators.policies.counting import Uniform, UntilCorrect
+from operators.policies.greedy import Greedy
+from operators.policies.marginal import Marginal
+from operators.policies.pets import Pets
+from operators.policies.policy import Policy, Setting
+from operators.policies.shapes import Shapes
+from operators.policies.with_flaws import WithFlaws
+from schemas.errors import BadInput
+
+Goal = Literal["coverage", "yield", "accuracy"]
+"""At least one accepted sample of each problem; ``target`` of them; the right answer by majority."""
+
+
+class PolicySpec(BaseModel, ABC):
+    """Base of all policies' settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def votes(self) -> bool:
+        """Whether it looks at answers, and not at whether they were accepted."""
+        return False
+
+    def limit(self, n: int) -> int:
+        """Return how many samples a problem may get, if a sampling stage gives it ``n`` at most."""
+        return n
+
+    @abstractmethod
+    def begin(self, setting: Setting) -> Policy:
+        """Return the policy in its first state."""
+
+
+class UniformSpec(PolicySpec):
+    """The same for every problem."""
+
+    name: Literal["uniform"] = "uniform"
+
+    def begin(self, setting: Setting) -> Policy:
+        return Uniform(setting)
+
+
+class Targeted(PolicySpec):
+    """Base of policies that want so many accepted samples of each problem."""
+
+    target: int = Field(default=1, ge=1)
+    """1: coverage; more: training data."""
+
+
+class UntilCorrectSpec(Targeted):
+    """Stop a problem after ``target`` accepted samples."""
+
+    name: Literal["until_correct"] = "until_correct"
+
+    def begin(self, setting: Setting) -> Policy:
+        return UntilCorrect(setting, self.target)
+
+
+class GreedySpec(Targeted):
+    """Serve the largest mean of a beta posterior first: the plain way, for comparison."""
+
+    name: Literal["greedy"] = "greedy"
+
+    def begin(self, setting: Setting) -> Policy:
+        return Greedy(setting, self.target)
+
+
+class MarginalSpec(Targeted):
+    """Serve first where one more sample is expected to gain most for its cost."""
+
+    name: Literal["marginal"] = "marginal"
+    least: float = Field(default=0.0, ge=0.0)
+    """Stop where a sample is expected to gain less (accepted samples per unit of cost)."""
+    before: str | None = None
+    """A table with problem_id, n and c of the same problems by something similar (another model), or an earlier run.
+    Its other problems say how hard such problems are."""
+
+    def begin(self, setting: Setting) -> Policy:
+        return Marginal(setting, self.target, self.least)
+
+
+class ConsistencySpec(PolicySpec):
+    """Stop voting where the leader can be trusted; needs no verifier."""
+
+    name: Literal["consistency"] = "consistency"
+    rule: Literal["bayesian", "adaptive", "early_stopping"] = "bayesian"
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    """Of ``bayesian`` and ``adaptive``."""
+    window: int = Field(default=4, ge=2)
+    """Of ``early_stopping``."""
+    shapes: tuple[tuple[float, ...], ...] = ()
+    """Sorted answer frequencies that problems may have, for ``bayesian``; a broad library where there are none."""
+
+    @property
+    def votes(self) -> bool:
+        return True
+
+    def begin(self, setting: Setting) -> Policy:
+        if self.rule == "adaptive":
+            return AdaptiveConsistency(setting, self.confidence)
+        if self.rule == "early_stopping":
+            return EarlyStopping(setting, self.window)
+        return BayesianStopping(setting, 1.0 - self.confidence, Shapes.of(self.shapes) if self.shapes else None)
+
+
+class PetsSpec(PolicySpec):
+    """Vote under a common budget: the sample that tells most about a leader is next."""
+
+    name: Literal["pets"] = "pets"
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+
+    @property
+    def votes(self) -> bool:
+        return True
+
+    def begin(self, setting: Setting) -> Policy:
+        return Pets(setting, self.confidence)
+
+
+class WithFlawsSpec(PolicySpec):
+    """Resample with a verifier that errs, as long as a draw is worth it."""
+
+    name: Literal["with_flaws"] = "with_flaws"
+    completeness: float = Field(default=1.0, gt=0.0, le=1.0)
+    soundness: float = Field(default=1.0, gt=0.0, le=1.0)
+    """As ``verify.audit`` estimates them."""
+    value_correct: float = Field(default=1.0, gt=0.0)
+    value_wrong: float = Field(default=-1.0, le=0.0)
+    types: tuple[tuple[float, float], ...] = ()
+    """(p_t, r_t) of each type of problem; learned where there are none."""
+
+    @model_validator(mode="after")
+    def _sums(self) -> WithFlawsSpec:
+        if self.types and abs(sum(prior for prior, _ in self.types) - 1.0) > 1e-6:
+            raise ValueError("the first numbers of 'types' are probabilities and must sum to 1")
+        return self
+
+    def begin(self, setting: Setting) -> Policy:
+        types = np.array(self.types) if self.types else None
+        return WithFlaws(setting, self.completeness, self.soundness, self.value_correct, self.value_wrong, types)
+
+
+class ComputeOptimalSpec(Targeted):
+    """Choose among sampling configurations by difficulty, after a calibration.
+
+    In a pipeline every sampling stage with this policy is an arm (``pipelines.arms``).
+    """
+
+    name: Literal["compute_optimal"] = "compute_optimal"
+    arms: int = Field(default=2, ge=2)
+    """How many there are."""
+    calibration: int = Field(default=16, ge=1)
+    """Samples of every arm that each problem gets first."""
+    arm_cost: tuple[float, ...] = ()
+    """What a sample of each arm costs relative to the others; the same where empty."""
+
+    def limit(self, n: int) -> int:
+        """What other arms were calibrated with comes on top of the chosen one's."""
+        return n + self.calibration * (self.arms - 1)
+
+    @field_validator("arm_cost")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(cost <= 0 for cost in value):
+            raise ValueError("costs must be positive")
+        return value
+
+    def begin(self, setting: Setting) -> Policy:
+        costs = np.array(self.arm_cost) if self.arm_cost else None
+        return ComputeOptimal(setting, self.arms, self.calibration, self.target, costs)
+
+
+AnyPolicy = Annotated[
+    UniformSpec
+    | UntilCorrectSpec
+    | GreedySpec
+    | MarginalSpec
+    | ConsistencySpec
+    | PetsSpec
+    | WithFlawsSpec
+    | ComputeOptimalSpec,
+    Field(discriminator="name"),
+]
+SPECS: dict[str, type[PolicySpec]] = {
+    "uniform": UniformSpec,
+    "until_correct": UntilCorrectSpec,
+    "greedy": GreedySpec,
+    "marginal": MarginalSpec,
+    "consistency": ConsistencySpec,
+    "pets": PetsSpec,
+    "with_flaws": WithFlawsSpec,
+    "compute_optimal": ComputeOptimalSpec,
+}
+POLICIES = tuple(SPECS)
+
+
+def policy_spec(settings: dict[str, Any]) -> AnyPolicy:
+    """Return a policy's settings from plain values.
+
+    Raises:
+        pydantic.ValidationError: what doesn't fit.
+        BadInput: no such policy.
+    """
+    if settings.get("name") not in POLICIES:
+        raise BadInput(f"there is no policy '{settings.get('name')}'; there are {', '.join(POLICIES)}")
+    spec: AnyPolicy = TypeAdapter(AnyPolicy).validate_python(settings)
+    return spec

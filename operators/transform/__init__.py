@@ -1,0 +1,1 @@
+"""Transformations of traces: shorter, parallel, with errors that are seen, with other outcomes."""
