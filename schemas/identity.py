@@ -90,10 +90,27 @@ PROBLEM_KEY_COLUMNS = ("prompt", "messages", "answer", "task_type", "verificatio
 
 def problem_keys(problems: pl.DataFrame) -> pl.Series:
     """Return the ``problem_key`` of each row: a hash of what its prompt and its check depend on."""
-    present = [name for name in PROBLEM_KEY_COLUMNS if name in problems.columns]
-    rows = problems.select(present).iter_rows(named=True)
-    keys = [digest({name: row.get(name) for name in PROBLEM_KEY_COLUMNS}) for row in rows]
+    names = sorted(PROBLEM_KEY_COLUMNS)
+    present = set(problems.columns)
+    nested = pl.any_horizontal(
+        pl.lit(False), *[pl.col(name).is_not_null() for name in names if name in present and not _is_text(problems[name])]
+    )
+    whole = problems.select(
+        text=pl.struct(
+            pl.col(name) if name in present and _is_text(problems[name]) else pl.lit(None, pl.String).alias(name)
+            for name in names
+        ).struct.json_encode(),  # writes a row of texts exactly as ``digest`` does
+        nested=nested,
+    )
+    keys = [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in whole["text"]]
+    for place in whole["nested"].arg_true():
+        row = problems.row(place, named=True)
+        keys[place] = digest({name: row.get(name) for name in names})
     return pl.Series("problem_key", keys, dtype=pl.String)
+
+
+def _is_text(column: pl.Series) -> bool:
+    return column.dtype in (pl.String, pl.Null)
 
 
 def sample_seed(base: int, problem_key: str, sample_index: int) -> int:
@@ -107,9 +124,27 @@ def completion_hashes(texts: Iterable[str]) -> list[int]:
     return [((xxhash.xxh3_64_intdigest(text.encode()) + 2**63) % 2**64) - 2**63 for text in texts]
 
 
+class TableDigest:
+    """A content hash of a table that comes in pieces: its columns, dtypes and values in order."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._begun = False
+
+    def add(self, table: pl.DataFrame) -> None:
+        """Take the next rows."""
+        if not self._begun:
+            head = json.dumps([(name, str(dtype)) for name, dtype in table.schema.items()])
+            self._hash.update(head.encode())
+            self._begun = True
+        self._hash.update(table.write_ndjson().encode())
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
 def table_digest(table: pl.DataFrame) -> str:
-    """Return a content hash of ``table``: its columns, dtypes and values in order."""
-    head = json.dumps([(name, str(dtype)) for name, dtype in table.schema.items()])
-    body = hashlib.blake2b(head.encode(), digest_size=16)
-    body.update(table.write_ndjson().encode())
-    return body.hexdigest()
+    """Return the content hash of a whole table."""
+    whole = TableDigest()
+    whole.add(table)
+    return whole.hexdigest()
