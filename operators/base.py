@@ -16,12 +16,16 @@ must see are class attributes; everything that changes its result is a field.
 
 from __future__ import annotations
 
+import difflib
+import importlib
 from typing import Annotated, Any, ClassVar, Literal
 
 import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
+from operators.names import OPERATORS
 from schemas.contract import Columns, Contract
+from schemas.errors import BadInput
 from schemas.identity import digest, identity
 
 Scope = Literal["source", "sample", "problem", "dataset"]
@@ -73,8 +77,6 @@ class Operator(BaseModel):
     @classmethod
     def public_name(cls) -> str:
         """Return the name the command line and job files know it by, or ``package.module:Class``."""
-        from operators import OPERATORS  # the table imports the operators, which import this module
-
         target = f"{cls.__module__}:{cls.__qualname__}"
         return next((name for name, known in OPERATORS.items() if known == target), target)
 
@@ -87,14 +89,35 @@ class Operator(BaseModel):
         return digest(self.fingerprint())
 
 
+def operator_class(name: str) -> type[Operator]:
+    """Return the class of a public name, or of ``package.module:Class``.
+
+    Raises:
+        BadInput: no such name (the nearest one is offered), module or class, or not an Operator.
+    """
+    target = OPERATORS.get(name, name)
+    if ":" not in target:
+        near = difflib.get_close_matches(name, OPERATORS, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise BadInput(f"no operator '{name}'{hint} Known: {', '.join(OPERATORS)}, or your own as package.module:Class")
+    module, _, attribute = target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise BadInput(f"operator '{name}': module '{error.name}' can't be imported; is it on PYTHONPATH?") from error
+    except AttributeError as error:
+        raise BadInput(f"operator '{name}': module '{module}' has no class '{attribute}'") from error
+    if not (isinstance(found, type) and issubclass(found, Operator)):
+        raise BadInput(f"operator '{name}' is not a subclass of operators.base.Operator")
+    return found
+
+
 def _build(value: Any) -> Any:
     """Make the operator that ``{"operator": NAME, field: value, ...}``, or a bare NAME, describes."""
     if isinstance(value, str):
         value = {"operator": value}
     if not isinstance(value, dict):
         return value
-    from operators import operator_class
-
     fields: dict[str, Any] = dict(value)  # pyright: ignore[reportUnknownArgumentType]
     return operator_class(str(fields.pop("operator", "")))(**fields)
 

@@ -10,6 +10,7 @@ import dataframely as dy
 import polars as pl
 import pytest
 
+from cluster.driving.driver import run_pipeline
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
 from cluster.runners.runner import Runner
@@ -90,7 +91,7 @@ def scripted_pipeline(source: Path, n: int, sampling: Sample | None = None, **en
 def run(runner: Runner, pipeline: Pipeline, root: Path, settings: RunSettings = QUICK) -> RunResult:
     """Run and free the runner."""
     try:
-        return runner.run(pipeline, str(root), settings)
+        return run_pipeline(pipeline, runner, str(root), settings)
     finally:
         runner.close()
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from cluster.engines import resolve
 from cluster.planning.plan import RunPlan
-from cluster.records.recorder import find_run, last_stage, open_stage
+from cluster.records.reader import find_run, last_stage, open_stage
 from cluster.records.throughput import read_entry
 from cluster.spending.account import Account, Purse, by_the_hour, check_prices
 from cluster.spending.allocations import AllocationLog

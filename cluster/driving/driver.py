@@ -44,8 +44,24 @@ RESUMABLE = (StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
 """Errors that end a run in good order: the same command goes on later."""
 
 
+def run_pipeline(
+    pipeline: Pipeline,
+    runner: Runner,
+    root: str = "./gristmill-data",
+    settings: RunSettings | None = None,
+    observer: Observer | None = None,
+) -> RunResult:
+    """Run or resume ``pipeline`` under ``root`` on ``runner``, and return what became of it.
+
+    Raises:
+        BadInput: something can't be used; nothing was started.
+        StageFailed, ContractViolation, EngineFailed: the run ended; what was committed stays.
+    """
+    return Driver(pipeline, root, runner, settings or RunSettings(), observer).run()
+
+
 class Driver:
-    """Runs one pipeline once. Use ``Runner.run``."""
+    """Runs one pipeline once. Use ``run_pipeline``."""
 
     def __init__(
         self, pipeline: Pipeline, root: str, runner: Runner, settings: RunSettings, observer: Observer | None
@@ -80,7 +96,7 @@ class Driver:
         self._last_commit = 0.0
 
     def run(self) -> RunResult:
-        """Plan, execute, record. See ``Runner.run``."""
+        """Plan, execute, record. See ``run_pipeline``."""
         self.root.check_writable()
         with self.interruption:
             try:
@@ -96,7 +112,8 @@ class Driver:
         self.control.begin(plan, self.states)
         self._place_engines()
         self.manifest.stages = [state.record for state in self.states.values()]
-        self.recorder.begin(plan)
+        views = {name: stage.ranges for name, stage in plan.stages.items() if stage.store is not None}
+        self.recorder.begin(plan.problem_view, len(plan.problems), views)
         self.recorder.beat(self.settings.lease_seconds)
         self.watch.log.add(
             "begin", pipeline=self.pipeline.name, problems=self.manifest.n_problems, job=self.manifest.job
@@ -207,7 +224,8 @@ class Driver:
                 self.states[name] = _make_state(plan, plan.stages[name], self.states)
         self.manifest.stages = [state.record for state in self.states.values()]
         self._place_engines(placed=True)
-        self.recorder.begin(plan)
+        views = {name: stage.ranges for name, stage in plan.stages.items() if stage.store is not None}
+        self.recorder.begin(plan.problem_view, len(plan.problems), views)
 
     def _outcome(self) -> RunState:
         if self.control.gate_failed:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from cluster.records.recorder import find_runs, open_stage
+from cluster.records.reader import find_runs, open_stage
 from cluster.storage.root import Root
 from schemas.errors import BadInput, NothingToDo
 from schemas.job import RunSettings

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import polars as pl
 
-from cluster.records.recorder import open_stage
+from cluster.records.reader import open_stage
 from cluster.storage.root import Root
 from schemas.manifest import RunManifest
 

@@ -1,4 +1,4 @@
-"""Runners: whatever executes work. ``Runner.run`` moves a pipeline; a runner knows only tasks and engine workers.
+"""Runners: whatever executes work. The driver moves a pipeline; a runner knows only tasks and engine workers.
 
 Two kinds of work exist. *Work* (``cluster.working.work``) is one call of one operator or one merge, cheap and
 repeatable. An *engine worker* is a long-lived worker around an engine (``cluster.working.sampler.Sampler``,
@@ -11,16 +11,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from cluster.records.run import Observer, RunResult
 from cluster.working.work import Done, Task, Work
 from schemas.engine import EngineSpec
-from schemas.job import RunSettings
 from schemas.manifest import RunManifest
-
-if TYPE_CHECKING:
-    from pipelines.graph import Pipeline
 
 
 class EngineJob(Protocol):
@@ -107,20 +102,3 @@ class Runner(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free everything the runner started."""
-
-    def run(
-        self,
-        pipeline: Pipeline,
-        root: str = "./gristmill-data",
-        settings: RunSettings | None = None,
-        observer: Observer | None = None,
-    ) -> RunResult:
-        """Run or resume ``pipeline`` under ``root`` and return what became of it.
-
-        Raises:
-            BadInput: something can't be used; nothing was started.
-            StageFailed, ContractViolation, EngineFailed: the run ended; what was committed stays.
-        """
-        from cluster.driving.driver import Driver  # the driver needs this module's names
-
-        return Driver(pipeline, root, self, settings or RunSettings(), observer).run()

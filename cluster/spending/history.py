@@ -15,7 +15,7 @@ import polars as pl
 from deltalake import write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
-from cluster.records.recorder import alive, manifests
+from cluster.records.reader import alive, manifests
 from cluster.spending.account import Amount
 from cluster.spending.allocations import ranges_of, read_allocations
 from cluster.storage.arrow import arrow_schema

@@ -20,7 +20,8 @@ from typing import Any
 
 from deltalake import DeltaTable
 
-from cluster.records.recorder import HEARTBEAT, alive, manifests, write_manifest
+from cluster.records.reader import HEARTBEAT, alive, manifests
+from cluster.records.recorder import write_manifest
 from cluster.storage.lease import Lease, read_lease
 from cluster.storage.root import Root
 from cluster.storage.snapshot import MANIFEST

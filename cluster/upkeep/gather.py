@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from cluster.records.recorder import manifests
+from cluster.records.reader import manifests
 from cluster.spending.history import append_ledger, read_ledger
 from cluster.storage.parts import write_part
 from cluster.storage.ranges import Range, ranges_of

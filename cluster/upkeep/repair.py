@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from cluster.records.recorder import alive, manifests
+from cluster.records.reader import alive, manifests
 from cluster.storage.parts import Part, write_part
 from cluster.storage.ranges import Range, RangeMap, as_table, restrict
 from cluster.storage.root import Root

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from cluster.records.recorder import alive, manifests
+from cluster.records.reader import alive, manifests
 from cluster.storage.lease import read_lease
 from cluster.storage.root import Root
 from cluster.upkeep.garbage import store_folders

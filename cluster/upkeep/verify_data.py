@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from cluster.records.recorder import open_stage
+from cluster.records.reader import open_stage
 from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE

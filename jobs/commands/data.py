@@ -51,10 +51,10 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a run's training data as Parquet shards with a dataset card, split by problem."""
-    from cluster.records.recorder import find_run
+    from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.export import export as write
-    from jobs.export.exporting import Ask
+    from jobs.export.ask import Ask
 
     place = Root.at(root)
     ask = Ask(

@@ -32,7 +32,7 @@ def verify_data(
     as_json: JsonOption = False,
 ) -> None:
     """Check all files of a run, page by page and against each other; exit code 1 if something is wrong."""
-    from cluster.records.recorder import find_run
+    from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.verify_data import check_run
 

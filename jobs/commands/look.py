@@ -82,7 +82,7 @@ def runs(
 @app.command(epilog=examples("gristmill show latest", "gristmill show arithmetic-20260101 --json"))
 def show(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Show one run: stages, coverage, and where its datasets are."""
-    from cluster.records.recorder import find_run
+    from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.running.summary import document, print_run
 
@@ -104,7 +104,7 @@ def samples(
     as_json: JsonOption = False,
 ) -> None:
     """Look at a run's completions and their verdicts."""
-    from cluster.records.recorder import find_run
+    from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.running.summary import print_samples, sample_rows
 
@@ -119,7 +119,7 @@ def samples(
 @app.command(epilog=examples("gristmill report latest"))
 def report(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Write a run's HTML report again and print its path."""
-    from cluster.records.recorder import find_run
+    from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.running.run import write_report
 
@@ -134,7 +134,7 @@ def report(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOpti
 @app.command(epilog=examples("gristmill cost latest", "gristmill cost arithmetic-20260101 --json"))
 def cost(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Say what a run's results cost: by stage, difficulty and outcome; per correct answer, SFT row, 1% of coverage."""
-    from cluster.records.recorder import find_run
+    from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.cost import costs, print_costs
 
@@ -154,7 +154,7 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Say what is different between two runs: settings, problems, figures, coverage."""
-    from cluster.records.recorder import find_run
+    from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.diff import diff as compare
     from jobs.looking.diff import print_diff

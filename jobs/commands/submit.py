@@ -43,7 +43,7 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Hand a job to a cluster, where it goes on by itself; then there are status, logs, cancel and resume."""
-    from jobs.submit.backend import backend
+    from jobs.submit.places import backend
     from jobs.submit.submitting import make_submission
     from jobs.submit.submitting import submit as hand_over
 

@@ -42,7 +42,7 @@ def complete_operator(incomplete: str) -> list[str]:
 
 
 def complete_run(incomplete: str) -> list[str]:
-    from cluster.records.recorder import manifests
+    from cluster.records.reader import manifests
     from cluster.storage.root import Root
 
     root = Root.at(os.environ.get("GRISTMILL_ROOT", DEFAULT_ROOT))

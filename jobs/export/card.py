@@ -8,21 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 import yaml
 
-from cluster.records.recorder import open_stage
+from cluster.records.reader import open_stage
 from cluster.storage.root import Root
+from jobs.export.ask import Ask
 from jobs.export.formats import Layout
 from jobs.looking.cost import costs
 from operators.select.classes import SAMPLE_KEY
 from schemas.manifest import RunManifest, StageRecord
 from schemas.redaction import redact
-
-if TYPE_CHECKING:
-    from jobs.export.exporting import Ask
 
 BINS = 10
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))

@@ -5,17 +5,17 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 import xxhash
 
-from cluster.records.recorder import last_stage, open_stage
+from cluster.records.reader import last_stage, open_stage
 from cluster.storage.root import Root
 from cluster.storage.store import stored_identity
+from jobs.export.ask import Ask
 from jobs.export.card import Counts, write_card
-from jobs.export.formats import FORMATS, Format, Layout, Reasoning
+from jobs.export.formats import FORMATS, Layout
 from operators.overlap.sifting import batches
 from operators.select.classes import SAMPLE_KEY
 from schemas.datasets import SAMPLES_FOLDER
@@ -24,30 +24,6 @@ from schemas.manifest import RunManifest, StageRecord
 
 CARD = "README.md"
 SPLITS = ("train", "validation")
-
-
-@dataclass(frozen=True)
-class Ask:
-    """What to export.
-
-    Attributes:
-        stage: by default the last one that gives the format's dataset.
-        validation: share of the problems whose rows are held out.
-        shard_rows: rows of a file at most.
-        licence: as the dataset hub names licences.
-        overwrite: replace an earlier export in the same place.
-    """
-
-    format: Format
-    to: str
-    stage: str | None = None
-    reasoning: Reasoning = "tags"
-    validation: float = 0.05
-    seed: int = 0
-    shard_rows: int = 100_000
-    licence: str = "unknown"
-    overwrite: bool = False
-    command: str = ""
 
 
 def export(root: Root, manifest: RunManifest, ask: Ask) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from cluster.records.recorder import last_stage, open_stage
+from cluster.records.reader import last_stage, open_stage
 from cluster.spending.history import read_ledger
 from cluster.storage.root import Root
 from schemas.manifest import RunManifest, StageRecord

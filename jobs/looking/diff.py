@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.records.recorder import open_stage
+from cluster.records.reader import open_stage
 from cluster.storage.root import Root
 from jobs.running.summary import coverage
 from schemas.manifest import RunManifest, StageRecord

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from cluster.records.recorder import manifests
+from cluster.records.reader import manifests
 from cluster.storage.root import Root
 from cluster.upkeep.retention import to_retire
 from schemas.errors import BadInput

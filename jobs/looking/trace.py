@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from cluster.records.recorder import find_run, open_stage
+from cluster.records.reader import find_run, open_stage
 from cluster.storage.root import Root
 from cluster.storage.store import stored_identity
 from cluster.storage.tables import read_table

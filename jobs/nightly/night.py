@@ -8,7 +8,8 @@ from typing import Any
 from cluster.spending.account import Amount
 from cluster.spending.history import spent_under
 from jobs.config.settings import build_pipeline, merge
-from jobs.export.exporting import Ask, export
+from jobs.export.ask import Ask
+from jobs.export.exporting import export
 from jobs.moe.replan import replan_experts
 from jobs.nightly.attempts import Attempt, Journal
 from jobs.running.run import Job, resolve

@@ -14,7 +14,7 @@ import polars as pl
 
 from cluster.engines import resolve
 from cluster.planning.plan import RunPlan, StagePlan
-from cluster.records.recorder import manifests
+from cluster.records.reader import manifests
 from cluster.records.throughput import read_entry
 from cluster.storage.root import Root
 from cluster.storage.store import scan_store

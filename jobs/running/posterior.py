@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from cluster.records.recorder import open_stage
+from cluster.records.reader import open_stage
 from cluster.storage.root import Root
 from operators.measure.counts import DRAWN
 from operators.measure.forecast import fit_beta

@@ -12,10 +12,12 @@ from typing import Any
 
 from rich.console import Console
 
+from cluster.driving.driver import run_pipeline
 from cluster.engines import build_engine
 from cluster.planning.plan import RunPlan, make_plan
 from cluster.records.events import echoes
-from cluster.records.recorder import open_stage, write_manifest
+from cluster.records.reader import open_stage
+from cluster.records.recorder import write_manifest
 from cluster.runners.runner import Runner
 from cluster.storage.root import Root
 from jobs.config.job_file import read_job, with_assignments
@@ -103,7 +105,7 @@ def run_job(job: Job, settings: RunSettings, console: Console, quiet: bool = Fal
     runner = make_runner(job.runner, job.address, job.file.environment)
     try:
         with Progress(console, quiet=quiet or echoes()) as progress:
-            result = runner.run(job.pipeline, job.root.url, settings, progress)
+            result = run_pipeline(job.pipeline, runner, job.root.url, settings, progress)
     finally:
         runner.close()
     result.manifest.posteriors = posteriors(job.root, result.manifest)

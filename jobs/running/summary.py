@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cluster.planning.plan import RunPlan
-from cluster.records.recorder import alive, open_stage
+from cluster.records.reader import alive, open_stage
 from cluster.storage.root import Root
 from jobs.moe.outlook import experts_of, lines_of
 from jobs.report.format import duration

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from cluster.records.recorder import find_run, last_stage, open_stage
+from cluster.records.reader import find_run, last_stage, open_stage
 from cluster.storage.root import Root
 from cluster.storage.tables import SUFFIXES, read_table
 from operators.measure.counts import count_verdicts

@@ -48,33 +48,6 @@ class Backend(ABC):
         """End it in good order: what is in flight is written down."""
 
 
-def backend(place: str) -> Backend:
-    """Return the backend of a kind of cluster.
-
-    Raises:
-        BadInput: a library that it needs isn't installed.
-    """
-    if place == "local":
-        from jobs.submit.local import Local
-
-        return Local()
-    if place == "slurm":
-        from jobs.submit.slurm import Slurm
-
-        return Slurm()
-    if place == "kuberay":
-        from jobs.submit.kuberay import KubeRay
-
-        return KubeRay()
-    try:
-        from jobs.submit.ray import RayJobs
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise BadInput("Ray isn't installed: pip install 'ray[default]', or use --to local") from error
-    return RayJobs()
-
-
 def call(command: Sequence[str], stdin: str | None = None, *, seconds: float = 60.0) -> str:
     """Return what a cluster's tool prints.
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from cluster.records.recorder import find_run, manifests
+from cluster.records.reader import find_run, manifests
 from cluster.storage.root import Root
 from schemas.errors import BadInput
 from schemas.job import JobFile

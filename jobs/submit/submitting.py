@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from cluster.records.events import read_events
-from cluster.records.recorder import HEARTBEAT
+from cluster.records.reader import HEARTBEAT
 from cluster.storage.lease import read_lease
 from cluster.storage.root import Root
 from jobs.config.job_file import read_job, with_assignments
 from jobs.config.settings import build_pipeline, run_settings
 from jobs.running.summary import document, state_of
-from jobs.submit.backend import backend
+from jobs.submit.places import backend
 from jobs.submit.submission import Attempt, Place, Submission, find, new_submission, write_submission
 from schemas.errors import BadInput
 from schemas.manifest import RunManifest

@@ -27,6 +27,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cluster.driving.driver import run_pipeline
 from operators.load import Load
 from operators.sample.sample import Sample
 from operators.verify.exact import VerifyExact
@@ -171,7 +172,7 @@ def piped(spec: LlamaCppSpec | VllmSpec, source: Path, samples: int, runner_name
     drawn = pipeline.stage("sample", sampling(samples), engine=spec, problems=problems)
     pipeline.stage("verify", VerifyExact(), problems=problems, samples=drawn)
     try:
-        result = runner.run(pipeline, str(folder))
+        result = run_pipeline(pipeline, runner, str(folder))
     finally:
         ended = time.time()
         runner.close()

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from cluster.driving.driver import run_pipeline
 from cluster.planning.plan import make_plan
 from cluster.runners.local import LocalRunner
 from cluster.runners.runner import Runner
@@ -125,7 +126,7 @@ def measure(root: Root, made: Pipeline, runner: Runner) -> dict[str, Any]:
     planned = time.perf_counter() - began
     with PeakMemory() as memory:
         began = time.perf_counter()
-        result = runner.run(made, root.url, RunSettings())
+        result = run_pipeline(made, runner, root.url, RunSettings())
         seconds = time.perf_counter() - began
     samples = next(r.planned for r in result.manifest.stages if r.name == "sample")
     stages = {r.name: {"wall": r.seconds, "busy": r.busy_seconds} for r in result.manifest.stages if r.computed}

@@ -21,7 +21,8 @@ import polars as pl
 import yaml
 from polars.testing import assert_frame_equal
 
-from cluster.records.recorder import find_run, open_stage
+from cluster.driving.driver import run_pipeline
+from cluster.records.reader import find_run, open_stage
 from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
 from jobs.config.settings import build_pipeline, merge
@@ -202,7 +203,7 @@ class Undisturbed:
         pipeline, _ = build_pipeline(document["pipeline"], settings)
         runner = LocalRunner()
         try:
-            self.result = runner.run(pipeline, str(job.folder / "undisturbed"), QUICK)
+            self.result = run_pipeline(pipeline, runner, str(job.folder / "undisturbed"), QUICK)
         finally:
             runner.close()
         assert self.result.manifest.state == "done"

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from cluster.records.recorder import find_run
+from cluster.records.reader import find_run
 from tests.chaos.conftest import Figures
 from tests.chaos.support import FULL, Job, check_same, ends_within, wait_for
 

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
+from cluster.driving.driver import run_pipeline
 from cluster.runners.local import LocalRunner
 from cluster.working.sampler import BUFFERS
 from tests.chaos.conftest import Figures
@@ -89,7 +90,7 @@ def test_any_request_may_fail(
     for number in range(20 if FULL else 1):
         with Proxy(server.port, seeded_faults(f"any request {SEED} {number}", 0.1)) as proxy:
             monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
-            result = LocalRunner().run(scripted_pipeline(source, 10), server.root(f"any{number}"), QUICK)
+            result = run_pipeline(scripted_pipeline(source, 10), LocalRunner(), server.root(f"any{number}"), QUICK)
             assert result.manifest.state == "done"
             proxy.fault = lambda method, path: None  # the test's own reading isn't waited for
             assert len(keys(result)) == len(set(keys(result))) == 40

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cluster.records.recorder import find_run
+from cluster.records.reader import find_run
 from tests.chaos.conftest import Figures
 from tests.chaos.support import BOXED, FULL, SEED, Job, Key, Undisturbed, check_same
 

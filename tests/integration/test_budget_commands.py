@@ -158,6 +158,6 @@ def test_plan_run_and_cost_of_a_budget(tmp_path: Path) -> None:
 
 
 def _latest(folder: Path) -> Any:
-    from cluster.records.recorder import find_run
+    from cluster.records.reader import find_run
 
     return find_run(Root.at(str(folder / "gristmill-data")), "latest")

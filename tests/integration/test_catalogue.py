@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from cluster.records.recorder import find_run, write_manifest
+from cluster.records.reader import find_run
+from cluster.records.recorder import write_manifest
 from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
 from jobs.looking.catalogue import COSTS, DATASETS, POSTERIORS, RUNS, SORTS, VARIABLE, Catalogue

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from cluster.driving.driver import run_pipeline
 from cluster.planning.plan import RunPlan, make_plan
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
@@ -217,7 +218,7 @@ class Durability(RuleBasedStateMachine):
         def work(root: Root) -> RunResult:
             runner = LocalRunner(slots=2)
             try:
-                return runner.run(made, root.url, how)
+                return run_pipeline(made, runner, root.url, how)
             finally:
                 runner.close()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cluster.records.recorder import find_run, manifests
+from cluster.records.reader import find_run, manifests
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
 from cluster.spending.history import read_ledger

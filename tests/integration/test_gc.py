@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
+from cluster.driving.driver import run_pipeline
 from cluster.planning.choice import finished_problems
-from cluster.records.recorder import RunRecorder, find_run, manifests, write_manifest
+from cluster.records.reader import find_run, manifests
+from cluster.records.recorder import RunRecorder, write_manifest
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
 from cluster.storage.lease import read_lease
@@ -250,7 +252,7 @@ def test_the_command(made: RunResult, tmp_path: Path) -> None:
 def test_a_root_on_s3_is_cleaned(s3: S3Server, tmp_path: Path) -> None:
     source = write_problems(tmp_path / "p.jsonl", 3)
     for n in (5, 10):
-        result = LocalRunner().run(scripted_pipeline(source, n), s3.root("gc"), QUICK)
+        result = run_pipeline(scripted_pipeline(source, n), LocalRunner(), s3.root("gc"), QUICK)
     root, place = Root.at(s3.root("gc")), folder(result, "verify")
     part = write_part(root, place, result.dataset("verify").head(2).collect(), Verdict, "verify")
     root.write_bytes(b"part", "snapshots", "select", "unfinished", "part-00000.parquet")

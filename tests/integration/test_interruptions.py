@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cluster.records.recorder import find_run, manifests
+from cluster.records.reader import find_run, manifests
 from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
 from schemas.errors import StoreBusy

@@ -12,7 +12,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cluster.records.recorder import find_run, open_stage
+from cluster.driving.driver import run_pipeline
+from cluster.records.reader import find_run, open_stage
 from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
 from jobs.config.calendar import night_of, nights_between
@@ -46,7 +47,7 @@ def execute(job: Job) -> RunManifest:
     """Run a night's job here."""
     runner = LocalRunner()
     try:
-        return runner.run(job.pipeline, job.root.url, job.execution).manifest
+        return run_pipeline(job.pipeline, runner, job.root.url, job.execution).manifest
     finally:
         runner.close()
 

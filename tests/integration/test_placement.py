@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from cluster.driving.driver import run_pipeline
+
 pytest.importorskip("ray")
 
 import ray
@@ -226,7 +228,7 @@ def test_impossible_engines_are_refused_before_anything_starts(connected: str, t
     pipeline = scripted_pipeline(write_problems(tmp_path / "p.jsonl", 2), 4, size=8, gpus=1, gpu_memory=80, replicas=3)
     runner = RayRunner(connected)
     with pytest.raises(BadInput) as refusal:
-        runner.run(pipeline, str(tmp_path / "data"), QUICK)
+        run_pipeline(pipeline, runner, str(tmp_path / "data"), QUICK)
     runner.close()
     for text in (
         "wants 3 replicas, each with 8 x 1 GPU of at least 80 GB",
@@ -247,7 +249,7 @@ def test_a_run_with_placed_replicas(connected: str, tmp_path: Path) -> None:
     samples = pipeline.stage("sample", Sample(n=50), engine=sampling, problems=problems)
     pipeline.stage("score", ScoreOutcome(), engine=spec(model="reward", gpus=0.5), problems=problems, samples=samples)
     runner = RayRunner(connected)
-    result = runner.run(pipeline, str(tmp_path / "data"), QUICK)
+    result = run_pipeline(pipeline, runner, str(tmp_path / "data"), QUICK)
     assert result.manifest.state == "done"
     assert stage(result, "score")["computed"] == 400
     runner.close()

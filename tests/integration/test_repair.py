@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from cluster.driving.driver import run_pipeline
 from cluster.records.recorder import RunRecorder, write_manifest
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
@@ -214,7 +215,7 @@ def test_what_other_verifiers_said_of_a_lost_text_goes_too(made: RunResult) -> N
 def test_a_root_on_s3_is_verified_and_repaired(s3: S3Server, tmp_path: Path) -> None:
     source = write_problems(tmp_path / "p.jsonl", PROBLEMS)
     for n in (10, N):
-        result = LocalRunner().run(scripted_pipeline(source, n), s3.root("verify"), QUICK)
+        result = run_pipeline(scripted_pipeline(source, n), LocalRunner(), s3.root("verify"), QUICK)
     assert check(result).findings == []
     root, folder = result.root, record(result, "sample").path
     name = max(
@@ -223,7 +224,7 @@ def test_a_root_on_s3_is_verified_and_repaired(s3: S3Server, tmp_path: Path) -> 
     root.write_bytes(root.read_bytes(folder, name)[:-200], folder, name)
     assert f"{folder}/{name} can't be read to its end" in said(check(result))
     assert mend(result)
-    result = LocalRunner().run(scripted_pipeline(source, N), s3.root("verify"), QUICK)
+    result = run_pipeline(scripted_pipeline(source, N), LocalRunner(), s3.root("verify"), QUICK)
     assert len(keys(result)) == len(set(keys(result))) == PROBLEMS * N
     assert keys(result) == keys(result, "verify")
     assert check(result).findings == []

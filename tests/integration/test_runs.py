@@ -17,7 +17,8 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from cluster.records.recorder import find_run, manifests
+from cluster.driving.driver import run_pipeline
+from cluster.records.reader import find_run, manifests
 from cluster.runners.local import LocalRunner
 from cluster.runners.runner import Runner
 from cluster.storage.root import Root
@@ -104,7 +105,7 @@ def test_samples_are_verified_before_sampling_ends(tmp_path: Path) -> None:
 
     runner = LocalRunner()
     pipeline = scripted_pipeline(source, 40, latency=0.05, slots=4)
-    result = runner.run(pipeline, str(tmp_path / "root"), QUICK, Watch())
+    result = run_pipeline(pipeline, runner, str(tmp_path / "root"), QUICK, Watch())
     runner.close()
     assert result.manifest.state == "done"
     assert max(overlap) > 0

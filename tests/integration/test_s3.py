@@ -12,7 +12,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cluster.records.recorder import find_run
+from cluster.driving.driver import run_pipeline
+from cluster.records.reader import find_run
 from cluster.runners.local import LocalRunner
 from cluster.storage.root import SINGLE_WRITER, Root
 from cluster.storage.s3 import s3_config
@@ -27,8 +28,8 @@ HERE = Path(__file__).parents[2]
 
 def test_a_run_tops_up_and_reads_back(s3: S3Server, tmp_path: Path) -> None:
     source, root = write_problems(tmp_path / "p.jsonl", 4), s3.root("top-up")
-    first = LocalRunner().run(scripted_pipeline(source, 10), root, QUICK)
-    second = LocalRunner().run(scripted_pipeline(source, 25), root, QUICK)
+    first = run_pipeline(scripted_pipeline(source, 10), LocalRunner(), root, QUICK)
+    second = run_pipeline(scripted_pipeline(source, 25), LocalRunner(), root, QUICK)
     assert first.manifest.state == second.manifest.state == "done"
     assert stage(second, "sample") == {"planned": 100, "reused": 40, "computed": 60}
     assert len(keys(second)) == len(set(keys(second))) == 100
@@ -46,7 +47,9 @@ def test_ray_workers_reach_the_server(s3: S3Server, tmp_path: Path) -> None:
 
     runner = RayRunner()
     try:
-        result = runner.run(scripted_pipeline(write_problems(tmp_path / "p.jsonl", 2), 10), s3.root("ray"), QUICK)
+        result = run_pipeline(
+            scripted_pipeline(write_problems(tmp_path / "p.jsonl", 2), 10), runner, s3.root("ray"), QUICK
+        )
     finally:
         runner.close()
     assert result.manifest.state == "done"
@@ -63,7 +66,9 @@ def test_credentials_come_from_a_profile_too(s3: S3Server, tmp_path: Path, monke
     profile.write_text("\n".join(["[cluster]", *lines, f"endpoint_url = {s3.environment['AWS_ENDPOINT_URL']}"]))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profile))
     monkeypatch.setenv("AWS_PROFILE", "cluster")
-    result = LocalRunner().run(scripted_pipeline(write_problems(tmp_path / "p.jsonl", 1), 4), s3.root("profile"), QUICK)
+    result = run_pipeline(
+        scripted_pipeline(write_problems(tmp_path / "p.jsonl", 1), 4), LocalRunner(), s3.root("profile"), QUICK
+    )
     assert result.manifest.state == "done"
     assert KEYS["AWS_SECRET_ACCESS_KEY"] not in redact(f"signed with {KEYS['AWS_SECRET_ACCESS_KEY']}")
     assert KEYS["AWS_SECRET_ACCESS_KEY"] not in repr(s3_config())
@@ -117,9 +122,9 @@ def test_one_writer_of_a_store(s3: S3Server, tmp_path: Path) -> None:
     assert store is not None
     store.acquire("first")
     with pytest.raises(StoreBusy, match="run first"):
-        LocalRunner().run(scripted_pipeline(source, 5), root, QUICK)
+        run_pipeline(scripted_pipeline(source, 5), LocalRunner(), root, QUICK)
     store.release()
-    assert LocalRunner().run(scripted_pipeline(source, 5), root, QUICK).manifest.state == "done"
+    assert run_pipeline(scripted_pipeline(source, 5), LocalRunner(), root, QUICK).manifest.state == "done"
 
 
 def test_a_server_without_conditional_writes_needs_a_single_writer(
@@ -147,7 +152,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(s3: S3Server, tmp_path:
     pipeline = scripted_pipeline(source, 100, latency=0.05, slots=4, call_log=str(log))
     done: list[str] = []
     thread = threading.Thread(
-        target=lambda: done.append(LocalRunner().run(pipeline, root, QUICK).manifest.state), daemon=True
+        target=lambda: done.append(run_pipeline(pipeline, LocalRunner(), root, QUICK).manifest.state), daemon=True
     )
     thread.start()
     until = time.monotonic() + 60
@@ -165,7 +170,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(s3: S3Server, tmp_path:
 
 
 def run_rows(root: str, name: str) -> pl.DataFrame:
-    from cluster.records.recorder import open_stage
+    from cluster.records.reader import open_stage
 
     place = Root.at(root)
     rows = open_stage(place, find_run(place, "latest"), name).select("problem_key", "sample_index").collect()

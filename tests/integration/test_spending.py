@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cluster.records.recorder import find_run, manifests
+from cluster.records.reader import find_run, manifests
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
 from cluster.spending.allocations import read_allocations

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from cluster.driving.driver import run_pipeline
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
 from cluster.sandbox.pool import shared_sandbox
@@ -87,7 +88,7 @@ def test_a_run_without_a_sandbox_is_refused_before_it_samples(tmp_path: Path, mo
     unsafe = QUICK.model_copy(update={"allow_unsafe_execution": True})
     runner = LocalRunner()
     try:
-        result = runner.run(pipeline, str(tmp_path / "data"), unsafe, Listening())  # type: ignore[arg-type]
+        result = run_pipeline(pipeline, runner, str(tmp_path / "data"), unsafe, Listening())  # type: ignore[arg-type]
     finally:
         runner.close()
     assert result.manifest.state == "done"

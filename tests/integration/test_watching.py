@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from cluster.driving.driver import run_pipeline
 from cluster.driving.health import Health
 from cluster.records.events import read_events
-from cluster.records.recorder import find_run
+from cluster.records.reader import find_run
 from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
 from jobs.config.settings import build_pipeline
@@ -93,7 +94,7 @@ def test_a_run_says_that_its_server_is_down(tmp_path: Path) -> None:
 
     runner = LocalRunner()
     quick = RunSettings(stall_seconds=1.5, flush_seconds=0.2, commit_seconds=0.05)
-    result = runner.run(pipeline, str(tmp_path / "root"), quick, Watch())
+    result = run_pipeline(pipeline, runner, str(tmp_path / "root"), quick, Watch())
     runner.close()
     server.close()
     reason = f"stage sample, replica 0: {server.url} has too much to do (it answers 503)"
@@ -142,7 +143,7 @@ def test_a_run_says_that_no_gpu_is_free_and_shows_its_figures(tmp_path: Path) ->
         runner = RayRunner(cluster.address)
         quick = RunSettings(stall_seconds=2.0, flush_seconds=0.2, commit_seconds=0.05)
         pipeline = scripted_pipeline(source, 40, gpus=1.0, latency=0.4, slots=8)
-        result = runner.run(pipeline, str(tmp_path / "root"), quick, Watch())
+        result = run_pipeline(pipeline, runner, str(tmp_path / "root"), quick, Watch())
         assert result.manifest.state == "done"
         runner.close()
     finally:

@@ -11,9 +11,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from jobs.submit.backend import backend
 from jobs.submit.kuberay import manifests
 from jobs.submit.packing import pack
+from jobs.submit.places import backend
 from jobs.submit.submission import Submission
 from jobs.submit.submitting import make_submission
 from schemas.errors import BadInput

@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from yarl import URL
 
 from operators.engine import EngineError, Scored, ScoreRequest
+from schemas.engine import OpenAISpec
 from schemas.errors import BadInput
 
-if TYPE_CHECKING:
-    from cluster.engines.openai.engine import OpenAIEngine
+
+class Server(Protocol):
+    """What asking for scores needs of the engine: where its server is, and a way to ask it."""
+
+    @property
+    def spec(self) -> OpenAISpec: ...
+
+    async def ask(self, url: URL, payload: bytes) -> bytes: ...
 
 
-async def score(engine: OpenAIEngine, request: ScoreRequest) -> Scored:
+async def score(engine: Server, request: ScoreRequest) -> Scored:
     """Return the score of one completion.
 
     Raises:
@@ -34,13 +41,13 @@ async def score(engine: OpenAIEngine, request: ScoreRequest) -> Scored:
         raise EngineError(f"{engine.spec.url} gave no score of kind '{request.kind}': {error!r}") from error
 
 
-async def _reward(engine: OpenAIEngine, request: ScoreRequest) -> Scored:
+async def _reward(engine: Server, request: ScoreRequest) -> Scored:
     answer = await _ask(engine, "classify", {**_text(engine, request), "use_activation": False})
     [found] = answer["data"]
     return Scored(_last(found["probs"]), (), *_usage(answer))
 
 
-async def _steps(engine: OpenAIEngine, request: ScoreRequest) -> Scored:
+async def _steps(engine: Server, request: ScoreRequest) -> Scored:
     text = _text(engine, request)
     tokens: list[int] = (await _ask(engine, "tokenize", _renamed(text)))["tokens"]
     tag: list[int] = (await _ask(engine, "tokenize", {"prompt": request.step_tag, "add_special_tokens": False}))[
@@ -59,7 +66,7 @@ async def _steps(engine: OpenAIEngine, request: ScoreRequest) -> Scored:
     return Scored(min(steps), steps, *_usage(answer))
 
 
-async def _likelihood(engine: OpenAIEngine, request: ScoreRequest) -> Scored:
+async def _likelihood(engine: Server, request: ScoreRequest) -> Scored:
     if engine.spec.api != "completions":
         raise BadInput("likelihoods are scored through the completions endpoint: set engine.api=completions")
     prompt, asked = request.prompt, {"max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0.0}
@@ -82,7 +89,7 @@ def _last(logits: list[float]) -> float:
     return math.exp(logits[-1] - most) / sum(math.exp(logit - most) for logit in logits)
 
 
-def _text(engine: OpenAIEngine, request: ScoreRequest) -> dict[str, Any]:
+def _text(engine: Server, request: ScoreRequest) -> dict[str, Any]:
     """Return the part of a body that says what is scored: text, or a conversation with its answer."""
     if engine.spec.api == "completions":
         return {"input": request.prompt + request.completion}
@@ -107,7 +114,7 @@ def _usage(answer: dict[str, Any]) -> tuple[int, int]:
     return int(usage.get("prompt_tokens") or 0), int(cached or 0)
 
 
-async def _ask(engine: OpenAIEngine, place: str, body: dict[str, Any]) -> dict[str, Any]:
+async def _ask(engine: Server, place: str, body: dict[str, Any]) -> dict[str, Any]:
     """Ask an endpoint beside ``/v1``."""
     base = engine.spec.url.rstrip("/").removesuffix("/v1")
     payload = json.dumps({"model": engine.spec.model, **body}, ensure_ascii=False).encode()

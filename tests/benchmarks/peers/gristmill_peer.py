@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cluster.driving.driver import run_pipeline
 from cluster.runners.local import LocalRunner
 from cluster.runners.runner import Runner
 from operators.load import Load
@@ -25,7 +26,7 @@ def main() -> None:
     pipeline.stage("sample", Sample(n=options.samples, max_tokens=64), engine=engine, problems=problems)
     runner = _ray() if options.ray else LocalRunner()
     try:
-        timed(lambda: runner.run(pipeline, str(out / "root"), RunSettings()))
+        timed(lambda: run_pipeline(pipeline, runner, str(out / "root"), RunSettings()))
     finally:
         runner.close()
 

@@ -1,0 +1,101 @@
+"""Reading what runs wrote about themselves: their manifests, and a stage's rows by one of these."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+
+import polars as pl
+from deltalake.exceptions import TableNotFoundError
+
+from cluster.storage.lease import read_lease
+from cluster.storage.ranges import restrict
+from cluster.storage.root import Root
+from cluster.storage.snapshot import MANIFEST
+from cluster.storage.store import scan_store
+from schemas.contract import polars_schema
+from schemas.datasets import DATASETS
+from schemas.errors import BadInput
+from schemas.manifest import RunManifest, SnapshotManifest, StageRecord
+
+HEARTBEAT = "heartbeat.json"
+"""Beside a run's manifest: its driver is at work while this is renewed."""
+
+
+def alive(root: Root, run_id: str) -> bool:
+    """Whether a run's driver is still at work."""
+    lease = read_lease(root, f"runs/{run_id}", HEARTBEAT)
+    return lease is not None and lease.alive()
+
+
+def manifests(root: Root) -> Iterator[RunManifest]:
+    """Yield the manifests of all runs under the root, newest first."""
+    found = [RunManifest.model_validate(document) for _, document in root.json_documents("runs", MANIFEST)]
+    yield from sorted(found, key=lambda manifest: manifest.started, reverse=True)
+
+
+def find_run(root: Root, name: str) -> RunManifest:
+    """Return the manifest of a run by its id, an unambiguous beginning of it, or ``latest``.
+
+    Raises:
+        BadInput: no such run, or several.
+    """
+    return find_runs(root, [name])[0]
+
+
+def find_runs(root: Root, names: Iterable[str]) -> list[RunManifest]:
+    """Return the manifests of several runs, by what ``find_run`` takes; they are read once.
+
+    Raises:
+        BadInput: of one there is no such run, or several.
+    """
+    known = list(manifests(root))
+    if not known:
+        raise BadInput(f"there are no runs under '{root.url}'; start one with: gristmill run arithmetic")
+    return [_match(known, name) for name in names]
+
+
+def _match(known: list[RunManifest], name: str) -> RunManifest:
+    if name == "latest":
+        return known[0]
+    found = [manifest for manifest in known if manifest.run_id == name] or [
+        manifest for manifest in known if manifest.run_id.startswith(name)
+    ]
+    if len(found) != 1:
+        ids = ", ".join(manifest.run_id for manifest in (found or known)[:5])
+        raise BadInput(f"{'several runs begin' if found else 'no run begins'} with '{name}'; for example: {ids}")
+    return found[0]
+
+
+def open_stage(root: Root, manifest: RunManifest, stage: str) -> pl.LazyFrame:
+    """Return a stage's rows as a lazy scan: of a store, the rows of this run's problems and indices only.
+
+    A stage that has no rows yet gives an empty frame.
+
+    Raises:
+        BadInput: the run has no such stage.
+    """
+    record = next((record for record in manifest.stages if record.name == stage), None)
+    if record is None:
+        raise BadInput(f"run {manifest.run_id} has no stage '{stage}'; it has {[r.name for r in manifest.stages]}")
+    if record.kind == "snapshot":
+        if not root.exists(record.path, MANIFEST):
+            return _empty(record)
+        parts = SnapshotManifest.model_validate_json(root.read_bytes(record.path, MANIFEST)).parts
+        return pl.scan_parquet([root.uri(record.path, name) for name in parts], storage_options=root.storage_options())
+    try:
+        rows = scan_store(root, record.path, DATASETS[record.dataset])
+    except TableNotFoundError:
+        return _empty(record)
+    assert record.view is not None
+    return restrict(rows, pl.read_parquet(io.BytesIO(root.read_bytes(record.view))))
+
+
+def last_stage(manifest: RunManifest, dataset: str) -> str | None:
+    """Return the name of the last stage of a run that gives a dataset; None where it has none."""
+    return next((record.name for record in reversed(manifest.stages) if record.dataset == dataset), None)
+
+
+def _empty(record: StageRecord) -> pl.LazyFrame:
+    contract = DATASETS.get(record.dataset)
+    return pl.LazyFrame(schema=polars_schema(contract) if contract else None)
