@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import polars as pl
@@ -64,11 +65,18 @@ class Operator(BaseModel):
         """
         raise TypeError(f"{type(self).__name__} doesn't define run()")
 
+    def batches(self) -> Iterator[pl.DataFrame]:
+        """Yield what a source's ``run`` returns a piece at a time: the same rows in the same order.
+
+        A source of many problems overrides this, so that they are never in memory all at once.
+        """
+        yield self.run()
+
     def check_problems(self, problems: pl.DataFrame) -> None:
         """Refuse problems that this operator couldn't work on, before anything is sampled.
 
         Args:
-            problems: all of them, with all columns.
+            problems: some of them, with all columns; all are shown, in several calls where they are many.
 
         Raises:
             BadInput: naming the problem, what is wrong with it, and the remedy.

@@ -13,6 +13,7 @@ import polars as pl
 
 from cluster.engines import resolve
 from cluster.planning.plan import RunPlan
+from cluster.planning.problems import Problems
 from cluster.records.reader import find_run, last_stage, open_stage
 from cluster.records.throughput import read_entry
 from cluster.spending.account import Account, Purse, by_the_hour, check_prices
@@ -28,7 +29,7 @@ from operators.measure.counts import count_verdicts
 from operators.policies.named import AnyPolicy, ComputeOptimalSpec, MarginalSpec, UniformSpec
 from operators.policies.policy import Ints
 from schemas.budget import Budget
-from schemas.datasets import Verdict
+from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
 from schemas.job import RunSettings
 from schemas.manifest import RunManifest, Spending
@@ -132,7 +133,7 @@ class Control:
         judge = self._judges.get(state.name)
         if judge is None and spec.name != "uniform":
             raise BadInput(f"stage {state.name}: policy {spec.name} needs verdicts, and no stage judges these samples")
-        keys = plan.problems["problem_key"].to_list()
+        keys = plan.problems.keys.to_list()
         before, similar = self._before(spec, plan.problems)
         sent = holes(self.root, state.plan.folder)
         first = self._first_arm(state, spec)
@@ -164,7 +165,7 @@ class Control:
         sources = [other.source for other in self._sampling if other.source is not None]
         return next((source for source in sources if source.spec == spec), None)
 
-    def _before(self, spec: AnyPolicy, problems: pl.DataFrame) -> tuple[Ints | None, Ints | None]:
+    def _before(self, spec: AnyPolicy, problems: Problems) -> tuple[Ints | None, Ints | None]:
         """Return n and c of the same problems and of others, from the table or the run that the policy names."""
         if not isinstance(spec, MarginalSpec) or spec.before is None:
             return None, None
@@ -184,8 +185,9 @@ class Control:
             verdicts = self.root.patiently(rows.collect, f"reading the verdicts of {manifest.run_id}")
             counts, on = count_verdicts(verdicts).rename({"problem_id": "problem_key"}), "problem_key"
         counts = counts.group_by(on, maintain_order=True).agg(pl.col("n", "c").sum().cast(pl.Int64))
-        found = problems.select(on).join(counts, on=on, how="left", maintain_order="left")
-        others = counts.join(problems.select(on), on=on, how="anti", maintain_order="left")
+        ours = pl.concat(problems.tables(self.root, Problem.select(on)))
+        found = ours.join(counts, on=on, how="left", maintain_order="left")
+        others = counts.join(ours, on=on, how="anti", maintain_order="left")
         known = len(found) - found["n"].null_count()
         self._say(
             f"policy.before: {known:,} of {len(found):,} problems are known, {len(others):,} others are like them"

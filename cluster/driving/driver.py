@@ -33,6 +33,7 @@ from cluster.stages.sample_state import SampleState
 from cluster.stages.states import ChunkState, DatasetState, StageState, StoreState, StreamState
 from cluster.storage.ranges import Range
 from cluster.storage.root import Root
+from cluster.storage.rows import NumberedRows
 from cluster.working.compaction import Merge
 from cluster.working.work import Done, Task
 from pipelines.graph import Pipeline
@@ -122,8 +123,9 @@ class Driver:
         state = self.states[source.stage.name]
         assert source.snapshot is not None
         if source.action != "reuse":
-            part = source.snapshot.write(0, plan.problems)
-            source.snapshot.finish({part.name: part.rows}, source.stage.operator.fingerprint(), {})
+            parts = source.snapshot.write_in_order(plan.problems.tables(self.root))
+            source.snapshot.finish(parts, source.stage.operator.fingerprint(), {})
+            plan.problems.kept_in(NumberedRows.of(source.snapshot))
         state.record.computed = source.planned - source.held
         state.record.complete = True
 
@@ -212,7 +214,7 @@ class Driver:
         """Now that the policies want no more: what there is of each problem is what later stages read."""
         self._settled = True
         views: dict[str, list[Range]] = {}
-        keys = plan.problems["problem_key"].to_list()
+        keys = plan.problems.keys.to_list()
         for state in self.states.values():
             if isinstance(state, SampleState) and state.source is not None:
                 views[state.name] = view_of(keys, state.operator.n, state.store.held)

@@ -11,28 +11,27 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-import polars as pl
-
 from cluster.engines import resolve
-from cluster.planning.choice import choose
 from cluster.planning.order import ordered
-from cluster.storage.ranges import Range, RangeMap
+from cluster.planning.problems import Problems, read_problems
+from cluster.storage.ranges import Range, RangeMap, as_table
 from cluster.storage.root import Root
+from cluster.storage.rows import NumberedRows
 from cluster.storage.snapshot import Snapshot
 from cluster.storage.store import Store, stored_identities
 from operators.sample.sample import Sample
 from pipelines.graph import Pipeline, Stage
 from pipelines.identity import (
+    ViewOfRanges,
     sampling_fingerprint,
     sampling_stage,
     snapshot_view,
     store_fingerprint,
     store_folder,
-    store_view,
 )
-from schemas.contract import Contract, validate
+from schemas.contract import Contract
 from schemas.datasets import SAMPLES_FOLDER, Problem
-from schemas.identity import difference, table_digest
+from schemas.identity import difference
 from schemas.job import RunSettings
 
 CHUNK_SAMPLES = 200_000
@@ -88,7 +87,7 @@ class RunPlan:
 
     pipeline: Pipeline
     root: Root
-    problems: pl.DataFrame
+    problems: Problems
     stages: dict[str, StagePlan]
     chunks: list[list[str]]
     """Problem keys per part of a problem-scope snapshot, in the order in which they are sampled."""
@@ -106,7 +105,7 @@ def make_plan(
     only_read: Collection[str] = (),
     stores: dict[str, Store] | None = None,
     views: Mapping[str, list[Range]] | None = None,
-    problems: pl.DataFrame | None = None,
+    problems: Problems | None = None,
 ) -> RunPlan:
     """Read the problems and look up what is there.
 
@@ -124,19 +123,18 @@ def make_plan(
     settings = settings or RunSettings()
     source, *others = pipeline.stages.values()
     if problems is None:
-        problems = choose(source.operator.run(), root, settings)
-        problems = validate(problems, Problem, source.name)
-    for stage in others:
-        if "problems" in stage.operator.inputs:
-            stage.operator.check_problems(problems)
-    problem_view = table_digest(problems)
+        problems = read_problems(source, root, settings, [stage.operator for stage in others])
+    problem_view = problems.view
     snapshot = Snapshot(root, source.name, problem_view, Problem)
-    held = len(problems) if snapshot.manifest() else 0
+    held = 0
+    if snapshot.manifest():
+        held = len(problems)
+        problems.kept_in(NumberedRows.of(snapshot))
     first = StagePlan(
         source, problem_view, snapshot.folder, len(problems), held, f"{len(problems):,} problems", snapshot=snapshot
     )
     plans = {source.name: first}
-    keys = problems["problem_key"].gather(ordered(problems["task_type"], settings.order)).to_list()
+    keys = problems.numbering.keys(ordered(problems.classes, settings.order)).to_list()
     planner = _StorePlanner(root, plans, keys, problem_view, only_read, {} if stores is None else stores, views or {})
     for stage in others:
         if stage.is_store:
@@ -171,7 +169,7 @@ class _StorePlanner:
             ranges = [piece for item in ranges for piece in store.held.present(item)]
         planned = sum(item.size for item in ranges)
         held = sum(item.size for wanted in ranges for item in store.held.present(wanted))
-        view = store_view(folder, self.problem_view, [(key, first, size) for key, first, size in ranges])
+        view = ViewOfRanges(self.problem_view, [as_table(sorted(ranges))]).id_in(folder)
         plan = StagePlan(stage, view, folder, planned, held, "", store=store, ranges=ranges)
         if held < planned and isinstance(stage.operator, Sample) and stage.operator.extend_truncated:
             plan.extends = self._shorter(stage.operator, store)

@@ -22,7 +22,7 @@ from cluster.storage.store import scan_store
 from cluster.upkeep.verify_file import Expected, FileCheck, Finding, Remedy, check_file
 from cluster.upkeep.verify_store import StoreCheck, open_samples, samples_folder
 from operators import operator_class
-from pipelines.identity import store_view
+from pipelines.identity import ViewOfRanges
 from schemas.contract import Contract, validate
 from schemas.datasets import DATASETS, LedgerEntry, Problem, Sample
 from schemas.errors import ContractViolation, GristmillError
@@ -123,7 +123,7 @@ class _Verifier:
         path = record.view or f"runs/{self.manifest.run_id}/views/{record.name}.parquet"
         try:
             data = self.root.read_bytes(path)
-            ranges = [Range(*row) for row in pl.read_parquet(io.BytesIO(data)).iter_rows()]
+            table = pl.read_parquet(io.BytesIO(data)).sort("problem_key", "first", "count")
         except GristmillError:
             raise
         except FileNotFoundError:
@@ -132,14 +132,13 @@ class _Verifier:
         except UNREADABLE as error:
             self._find(record, path, f"can't be read: {redact(str(error))[:300]}")
             return None
-        self._counted(len(ranges), len(data))
-        wanted = [(key, first, size) for key, first, size in ranges]
-        count = sum(size for _, _, size in wanted)
-        if store_view(record.path, self.manifest.problem_view, wanted) != record.view_id:
+        self._counted(len(table), len(data))
+        count = int(table["count"].sum())
+        if ViewOfRanges(self.manifest.problem_view, [table]).id_in(record.path) != record.view_id:
             self._find(record, path, f"isn't the view {record.view_id} that the run's manifest names")
         elif count != record.planned:
             self._find(record, path, f"asks for {count:,} rows, the run's manifest says {record.planned:,}")
-        return ranges
+        return [Range(*row) for row in table.iter_rows()]
 
     def _compare_stores(self) -> None:
         for path, store in list(self.stores.items()):

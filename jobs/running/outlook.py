@@ -140,7 +140,7 @@ def _counts(plan: RunPlan, stage: StagePlan) -> pl.DataFrame | None:
     for other in plan.stages.values():
         if other.stage.operator.output is Verdict and stage.stage in other.stage.inputs.values() and other.held:
             names = ["problem_key", "sample_index", "verifier", "is_correct", "status"]
-            keys = plan.problems.select("problem_key").lazy()
+            keys = plan.problems.keys.to_frame("problem_key").lazy()
             rows = scan_store(plan.root, other.folder, Verdict).select(names).join(keys, on="problem_key", how="semi")
             operator = stage.stage.operator
             assert isinstance(operator, Sample)

@@ -186,6 +186,6 @@ async def _first_prompt(stage: Any, plan: RunPlan) -> str:
     assert isinstance(operator, Sample)
     engine = await asyncio.to_thread(build_engine, stage.engine)
     try:
-        return await operator.prompt(plan.problems.row(0, named=True), engine)
+        return await operator.prompt(next(plan.problems.tables(plan.root)).row(0, named=True), engine)
     finally:
         await engine.close()

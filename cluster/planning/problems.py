@@ -1,0 +1,132 @@
+"""The problems of a run: read once, a piece at a time, sorted by their keys and numbered in that order.
+
+Nothing here holds their texts: these are in a temporary spill, and once the run has written its snapshot of them, there.
+What is held of a problem is its key, and its class where there are several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cluster.planning.choice import choose
+from cluster.planning.spill import PIECE_BYTES, PIECE_ROWS, Spill
+from cluster.storage.numbering import Keys, Numbering, as_bytes
+from cluster.storage.root import Root
+from cluster.storage.rows import NumberedRows
+from operators.base import Operator
+from pipelines.graph import Stage
+from schemas.contract import Columns, validate
+from schemas.datasets import Problem
+from schemas.identity import TableDigest
+from schemas.job import RunSettings
+
+
+class Problems:
+    """What a run is about.
+
+    Attributes:
+        numbering: problem key -> number, in the order of the keys.
+        view: the id of this choice of problems, which depends on all that they say.
+        classes: the task type of each problem, as a number; all 0 where there is one type.
+    """
+
+    def __init__(self, spill: Spill, keys: Keys, view: str, classes: NDArray[np.int32], size: int) -> None:
+        self.numbering = Numbering(keys)
+        self.view = view
+        self.classes = classes
+        self._size = size
+        self._spill: Spill | None = spill
+        self._rows: NumberedRows | None = None
+
+    def __len__(self) -> int:
+        return self.numbering.problems
+
+    @property
+    def keys(self) -> pl.Series:
+        """The key of each problem, in order."""
+        return self.numbering.keys(np.arange(len(self)))
+
+    def kept_in(self, rows: NumberedRows) -> None:
+        """Hear that the snapshot of the problems is there: from now on they are read from it."""
+        self._rows, self._spill = rows, None
+
+    def tables(self, root: Root, columns: Columns | None = None) -> Iterator[pl.DataFrame]:
+        """Yield the problems in the order of their numbers, a few megabytes at a time."""
+        columns = columns or Problem.select()
+        if self._spill is not None:
+            return (table.select(columns.names) for table in self._spill.tables())
+        assert self._rows is not None
+        step = max(1, min(PIECE_ROWS, PIECE_BYTES * len(self) // max(1, self._size)))
+        return self._rows.tables(root, columns, step)
+
+
+def read_problems(source: Stage, root: Root, settings: RunSettings, readers: Iterable[Operator]) -> Problems:
+    """Read the problems that a run takes.
+
+    Args:
+        readers: the operators that will work on them, and may refuse them.
+
+    Raises:
+        BadInput: problems can't be used.
+        NothingToDo: no problem is left for this run.
+    """
+    checks = [operator for operator in readers if "problems" in operator.inputs]
+    spill, ids = Spill("problem_key"), _Unique()
+    for table in choose(source.operator.batches(), root, settings):
+        if table["problem_id"].is_duplicated().any() or table["problem_key"].is_duplicated().any():
+            _refuse_doubles(source, root, settings)
+        table = validate(table, Problem, source.name)
+        ids.add(table["problem_id"])
+        spill.add(table)
+    keys: list[Keys] = []
+    classes: list[NDArray[np.int32]] = []
+    names: dict[str, int] = {}
+    view, size = TableDigest(), 0
+    for table in spill.tables():
+        for operator in checks:
+            operator.check_problems(table)
+        keys.append(as_bytes(table["problem_key"]))
+        classes.append(_classes(table["task_type"], names))
+        view.add(table)
+        size += int(table.estimated_size())
+    known = np.concatenate(keys)
+    if ids.doubtful or (known[1:] == known[:-1]).any():
+        _refuse_doubles(source, root, settings)
+    return Problems(spill, known, view.hexdigest(), np.concatenate(classes), size)
+
+
+def _refuse_doubles(source: Stage, root: Root, settings: RunSettings) -> None:
+    """Refuse problems of which two have one id or one content: read as a whole, their source knows best what to say.
+
+    Raises:
+        BadInput, ContractViolation: naming them.
+    """
+    whole = pl.concat(choose([source.operator.run()], root, settings))
+    validate(whole, Problem, source.name)
+
+
+class _Unique:
+    """Whether texts are all different, by their hashes."""
+
+    def __init__(self) -> None:
+        self._hashes: list[NDArray[np.uint64]] = []
+
+    def add(self, texts: pl.Series) -> None:
+        self._hashes.append(texts.hash(7).to_numpy())
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether two may be the same."""
+        hashes = np.sort(np.concatenate(self._hashes))
+        return bool((hashes[1:] == hashes[:-1]).any())
+
+
+def _classes(names: pl.Series, known: dict[str, int]) -> NDArray[np.int32]:
+    """Return the number of each name; new ones get the next."""
+    for name in names.unique(maintain_order=True):
+        known.setdefault(name, len(known))
+    return names.replace_strict(known, return_dtype=pl.Int32).to_numpy()
