@@ -4,7 +4,7 @@ from __future__ import annotations
 
 OPERATORS: dict[str, str] = {
     "load": "operators.load:Load",
-    "sample": "operators.sample.sample:Sample",
+    "sample": "operators.sample.sampling:Sampling",
     "verify.math": "operators.verify.math:VerifyMath",
     "verify.exact": "operators.verify.exact:VerifyExact",
     "verify.code": "operators.verify.code:VerifyCode",

@@ -8,7 +8,7 @@ from operators.measure.calibration import MeasureCalibration
 from operators.measure.forecast import MeasureForecast
 from operators.measure.pass_at_k import PassAtK
 from operators.measure.selection import MeasureSelection
-from operators.sample.sample import Example, Sample
+from operators.sample.sampling import Example, Sampling
 from operators.select.majority import MajorityVote
 from operators.select.perplexity import Perplexity, PerplexityConsistency, Rpc
 from operators.select.several import SelectSeveral
@@ -33,7 +33,7 @@ class Config(PipelineConfig):
         size=24,
         config={"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
     )
-    sample: Sample = Sample(
+    sample: Sampling = Sampling(
         n=32,
         max_tokens=8,
         stop=("\n",),

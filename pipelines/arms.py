@@ -17,7 +17,7 @@ from operators.base import AnyOperator
 from operators.load import Load
 from operators.measure.pass_at_k import PassAtK
 from operators.policies.named import ComputeOptimalSpec
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from operators.synthesize.sft import SynthesizeSft
 from operators.verify.math import VerifyMath
 from pipelines.graph import Pipeline, PipelineConfig
@@ -41,7 +41,7 @@ class Config(PipelineConfig):
     """Every knob of the arms pipeline; ``load.source`` must be given."""
 
     load: Load = Load(source="problems.jsonl")
-    sample: Sample = Sample(n=64, max_tokens=512)
+    sample: Sampling = Sampling(n=64, max_tokens=512)
     arms: tuple[Arm, ...] = (
         Arm(name="cool", sample={"temperature": 0.3}),
         Arm(name="hot", sample={"temperature": 1.0}),
@@ -77,9 +77,9 @@ def build(config: Config) -> Pipeline:
     return pipeline
 
 
-def _operator(sample: Sample, arm: Arm, policy: ComputeOptimalSpec) -> Sample:
+def _operator(sample: Sampling, arm: Arm, policy: ComputeOptimalSpec) -> Sampling:
     try:
-        return Sample.model_validate({**dict(sample), **arm.sample, "policy": policy})
+        return Sampling.model_validate({**dict(sample), **arm.sample, "policy": policy})
     except ValidationError as error:
         told = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise BadInput(f"pipeline arms, arm '{arm.name}': {told}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operators.base import AnyOperator
 from operators.load import Load
 from operators.measure.pass_at_k import PassAtK
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from operators.synthesize.sft import SynthesizeSft
 from operators.verify.code import VerifyCode
 from pipelines.graph import Pipeline, PipelineConfig
@@ -17,7 +17,7 @@ class Config(PipelineConfig):
     """Every knob of the code pipeline; other problems than HumanEval's by ``load.source``."""
 
     load: Load = Load(source="human_eval")
-    sample: Sample = Sample(n=64, max_tokens=512, template=INSTRUCTION)
+    sample: Sampling = Sampling(n=64, max_tokens=512, template=INSTRUCTION)
     verify: AnyOperator = VerifyCode()
     coverage: AnyOperator = PassAtK()
     sft: AnyOperator = SynthesizeSft()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ConfigDict
 
 from operators.base import Operator
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from schemas import datasets
 from schemas.datasets import STORES
 from schemas.engine import AnyEngineSpec, EngineSpec, LlamaCppSpec
@@ -46,7 +46,7 @@ class Stage:
     @property
     def samples(self) -> bool:
         """Whether this is a sampling stage."""
-        return isinstance(self.operator, Sample)
+        return isinstance(self.operator, Sampling)
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Pipeline:
         if ("engine" in operator.tools) != (engine is not None):
             verb = "needs" if engine is None else "doesn't use"
             raise BadInput(f"{where}: {operator.public_name()} {verb} an engine")
-        if isinstance(operator, Sample) and engine is not None:
+        if isinstance(operator, Sampling) and engine is not None:
             _check_guides(where, operator, engine)
         if operator.scope == "sample" and operator.output not in STORES:
             raise BadInput(
@@ -98,7 +98,7 @@ class Pipeline:
         return added
 
 
-def _check_guides(where: str, operator: Sample, engine: EngineSpec) -> None:
+def _check_guides(where: str, operator: Sampling, engine: EngineSpec) -> None:
     for guide in ("json_schema", "regex"):
         if getattr(operator, guide) is not None and guide not in engine.guides:
             can = f"it can do {sorted(engine.guides)}" if engine.guides else "it can't guide decoding"
@@ -135,7 +135,7 @@ def _check_inputs(where: str, operator: Operator, inputs: Mapping[str, Stage], k
             raise BadInput(f"{where}: only dataset-scope operators read a dataset-scope result ({upstream.name})")
         if operator.scope == "sample" and upstream.operator.scope == "problem":
             raise BadInput(f"{where}: a sample-scope operator can't read a problem-scope result ({upstream.name})")
-    if operator.scope == "sample" and not isinstance(operator, Sample):
+    if operator.scope == "sample" and not isinstance(operator, Sampling):
         stores = [stage for stage in inputs.values() if stage.is_store]
         if not any(stage.operator.output is datasets.Sample for stage in stores):
             raise BadInput(f"{where}: a sample-scope operator reads the samples of a sampling stage")

@@ -8,7 +8,7 @@ from operators.measure.calibration import MeasureCalibration
 from operators.measure.forecast import MeasureForecast
 from operators.measure.pass_at_k import PassAtK
 from operators.measure.selection import MeasureSelection
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from operators.select.majority import MajorityVote
 from operators.select.perplexity import Perplexity, PerplexityConsistency, Rpc
 from operators.select.several import SelectSeveral
@@ -25,7 +25,7 @@ class Config(PipelineConfig):
     """Every knob of the math pipeline; ``load.source`` must be given."""
 
     load: Load = Load(source="problems.jsonl")
-    sample: Sample = Sample(n=64, max_tokens=512, template="{prompt}\n\n" + INSTRUCTION)
+    sample: Sampling = Sampling(n=64, max_tokens=512, template="{prompt}\n\n" + INSTRUCTION)
     verify: AnyOperator = VerifyMath()
     judge: AnyEngineSpec | None = None
     """The engine of what asks one: a verifier such as verify.judge, a selection such as select.chops."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from operators.base import AnyOperator
 from operators.load import Load
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from operators.transform.roll_outs import SynthesizeRollOutRewards
 from operators.verify.math import VerifyMath
 from pipelines.graph import Pipeline, PipelineConfig
@@ -17,7 +17,7 @@ class Config(PipelineConfig):
     """Every knob of the rollouts pipeline; ``load.source`` must be given."""
 
     load: Load = Load(source="prefixes.parquet")
-    sample: Sample = Sample(n=8, max_tokens=512)
+    sample: Sampling = Sampling(n=8, max_tokens=512)
     """Its template isn't used: a prefix brings its turns."""
     verify: AnyOperator = VerifyMath()
     step_rewards: AnyOperator = SynthesizeRollOutRewards()

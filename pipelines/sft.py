@@ -10,7 +10,7 @@ from operators.load import Load
 from operators.measure.pass_at_k import PassAtK
 from operators.overlap.decontaminate import SynthesizeDecontaminate
 from operators.overlap.deduplicate import SynthesizeDeduplicate
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from operators.synthesize.choose import SynthesizeChoose
 from operators.synthesize.preference import SynthesizePreference
 from operators.synthesize.sft import SynthesizeSft
@@ -26,7 +26,7 @@ class Config(PipelineConfig):
     """Every knob of the sft pipeline; ``load.source`` must be given."""
 
     load: Load = Load(source="problems.jsonl")
-    sample: Sample = Sample(n=64, max_tokens=512, template="{prompt}\n\n" + INSTRUCTION)
+    sample: Sampling = Sampling(n=64, max_tokens=512, template="{prompt}\n\n" + INSTRUCTION)
     verify: AnyOperator = VerifyMath()
     score: AnyOperator | None = None
     """A reward model's scores: weights of the preference pairs; with score.process, also labels of the steps."""

@@ -16,7 +16,7 @@ from cluster.runners.local import LocalRunner
 from cluster.runners.runner import Runner
 from operators.base import Operator
 from operators.load import Load
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from operators.select.majority import MajorityVote
 from operators.verify.exact import VerifyExact
 from pipelines.graph import Pipeline
@@ -75,10 +75,10 @@ def write_problems(path: Path, count: int, first: int = 0) -> Path:
     return path
 
 
-def scripted_pipeline(source: Path, n: int, sampling: Sample | None = None, **engine: object) -> Pipeline:
+def scripted_pipeline(source: Path, n: int, sampling: Sampling | None = None, **engine: object) -> Pipeline:
     """Return load -> sample -> verify -> select -> count on the scripted engine, which answers 0, 1 or 2."""
     spec = ScriptedSpec.model_validate({"answers": ("0", "1", "2"), **engine})
-    operator = (sampling or Sample()).model_copy(update={"n": n})
+    operator = (sampling or Sampling()).model_copy(update={"n": n})
     pipeline = Pipeline("scripted")
     problems = pipeline.stage("load", Load(source=str(source)))
     samples = pipeline.stage("sample", operator, engine=spec, problems=problems)

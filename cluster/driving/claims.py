@@ -6,10 +6,12 @@ between planning and taking is planned again.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from cluster.planning.plan import RunPlan, StagePlan, make_plan
+from cluster.records.run import Say
 from cluster.runners.interruption import Interruption
 from cluster.storage.lease import read_lease
 from cluster.storage.ranges import Range
@@ -28,9 +30,10 @@ class Claims:
         self.run_id = run_id
         self.settings = settings
         self._stores: dict[str, Store] = {}
-        self._renewed = time.monotonic()
+        self._lock = threading.Lock()
+        """Held while leases are taken, renewed or released."""
 
-    def make_plan(self, pipeline: Pipeline, say: Callable[[str], None], interruption: Interruption) -> RunPlan:
+    def make_plan(self, pipeline: Pipeline, say: Say, interruption: Interruption) -> RunPlan:
         """Return a plan whose stores with something to add are all ours.
 
         Raises:
@@ -52,11 +55,11 @@ class Claims:
             if interruption.requested:
                 raise error
             if self.settings.if_busy == "read":
-                say(f"{stage.stage.name}: {error}. Reading what is there")
+                say(f"{error}. Reading what is there", stage.stage.name)
                 only_read.add(stage.stage.name)
             elif self.settings.if_busy == "wait" or self._may_be_dead(stage, say):
                 if str(stage.folder) != said:
-                    say(f"{stage.stage.name}: waiting: {error}")
+                    say(f"waiting: {error}", stage.stage.name)
                     said = str(stage.folder)
                 time.sleep(min(1.0, self.settings.lease_seconds / 4))
                 for store in self._stores.values():
@@ -74,18 +77,19 @@ class Claims:
         for stage in sorted(wanted, key=lambda stage: stage.folder):
             assert stage.store is not None
             try:
-                if stage.store.lease is None:
-                    stage.store.acquire(self.run_id, self.settings.lease_seconds)
+                with self._lock:
+                    if stage.store.lease is None:
+                        stage.store.acquire(self.run_id, self.settings.lease_seconds)
             except StoreBusy as error:
                 return stage, error
         return None
 
-    def _may_be_dead(self, stage: StagePlan, say: Callable[[str], None]) -> bool:
+    def _may_be_dead(self, stage: StagePlan, say: Say) -> bool:
         """Watch a lease that is held on another machine: one that isn't renewed belongs to a run that died."""
         first = read_lease(self.root, stage.folder)
         if first is None or first.here():
             return False
-        say(f"{stage.stage.name}: {first.describe()} holds the store; looking whether it is alive")
+        say(f"{first.describe()} holds the store; looking whether it is alive", stage.stage.name)
         while first.alive():
             time.sleep(min(1.0, self.settings.lease_seconds / 4))
             now = read_lease(self.root, stage.folder)
@@ -95,24 +99,26 @@ class Claims:
                 return False
         return True
 
-    def renew(self) -> bool:
-        """Renew all leases, well before they lapse; return whether it was time to.
+    def renew(self) -> None:
+        """Renew all leases that are held and haven't lapsed. Called from a thread of its own."""
+        with self._lock:
+            for store in self._stores.values():
+                store.renew()
+
+    def reclaim(self) -> None:
+        """Take up again what lapsed, if nobody wanted it meanwhile. Called by the driver's loop.
 
         Raises:
             LeaseLost: another run took over.
         """
-        if time.monotonic() - self._renewed < self.settings.lease_seconds / 4:
-            return False
-        self._renewed = time.monotonic()
         for store in self._stores.values():
-            if store.lease is not None:
-                store.renew()
-        return True
+            store.reclaim()
 
     def release(self) -> None:
         """Let others write; a lease that was lost in the meantime needs no release."""
-        for store in self._stores.values():
-            try:
-                store.release()
-            except (LeaseLost, OSError):
-                continue
+        with self._lock:
+            for store in self._stores.values():
+                try:
+                    store.release()
+                except (LeaseLost, OSError):
+                    continue

@@ -6,7 +6,7 @@ The driver calls it: once before anything is sent, after every commit, in every 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import polars as pl
@@ -15,6 +15,7 @@ from cluster.engines import resolve
 from cluster.planning.plan import RunPlan
 from cluster.planning.problems import Problems
 from cluster.records.reader import find_run, last_stage, open_stage
+from cluster.records.run import Say
 from cluster.records.throughput import read_entry
 from cluster.spending.account import Account, Purse, by_the_hour, check_prices
 from cluster.spending.allocations import AllocationLog
@@ -46,7 +47,7 @@ class Control:
         say: tells whoever watches.
     """
 
-    def __init__(self, root: Root, settings: RunSettings, manifest: RunManifest, say: Callable[[str], None]) -> None:
+    def __init__(self, root: Root, settings: RunSettings, manifest: RunManifest, say: Say) -> None:
         self.root = root
         self.settings = settings
         self.manifest = manifest
@@ -198,14 +199,14 @@ class Control:
 
     # -- while the run goes on -----------------------------------------------------------------------------------
 
-    def committed(self, state: StageState, ranges: list[Range]) -> None:
+    def on_committed(self, state: StageState, ranges: list[Range]) -> None:
         """Hear what became a fact, and tell the policies."""
         for sampling in self._sampling:
             source = sampling.source
             if source is None:
                 continue
             if state is sampling:
-                source.arrived(ranges)
+                source.on_arrived(ranges)
                 if sampling.name in self._judges:
                     for item in ranges:
                         self._unjudged[sampling.name].add(item)
@@ -230,7 +231,7 @@ class Control:
         prices = Prices.model_validate(self.manifest.prices.get(sampling.name, {}))
         return (1.0, 1.0) if prices.rates is None else (prices.rates[0], prices.rates[2])
 
-    def left_out(self, state: StageState, ranges: list[Range]) -> None:
+    def on_left_out(self, state: StageState, ranges: list[Range]) -> None:
         """Hear of rows that nobody will judge or draw."""
         for sampling in self._sampling:
             if sampling.source is not None and state in (sampling, self._judges.get(sampling.name)):

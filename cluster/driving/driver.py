@@ -16,9 +16,10 @@ from typing import Any
 
 from cluster.driving.claims import Claims
 from cluster.driving.control import Control
+from cluster.driving.keep_alive import KeepAlive
 from cluster.driving.watch import Watch
 from cluster.planning.plan import RunPlan, StagePlan
-from cluster.pools.engine_stages import Sampling, Scoring
+from cluster.pools.engine_stages import SamplingEngines, ScoringEngines
 from cluster.pools.replicas import Replicas
 from cluster.pools.scorers import Scorers
 from cluster.pools.turns import Turns
@@ -75,8 +76,10 @@ class Driver:
         self.interruption = Interruption()
         self.recorder = RunRecorder(self.root, pipeline, runner.name, settings)
         self.manifest = self.recorder.manifest
+        self.watch = Watch(self.recorder, runner, settings, observer)
         self.claims = Claims(self.root, self.manifest.run_id, settings)
-        self.flights = Flights(runner, settings, self._handle, self._landed, self._quarantined, self._say)
+        self.keep_alive = KeepAlive(self.claims, self.recorder, settings.lease_seconds)
+        self.flights = Flights(runner, settings, self._handle, self._on_landed, self._on_quarantined, self.watch.say)
         self.turns = Turns(settings.turn_seconds)
         self.replicas = Replicas(
             runner,
@@ -86,22 +89,21 @@ class Driver:
             lambda: self._commit(now=True),
             self._leave_out,
             self.turns.awake,
-            self._say,
+            self.watch.say,
         )
-        self.control = Control(self.root, settings, self.manifest, self._say)
-        self.scoring: dict[StageState, Scoring] = {}
+        self.control = Control(self.root, settings, self.manifest, self.watch.say)
+        self.scoring: dict[StageState, ScoringEngines] = {}
         self.states: dict[str, StageState] = {}
-        self.watch = Watch(self.recorder, runner, settings, observer)
         self._settled = False
         """Whether all views are known."""
-        self._last_commit = 0.0
+        self._last_commit = self._shown = 0.0
 
     def run(self) -> RunResult:
         """Plan, execute, record. See ``run_pipeline``."""
         self.root.check_writable()
-        with self.interruption:
+        with self.interruption, self.keep_alive:
             try:
-                plan = self.claims.make_plan(self.pipeline, self._say, self.interruption)
+                plan = self.claims.make_plan(self.pipeline, self.watch.say, self.interruption)
                 self._execute(plan)
             finally:
                 self.claims.release()
@@ -115,7 +117,7 @@ class Driver:
         self.manifest.stages = [state.record for state in self.states.values()]
         views = {name: stage.ranges for name, stage in plan.stages.items() if stage.store is not None}
         self.recorder.begin(plan.problem_view, len(plan.problems), views)
-        self.recorder.beat(self.settings.lease_seconds)
+        self.keep_alive.start_beating()
         self.watch.log.add(
             "begin", pipeline=self.pipeline.name, problems=self.manifest.n_problems, job=self.manifest.job
         )
@@ -135,13 +137,13 @@ class Driver:
         Args:
             placed: whether sample-scope stages have theirs already.
         """
-        groups: dict[str, list[tuple[StageState, Sampling | Scoring]]] = {}
+        groups: dict[str, list[tuple[StageState, SamplingEngines | ScoringEngines]]] = {}
         for state in self.states.values():
             spec = state.plan.stage.engine
             if spec is None or state.complete or (placed and isinstance(state, StoreState)):
                 continue
             if isinstance(state, SampleState):
-                member: Sampling | Scoring = Sampling(state, self.replicas)
+                member: SamplingEngines | ScoringEngines = SamplingEngines(state, self.replicas)
             else:
                 member = self.scoring[state] = self._scoring(state)
             if spec.takes_turns is not None:
@@ -159,14 +161,14 @@ class Driver:
         if not self.settings.allow_unsafe_execution:
             self.runner.check_sandbox()
             return
-        self._say(UNSAFE.format(stages=", ".join(state.name for state in running)))
+        self.watch.say(UNSAFE.format(stages=", ".join(state.name for state in running)))
         for state in running:
             state.unsafe = True
 
-    def _scoring(self, state: StageState) -> Scoring:
-        scorers = Scorers(self.runner, self.settings, state, self._handle, self._say)
-        flights = Flights(scorers, self.settings, self._handle, self._landed, self._quarantined, self._say)
-        return Scoring(state, scorers, flights)
+    def _scoring(self, state: StageState) -> ScoringEngines:
+        scorers = Scorers(self.runner, self.settings, state, self._handle, self.watch.say)
+        flights = Flights(scorers, self.settings, self._handle, self._on_landed, self._on_quarantined, self.watch.say)
+        return ScoringEngines(state, scorers, flights)
 
     def _flights_of(self, state: StageState) -> Flights:
         return self.scoring[state].flights if state in self.scoring else self.flights
@@ -262,10 +264,12 @@ class Driver:
             for flights in self._all_flights:
                 flights.look_after()
             self.turns.go_on()
-            self._keep_alive()
+            self._show()
             self._observe()
-            if self._idle():
-                return
+            if self._idle:
+                self._submit_ready()  # what was committed just now may have made work
+                if self._idle:
+                    return
 
     def _hear(self, seconds: float) -> None:
         """Handle what happened; wait for it up to ``seconds``."""
@@ -280,14 +284,14 @@ class Driver:
         """Queue ``then(future)`` for the loop once ``future`` is done; what it raises ends the run."""
         future.add_done_callback(lambda done: self.events.put(lambda: then(done)))
 
+    @property
     def _idle(self) -> bool:
-        waiting = any(state.uncommitted for state in self.states.values() if isinstance(state, StoreState))
-        waiting = waiting or self.turns.unfinished
-        return not (self._flying or waiting or self.replicas.any or self._submit_ready() or self.replicas.any)
+        """Whether nobody works, nothing waits to be committed, and no stage waits for its turn."""
+        uncommitted = any(state.uncommitted for state in self.states.values() if isinstance(state, StoreState))
+        return not (self._flying or uncommitted or self.turns.unfinished or self.replicas.any)
 
-    def _submit_ready(self) -> bool:
+    def _submit_ready(self) -> None:
         """Submit ready work while there is room; start replicas where there is something to draw."""
-        before = self._flying
         for flights in self._all_flights:
             flights.submit_waiting()
         for state in self.states.values():
@@ -305,24 +309,23 @@ class Driver:
         for state in self.states.values():
             if isinstance(state, StoreState) and self.flights.room > 0 and (merge := state.merge()) is not None:
                 self.flights.submit(state, merge)
-        return self._flying and not before
 
     def _waits_for_view(self, state: StageState) -> bool:
         """Whether what a stage reads isn't known before a policy has ended."""
         return self.control.adaptive and not self._settled and not isinstance(state, StoreState)
 
-    def _landed(self, flight: Flight, done: Done) -> None:
+    def _on_landed(self, flight: Flight, done: Done) -> None:
         state, work = flight.state, flight.work
         if isinstance(work, Merge):
             assert isinstance(state, StoreState)
-            state.merged(work, done)
+            state.on_merged(work, done)
             return
-        state.finished(work, done)
+        state.on_finished(work, done)
         if isinstance(work, Task) and not isinstance(state, StoreState):
             for other in self.states.values():
-                other.snapshot_part(state.name, work.index)
+                other.on_snapshot_part(state.name, work.index)
 
-    def _quarantined(self, flight: Flight, error: BaseException) -> None:
+    def _on_quarantined(self, flight: Flight, error: BaseException) -> None:
         """Leave the rows of work that keeps failing out of the run."""
         state, work = flight.state, flight.work
         assert isinstance(state, StoreState) and isinstance(work, Task)
@@ -335,12 +338,12 @@ class Driver:
             for item in ranges
             for index in range(item.first, item.first + item.size)
         ]
-        self.control.left_out(state, ranges)
+        self.control.on_left_out(state, ranges)
         for item in ranges:
             state.quarantined.add(item)
         state.record.quarantined = len(state.quarantined)
         self.recorder.quarantine(rows)
-        self._say(f"stage {state.name}: {len(rows)} row(s) quarantined: {str(error).splitlines()[0][:200]}")
+        self.watch.say(f"{len(rows)} row(s) quarantined: {str(error).splitlines()[0][:200]}", state.name)
 
     def _commit(self, now: bool = False) -> None:
         """Commit what waits, in groups (at once where nobody is working); then tell every stage what became a fact."""
@@ -354,18 +357,17 @@ class Driver:
                 for part in state.fresh:
                     self.watch.log.add("commit", stage=state.name, part=part.name, rows=part.rows)
                 if isinstance(state, SampleState):
-                    self.replicas.committed(state, ranges)
-                self.control.committed(state, ranges)
+                    self.replicas.on_committed(state, ranges)
+                self.control.on_committed(state, ranges)
                 for other in self.states.values():
-                    other.committed(state.name, ranges)
+                    other.on_committed(state.name, ranges)
 
-    def _keep_alive(self) -> None:
-        if self.claims.renew():
-            self.recorder.beat(self.settings.lease_seconds)
+    def _show(self) -> None:
+        """See that the run is still ours; now and then, write how far it is."""
+        self.keep_alive.check()
+        if time.monotonic() - self._shown >= self.settings.lease_seconds / 4:
+            self._shown = time.monotonic()
             self.recorder.show()
-
-    def _say(self, text: str) -> None:
-        self.watch.say(text, self.states)
 
     def _observe(self, now: bool = False) -> None:
         scorers = [scoring.scorers for scoring in self.scoring.values()]
@@ -376,7 +378,7 @@ class Driver:
     def _wind_down(self) -> None:
         """After the first signal: nothing new is begun; what is in flight gets its grace, what was drawn is kept."""
         grace = self.settings.grace_seconds
-        self._say(
+        self.watch.say(
             f"{self.interruption.requested}: stopping; what is in flight has {grace:.0f} s to finish (again: stop now)"
         )
         until = time.monotonic() + grace
@@ -384,7 +386,7 @@ class Driver:
         self._commit(now=True)
         while self._flying and time.monotonic() < until:
             self._hear(0.2)
-            self._keep_alive()
+            self._show()
         self._abandon()
         self._commit(now=True)
 
@@ -394,7 +396,7 @@ class Driver:
             self.replicas.stop()
             self._commit(now=True)
         except Exception as error:
-            self._say(f"what was drawn last could not be committed: {error}")
+            self.watch.say(f"what was drawn last could not be committed: {error}")
 
     def _finish(self, state: RunState) -> None:
         self.manifest.state = state
@@ -421,9 +423,10 @@ class Driver:
         self.watch.log.flush()
         try:
             self.control.finish()
+            self.keep_alive.stop_beating()
             self.recorder.end()
         except GristmillError as error:
-            self._say(f"the run's last manifest could not be written: {error}")
+            self.watch.say(f"the run's last manifest could not be written: {error}")
 
 
 def _make_states(run_plan: RunPlan) -> dict[str, StageState]:

@@ -37,9 +37,9 @@ class Watch:
         self._told: set[str] = set()
         """Stages of which the log has it that they are complete."""
 
-    def say(self, text: str, states: Mapping[str, StageState]) -> None:
-        """Tell people, and note it."""
-        stage = next((name for name in states if text.startswith((f"stage {name}:", f"{name}:"))), None)
+    def say(self, text: str, stage: str | None = None) -> None:
+        """Tell people, and note it. See ``Say``."""
+        text = text if stage is None else f"stage {stage}: {text}"
         self.log.add("note", text, stage=stage)
         if self.observer is not None:
             self.observer.say(text)
@@ -87,7 +87,7 @@ class Watch:
             return
         self.manifest.waits_for = reason
         if reason is None:
-            self.say("it goes on", states)
+            self.say("it goes on")
         elif before is None:
-            self.say(f"nothing has happened for {waited:.0f} s. Waiting for: {reason}", states)
+            self.say(f"nothing has happened for {waited:.0f} s. Waiting for: {reason}")
         self.recorder.show()

@@ -19,7 +19,7 @@ from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
 from cluster.storage.snapshot import Snapshot
 from cluster.storage.store import Store, stored_identities
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from pipelines.graph import Pipeline, Stage
 from pipelines.identity import (
     ViewOfRanges,
@@ -141,7 +141,7 @@ def make_plan(
             plans[stage.name] = planner.plan(stage)
         else:
             plans[stage.name] = _plan_snapshot(stage, plans, root, len(keys))
-    largest = max((s.operator.n for s in others if isinstance(s.operator, Sample)), default=1)
+    largest = max((s.operator.n for s in others if isinstance(s.operator, Sampling)), default=1)
     size = max(1, min(4096, CHUNK_SAMPLES // largest))
     chunks = [keys[at : at + size] for at in range(0, len(keys), size)]
     return RunPlan(pipeline, root, problems, plans, chunks)
@@ -171,7 +171,7 @@ class _StorePlanner:
         held = sum(item.size for wanted in ranges for item in store.held.present(wanted))
         view = ViewOfRanges(self.problem_view, [as_table(sorted(ranges))]).id_in(folder)
         plan = StagePlan(stage, view, folder, planned, held, "", store=store, ranges=ranges)
-        if held < planned and isinstance(stage.operator, Sample) and stage.operator.extend_truncated:
+        if held < planned and isinstance(stage.operator, Sampling) and stage.operator.extend_truncated:
             plan.extends = self._shorter(stage.operator, store)
         plan.why = self._why(plan)
         return plan
@@ -191,7 +191,7 @@ class _StorePlanner:
         """Return the view of a sampling stage, or what all the stores that a stage reads have in theirs."""
         if stage.name in self.views:
             return self.views[stage.name]
-        if isinstance(stage.operator, Sample):
+        if isinstance(stage.operator, Sampling):
             return [Range(key, 0, stage.operator.n) for key in self.keys]
         first, *others = [self.plans[name.name].ranges for name in stage.inputs.values() if name.is_store]
         for other in others:
@@ -199,7 +199,7 @@ class _StorePlanner:
             first = [piece for item in first for piece in known.present(item)]
         return list(first)
 
-    def _shorter(self, operator: Sample, store: Store) -> Store | None:
+    def _shorter(self, operator: Sampling, store: Store) -> Store | None:
         """Return the store that differs by a smaller ``max_tokens`` alone, the largest such."""
         found: list[tuple[int, str, dict[str, Any]]] = []
         for name, known in stored_identities(self.root, SAMPLES_FOLDER).items():

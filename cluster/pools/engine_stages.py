@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Literal
 
 from cluster.pools.replicas import Replicas
 from cluster.pools.scorers import Scorers
@@ -14,7 +13,7 @@ from cluster.stages.states import StageState
 
 
 @dataclass(frozen=True, eq=False)
-class Sampling:
+class SamplingEngines:
     """A sampling stage and its replicas."""
 
     state: SampleState
@@ -28,12 +27,15 @@ class Sampling:
     def under_way(self) -> bool:
         return self.replicas.outstanding(self.state) > 0
 
-    def call(self, method: Literal["sleep", "wake"]) -> list[Future[Any]]:
-        return self.replicas.call(self.state, method)
+    def sleep(self) -> list[Future[None]]:
+        return self.replicas.sleep(self.state)
+
+    def wake(self) -> list[Future[None]]:
+        return self.replicas.wake(self.state)
 
 
 @dataclass(frozen=True, eq=False)
-class Scoring:
+class ScoringEngines:
     """A stage that asks an engine: its pool of workers, and the work at them."""
 
     state: StageState
@@ -48,5 +50,8 @@ class Scoring:
     def under_way(self) -> bool:
         return self.flights.any
 
-    def call(self, method: Literal["sleep", "wake"]) -> list[Future[Any]]:
-        return self.scorers.call(method)
+    def sleep(self) -> list[Future[None]]:
+        return self.scorers.sleep()
+
+    def wake(self) -> list[Future[None]]:
+        return self.scorers.wake()

@@ -14,13 +14,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.records.run import Say
 from cluster.records.timeline import Activity
 from cluster.runners.runner import Runner, WorkerHandle
 from cluster.stages.flights import Handle
 from cluster.stages.sample_state import SampleState, begun_slice
 from cluster.stages.states import input_slice
 from cluster.storage.ranges import Range, RangeMap
-from cluster.working.sampler import Ready, Report, SamplingJob
+from cluster.working.sampler import Ready, Report, Sampler, SamplingJob
 from operators.engine import EngineDied
 from schemas.errors import BadInput, EngineFailed, GristmillError, WorkerLost
 from schemas.job import RunSettings
@@ -36,7 +37,7 @@ class Replica:
 
     number: int
     state: SampleState
-    handle: WorkerHandle
+    handle: WorkerHandle[Sampler]
     ready: Ready | None = None
     assigned: RangeMap = field(default_factory=RangeMap)
     given: int = 0
@@ -68,7 +69,7 @@ class Replicas:
     Args:
         handle: queues a callback for a future's end into the driver's loop.
         commit: commits what was delivered so far, now (before a dead replica's work is given out again).
-        left_out: called with the ranges of a problem that kills engines, and why.
+        leave_out: called with the ranges of a problem that kills engines, and why.
         awake: whether a stage's engines have the GPUs now (``cluster.pools.turns``).
     """
 
@@ -79,16 +80,16 @@ class Replicas:
         run_id: str,
         handle: Handle,
         commit: Callable[[], None],
-        left_out: Callable[[SampleState, list[Range], BaseException], None],
+        leave_out: Callable[[SampleState, list[Range], BaseException], None],
         awake: Callable[[SampleState], bool],
-        say: Callable[[str], None],
+        say: Say,
     ) -> None:
         self.runner = runner
         self.settings = settings
         self.run_id = run_id
         self._handle = handle
         self._commit = commit
-        self._left_out = left_out
+        self._leave_out = leave_out
         self._awake = awake
         self._say = say
         self._all: list[Replica] = []
@@ -119,7 +120,7 @@ class Replicas:
             counts[replica.state.name] = counts.get(replica.state.name, 0) + replica.drawn
         return counts
 
-    def committed(self, state: SampleState, ranges: list[Range]) -> None:
+    def on_committed(self, state: SampleState, ranges: list[Range]) -> None:
         """Hear what became a fact: it is no longer at stake."""
         for replica in self._all:
             if replica.state is state:
@@ -151,15 +152,15 @@ class Replicas:
         def loaded(future: Future[Any]) -> None:
             error = future.exception()
             if isinstance(error, WorkerLost | EngineDied):
-                self._died(replica, error)
+                self._on_died(replica, error)
             elif error is not None and not isinstance(error, GristmillError):
                 raise EngineFailed(f"stage {state.name}: the engine could not be started: {error}") from error
             else:
-                self._loaded(replica, future.result())
+                self._on_loaded(replica, future.result())
 
-        self._handle(replica.handle.call("start"), loaded)
+        self._handle(replica.handle.call(Sampler.start), loaded)
 
-    def _loaded(self, replica: Replica, ready: Ready) -> None:
+    def _on_loaded(self, replica: Replica, ready: Ready) -> None:
         """Before anything is sampled, the first replica measures the prompts; then work is handed out."""
         state = replica.state
         replica.ready = ready
@@ -182,14 +183,16 @@ class Replicas:
             measure()
 
         def measure() -> None:
-            self._handle(replica.handle.call("too_long", keys), lambda done: self._prompts_measured(replica, done))
+            self._handle(
+                replica.handle.call(Sampler.too_long, keys), lambda done: self._on_prompts_measured(replica, done)
+            )
 
         if state.purse is None:
             measure()
         else:
-            self._handle(replica.handle.call("longest", keys), bounded)
+            self._handle(replica.handle.call(Sampler.longest, keys), bounded)
 
-    def _prompts_measured(self, replica: Replica, future: Future[list[tuple[str, int]]]) -> None:
+    def _on_prompts_measured(self, replica: Replica, future: Future[list[tuple[str, int]]]) -> None:
         if isinstance(future.exception(), WorkerLost | EngineDied):
             return  # its next report tells, and another replica measures
         refused, state, ready = future.result(), replica.state, replica.ready
@@ -213,16 +216,16 @@ class Replicas:
             replica.collecting = None
             error = future.exception()
             if error is None:
-                self._reported(replica, future.result())
+                self._on_report(replica, future.result())
             elif isinstance(error, WorkerLost) or not isinstance(error, GristmillError):
-                self._died(replica, error)
+                self._on_died(replica, error)
             else:
                 raise error
 
-        replica.collecting = replica.handle.call("collect")
+        replica.collecting = replica.handle.call(Sampler.collect)
         self._handle(replica.collecting, answered)
 
-    def _reported(self, replica: Replica, report: Report) -> None:
+    def _on_report(self, replica: Replica, report: Report) -> None:
         now = time.monotonic()
         elapsed = now - replica.asked if replica.asked else 0.0
         if elapsed > 0:
@@ -243,13 +246,13 @@ class Replicas:
 
     def _take(self, replica: Replica, report: Report) -> None:
         state = replica.state
-        state.delivered(report.parts)
+        state.on_delivered(report.parts)
         self._record(replica, report.activity)
         replica.trouble = report.activity.trouble
         operator = state.operator
         for key, index, message in report.failed:
             replica.assigned.remove(Range(key, index, 1))
-            state.failed(key, index, message, operator.retries)
+            state.on_failed(key, index, message, operator.retries)
 
     def _record(self, replica: Replica, now: Activity) -> None:
         """Keep a replica's timeline, the engines that died in its place included."""
@@ -287,7 +290,7 @@ class Replicas:
             replica.assigned.add(item)
         replica.given += sum(item.size for item in ranges)
         begun = begun_slice(state.plan.extends, ranges) if state.plan.extends is not None else None
-        replica.handle.call("assign", ranges, begun)
+        replica.handle.call(Sampler.assign, ranges, begun)
 
     def _trial(self, replica: Replica, samples: int) -> list[Range]:
         """Return what a replica is tried with; nothing once it has lived through all trials."""
@@ -299,13 +302,15 @@ class Replicas:
                 each = [state.take(share, replica.number, frozenset({key})) for key in sorted(replica.trial)]
                 if any(each):
                     return [item for ranges in each for item in ranges]
-            state.suspects.survived(replica.trial)
+            state.suspects.on_survived(replica.trial)
             replica.trial, replica.tried = state.suspects.next_trial(), False
         return []
 
     def _retire(self, replica: Replica) -> None:
         self._all.remove(replica)
-        if not self._end(replica, replica.handle.call("stop"), 60):  # lost at the last moment, with what it had drawn
+        if not self._end(
+            replica, replica.handle.call_last(Sampler.stop), 60
+        ):  # lost at the last moment, with what it had drawn
             self._commit()
             replica.state.give_back(list(replica.assigned), replica.number)
 
@@ -317,12 +322,12 @@ class Replicas:
                 self._take(replica, replica.collecting.result(timeout=seconds))
             self._take(replica, future.result(timeout=seconds))
         except Exception as error:  # it is going away either way; what it drew and didn't write is drawn again
-            self._say(f"stage {replica.state.name}: a replica ended without its last report: {error}")
+            self._say(f"a replica ended without its last report: {error}", replica.state.name)
             ended = False
         replica.handle.kill()
         return ended
 
-    def _died(self, replica: Replica, error: BaseException) -> None:
+    def _on_died(self, replica: Replica, error: BaseException) -> None:
         """Take its unfinished work back and start another, a bounded number of times in a row."""
         self._all.remove(replica)
         replica.handle.kill()
@@ -341,21 +346,21 @@ class Replicas:
             ) from error
         record = self._records.setdefault((state.name, replica.number), ReplicaRecord(number=replica.number))
         record.deaths += 1
-        guilty = state.suspects.died(in_it, replica.trial)
+        guilty = state.suspects.on_died(in_it, replica.trial)
         if guilty is not None and (state.record.computed or {item.problem_key for item in state.pending} - in_it):
-            self._leave_out(state, guilty, error)  # else it is all there is, and may be the engine's own fault
-        self._say(f"stage {state.name}: replica {replica.number} died ({error}); starting another")
+            self._leave_out_guilty(state, guilty, error)  # else it is all there is, and may be the engine's own fault
+        self._say(f"replica {replica.number} died ({error}); starting another", state.name)
         if self._awake(state):
             self._start(state, replica.number)
 
-    def _leave_out(self, state: SampleState, key: str, error: BaseException) -> None:
+    def _leave_out_guilty(self, state: SampleState, key: str, error: BaseException) -> None:
         self._guilty += 1
         if self._guilty > FEW + 0.01 * len(state.plan.ranges):
             raise EngineFailed(
                 f"stage {state.name}: {self._guilty} problems killed the engine, each alone: it is the engine, not "
                 f"they; last: {error}"
             ) from error
-        self._left_out(state, state.leave_out(key), error)
+        self._leave_out(state, state.leave_out(key), error)
 
     def progress(self) -> object:
         """Return what changes whenever an engine gets on."""
@@ -378,14 +383,18 @@ class Replicas:
         """Return how many samples a stage's replicas have still to draw."""
         return sum(replica.outstanding for replica in self._all if replica.state is state)
 
-    def call(self, state: SampleState, method: str) -> list[Future[Any]]:
-        """Call a method of all replicas of a stage (``sleep``, ``wake``)."""
-        return [replica.handle.call(method) for replica in self._all if replica.state is state]
+    def sleep(self, state: SampleState) -> list[Future[None]]:
+        """Put all engines of a stage to sleep (nothing is under way)."""
+        return [replica.handle.call(Sampler.sleep) for replica in self._all if replica.state is state]
+
+    def wake(self, state: SampleState) -> list[Future[None]]:
+        """Wake all engines of a stage."""
+        return [replica.handle.call(Sampler.wake) for replica in self._all if replica.state is state]
 
     def drain(self, seconds: float) -> None:
         """Let all finish what is in flight, for up to ``seconds``, and take what they drew."""
         replicas, self._all = self._all, []
-        futures = [(replica, replica.handle.call("drain", seconds)) for replica in replicas]
+        futures = [(replica, replica.handle.call_last(Sampler.drain, seconds)) for replica in replicas]
         for replica, future in futures:
             self._end(replica, future, seconds + 60)
 

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from cluster.records.run import Say
 from cluster.records.timeline import Activity
 from cluster.runners.runner import Runner, WorkerHandle
 from cluster.stages.flights import Handle
 from cluster.stages.states import ENGINE_SAMPLES, StageState
-from cluster.working.scorer import ScoringJob
-from cluster.working.work import Done, Task, Work
+from cluster.working.scorer import Scorer, ScoringJob
+from cluster.working.work import Done, Task
 from operators.engine import EngineDied
 from schemas.errors import EngineFailed, GristmillError, WorkerLost
 from schemas.job import RunSettings
@@ -33,7 +33,7 @@ AHEAD = 2
 @dataclass(eq=False)
 class _Worker:
     number: int
-    handle: WorkerHandle
+    handle: WorkerHandle[Scorer]
     ready: bool = False
     under_way: dict[int, Future[Done]] = field(default_factory=dict[int, "Future[Done]"])
     """Work number -> what the flights wait for."""
@@ -46,9 +46,7 @@ class Scorers:
         handle: queues a callback for a future's end into the driver's loop; nothing here runs in another thread.
     """
 
-    def __init__(
-        self, runner: Runner, settings: RunSettings, state: StageState, handle: Handle, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, runner: Runner, settings: RunSettings, state: StageState, handle: Handle, say: Say) -> None:
         spec = state.plan.stage.engine
         assert spec is not None
         self.runner = runner
@@ -58,7 +56,7 @@ class Scorers:
         self._handle = handle
         self._say = say
         self._workers: list[_Worker] = []
-        self._queue: deque[tuple[Work, Future[Done]]] = deque()
+        self._queue: deque[tuple[Task, Future[Done]]] = deque()
         self._deaths = 0
         self._failure: GristmillError | None = None
         self._records: dict[int, ReplicaRecord] = {}
@@ -68,7 +66,7 @@ class Scorers:
     def slots(self) -> int:
         return self.spec.replicas
 
-    def submit(self, work: Work) -> Future[Done]:
+    def submit(self, work: Task) -> Future[Done]:
         """Give work to whichever worker has least to do, as soon as one has room."""
         future: Future[Done] = Future()
         taken = {worker.number for worker in self._workers}
@@ -87,7 +85,7 @@ class Scorers:
         for worker in self._workers:
             for number, known in list(worker.under_way.items()):
                 if known is future:
-                    worker.handle.call("cancel", number)
+                    worker.handle.call(Scorer.cancel, number)
                     del worker.under_way[number]
         _settle(future, None, WorkerLost("the work didn't return in time and was given up"))
         self._dispatch()
@@ -104,13 +102,13 @@ class Scorers:
             if worker not in self._workers:
                 return
             if error is not None:
-                self._lost(worker, error)
+                self._on_lost(worker, error)
                 return
             worker.ready = True
             self.state.record.engine = EngineRecord(**vars(future.result().info))
             self._dispatch()
 
-        self._handle(worker.handle.call("start"), loaded)
+        self._handle(worker.handle.call(Scorer.start), loaded)
 
     def _dispatch(self) -> None:
         while self._queue and self._failure is not None:
@@ -123,7 +121,7 @@ class Scorers:
             if not future.done():
                 self._give(min(free, key=lambda worker: len(worker.under_way)), work, future)
 
-    def _give(self, worker: _Worker, work: Work, future: Future[Done]) -> None:
+    def _give(self, worker: _Worker, work: Task, future: Future[Done]) -> None:
         worker.under_way[work.number] = future
 
         def answered(inner: Future[Any]) -> None:
@@ -131,7 +129,7 @@ class Scorers:
             if worker not in self._workers or worker.under_way.get(work.number) is not future:
                 return  # it died, or the work was given up
             if isinstance(error, WorkerLost | EngineDied):
-                self._lost(worker, error)
+                self._on_lost(worker, error)
                 return
             del worker.under_way[work.number]
             done = None
@@ -142,9 +140,9 @@ class Scorers:
             _settle(future, done, error)
             self._dispatch()
 
-        self._handle(worker.handle.call("run", work), answered)
+        self._handle(worker.handle.call(Scorer.run, work), answered)
 
-    def _lost(self, worker: _Worker, error: BaseException) -> None:
+    def _on_lost(self, worker: _Worker, error: BaseException) -> None:
         """Start another in its place; what it had goes back to the flights, which know what to do."""
         self._workers.remove(worker)
         worker.handle.kill()
@@ -162,7 +160,7 @@ class Scorers:
         else:
             record = self._records.setdefault(worker.number, ReplicaRecord(number=worker.number))
             record.deaths += 1
-            self._say(f"stage {name}: replica {worker.number} died ({error}); starting another")
+            self._say(f"replica {worker.number} died ({error}); starting another", name)
             self._start(worker.number)
         for future in lost:
             _settle(future, None, self._failure or WorkerLost(str(error)))
@@ -181,18 +179,22 @@ class Scorers:
             if not worker.ready
         ]
 
-    def call(self, method: Literal["sleep", "wake"]) -> list[Future[Any]]:
-        """Put all engines to sleep (nothing is under way), or wake them."""
-        return [worker.handle.call(method) for worker in self._workers]
+    def sleep(self) -> list[Future[None]]:
+        """Put all engines to sleep (nothing is under way)."""
+        return [worker.handle.call(Scorer.sleep) for worker in self._workers]
+
+    def wake(self) -> list[Future[None]]:
+        """Wake all engines."""
+        return [worker.handle.call(Scorer.wake) for worker in self._workers]
 
     def close(self) -> None:
         """End all workers."""
         workers, self._workers = self._workers, []
         for worker in workers:
             try:
-                worker.handle.call("stop").result(timeout=30)
+                worker.handle.call_last(Scorer.stop).result(timeout=30)
             except Exception as error:
-                self._say(f"stage {self.state.name}: a replica ended badly: {error}")
+                self._say(f"a replica ended badly: {error}", self.state.name)
             worker.handle.kill()
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 from cluster.stages.states import StageState
 
@@ -28,8 +28,12 @@ class Member(Protocol):
         """Whether the engines are working on something."""
         ...
 
-    def call(self, method: Literal["sleep", "wake"]) -> list[Future[Any]]:
-        """Put all engines that are loaded to sleep, or wake them."""
+    def sleep(self) -> list[Future[None]]:
+        """Put all engines that are loaded to sleep."""
+        ...
+
+    def wake(self) -> list[Future[None]]:
+        """Wake them."""
         ...
 
 
@@ -39,7 +43,7 @@ class _Group:
     current: StageState | None = None
     since: float = 0.0
     leaving: bool = False
-    changing: list[Future[Any]] | None = None
+    changing: list[Future[None]] | None = None
     """What ``current`` is waiting for: the others falling asleep, or its own engines waking."""
     next: StageState | None = None
 
@@ -89,25 +93,25 @@ class Turns:
                 return
             for future in group.changing:
                 future.result()
-            self._changed(group)
+            self._on_changed(group)
         elif group.current is None:
             group.current, group.since = group.wanted(), time.monotonic()
         elif group.leaving:
             if not group.members[group.current].under_way:
-                group.changing = group.members[group.current].call("sleep")
+                group.changing = group.members[group.current].sleep()
         else:
             member = group.members[group.current]
             idle = not (member.waiting or member.under_way)
             late = time.monotonic() - group.since > self.seconds
             group.leaving = group.wanted() is not None and (idle or late)
 
-    def _changed(self, group: _Group) -> None:
+    def _on_changed(self, group: _Group) -> None:
         """The engines fell asleep: wake the next ones; or they woke: it is their turn."""
         if group.leaving:
             group.next = group.wanted() or group.current
             assert group.next is not None
             group.leaving = False
-            group.changing = group.members[group.next].call("wake")
+            group.changing = group.members[group.next].wake()
         else:
             group.current, group.next, group.changing = group.next, None, None
             group.since = time.monotonic()

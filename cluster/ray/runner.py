@@ -24,7 +24,7 @@ from cluster.ray.refusal import TASKS
 from cluster.ray.seats import Seating
 from cluster.ray.worker import RayWorker, plain
 from cluster.runners.interruption import SIGNALS
-from cluster.runners.runner import EngineJob, Runner
+from cluster.runners.runner import EngineJob, Runner, W
 from cluster.tools.cores import give_way, take_share
 from cluster.working.work import Done, Task, Work
 from schemas.engine import EngineSpec
@@ -126,7 +126,7 @@ class RayRunner(Runner):
         self._start()
         self._placement.plan(engines)
 
-    def engine_worker(self, job: EngineJob, number: int) -> RayWorker:
+    def engine_worker(self, job: EngineJob[W], number: int) -> RayWorker[W]:
         self._start()
         worker = RayWorker(job, self._placement.take(job.engine, job.stage, number))
         self._workers.append(worker)

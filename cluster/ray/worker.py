@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, InvalidStateError
-from typing import Any
+from typing import Any, Generic
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from cluster.ray.placement import Hold
-from cluster.runners.runner import EngineJob
+from cluster.runners.runner import EngineJob, Method, P, R, W
 from schemas.errors import WorkerLost
 
-ENDS = ("drain", "stop")
-"""Methods that have nothing to do where the worker never came to be."""
 
-
-class RayWorker:
+class RayWorker(Generic[W]):
     """See ``cluster.runners.runner.WorkerHandle``."""
 
-    def __init__(self, job: EngineJob, hold: Hold) -> None:
+    def __init__(self, job: EngineJob[W], hold: Hold) -> None:
         self._hold = hold
         self._open: set[Future[Any]] = set()
         self._failure: Exception | None = None
@@ -28,14 +25,18 @@ class RayWorker:
         actor = ray.remote(job.worker).options(**hold.options, max_restarts=0, max_concurrency=16)
         self._actor: Any = actor.remote(job)
 
-    def call(self, method: str, *args: Any) -> Future[Any]:
-        if method in ENDS and self._failure is None and not self._lives and not self._hold.placed:
+    def call_last(self, method: Method[W, P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        if self._failure is None and not self._lives and not self._hold.placed:
             self._failure = WorkerLost("it was still waiting for a place in the cluster")
+        return self.call(method, *args, **kwargs)
+
+    def call(self, method: Method[W, P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        future: Future[R]
         if self._failure is not None:
-            future: Future[Any] = Future()
+            future = Future()
             future.set_exception(self._failure)
             return future
-        future = plain(getattr(self._actor, method).remote(*args))
+        future = plain(getattr(self._actor, method.__name__).remote(*args, **kwargs))
         self._open.add(future)
         future.add_done_callback(self._answered)
         return future

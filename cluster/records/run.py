@@ -24,6 +24,14 @@ class Observer(Protocol):
         ...
 
 
+class Say(Protocol):
+    """Tells people something that happened in a run, and notes it in the run's log."""
+
+    def __call__(self, text: str, stage: str | None = None) -> None:
+        """Say ``text``; ``stage`` is the stage that it is about, where it is about one."""
+        ...
+
+
 @dataclass
 class RunResult:
     """What became of a run."""

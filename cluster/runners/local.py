@@ -13,9 +13,9 @@ import queue
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
-from typing import Any
+from typing import Generic
 
-from cluster.runners.runner import EngineJob, Runner, WorkerHandle
+from cluster.runners.runner import EngineJob, Method, P, R, Runner, W, WorkerHandle
 from cluster.working.work import Done, Work
 from schemas.engine import EngineSpec
 from schemas.errors import BadInput, WorkerLost
@@ -80,7 +80,7 @@ class LocalRunner(Runner):
                     "(engine.tensor_parallel, pipeline_parallel): it needs --runner ray, on this machine too"
                 )
 
-    def engine_worker(self, job: EngineJob, number: int) -> WorkerHandle:
+    def engine_worker(self, job: EngineJob[W], number: int) -> WorkerHandle[W]:
         handle = _LocalWorker(job)
         self._workers.append(handle)
         return handle
@@ -105,17 +105,20 @@ def _settle(future: Future[Done], result: Done | None, error: BaseException | No
         pass
 
 
-class _LocalWorker:
+class _LocalWorker(Generic[W]):
     """A worker with an engine, in a thread of its own."""
 
-    def __init__(self, job: EngineJob) -> None:
-        self._worker = job.worker(job)
+    def __init__(self, job: EngineJob[W]) -> None:
+        self._worker: W = job.worker(job)  # pyright: ignore[reportCallIssue]: a worker is made with its job
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="gristmill-engine", daemon=True)
         self._thread.start()
 
-    def call(self, method: str, *args: Any) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(getattr(self._worker, method)(*args), self._loop)
+    def call(self, method: Method[W, P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        return asyncio.run_coroutine_threadsafe(method(self._worker, *args, **kwargs), self._loop)
+
+    def call_last(self, method: Method[W, P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        return self.call(method, *args, **kwargs)
 
     def waits_for(self) -> str:
         return ""

@@ -2,23 +2,30 @@
 
 Two kinds of work exist. *Work* (``cluster.working.work``) is one call of one operator or one merge, cheap and
 repeatable. An *engine worker* is a long-lived worker around an engine (``cluster.working.sampler.Sampler``,
-``cluster.working.scorer.Scorer``), addressed by method name. Everything comes back as a
+``cluster.working.scorer.Scorer``), whose methods are called through a handle. Everything comes back as a
 ``concurrent.futures.Future``, so the driver is the same for all runners.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from cluster.working.work import Done, Task, Work
 from schemas.engine import EngineSpec
 from schemas.manifest import RunManifest
 
+W = TypeVar("W")
+J = TypeVar("J", covariant=True)
+P = ParamSpec("P")
+R = TypeVar("R")
+Method = Callable[Concatenate[W, P], Coroutine[Any, Any, R]]
+"""A coroutine method of a worker's class, such as ``Sampler.collect``."""
 
-class EngineJob(Protocol):
+
+class EngineJob(Protocol[J]):
     """What a worker with an engine has to know, and of which class it is (``Sampler``, ``Scorer``)."""
 
     @property
@@ -28,16 +35,20 @@ class EngineJob(Protocol):
     def engine(self) -> EngineSpec: ...
 
     @property
-    def worker(self) -> type[Any]:
+    def worker(self) -> type[J]:
         """Made with the job, in the worker's own event loop."""
         ...
 
 
-class WorkerHandle(Protocol):
-    """A worker with an engine, wherever it lives."""
+class WorkerHandle(Protocol[W]):  # pyright: ignore[reportInvalidTypeVarUse]: methods of W are taken, none of its values
+    """A worker with an engine, wherever it lives: ``handle.call(Sampler.assign, ranges)``."""
 
-    def call(self, method: str, *args: Any) -> Future[Any]:
+    def call(self, method: Method[W, P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Call a coroutine method of the worker; the future fails when the worker died."""
+        ...
+
+    def call_last(self, method: Method[W, P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Call a method that ends the worker's work; it fails at once where the worker never came to be."""
         ...
 
     def kill(self) -> None:
@@ -93,7 +104,7 @@ class Runner(ABC):
         shared_sandbox(False).check()
 
     @abstractmethod
-    def engine_worker(self, job: EngineJob, number: int) -> WorkerHandle:
+    def engine_worker(self, job: EngineJob[W], number: int) -> WorkerHandle[W]:
         """Make the worker of one replica of a stage's engine (its ``start`` isn't called yet)."""
 
     def publish(self, manifest: RunManifest) -> None:  # noqa: B027

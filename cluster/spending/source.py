@@ -97,7 +97,7 @@ class PolicySource:
         self.taken.add(item)
         self.policy.sent(self._number[item.problem_key], item.size, self.arm)
 
-    def arrived(self, ranges: Iterable[Range]) -> None:
+    def on_arrived(self, ranges: Iterable[Range]) -> None:
         """Hear of samples that became facts, some of which nobody sent: they were carried over."""
         for item in ranges:
             if item.problem_key in self._number:

@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from cluster.records.run import Say
 from cluster.stages.states import StageState, StoreState
 from cluster.working.compaction import Merge
 from cluster.working.work import Done, Task, Work
@@ -76,8 +77,8 @@ class Flights:
 
     Args:
         handle: queues a callback for a future's end into the driver's loop.
-        landed: called with what became of each piece of work that succeeded.
-        quarantined: called with the work on rows that have to be left out, and why.
+        on_landed: called with what became of each piece of work that succeeded.
+        on_quarantined: called with the work on rows that have to be left out, and why.
     """
 
     def __init__(
@@ -85,15 +86,15 @@ class Flights:
         workers: Workers,
         settings: RunSettings,
         handle: Handle,
-        landed: Callable[[Flight, Done], None],
-        quarantined: Callable[[Flight, BaseException], None],
-        say: Callable[[str], None],
+        on_landed: Callable[[Flight, Done], None],
+        on_quarantined: Callable[[Flight, BaseException], None],
+        say: Say,
     ) -> None:
         self.workers = workers
         self.settings = settings
         self._handle = handle
-        self._landed = landed
-        self._quarantined = quarantined
+        self._on_landed = on_landed
+        self._on_quarantined = on_quarantined
         self._say = say
         self._flying: dict[int, Flight] = {}
         self._waiting: deque[Flight] = deque()
@@ -113,7 +114,7 @@ class Flights:
 
     def submit(self, state: StageState, work: Work) -> None:
         """Send work off."""
-        state.submitted()
+        state.on_submitted()
         self._launch(Flight(state, work))
 
     def submit_waiting(self) -> None:
@@ -146,28 +147,28 @@ class Flights:
             done = future.result()
             if isinstance(flight.work, Task) and flight.work.rows:
                 self._pace[flight.work.stage].append(done.seconds / flight.work.rows)
-            self._landed(flight, done)
+            self._on_landed(flight, done)
         elif not flight.copies:
             self._land(flight)
-            self._failed(flight, error)
+            self._on_failed(flight, error)
 
     def _land(self, flight: Flight) -> None:
         del self._flying[flight.work.number]
-        flight.state.landed()
+        flight.state.on_landed()
         for copy in flight.copies:
             self.workers.cancel(copy)
 
-    def _failed(self, flight: Flight, error: BaseException) -> None:
+    def _on_failed(self, flight: Flight, error: BaseException) -> None:
         if isinstance(flight.work, Merge):
             assert isinstance(flight.state, StoreState)
-            self._say(f"stage {flight.state.name}: small files could not be merged, which does no harm: {error}")
-            flight.state.merged(flight.work, None)
+            self._say(f"small files could not be merged, which does no harm: {error}", flight.state.name)
+            flight.state.on_merged(flight.work, None)
             return
         if isinstance(error, WorkerLost):
             flight.deaths += 1
             alone = flight.work.rows == 1
             if flight.deaths < (DEATHS if alone else 2) and flight.hung < (2 if alone else 1):
-                self._say(f"stage {flight.state.name}: a worker was lost ({_brief(error)}); its work is done again")
+                self._say(f"a worker was lost ({_brief(error)}); its work is done again", flight.state.name)
                 self._again(flight)
                 return
         elif not isinstance(error, StageFailed):
@@ -177,7 +178,7 @@ class Flights:
         self._cut(flight, error)
 
     def _again(self, flight: Flight) -> None:
-        flight.state.submitted()
+        flight.state.on_submitted()
         self._waiting.append(flight)
 
     def _cut(self, flight: Flight, error: BaseException) -> None:
@@ -194,7 +195,7 @@ class Flights:
         guilty = state.record.quarantined + work.rows
         if guilty > FEW + 0.01 * state.record.computed:
             raise self._explained(flight, error) from error
-        self._quarantined(flight, error)
+        self._on_quarantined(flight, error)
 
     def _explained(self, flight: Flight, error: BaseException) -> BaseException:
         if isinstance(error, StageFailed):
@@ -229,7 +230,7 @@ class Flights:
                 continue
             elapsed, usual = now - flight.started, self._usual(flight.work)
             if elapsed > self._limit(flight.work, usual):
-                self._say(f"stage {flight.state.name}: work on {flight.work.rows:,} rows took over {elapsed:.0f} s")
+                self._say(f"work on {flight.work.rows:,} rows took over {elapsed:.0f} s", flight.state.name)
                 flight.hung, flight.started = flight.hung + 1, now
                 for copy in list(flight.copies):
                     self.workers.cancel(copy)

@@ -19,7 +19,7 @@ from cluster.storage.slices import Slice
 from cluster.storage.store import Store
 from cluster.working.carry import CarryOver
 from cluster.working.work import Done, Work
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 
 LOOK_AHEAD = 4096
 """How many pending ranges are looked at to find a problem that no other replica has begun."""
@@ -61,9 +61,9 @@ class SampleState(StoreState):
         """How often a request failed, where each try is paid for."""
 
     @property
-    def operator(self) -> Sample:
+    def operator(self) -> Sampling:
         operator = self.plan.stage.operator
-        assert isinstance(operator, Sample)
+        assert isinstance(operator, Sampling)
         return operator
 
     def follow(self, source: PolicySource) -> None:
@@ -99,7 +99,7 @@ class SampleState(StoreState):
         self.carrying -= carried
         return news
 
-    def delivered(self, parts: list[Part]) -> None:
+    def on_delivered(self, parts: list[Part]) -> None:
         """Take parts that a replica wrote, and what they really took off the account."""
         self.uncommitted += parts
         if self.purse is not None and parts:
@@ -115,8 +115,8 @@ class SampleState(StoreState):
             reads = begun_slice(source, [item])
             yield CarryOver(next_number(), self.name, self.run.root.url, reads, self.plan.folder, item.size)
 
-    def finished(self, work: Work, done: Done) -> None:
-        super().finished(work, done)
+    def on_finished(self, work: Work, done: Done) -> None:
+        super().on_finished(work, done)
         self.uncommitted.append(done.part)
 
     def take(self, samples: int, replica: int, only: frozenset[str] = frozenset()) -> list[Range]:
@@ -169,7 +169,7 @@ class SampleState(StoreState):
     def _worst(self, item: Range) -> Amount:
         return Amount(1) if self.purse is None else self.purse.worst(item.problem_key)
 
-    def failed(self, key: str, index: int, message: str, retries: int) -> None:
+    def on_failed(self, key: str, index: int, message: str, retries: int) -> None:
         """Hear that a request failed in passing, after the worker's own tries.
 
         Where tries are paid for, each one comes back here, is charged and drawn again, as often as it would have been.

@@ -97,24 +97,24 @@ class StageState:
             unsafe=self.unsafe,
         )
 
-    def submitted(self) -> None:
+    def on_submitted(self) -> None:
         """Note that a task left."""
         self.in_flight += 1
         self.touch()
 
-    def landed(self) -> None:
+    def on_landed(self) -> None:
         """Note that a task came back, whatever became of it."""
         self.in_flight -= 1
 
-    def finished(self, work: Work, done: Done) -> None:
+    def on_finished(self, work: Work, done: Done) -> None:
         """Take a task's result."""
         self.record.busy_seconds += done.seconds
         self.touch()
 
-    def committed(self, stage: str, ranges: list[Range]) -> None:
+    def on_committed(self, stage: str, ranges: list[Range]) -> None:
         """Hear that keys of another (or this) store stage are now facts."""
 
-    def snapshot_part(self, stage: str, index: int) -> None:
+    def on_snapshot_part(self, stage: str, index: int) -> None:
         """Hear that another stage's part is written."""
 
     def touch(self) -> None:
@@ -182,7 +182,7 @@ class StoreState(StageState):
         files = {name: tuple(self.store.files[name]) for name in names}
         return Merge(next_number(), self.name, self.run.root.url, self.plan.folder, self.store.contract, files)
 
-    def merged(self, merge: Merge, done: Done | None) -> None:
+    def on_merged(self, merge: Merge, done: Done | None) -> None:
         """Commit a merge; None where it failed: it isn't needed, and after a few failures this run tries no more."""
         if done is not None:
             self.store.replace(merge.files, done.part)
@@ -207,7 +207,7 @@ class StreamState(StoreState):
     def waiting(self) -> bool:
         return bool(self._pending)
 
-    def committed(self, stage: str, ranges: list[Range]) -> None:
+    def on_committed(self, stage: str, ranges: list[Range]) -> None:
         if stage in self._stores:
             for item in ranges:
                 for wanted in self._wanted.present(item):
@@ -242,8 +242,8 @@ class StreamState(StoreState):
         inputs = {name: input_slice(self.upstream(name), ranges, keys) for name in self.plan.stage.inputs}
         return self.task(inputs, sum(item.size for item in ranges))
 
-    def finished(self, work: Work, done: Done) -> None:
-        super().finished(work, done)
+    def on_finished(self, work: Work, done: Done) -> None:
+        super().on_finished(work, done)
         self.uncommitted.append(done.part)
 
 
@@ -280,20 +280,20 @@ class ChunkState(StageState):
     def waiting(self) -> bool:
         return bool(self._ready)
 
-    def committed(self, stage: str, ranges: list[Range]) -> None:
+    def on_committed(self, stage: str, ranges: list[Range]) -> None:
         if stage not in self._stores or self.complete:
             return
         store = self._stores[stage].store
         assert store is not None
         for key in {item.problem_key for item in ranges} & self._wanted[stage].keys():
             if all(store.held.covers(item) for item in self._wanted[stage][key]):
-                self._arrived(self._chunk_of[key], (stage, key))
+                self._on_arrived(self._chunk_of[key], (stage, key))
 
-    def snapshot_part(self, stage: str, index: int) -> None:
+    def on_snapshot_part(self, stage: str, index: int) -> None:
         if not self.complete:
-            self._arrived(index, (stage, ""))
+            self._on_arrived(index, (stage, ""))
 
-    def _arrived(self, chunk: int, what: tuple[str, str]) -> None:
+    def _on_arrived(self, chunk: int, what: tuple[str, str]) -> None:
         waits = self._waits[chunk]
         if what in waits:
             waits.remove(what)
@@ -305,8 +305,8 @@ class ChunkState(StageState):
             index = self._ready.popleft()
             yield self.task(chunk_inputs(self.plan, self.run, index), len(self.run.chunks[index]), index)
 
-    def finished(self, work: Work, done: Done) -> None:
-        super().finished(work, done)
+    def on_finished(self, work: Work, done: Done) -> None:
+        super().on_finished(work, done)
         self.record.computed += work.rows
         self._parts[done.part.name] = done.part.rows
         if len(self._parts) == len(self.run.chunks):
@@ -337,8 +337,8 @@ class DatasetState(StageState):
         pieces = tuple(chunk_inputs(self.plan, self.run, i) for i in range(len(self.run.chunks))) if in_pieces else ()
         yield replace(task, pieces=pieces, reads=reads)
 
-    def finished(self, work: Work, done: Done) -> None:
-        super().finished(work, done)
+    def on_finished(self, work: Work, done: Done) -> None:
+        super().on_finished(work, done)
         self.record.computed += work.rows
         finish_snapshot(self, {done.part.name: done.part.rows})
 

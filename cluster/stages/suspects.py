@@ -20,7 +20,7 @@ class Suspects:
         self._trying: frozenset[str] = frozenset()
         """In trials that are under way."""
 
-    def died(self, keys: Collection[str], trial: frozenset[str] = frozenset()) -> str | None:
+    def on_died(self, keys: Collection[str], trial: frozenset[str] = frozenset()) -> str | None:
         """Hear which problems were in an engine that died; return the one that is guilty, if that is known now.
 
         Args:
@@ -36,7 +36,7 @@ class Suspects:
             self._trials += [frozenset(part) for part in (twice[half:], twice[:half]) if part]
         return None
 
-    def survived(self, trial: frozenset[str]) -> None:
+    def on_survived(self, trial: frozenset[str]) -> None:
         """Hear that an engine answered for the problems that it was tried with."""
         self._trying -= trial
         for key in trial:

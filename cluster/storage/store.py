@@ -251,18 +251,29 @@ class Store:
                 return current
             time.sleep(0.1)
 
-    def renew(self) -> None:
-        """Hold the lease for longer; call it well before it lapses.
+    def renew(self) -> bool:
+        """Hold the lease for longer; False where it has lapsed, or isn't held: then see ``reclaim``.
+
+        Any thread may call it, while another commits: it touches nothing but the lease.
+        """
+        lease = self.lease
+        if lease is None or not lease.alive():
+            return False
+        self.lease = Lease.of(lease.run_id, lease.epoch, self._lease_seconds)
+        write_lease(self.root, self.folder, self.lease)
+        return True
+
+    def reclaim(self) -> None:
+        """Take a lease up again that lapsed (was the machine asleep?), if nobody else wanted it meanwhile.
 
         Raises:
-            LeaseLost: it had lapsed, and another run took over.
+            LeaseLost: another run took over.
         """
-        assert self.lease is not None
-        if not self.lease.alive():
+        if self.lease is not None and not self.lease.alive():
             self.refresh()
             self._check_epoch()
-        self.lease = Lease.of(self.lease.run_id, self.lease.epoch, self._lease_seconds)
-        write_lease(self.root, self.folder, self.lease)
+            self.lease = Lease.of(self.lease.run_id, self.lease.epoch, self._lease_seconds)
+            write_lease(self.root, self.folder, self.lease)
 
     def release(self) -> None:
         """Let others write. A lease that lapsed is looked at first: it may be another's by now.
@@ -347,7 +358,7 @@ class Store:
         if self.lease is None:
             raise LeaseLost(f"store {self.folder}: this run doesn't hold its lease, so it can't commit")
         if not self.lease.alive():
-            self.renew()
+            self.reclaim()
 
     def _commit_files(self, parts: list[Part], gone: Collection[str], *, keeps_rows: bool = True) -> bool:
         """Commit additions and removals; ``keeps_rows`` says that the rows of what is removed are in ``parts``."""

@@ -78,7 +78,8 @@ def _take_store(root: Root, source: Root, folder: str) -> int:
                 rows = Slice((source.uri(folder, name),), lacking).read(source, contract.select())
                 ours.commit([write_part(root, folder, rows, contract, f"gathering {folder}")])
                 taken += len(rows)
-            ours.renew()
+            if not ours.renew():
+                ours.reclaim()
     finally:
         ours.release()
     return taken

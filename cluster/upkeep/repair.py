@@ -55,7 +55,8 @@ def repair(root: Root, manifest: RunManifest, findings: Iterable[Finding]) -> li
 
         def keep_alive() -> None:
             for store in stores.values():
-                store.renew()
+                if not store.renew():
+                    store.reclaim()
 
         left = {folder: _left(store, damage.get(folder, _Damage())) for folder, store in stores.items()}
         done = _outdated_snapshots(root, left)

@@ -27,7 +27,7 @@ from cluster.storage.root import Root
 from cluster.storage.slices import Slice
 from cluster.working.warm_up import WarmUps
 from operators.engine import Engine, EngineError, EngineInfo
-from operators.sample.sample import BEGUN, Sample
+from operators.sample.sampling import BEGUN, Sampling
 from schemas import datasets
 from schemas.engine import EngineSpec
 
@@ -44,7 +44,7 @@ class SamplingJob:
     """Everything a sampling worker needs to know; small and picklable."""
 
     stage: str
-    operator: Sample
+    operator: Sampling
     engine: EngineSpec
     root: str
     folder: str
@@ -108,7 +108,7 @@ class Sampler:
     async def start(self) -> Ready:
         """Load the engine and start drawing whatever is assigned."""
         self.engine: Engine = await asyncio.to_thread(build_engine, self.job.engine)
-        problems = await asyncio.to_thread(self.job.problems.read, self.root, Sample.inputs["problems"])
+        problems = await asyncio.to_thread(self.job.problems.read, self.root, Sampling.inputs["problems"])
         self.problems = {row["problem_key"]: row for row in problems.iter_rows(named=True)}
         self.queue: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
         self.news = asyncio.Event()
@@ -243,7 +243,7 @@ class Sampler:
             prompt = await self._prompt(key)
             cut_below = None if self._warm_ups is None else self._warm_ups.threshold(key, index)
             row = await self.job.operator.draw(problem, prompt, index, self.engine, self.job.run_id, begun, cut_below)
-            self._warmed_up(key, index, row["lowest_group_confidence"])
+            self._on_warmed_up(key, index, row["lowest_group_confidence"])
             if not self.rows:
                 self._oldest = time.monotonic()
             self.rows.append(row)
@@ -251,7 +251,7 @@ class Sampler:
             tokens = row["completion_tokens"]
         except EngineError as error:
             self.report.failed.append((key, index, str(error)))
-            self._warmed_up(key, index, None)
+            self._on_warmed_up(key, index, None)
             self.news.set()
         finally:
             self._timeline.leave(tokens)
@@ -260,10 +260,10 @@ class Sampler:
         if len(self.rows) >= self.job.flush_rows:
             self._flush()
 
-    def _warmed_up(self, key: str, index: int, lowest: float | None) -> None:
+    def _on_warmed_up(self, key: str, index: int, lowest: float | None) -> None:
         """Queue what waited for this sample."""
         if self._warm_ups is not None:
-            for free in self._warm_ups.drawn(key, index, lowest):
+            for free in self._warm_ups.on_drawn(key, index, lowest):
                 self.queue.put_nowait(free)
 
     async def _look_for_warm_ups(self, warm_ups: WarmUps) -> None:
@@ -298,7 +298,7 @@ class Sampler:
 
     async def _write(self, rows: list[dict[str, Any]]) -> None:
         try:
-            table = Sample.table(rows)
+            table = Sampling.table(rows)
             arguments = (self.root, self.job.folder, table, datasets.Sample, self.job.stage)
             part = await asyncio.to_thread(write_part, *arguments)
             self.report.parts.append(part)  # to the report that is open now, not the one that was when writing began

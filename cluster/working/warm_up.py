@@ -16,7 +16,7 @@ from deltalake.exceptions import DeltaError
 
 from cluster.storage.root import Root
 from cluster.storage.store import scan_store
-from operators.sample.sample import ConfidenceCut
+from operators.sample.sampling import ConfidenceCut
 from schemas.datasets import Sample
 from schemas.errors import GristmillError
 
@@ -48,7 +48,7 @@ class WarmUps:
         """Return below which confidence a sample is cut; None: it isn't."""
         return None if index < self.cut.warm_up else self._thresholds.get(key)
 
-    def drawn(self, key: str, index: int, lowest: float | None) -> list[tuple[str, int]]:
+    def on_drawn(self, key: str, index: int, lowest: float | None) -> list[tuple[str, int]]:
         """Note a sample (or that it failed); return those that can be drawn now."""
         if index >= self.cut.warm_up or key in self._thresholds:
             return []

@@ -22,7 +22,7 @@ from jobs.bench.measure import Meter, Window, measure, summarise
 from jobs.bench.plot import save
 from jobs.running.run import Job
 from operators.engine import Engine, EngineDied, EngineError
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from pipelines.graph import Stage
 from schemas.engine import EngineSpec
 from schemas.errors import BadInput, EngineFailed
@@ -90,7 +90,7 @@ def _beside(root: Root, entry: str) -> Path | None:
 
 async def _measured(job: Job, stage: Stage, spec: EngineSpec, settings: Settings, console: Console) -> ThroughputEntry:
     operator = stage.operator
-    assert isinstance(operator, Sample)
+    assert isinstance(operator, Sampling)
     source = next(iter(job.pipeline.stages.values())).operator
     problems = source.run().head(min(PROMPTS, job.execution.limit or PROMPTS))
     console.print(f"loading {getattr(spec, 'model', '')} ...", highlight=False)
@@ -134,7 +134,7 @@ def _powers(capacity: int) -> tuple[int, ...]:
 
 
 def _entry(
-    engine: Engine, spec: EngineSpec, operator: Sample, windows: Sequence[Window], prices: Prices
+    engine: Engine, spec: EngineSpec, operator: Sampling, windows: Sequence[Window], prices: Prices
 ) -> ThroughputEntry:
     levels = summarise(windows)
     if not levels:

@@ -14,7 +14,7 @@ from jobs.moe.replan import replan_experts
 from jobs.nightly.attempts import Attempt, Journal
 from jobs.running.run import Job, resolve
 from operators.policies.named import MarginalSpec, UniformSpec
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from pipelines.graph import Pipeline, sampling_stage
 from schemas.datasets import Verdict
 from schemas.errors import BadInput, GristmillError
@@ -82,7 +82,7 @@ def _priors(pipeline: Pipeline, run_id: str | None, capped: bool) -> dict[str, A
     judged = {sampling_stage(stage).name for stage in stages if stage.operator.output is Verdict and stage.is_store}
     found: dict[str, Any] = {}
     for stage in stages:
-        policy = stage.operator.policy if isinstance(stage.operator, Sample) else UniformSpec()
+        policy = stage.operator.policy if isinstance(stage.operator, Sampling) else UniformSpec()
         if policy is None and capped and stage.name in judged:
             policy = MarginalSpec()
         if isinstance(policy, MarginalSpec) and policy.before is None:

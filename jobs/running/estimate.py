@@ -18,7 +18,7 @@ from cluster.records.reader import manifests
 from cluster.records.throughput import read_entry
 from cluster.storage.root import Root
 from cluster.storage.store import scan_store
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from schemas import datasets
 from schemas.engine import EngineSpec
 from schemas.prices import MICRO, Prices, price_of
@@ -92,7 +92,7 @@ def _lengths(
 ) -> tuple[float, float, tuple[float, float], str]:
     """Return (prompt tokens, completion tokens) of a sample, an interval of the latter, and where they are from."""
     operator, store = stage.stage.operator, stage.store
-    assert isinstance(operator, Sample) and store is not None
+    assert isinstance(operator, Sampling) and store is not None
     if len(store.held):
         drawn = scan_store(plan.root, store.folder, datasets.Sample).filter(pl.col("status") == "ok")
         length = pl.col("completion_tokens")

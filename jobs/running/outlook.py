@@ -17,7 +17,7 @@ from cluster.storage.store import scan_store
 from jobs.running.estimate import Estimate
 from operators.measure.counts import count_verdicts
 from operators.measure.forecast import MeasureForecast
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from schemas.budget import Budget
 from schemas.datasets import Verdict
 from schemas.prices import MICRO
@@ -143,7 +143,7 @@ def _counts(plan: RunPlan, stage: StagePlan) -> pl.DataFrame | None:
             keys = plan.problems.keys.to_frame("problem_key").lazy()
             rows = scan_store(plan.root, other.folder, Verdict).select(names).join(keys, on="problem_key", how="semi")
             operator = stage.stage.operator
-            assert isinstance(operator, Sample)
+            assert isinstance(operator, Sampling)
             counts = count_verdicts(rows.collect()).filter(pl.col("n") > 0)
             enough = len(counts) and float(np.median(counts["n"].to_numpy())) >= FEWEST
             return counts if enough else None

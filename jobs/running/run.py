@@ -27,7 +27,7 @@ from jobs.running.outlook import outlook
 from jobs.running.posterior import posteriors
 from jobs.running.progress import Progress
 from jobs.running.summary import document, plan_document, print_plan, print_run
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from pipelines.graph import Pipeline
 from schemas.errors import BadInput
 from schemas.job import JobFile, RunSettings
@@ -183,7 +183,7 @@ def show_dry_run(job: Job, as_json: bool) -> None:
 
 async def _first_prompt(stage: Any, plan: RunPlan) -> str:
     operator = stage.operator
-    assert isinstance(operator, Sample)
+    assert isinstance(operator, Sampling)
     engine = await asyncio.to_thread(build_engine, stage.engine)
     try:
         return await operator.prompt(next(plan.problems.tables(plan.root)).row(0, named=True), engine)

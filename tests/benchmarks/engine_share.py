@@ -29,7 +29,7 @@ from typing import Any
 
 from cluster.driving.driver import run_pipeline
 from operators.load import Load
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from operators.verify.exact import VerifyExact
 from pipelines.graph import Pipeline
 from schemas.engine import LlamaCppSpec, VllmSpec
@@ -70,8 +70,8 @@ def write_problems(folder: Path) -> Path:
     return path
 
 
-def sampling(samples: int) -> Sample:
-    return Sample(n=samples, max_tokens=MAX_TOKENS)
+def sampling(samples: int) -> Sampling:
+    return Sampling(n=samples, max_tokens=MAX_TOKENS)
 
 
 def bare_requests(source: Path, samples: int) -> list[tuple[list[dict[str, str]], int]]:

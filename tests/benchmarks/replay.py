@@ -27,7 +27,7 @@ from cluster.storage.parts import write_part
 from cluster.storage.root import Root
 from operators import operator_class
 from operators.load import Load
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from pipelines.graph import Pipeline
 from schemas import datasets
 from schemas.contract import polars_schema
@@ -44,7 +44,7 @@ def pipeline(source: Path, samples: int, verifier: str) -> Pipeline:
     """Return load -> sample -> verify -> prune, select, coverage, accuracy, sft."""
     made = Pipeline("replay")
     problems = made.stage("load", Load(source=str(source)))
-    drawn = made.stage("sample", Sample(n=samples), engine=ScriptedSpec(model="recorded"), problems=problems)
+    drawn = made.stage("sample", Sampling(n=samples), engine=ScriptedSpec(model="recorded"), problems=problems)
     verdicts = made.stage("verify", operator_class(verifier)(), problems=problems, samples=drawn)
     made.stage("prune", operator_class("prune.rpc")(), samples=drawn)
     made.stage("select", operator_class("select.majority")(), verdicts=verdicts)

@@ -13,7 +13,7 @@ import polars as pl
 
 from operators.base import Operator
 from operators.engine import Engine
-from operators.sample.sample import Sample as Sampling
+from operators.sample.sampling import Sampling
 from operators.verify.exact import VerifyExact
 from schemas.datasets import Problem, Sample, Verdict
 

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
-from operators.sample.sample import ConfidenceCut, Sample
+from operators.sample.sampling import ConfidenceCut, Sampling
 from pipelines.graph import Pipeline
 from schemas.errors import BadInput
 from tests.support import run, scripted_pipeline, write_problems
@@ -24,7 +24,7 @@ def pipeline(folder: Path, n: int, **engine: object) -> Pipeline:
     if not source.exists():
         write_problems(source, 5)
     answers = ("one two 0", "three four 1")
-    return scripted_pipeline(source, n, Sample(cut=CUT), answers=answers, **engine)
+    return scripted_pipeline(source, n, Sampling(cut=CUT), answers=answers, **engine)
 
 
 def rows(result: RunResult) -> pl.DataFrame:

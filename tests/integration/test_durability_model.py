@@ -29,7 +29,7 @@ from cluster.upkeep.garbage import collect
 from cluster.upkeep.verify_data import verify
 from cluster.working.compaction import Merge, next_merge
 from operators.load import Load
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from operators.select.majority import MajorityVote
 from operators.verify.exact import VerifyExact
 from pipelines.graph import Pipeline
@@ -199,7 +199,7 @@ class Durability(RuleBasedStateMachine):
         made = Pipeline("model")
         loaded = made.stage("load", Load(source=str(source)))
         engine = ScriptedSpec(answers=ANSWERS, call_log=str(self.calls(number)), slots=4)
-        sampling = Sample(n=config.n, max_tokens=config.tokens, extend_truncated=config.extend)
+        sampling = Sampling(n=config.n, max_tokens=config.tokens, extend_truncated=config.extend)
         drawn = made.stage("sample", sampling, engine=engine, problems=loaded)
         verifier = VerifyExact() if config.strict else VerifyExact(pattern=r"(\d+)")
         verdicts = made.stage("verify", verifier, problems=loaded, samples=drawn)

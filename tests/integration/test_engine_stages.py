@@ -12,7 +12,7 @@ import pytest
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
 from operators.load import Load
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from operators.score.outcome import ScoreOutcome
 from operators.verify.exact import VerifyExact
 from pipelines.graph import Pipeline
@@ -26,7 +26,7 @@ def scored(source: Path, n: int, sampling: ScriptedSpec, scoring: ScriptedSpec) 
     """Return load -> sample -> verify and score."""
     pipeline = Pipeline("scored")
     problems = pipeline.stage("load", Load(source=str(source)))
-    samples = pipeline.stage("sample", Sample(n=n), engine=sampling, problems=problems)
+    samples = pipeline.stage("sample", Sampling(n=n), engine=sampling, problems=problems)
     pipeline.stage("verify", VerifyExact(), problems=problems, samples=samples)
     pipeline.stage("score", ScoreOutcome(), engine=scoring, problems=problems, samples=samples)
     return pipeline
@@ -147,4 +147,4 @@ def test_guided_decoding_is_refused_where_the_engine_cannot(tmp_path: Path) -> N
     pipeline = Pipeline("guided")
     problems = pipeline.stage("load", Load(source=str(write_problems(tmp_path / "p.jsonl", 1))))
     with pytest.raises(BadInput, match=r"scripted.*doesn't know regex"):
-        pipeline.stage("sample", Sample(regex="[0-9]+"), engine=ScriptedSpec(), problems=problems)
+        pipeline.stage("sample", Sampling(regex="[0-9]+"), engine=ScriptedSpec(), problems=problems)

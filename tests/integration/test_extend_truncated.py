@@ -10,7 +10,7 @@ import polars as pl
 from cluster.planning.plan import make_plan
 from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from pipelines.graph import Pipeline
 from tests.support import keys, run, scripted_pipeline, stage, write_problems
 
@@ -18,7 +18,7 @@ SHORT, LONG = "yes", "one two three four five six"
 
 
 def pipeline(source: Path, log: Path, max_tokens: int, n: int = 20, extend: bool = True) -> Pipeline:
-    sampling = Sample(max_tokens=max_tokens, extend_truncated=extend)
+    sampling = Sampling(max_tokens=max_tokens, extend_truncated=extend)
     return scripted_pipeline(source, n, sampling, answers=(SHORT, LONG), call_log=str(log))
 
 

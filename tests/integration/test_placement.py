@@ -26,7 +26,7 @@ from cluster.ray.placement import Placement
 from cluster.ray.runner import RayRunner
 from cluster.ray.worker import RayWorker
 from operators.load import Load
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from operators.score.outcome import ScoreOutcome
 from pipelines.graph import Pipeline
 from schemas.engine import EngineSpec, ScriptedSpec
@@ -149,7 +149,7 @@ def _zone(node: str) -> str | None:
 
 def _start(runner: RayRunner, engine: EngineSpec, stage: str = "s") -> list[tuple[RayWorker, Future[Seen]]]:
     workers = [runner.engine_worker(Job(stage, engine), number) for number in range(engine.replicas)]
-    return [(worker, worker.call("start")) for worker in workers]
+    return [(worker, worker.call(Where.start)) for worker in workers]
 
 
 def test_the_bundles_of_a_replica_lie_on_one_node(runner: RayRunner) -> None:
@@ -207,7 +207,7 @@ def test_engines_that_take_turns_have_the_same_gpus(runner: RayRunner) -> None:
     other[1][0].kill()
     assert len(_groups()) == 2, "the policy is still in it"
     again = runner.engine_worker(Job("score", reward), 1)
-    assert again.call("start").result(30).group == one[1].group
+    assert again.call(Where.start).result(30).group == one[1].group
 
 
 def test_ranks_take_turns_too_and_smaller_engines_sit_side_by_side(runner: RayRunner) -> None:
@@ -219,7 +219,7 @@ def test_ranks_take_turns_too_and_smaller_engines_sit_side_by_side(runner: RayRu
     assert len({each.group for each in seen}) == 1
     assert [each.environment.get("VLLM_RAY_BUNDLE_INDICES") for each in seen] == [None, "0,1", "2,3"]
     assert {each.environment["VLLM_RAY_PER_WORKER_GPUS"] for each in seen} == {"0.5"}
-    ranks, others = (worker.call("ranks").result(60) for worker, _ in (workers[0], workers[2]))
+    ranks, others = (worker.call(Where.ranks).result(60) for worker, _ in (workers[0], workers[2]))
     assert len({next(iter(gpus)) for _, gpus in ranks}) == 4
     assert others == ranks[2:]
 
@@ -246,7 +246,7 @@ def test_a_run_with_placed_replicas(connected: str, tmp_path: Path) -> None:
     pipeline = Pipeline("placed")
     problems = pipeline.stage("load", Load(source=str(source)))
     sampling = spec(size=8, gpus=1, replicas=2, latency=0.02, slots=16, labels={"zone": "a"})
-    samples = pipeline.stage("sample", Sample(n=50), engine=sampling, problems=problems)
+    samples = pipeline.stage("sample", Sampling(n=50), engine=sampling, problems=problems)
     pipeline.stage("score", ScoreOutcome(), engine=spec(model="reward", gpus=0.5), problems=problems, samples=samples)
     runner = RayRunner(connected)
     result = run_pipeline(pipeline, runner, str(tmp_path / "data"), QUICK)
@@ -272,7 +272,7 @@ def test_a_group_whose_gpus_are_used_waits_for_them(runner: RayRunner) -> None:
     waiting = second if first[1].done() else first
     assert not waiting[1].done()
     with pytest.raises(WorkerLost, match="still waiting for a place"):
-        waiting[0].call("drain").result(0.1)
+        waiting[0].call_last(Where.drain).result(0.1)
     other.close()
 
 
@@ -296,9 +296,9 @@ def test_what_can_never_be_had_is_told_and_what_has_become_possible_is_placed_an
     runner._placement = Placement(patience=1.0)
     never = runner.engine_worker(Job("s", spec(gpus=1, gpu_memory=500)), 0)  # as if the node that it was on were lost
     with pytest.raises(EngineFailed, match=r"stage s: replica 0 can't be placed any more.* 500 GB"):
-        never.call("start").result(30)
+        never.call(Where.start).result(30)
     with pytest.raises(EngineFailed):
-        never.call("drain").result(0.1)
+        never.call_last(Where.drain).result(0.1)
     engine = spec(gpus=8, gpu_memory=80, replicas=3)
     with pytest.raises(BadInput, match="there is room for 2"):
         runner.check([engine])
@@ -312,4 +312,4 @@ def test_what_can_never_be_had_is_told_and_what_has_become_possible_is_placed_an
         waiting.result(30)
     worker.kill()
     worker = runner.engine_worker(Job("s", engine), 2)
-    assert _zone(worker.call("start").result(30).node) == "c"
+    assert _zone(worker.call(Where.start).result(30).node) == "c"

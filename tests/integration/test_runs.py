@@ -22,7 +22,7 @@ from cluster.records.reader import find_run, manifests
 from cluster.runners.local import LocalRunner
 from cluster.runners.runner import Runner
 from cluster.storage.root import Root
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from schemas.errors import BadInput, EngineFailed, StageFailed
 from schemas.job import RunSettings
 from tests.support import QUICK, keys, run, scripted_pipeline, stage, write_problems
@@ -85,7 +85,7 @@ def test_topping_up_pays_for_the_difference(tmp_path: Path) -> None:
 def test_other_sampling_settings_are_another_store(tmp_path: Path) -> None:
     source = write_problems(tmp_path / "p.jsonl", 2)
     run(LocalRunner(), scripted_pipeline(source, 8), tmp_path / "root")
-    result = run(LocalRunner(), scripted_pipeline(source, 8, Sample(temperature=0.5)), tmp_path / "root")
+    result = run(LocalRunner(), scripted_pipeline(source, 8, Sampling(temperature=0.5)), tmp_path / "root")
     assert stage(result, "sample") == {"planned": 16, "reused": 0, "computed": 16}
     assert len(Root.at(tmp_path / "root").list("samples")) == 2
 
@@ -136,7 +136,7 @@ def test_transient_faults_heal_and_permanent_ones_become_rows(tmp_path: Path) ->
 
 def test_faults_that_outlive_the_retries_leave_the_run_incomplete_and_resumable(tmp_path: Path) -> None:
     source = write_problems(tmp_path / "p.jsonl", 3)
-    sampling = Sample(retries=0)
+    sampling = Sampling(retries=0)
     result = run(LocalRunner(), scripted_pipeline(source, 40, sampling, fail_transient=0.3), tmp_path / "root")
     assert result.manifest.state == "incomplete"
     assert "could not be drawn" in (result.manifest.error or "")
@@ -152,7 +152,7 @@ def test_a_prompt_longer_than_the_context_is_refused_before_sampling(tmp_path: P
     source.write_text(
         '{"id": "long", "question": "%s", "answer": "1"}\n{"id": "b", "question": "x", "answer": "1"}\n' % ("w " * 99)
     )
-    pipeline = scripted_pipeline(source, 4, Sample(max_tokens=8), context=50, call_log=str(log))
+    pipeline = scripted_pipeline(source, 4, Sampling(max_tokens=8), context=50, call_log=str(log))
     with pytest.raises(BadInput, match=r"'long' \(\d+ tokens\).*engine.context"):
         run(LocalRunner(), pipeline, tmp_path / "root")
     assert log.read_text() == ""

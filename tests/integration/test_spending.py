@@ -23,7 +23,7 @@ from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
 from jobs.config.settings import build_pipeline
 from operators.policies.named import ComputeOptimalSpec, ConsistencySpec, MarginalSpec, UniformSpec, UntilCorrectSpec
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from pipelines.graph import Pipeline
 from schemas.budget import Budget, Gate
 from schemas.errors import BadInput
@@ -55,7 +55,7 @@ def budgeted(folder: Path, budget: Budget, n: int = 500, **engine: Any) -> RunRe
     if not source.exists():
         write_problems(source, 10)
     spec = {"answers": LONG, "slots": SLOTS, "token_log": str(folder / "tokens"), "latency": 0.01, **engine}
-    return play(scripted_pipeline(source, n, Sample(max_tokens=6), **spec), folder / "root", budget)
+    return play(scripted_pipeline(source, n, Sampling(max_tokens=6), **spec), folder / "root", budget)
 
 
 def play(pipeline: Pipeline, root: Path, budget: Budget | None = None, **settings: Any) -> RunResult:
@@ -105,7 +105,7 @@ def test_caps_in_samples_tokens_and_dollars(tmp_path: Path) -> None:
         folder.mkdir()
         source = write_problems(folder / "problems.jsonl", 10)
         log = folder / "tokens"
-        sampling = Sample(max_tokens=6, policy=UniformSpec())
+        sampling = Sampling(max_tokens=6, policy=UniformSpec())
         pipeline = scripted_pipeline(source, 500, sampling, answers=LONG, slots=4, token_log=str(log))
         price = Prices(dollars_per_million_prompt_tokens=0.5, dollars_per_million_completion_tokens=2.0)
         result = play(pipeline, folder / "root", budget, prices={"scripted": price})
@@ -143,7 +143,7 @@ def test_an_unknown_price_is_an_error(tmp_path: Path) -> None:
 def test_until_correct_stops_solved_problems(tmp_path: Path) -> None:
     source = write_problems(tmp_path / "problems.jsonl", 9)
     policy = UntilCorrectSpec(target=2)
-    pipeline = scripted_pipeline(source, 200, Sample(policy=policy), slots=4, latency=0.05)
+    pipeline = scripted_pipeline(source, 200, Sampling(policy=policy), slots=4, latency=0.05)
     result = play(pipeline, tmp_path / "root")
     assert result.manifest.state == "done"
     right = result.dataset("verify").group_by("problem_key").agg(pl.col("is_correct").sum(), pl.len()).collect()
@@ -165,7 +165,7 @@ def test_marginal_serves_what_is_promising_and_a_prior_says_what_is(tmp_path: Pa
         {"problem_id": [f"p{i}" for i in range(12)], "n": [100] * 12, "c": [50 if i % 3 < 2 else 0 for i in range(12)]}
     ).write_parquet(before)
     policy = MarginalSpec(target=4, before=str(before))
-    sampling = Sample(policy=policy)
+    sampling = Sampling(policy=policy)
     pipeline = scripted_pipeline(source, 100, sampling, answers=("0", "1", "3"), slots=2, latency=0.1)
     result = play(pipeline, tmp_path / "root", Budget(samples=200))
     rows = result.dataset("verify").collect()
@@ -187,7 +187,7 @@ def test_a_budget_on_ray_with_two_replicas(tmp_path: Path) -> None:
         "token_log": str(log),
         "answers": ("0", "1", "2"),
     }
-    pipeline = scripted_pipeline(source, 200, Sample(max_tokens=6, policy=policy), **spec)
+    pipeline = scripted_pipeline(source, 200, Sampling(max_tokens=6, policy=policy), **spec)
     settings = QUICK.model_copy(update={"budget": Budget(tokens=700)})
     result = run(make_runner("ray"), pipeline, tmp_path / "root", settings)
     assert result.manifest.state in ("budget reached", "done")
@@ -213,7 +213,7 @@ def test_costs_are_weighed(tmp_path: Path) -> None:
 
 def test_voting_stops_where_answers_agree(tmp_path: Path) -> None:
     source = write_problems(tmp_path / "problems.jsonl", 6)
-    sampling = Sample(policy=ConsistencySpec(rule="adaptive"))
+    sampling = Sampling(policy=ConsistencySpec(rule="adaptive"))
     pipeline = scripted_pipeline(source, 100, sampling, answers=("7",), slots=2, latency=0.2)
     result = play(pipeline, tmp_path / "root")
     counts = result.dataset("sample").group_by("problem_key").len().collect()["len"]
@@ -222,7 +222,7 @@ def test_voting_stops_where_answers_agree(tmp_path: Path) -> None:
 
 def test_holes_are_filled_first(tmp_path: Path) -> None:
     source = write_problems(tmp_path / "problems.jsonl", 5)
-    pipeline = scripted_pipeline(source, 40, Sample(policy=UniformSpec()), slots=4)
+    pipeline = scripted_pipeline(source, 40, Sampling(policy=UniformSpec()), slots=4)
     first = play(pipeline, tmp_path / "root", Budget(samples=60))
     sent = read_allocations(first.root, first.manifest.run_id)
     # a later run, before which three samples that were sent are lost
@@ -288,7 +288,7 @@ def test_a_policy_draws_around_what_is_there(tmp_path: Path) -> None:
         Range("a", 1, 1),
         Range("b", 5, 1),
     ]
-    source.arrived([Range("a", 7, 3)])  # carried over meanwhile
+    source.on_arrived([Range("a", 7, 3)])  # carried over meanwhile
     drawn = [decision.range for decision in source.take(40)]
     keys = [(item.problem_key, index) for item in drawn for index in range(item.first, item.first + item.size)]
     assert len(keys) == len(set(keys)) == 40 - 6 - 4 - 2 - 3
@@ -303,7 +303,9 @@ def test_a_policy_draws_around_what_is_there(tmp_path: Path) -> None:
 
 def test_a_problem_that_kills_engines_is_left_out_under_a_policy_too(tmp_path: Path) -> None:
     source = write_problems(tmp_path / "problems.jsonl", 6)
-    pipeline = scripted_pipeline(source, 12, Sample(policy=UniformSpec()), slots=2, latency=0.01, deadly="What is 3 +")
+    pipeline = scripted_pipeline(
+        source, 12, Sampling(policy=UniformSpec()), slots=2, latency=0.01, deadly="What is 3 +"
+    )
     result = play(pipeline, tmp_path / "root", Budget(samples=60))
     assert result.manifest.state == "incomplete" and result.manifest.error is not None
     assert "quarantined" in result.manifest.error
@@ -349,6 +351,6 @@ def test_compute_optimal_chooses_between_sampling_stages(tmp_path: Path) -> None
     again = play(pipeline, tmp_path / "root", Budget(samples=500))
     assert sum(found.computed for found in again.manifest.stages) == 0
 
-    lonely = scripted_pipeline(tmp_path / "problems.jsonl", 10, Sample(policy=ComputeOptimalSpec()))
+    lonely = scripted_pipeline(tmp_path / "problems.jsonl", 10, Sampling(policy=ComputeOptimalSpec()))
     with pytest.raises(BadInput, match="chooses between 2 sampling stages with the same policy, and there are 1"):
         play(lonely, tmp_path / "other")

@@ -15,7 +15,7 @@ from cluster.sandbox.pool import shared_sandbox
 from operators.load import Load
 from operators.measure.pass_at_k import PassAtK
 from operators.measure.verifier_audit import MeasureVerifierAudit
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from operators.sandbox import Limits
 from operators.verify.code import VerifyCode
 from operators.verify.compose import VerifyCascade
@@ -44,7 +44,7 @@ def coding(tmp_path: Path) -> Pipeline:
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     pipeline = Pipeline("coding")
     problems = pipeline.stage("load", Load(source=str(source)))
-    drawn = pipeline.stage("sample", Sample(n=16), engine=ScriptedSpec(answers=PROGRAMS), problems=problems)
+    drawn = pipeline.stage("sample", Sampling(n=16), engine=ScriptedSpec(answers=PROGRAMS), problems=problems)
     verdicts = pipeline.stage("verify", VerifyCode(limits=Limits(seconds=5)), problems=problems, samples=drawn)
     pipeline.stage("coverage", PassAtK(), verdicts=verdicts)
     return pipeline
@@ -111,7 +111,7 @@ def verified(
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     pipeline = Pipeline("verified")
     problems = pipeline.stage("load", Load(source=str(source)))
-    drawn = pipeline.stage("sample", Sample(n=12), engine=ScriptedSpec(answers=answers), problems=problems)
+    drawn = pipeline.stage("sample", Sampling(n=12), engine=ScriptedSpec(answers=answers), problems=problems)
     pipeline.stage("verify", operator, problems=problems, samples=drawn, **more)  # type: ignore[arg-type]
     return run(LocalRunner(), pipeline, tmp_path / "data")
 
@@ -158,7 +158,7 @@ def test_an_audit_in_a_pipeline_and_its_report(tmp_path: Path) -> None:
     pipeline = Pipeline("audited")
     problems = pipeline.stage("load", Load(source=str(source)))
     drawn = pipeline.stage(
-        "sample", Sample(n=20), engine=ScriptedSpec(answers=("0", "1", "2", "0 ")), problems=problems
+        "sample", Sampling(n=20), engine=ScriptedSpec(answers=("0", "1", "2", "0 ")), problems=problems
     )
     weak = pipeline.stage("weak", VerifyExact(pattern=r"(\d)|.*"), problems=problems, samples=drawn)
     strong = pipeline.stage("strong", VerifyExact(), problems=problems, samples=drawn)

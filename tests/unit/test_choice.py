@@ -16,7 +16,7 @@ from cluster.planning.plan import make_plan
 from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
 from operators.load import Load
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from schemas.budget import Budget
 from schemas.errors import BadInput, NothingToDo
 from schemas.job import RunSettings
@@ -60,7 +60,7 @@ def test_a_shard_must_be_one_of_them() -> None:
 def test_what_earlier_runs_finished_is_left_out(tmp_path: Path) -> None:
     """All of a run that is done; of one whose budget ended, those with all their samples; of others none."""
     source = write_problems(tmp_path / "p.jsonl", 6)
-    pipeline = scripted_pipeline(source, 4, Sample.model_validate({"policy": {"name": "uniform"}}))
+    pipeline = scripted_pipeline(source, 4, Sampling.model_validate({"policy": {"name": "uniform"}}))
     capped = RunSettings(budget=Budget(samples=10, account="a"))
     first = run(LocalRunner(), pipeline, tmp_path / "root", capped)
     assert first.manifest.state == "budget reached"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from operators.load import Load
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from operators.select.majority import MajorityVote
 from operators.verify.exact import VerifyExact
 from pipelines import PIPELINES, pipeline_module
@@ -20,7 +20,7 @@ from tests.support import CountRows
 def wired() -> Pipeline:
     pipeline = Pipeline("p")
     problems = pipeline.stage("load", Load(source="x.jsonl"))
-    samples = pipeline.stage("sample", Sample(), engine=ScriptedSpec(), problems=problems)
+    samples = pipeline.stage("sample", Sampling(), engine=ScriptedSpec(), problems=problems)
     pipeline.stage("verify", VerifyExact(), problems=problems, samples=samples)
     return pipeline
 
@@ -32,7 +32,7 @@ def wired() -> Pipeline:
         (lambda p: p.stage("s", MajorityVote(), verdict=p.stages["verify"]), "did you mean 'verdicts'"),
         (lambda p: p.stage("s", MajorityVote()), "needs input.*verdicts"),
         (lambda p: p.stage("s", MajorityVote(), verdicts=p.stages["sample"]), "reads column.*gives Sample"),
-        (lambda p: p.stage("s", Sample(), problems=p.stages["load"]), "needs an engine"),
+        (lambda p: p.stage("s", Sampling(), problems=p.stages["load"]), "needs an engine"),
         (
             lambda p: p.stage("s", MajorityVote(), engine=ScriptedSpec(), verdicts=p.stages["verify"]),
             "doesn't use an engine",

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from operators.load import Load
-from operators.sample.sample import Example, Sample
+from operators.sample.sampling import Example, Sampling
 from operators.score.outcome import ScoreOutcome
 from operators.verify.exact import VerifyExact
 from pipelines.graph import Pipeline
@@ -23,7 +23,7 @@ def known(spec: EngineSpec) -> tuple[str, str]:
     return "model", "revision"
 
 
-def fingerprint(sample: Sample, engine: ScriptedSpec | LlamaCppSpec) -> str:
+def fingerprint(sample: Sampling, engine: ScriptedSpec | LlamaCppSpec) -> str:
     pipeline = Pipeline("any name")
     problems = pipeline.stage("load", Load(source="x.jsonl"))
     stage = pipeline.stage("draw", sample, engine=engine, problems=problems)
@@ -35,7 +35,7 @@ def fingerprint(sample: Sample, engine: ScriptedSpec | LlamaCppSpec) -> str:
     [{"n": 7}, {"retries": 9}],
 )
 def test_how_many_and_how_often_are_not_identity(change: dict[str, int]) -> None:
-    assert fingerprint(Sample(), ScriptedSpec()) == fingerprint(Sample().model_copy(update=change), ScriptedSpec())
+    assert fingerprint(Sampling(), ScriptedSpec()) == fingerprint(Sampling().model_copy(update=change), ScriptedSpec())
 
 
 def test_execution_of_an_engine_is_not_identity() -> None:
@@ -58,11 +58,11 @@ def test_execution_of_an_engine_is_not_identity() -> None:
     ],
 )
 def test_whatever_changes_a_text_is_identity(change: dict[str, object]) -> None:
-    assert fingerprint(Sample(), ScriptedSpec()) != fingerprint(Sample().model_copy(update=change), ScriptedSpec())
+    assert fingerprint(Sampling(), ScriptedSpec()) != fingerprint(Sampling().model_copy(update=change), ScriptedSpec())
 
 
 def test_a_change_is_named() -> None:
-    old, new = {"sample": Sample(temperature=0.8).fingerprint()}, {"sample": Sample(temperature=1.0).fingerprint()}
+    old, new = {"sample": Sampling(temperature=0.8).fingerprint()}, {"sample": Sampling(temperature=1.0).fingerprint()}
     assert difference(old, new) == ["sample.temperature 0.8 -> 1.0"]
 
 
@@ -90,7 +90,7 @@ def test_known_values_stay_as_they_are() -> None:
 def test_stores_and_views_have_addresses_of_their_own() -> None:
     pipeline = Pipeline("p")
     problems = pipeline.stage("load", Load(source="x.jsonl"))
-    samples = pipeline.stage("sample", Sample(), engine=ScriptedSpec(), problems=problems)
+    samples = pipeline.stage("sample", Sampling(), engine=ScriptedSpec(), problems=problems)
     exact = pipeline.stage("exact", VerifyExact(), problems=problems, samples=samples)
     loose = pipeline.stage("loose", VerifyExact(ignore_punctuation=True), problems=problems, samples=samples)
     sampling = sampling_fingerprint(samples, known)
@@ -131,7 +131,7 @@ def test_a_reward_models_weights_are_the_identity_of_its_scores_wherever_they_li
     def folder(model: str, revision: str) -> str:
         pipeline = Pipeline("scored")
         problems = pipeline.stage("load", Load(source="x.jsonl"))
-        samples = pipeline.stage("draw", Sample(), engine=ScriptedSpec(), problems=problems)
+        samples = pipeline.stage("draw", Sampling(), engine=ScriptedSpec(), problems=problems)
         spec = ScriptedSpec(model=model)
         scores = pipeline.stage("score", ScoreOutcome(), engine=spec, problems=problems, samples=samples)
         return store_folder(scores, {}, lambda _: ("reward", revision))

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.engines.scripted import ScriptedEngine
 from operators.load import Load
-from operators.sample.sample import Example, Sample
+from operators.sample.sampling import Example, Sampling
 from operators.transform.roll_outs import SynthesizeRollOutRewards, SynthesizeRollOuts
 from schemas.contract import conform, validate
 from schemas.datasets import Problem, StepReward
@@ -101,7 +101,7 @@ def test_problems_that_are_no_prefixes_are_named() -> None:
 def test_sampling_goes_on_where_the_assistant_has_begun(chat: bool) -> None:
     table = prefixes((RIGHT, True))
     few_shot = (Example(prompt="1 + 1?", completion="2"),)
-    operator = Sample(n=1, chat=chat, separator="\n", few_shot=few_shot)
+    operator = Sampling(n=1, chat=chat, separator="\n", few_shot=few_shot)
     engine = ScriptedEngine(ScriptedSpec(answers=("[{prompt}]",)))
     first = operator.run(table.select("problem_key", "problem_id", "prompt", "messages"), engine)["completion"][0]
     if chat:

@@ -9,7 +9,7 @@ import pytest
 from jobs.config.job_file import read_job
 from jobs.config.settings import build_pipeline, merge, parse_assignments
 from jobs.running.run import prepare
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from operators.verify.exact import VerifyExact
 from schemas.errors import BadInput
 
@@ -30,7 +30,7 @@ def test_another_kind_or_operator_replaces_the_whole() -> None:
 def test_settings_change_only_what_they_name() -> None:
     pipeline, config = build_pipeline("arithmetic", parse_assignments(["sample.n=5"]))
     operator = pipeline.stages["sample"].operator
-    assert isinstance(operator, Sample)
+    assert isinstance(operator, Sampling)
     assert operator.n == 5
     default, _ = build_pipeline("arithmetic", {})
     assert operator.id() == default.stages["sample"].operator.id()
@@ -70,7 +70,7 @@ def test_the_command_line_wins_over_the_job_file(tmp_path: Path) -> None:
     job.write_text("pipeline: arithmetic\nroot: from-file\nrunner: local\nsettings:\n  sample: {n: 3, seed: 4}\n")
     found = prepare(str(job), ["sample.n=5"], "", None, None, None)
     operator = found.pipeline.stages["sample"].operator
-    assert isinstance(operator, Sample)
+    assert isinstance(operator, Sampling)
     assert (operator.n, operator.seed, found.runner) == (5, 4, "local")
     assert found.root.url.endswith("/from-file")
     assert prepare(str(job), [], str(tmp_path), "ray", None, 2).root.url == str(tmp_path)

@@ -19,11 +19,11 @@ def search(problems: int, guilty: set[int]) -> tuple[set[str], int]:
         given_now = trial - found if trial else todo - found - suspects.waiting
         if any(int(key) in guilty for key in given_now):
             deaths += 1
-            culprit = suspects.died(given_now, trial)
+            culprit = suspects.on_died(given_now, trial)
             if culprit is not None:
                 found.add(culprit)
         elif trial:
-            suspects.survived(trial)
+            suspects.on_survived(trial)
         else:
             return found, deaths
 
@@ -39,17 +39,17 @@ def test_exactly_the_guilty_are_found(problems: int, data: st.DataObject) -> Non
 
 def test_one_death_makes_nobody_suspect() -> None:
     suspects = Suspects()
-    assert suspects.died({"a", "b"}) is None
+    assert suspects.on_died({"a", "b"}) is None
     assert not suspects.next_trial()
 
 
 def test_a_problem_that_killed_twice_but_in_company_is_tried_alone_first() -> None:
     suspects = Suspects()
-    suspects.died({"a", "b"})
-    assert suspects.died({"a", "c"}) is None
+    suspects.on_died({"a", "b"})
+    assert suspects.on_died({"a", "c"}) is None
     assert suspects.waiting == {"a"}
     trial = suspects.next_trial()
     assert trial == {"a"}
     assert suspects.waiting == {"a"}, "nobody else may be given it while it is tried"
-    assert suspects.died(trial, trial) == "a"
+    assert suspects.on_died(trial, trial) == "a"
     assert not suspects.waiting

@@ -14,7 +14,7 @@ import pytest
 from cluster.ray.runner import RayRunner
 from cluster.runners.local import LocalRunner
 from operators.load import Load
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from operators.score.outcome import ScoreOutcome
 from pipelines.arithmetic import Config, build
 from pipelines.graph import Pipeline
@@ -49,7 +49,7 @@ def test_policy_and_reward_model_take_turns(tmp_path: Path) -> None:
     pipeline = Pipeline("rewarded")
     problems = pipeline.stage("load", Load(source=str(write_problems(tmp_path / "p.jsonl", 3))))
     sampling, scoring = on_cpu(takes_turns="gpu"), on_cpu(model=str(CLASSIFIER), task="classify", takes_turns="gpu")
-    operator = Sample(n=16, max_tokens=12, chat=False)
+    operator = Sampling(n=16, max_tokens=12, chat=False)
     samples = pipeline.stage("sample", operator, engine=sampling, problems=problems)
     pipeline.stage("score", ScoreOutcome(chat=False), engine=scoring, problems=problems, samples=samples)
     result = run(LocalRunner(), pipeline, tmp_path / "data")
@@ -64,7 +64,7 @@ def test_policy_and_reward_model_take_turns(tmp_path: Path) -> None:
 def test_an_engine_killed_in_mid_batch_costs_nothing_but_time(tmp_path: Path) -> None:
     pipeline = Pipeline("killed")
     problems = pipeline.stage("load", Load(source=str(write_problems(tmp_path / "p.jsonl", 8))))
-    pipeline.stage("sample", Sample(n=24, max_tokens=64, chat=False), engine=on_cpu(), problems=problems)
+    pipeline.stage("sample", Sampling(n=24, max_tokens=64, chat=False), engine=on_cpu(), problems=problems)
     killer = threading.Thread(target=_kill_core_once, args=(tmp_path / "data",), daemon=True)
     killer.start()
     result = run(RayRunner(), pipeline, tmp_path / "data", QUICK)
@@ -95,7 +95,7 @@ def test_vllm_serve_is_sampled_through_its_api(tmp_path: Path) -> None:
         pipeline = Pipeline("served")
         problems = pipeline.stage("load", Load(source=str(write_problems(tmp_path / "p.jsonl", 4))))
         engine = OpenAISpec(url=url, model=SERVED, api="completions", logprobs=True, concurrency=24)
-        operator = Sample(n=16, max_tokens=16, chat=False)
+        operator = Sampling(n=16, max_tokens=16, chat=False)
         pipeline.stage("sample", operator, engine=engine, problems=problems)
         result = run(LocalRunner(), pipeline, tmp_path / "data")
     assert result.manifest.state == "done"

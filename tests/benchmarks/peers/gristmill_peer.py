@@ -8,7 +8,7 @@ from cluster.driving.driver import run_pipeline
 from cluster.runners.local import LocalRunner
 from cluster.runners.runner import Runner
 from operators.load import Load
-from operators.sample.sample import Sample
+from operators.sample.sampling import Sampling
 from pipelines.graph import Pipeline
 from schemas.engine import OpenAISpec
 from schemas.job import RunSettings
@@ -23,7 +23,7 @@ def main() -> None:
     pipeline = Pipeline("throughput")
     engine = OpenAISpec(url=options.url, model="stub", concurrency=options.concurrency)
     problems = pipeline.stage("load", Load(source=str(source)))
-    pipeline.stage("sample", Sample(n=options.samples, max_tokens=64), engine=engine, problems=problems)
+    pipeline.stage("sample", Sampling(n=options.samples, max_tokens=64), engine=engine, problems=problems)
     runner = _ray() if options.ray else LocalRunner()
     try:
         timed(lambda: run_pipeline(pipeline, runner, str(out / "root"), RunSettings()))

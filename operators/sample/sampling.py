@@ -57,7 +57,7 @@ class ConfidenceCut(BaseModel):
         return float(np.quantile(known, 1.0 - self.keep)) if known else None
 
 
-class Sample(Operator, SamplingParams):
+class Sampling(Operator, SamplingParams):
     """Draw ``n`` completions of every problem (repeated sampling: Brown et al. 2024, "Large Language Monkeys")."""
 
     version: ClassVar[int] = 1
