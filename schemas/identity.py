@@ -91,26 +91,20 @@ PROBLEM_KEY_COLUMNS = ("prompt", "messages", "answer", "task_type", "verificatio
 def problem_keys(problems: pl.DataFrame) -> pl.Series:
     """Return the ``problem_key`` of each row: a hash of what its prompt and its check depend on."""
     names = sorted(PROBLEM_KEY_COLUMNS)
-    present = set(problems.columns)
-    nested = pl.any_horizontal(
-        pl.lit(False), *[pl.col(name).is_not_null() for name in names if name in present and not _is_text(problems[name])]
-    )
+    kinds = {name: problems.schema.get(name, pl.Null()) for name in names}
+    texts = {name for name, kind in kinds.items() if kind == pl.String}
+    other = [pl.col(name).is_not_null() for name in names if name not in texts and kinds[name] != pl.Null]
     whole = problems.select(
         text=pl.struct(
-            pl.col(name) if name in present and _is_text(problems[name]) else pl.lit(None, pl.String).alias(name)
-            for name in names
+            pl.col(name) if name in texts else pl.lit(None, pl.String).alias(name) for name in names
         ).struct.json_encode(),  # writes a row of texts exactly as ``digest`` does
-        nested=nested,
+        nested=pl.any_horizontal(pl.lit(False), *other),
     )
     keys = [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in whole["text"]]
     for place in whole["nested"].arg_true():
         row = problems.row(place, named=True)
         keys[place] = digest({name: row.get(name) for name in names})
     return pl.Series("problem_key", keys, dtype=pl.String)
-
-
-def _is_text(column: pl.Series) -> bool:
-    return column.dtype in (pl.String, pl.Null)
 
 
 def sample_seed(base: int, problem_key: str, sample_index: int) -> int:

@@ -20,10 +20,10 @@ from cluster.records.throughput import read_entry
 from cluster.spending.account import Account, Purse, by_the_hour, check_prices
 from cluster.spending.allocations import AllocationLog
 from cluster.spending.history import History, holes, settle
-from cluster.spending.source import LENGTHS, PolicySource, split_ranges, view_of
+from cluster.spending.source import LENGTHS, PolicySource, view_of
 from cluster.stages.sample_state import SampleState
-from cluster.stages.states import StageState, StreamState, input_slice
-from cluster.storage.ranges import Range, RangeMap
+from cluster.stages.states import StageState, StreamState
+from cluster.storage.ranges import Ranges, RangeSet
 from cluster.storage.root import Root
 from cluster.storage.tables import SUFFIXES, read_table
 from operators.measure.counts import count_verdicts
@@ -64,7 +64,7 @@ class Control:
         self._sampling: list[SampleState] = []
         self._judges: dict[str, StreamState] = {}
         """Sampling stage -> the stage whose verdicts its policy hears."""
-        self._unjudged: dict[str, RangeMap] = {}
+        self._unjudged: dict[str, RangeSet] = {}
         """Sampling stage -> samples whose verdict the policy hasn't heard yet."""
 
     def begin(self, plan: RunPlan, states: Mapping[str, StageState]) -> None:
@@ -117,7 +117,7 @@ class Control:
             )
         self.account = Account(self.budget, before)
         for state in self._sampling:
-            state.purse = Purse(self.account, prices[state.name])
+            state.purse = Purse(self.account, prices[state.name], len(state.run.problems))
         if self.account.share >= 1.0:
             self._say(f"the account '{name}' has nothing left: {before.samples:,} samples, {before.tokens:,} tokens")
 
@@ -134,19 +134,19 @@ class Control:
         judge = self._judges.get(state.name)
         if judge is None and spec.name != "uniform":
             raise BadInput(f"stage {state.name}: policy {spec.name} needs verdicts, and no stage judges these samples")
-        keys = plan.problems.keys.to_list()
+        numbering = plan.problems.numbering
         before, similar = self._before(spec, plan.problems)
-        sent = holes(self.root, state.plan.folder)
+        sent = numbering.known_ranges(holes(self.root, state.plan.folder))
         first = self._first_arm(state, spec)
-        source = PolicySource(spec, keys, operator.n, state.store.held, sent, before, similar, first)
+        source = PolicySource(spec, numbering, operator.n, state.store.held, sent, before, similar, first)
         state.follow(source)
         state.record.policy = spec.name
-        there = view_of(keys, operator.n, state.store.held)
+        there = view_of(len(plan.problems), operator.n, state.store.held)
         if judge is None:
             source.observe_samples(there)
             return
-        self._unjudged[state.name] = RangeMap(there)
-        for part in split_ranges([piece for item in there for piece in judge.store.held.present(item)], READ_ROWS):
+        self._unjudged[state.name] = RangeSet(there)
+        for part in judge.store.held.present(there).groups(READ_ROWS):
             self._hear(state, part)
 
     def _first_arm(self, state: SampleState, spec: AnyPolicy) -> PolicySource | None:
@@ -199,7 +199,7 @@ class Control:
 
     # -- while the run goes on -----------------------------------------------------------------------------------
 
-    def on_committed(self, state: StageState, ranges: list[Range]) -> None:
+    def on_committed(self, state: StageState, ranges: Ranges) -> None:
         """Hear what became a fact, and tell the policies."""
         for sampling in self._sampling:
             source = sampling.source
@@ -208,37 +208,34 @@ class Control:
             if state is sampling:
                 source.on_arrived(ranges)
                 if sampling.name in self._judges:
-                    for item in ranges:
-                        self._unjudged[sampling.name].add(item)
+                    self._unjudged[sampling.name].add(ranges)
                 else:
                     source.observe_samples(ranges)
             elif state is self._judges.get(sampling.name):
                 self._hear(sampling, ranges)
 
-    def _hear(self, sampling: SampleState, ranges: list[Range]) -> None:
+    def _hear(self, sampling: SampleState, ranges: Ranges) -> None:
         """Tell a policy of verdicts, each once."""
         unjudged, source = self._unjudged[sampling.name], sampling.source
         assert source is not None
-        fresh = [piece for item in ranges for piece in unjudged.present(item)]
+        fresh = unjudged.present(ranges)
         if fresh:
-            for item in fresh:
-                unjudged.remove(item)
-            source.learn_costs(input_slice(sampling.plan, fresh, None).read(self.root, LENGTHS), self._rates(sampling))
-            source.observe(input_slice(self._judges[sampling.name].plan, fresh, None).read(self.root, source.columns))
+            unjudged.remove(fresh)
+            source.learn_costs(sampling.store.slice(fresh).read(self.root, LENGTHS), self._rates(sampling))
+            source.observe(self._judges[sampling.name].store.slice(fresh).read(self.root, source.columns))
 
     def _rates(self, sampling: SampleState) -> tuple[float, float]:
         """Return what a prompt and a completion token cost, in any one unit."""
         prices = Prices.model_validate(self.manifest.prices.get(sampling.name, {}))
         return (1.0, 1.0) if prices.rates is None else (prices.rates[0], prices.rates[2])
 
-    def on_left_out(self, state: StageState, ranges: list[Range]) -> None:
+    def on_left_out(self, state: StageState, ranges: Ranges) -> None:
         """Hear of rows that nobody will judge or draw."""
         for sampling in self._sampling:
             if sampling.source is not None and state in (sampling, self._judges.get(sampling.name)):
-                for item in ranges:
-                    sampling.source.give_up(item)
-                    if state is sampling:
-                        sampling.source.ban(item.problem_key)
+                sampling.source.give_up(ranges)
+                if state is sampling:
+                    sampling.source.ban(np.unique(ranges.numbers))
 
     def look(self) -> bool:
         """Warn, check the gate and the deadlines; return whether what runs has to be cancelled now."""

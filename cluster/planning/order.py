@@ -12,11 +12,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.storage.ranges_new import Ints
+from cluster.storage.ranges import Ints
 
 
 def ordered(classes: NDArray[Any], order: Literal["alternate", "grouped"]) -> Ints:
     """Return the order in which items are sampled, as positions: classes in turn, or one after the other."""
+    if not classes.size or bool((classes == classes[0]).all()):
+        return np.arange(len(classes))
     if order == "alternate":
         return interleaved(classes)
     _, first, which = np.unique(classes, return_index=True, return_inverse=True)

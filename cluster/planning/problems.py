@@ -1,20 +1,23 @@
 """The problems of a run: read once, a piece at a time, sorted by their keys and numbered in that order.
 
-Nothing here holds their texts: these are in a temporary spill, and once the run has written its snapshot of them, there.
-What is held of a problem is its key, and its class where there are several.
+Nothing here holds their texts: these are in a temporary spill, and in the run's snapshot once that is written. What is
+held of a problem is its key, and its class where there are several.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from cluster.planning.choice import choose
+from cluster.planning.order import ordered
 from cluster.planning.spill import PIECE_BYTES, PIECE_ROWS, Spill
 from cluster.storage.numbering import Keys, Numbering, as_bytes
+from cluster.storage.ranges import Ints
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
 from operators.base import Operator
@@ -49,6 +52,10 @@ class Problems:
     def keys(self) -> pl.Series:
         """The key of each problem, in order."""
         return self.numbering.keys(np.arange(len(self)))
+
+    def in_order(self, order: Literal["alternate", "grouped"]) -> Ints:
+        """Return the problems in the order in which they are worked on."""
+        return ordered(self.classes, order)
 
     def kept_in(self, rows: NumberedRows) -> None:
         """Hear that the snapshot of the problems is there: from now on they are read from it."""

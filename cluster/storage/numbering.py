@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cluster.storage.ranges_new import Ints
+from cluster.storage.ranges import KEYED, Ints, Ranges
 
 Keys = NDArray[np.bytes_]
 """Problem keys in UTF-8, as wide as the longest."""
@@ -74,6 +74,25 @@ class Numbering:
         found[own] = self._base.keys[numbers[own]]
         found[~own] = self._added[numbers[~own] - self.problems]
         return as_text(found)
+
+    def ranges(self, keyed: pl.DataFrame) -> Ranges:
+        """Return keyed ranges by number; a key that wasn't known gets one."""
+        first, count = (keyed[name].to_numpy() for name in ("first", "count"))
+        return Ranges.of(self.number(keyed["problem_key"]), first, count)
+
+    def known_ranges(self, keyed: pl.DataFrame) -> Ranges:
+        """Return by number those of some keyed ranges that are about problems of the run."""
+        numbers = self.find(keyed["problem_key"])
+        mine = (numbers >= 0) & (numbers < self.problems)
+        first, count = (keyed[name].to_numpy()[mine] for name in ("first", "count"))
+        return Ranges.of(numbers[mine], first, count)
+
+    def keyed(self, ranges: Ranges) -> pl.DataFrame:
+        """Return ranges by key."""
+        return pl.DataFrame(
+            [self.keys(ranges.numbers), pl.Series("first", ranges.firsts), pl.Series("count", ranges.sizes)],
+            schema_overrides=KEYED,
+        )
 
 
 class _Index:

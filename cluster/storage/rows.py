@@ -39,14 +39,13 @@ class NumberedRows:
 
     def scan(self, root: Root, first: int, end: int, columns: Columns) -> pl.LazyFrame:
         """Return a lazy scan of the rows from ``first`` to before ``end``; no other row group is read."""
-        ends = list(accumulate(rows for _, rows in self.parts))
-        pieces = [
-            scan_files(root, uri, columns.contract).slice(max(0, first - (last - rows)), min(end, last) - max(first, last - rows))
-            for (uri, rows), last in zip(self.parts, ends, strict=True)
-            if first < last and end > last - rows
-        ]
-        rows = pl.concat(pieces) if pieces else scan_files(root, [], columns.contract)
-        return rows.select(columns.names)
+        pieces: list[pl.LazyFrame] = []
+        for (uri, rows), last in zip(self.parts, accumulate(rows for _, rows in self.parts), strict=True):
+            low, high = max(first, last - rows), min(end, last)
+            if low < high:
+                pieces.append(scan_files(root, uri, columns.contract).slice(low - (last - rows), high - low))
+        whole = pl.concat(pieces) if pieces else scan_files(root, [], columns.contract)
+        return whole.select(columns.names)
 
     def read(self, root: Root, first: int, end: int, columns: Columns) -> pl.DataFrame:
         """Return the rows from ``first`` to before ``end``.

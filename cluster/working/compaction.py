@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import polars as pl
 
 from cluster.storage.parts import Part, delta_statistics, fresh_name, write_tables
-from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
 from cluster.storage.slices import scan_files
 from cluster.working.work import Done
@@ -64,45 +63,42 @@ class Merge:
     root: str
     folder: str
     contract: type[Contract]
-    files: dict[str, tuple[Range, ...]]
-
-    @property
-    def rows(self) -> int:
-        return sum(item.size for ranges in self.files.values() for item in ranges)
+    files: tuple[str, ...]
+    rows: int
+    """How many they have together."""
 
     def run(self) -> Done:
         """Write the merged file; nothing is committed yet."""
         began = time.perf_counter()
         root, name = Root(self.root), fresh_name()
-        held = RangeMap(item for ranges in self.files.values() for item in ranges)
-        ranges = tuple(sorted(held))
-        size = write_tables(root, self.folder, name, self._batches(root, ranges), self.contract)
-        low, high = ranges[0], ranges[-1]
-        keys = {"problem_key": (low.problem_key, high.problem_key)}
-        keys["sample_index"] = (min(r.first for r in ranges), max(r.first + r.size - 1 for r in ranges))  # pyright: ignore[reportArgumentType]
-        stats = delta_statistics(self.rows, {k: v[0] for k, v in keys.items()}, {k: v[1] for k, v in keys.items()})
-        return Done(Part(name, self.rows, size, stats, ranges), time.perf_counter() - began)
+        scan = scan_files(root, [root.uri(self.folder, file) for file in self.files], self.contract)
+        problems = root.patiently(lambda: _problems(scan), f"reading the keys of {self.folder}")
+        size = write_tables(root, self.folder, name, self._batches(root, scan, problems), self.contract)
+        bounds = problems.select(
+            pl.col("problem_key").min().alias("low_key"),
+            pl.col("problem_key").max().alias("high_key"),
+            pl.col("low").min(),
+            pl.col("high").max(),
+        ).row(0, named=True)
+        low = {"problem_key": bounds["low_key"], "sample_index": bounds["low"]}
+        high = {"problem_key": bounds["high_key"], "sample_index": bounds["high"]}
+        part = Part(name, self.rows, size, delta_statistics(self.rows, low, high))
+        return Done(part, time.perf_counter() - began)
 
-    def _batches(self, root: Root, ranges: tuple[Range, ...]) -> Iterator[pl.DataFrame]:
-        for keys in _batched(ranges):
-            holding = [root.uri(self.folder, name) for name, mine in self.files.items() if _touches(mine, keys)]
-            rows = scan_files(root, holding, self.contract).filter(pl.col("problem_key").is_in(sorted(keys)))
+    def _batches(self, root: Root, scan: pl.LazyFrame, problems: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        batch = (pl.col("rows").cum_sum() - 1) // BATCH_ROWS
+        bounds = problems.group_by(batch.alias("batch"), maintain_order=True).agg(
+            pl.col("problem_key").first().alias("low"), pl.col("problem_key").last().alias("high")
+        )
+        for low, high in bounds.select("low", "high").iter_rows():
+            rows = scan.filter(pl.col("problem_key").is_between(pl.lit(low), pl.lit(high)))
             yield root.patiently(lambda rows=rows: rows.collect(), f"reading {self.folder}").sort(
                 self.contract.primary_key()
             )
 
 
-def _batched(ranges: tuple[Range, ...]) -> Iterator[set[str]]:
-    keys: set[str] = set()
-    rows = 0
-    for item in ranges:
-        if rows + item.size > BATCH_ROWS and keys and item.problem_key not in keys:
-            yield keys
-            keys, rows = set(), 0
-        keys.add(item.problem_key)
-        rows += item.size
-    yield keys
-
-
-def _touches(ranges: tuple[Range, ...], keys: set[str]) -> bool:
-    return any(item.problem_key in keys for item in ranges)
+def _problems(scan: pl.LazyFrame) -> pl.DataFrame:
+    """Return each problem, in order, with its number of rows and the bounds of its sample indices."""
+    index = pl.col("sample_index")
+    grouped = scan.group_by("problem_key").agg(rows=pl.len(), low=index.min(), high=index.max())
+    return grouped.collect(engine="streaming").sort("problem_key")

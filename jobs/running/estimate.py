@@ -103,8 +103,8 @@ def _lengths(
             spread = max(0.0, completion - error), min(float(operator.max_tokens), completion + error)
             return prompt, completion, spread, f"the mean of the {len(store.held):,} samples that are there"
     some = next(plan.problems.tables(plan.root)).head(LOOKED_AT)
-    texts = (sum(len(turn["content"].encode()) for turn in operator.messages(row)) for row in some.iter_rows(named=True))
-    prompt = sum(texts) / len(some) / BYTES_PER_TOKEN
+    turns = (turn for row in some.iter_rows(named=True) for turn in operator.messages(row))
+    prompt = sum(len(turn["content"].encode()) for turn in turns) / len(some) / BYTES_PER_TOKEN
     possible = (1.0, float(operator.max_tokens))
     if entry is not None:
         measured = min(entry.mean_completion_tokens, operator.max_tokens)

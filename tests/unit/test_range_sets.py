@@ -6,14 +6,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.storage.ranges_new import Ranges, RangeSet
+from cluster.storage.ranges import Ranges, RangeSet
 
 ROWS = st.lists(st.tuples(st.sampled_from([0, 1, 2, 70_000]), st.integers(0, 30), st.integers(0, 10)), max_size=14)
 Row = tuple[int, int, int]
 
 
 def table(rows: list[Row]) -> Ranges:
-    return Ranges.of(*(np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))) if rows else Ranges.none()
+    return (
+        Ranges.of(*(np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))) if rows else Ranges.none()
+    )
 
 
 def members(rows: list[Row] | Ranges) -> set[tuple[int, int]]:
@@ -51,7 +53,10 @@ def test_intervals_are_sorted_disjoint_and_do_not_touch(added: list[Row]) -> Non
 @given(ROWS, ROWS)
 def test_parts_come_in_the_order_that_was_asked_for(held: list[Row], asked: list[Row]) -> None:
     found = RangeSet(table(held))
-    for ours, theirs in ((found.present, members(held).__contains__), (found.missing, lambda k: k not in members(held))):
+    for ours, theirs in (
+        (found.present, members(held).__contains__),
+        (found.missing, lambda k: k not in members(held)),
+    ):
         samples = [(number, index) for number, first, size in asked for index in range(first, first + size)]
         got = [(number, index) for number, first, size in ours(table(asked)) for index in range(first, first + size)]
         assert got == [sample for sample in samples if theirs(sample)]
