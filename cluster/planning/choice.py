@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import polars as pl
 
 from cluster.records.reader import find_runs, open_stage
-from cluster.storage.numbering import Numbering, as_bytes
+from cluster.storage.numbering import Numbering
 from cluster.storage.root import Root
 from schemas.errors import BadInput, NothingToDo
 from schemas.job import RunSettings
@@ -47,7 +47,7 @@ def _finished_by(root: Root, settings: RunSettings) -> Numbering | None:
     """Return the problems that some runs finished; None where no run is named."""
     if not settings.without_runs:
         return None
-    return Numbering(as_bytes(finished_problems(root, find_runs(root, settings.without_runs)).sort()))
+    return Numbering([finished_problems(root, find_runs(root, settings.without_runs)).sort()])
 
 
 def _share(keys: pl.Series, shard: str) -> pl.Series:

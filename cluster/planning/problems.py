@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cluster.planning.choice import choose
 from cluster.planning.order import ordered
 from cluster.planning.spill import PIECE_BYTES, PIECE_ROWS, Spill
-from cluster.storage.numbering import Keys, Numbering, as_bytes
+from cluster.storage.numbering import Numbering
 from cluster.storage.ranges import Ints
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
@@ -37,8 +37,8 @@ class Problems:
         classes: the task type of each problem, as a number; all 0 where there is one type.
     """
 
-    def __init__(self, spill: Spill, keys: Keys, view: str, classes: NDArray[np.int32], size: int) -> None:
-        self.numbering = Numbering(keys)
+    def __init__(self, spill: Spill, numbering: Numbering, view: str, classes: NDArray[np.int32], size: int) -> None:
+        self.numbering = numbering
         self.view = view
         self.classes = classes
         self._size = size
@@ -89,21 +89,45 @@ def read_problems(source: Stage, root: Root, settings: RunSettings, readers: Ite
         table = validate(table, Problem, source.name)
         ids.add(table["problem_id"])
         spill.add(table)
-    keys: list[Keys] = []
-    classes: list[NDArray[np.int32]] = []
-    names: dict[str, int] = {}
-    view, size = TableDigest(), 0
-    for table in spill.tables():
-        for operator in checks:
-            operator.check_problems(table)
-        keys.append(as_bytes(table["problem_key"]))
-        classes.append(_classes(table["task_type"], names))
-        view.add(table)
-        size += int(table.estimated_size())
-    known = np.concatenate(keys)
-    if ids.doubtful or (known[1:] == known[:-1]).any():
+    if ids.doubtful:
         _refuse_doubles(source, root, settings)
-    return Problems(spill, known, view.hexdigest(), np.concatenate(classes), size)
+    del ids
+    look = _SecondLook(checks)
+    numbering = Numbering(map(look, spill.tables()))
+    if numbering.repeats:
+        _refuse_doubles(source, root, settings)
+    return Problems(spill, numbering, look.view.hexdigest(), look.classes, look.size)
+
+
+class _SecondLook:
+    """What is learnt of problems when they come in order; called with each table, it returns the keys."""
+
+    def __init__(self, checks: list[Operator]) -> None:
+        self.view = TableDigest()
+        self.size = 0
+        self._checks = checks
+        self._names: dict[str, int] = {}
+        self._classes: list[NDArray[np.int32]] = []
+
+    def __call__(self, table: pl.DataFrame) -> pl.Series:
+        for operator in self._checks:
+            operator.check_problems(table)
+        self.view.add(table)
+        self.size += int(table.estimated_size())
+        for name in table["task_type"].unique(maintain_order=True):
+            self._names.setdefault(name, len(self._names))
+        if len(self._names) == 1:  # as an array without memory of its own
+            self._classes.append(np.broadcast_to(np.int32(0), len(table)))
+        else:
+            self._classes.append(table["task_type"].replace_strict(self._names, return_dtype=pl.Int32).to_numpy())
+        return table["problem_key"]
+
+    @property
+    def classes(self) -> NDArray[np.int32]:
+        """The number of each problem's task type."""
+        if len(self._names) == 1:
+            return np.broadcast_to(np.int32(0), sum(map(len, self._classes)))
+        return np.concatenate(self._classes)
 
 
 def _refuse_doubles(source: Stage, root: Root, settings: RunSettings) -> None:
@@ -130,10 +154,3 @@ class _Unique:
         """Whether two may be the same."""
         hashes = np.sort(np.concatenate(self._hashes))
         return bool((hashes[1:] == hashes[:-1]).any())
-
-
-def _classes(names: pl.Series, known: dict[str, int]) -> NDArray[np.int32]:
-    """Return the number of each name; new ones get the next."""
-    for name in names.unique(maintain_order=True):
-        known.setdefault(name, len(known))
-    return names.replace_strict(known, return_dtype=pl.Int32).to_numpy()

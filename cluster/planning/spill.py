@@ -17,15 +17,15 @@ import pyarrow as pa
 from cluster.storage.numbering import Keys, as_bytes
 
 HELD_BYTES = 2**23
-"""So much is held in memory before anything is written."""
-PIECE_ROWS, PIECE_BYTES = 20_000, 2**22
+"""So much is held in memory before it is written."""
+PIECE_ROWS, PIECE_BYTES = 20_000, 2**21
 """How large the tables are that are read back, about."""
 STRETCHES = 128
 """Into so many files rows go. All are open while rows come."""
 
 
 class Spill:
-    """Rows of one schema, each table of them sorted by ``key`` when it comes."""
+    """Rows of one schema."""
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -37,32 +37,26 @@ class Spill:
         self._writers: dict[int, tuple[pa.OSFile, pa.RecordBatchStreamWriter]] = {}
 
     def add(self, table: pl.DataFrame) -> None:
-        """Take rows that are sorted by key."""
+        """Take rows, in any order."""
         self.rows += len(table)
-        if self._folder is not None:
-            self._write(table)
-            return
         self._held.append(table)
         self._held_bytes += int(table.estimated_size())
         if self._held_bytes > HELD_BYTES:
-            self._begin()
+            self._write()
 
-    def _begin(self) -> None:
-        """Go over to files; where their stretches end is learnt from the rows that came so far."""
-        self._folder = tempfile.TemporaryDirectory(prefix="gristmill-problems-")
-        keys = np.sort(np.concatenate([as_bytes(table[self.key]) for table in self._held]))
-        self._bounds = np.unique(keys[np.linspace(0, len(keys), STRETCHES, endpoint=False, dtype=np.int64)[1:]])
-        held, self._held, self._held_bytes = self._held, [], 0
-        for table in held:
-            self._write(table)
-
-    def _write(self, table: pl.DataFrame) -> None:
-        if not len(table):
-            return
-        cuts = np.searchsorted(as_bytes(table[self.key]), self._bounds).tolist()
+    def _write(self) -> None:
+        """Write what is held; where the stretches end is learnt from the rows that came first."""
+        table = pl.concat(self._held).sort(self.key, maintain_order=True)
+        self._held, self._held_bytes = [], 0
+        keys = as_bytes(table[self.key])
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="gristmill-problems-")
+            self._bounds = np.unique(keys[np.linspace(0, len(keys), STRETCHES, endpoint=False, dtype=np.int64)[1:]])
+        cuts = np.searchsorted(keys, self._bounds).tolist()
+        rows = table.to_arrow(compat_level=pl.CompatLevel.oldest())
         for number, (low, high) in enumerate(zip([0, *cuts], [*cuts, len(table)], strict=True)):
             if low < high:
-                self._append(number, table[low:high].to_arrow(compat_level=pl.CompatLevel.oldest()))
+                self._append(number, rows.slice(low, high - low))
 
     def _append(self, number: int, rows: pa.Table) -> None:
         if number not in self._writers:
@@ -83,6 +77,8 @@ class Spill:
         return pieces(self._stretch(number) for number in sorted(self._writers))
 
     def _end(self) -> None:
+        if self._held:
+            self._write()
         for file, writer in self._writers.values():
             if not file.closed:
                 writer.close()

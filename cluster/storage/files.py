@@ -62,6 +62,7 @@ class FileTable:
 
     def holding(self, ranges: Ranges) -> list[str]:
         """Return the names of the files that hold any sample of ``ranges``, sorted."""
+        ranges = ranges[ranges.sizes > 0]
         low = np.searchsorted(self._reach, ranges.starts, side="right")
         high = np.searchsorted(self._ranges.starts, ranges.ends)
         counts = np.maximum(high - low, 0)

@@ -7,6 +7,9 @@ as one array of bytes, never as objects.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cached_property
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -24,11 +27,12 @@ class Numbering:
     """Which number each key has.
 
     Args:
-        keys: those of a run's problems, sorted and each once; they get the numbers from 0.
+        keys: those of a run's problems, in the order of the keys and each once, some at a time; they get the numbers
+            from 0.
     """
 
-    def __init__(self, keys: Keys | None = None) -> None:
-        self._base = _Index(np.empty(0, "S1") if keys is None else keys)
+    def __init__(self, keys: Iterable[pl.Series] = ()) -> None:
+        self._base, self._is_packed = _joined(keys)
         self._others = _Index(np.empty(0, "S1"))
         self._added = np.empty(0, "S1")
         """The other keys, in the order in which they were met."""
@@ -41,12 +45,22 @@ class Numbering:
     def __len__(self) -> int:
         return len(self._base.keys) + len(self._added)
 
+    @property
+    def repeats(self) -> bool:
+        """Whether a run's problem is there twice (which it mustn't)."""
+        keys = self._base.keys
+        return bool((keys[1:] == keys[:-1]).any())
+
     def find(self, keys: pl.Series) -> Ints:
         """Return the number of each key; -1 where it has none."""
         return self._find(as_bytes(keys))
 
     def _find(self, wanted: Keys) -> Ints:
-        numbers = self._base.find(wanted)
+        if self._is_packed:
+            short, fits = packed(wanted)
+            numbers = np.where(fits, self._base.find(short), -1)
+        else:
+            numbers = self._base.find(wanted)
         unknown = numbers < 0
         if len(self._added) and unknown.any():
             numbers[unknown] = self._others.find(wanted[unknown])
@@ -67,11 +81,13 @@ class Numbering:
 
     def keys(self, numbers: Ints) -> pl.Series:
         """Return the key of each number."""
-        if not len(self._added):
-            return as_text(self._base.keys[numbers])
         own = numbers < self.problems
-        found = np.empty(len(numbers), np.promote_types(self._base.keys.dtype, self._added.dtype))
-        found[own] = self._base.keys[numbers[own]]
+        base = self._base.keys[numbers[own]]
+        base = unpacked(base) if self._is_packed else base
+        if len(base) == len(numbers):
+            return as_text(base)
+        found = np.empty(len(numbers), np.promote_types(base.dtype, self._added.dtype))
+        found[own] = base
         found[~own] = self._added[numbers[~own] - self.problems]
         return as_text(found)
 
@@ -95,6 +111,18 @@ class Numbering:
         )
 
 
+def _joined(keys: Iterable[pl.Series]) -> tuple[_Index, bool]:
+    """Return keys that come some at a time as one index, and whether they are packed: all are, or none."""
+    found: list[Keys] = [np.empty(0, "S16")]
+    is_packed = True
+    for some in map(as_bytes, keys):
+        short, fits = packed(some)
+        if is_packed and not fits.all():
+            found, is_packed = [unpacked(earlier) for earlier in found], False
+        found.append(short if is_packed else some)
+    return _Index(np.concatenate(found)), is_packed
+
+
 class _Index:
     """Sorted keys that are found by their first eight bytes, and compared as a whole.
 
@@ -105,15 +133,20 @@ class _Index:
     def __init__(self, keys: Keys, numbers: Ints | None = None) -> None:
         self.keys = keys
         self._numbers = numbers
-        self._heads = _heads(keys)
-        changes = np.flatnonzero(np.diff(self._heads)) + 1
-        runs = np.diff(np.concatenate([[0], changes, [len(keys)]])) if len(keys) else np.zeros(1, np.int64)
-        self._longest = int(runs.max())
+
+    @cached_property
+    def _heads(self) -> NDArray[np.uint64]:
+        return _heads(self.keys)
+
+    @cached_property
+    def _longest(self) -> int:
         """How many keys begin alike at most."""
+        changes = np.flatnonzero(np.diff(self._heads)) + 1
+        return int(np.diff(np.concatenate([[0], changes, [len(self.keys)]])).max())
 
     def find(self, wanted: Keys) -> Ints:
         """Return the number of each wanted key, -1 where it isn't there."""
-        if not len(self.keys):
+        if not len(self.keys) or not len(wanted):
             return np.full(len(wanted), -1, np.int64)
         if wanted.itemsize < self.keys.itemsize:
             wanted = wanted.astype(self.keys.dtype)
@@ -136,6 +169,27 @@ def _heads(keys: Keys) -> NDArray[np.uint64]:
     head = np.zeros((len(keys), 8), np.uint8)
     head[:, : min(8, width)] = bytes_[:, :8]
     return head.reshape(-1).view(">u8").astype(np.uint64)
+
+
+DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)
+VALUES = np.full(256, 255, np.uint8)
+VALUES[DIGITS] = np.arange(16)
+
+
+def packed(keys: Keys) -> tuple[Keys, NDArray[np.bool_]]:
+    """Return keys in half the space and the same order, and which of them fit: those of 32 hexadecimal digits."""
+    if keys.itemsize < 32:
+        keys = keys.astype("S32")
+    text = np.ascontiguousarray(keys).view(np.uint8).reshape(len(keys), keys.itemsize)
+    values = VALUES[text[:, :32]]
+    fits = (values < 16).all(axis=1) & ~text[:, 32:].any(axis=1)
+    return (values[:, 0::2] << 4 | values[:, 1::2] & 15).reshape(-1).view("S16"), fits
+
+
+def unpacked(keys: Keys) -> Keys:
+    """Return what was ``packed``."""
+    values = np.ascontiguousarray(keys).view(np.uint8).reshape(len(keys), 16)
+    return np.stack([DIGITS[values >> 4], DIGITS[values & 15]], axis=-1).reshape(-1).view("S32")
 
 
 def as_bytes(keys: pl.Series) -> Keys:

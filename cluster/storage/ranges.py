@@ -113,7 +113,9 @@ class Ranges:
 
     def merged(self) -> Ranges:
         """Return the same points as sorted, disjoint ranges that don't touch."""
-        table = self[self.sizes > 0].sorted() if len(self) else self
+        if not len(self) or bool((self.starts[1:] > self.ends[:-1]).all() and (self.sizes > 0).all()):
+            return self  # the usual case, and nothing is copied
+        table = self[self.sizes > 0].sorted()
         if len(table) < 2:
             return table
         reach = np.maximum.accumulate(table.ends)
@@ -224,6 +226,8 @@ class RangeSet:
 
     def present(self, ranges: Ranges) -> Ranges:
         """Return the parts of ``ranges`` that are in the set, in order."""
+        if not len(self._starts):
+            return Ranges.none()
         low, high = self._within(ranges)
         row, at = np.repeat(np.arange(len(ranges)), high - low), _positions(low, high)
         starts = np.maximum(self._starts[at], ranges.starts[row])
@@ -232,6 +236,8 @@ class RangeSet:
 
     def missing(self, ranges: Ranges) -> Ranges:
         """Return the parts of ``ranges`` that are not in the set, in order."""
+        if not len(self._starts) and bool((ranges.sizes > 0).all()):
+            return ranges
         return self.gaps(ranges)[0]
 
     def gaps(self, ranges: Ranges) -> tuple[Ranges, Ints]:

@@ -67,7 +67,7 @@ class Store:
         numbering: Numbering | None = None,
     ) -> None:
         self.root = root
-        self.numbering = numbering or Numbering()
+        self.numbering = Numbering() if numbering is None else numbering
         self.folder = folder
         self.contract = contract
         self.fingerprint = fingerprint

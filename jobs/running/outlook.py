@@ -16,7 +16,6 @@ from cluster.spending.history import History
 from cluster.storage.store import scan_store
 from jobs.running.estimate import Estimate
 from operators.measure.counts import count_verdicts
-from operators.measure.forecast import MeasureForecast
 from operators.sample.sampling import Sampling
 from schemas.budget import Budget
 from schemas.datasets import Verdict
@@ -151,6 +150,8 @@ def _counts(plan: RunPlan, stage: StagePlan) -> pl.DataFrame | None:
 
 
 def _forecast(counts: pl.DataFrame, ks: list[int]) -> list[tuple[int, float, float, float]]:
+    from operators.measure.forecast import MeasureForecast  # loads scipy: only a plan with verdicts pays for it
+
     table = MeasureForecast(k=tuple(ks), bootstrap=20).merge(MeasureForecast().partial(counts=_bare(counts)))
     ours = table.filter(pl.col("method") == "tail").sort("k")
     return list(ours.select("k", "coverage", "low", "high").iter_rows())

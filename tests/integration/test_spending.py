@@ -20,7 +20,7 @@ from cluster.runners.local import LocalRunner
 from cluster.spending.allocations import read_allocations
 from cluster.spending.history import read_ledger
 from cluster.spending.source import PolicySource
-from cluster.storage.numbering import Numbering, as_bytes
+from cluster.storage.numbering import Numbering
 from cluster.storage.ranges import Ranges, RangeSet
 from cluster.storage.root import Root
 from jobs.config.settings import build_pipeline
@@ -198,7 +198,7 @@ def test_a_budget_on_ray_with_two_replicas(tmp_path: Path) -> None:
 
 
 def numbered(*keys: str) -> Numbering:
-    return Numbering(as_bytes(pl.Series(keys)))
+    return Numbering([pl.Series(keys)])
 
 
 def test_costs_are_weighed(tmp_path: Path) -> None:
