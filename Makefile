@@ -34,9 +34,10 @@ setup-dev: $(VENV)/.setup-dev ## The same, with what tests and checks need
 demo: setup ## Run the arithmetic pipeline here, on the embedded model
 	$(BIN)/gristmill run arithmetic
 
-check: setup-dev ## Lint, formatting and types
+check: setup-dev ## Lint, formatting, who may import whom, and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
 	$(BIN)/pyright
 
 test: setup-dev ## Run the tests (PYTEST_ARGS="-k name" for some of them)

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed, 2 bad input or usage, 3 incomplete (resumable), 4 
 from __future__ import annotations
 
 import sys
-import traceback
 from typing import Annotated
 
 import typer
@@ -15,6 +14,7 @@ from jobs.commands import data, job, keep, look, measure, work
 from jobs.commands.moe import layout, moe
 from jobs.commands.nightly import nightly
 from jobs.commands.submit import app as submit
+from jobs.config.defect import defect
 from jobs.config.options import examples
 from schemas import __version__
 from schemas.errors import BadInput, GristmillError, RunIncomplete
@@ -64,8 +64,8 @@ def main() -> None:
     except typer.TyperException as error:  # usage: an unknown command or option, a missing argument
         typer.echo(f"error: {str(error).rstrip('.')}. See gristmill --help", err=True)
         code = BadInput.exit_code
-    except Exception:  # a defect of ours: the traceback helps, but it must not show a key either
-        typer.echo(redact(traceback.format_exc()), err=True)
+    except Exception as error:
+        typer.echo(f"error: {defect(error)}", err=True)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -22,17 +22,19 @@ from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import polars as pl
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer
 
 from operators.names import OPERATORS
 from schemas.contract import Columns, Contract
 from schemas.errors import BadInput
 from schemas.identity import digest, identity
+from schemas.moved import sentence
+from schemas.settings import Settings
 
 Scope = Literal["source", "sample", "problem", "dataset"]
 
 
-class Operator(BaseModel):
+class Operator(Settings):
     """Base of all operators.
 
     Class attributes:
@@ -47,8 +49,6 @@ class Operator(BaseModel):
         tools: things ``run`` gets handed in by keyword, never starts: ``engine`` (operators.engine.Engine), ``workers``
             (operators.workers.WorkerPool) and ``sandbox`` (operators.sandbox.Sandbox).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: ClassVar[int]
     scope: ClassVar[Scope]
@@ -112,7 +112,7 @@ def operator_class(name: str) -> type[Operator]:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
-        raise BadInput(f"operator '{name}': module '{error.name}' can't be imported; is it on PYTHONPATH?") from error
+        raise BadInput(f"operator '{name}': {sentence(error)}") from error
     except AttributeError as error:
         raise BadInput(f"operator '{name}': module '{module}' has no class '{attribute}'") from error
     if not (isinstance(found, type) and issubclass(found, Operator)):

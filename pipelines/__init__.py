@@ -7,6 +7,7 @@ import importlib
 from types import ModuleType
 
 from schemas.errors import BadInput
+from schemas.moved import sentence
 
 PIPELINES = ("arithmetic", "math", "code", "arms", "sft", "rollouts")
 """Shipped pipelines: the modules of this package of the same name."""
@@ -26,7 +27,7 @@ def pipeline_module(name: str) -> ModuleType:
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
-        raise BadInput(f"pipeline '{name}': module '{error.name}' can't be imported; is it on PYTHONPATH?") from error
+        raise BadInput(f"pipeline '{name}': {sentence(error)}") from error
     if not (hasattr(module, "Config") and hasattr(module, "build")):
         raise BadInput(f"pipeline '{name}': module '{path}' must define 'Config' and 'build(config) -> Pipeline'")
     return module

@@ -19,6 +19,7 @@ from schemas import datasets
 from schemas.datasets import STORES
 from schemas.engine import AnyEngineSpec, EngineSpec, LlamaCppSpec
 from schemas.errors import BadInput
+from schemas.redaction import protect_settings
 
 
 class PipelineConfig(BaseModel):
@@ -93,6 +94,8 @@ class Pipeline:
                 f"{where}: a sample-scope operator gives {[kind.__name__ for kind in STORES]}, not "
                 f"{operator.output.__name__}; use scope 'problem' or 'dataset'"
             )
+        if engine is not None:
+            protect_settings(engine.model_dump())
         added = Stage(name, operator, dict(inputs), engine)
         self.stages[name] = added
         return added

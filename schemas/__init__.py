@@ -2,7 +2,11 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from schemas import moved
+
 try:
     __version__ = version("gristmill")
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
+
+moved.install()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from schemas.settings import Settings
 
 
-class Gate(BaseModel):
+class Gate(Settings):
     """What the first samples of a run must meet, or it stops and says why: money isn't spent on a broken prompt."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
     samples: int = Field(default=200, ge=1)
-    """How many are looked at."""
+    """How many of the first samples are looked at."""
     least_parsed: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of verdicts that found an answer."""
     most_truncated: float = Field(default=1.0, ge=0.0, le=1.0)
@@ -22,7 +22,7 @@ class Gate(BaseModel):
     """Share of samples that the engine refused."""
 
 
-class Budget(BaseModel):
+class Budget(Settings):
     """Caps of a run's sampling (``run.budget`` in a job file); None is no cap.
 
     ``samples``, ``tokens`` and ``dollars`` are hard: a request is only sent where its worst case (its prompt and
@@ -31,15 +31,13 @@ class Budget(BaseModel):
     passed, nothing is sent any more and what runs is cancelled.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
     samples: int | None = Field(default=None, ge=1)
     tokens: int | None = Field(default=None, ge=1)
-    """Prompt (cached or not) and completion tokens."""
+    """Tokens of prompts (cached or not) and of completions together."""
     dollars: float | None = Field(default=None, gt=0.0)
     gpu_hours: float | None = Field(default=None, gt=0.0)
     hours: float | None = Field(default=None, gt=0.0)
-    """Of wall time, of each run."""
+    """Hours on the clock that each run may take."""
     account: str = ""
     """What spending is added up under; by default the pipeline's name."""
     warn_at: float = Field(default=0.8, gt=0.0, le=1.0)

@@ -48,6 +48,10 @@ def _messages(nullable: bool = False) -> dy.List:
     return dy.List(turn, nullable=nullable)
 
 
+SAMPLE_KEY = ["problem_key", "sample_index"]
+"""What a sample is known by, in every dataset that is about samples."""
+
+
 class Problem(Contract):
     """One thing to solve."""
 
@@ -213,12 +217,12 @@ class Allocation(Contract):
 
 
 class LedgerEntry(Contract):
-    """What was reserved or spent, in integer micro-dollars."""
+    """What was spent (``settle``) or counts as spent (``orphan``), in integer micro-dollars."""
 
     sequence = _key(minimum=0)
     run_id = dy.String(primary_key=True)
     time = dy.Datetime(nullable=False, time_unit="us", time_zone="UTC")
-    kind = _one_of(("reserve", "settle", "orphan"))
+    kind = _one_of(("settle", "orphan"))
     stage = _text()
     engine = _text()
     samples = _count()
@@ -284,7 +288,7 @@ class Forecast(Contract):
     """Coverage to be expected at k samples, by several methods (measure.forecast)."""
 
     model = dy.String(primary_key=True)
-    """"" where there is one."""
+    """Which model the row is about; empty where there is only one."""
     k = _key(minimum=1)
     method = dy.String(primary_key=True)
     coverage = _share()

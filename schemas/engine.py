@@ -6,9 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from schemas.identity import Added, Execution, ExecutionKeys
+from schemas.settings import Settings
 
 
 def _read_template(value: str | None) -> str | None:
@@ -24,15 +25,13 @@ ChatTemplate = Annotated[str | None, AfterValidator(_read_template)]
 """A Jinja template, or the path of one."""
 
 
-class SamplingParams(BaseModel):
+class SamplingParams(Settings):
     """The parameters that change the distribution. Truncation is off; an engine's own defaults never apply."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float = Field(default=1.0, ge=0.0)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     top_k: int = Field(default=0, ge=0)
-    """0 is off."""
+    """Only this many most probable tokens may be drawn; 0 turns it off."""
     min_p: float = Field(default=0.0, ge=0.0, le=1.0)
     max_tokens: int = Field(default=512, gt=0)
     stop: tuple[str, ...] = ()
@@ -53,7 +52,7 @@ class SamplingParams(BaseModel):
         return SamplingParams(**{name: getattr(self, name) for name in SamplingParams.model_fields})
 
 
-class EngineSpec(BaseModel):
+class EngineSpec(Settings):
     """Base of the engine specifications. What says where it runs never says what it gives.
 
     A replica is one engine: ``ranks`` processes with ``gpus`` GPUs each, kept together on one node where they fit.
@@ -62,7 +61,6 @@ class EngineSpec(BaseModel):
         guides: the kinds of guided decoding it can do (fields of ``SamplingParams``).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     guides: ClassVar[frozenset[str]] = frozenset()
 
     replicas: Annotated[int, Execution] = Field(default=1, ge=1)
@@ -105,7 +103,7 @@ class LlamaCppSpec(EngineSpec):
     context: Annotated[int, Execution] = Field(default=1024, ge=16)
     """Tokens a request may use, prompt and completion together."""
     threads: Annotated[int, Execution] = Field(default=0, ge=0)
-    """0: one per core."""
+    """Threads that compute; 0 takes one per core."""
 
 
 class ScriptedSpec(EngineSpec):
@@ -172,7 +170,7 @@ class OpenAISpec(EngineSpec):
     url: Annotated[str, Execution] = "http://127.0.0.1:8000/v1"
     """Base URL, with ``/v1``. Where a model is served is not what it is: a moved server keeps its samples."""
     model: str
-    """As the server knows it."""
+    """The model's name as the server knows it."""
     revision: str = ""
     """Commit or date of the weights, where it is known; an alias alone is recorded as unversioned."""
     api: Literal["chat", "completions"] = "chat"

@@ -6,22 +6,28 @@ taken from the environment with ``${env:NAME}``; secrets never are, they are nam
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from schemas.budget import Budget
 from schemas.prices import Prices
 from schemas.resources import NAME, Resources
 from schemas.schedule import AnyNotice, ExportSpec, Retention, Schedule
+from schemas.settings import Settings
+
+MODULE = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
+"""A shipped pipeline's name, or a module's."""
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""The name of an environment variable."""
+Value = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""The value of an environment variable."""
 
 
-class JobFile(BaseModel):
+class JobFile(Settings):
     """What ``gristmill run JOB.yaml`` reads."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    pipeline: str
+    pipeline: str = Field(pattern=MODULE)
     """A shipped pipeline's name, or a module of one's own."""
     name: str | None = Field(default=None, pattern=NAME, max_length=40)
     """What its nights and submissions are kept under; by default the pipeline's name."""
@@ -36,9 +42,9 @@ class JobFile(BaseModel):
     """Take only the first so many problems."""
     run: dict[str, Any] = Field(default_factory=dict[str, Any])
     """How it is executed, and its budget: see ``RunSettings``."""
-    environment: dict[str, str] = Field(default_factory=dict[str, str])
+    environment: dict[Variable, Value] = Field(default_factory=dict[str, str])
     """Variables that are set wherever the job runs; not for secrets."""
-    secrets: dict[str, str | None] = Field(default_factory=dict[str, str | None])
+    secrets: dict[Variable, Value | None] = Field(default_factory=dict[str, str | None])
     """Variables that must be set where the job runs. On Kubernetes ``NAME: secret/key`` says which Secret has it."""
     resources: Resources = Resources()
     schedule: Schedule | None = None
@@ -53,10 +59,8 @@ class JobFile(BaseModel):
         return self.name or self.pipeline.rpartition(".")[2].replace("_", "-").lower()
 
 
-class RunSettings(BaseModel):
+class RunSettings(Settings):
     """How a run is executed (``--set run.KEY=VALUE``, or ``run:`` in a job file). Nothing here changes a result."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     limit: int | None = Field(default=None, ge=1)
     """Take only the first so many problems."""
@@ -75,11 +79,11 @@ class RunSettings(BaseModel):
     if_busy: Literal["refuse", "wait", "read"] = "refuse"
     """What to do where another run is writing the samples this one needs: end, wait for it, or take what is there."""
     flush_seconds: float = Field(default=2.0, gt=0)
-    """Samples are written at least this often: what a crash can cost."""
+    """Samples are written at least this often, in seconds: a crash loses no more than that."""
     flush_rows: int = Field(default=20_000, ge=1)
-    """And whenever so many were drawn."""
+    """A file of samples is written as soon as this many have been drawn, even before ``flush_seconds`` have passed."""
     commit_seconds: float = Field(default=0.5, ge=0)
-    """What was written becomes a fact in groups, this often."""
+    """Seconds between two commits; everything written in between becomes a fact together."""
     engine_restarts: int = Field(default=2, ge=0)
     """How often in a row a replica that died without having drawn anything is started again before the run ends."""
     lease_seconds: float = Field(default=60.0, gt=0)

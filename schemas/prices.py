@@ -15,15 +15,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from schemas.settings import Settings
 
 MICRO = 1_000_000
 
 
-class Prices(BaseModel):
+class Prices(Settings):
     """Prices of one engine: of tokens (an API), or of the GPUs that it holds (one's own hardware)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     dollars_per_million_prompt_tokens: float | None = Field(default=None, ge=0.0)
     dollars_per_million_cached_prompt_tokens: float | None = Field(default=None, ge=0.0)

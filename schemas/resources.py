@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from schemas.settings import Settings
 
 NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 """Of groups and Kubernetes objects: lower-case letters, digits and dashes."""
+WORD = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]*$"
+"""Names that administrators give: accounts, qualities of service, kinds of GPUs."""
+WORDS = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]*(,[A-Za-z0-9][A-Za-z0-9._:@+-]*)*$"
+"""One or several of these, with commas in between."""
+OPTION = r"^--?[A-Za-z][A-Za-z0-9-]*([= ][^\x00-\x1f\x7f]*)?$"
+"""One option of sbatch, with its value if it has one."""
+PLAIN = r"^[^\x00-\x1f\x7f]*$"
+"""Text without line breaks and other control characters."""
+MOST_NODES = 100_000
+MOST_HOURS = 87_600.0
+"""Ten years."""
 
 
-class NodeGroup(BaseModel):
-    """Equal nodes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+class NodeGroup(Settings):
+    """Nodes that are all alike."""
 
     name: str = Field(default="workers", pattern=NAME, max_length=40)
-    nodes: int = Field(default=1, ge=1)
-    gpus: int = Field(default=0, ge=0)
-    """Of a node."""
-    gpu: str | None = None
-    """Which: a Slurm GRES type, the value of the Kubernetes label ``nvidia.com/gpu.product``."""
-    cpus: int = Field(default=2, ge=1)
-    """Of a node."""
-    memory_gb: int = Field(default=8, ge=1)
-    """Of a node."""
+    nodes: int = Field(default=1, ge=1, le=MOST_NODES)
+    gpus: int = Field(default=0, ge=0, le=1024)
+    """GPUs of each node."""
+    gpu: str | None = Field(default=None, pattern=WORD, max_length=63)
+    """The kind of GPU: a Slurm GRES type, the value of the Kubernetes label ``nvidia.com/gpu.product``."""
+    cpus: int = Field(default=2, ge=1, le=100_000)
+    """CPUs of each node."""
+    memory_gb: int = Field(default=8, ge=1, le=1_000_000)
+    """Gigabytes of memory of each node."""
 
 
-class SlurmOptions(BaseModel):
+class SlurmOptions(Settings):
     """Where a Slurm job goes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    options: tuple[str, ...] = ()
+    partition: str | None = Field(default=None, pattern=WORDS)
+    account: str | None = Field(default=None, pattern=WORD)
+    qos: str | None = Field(default=None, pattern=WORD)
+    options: tuple[Annotated[str, Field(pattern=OPTION)], ...] = ()
     """Further options of sbatch, as they are: ``--reservation=night``."""
-    environment: str | None = None
+    environment: str | None = Field(default=None, pattern=PLAIN)
     """The Python environment on the nodes (its folder); by default the one that submits."""
     notice_seconds: int = Field(default=120, ge=1)
     """So long before it is killed a job hears of it, to write down what is in flight."""
@@ -43,29 +54,25 @@ class SlurmOptions(BaseModel):
     """How often a job that was stopped before it was done queues itself again."""
 
 
-class RayOptions(BaseModel):
+class RayOptions(Settings):
     """Where a Ray job goes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
     address: str = "http://127.0.0.1:8265"
-    """Of the cluster's dashboard."""
+    """Address of the cluster's dashboard, which takes jobs."""
     packages: bool = False
     """Install our pinned dependencies on the nodes (pip); else their environment has them already."""
 
 
-class KubeRayOptions(BaseModel):
+class KubeRayOptions(Settings):
     """Where a RayJob goes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
     image: str = "gristmill:latest"
-    """Built from ``infra/Containerfile`` (or ``infra/gpu/Containerfile``)."""
+    """Container image of all pods, built from ``infra/Containerfile`` (or ``infra/gpu/Containerfile``)."""
     namespace: str = Field(default="default", pattern=NAME)
     claim: str | None = Field(default=None, pattern=NAME)
     """A PersistentVolumeClaim that all pods mount, for a root that isn't in an object store."""
-    mount: str = "/data"
-    """Where it is mounted."""
+    mount: str = Field(default="/data", pattern=PLAIN)
+    """Where the claim is mounted in every pod."""
     service_account: str | None = None
     node_selector: dict[str, str] = Field(default_factory=dict[str, str])
     topology: str | None = None
@@ -77,15 +84,13 @@ class KubeRayOptions(BaseModel):
     """So long after its end the cluster stays, to be looked at."""
 
 
-class Resources(BaseModel):
+class Resources(Settings):
     """Nodes, time and shards of a job, and what is particular to each kind of cluster."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
     groups: tuple[NodeGroup, ...] = (NodeGroup(),)
-    hours: float = Field(default=24.0, gt=0)
+    hours: float = Field(default=24.0, gt=0, le=MOST_HOURS, allow_inf_nan=False)
     """Wall time; what isn't done by then goes on where it is resumed."""
-    shards: int = Field(default=1, ge=1)
+    shards: int = Field(default=1, ge=1, le=MOST_NODES)
     """Independent jobs that take a share of the problems each, and one that puts their work together (Slurm arrays)."""
     files: tuple[str, ...] = ()
     """Further files and folders that a cluster elsewhere must be sent, below the folder in which the job is submitted:

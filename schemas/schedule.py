@@ -6,26 +6,24 @@ from datetime import date
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from schemas.settings import Settings
 
 Event = Literal["failed", "done", "missed", "budget"]
 """A night that failed (each time it is tried), is done, was left out, or can't be afforded any more this month."""
 
 
-class MonthlyCap(BaseModel):
+class MonthlyCap(Settings):
     """What all nights of a calendar month (of the schedule's time zone) may spend together."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     samples: int | None = Field(default=None, ge=1)
     tokens: int | None = Field(default=None, ge=1)
     dollars: float | None = Field(default=None, gt=0.0)
 
 
-class Schedule(BaseModel):
+class Schedule(Settings):
     """One run a date: when, and what happens where one was missed or failed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     cron: str
     """Five fields: minute, hour, day of the month, month, day of the week. At most one time a date."""
@@ -57,10 +55,8 @@ class Schedule(BaseModel):
         return name
 
 
-class Notice(BaseModel):
+class Notice(Settings):
     """Base of who hears of a night."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     events: tuple[Event, ...] = ("failed", "missed", "budget")
 
@@ -98,21 +94,17 @@ class Email(Notice):
 AnyNotice = Annotated[Webhook | Command | Email, Field(discriminator="kind")]
 
 
-class Retention(BaseModel):
+class Retention(Settings):
     """What ``gristmill gc`` keeps of this job's runs. Paid samples, their verdicts and scores always stay."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
     runs: int | None = Field(default=None, ge=1)
-    """The newest so many."""
+    """How many of the newest runs are kept."""
     days: float | None = Field(default=None, gt=0)
-    """And those that are younger."""
+    """Runs younger than this many days are kept as well."""
 
 
-class ExportSpec(BaseModel):
+class ExportSpec(Settings):
     """Training data that a night writes beside its record (``gristmill export``)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     format: Literal["messages", "prompt-completion", "preference", "step-rewards", "sharegpt", "alpaca"] = "messages"
     stage: str | None = None

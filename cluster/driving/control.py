@@ -248,7 +248,7 @@ class Control:
         if not self.account.gate_open:
             self._check_gate()
         if not any(state.may_want for state in self._sampling):
-            return self.stopped is not None  # sampling is over, and deadlines are its
+            return self.stopped is not None  # sampling is over, and deadlines concern sampling alone
         hours = (time.monotonic() - self._began) / 3600
         if self.budget.hours is not None and hours >= self.budget.hours:
             return self._stop(f"run.budget.hours = {self.budget.hours:g} have passed")

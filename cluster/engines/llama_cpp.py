@@ -164,7 +164,7 @@ class LlamaCppEngine(Engine):
 
     @contextlib.asynccontextmanager
     async def _slot(self, prompt: str) -> AsyncIterator[int]:
-        """Take a slot and have it hold ``prompt``; how well this goes changes how fast an answer comes, never which."""
+        """Take a slot and let it hold ``prompt``. Whether it held it already changes the speed, not the answer."""
         async with self._slots.taken(prompt) as slot:
             if self._slots.holds.get(slot) != prompt and prompt:
                 self._slots.holds.pop(slot, None)

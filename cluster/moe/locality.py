@@ -19,12 +19,13 @@ Loads = NDArray[np.float64]
 Map = NDArray[np.int64]
 SWAPS = 30
 HOMES = 3
-"""How often homes are looked for, and"""
+"""How often homes are looked for."""
 ROUNDS = 6
-"""prices are tried, at most; of many experts on many nodes fewer (PATIENCE nodes x experts altogether)."""
+"""How many prices are tried at most."""
 PATIENCE = 4096
+"""Nodes x experts x rounds at most: where there are many of both, fewer prices are tried."""
 EVEN = 1.01
-"""Of the fullest node, in means: no other prices are tried."""
+"""Once the fullest node has no more than this many times the mean load, no other prices are tried."""
 
 
 def local_copies(tokens: Tokens, home: Map, node: int, prices: Loads, room: int) -> Map:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.moe.order import interleaved
 from cluster.moe.placement import Placement, Shape
 from cluster.moe.routing import Ids, Trace
-from cluster.planning.order import interleaved
 
 Loads = NDArray[np.float64]
 CHUNK = 16_384

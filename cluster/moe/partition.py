@@ -178,7 +178,7 @@ class _State:
         self.alone: NDArray[np.float32] = tokens.counted(self.pins == 1.0)
         """Tokens of each expert that have one expert on each node, [experts, nodes]."""
         self.absent: NDArray[np.float32] = tokens.counted(self.pins == 0.0)
-        """And none."""
+        """Tokens of each expert that have no expert on each node, [experts, nodes]."""
 
     def change(self, moves: list[tuple[int, int]]) -> None:
         """Put experts on other nodes, for the rest of the pass."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import BadInput
+from schemas.yaml_text import load_yaml, read_text
 
 GPUS: dict[str, dict[str, float]] = {
     "A100-40GB": {"memory_gb": 40, "tflops": 312, "memory_tb_s": 1.56, "nvlink_gb_s": 300},
@@ -73,8 +72,8 @@ def read_cluster(path: str) -> Cluster:
         BadInput: no such file, or a key that is wrong.
     """
     try:
-        document = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
+        document = load_yaml(read_text(path))
+    except (OSError, ValueError) as error:
         raise BadInput(f"cluster '{path}' can't be read: {error}") from error
     try:
         return Cluster.model_validate(document)

@@ -1,1 +1,4 @@
-"""What a pipeline would reuse, top up or compute, and in which order: read from a root, written nowhere."""
+"""What a pipeline would reuse, top up or compute.
+
+Comes in: a pipeline, a root, the run's settings. Goes out: a ``RunPlan``. It reads a root and writes nothing.
+"""

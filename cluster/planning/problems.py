@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cluster.moe.order import ordered
 from cluster.planning.choice import choose
-from cluster.planning.order import ordered
 from cluster.planning.spill import PIECE_BYTES, PIECE_ROWS, Spill
 from cluster.storage.numbering import Numbering
 from cluster.storage.ranges import Ints

@@ -96,7 +96,7 @@ class Replicas:
         self._say = say
         self._all: list[Replica] = []
         self._deaths = 0
-        """In a row, without a sample in between."""
+        """How many replicas died in a row without a sample in between."""
         self._allowed = 0
         """How many deaths in a row there may be: restarts, and what it takes to find two problems that kill."""
         self._guilty = 0

@@ -18,7 +18,7 @@ from typing import Any
 
 from cluster.storage.root import Root
 from schemas.errors import GristmillError
-from schemas.redaction import redact
+from schemas.redaction import redacted
 
 FOLDER = "events"
 REMOTE_SECONDS = 60.0
@@ -50,7 +50,7 @@ class EventLog:
             **{name: value for name, value in figures.items() if value is not None},
             **({"message": message} if message else {}),
         }
-        text = redact(json.dumps(line, ensure_ascii=False, default=str)) + "\n"
+        text = json.dumps(redacted(line), ensure_ascii=False, default=str) + "\n"
         self._lines.append(text)
         if echoes():
             sys.stderr.write(text)

@@ -8,18 +8,26 @@ from collections.abc import Iterable, Iterator
 import polars as pl
 from deltalake.exceptions import TableNotFoundError
 
+from cluster.storage.documents import documents
 from cluster.storage.lease import read_lease
 from cluster.storage.ranges import restrict
 from cluster.storage.root import Root
-from cluster.storage.snapshot import MANIFEST
+from cluster.storage.snapshot import MANIFEST, read_snapshot
 from cluster.storage.store import scan_store
 from schemas.contract import polars_schema
 from schemas.datasets import DATASETS
 from schemas.errors import BadInput
-from schemas.manifest import RunManifest, SnapshotManifest, StageRecord
+from schemas.manifest import RunManifest, StageRecord
 
 HEARTBEAT = "heartbeat.json"
 """Beside a run's manifest: its driver is at work while this is renewed."""
+
+
+LOST_RUN = (
+    "What that run drew stays in its stores, and the same command finds it; the run can't be shown any more, and what "
+    "it spent counts on its account only as far as the ledger has it. Restore the file from a copy, or delete it"
+)
+"""What to do about a damaged manifest of a run."""
 
 
 def alive(root: Root, run_id: str) -> bool:
@@ -29,9 +37,15 @@ def alive(root: Root, run_id: str) -> bool:
 
 
 def manifests(root: Root) -> Iterator[RunManifest]:
-    """Yield the manifests of all runs under the root, newest first."""
-    found = [RunManifest.model_validate(document) for _, document in root.json_documents("runs", MANIFEST)]
+    """Yield the manifests of all runs under the root, newest first; damaged ones are told of and left out."""
+    found = [manifest for _, manifest in documents(root, "runs", MANIFEST, RunManifest, LOST_RUN)]
     yield from sorted(found, key=lambda manifest: manifest.started, reverse=True)
+
+
+def damaged_runs(root: Root, known: Iterable[RunManifest]) -> list[str]:
+    """Return the ids of runs whose manifests are there and couldn't be read; ``known`` are those that could."""
+    ids = {manifest.run_id for manifest in known}
+    return [name for name in root.list("runs") if name not in ids and root.exists("runs", name, MANIFEST)]
 
 
 def find_run(root: Root, name: str) -> RunManifest:
@@ -79,9 +93,10 @@ def open_stage(root: Root, manifest: RunManifest, stage: str) -> pl.LazyFrame:
     if record is None:
         raise BadInput(f"run {manifest.run_id} has no stage '{stage}'; it has {[r.name for r in manifest.stages]}")
     if record.kind == "snapshot":
-        if not root.exists(record.path, MANIFEST):
+        manifest_of = read_snapshot(root, record.path)
+        if manifest_of is None:
             return _empty(record)
-        parts = SnapshotManifest.model_validate_json(root.read_bytes(record.path, MANIFEST)).parts
+        parts = manifest_of.parts
         return pl.scan_parquet([root.uri(record.path, name) for name in parts], storage_options=root.storage_options())
     try:
         rows = scan_store(root, record.path, DATASETS[record.dataset])

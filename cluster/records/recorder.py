@@ -28,7 +28,7 @@ from schemas import __version__
 from schemas.errors import StorageFull
 from schemas.job import RunSettings
 from schemas.manifest import RunManifest
-from schemas.redaction import redact
+from schemas.redaction import redacted
 
 QUARANTINE = "quarantine.jsonl"
 BALLAST = "ballast"
@@ -102,8 +102,8 @@ class RunRecorder:
     def quarantine(self, rows: list[dict[str, Any]]) -> None:
         """Add rows that were left out, with what was wrong with them."""
         old = self.root.read_bytes(self.folder, QUARANTINE) if self.root.exists(self.folder, QUARANTINE) else b""
-        fresh = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        self.root.write_bytes(old + redact(fresh).encode(), self.folder, QUARANTINE)
+        fresh = "".join(json.dumps(redacted(row), ensure_ascii=False) + "\n" for row in rows)
+        self.root.write_bytes(old + fresh.encode(), self.folder, QUARANTINE)
 
 
 def _as_parquet(tables: Iterable[pl.DataFrame]) -> bytes:
@@ -117,7 +117,8 @@ def _as_parquet(tables: Iterable[pl.DataFrame]) -> bytes:
 
 
 def write_manifest(root: Root, manifest: RunManifest) -> None:
-    root.write_bytes(redact(manifest.model_dump_json(indent=2)).encode(), "runs", manifest.run_id, MANIFEST)
+    document = redacted(manifest.model_dump(mode="json"))
+    root.write_bytes(json.dumps(document, indent=2, ensure_ascii=False).encode(), "runs", manifest.run_id, MANIFEST)
 
 
 def _config(pipeline: Pipeline) -> dict[str, Any]:

@@ -162,7 +162,7 @@ class Purse:
         self.account.spent += Amount(part.rows, prompt + completion, micro)
 
     def charge(self, ranges: Ranges) -> None:
-        """Take requests that brought nothing for spent at their worst case."""
+        """Count requests that brought no sample as spent, at their worst case."""
         worst = self._free(ranges)
         self.account.spent += worst
         self.account.orphaned += worst

@@ -100,12 +100,12 @@ def spent_under(root: Root, beginning: str, but: str = "") -> Amount:
 
 
 def read_ledger(root: Root) -> pl.DataFrame:
-    """Return the ledger's entries of kinds ``settle`` and ``orphan``; empty where there are none."""
+    """Return the ledger's entries; empty where there are none."""
     if not root.exists(LEDGER, "_delta_log"):
         return pl.DataFrame(schema=polars_schema(LedgerEntry))
     try:
         rows = scan_store(root, LEDGER, LedgerEntry)
-        return root.patiently(lambda: rows.collect(), "reading the ledger").filter(pl.col("kind") != "reserve")
+        return root.patiently(lambda: rows.collect(), "reading the ledger")
     except TableNotFoundError:
         return pl.DataFrame(schema=polars_schema(LedgerEntry))
 

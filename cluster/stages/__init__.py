@@ -1,4 +1,5 @@
 """What each stage of a run has done, has under way and still wants.
 
-The driver's loop asks; nothing here runs in another thread.
+Comes in: the stage's plan, and news (``on_*``). Goes out: the next pieces of work. The driver's loop asks; nothing here
+runs in another thread, and nothing here starts a worker.
 """

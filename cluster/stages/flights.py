@@ -243,7 +243,7 @@ class Flights:
         return statistics.median(pace) * max(1, work.rows) if len(pace) >= 3 else 0.0
 
     def _limit(self, work: Task, usual: float) -> float:
-        if work.pieces:  # one task over everything: there is no like of it
+        if work.pieces:  # one task over everything: there is nothing to compare it with
             return float("inf")
         return min(self.settings.task_seconds, max(SHORTEST_LIMIT, 20 * usual) if usual else float("inf"))
 

@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -195,9 +195,3 @@ class Root:
 
     def read_json(self, *parts: str) -> Any:
         return json.loads(self.read_bytes(*parts))
-
-    def json_documents(self, folder: str, name: str) -> Iterator[tuple[str, Any]]:
-        """Yield (folder name, document) for each ``{folder}/*/{name}``; a document still being made is left out."""
-        for entry in self.list(folder):
-            if self.exists(folder, entry, name):
-                yield entry, self.read_json(folder, entry, name)

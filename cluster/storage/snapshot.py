@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from cluster.storage.documents import read_document
 from cluster.storage.parts import Part, write_part, write_tables
 from cluster.storage.root import Root
 from schemas import __version__
@@ -36,10 +37,8 @@ class Snapshot:
         self.folder = f"snapshots/{stage}/{view_id}"
 
     def manifest(self) -> SnapshotManifest | None:
-        """Return the manifest, or None where the snapshot isn't complete."""
-        if not self.root.exists(self.folder, MANIFEST):
-            return None
-        return SnapshotManifest.model_validate_json(self.root.read_bytes(self.folder, MANIFEST))
+        """Return the manifest, or None where the snapshot isn't complete (or its manifest is damaged)."""
+        return read_snapshot(self.root, self.folder)
 
     def part_uri(self, index: int) -> str:
         return self.root.uri(self.folder, part_name(index))
@@ -85,6 +84,14 @@ class Snapshot:
             created=datetime.now(UTC),
         )
         self.root.write_bytes(manifest.model_dump_json(indent=2).encode(), self.folder, MANIFEST)
+
+
+def read_snapshot(root: Root, folder: str) -> SnapshotManifest | None:
+    """Return a snapshot's manifest; None where there is none, or where it is damaged, which is told of."""
+    if not root.exists(folder, MANIFEST):
+        return None
+    remedy = "It is a result that can be made again: the command of its run does that by itself"
+    return read_document(root, SnapshotManifest, remedy, folder, MANIFEST)
 
 
 class _Group:

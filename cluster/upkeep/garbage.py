@@ -20,7 +20,7 @@ from typing import Any
 
 from deltalake import DeltaTable
 
-from cluster.records.reader import HEARTBEAT, alive, manifests
+from cluster.records.reader import HEARTBEAT, alive, damaged_runs, manifests
 from cluster.records.recorder import write_manifest
 from cluster.storage.lease import Lease, read_lease
 from cluster.storage.root import Root
@@ -75,9 +75,13 @@ def collect(root: Root, older_than: float = 24.0, dry_run: bool = False, retired
 
     Raises:
         StorageUnavailable: the storage didn't answer; the same command goes on.
+        StoreBusy: a run is at work of which nobody knows what it uses, since its manifest is damaged.
     """
     known, now = list(manifests(root)), datetime.now(UTC)
     live = [manifest for manifest in known if manifest.state == "running" and alive(root, manifest.run_id)]
+    damaged = damaged_runs(root, known)
+    if lost := [run_id for run_id in damaged if alive(root, run_id)]:
+        raise StoreBusy(f"run {lost[0]} is at work, and its manifest can't be read; try again once it has ended")
     limit = min([now - timedelta(hours=older_than), *(manifest.started for manifest in live)])
     found = Garbage(limit)
     hours = math.ceil((now - limit) / timedelta(hours=1))  # vacuum takes whole ones
@@ -102,7 +106,9 @@ def collect(root: Root, older_than: float = 24.0, dry_run: bool = False, retired
             _vacuum(root, folder, hours, found, dry_run)
         else:
             _vacuum_fenced(root, folder, hours, found)
-    for stage in root.list("snapshots"):
+    if damaged:  # nobody knows which results these runs name, so all results stay
+        found.spared.append(f"snapshots: the manifest of {', '.join(damaged)} is damaged, so all results stay")
+    for stage in root.list("snapshots") if not damaged else ():
         for view in root.list("snapshots", stage):
             _sweep_snapshot(root, f"snapshots/{stage}/{view}", found, named, in_use, dry_run)
     for manifest in known:

@@ -28,30 +28,43 @@ from schemas.datasets import Sample
 from schemas.errors import BadInput
 
 ORDER = ("samples", "verdicts", "scores")
+OVER = ("done", "budget reached")
+"""States of runs that have nothing more to do."""
 
 
 @dataclass
 class Gathered:
-    """What was taken: store kind -> rows, and how many runs."""
+    """What was taken: store kind -> rows, how many runs; and what isn't there to be taken."""
 
     rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ORDER, 0))
     runs: int = 0
+    missing: list[str] = field(default_factory=list[str])
+    """One sentence for each root that has nothing, or whose newest run isn't done."""
 
 
 def gather(root: Root, sources: Sequence[Root], say: Callable[[str], None]) -> Gathered:
-    """Take everything that ``sources`` have into ``root``.
+    """Take everything that ``sources`` have into ``root``; what isn't there is told in the result's ``missing``.
 
     Raises:
-        BadInput: a source has nothing, or is the root itself.
+        BadInput: a source is the root itself, or none of them has anything.
         StoreBusy: a run is writing one of the stores.
     """
+    found = Gathered()
+    filled: list[Root] = []
     for source in sources:
         if source.url == root.url:
             raise BadInput(f"'{source.url}' is the root itself")
+        newest = next(iter(manifests(source)), None)
         if not any(True for _ in store_folders(source)):
-            raise BadInput(f"'{source.url}' has no samples: it isn't a root, or nothing ran there yet")
-    found = Gathered()
-    for source in sources:
+            found.missing.append(f"'{source.url}' has no samples: it isn't a root, or nothing ran there yet")
+            continue
+        filled.append(source)
+        if newest is None or newest.state not in OVER:
+            state = "no run" if newest is None else f"run {newest.run_id}, which is '{newest.state}'"
+            found.missing.append(f"'{source.url}' has {state}")
+    if not filled:
+        raise BadInput("; ".join(found.missing))
+    for source in filled:
         folders = sorted(store_folders(source), key=lambda folder: (ORDER.index(folder.split("/")[0]), folder))
         for folder in folders:
             rows = _take_store(root, source, folder)

@@ -198,7 +198,7 @@ def _lacks(root: Root, record: StageRecord, left: Mapping[str, RangeSet], number
         view = pl.read_parquet(io.BytesIO(root.read_bytes(record.view or "")))
     except StorageUnavailable:
         raise
-    except UNREADABLE:  # a view that is gone or damaged: who knows
+    except UNREADABLE:  # a view that is gone or damaged: it may have had such rows
         return True
     ranges = numbering.ranges(view)
     return any(keys.missing(ranges) for keys in concerned)

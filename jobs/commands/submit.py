@@ -131,6 +131,9 @@ def resume(name: NameArgument, root: RootOption = DEFAULT_ROOT) -> None:
 def gather(
     sources: Annotated[list[str], typer.Argument(metavar="ROOT...", help="The roots to take from.")],
     root: RootOption = DEFAULT_ROOT,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="End with exit code 3 where a root is empty or its run isn't done.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take samples, verdicts, scores and runs of other roots into this one; what is there already stays as it is."""
@@ -139,10 +142,14 @@ def gather(
 
     found = take(Root.at(root), [Root.at(source) for source in sources], lambda text: typer.echo(text, err=True))
     if as_json:
-        print_json({"rows": found.rows, "runs": found.runs})
+        print_json({"rows": found.rows, "runs": found.runs, "missing": found.missing})
     else:
         rows = ", ".join(f"{count:,} {kind}" for kind, count in found.rows.items())
         typer.echo(f"{rows} and {found.runs:,} runs taken")
+    for sentence in found.missing:
+        typer.echo(f"missing: {sentence}", err=True)
+    if complete and found.missing:
+        raise typer.Exit(3)
 
 
 def _handle(handle: dict[str, object]) -> str:

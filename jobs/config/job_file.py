@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import yaml
 from pydantic import ValidationError
 
 from cluster.storage.s3 import s3_config
 from jobs.config.calendar import check_cron
 from jobs.config.settings import build_pipeline, explain, merge, parse_assignments, run_settings
 from schemas.errors import BadInput
-from schemas.job import JobFile
-from schemas.redaction import is_secret_name
+from schemas.job import MODULE, JobFile
+from schemas.redaction import is_secret_name, protect
+from schemas.yaml_text import LARGEST, load_yaml
 
 REFERENCE = re.compile(r"\$\{env:([^}]*)\}")
 SUFFIXES = (".yaml", ".yml")
@@ -30,10 +30,14 @@ def read_job(target: str) -> JobFile:
         BadInput: no such file, not YAML, keys that a job file doesn't have, or references that can't be filled in.
     """
     if not target.endswith(SUFFIXES):
+        if re.fullmatch(MODULE.removesuffix("$"), target) is None:
+            raise BadInput(f"pipeline '{target}': no pipeline's name, no package.module and no job file (.yaml)")
         return JobFile(pipeline=target)
     job, problems = _parse(target)
     if job is None or problems:
         raise BadInput("\n".join(problems))
+    for name in (*job.secrets, *_named_by_notices(job)):
+        protect(os.environ.get(name))
     return job
 
 
@@ -82,11 +86,7 @@ def find_problems(target: str) -> tuple[list[str], list[str]]:
 
 def _notes(job: JobFile) -> list[str]:
     """Return what must be set where the job runs and isn't set here."""
-    wanted = dict.fromkeys(job.secrets, "secrets")
-    for notice in job.notify:
-        name = {"webhook": "url_env", "email": "password_env"}.get(notice.kind)
-        if name and (variable := getattr(notice, name)):
-            wanted[variable] = f"notify ({notice.kind}.{name})"
+    wanted = {**dict.fromkeys(job.secrets, "secrets"), **_named_by_notices(job)}
     return [
         f"{name} isn't set here; {why} wants it where the job runs"
         for name, why in wanted.items()
@@ -94,15 +94,25 @@ def _notes(job: JobFile) -> list[str]:
     ]
 
 
+def _named_by_notices(job: JobFile) -> dict[str, str]:
+    """Return the environment variables that notices read, and which setting names each."""
+    found: dict[str, str] = {}
+    for notice in job.notify:
+        name = {"webhook": "url_env", "email": "password_env"}.get(notice.kind)
+        if name and (variable := getattr(notice, name)):
+            found[variable] = f"notify ({notice.kind}.{name})"
+    return found
+
+
 def _parse(target: str) -> tuple[JobFile | None, list[str]]:
     """Return the job, and what is wrong with the file; None where its keys don't make a job."""
     where = f"job file '{target}'"
     try:
-        document = yaml.safe_load(_text(target))
-    except yaml.YAMLError as error:
-        return None, [f"{where} is not valid YAML: {error}"]
+        document = load_yaml(_text(target))
     except BadInput as error:
         return None, [str(error)]
+    except ValueError as error:
+        return None, [f"{where} is not valid YAML: {error}"]
     if not isinstance(document, dict):
         return None, [f"{where} must hold keys and values, such as 'pipeline: arithmetic'"]
     secrets = document.get("secrets")
@@ -126,7 +136,7 @@ def _text(target: str) -> str:
     options = s3_config().fsspec_options() if target.startswith("s3") else {}
     try:
         with fsspec.open(target, "rt", encoding="utf-8", **options) as file:
-            return str(file.read())  # pyright: ignore[reportAttributeAccessIssue]  (fsspec: a file, or a list of them)
+            return str(file.read(LARGEST + 1))  # pyright: ignore[reportAttributeAccessIssue]  (fsspec: a file, or a list of them)
     except (OSError, ValueError, ImportError) as error:
         raise BadInput(f"job file '{target}' can't be read: {error}") from error
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, cast, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -22,6 +20,7 @@ from pipelines import pipeline_module
 from pipelines.graph import Pipeline, PipelineConfig
 from schemas.errors import BadInput
 from schemas.job import RunSettings
+from schemas.yaml_text import load_yaml, read_text
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
@@ -36,9 +35,9 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         if not equals or not key:
             raise BadInput(f"--set takes key=value, such as sample.n=256; got '{assignment}'")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise BadInput(f"--set {key}: the value '{text}' is not valid YAML: {error}") from error
+            value = load_yaml(text)
+        except ValueError as error:
+            raise BadInput(f"--set {key}: the value '{_short(text)}' is not valid YAML: {error}") from error
         *parents, last = key.split(".")
         place = settings
         for parent in parents:
@@ -47,6 +46,10 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
                 raise BadInput(f"--set {key}: '{parent}' was set to a plain value before")
         place[last] = value
     return settings
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,10 +90,10 @@ def read_prices(path: str) -> Any:
         BadInput: there is no such file, or it isn't YAML.
     """
     try:
-        return yaml.safe_load(Path(path).read_text())
+        return load_yaml(read_text(path))
     except OSError as error:
-        raise BadInput(f"run.prices '{path}' can't be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
+        raise BadInput(f"run.prices '{path}' can't be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise BadInput(f"run.prices '{path}' isn't YAML: {error}") from error
 
 
@@ -174,7 +177,7 @@ def explain(
             lines.append(f"{where}: unknown key '{key}'; {hint}Valid here: {', '.join(names)}")
         else:
             given = item.get("input")
-            shown = f" (got {given!r})" if isinstance(given, str | int | float | bool | None) else ""
+            shown = f" (got {_short(repr(given))})" if isinstance(given, str | int | float | bool | None) else ""
             lines.append(f"{where}: {key or 'configuration'}: {item['msg']}{shown}")
     return "\n".join(lines)
 

@@ -16,6 +16,8 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
+from cluster.records.reader import LOST_RUN
+from cluster.storage.documents import read_document
 from cluster.storage.root import Root
 from cluster.storage.snapshot import MANIFEST
 from schemas.errors import BadInput
@@ -144,7 +146,9 @@ class Catalogue:
                     wanted = table.c.run_id.in_(stale[first : first + 500])
                     connection.execute(sa.delete(table).where(table.c.root == self.root.url, wanted))
             for run_id in changed:
-                manifest = RunManifest.model_validate_json(self.root.read_bytes("runs", run_id, MANIFEST))
+                manifest = read_document(self.root, RunManifest, LOST_RUN, "runs", run_id, MANIFEST)
+                if manifest is None:
+                    continue
                 for table, rows in _rows(self.root, manifest, there[run_id]).items():
                     if rows:
                         connection.execute(sa.insert(table), rows)

@@ -182,7 +182,7 @@ def print_evaluation(console: Console, document: dict[str, Any]) -> None:
 
 
 def _groups(model: str | None, experts: int, nodes: int) -> int:
-    """Return the groups that EPLB would take for its hierarchical policy: the model's, or one a node; 0: it can't."""
+    """Return how many groups EPLB's hierarchical policy would take: the model's, or one a node; 0 where it can't."""
     groups = nodes if model is None else read_model(model).groups
     return groups if nodes > 1 and groups % nodes == 0 and experts % groups == 0 and groups > 1 else 0
 

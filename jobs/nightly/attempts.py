@@ -6,6 +6,7 @@ one is being worked on, its lease is renewed; a record whose process is gone is 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from cluster.storage.root import Root
 from jobs.config.calendar import Night
 from schemas.errors import GristmillError
 from schemas.manifest import Spending
-from schemas.redaction import redact
+from schemas.redaction import redacted
 
 FOLDER = "nightly"
 LATEST = "latest.json"
@@ -154,10 +155,14 @@ class Journal:
         return self.root.read_json(self.folder, LATEST) if self.root.exists(self.folder, LATEST) else None
 
     def _public(self, attempt: Attempt) -> bytes:
-        return redact(attempt.model_dump_json(indent=2, exclude={"lease", "number"})).encode()
+        return _text(attempt.model_dump(mode="json", exclude={"lease", "number"}))
 
     def _data(self, attempt: Attempt) -> bytes:
-        return redact(attempt.model_dump_json(indent=2)).encode()
+        return _text(attempt.model_dump(mode="json"))
 
     def _place(self, attempt: Attempt) -> tuple[str, ...]:
         return self.folder, "attempts", f"{attempt.number:06}.json"
+
+
+def _text(document: dict[str, Any]) -> bytes:
+    return json.dumps(redacted(document), indent=2, ensure_ascii=False).encode()

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from schemas.errors import BadInput
-from schemas.redaction import protect, redact
+from schemas.redaction import protect, redact, redacted
 from schemas.schedule import AnyNotice, Command, Email, Event, Webhook
 
 SECONDS = 20.0
@@ -27,7 +27,7 @@ def notify(notices: Sequence[AnyNotice], event: Event, document: dict[str, Any],
         document: JSON-able; it gets ``event``, and ``text`` for people.
     """
     text = redact(_sentence(event, document))
-    payload = json.loads(redact(json.dumps({"event": event, "text": text, **document}, default=str)))
+    payload = redacted(json.loads(json.dumps({"event": event, "text": text, **document}, default=str)))
     for notice in notices:
         if event not in notice.events:
             continue

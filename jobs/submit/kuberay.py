@@ -86,7 +86,7 @@ def manifests(submission: Submission, attempt: int = 1) -> list[dict[str, Any]]:
     command = submission.command("--runner", "ray", "--address", "auto", "--set", "run.if_busy=wait")
     command[1] = f"{JOB_FOLDER}/job.yaml"
     spec: dict[str, Any] = {
-        "entrypoint": shlex.join(["python", "-m", "jobs.cli", *command]),
+        "entrypoint": _entrypoint(["python", "-m", "jobs.cli", *command]),
         "submissionMode": "K8sJobMode",
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": options.keep_seconds,
@@ -101,6 +101,16 @@ def manifests(submission: Submission, attempt: int = 1) -> list[dict[str, Any]]:
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "data": {"job.yaml": submission.job_text()}},
         {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": about, "spec": spec},
     ]
+
+
+def _entrypoint(command: list[str]) -> str:
+    """Return what the submitter's pod runs.
+
+    A job that failed gets a new cluster (``backoffLimit``). That mends neither bad input (2) nor a budget that is spent
+    (4), so these end the job; what became of the run stands in its manifest and in the log.
+    """
+    ends = 'code=$?; case $code in 2|4) echo "exit code $code: nothing to try again"; exit 0;; esac; exit $code'
+    return shlex.join(["bash", "-c", f"{shlex.join(command)}; {ends}"])
 
 
 def _cluster(submission: Submission, name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,7 +24,8 @@ class Local(Backend):
         if submission.job.resources.shards > 1:
             raise BadInput("resources.shards are for Slurm: here one run uses the whole machine")
         runner = submission.job.runner or "ray"
-        return f"cd {submission.folder} && gristmill {' '.join(submission.command('--runner', runner))}\n"
+        command = shlex.join(["gristmill", *submission.command("--runner", runner)])
+        return f"cd {shlex.quote(submission.folder)} && {command}\n"
 
     def start(self, submission: Submission, attempt: int) -> dict[str, Any]:
         self.preview(submission)

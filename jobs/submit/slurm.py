@@ -16,6 +16,9 @@ from schemas.errors import BadInput
 WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SUSPENDED", "SPECIAL_EXIT"}
 RUNNING = {"RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED"}
 
+LONGEST_SCRATCH = 40
+"""Characters that Ray's temporary folder may have: a socket's path has 107, and Ray puts some 65 behind it."""
+
 SCRIPT = """\
 #!/usr/bin/env bash
 {directives}
@@ -27,6 +30,7 @@ export PYTHONPATH={home}${{PYTHONPATH:+:$PYTHONPATH}}
 # Each job has a Ray of its own, and nobody else knows its token.
 port=$(python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
 scratch=${{TMPDIR:-/tmp}}/gristmill-ray-$SLURM_JOB_ID
+if ((${{#scratch}} > {longest})); then scratch=/tmp/gristmill-ray-$SLURM_JOB_ID; fi # Ray's sockets need short paths
 nodes=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))
 address=$(hostname -I | awk '{{print $1}}') # this script runs on the first node
 address=${{address:-127.0.0.1}}
@@ -80,8 +84,9 @@ set -euo pipefail
 export PATH={environment}/bin:$PATH
 export PYTHONPATH={home}${{PYTHONPATH:+:$PYTHONPATH}}
 {exports}
-# All shards are done: their work is put together, and what needs all problems is computed.
-python -m jobs.cli gather {shards} --root {root}
+# No shard is at work any more: what they made is put together, and what needs all problems is computed. Where a shard
+# didn't end well this says which and stops; resuming the submission runs what is missing.
+python -m jobs.cli gather {shards} --root {root} --complete
 python -m jobs.cli {command} --runner local
 """
 
@@ -92,7 +97,9 @@ class Slurm(Backend):
     def preview(self, submission: Submission) -> str:
         scripts = [script(submission)]
         if submission.job.resources.shards > 1:
-            scripts.append("# and when all shards are done (--dependency=afterok):\n" + gather_script(submission))
+            scripts.append(
+                "# and when no shard is at work any more (--dependency=afterany):\n" + gather_script(submission)
+            )
         return "\n".join(scripts)
 
     def start(self, submission: Submission, attempt: int) -> dict[str, Any]:
@@ -101,7 +108,7 @@ class Slurm(Backend):
         number = _sbatch(script(submission))
         if submission.job.resources.shards == 1:
             return {"jobs": [number]}
-        return {"jobs": [number, _sbatch(gather_script(submission), f"--dependency=afterok:{number}")]}
+        return {"jobs": [number, _sbatch(gather_script(submission), f"--dependency=afterany:{number}")]}
 
     def state(self, submission: Submission, handle: dict[str, Any]) -> tuple[State, str]:
         numbers = ",".join(handle["jobs"])
@@ -119,7 +126,7 @@ class Slurm(Backend):
         return ("waiting" if found & WAITING else "ended"), words or "not in the queue any more"
 
     def logs(self, submission: Submission, handle: dict[str, Any]) -> str:
-        folder, name = Path(_logs(submission)).parent, Path(_logs(submission)).name
+        folder, name = _log_folder(submission)
         stems = [re.sub(r"%[A-Za-z]", "*", name)]
         found = sorted({path for stem in stems for path in folder.glob(stem)}, key=lambda path: path.stat().st_mtime)
         wanted = [path for path in found if any(number in path.name for number in handle["jobs"])]
@@ -159,7 +166,7 @@ def script(submission: Submission) -> str:
         "--requeue",
         *([f"--gpus-per-node={f'{group.gpu}:' if group.gpu else ''}{group.gpus}"] if group.gpus else []),
         *([f"--array=0-{resources.shards - 1}"] if resources.shards > 1 else []),
-        *options.options,
+        *(_option(option) for option in options.options),
     ]
     grace = min(30, max(1, options.notice_seconds // 3))
     more = ["--runner", "ray", "--set", f"run.grace_seconds={grace}", "--set", "run.if_busy=wait"]
@@ -171,6 +178,7 @@ def script(submission: Submission) -> str:
         cpus=group.cpus,
         gpus=group.gpus,
         step_gpus=f"--gpus={group.gpus} " if group.gpus else "",
+        longest=LONGEST_SCRATCH,
         notice=options.notice_seconds,
         requeues=options.requeues,
         command=command,
@@ -200,12 +208,12 @@ def _of_shard(submission: Submission, more: list[str]) -> str:
                 raise BadInput(f"run.budget.{name} = {value} can't be shared by {of} shards")
             more = [*more, "--set", f"run.budget.{name}={share}"]
     fixed = shlex.join(["run", submission.job_file, "--set", f"run.job={submission.id}", *more])
-    root = shlex.quote(_shard_root(submission, "@")).replace("@", '"$SLURM_ARRAY_TASK_ID"')
+    root = shlex.quote(_shard_root(submission, "")) + '"$SLURM_ARRAY_TASK_ID"'
     return f'{fixed} --root {root} --set run.shard="$SLURM_ARRAY_TASK_ID"/{of}'
 
 
 def _shard_root(submission: Submission, number: str) -> str:
-    return Root.at(submission.root).uri(FOLDER, submission.id, "shards", number)
+    return f"{Root.at(submission.root).uri(FOLDER, submission.id, 'shards')}/{number}"
 
 
 def _common(submission: Submission, suffix: str) -> list[str]:
@@ -214,19 +222,26 @@ def _common(submission: Submission, suffix: str) -> list[str]:
     return [
         f"--job-name={submission.job.title}{suffix}",
         f"--comment={submission.id}",
-        f"--chdir={submission.folder}",
-        f"--output={_logs(submission)}",
+        f"--chdir={_quoted(submission.folder)}",
+        f"--output={_quoted(_logs(submission))}",
         "--open-mode=append",
-        *(f"--{name}={value}" for name, value in named.items() if value),
+        *(f"--{name}={_quoted(value)}" for name, value in named.items() if value),
     ]
 
 
-def _logs(submission: Submission) -> str:
-    """Return where output goes, as sbatch's pattern: beside the submission where that is a folder."""
+def _log_folder(submission: Submission) -> tuple[Path, str]:
+    """Return where output goes, beside the submission where that is a folder, and the name, as a pattern of sbatch."""
     root = Root.at(submission.root)
     name = "slurm-%A-%a.log" if submission.job.resources.shards > 1 else "slurm-%j.log"
-    folder = Path(root.url) / FOLDER / submission.id if root.is_local else Path(submission.folder)
-    return str(folder / (name if root.is_local else f"{submission.id}-{name}"))
+    if root.is_local:
+        return Path(root.url) / FOLDER / submission.id, name
+    return Path(submission.folder), f"{submission.id}-{name}"
+
+
+def _logs(submission: Submission) -> str:
+    """Return where output goes, as a pattern of sbatch, to which a folder's own per cent signs mean nothing."""
+    folder, name = _log_folder(submission)
+    return f"{str(folder).replace('%', '%%')}/{name}"
 
 
 def _surroundings(submission: Submission) -> dict[str, str]:
@@ -239,7 +254,23 @@ def _surroundings(submission: Submission) -> dict[str, str]:
 
 
 def _directives(lines: list[str]) -> str:
+    for line in lines:
+        if not line.isprintable():
+            raise BadInput(f"this would become several lines of the batch script: {line!r}")
     return "\n".join(f"#SBATCH {line}" for line in lines)
+
+
+def _quoted(value: str) -> str:
+    """Return a value of a directive as one word: sbatch reads quotes and backslashes as a shell does."""
+    if re.fullmatch(r"[\w./:@%+,=-]+", value):
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _option(option: str) -> str:
+    """Return one option of sbatch with its value as one word."""
+    name, between, value = re.match(r"(--?[A-Za-z][A-Za-z0-9-]*)([= ]?)(.*)", option, re.DOTALL).groups()  # pyright: ignore[reportOptionalMemberAccess]: the schema's pattern
+    return f"{name}{between}{_quoted(value)}" if value else name
 
 
 def _clock(hours: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -10,11 +11,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from cluster.records.reader import find_run, manifests
+from cluster.storage.documents import documents
 from cluster.storage.root import Root
 from schemas.errors import BadInput
 from schemas.job import JobFile
 from schemas.manifest import RunManifest
-from schemas.redaction import redact
+from schemas.redaction import secrets_in
 
 FOLDER = "submissions"
 FILE = "submission.json"
@@ -68,22 +70,40 @@ class Submission(BaseModel):
 
 
 def new_submission(job: JobFile, to: Place, root: Root, folder: str) -> Submission:
-    """Return a submission that isn't written yet."""
+    """Return a submission that isn't written yet.
+
+    Raises:
+        BadInput: the root's or the folder's name has line breaks or other control characters.
+    """
+    for what, name in (("root", root.url), ("folder", folder)):
+        if not name.isprintable():
+            raise BadInput(f"{what} {name!r}: line breaks and other control characters can't be handed to a cluster")
     now = datetime.now(UTC)
     name = f"{job.title}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     return Submission(id=name, to=to, root=root.url, job=job, folder=folder, created=now)
 
 
 def write_submission(submission: Submission) -> None:
-    """Keep a submission at its root: the job file first, the record last."""
+    """Keep a submission at its root: the job file first, the record last.
+
+    Raises:
+        BadInput: something in it is a secret; with asterisks instead it couldn't run.
+    """
+    document = submission.model_dump(mode="json")
+    if found := secrets_in(document):
+        raise BadInput(
+            f"{', '.join(found)}: a key would be written to the root. Name it under secrets, or where a setting ends "
+            "in _env; what needs it reads it from the environment"
+        )
     root = Root.at(submission.root)
-    root.write_bytes(redact(submission.job_text()).encode(), FOLDER, submission.id, JOB)
-    root.write_bytes(redact(submission.model_dump_json(indent=2)).encode(), FOLDER, submission.id, FILE)
+    root.write_bytes(submission.job_text().encode(), FOLDER, submission.id, JOB)
+    root.write_bytes(json.dumps(document, indent=2, ensure_ascii=False).encode(), FOLDER, submission.id, FILE)
 
 
 def submissions(root: Root) -> list[Submission]:
     """Return all submissions at a root, newest first."""
-    found = [Submission.model_validate(document) for _, document in root.json_documents(FOLDER, FILE)]
+    remedy = "That submission can't be looked after any more, but for its runs; delete the file, or submit again"
+    found = [submission for _, submission in documents(root, FOLDER, FILE, Submission, remedy)]
     return sorted(found, key=lambda submission: submission.created, reverse=True)
 
 

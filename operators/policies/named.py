@@ -134,7 +134,7 @@ class WithFlawsSpec(PolicySpec):
     name: Literal["with_flaws"] = "with_flaws"
     completeness: float = Field(default=1.0, gt=0.0, le=1.0)
     soundness: float = Field(default=1.0, gt=0.0, le=1.0)
-    """As ``verify.audit`` estimates them."""
+    """As ``measure.verifier_audit`` estimates them."""
     value_correct: float = Field(default=1.0, gt=0.0)
     value_wrong: float = Field(default=-1.0, le=0.0)
     types: tuple[tuple[float, float], ...] = ()

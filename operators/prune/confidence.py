@@ -8,8 +8,7 @@ import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
-from operators.select.classes import SAMPLE_KEY
-from schemas.datasets import Path, Sample
+from schemas.datasets import SAMPLE_KEY, Path, Sample
 
 PRUNED = "unsure: below the confidence that is kept"
 UNKNOWN = "no confidence"

@@ -11,8 +11,7 @@ from scipy.special import gammaln  # pyright: ignore[reportMissingTypeStubs, rep
 
 from operators.base import Operator
 from operators.numeric.weibull import BLOCK, fit, gather, line_terms, on_threads, powers, sort, split
-from operators.select.classes import SAMPLE_KEY
-from schemas.datasets import Path, Sample
+from schemas.datasets import SAMPLE_KEY, Path, Sample
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

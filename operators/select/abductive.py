@@ -131,7 +131,7 @@ def _solve(
         least.append(bound)
 
     for rule in range(n):
-        if (rule + 1) % bins:  # who is believed at a share is believed at a larger one
+        if (rule + 1) % bins:  # a model that is believed at one share of votes is believed at every larger one
             at_least(0.0, (rule + 1, 1.0), (rule, -1.0))
     budget: list[tuple[int, float]] = []
     for number, (kind, count) in enumerate(kinds.items()):

@@ -21,11 +21,10 @@ import polars as pl
 
 from operators.verify.canonical import meanings, number_key
 from schemas.contract import polars_schema
-from schemas.datasets import AnswerClass
+from schemas.datasets import SAMPLE_KEY, AnswerClass
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
-SAMPLE_KEY = ["problem_key", "sample_index"]
 SAYS_NOTHING = ("error", "skipped")
 """Statuses of a verdict that says nothing about its sample."""
 

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from cluster.records.reader import find_run, manifests
+from cluster.records.recorder import write_manifest
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
 from cluster.spending.history import read_ledger
@@ -83,3 +84,14 @@ def test_what_is_no_root_is_refused(tmp_path: Path) -> None:
         gather(root, [Root.at(tmp_path / "nothing")], print)
     with pytest.raises(BadInput, match="the root itself"):
         gather(root, [root], print)
+
+
+def test_what_is_missing_is_told_and_the_rest_is_taken(tmp_path: Path) -> None:
+    source = write_problems(tmp_path / "p.jsonl", 4)
+    done = run(LocalRunner(), scripted_pipeline(source, 2), tmp_path / "done")
+    half = run(LocalRunner(), scripted_pipeline(source, 3), tmp_path / "half")
+    half.manifest.state = "interrupted"
+    write_manifest(half.root, half.manifest)
+    found = gather(Root.at(tmp_path / "root"), [done.root, half.root, Root.at(tmp_path / "nothing")], print)
+    assert found.rows["samples"] == 12
+    assert [("interrupted" in text, "no samples" in text) for text in found.missing] == [(True, False), (False, True)]

@@ -219,14 +219,14 @@ def test_the_ledger_is_held_against_the_samples(made: RunResult) -> None:
         write_deltalake(made.root.uri("ledger"), rows.cast(arrow_schema(LedgerEntry)), mode="overwrite")
 
     half = entry(1, "settle", 30, 30)
-    reserved, others = entry(0, "reserve", 40, 999), entry(3, "settle", 7, 7, "another-run")
-    write(reserved, half, entry(2, "settle", len(mine) - 30, tokens - 30), others)
+    others = entry(3, "settle", 7, 7, "another-run")
+    write(half, entry(2, "settle", len(mine) - 30, tokens - 30), others)
     assert check(made).findings == []
-    write(reserved, half, entry(2, "settle", len(mine) - 31, tokens - 30), others)
+    write(half, entry(2, "settle", len(mine) - 31, tokens - 30), others)
     assert (
         said(check(made)) == f": ledger has {len(mine) - 1} samples settled for this run, its samples have {len(mine)}"
     )
-    write(reserved, {**half, "kind": "spent"})
+    write({**half, "kind": "spent"})
     assert "ledger breaks its contract" in said(check(made))
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.moe.order import ordered
 from cluster.planning.choice import choose, finished_problems
-from cluster.planning.order import ordered
 from cluster.planning.plan import make_plan
 from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root

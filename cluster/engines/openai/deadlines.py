@@ -36,7 +36,7 @@ class Deadlines:
         self._open.pop(task, None)
         if self._late and task in self._late:
             self._late.discard(task)
-            # somebody else who cancelled it at the same time has the right of way
+            # if somebody else cancelled the task at the same time, that cancellation stands
             if task.uncancel() == 0 and kind is not None and issubclass(kind, asyncio.CancelledError):
                 raise TimeoutError from error
 

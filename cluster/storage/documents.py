@@ -1,0 +1,60 @@
+"""Documents of a root (manifests, submissions): one that is damaged is named, and everything else goes on.
+
+A document that a crash cut off, or that a disk lost, concerns its own run alone. It is told of once in each process,
+with what it concerns and what mends it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from cluster.storage.root import Root
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_LOG = logging.getLogger("gristmill")
+_told: set[str] = set()
+
+
+def documents(root: Root, folder: str, name: str, model: type[Model], remedy: str) -> Iterator[tuple[str, Model]]:
+    """Yield (folder name, document) for each ``{folder}/*/{name}``; damaged ones are told of and left out.
+
+    Args:
+        remedy: what somebody can do about a damaged one, with ``{path}`` for the file.
+    """
+    for entry in root.list(folder):
+        if root.exists(folder, entry, name):
+            found = read_document(root, model, remedy, folder, entry, name)
+            if found is not None:
+                yield entry, found
+
+
+def read_document(root: Root, model: type[Model], remedy: str, *parts: str) -> Model | None:
+    """Return one document; None where it is damaged, which is told of."""
+    data = root.read_bytes(*parts)
+    try:
+        return model.model_validate_json(data)
+    except (ValidationError, ValueError) as error:
+        tell_damage(root.uri(*parts), _why(data, error), remedy)
+        return None
+
+
+def tell_damage(path: str, why: str, remedy: str) -> None:
+    """Say once that a file is damaged."""
+    if path not in _told:
+        _told.add(path)
+        _LOG.warning("damaged: %s (%s). %s", path, why, remedy.format(path=path))
+
+
+def _why(data: bytes, error: Exception) -> str:
+    if not data.strip(b"\0 \n"):
+        return "it is empty"
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return f"{where}: {first['msg']}" if where else str(first["msg"])
+    return str(error)

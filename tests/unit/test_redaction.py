@@ -1,0 +1,147 @@
+"""What is secret is hidden, and nothing else is: documents stay documents, states stay states."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.records.reader import manifests
+from cluster.records.recorder import write_manifest
+from cluster.storage.root import Root
+from schemas import redaction
+from schemas.manifest import RunManifest
+from schemas.redaction import is_secret_name, protect, protect_settings, redact, redacted, secrets_in
+
+SECRET_NAMES = [
+    "DB_PASS",
+    "OPENAI_APIKEY",
+    "OPENAI_API_KEY",
+    "GITHUB_PAT",
+    "DATABASE_URL",
+    "PGPASSWD",
+    "PGPASSWORD",
+    "HF_TOKEN",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "SENTRY_DSN",
+    "MY_CREDENTIALS",
+    "SIGNING_SECRET",
+    "SSH_PASSPHRASE",
+]
+OTHER_NAMES = ["COMPASS", "MONKEY", "MAX_TOKENS", "TOKENIZERS_PARALLELISM", "PATH", "KEYBOARD", "HOME"]
+NO_KEYS = ["true", "done", "scripted", "1234567890123456", "2026-11", "/home/me/.aws/credentials", "~/secrets/key.json"]
+KEY = "sk-live-9f8e7d6c5b4a39281706f5e4d3c2b1a0"
+
+
+@pytest.fixture(autouse=True)
+def nothing_declared() -> Iterator[None]:
+    """What a test declares is secret in it alone."""
+    before = set(redaction._declared)
+    redaction._declared.clear()
+    yield
+    redaction._declared.clear()
+    redaction._declared.update(before)
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES)
+def test_names_of_secrets(name: str) -> None:
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["COMPASS", "MONKEY", "MAX_TOKENS", "TOKENIZERS_PARALLELISM", "PATH", "KEYBOARD", "HOME"]
+)
+def test_names_that_only_look_like_it(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+@pytest.mark.parametrize("value", [*NO_KEYS, "https://example.org/keys", "running and waiting", "3.14159265358979"])
+def test_undeclared_values_that_are_no_keys_stay(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", value)
+    document = {"state": value, "text": f"it says {value}.", "list": [value]}
+    assert redacted(document) == document
+
+
+def test_undeclared_keys_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOMEBODYS_API_KEY", KEY)
+    assert redact(f"401: invalid key {KEY}!") == "401: invalid key ***!"
+
+
+def test_declared_keys_are_hidden_in_parts_and_in_base64() -> None:
+    protect(KEY)
+    assert redact(f"key {KEY[:14]}... is wrong") == "key ***... is wrong"
+    assert redact(f"key {KEY[:6]}... is wrong") == f"key {KEY[:6]}... is wrong"
+    for before in (b"", b"a", b"me:", b"user:"):
+        encoded = base64.b64encode(before + KEY.encode()).decode()
+        shown = redact(f"Basic {encoded}")
+        assert "***" in shown
+        assert len(shown) <= len("Basic ") + len(before) * 2 + 8  # what is left says nothing of the key
+
+
+def test_a_long_secret_is_hidden_as_a_whole() -> None:
+    long = "".join(f"{i:02x}" for i in range(200))
+    protect(long)
+    assert redact(f"<{long}>") == "<***>"
+
+
+def test_short_declared_secrets_are_hidden_only_as_a_whole() -> None:
+    protect("hunter")
+    assert redact("password hunter, said the hunters") == "password ***, said the hunters"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:pa55@db:5432/x", "postgresql://me:***@db:5432/x"),
+        ("https://h/v1?api_key=abc&x=1", "https://h/v1?api_key=***&x=1"),
+        ("https://h/v1?x=1&access_token=abc#top", "https://h/v1?x=1&access_token=***#top"),
+        ("s3://bucket/a?X-Amz-Signature=abc", "s3://bucket/a?X-Amz-Signature=***"),
+        ("https://h/v1?model=a&seed=3", "https://h/v1?model=a&seed=3"),
+        ("https://h:8080/a@b", "https://h:8080/a@b"),
+    ],
+)
+def test_secrets_of_urls_are_known_by_their_place(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+def test_settings_with_keys_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHERE_IT_IS", "tok-5566778899aabb")
+    protect_settings({"extra_body": {"Authorization": "Bearer abcd1234efgh5678"}, "key_env": "WHERE_IT_IS"})
+    assert redact("abcd1234efgh5678 tok-5566778899aabb") == "*** ***"
+    assert redacted({"extra_body": {"api_key": "x1"}}) == {"extra_body": {"api_key": "***"}}
+    assert secrets_in({"a": [{"api_key": "x1", "kind": "scripted"}]}) == ["a.0.api_key"]
+
+
+def test_states_kinds_keys_and_numbers_are_never_touched() -> None:
+    protect("done", "scripted", "12345")
+    document = {"state": "done", "kind": "scripted", "done": 12345, "n": 12345, "nested": [{"status": "done"}]}
+    assert redacted(document) == document
+    assert redacted({"error": "done"}) == {"error": "***"}
+
+
+def test_a_manifest_stays_one_whatever_is_secret(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "true")
+    monkeypatch.setenv("DB_PASSWORD", "running")
+    protect("null", "running", "2026", "mine")
+    root = Root.at(str(tmp_path))
+    manifest = RunManifest(run_id="mine-1", pipeline="mine", state="running", started=datetime.now(UTC), runner="local")
+    write_manifest(root, manifest)
+    [found] = manifests(root)
+    assert (found.state, found.run_id, found.pipeline, found.started) == ("running", "mine-1", "mine", manifest.started)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    )
+)
+def test_a_document_keeps_its_shape(document: object) -> None:
+    json.dumps(redacted(document))
+    if "://" not in json.dumps(document) and "=" not in json.dumps(document) and not secrets_in(document):
+        assert redacted(document) == document
