@@ -239,7 +239,7 @@ class _Verifier:
 
     def _ledger(self) -> None:
         """What was settled for this run is what its samples say it made."""
-        if not self.root.exists(LEDGER, "_delta_log"):
+        if self.manifest.account is None or not self.root.exists(LEDGER, "_delta_log"):
             return
         stores = [store for store in self.stores.values() if store.contract is Sample]
         checks = [
