@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from cluster.storage.numbering import Keys, as_bytes
 
-HELD_BYTES = 2**23
+HELD_BYTES = 2**22
 """So much is held in memory before it is written."""
 PIECE_ROWS, PIECE_BYTES = 20_000, 2**21
 """How large the tables are that are read back, about."""

@@ -16,9 +16,9 @@ from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
 from operators.sample.sampling import Sampling
 
-BLOCK = 2048
+BLOCK = 1024
 """Problems are read so many at a time."""
-KEPT = 4
+KEPT = 3
 """So many blocks are kept, for the problems in them that are asked for next."""
 
 
