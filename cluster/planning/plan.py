@@ -38,7 +38,7 @@ from schemas.job import RunSettings
 
 CHUNK_SAMPLES = 200_000
 """Problem-scope work is cut into chunks of about this many samples: one task, one part."""
-AT_ONCE = 50_000
+AT_ONCE = 20_000
 """So many ranges are written out with their keys at a time."""
 
 Action = Literal["reuse", "top up", "compute"]

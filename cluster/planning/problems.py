@@ -152,5 +152,7 @@ class _Unique:
     @property
     def doubtful(self) -> bool:
         """Whether two may be the same."""
-        hashes = np.sort(np.concatenate(self._hashes))
+        hashes = np.concatenate(self._hashes)
+        self._hashes = [hashes]
+        hashes.sort()
         return bool((hashes[1:] == hashes[:-1]).any())

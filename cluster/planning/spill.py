@@ -18,7 +18,7 @@ from cluster.storage.numbering import Keys, as_bytes
 
 HELD_BYTES = 2**22
 """So much is held in memory before it is written."""
-PIECE_ROWS, PIECE_BYTES = 20_000, 2**21
+PIECE_ROWS, PIECE_BYTES = 10_000, 2**21
 """How large the tables are that are read back, about."""
 STRETCHES = 128
 """Into so many files rows go. All are open while rows come."""

@@ -43,8 +43,8 @@ class Ranges:
     @staticmethod
     def of(numbers: Any, firsts: Any, sizes: Any) -> Ranges:
         """Make a table of columns (or single values, for all rows the same)."""
-        starts = (np.asarray(numbers, dtype=np.int64) << SHIFT) + np.asarray(firsts, dtype=np.int64)
-        starts = np.atleast_1d(starts)
+        starts = np.atleast_1d(np.asarray(numbers, dtype=np.int64) << SHIFT)
+        starts += np.asarray(firsts, dtype=np.int64)
         return Ranges(starts, np.broadcast_to(np.asarray(sizes, dtype=np.int32), starts.shape))
 
     @staticmethod
