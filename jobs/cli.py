@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 bad input or usage, 3 incomplete (resumable), 4 
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -53,6 +54,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; every error we raise on purpose becomes one message and its exit code."""
+    sys.path.append(os.getcwd())  # where a user's own operators and functions lie; last, so that it hides nothing
     try:
         code = app(standalone_mode=False)
     except GristmillError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operators.base import operator_class
+from operators.function import operator
 from operators.names import OPERATORS
 
-__all__ = ["OPERATORS", "operator_class"]
+__all__ = ["OPERATORS", "operator", "operator_class"]

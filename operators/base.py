@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import polars as pl
@@ -65,10 +65,13 @@ class Operator(Settings):
         """
         raise TypeError(f"{type(self).__name__} doesn't define run()")
 
-    def batches(self) -> Iterator[pl.DataFrame]:
+    def batches(self, tell: Callable[[str], None]) -> Iterator[pl.DataFrame]:
         """Yield what a source's ``run`` returns a piece at a time: the same rows in the same order.
 
         A source of many problems overrides this, so that they are never in memory all at once.
+
+        Args:
+            tell: hears what people should know of the problems: rows without an answer, copies that were left out.
         """
         yield self.run()
 

@@ -16,6 +16,7 @@ from typing import Literal
 import xxhash
 
 from operators.confidence import WINDOW
+from schemas.conversation import Turn
 from schemas.engine import SamplingParams
 from schemas.errors import BadInput
 
@@ -67,6 +68,8 @@ class Completion:
     completion_tokens: int
     cached_prompt_tokens: int = 0
     reasoning: str | None = None
+    tool_calls: str | None = None
+    """What it calls, where the engine tells that apart: JSON, as in a stored turn."""
     sum_logprob: float | None = None
     mean_logprob: float | None = None
     lowest_group_confidence: float | None = None
@@ -142,11 +145,18 @@ class Engine(ABC):
     """Why requests aren't answered just now, where the engine knows: a server that is down, or has too much to do."""
 
     @abstractmethod
-    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:
+    async def render(
+        self, messages: Sequence[Turn], *, chat: bool = True, answered: bool = False, tools: Sequence[Turn] = ()
+    ) -> str:
         """Return the prompt text of ``messages``, ready for the assistant (joined contents where ``chat`` is false).
 
         Args:
+            messages: as OpenAI writes them (``schemas.conversation.spoken``).
+            tools: those that the model may call, as OpenAI describes them.
             answered: the last turn is the assistant's: the whole conversation, as it is scored.
+
+        Raises:
+            BadInput: the model or the engine has no place for something of the conversation.
         """
         ...
 

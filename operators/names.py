@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 OPERATORS: dict[str, str] = {
-    "load": "operators.load:Load",
+    "load": "operators.load.load:Load",
     "sample": "operators.sample.sampling:Sampling",
     "verify.math": "operators.verify.math:VerifyMath",
     "verify.exact": "operators.verify.exact:VerifyExact",
@@ -12,6 +12,7 @@ OPERATORS: dict[str, str] = {
     "verify.choice": "operators.verify.choice:VerifyChoice",
     "verify.procedure": "operators.verify.procedure:VerifyProcedure",
     "verify.judge": "operators.verify.judge:VerifyJudge",
+    "verify.function": "operators.verify.function:VerifyFunction",
     "verify.rest": "operators.verify.rest:VerifyRest",
     "verify.by_task": "operators.verify.compose:VerifyByTask",
     "verify.all_of": "operators.verify.compose:VerifyAllOf",

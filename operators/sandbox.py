@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -45,6 +45,18 @@ class Case(BaseModel):
     stdout: str = ""
 
 
+class Call(BaseModel):
+    """One call of a function, and what it should return; all as JSON values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    expected: Any = None
+    wrapped: bool = False
+    """``expected`` is a list of one, which may stand for what is in it; the same for all calls of a problem."""
+
+
 class Language(BaseModel):
     """How programs of another language are compiled and run, as command templates.
 
@@ -79,7 +91,7 @@ class CheckJob:
 
     program: str
     tests: str
-    """Python: asserts, a function ``check(candidate)``, or unittest's TestCases."""
+    """Python: asserts, a function ``check(candidate)``, unittest's TestCases, pytest's functions and classes."""
     entry_point: str | None = None
     """The function that ``check`` is given."""
     prefix: str = ""
@@ -99,6 +111,32 @@ class CasesJob:
 
 
 @dataclass(frozen=True)
+class CallsJob:
+    """A Python program of which one function, or a method of one class, is called until one call returns something
+    else than expected. Names of the standard library's usual modules are there without being imported."""
+
+    program: str
+    fn_name: str
+    calls: tuple[Call, ...]
+    class_name: str | None = None
+    """The class whose method is called; None: ``Solution``, if the program defines no such function."""
+    tolerance: float = 0.0
+    """How far numbers that aren't whole may be off, absolutely and relatively."""
+
+
+@dataclass(frozen=True)
+class ProbeJob:
+    """Tests without a program: do they pass for functions that raise, or that return what equals nothing?
+
+    Passes where they do: such tests assert nothing.
+    """
+
+    tests: str
+    entry_point: str | None = None
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
 class CommandJob:
     """A checking program, given files and standard input; see ``operators.verify.command``."""
 
@@ -108,15 +146,15 @@ class CommandJob:
     stdin: str = ""
 
 
-Job = CheckJob | CasesJob | CommandJob
+Job = CheckJob | CasesJob | CallsJob | ProbeJob | CommandJob
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of a job.
 
-    ``refused``: it couldn't be run at all (the tests themselves don't compile); ``missing``: nor could any other like
-    it, since the command isn't there.
+    ``refused``: nothing can be said of it (the tests themselves don't compile, or need what can't be given to another
+    process); ``missing``: nor of any other like it, since the command isn't there.
     """
 
     status: OutcomeStatus
@@ -127,6 +165,8 @@ class Outcome:
     """Of a command; negative: the signal that ended it."""
     stdout: str = ""
     """Of a command."""
+    waited: float = 0.0
+    """Of one that took too long: seconds that its process waited for a core."""
 
 
 class Sandbox(Protocol):

@@ -16,7 +16,7 @@ from pipelines.graph import Pipeline, PipelineConfig
 class Config(PipelineConfig):
     """Every knob of the rollouts pipeline; ``load.source`` must be given."""
 
-    load: Load = Load(source="prefixes.parquet")
+    load: Load = Load(source="prefixes.parquet", continue_last=True)
     sample: Sampling = Sampling(n=8, max_tokens=512)
     """Its template isn't used: a prefix brings its turns."""
     verify: AnyOperator = VerifyMath()

@@ -1,7 +1,8 @@
 """Row contracts: declared once with dataframely, checked before every write.
 
-``validate`` is strict (exact columns and dtypes, every rule) and guards what is written. ``conform`` is lenient and
-serves what users bring: integers of any width, absent nullable columns, extra columns.
+``validate`` is strict (exact columns, every rule, and dtypes but for casts that lose nothing) and guards what is
+written. ``conform`` is lenient and serves what users bring: absent nullable columns, extra columns, numbers as text.
+Both tell everything that is wrong at once.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
+from schemas.conversation import TURNS
 from schemas.errors import BadInput, ContractViolation
 from schemas.identity import completion_hashes
+from schemas.messages import NotATurn, conversations
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,13 @@ class Contract(dy.Schema):
         return Columns(cls, names or tuple(cls.column_names()))
 
 
+def added_columns(contract: type[Contract]) -> frozenset[str]:
+    """Return the columns that a contract got after files of it were written; all of them may be null."""
+    from schemas.datasets import ADDED  # the table names the contracts, which are made with this module
+
+    return ADDED.get(contract, frozenset())
+
+
 @cache
 def polars_schema(contract: type[Contract]) -> dict[str, pl.DataType]:
     """Return column name -> dtype, in the contract's order."""
@@ -51,45 +61,129 @@ def polars_schema(contract: type[Contract]) -> dict[str, pl.DataType]:
 def validate(table: pl.DataFrame, contract: type[Contract], stage: str) -> pl.DataFrame:
     """Return ``table`` with the contract's columns in order, sorted by key; or refuse it.
 
+    Values that are the same in the contract's dtype are cast (``cast_without_loss``); columns that the contract got
+    later, and that may be null, are added where they are absent.
+
     Raises:
-        ContractViolation: names stage, column, row key and rule. A column the contract has not, lacks or types
-            differently is a violation too: contracts are never widened silently.
+        ContractViolation: names stage, columns, row keys and rules: everything that is wrong. A column that the
+            contract has not, or lacks, is a violation too: contracts are never widened silently.
     """
     expected = polars_schema(contract)
+    later = added_columns(contract)
+    table = table.with_columns(pl.lit(None, expected[name]).alias(name) for name in later if name not in table.columns)
     missing = [name for name in expected if name not in table.columns]
     extra = [name for name in table.columns if name not in expected]
+    wrong: list[str] = []
     if missing or extra:
-        raise ContractViolation(
-            f"stage {stage}: {contract.__name__} lacks column(s) {missing or 'none'} and has unknown column(s) "
-            f"{extra or 'none'}; the contract is {list(expected)}"
+        wrong.append(
+            f"{contract.__name__} lacks column(s) {missing or 'none'} and has unknown column(s) {extra or 'none'}; the "
+            f"contract is {list(expected)}"
         )
+    unusable = set(missing)
+    columns: list[pl.Series] = []
     for name, dtype in expected.items():
-        if table.schema[name] != dtype:
-            raise ContractViolation(
-                f"stage {stage}: column {contract.__name__}.{name} is {table.schema[name]}, the contract says {dtype}"
-            )
-    table = table.select(list(expected))
+        column, why = cast_without_loss(table[name], dtype) if name not in unusable else (None, "")
+        if column is None and name not in unusable:
+            unusable.add(name)
+            wrong.append(f"column {contract.__name__}.{name} {why}")
+        columns.append(pl.Series(name, [None], dtype).new_from_index(0, len(table)) if column is None else column)
+    table = pl.DataFrame(columns)
     good, failure = contract.filter(table)
-    if len(good) < len(table):
-        raise ContractViolation(f"stage {stage}: {_explain(failure, contract)}")
+    if len(good) < len(table) or wrong:
+        wrong += _broken_rules(failure, contract, unusable) if len(good) < len(table) else []
+        if wrong:
+            raise ContractViolation(f"stage {stage}: " + _listed(wrong))
     key = contract.primary_key()
     return table.sort(key) if key else table
 
 
-def _explain(failure: Any, contract: type[Contract]) -> str:
-    """Describe the first broken rule with the key and value of the first row that breaks it."""
-    rule, count = max(failure.counts().items(), key=lambda item: item[1])
+def _listed(found: list[str]) -> str:
+    return found[0] if len(found) == 1 else f"{len(found)} things are wrong:" + "".join(f"\n- {one}" for one in found)
+
+
+def _broken_rules(failure: Any, contract: type[Contract], unusable: set[str]) -> list[str]:
+    """Describe each broken rule with the key and value of the first row that breaks it.
+
+    Rules that look at columns which can't be used are left out: these are told already.
+    """
     details: pl.DataFrame = failure.details()
-    row = details.filter(pl.col(rule) == "invalid").row(0, named=True)
-    key = {name: row[name] for name in contract.primary_key()}
-    column = rule.split("|")[0] if "|" in rule else ", ".join(contract.primary_key())
-    value = f" is {row[column]!r}" if column in row else ""
-    pattern = getattr(contract.columns().get(column), "regex", None)
-    allowed = f" {pattern}" if pattern and rule.endswith("regex") else ""
-    other = len(failure.counts()) - 1
+    found: list[str] = []
+    for rule, count in sorted(failure.counts().items(), key=lambda item: -item[1]):
+        column = rule.split("|")[0] if "|" in rule else ", ".join(contract.primary_key())
+        if unusable and (column in unusable or "|" not in rule):
+            continue
+        row = details.filter(pl.col(rule) == "invalid").row(0, named=True)
+        key = {name: row[name] for name in contract.primary_key() if name not in unusable}
+        value = f" is {row[column]!r}" if column in row else ""
+        pattern = getattr(contract.columns().get(column), "regex", None)
+        allowed = f" {pattern}" if pattern and rule.endswith("regex") else ""
+        found.append(
+            f"column {contract.__name__}.{column}{value} in row {key} breaks the rule "
+            f"'{rule.split('|')[-1]}{allowed}' ({count} row(s))"
+        )
+    return found
+
+
+def cast_without_loss(values: pl.Series, dtype: pl.DataType) -> tuple[pl.Series | None, str]:
+    """Return ``values`` in another dtype; or None and why not.
+
+    Numbers are cast to numbers and times to times where they come back the same (floats are rounded to the contract's
+    precision); categories are texts; a column without any value can be anything; conversations are brought into their
+    form (``schemas.messages``).
+    """
+    found = values.dtype
+    if found == dtype:
+        return values, ""
+    if values.null_count() == len(values):
+        return pl.Series(values.name, [None], dtype).new_from_index(0, len(values)), ""
+    if dtype == TURNS:
+        try:
+            return conversations(values), ""
+        except NotATurn as error:
+            return None, f"is {found}, the contract says conversations: row {error.row + 1} {error}"
+    says = f"is {found}, the contract says {dtype}"
+    if found.is_nested():
+        whole = _within(values, dtype)
+        return whole, "" if whole is not None else says
+    if not _alike(found, dtype):
+        return None, says
+    try:
+        cast = values.cast(dtype)
+        back = cast.cast(found)
+    except pl.exceptions.PolarsError:
+        return None, f"{says}, which can't hold all of its values"
+    if dtype == pl.Float32 and found == pl.Float64:
+        changed = values.is_finite() & ~cast.is_finite()
+    else:
+        changed = ~values.eq_missing(back)
+    if changed.any():
+        first = changed.arg_max() or 0
+        return None, f"{says}, which can't hold all of its values ({values[first]!r} in row {first + 1})"
+    return cast, ""
+
+
+def _within(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
+    """Return lists or structs in another dtype where all that is in them can be cast without loss."""
+    if isinstance(values.dtype, pl.List | pl.Array) and isinstance(dtype, pl.List):
+        inner = [(values.explode(), dtype.inner)]
+    elif isinstance(values.dtype, pl.Struct) and isinstance(dtype, pl.Struct):
+        fields = {field.name: field.dtype for field in dtype.fields}
+        if [field.name for field in values.dtype.fields] != [*fields]:
+            return None
+        inner = [(values.struct.field(name), kind) for name, kind in fields.items()]
+    else:
+        return None
+    parts = [cast_without_loss(part, kind)[0] for part, kind in inner]  # pyright: ignore[reportArgumentType]
+    return None if any(part is None for part in parts) else values.cast(dtype)
+
+
+def _alike(one: pl.DataType, other: pl.DataType) -> bool:
+    """Whether values of one dtype may be values of another: numbers, texts, times."""
+    texts = (pl.String, pl.Categorical, pl.Enum)
     return (
-        f"column {contract.__name__}.{column}{value} in row {key} breaks the rule '{rule.split('|')[-1]}{allowed}' "
-        f"({count} row(s){f', and {other} other rule(s) are broken' if other else ''})"
+        (one.is_numeric() and other.is_numeric())
+        or (isinstance(one, texts) and other == pl.String)
+        or (isinstance(one, pl.Datetime) and isinstance(other, pl.Datetime) and one.time_zone == other.time_zone)
     )
 
 
@@ -97,27 +191,56 @@ def conform(table: pl.DataFrame, columns: Columns, source: str) -> pl.DataFrame:
     """Return the wanted columns of a user's ``table`` in the contract's dtypes.
 
     ``problem_id`` serves as ``problem_key`` (and the other way round) where one is absent, ``completion_hash`` is
-    computed, ``verifier`` and ``scorer`` become one unnamed, absent nullable columns are null.
+    computed, ``verifier`` and ``scorer`` become one unnamed, absent nullable columns are null. What files without
+    dtypes have as text is read as the number or truth value that it is, and a number may be a text.
 
     Raises:
-        BadInput: a needed column is absent or can't be converted; the text lists what was found.
+        BadInput: needed columns are absent or can't be converted; the text tells all of them, and what was found.
     """
     found = table.columns
     dtypes = polars_schema(columns.contract)
     table = table.with_columns(_substitutes(table, columns.names))
-    picked: list[pl.Expr] = []
+    picked: list[pl.Series] = []
+    wrong: list[str] = []
     for name in columns.names:
-        column = columns.contract.columns()[name]
         if name in table.columns:
-            picked.append(pl.col(name).cast(dtypes[name], strict=True))
-        elif column.nullable:
-            picked.append(pl.lit(None, dtype=dtypes[name]).alias(name))
+            column, why = _read_as(table[name], dtypes[name])
+            if column is None:
+                wrong.append(f"column '{name}' {why}")
+            else:
+                picked.append(column)
+        elif columns.contract.columns()[name].nullable:
+            picked.append(pl.Series(name, [None], dtypes[name]).new_from_index(0, len(table)))
         else:
-            raise BadInput(f"{source}: column '{name}' is missing; found {found}, wanted {list(columns.names)}")
-    try:
-        return table.select(picked)
-    except pl.exceptions.PolarsError as error:
-        raise BadInput(f"{source}: a column can't be read as the contract's dtype: {error}") from error
+            wrong.append(f"column '{name}' is missing; found {found}, wanted {list(columns.names)}")
+    if wrong:
+        raise BadInput(f"{source}: {_listed(wrong)}")
+    return pl.DataFrame(picked)
+
+
+def _read_as(values: pl.Series, dtype: pl.DataType) -> tuple[pl.Series | None, str]:
+    """Return a user's column in the contract's dtype: as ``cast_without_loss``, and between texts and what they say."""
+    if values.dtype == pl.String and (dtype.is_numeric() or dtype == pl.Boolean):
+        text = values.str.strip_chars()
+        text = text.set(text == "", None)
+        if dtype == pl.Boolean:
+            said = text.str.to_lowercase().replace_strict(_TRUTH, default=None, return_dtype=pl.Boolean)
+        else:
+            said = text.cast(dtype, strict=False)
+            if dtype.is_integer():
+                said = said.zip_with(said.is_not_null(), text.cast(pl.Float64, strict=False).cast(dtype, strict=False))
+        bad = said.is_null() & text.is_not_null()
+        if bad.any():
+            first = bad.arg_max() or 0
+            return None, f"is text, the contract says {dtype}: row {first + 1} has {values[first]!r}"
+        return said, ""
+    if dtype == pl.String and values.dtype.is_numeric():
+        whole, _ = cast_without_loss(values, pl.Int64())
+        return (values if whole is None else whole).cast(pl.String), ""
+    return cast_without_loss(values, dtype)
+
+
+_TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
 
 def _substitutes(table: pl.DataFrame, wanted: Iterable[str]) -> list[pl.Expr | pl.Series]:

@@ -9,6 +9,7 @@ import dataframely as dy
 import polars as pl
 
 from schemas.contract import Contract
+from schemas.conversation import MORE
 
 SCHEMA_VERSION = 1
 """Raised by hand when a contract changes; a newer major is a new store."""
@@ -44,8 +45,15 @@ def _json(nullable: bool = True) -> dy.String:
 
 
 def _messages(nullable: bool = False) -> dy.List:
-    turn = dy.Struct({"role": dy.String(nullable=False), "content": dy.String(nullable=False)}, nullable=False)
-    return dy.List(turn, nullable=nullable)
+    """Turns, as ``schemas.conversation`` says."""
+    said = {"role": dy.String(nullable=False), "content": dy.String(nullable=False)}
+    more = {name: dy.String(nullable=True) for name in MORE}
+    return dy.List(dy.Struct({**said, **more}, nullable=False), nullable=nullable)
+
+
+def _tools() -> dy.String:
+    """A JSON list, in OpenAI's words, of the tools that a conversation may call, or of what an answer calls."""
+    return dy.String(nullable=True, regex=r"^\[(.|\n)*\]$")
 
 
 SAMPLE_KEY = ["problem_key", "sample_index"]
@@ -59,10 +67,13 @@ class Problem(Contract):
     problem_id = _text()
     prompt = _text()
     messages = _messages(nullable=True)
+    tools = _tools()
     answer = _text(nullable=True)
     task_type = _text()
     verification = _json()
     metadata = _json()
+    prompt_key = _text(nullable=True)
+    """A hash of what the model reads (prompt, messages, tools), whatever the answer is said to be."""
 
     @dy.rule()
     def problem_id_is_unique(cls) -> pl.Expr:
@@ -77,6 +88,7 @@ class Sample(Contract):
     problem_id = _text()
     completion = _text()
     reasoning = _text(nullable=True)
+    tool_calls = _tools()
     completion_hash = dy.Int64(nullable=False)
     status = _one_of(SAMPLE_STATUS)
     finish_reason = _one_of(FINISH_REASONS)
@@ -93,6 +105,8 @@ class Sample(Contract):
     worker = _text(nullable=True)
     run_id = _text()
     error = _text(nullable=True)
+    thought_open = dy.Bool(nullable=True)
+    """Whether the prompt ended inside a thought that its template, or the beginning of the completion, had opened."""
 
 
 class Verdict(Contract):
@@ -166,6 +180,7 @@ class Sft(Contract):
     sample_index = _key(minimum=0)
     problem_id = _text()
     messages = _messages()
+    tools = _tools()
     completion_tokens = _count()
     score = dy.Float64(nullable=True)
     lineage = _json(nullable=False)
@@ -176,6 +191,7 @@ class Preference(Contract):
 
     problem_id = _text()
     prompt = _messages()
+    tools = _tools()
     chosen = _messages()
     rejected = _messages()
     margin = dy.Float64(nullable=True)
@@ -382,7 +398,10 @@ STORES: dict[type[Contract], str] = {Sample: "samples", Verdict: "verdicts", Sco
 SAMPLES_FOLDER = STORES[Sample]
 
 ADDED: dict[type[Contract], frozenset[str]] = {
-    Sample: frozenset({"bottom_group_confidence", "mean_confidence"}),
+    Problem: frozenset({"tools", "prompt_key"}),
+    Sample: frozenset({"tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open"}),
+    Sft: frozenset({"tools"}),
+    Preference: frozenset({"tools"}),
     SelectionAccuracy: frozenset({"first_n", "subsets", "n_problems"}),
 }
 """Columns that a contract got after files of it were written: files without them are older, not damaged."""

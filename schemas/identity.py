@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import polars as pl
 import xxhash
 from pydantic import BaseModel
+
+from schemas.conversation import TURNS, has_more, plain_turns
 
 
 class _Execution:
@@ -90,26 +92,41 @@ PROBLEM_KEY_COLUMNS = ("prompt", "messages", "answer", "task_type", "verificatio
 
 def problem_keys(problems: pl.DataFrame) -> pl.Series:
     """Return the ``problem_key`` of each row: a hash of what its prompt and its check depend on."""
-    names = sorted(PROBLEM_KEY_COLUMNS)
-    kinds = {name: problems.schema.get(name, pl.Null()) for name in names}
-    texts = {name for name, kind in kinds.items() if kind == pl.String}
-    other = [pl.col(name).is_not_null() for name in names if name not in texts and kinds[name] != pl.Null]
+    columns = (*PROBLEM_KEY_COLUMNS, "tools")
+    present = {name: kind for name, kind in problems.schema.items() if name in columns and kind != pl.Null}
+    texts = {name for name, kind in present.items() if kind == pl.String and name != "tools"}
+    other = [pl.col(name).is_not_null() for name in present if name not in texts]
     whole = problems.select(
         text=pl.struct(
-            pl.col(name) if name in texts else pl.lit(None, pl.String).alias(name) for name in names
+            pl.col(name) if name in texts else pl.lit(None, pl.String).alias(name)
+            for name in sorted(PROBLEM_KEY_COLUMNS)
         ).struct.json_encode(),  # writes a row of texts exactly as ``digest`` does
-        nested=pl.any_horizontal(pl.lit(False), *other),
+        other=pl.any_horizontal(pl.lit(False), *other),
     )
     keys = [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in whole["text"]]
-    for place in whole["nested"].arg_true():
-        row = problems.row(place, named=True)
-        keys[place] = digest({name: row.get(name) for name in names})
+    for place in whole["other"].arg_true():
+        keys[place] = digest(_content(problems.row(place, named=True)))
     return pl.Series("problem_key", keys, dtype=pl.String)
+
+
+def _content(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what is hashed of a problem; what plain conversations don't have isn't hashed."""
+    content = {name: row.get(name) for name in PROBLEM_KEY_COLUMNS}
+    if content["messages"] is not None:
+        said = [{name: value for name, value in turn.items() if value is not None} for turn in content["messages"]]
+        content["messages"] = said
+    return content if row.get("tools") is None else {**content, "tools": row["tools"]}
 
 
 def sample_seed(base: int, problem_key: str, sample_index: int) -> int:
     """Return the seed of one sample, in [0, 2^31): it depends on nothing but these three."""
     return xxhash.xxh3_64_intdigest(f"{base}/{problem_key}/{sample_index}".encode()) & 0x7FFF_FFFF
+
+
+def prompt_keys(problems: pl.DataFrame) -> pl.Series:
+    """Return the ``prompt_key`` of each row: a hash of what the model reads, whatever the answer is said to be."""
+    asked = [name for name in ("prompt", "messages", "tools") if name in problems.columns]
+    return problem_keys(problems.select(asked)).alias("prompt_key")
 
 
 def completion_hashes(texts: Iterable[str]) -> list[int]:
@@ -119,14 +136,25 @@ def completion_hashes(texts: Iterable[str]) -> list[int]:
 
 
 class TableDigest:
-    """A content hash of a table that comes in pieces: its columns, dtypes and values in order."""
+    """A content hash of a table that comes in pieces: its columns, dtypes and values in order.
 
-    def __init__(self) -> None:
+    Conversations of plain turns, and no tools, count as what they were before there was more. A ``prompt_key`` follows
+    from the rest.
+
+    Args:
+        more: the columns that have more in some piece (``more_in``).
+    """
+
+    def __init__(self, more: Collection[str]) -> None:
+        self._more = more
         self._hash = hashlib.blake2b(digest_size=16)
         self._begun = False
 
     def add(self, table: pl.DataFrame) -> None:
         """Take the next rows."""
+        table = table.drop("prompt_key", *(["tools"] if "tools" not in self._more else []), strict=False)
+        plain = [name for name, kind in table.schema.items() if kind == TURNS and name not in self._more]
+        table = table.with_columns(plain_turns(name) for name in plain)
         if not self._begun:
             head = json.dumps([(name, str(dtype)) for name, dtype in table.schema.items()])
             self._hash.update(head.encode())
@@ -137,8 +165,14 @@ class TableDigest:
         return self._hash.hexdigest()
 
 
+def more_in(table: pl.DataFrame) -> set[str]:
+    """Return the columns that have what older tables can't: turns with more than a role and a content, tools."""
+    found = {name for name, kind in table.schema.items() if kind == TURNS and has_more(table[name])}
+    return found | ({"tools"} if "tools" in table.columns and table["tools"].null_count() < len(table) else set())
+
+
 def table_digest(table: pl.DataFrame) -> str:
     """Return the content hash of a whole table."""
-    whole = TableDigest()
+    whole = TableDigest(more_in(table))
     whole.add(table)
     return whole.hexdigest()

@@ -80,6 +80,8 @@ class StageRecord(BaseModel):
     """Rows with ``status = error``."""
     quarantined: int = 0
     """Rows left out because the work on them kept failing; see ``quarantine.jsonl`` in the run's folder."""
+    skipped: int = 0
+    """Samples left out because their prompt leaves no room for an answer (``sample.too_long=skip``)."""
     accepted: int = 0
     """Correct verdicts this run made."""
     unparseable: int = 0
@@ -176,6 +178,8 @@ class RunManifest(BaseModel):
     stages: list[StageRecord] = []
     problem_view: str = ""
     n_problems: int = 0
+    notes: list[str] = []
+    """What the source of the problems had to tell: rows without an answer, turns that aren't shown, ..."""
     account: str | None = None
     """What its spending is added up under, where it had a budget."""
     prices: dict[str, dict[str, float | None]] = {}

@@ -108,6 +108,6 @@ class ExportSpec(Settings):
 
     format: Literal["messages", "prompt-completion", "preference", "step-rewards", "sharegpt", "alpaca"] = "messages"
     stage: str | None = None
-    reasoning: Literal["tags", "field", "drop"] = "tags"
+    reasoning: Literal["tags", "open", "field", "drop"] = "tags"
     validation: float = Field(default=0.05, ge=0.0, le=0.9)
     licence: str = "unknown"

@@ -9,9 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from cluster.planning.plan import RunPlan, StagePlan, make_plan, problems_of
 from cluster.planning.problems import Problems
+from cluster.planning.reuse import take_over
 from cluster.records.run import Say
 from cluster.runners.interruption import Interruption
 from cluster.storage.lease import read_lease
@@ -52,7 +54,13 @@ class Claims:
             busy = self._take(plan)
             if busy is None:
                 if sum(len(store.held) for store in self._stores.values()) == before:
-                    return plan
+                    if not take_over(plan, self.root, self.run_id, say):
+                        return plan
+                    stores, problems = self._stores, plan.problems
+                    again = make_plan(
+                        pipeline, self.root, self.settings, only_read=only_read, stores=stores, problems=problems
+                    )
+                    return replace(again, notes=plan.notes)
                 self.release()
                 continue
             stage, error = busy

@@ -34,7 +34,7 @@ from cluster.spending.source import view_of
 from cluster.stages.flights import Flight, Flights
 from cluster.stages.sample_state import SampleState
 from cluster.stages.states import ChunkState, DatasetState, StageState, StoreState, StreamState
-from cluster.storage.ranges import Ranges
+from cluster.storage.ranges import Ints, Ranges
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
 from cluster.working.compaction import Merge
@@ -90,6 +90,7 @@ class Driver:
             self._handle,
             lambda: self._commit(now=True),
             self._leave_out,
+            self._skip,
             self.turns.awake,
             self.watch.say,
         )
@@ -113,6 +114,9 @@ class Driver:
 
     def _begin(self, plan: RunPlan) -> None:
         self.states = _make_states(plan)
+        self.manifest.notes = list(plan.notes)
+        for note in plan.notes:
+            self.watch.say(note)
         self._check_sandbox()
         self.control.begin(plan, self.states)
         self._place_engines()
@@ -193,7 +197,7 @@ class Driver:
         try:
             self._begin(plan)
             self._loop()
-            if self.control.adaptive and not self.interruption.requested:
+            if self._views_change and not self.interruption.requested:
                 self._go_on_with_views(plan)
                 self._loop()
             self._finish(self._outcome())
@@ -213,12 +217,17 @@ class Driver:
             for scoring in self.scoring.values():
                 scoring.scorers.close()
 
+    @property
+    def _views_change(self) -> bool:
+        """Whether later stages read something else than was planned: what policies drew, or what wasn't skipped."""
+        return self.control.adaptive or any(state.record.skipped for state in self.states.values())
+
     def _go_on_with_views(self, plan: RunPlan) -> None:
-        """Now that the policies want no more: what there is of each problem is what later stages read."""
+        """Now that nothing more is drawn: what there is of each problem is what later stages read."""
         self._settled = True
         views: dict[str, Ranges] = {}
         for state in self.states.values():
-            if isinstance(state, SampleState) and state.source is not None:
+            if isinstance(state, SampleState) and (state.source is not None or state.record.skipped):
                 views[state.name] = view_of(len(plan.problems), state.operator.n, state.store.held)
         plan = self.claims.plan_again(self.pipeline, plan, views)
         for name, state in self.states.items():
@@ -316,7 +325,7 @@ class Driver:
 
     def _waits_for_view(self, state: StageState) -> bool:
         """Whether what a stage reads isn't known before a policy has ended."""
-        return self.control.adaptive and not self._settled and not isinstance(state, StoreState)
+        return self._views_change and not self._settled and not isinstance(state, StoreState)
 
     def _on_landed(self, flight: Flight, done: Done) -> None:
         state, work = flight.state, flight.work
@@ -346,9 +355,19 @@ class Driver:
         ]
         self.control.on_left_out(state, ranges)
         state.quarantined.add(ranges)
-        state.record.quarantined = len(state.quarantined)
+        state.record.quarantined = len(state.quarantined) - state.record.skipped
         self.recorder.quarantine(rows)
         self.watch.say(f"{len(rows)} row(s) quarantined: {str(error).splitlines()[0][:200]}", state.name)
+
+    def _skip(self, state: SampleState, numbers: Ints, why: str) -> None:
+        """Leave problems out of the run that it is told to skip: nothing is lacking for that."""
+        ranges = state.leave_out(numbers)
+        state.quarantined.add(ranges)
+        state.record.skipped += ranges.total
+        if state.source is not None:
+            state.source.ban(numbers)
+        self.manifest.notes.append(why)
+        self.watch.say(why, state.name)
 
     def _commit(self, now: bool = False) -> None:
         """Commit what waits, in groups (at once where nobody is working); then tell every stage what became a fact."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from cluster.engines.content import EVERYTHING, Takes
 from operators.engine import Engine
 from schemas.engine import EngineSpec
 from schemas.errors import BadInput
@@ -42,6 +43,12 @@ def build_engine(spec: EngineSpec) -> Engine:
         BadInput: the model or the engine's package can't be found.
     """
     return _engine_class(spec)(spec)
+
+
+def takes(spec: EngineSpec) -> Takes:
+    """Return what an engine can show its model of a conversation, as far as that is known without loading it."""
+    kind = _engine_class(spec)
+    return kind.takes(spec) if hasattr(kind, "takes") else EVERYTHING
 
 
 def resolve(spec: EngineSpec) -> tuple[str, str]:

@@ -34,9 +34,11 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 import xllamacpp as _xllamacpp  # its OpenMP reads the variables when it is loaded
 
+from cluster.engines.content import TEXT, Takes, for_servers, gguf_template, shown
 from cluster.engines.slots import Slots
 from cluster.engines.weights import file_hash
 from operators.engine import Completion, Engine, EngineError, EngineInfo, Request, Scored, ScoreRequest, alone
+from schemas.conversation import Turn
 from schemas.engine import EngineSpec, LlamaCppSpec
 from schemas.errors import BadInput
 
@@ -89,6 +91,7 @@ class LlamaCppEngine(Engine):
                 f"llama.cpp can't load '{path}': {error}. Is it a GGUF file of a supported model{template}?"
             ) from error
         self._key = key
+        self._takes = self.takes(spec)
         self._slots = Slots(spec.slots, Path(self._copies.name))
         self._schemas: set[str] = set()
         """Those that llama.cpp is known to keep to."""
@@ -100,6 +103,12 @@ class LlamaCppEngine(Engine):
         assert isinstance(spec, LlamaCppSpec)
         path = find_model(spec.model)
         return path.stem, file_hash(path)
+
+    @staticmethod
+    def takes(spec: EngineSpec) -> Takes:
+        """Return what the chat template, the model's or the one that is given, has a place for."""
+        assert isinstance(spec, LlamaCppSpec)
+        return Takes(parts=False, template=spec.chat_template or gguf_template(find_model(spec.model)) or "")
 
     def _client(self) -> httpx.AsyncClient:
         """Return the running loop's client: a connection can't be used from another event loop."""
@@ -115,10 +124,14 @@ class LlamaCppEngine(Engine):
             )
         return self._clients[loop]
 
-    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:
+    async def render(
+        self, messages: Sequence[Turn], *, chat: bool = True, answered: bool = False, tools: Sequence[Turn] = ()
+    ) -> str:
+        turns = shown(messages, tools, self._takes if chat else TEXT)
         if not chat:
-            return "".join(turn["content"] for turn in messages)
-        answer = await self._post("/apply-template", {"messages": list(messages)})
+            return "".join(turn["content"] for turn in turns)
+        body: dict[str, Any] = {"messages": for_servers(turns)}
+        answer = await self._post("/apply-template", body | ({"tools": list(tools)} if tools else {}))
         return str(answer["prompt"])
 
     async def count_tokens(self, prompt: str) -> int:

@@ -10,11 +10,12 @@ from pathlib import Path
 import polars as pl
 
 from operators.engine import Completion, Engine, EngineError, EngineInfo, Request
+from schemas.conversation import Turn
 from schemas.engine import EngineSpec, ReplaySpec
 from schemas.errors import BadInput
 
 _OPTIONAL = (
-    *("status", "error", "reasoning", "finish_reason"),
+    *("status", "error", "reasoning", "tool_calls", "finish_reason"),
     *("prompt_tokens", "cached_prompt_tokens", "completion_tokens"),
     *("sum_logprob", "mean_logprob", "lowest_group_confidence", "tail_confidence"),
     *("bottom_group_confidence", "mean_confidence"),
@@ -55,8 +56,10 @@ class ReplayEngine(Engine):
         assert isinstance(spec, ReplaySpec)
         return spec.model, _hash(tuple(_files(spec.samples)))
 
-    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:
-        return "\n".join(turn["content"] for turn in messages)
+    async def render(
+        self, messages: Sequence[Turn], *, chat: bool = True, answered: bool = False, tools: Sequence[Turn] = ()
+    ) -> str:
+        return "\n".join(str(turn["content"]) for turn in messages)
 
     async def count_tokens(self, prompt: str) -> int:
         return len(prompt.split())
@@ -80,6 +83,7 @@ class ReplayEngine(Engine):
                 cached_prompt_tokens=row.get("cached_prompt_tokens") or 0,
                 completion_tokens=len(text.split()) if completion_tokens is None else completion_tokens,
                 reasoning=row.get("reasoning"),
+                tool_calls=row.get("tool_calls"),
                 sum_logprob=row.get("sum_logprob"),
                 mean_logprob=row.get("mean_logprob"),
                 lowest_group_confidence=row.get("lowest_group_confidence"),

@@ -7,6 +7,7 @@ white-space-separated words.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 import random
@@ -16,7 +17,9 @@ from itertools import accumulate
 
 import xxhash
 
+from cluster.engines.content import TEXT, shown
 from operators.engine import Completion, Engine, EngineDied, EngineError, EngineInfo, Request, Scored, ScoreRequest
+from schemas.conversation import Turn
 from schemas.engine import EngineSpec, SamplingParams, ScriptedSpec
 
 
@@ -45,10 +48,13 @@ class ScriptedEngine(Engine):
         assert isinstance(spec, ScriptedSpec)
         return spec.model, "scripted"
 
-    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:
+    async def render(
+        self, messages: Sequence[Turn], *, chat: bool = True, answered: bool = False, tools: Sequence[Turn] = ()
+    ) -> str:
         if not chat:
-            return "".join(turn["content"] for turn in messages)
-        return "".join(f"<|{turn['role']}|>\n{turn['content']}\n" for turn in messages) + "<|assistant|>\n"
+            return "".join(turn["content"] for turn in shown(messages, tools, TEXT))
+        told = f"<|tools|>\n{json.dumps(list(tools), ensure_ascii=False)}\n" if tools else ""
+        return told + "".join(map(_written, messages)) + "<|assistant|>\n"
 
     async def count_tokens(self, prompt: str) -> int:
         return len(prompt.split())
@@ -154,6 +160,16 @@ class ScriptedEngine(Engine):
                 self._note(f"#close {self.spec.model}", "")
             os.close(self._log)
             self._log = None
+
+
+def _written(turn: Turn) -> str:
+    """Return a turn as the script's model reads it: its text, and as JSON what else it has."""
+    more = {name: value for name, value in turn.items() if name not in ("role", "content")}
+    if not isinstance(turn["content"], str):
+        more["parts"] = turn["content"]
+    text = turn["content"] if isinstance(turn["content"], str) else ""
+    told = f"{json.dumps(more, ensure_ascii=False)}\n" if more else ""
+    return f"<|{turn['role']}|>\n{text}\n{told}"
 
 
 def _hash(text: str) -> float:

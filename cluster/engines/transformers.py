@@ -21,8 +21,10 @@ import torch
 import transformers as _transformers
 from numpy.typing import NDArray
 
+from cluster.engines.content import TEXT, Takes, folder_template, shown
 from cluster.engines.weights import model_revision
 from operators.engine import Completion, Engine, EngineError, EngineInfo, Request, Scored, ScoreRequest
+from schemas.conversation import Turn
 from schemas.engine import EngineSpec, TransformersSpec
 from schemas.errors import BadInput, EngineFailed
 
@@ -63,6 +65,7 @@ class TransformersEngine(Engine):
         except (OSError, ValueError) as error:
             raise EngineFailed(f"transformers can't load '{spec.model}' for task={spec.task}: {error}") from error
         self._tokenizer = tokenizer
+        self._takes = Takes(parts=False, template=spec.chat_template or str(tokenizer.chat_template or ""))
         self._model: Any = loaded.eval().to(self._device)
         self.info = EngineInfo(
             model=model,
@@ -81,12 +84,22 @@ class TransformersEngine(Engine):
         assert isinstance(spec, TransformersSpec)
         return model_revision(spec.model, spec.revision)
 
-    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:
+    @staticmethod
+    def takes(spec: EngineSpec) -> Takes:
+        """Return what the chat template has a place for, where it is given or lies in the model's folder."""
+        assert isinstance(spec, TransformersSpec)
+        return Takes(parts=False, template=spec.chat_template or folder_template(Path(spec.model).expanduser()))
+
+    async def render(
+        self, messages: Sequence[Turn], *, chat: bool = True, answered: bool = False, tools: Sequence[Turn] = ()
+    ) -> str:
+        turns = shown(messages, tools, self._takes if chat else TEXT)
         if not chat:
-            return "".join(turn["content"] for turn in messages)
+            return "".join(turn["content"] for turn in turns)
         try:
             return self._tokenizer.apply_chat_template(
-                list(messages),
+                turns,
+                tools=list(tools) or None,
                 tokenize=False,
                 add_generation_prompt=not answered,
                 chat_template=self.spec.chat_template,

@@ -118,6 +118,8 @@ class RunPlan:
     stages: dict[str, StagePlan]
     chunks: list[Ints]
     """The problems of each part of a problem-scope snapshot, in the order in which they are sampled."""
+    notes: tuple[str, ...] = ()
+    """What the source has to tell: rows without an answer, turns that aren't shown, copies that were left out."""
 
     @property
     def problem_view(self) -> str:
@@ -132,7 +134,7 @@ def problems_of(pipeline: Pipeline, root: Root, settings: RunSettings) -> Proble
         NothingToDo: no problem is left for this run.
     """
     source, *others = pipeline.stages.values()
-    return read_problems(source, root, settings, [stage.operator for stage in others])
+    return read_problems(source, root, settings, others)
 
 
 def make_plan(
@@ -182,7 +184,7 @@ def make_plan(
     largest = max((s.operator.n for s in others if isinstance(s.operator, Sampling)), default=1)
     size = max(1, min(4096, CHUNK_SAMPLES // largest))
     chunks = [order[at : at + size] for at in range(0, len(order), size)]
-    return RunPlan(pipeline, root, problems, plans, chunks)
+    return RunPlan(pipeline, root, problems, plans, chunks, problems.notes)
 
 
 @dataclass

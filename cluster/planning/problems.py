@@ -6,7 +6,7 @@ held of a problem is its key, and its class where there are several.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cluster.moe.order import ordered
 from cluster.planning.choice import choose
+from cluster.planning.content import check_stages
 from cluster.planning.spill import PIECE_BYTES, PIECE_ROWS, Spill
 from cluster.storage.numbering import Numbering
 from cluster.storage.ranges import Ints
@@ -24,7 +25,7 @@ from operators.base import Operator
 from pipelines.graph import Stage
 from schemas.contract import Columns, validate
 from schemas.datasets import Problem
-from schemas.identity import TableDigest
+from schemas.identity import TableDigest, more_in
 from schemas.job import RunSettings
 
 
@@ -34,14 +35,16 @@ class Problems:
     Attributes:
         numbering: problem key -> number, in the order of the keys.
         view: the id of this choice of problems, which depends on all that they say.
+        notes: what the source has to tell of them.
         classes: the task type of each problem, as a number; all 0 where there is one type.
     """
 
-    def __init__(self, spill: Spill, numbering: Numbering, view: str, classes: NDArray[np.int32], size: int) -> None:
+    def __init__(self, spill: Spill, numbering: Numbering, look: _SecondLook, notes: tuple[str, ...]) -> None:
         self.numbering = numbering
-        self.view = view
-        self.classes = classes
-        self._size = size
+        self.view = look.view.hexdigest()
+        self.classes = look.classes
+        self.notes = notes
+        self._size = look.size
         self._spill: Spill | None = spill
         self._rows: NumberedRows | None = None
 
@@ -71,39 +74,58 @@ class Problems:
         return self._rows.tables(root, columns, step)
 
 
-def read_problems(source: Stage, root: Root, settings: RunSettings, readers: Iterable[Operator]) -> Problems:
+def read_problems(source: Stage, root: Root, settings: RunSettings, stages: Sequence[Stage]) -> Problems:
     """Read the problems that a run takes.
 
     Args:
-        readers: the operators that will work on them, and may refuse them.
+        stages: those that will work on them, and may refuse them.
 
     Raises:
         BadInput: problems can't be used.
         NothingToDo: no problem is left for this run.
     """
-    checks = [operator for operator in readers if "problems" in operator.inputs]
     spill, ids = Spill("problem_key"), _Unique()
-    for table in choose(source.operator.batches(), root, settings):
+    notes: list[str] = []
+    more: set[str] = set()
+    given = _Given(source.operator.batches(notes.append))
+    for table in choose(given, root, settings):
+        check_stages(stages, given.table, table, given.before)
         if table["problem_id"].is_duplicated().any() or table["problem_key"].is_duplicated().any():
             _refuse_doubles(source, root, settings)
         table = validate(table, Problem, source.name)
+        more |= more_in(table)
         ids.add(table["problem_id"])
         spill.add(table)
     if ids.doubtful:
         _refuse_doubles(source, root, settings)
     del ids
-    look = _SecondLook(checks)
+    look = _SecondLook([stage.operator for stage in stages if "problems" in stage.operator.inputs], more)
     numbering = Numbering(map(look, spill.tables()))
     if numbering.repeats:
         _refuse_doubles(source, root, settings)
-    return Problems(spill, numbering, look.view.hexdigest(), look.classes, look.size)
+    return Problems(spill, numbering, look, tuple(notes))
+
+
+class _Given:
+    """What a source gives, a table at a time: the latest, and how many problems came before it."""
+
+    def __init__(self, tables: Iterable[pl.DataFrame]) -> None:
+        self._tables = tables
+        self.table = pl.DataFrame()
+        self.before = 0
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        for table in self._tables:
+            self.before += len(self.table)
+            self.table = table
+            yield table
 
 
 class _SecondLook:
     """What is learnt of problems when they come in order; called with each table, it returns the keys."""
 
-    def __init__(self, checks: list[Operator]) -> None:
-        self.view = TableDigest()
+    def __init__(self, checks: list[Operator], more: set[str]) -> None:
+        self.view = TableDigest(more)
         self.size = 0
         self._checks = checks
         self._names: dict[str, int] = {}

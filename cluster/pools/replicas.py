@@ -25,6 +25,7 @@ from cluster.storage.ranges import Ints, Ranges, RangeSet
 from cluster.storage.rows import NumberedRows
 from cluster.working.sampler import Prompts, Ready, Report, Sampler, SamplingJob
 from operators.engine import EngineDied
+from operators.sample.lengths import told
 from schemas.errors import BadInput, EngineFailed, GristmillError, WorkerLost
 from schemas.job import RunSettings
 from schemas.manifest import EngineRecord, ReplicaRecord
@@ -72,6 +73,7 @@ class Replicas:
         handle: queues a callback for a future's end into the driver's loop.
         commit: commits what was delivered so far, now (before a dead replica's work is given out again).
         leave_out: called with the ranges of a problem that kills engines, and why.
+        skip: called with problems whose prompts are too long, and the sentence that says so.
         awake: whether a stage's engines have the GPUs now (``cluster.pools.turns``).
     """
 
@@ -83,6 +85,7 @@ class Replicas:
         handle: Handle,
         commit: Callable[[], None],
         leave_out: Callable[[SampleState, Ranges, BaseException], None],
+        skip: Callable[[SampleState, Ints, str], None],
         awake: Callable[[SampleState], bool],
         say: Say,
     ) -> None:
@@ -92,6 +95,7 @@ class Replicas:
         self._handle = handle
         self._commit = commit
         self._leave_out = leave_out
+        self._skip = skip
         self._awake = awake
         self._say = say
         self._all: list[Replica] = []
@@ -187,12 +191,10 @@ class Replicas:
         operator = state.operator
         assert ready is not None
         if refused:
-            listed = ", ".join(f"'{name}' ({tokens} tokens)" for name, tokens in refused[:5])
-            raise BadInput(
-                f"stage {state.name}: the prompt of {len(refused)} problem(s) leaves no room for max_tokens = "
-                f"{operator.max_tokens} in the engine's context of {ready.info.context} tokens: {listed}. Raise "
-                f"engine.context, lower {state.name}.max_tokens, or leave these problems out"
-            )
+            sentence = told([one for _, one in refused], operator, ready.info.context, state.name)
+            if operator.too_long == "refuse":
+                raise BadInput(sentence)
+            self._skip(state, np.array([number for number, _ in refused]), sentence)
         if state.purse is not None:
             state.purse.learn_prompts(numbers, prompts.tokens, operator.max_tokens)
         state.prompts_checked = True
@@ -350,7 +352,7 @@ class Replicas:
                 f"stage {state.name}: {self._guilty} problems killed the engine, each alone: it is the engine, not "
                 f"they; last: {error}"
             ) from error
-        self._leave_out(state, state.leave_out(number), error)
+        self._leave_out(state, state.leave_out(np.array([number])), error)
 
     def progress(self) -> object:
         """Return what changes whenever an engine gets on."""

@@ -12,6 +12,7 @@ from cluster.storage.documents import documents
 from cluster.storage.lease import read_lease
 from cluster.storage.ranges import restrict
 from cluster.storage.root import Root
+from cluster.storage.slices import scan_files
 from cluster.storage.snapshot import MANIFEST, read_snapshot
 from cluster.storage.store import scan_store
 from schemas.contract import polars_schema
@@ -96,8 +97,10 @@ def open_stage(root: Root, manifest: RunManifest, stage: str) -> pl.LazyFrame:
         manifest_of = read_snapshot(root, record.path)
         if manifest_of is None:
             return _empty(record)
-        parts = manifest_of.parts
-        return pl.scan_parquet([root.uri(record.path, name) for name in parts], storage_options=root.storage_options())
+        files = [root.uri(record.path, name) for name in manifest_of.parts]
+        if record.dataset in DATASETS:
+            return scan_files(root, files, DATASETS[record.dataset])
+        return pl.scan_parquet(files, storage_options=root.storage_options())
     try:
         rows = scan_store(root, record.path, DATASETS[record.dataset])
     except TableNotFoundError:

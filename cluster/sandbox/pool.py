@@ -17,7 +17,7 @@ from typing import Any
 from cluster.sandbox import bubblewrap
 from cluster.sandbox.inside.frames import Closed, Frames, TooSlow
 from cluster.tools.cores import give_way, usable
-from operators.sandbox import CasesJob, CheckJob, Job, Limits, Mounts, Outcome
+from operators.sandbox import CallsJob, CasesJob, CheckJob, CommandJob, Job, Limits, Mounts, Outcome, ProbeJob
 from schemas.errors import BadInput
 
 START_SECONDS = 30.0
@@ -25,6 +25,27 @@ GRACE = 8.0
 """Seconds beyond those that a sandbox itself waits, after which it is given up."""
 GONE = 5.0
 """Seconds to wait for the end of what was killed."""
+PRELUDE = """
+import bisect, collections, copy, datetime, functools, heapq, io, itertools, json, math, operator, random, re
+import statistics, string, sys, time, typing
+from string import *
+from re import *
+from datetime import *
+from collections import *
+from heapq import *
+from bisect import *
+from copy import *
+from math import *
+from random import *
+from statistics import *
+from itertools import *
+from functools import *
+from operator import *
+from typing import *
+from builtins import *
+import datetime, copy, bisect
+"""
+"""What programs that are called find imported: their sites do so, and their writers rely on it."""
 NOTHING = CheckJob("", "")
 """Passes wherever there is a sandbox: after a job that broke two, it tells which of both is to blame."""
 
@@ -135,7 +156,8 @@ class _Cell:
         most = limits.seconds * _runs(job)
         until = time.monotonic() + most + GRACE + (START_SECONDS if self._fresh else 0.0)
         told, kept = _messages(job)
-        shared = {"limits": limits.model_dump(), "packages": mounts.packages, "most_seconds": most}
+        limited = {**limits.model_dump(), "cpu_seconds": limits.cpu_seconds * _runs_in_one(job)}
+        shared = {"limits": limited, "packages": _wanted(job, mounts), "most_seconds": most}
         self._frames.send({**shared, **told})
         self._frames.send(kept)
         answer: dict[str, Any] = self._frames.receive(until)
@@ -170,22 +192,42 @@ def _runs(job: Job) -> int:
     """Return how many times the limit in seconds applies."""
     if isinstance(job, CasesJob):
         return len(job.cases) + bool(job.language is not None and job.language.compile)
-    return 1
+    if isinstance(job, ProbeJob):
+        return 2
+    return 1 + len(job.calls) if isinstance(job, CallsJob) else 1
+
+
+def _runs_in_one(job: Job) -> int:
+    """Return how many of these runs one process makes."""
+    return _runs(job) if isinstance(job, CallsJob) else 1
 
 
 def _messages(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what the program's own process may know, and what it mustn't."""
-    if isinstance(job, CheckJob):
-        told = {"kind": "check", "program": job.program, "entry_point": job.entry_point}
-        return told, {"tests": job.tests, "prefix": job.prefix}
-    if isinstance(job, CasesJob):
-        language = None if job.language is None else job.language.model_dump()
-        cases = [case.model_dump() for case in job.cases]
-        return {"kind": "cases", "program": job.program, "language": language}, {
-            "cases": cases,
-            "tolerance": job.tolerance,
-        }
-    return {"kind": "command"}, {"command": job.command, "files": job.files, "stdin": job.stdin}
+    match job:
+        case CheckJob():
+            told = {"kind": "check", "program": job.program, "entry_point": job.entry_point, "prelude": ""}
+            return told, {"tests": job.tests, "prefix": job.prefix}
+        case ProbeJob():
+            return {"kind": "probe", "entry_point": job.entry_point}, {"tests": job.tests, "prefix": job.prefix}
+        case CallsJob():
+            about = {"fn_name": job.fn_name, "class_name": job.class_name}
+            told = {"kind": "calls", "program": job.program, "entry_point": None, "prelude": PRELUDE, **about}
+            calls = [call.model_dump() for call in job.calls]
+            return told, {"calls": calls, "tolerance": job.tolerance}
+        case CasesJob():
+            language = None if job.language is None else job.language.model_dump()
+            cases = [case.model_dump() for case in job.cases]
+            told = {"kind": "cases", "program": job.program, "language": language}
+            return told, {"cases": cases, "tolerance": job.tolerance}
+        case CommandJob():
+            return {"kind": "command"}, {"command": job.command, "files": job.files, "stdin": job.stdin}
+
+
+def _wanted(job: Job, mounts: Mounts) -> list[str]:
+    """Return the packages that a job's program or tests seem to import, to be loaded beforehand."""
+    texts = [getattr(job, name, "") for name in ("program", "tests", "prefix")]
+    return [name for name in mounts.packages if any(name in text for text in texts)]
 
 
 @cache

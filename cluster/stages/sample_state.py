@@ -234,10 +234,10 @@ class SampleState(StoreState):
         self.pending.put_first(ranges)
         self._owner[self._owner == replica] = NOBODY
 
-    def leave_out(self, number: int) -> Ranges:
-        """Take what is pending of a problem out of the run; return it."""
+    def leave_out(self, numbers: Ints) -> Ranges:
+        """Take what is pending of some problems out of the run; return it."""
         pending = self.pending.ranges
-        mine = pending.numbers == number
+        mine = np.isin(pending.numbers, numbers)
         self.pending = RangeQueue(pending[~mine])
         if self.source is not None:
             self.source.give_up(pending[mine])

@@ -20,7 +20,10 @@ MANY_PROBLEMS = 4096
 
 
 def scan_files(root: Root, uris: str | Sequence[str], contract: type[Contract]) -> pl.LazyFrame:
-    """Return a lazy scan of files of one contract; columns that it got after a file was written are null there."""
+    """Return a lazy scan of files of one contract.
+
+    Columns, and fields of turns, that it got after a file was written are null there.
+    """
     if not uris:
         return pl.LazyFrame(schema=polars_schema(contract))
     return pl.scan_parquet(
@@ -28,6 +31,7 @@ def scan_files(root: Root, uris: str | Sequence[str], contract: type[Contract]) 
         schema=polars_schema(contract),
         missing_columns="insert",
         extra_columns="ignore",
+        cast_options=pl.ScanCastOptions(missing_struct_fields="insert"),
         storage_options=root.storage_options(),
     )
 

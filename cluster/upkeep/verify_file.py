@@ -22,10 +22,12 @@ from cluster.storage.parts import is_about_samples
 from cluster.storage.ranges import KEYED, Ranges, RangeSet, ranges_of
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE
-from schemas.contract import Contract, polars_schema, validate
-from schemas.datasets import ADDED, Sample
+from schemas.contract import Contract, added_columns, polars_schema, validate
+from schemas.conversation import TURNS
+from schemas.datasets import Sample, Sft
 from schemas.errors import ContractViolation, GristmillError
 from schemas.identity import completion_hashes
+from schemas.messages import conversations
 from schemas.redaction import redact
 
 Remedy = Literal["drop", "cut", "recompute", "remove", "rerun", "none"]
@@ -147,15 +149,22 @@ def _read(root: Root, check: FileCheck) -> None:
 
 def _is_of(found: pa.Schema, contract: type[Contract]) -> bool:
     """Whether a file has the columns of a contract; an older one may lack those that were added since."""
-    added = ADDED.get(contract, frozenset())
+    added = added_columns(contract)
     known = [field for field in arrow_schema(contract) if field.name not in added or field.name in found.names]
-    return found.equals(pa.schema(known))
+    plain = [field.with_type(_PLAIN_TURNS) if field.type == _TURNS else field for field in known]
+    return found.equals(pa.schema(known)) or found.equals(pa.schema(plain))
+
+
+_TURNS = arrow_schema(Sft).field("messages").type
+_PLAIN_TURNS = pa.list_(pa.field("element", pa.struct([("role", pa.string()), ("content", pa.string())])))
+"""Turns as they were before they could have more than a text."""
 
 
 def _with_all_columns(table: pl.DataFrame, contract: type[Contract]) -> pl.DataFrame:
     schema = polars_schema(contract)
     lacking = [pl.lit(None, schema[name]).alias(name) for name in schema if name not in table.columns]
-    return table.with_columns(lacking).select(list(schema))
+    turns = [conversations(table[name]) for name in table.columns if schema[name] == TURNS]
+    return table.with_columns(*lacking, *turns).select(list(schema))
 
 
 def _by_polars(root: Root, path: str, first: int, count: int) -> pl.DataFrame:

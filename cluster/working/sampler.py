@@ -29,6 +29,7 @@ from cluster.storage.slices import Slice
 from cluster.working.assigned import AssignedProblems
 from cluster.working.warm_up import WarmUps
 from operators.engine import Engine, EngineError, EngineInfo
+from operators.sample.lengths import TooLong, is_too_long
 from operators.sample.sampling import BEGUN, Sampling
 from schemas import datasets
 from schemas.engine import EngineSpec
@@ -88,11 +89,11 @@ class Prompts:
     """What was found of the prompts of some problems.
 
     Attributes:
-        too_long: (problem_id, prompt tokens) of those that leave no room for ``max_tokens``.
+        too_long: those that leave no room for ``max_tokens``, by number.
         tokens: how many each has at most, where that was asked for.
     """
 
-    too_long: list[tuple[str, int]]
+    too_long: list[tuple[int, TooLong]]
     tokens: Ints
 
 
@@ -136,23 +137,24 @@ class Sampler:
     async def measure(self, numbers: Ints, exactly: bool) -> Prompts:
         """Measure the prompts of problems, given by number and sorted.
 
-        A token is at least one byte, so a short prompt isn't tokenised to see that it fits.
-
         Args:
             exactly: tell how many tokens each has at most.
         """
-        room = self.engine.info.context - self.job.operator.max_tokens
-        too_long: list[tuple[str, int]] = []
+        found: list[tuple[int, TooLong]] = []
         tokens: list[int] = []
         for block in self._problems.blocks(numbers):
             rows = await asyncio.to_thread(self._problems.read, block)
-            for problem in rows.iter_rows(named=True):
-                prompt = await self.job.operator.prompt(problem, self.engine) + self.job.operator.lead(problem)
+            for number, problem in zip(block.tolist(), rows.iter_rows(named=True), strict=True):
+                prompt = await self._whole_prompt(problem)
                 if exactly:
                     tokens.append(await self.engine.most_tokens(prompt))
-                if len(prompt.encode()) >= room and (found := await self.engine.count_tokens(prompt)) > room:
-                    too_long.append((problem["problem_id"], found))
-        return Prompts(too_long, np.array(tokens, np.int64))
+                if (too_long := await is_too_long(self.job.operator, self.engine, problem, prompt)) is not None:
+                    found.append((number, too_long))
+        return Prompts(found, np.array(tokens, np.int64))
+
+    async def _whole_prompt(self, problem: dict[str, Any]) -> str:
+        """Return all that the engine reads before it writes: the prompt, and the beginning of the completion."""
+        return await self.job.operator.prompt(problem, self.engine) + self.job.operator.lead(problem)
 
     async def assign(self, ranges: Ranges, begun: Slice | None = None) -> None:
         """Queue ranges to draw; of those in ``begun``, truncated samples are continued."""

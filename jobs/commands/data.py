@@ -35,8 +35,11 @@ def export(
     to: Annotated[str, typer.Option("--to", metavar="DIR_OR_URL", help="An empty folder for shards and README.md.")],
     stage: Annotated[str | None, typer.Option(help="Whose rows; by default the last stage that fits.")] = None,
     reasoning: Annotated[
-        Literal["tags", "field", "drop"],
-        typer.Option(help="Reasoning in <think> tags: leave it there, move it to reasoning_content, or leave it out."),
+        Literal["tags", "open", "field", "drop"],
+        typer.Option(
+            help="Reasoning in <think> tags: leave it there, without its opening tag (for chat templates that open the "
+            "thought themselves), move it to reasoning_content, or leave it out."
+        ),
     ] = "tags",
     validation: Annotated[
         float, typer.Option(min=0.0, max=0.9, help="Share of the problems that are held out.")

@@ -123,3 +123,40 @@ def op(
         print_json({"operator": name, "rows": len(result), "out": out})
     else:
         Console().print(f"{name}: {len(result):,} rows in {out}", soft_wrap=True, highlight=False)
+
+
+@app.command(
+    name="check-golds",
+    epilog=examples(
+        "gristmill check-golds problems.jsonl",
+        "gristmill check-golds questions.csv --verifier verify.exact --set answer_column=gold",
+    ),
+)
+def check_golds(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="What load.source would be.")],
+    verifier: Annotated[
+        str | None,
+        typer.Option(
+            help="Who is to judge; by default who fits each problem's task.", autocompletion=complete_operator
+        ),
+    ] = None,
+    settings: SetOption = None,
+    most: Annotated[int, typer.Option(min=0, help="How many of the golds that aren't read are shown.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which expected answers no verifier can read, before anything is paid."""
+    from jobs.config.settings import build_operator
+    from jobs.looking.golds import check_golds, document, print_golds
+    from operators.load import Load
+
+    given = parse_assignments(settings or [])
+    load = build_operator({"operator": "load", **given.get("load", given), "source": source}, "load")
+    assert isinstance(load, Load)
+    golds, notes = check_golds(load, verifier)
+    if as_json:
+        print_json(document(golds, notes, most))
+    else:
+        print_golds(Console(), golds, notes, verifier, most)
+    unread = sum(gold.kind == "unread" for gold in golds)
+    if unread:
+        raise BadInput(f"{unread:,} of {len(golds):,} golds of '{source}' can't be read")

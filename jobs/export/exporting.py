@@ -16,6 +16,7 @@ from cluster.storage.store import stored_identity
 from jobs.export.ask import Ask
 from jobs.export.card import Counts, write_card
 from jobs.export.formats import FORMATS, Layout
+from jobs.export.turns import narrowed
 from operators.overlap.sifting import batches
 from operators.select.classes import SAMPLE_KEY
 from schemas.datasets import SAMPLES_FOLDER
@@ -43,6 +44,12 @@ def export(root: Root, manifest: RunManifest, ask: Ask) -> dict[str, Any]:
     origin = origin_of(root, manifest, record)
     if "lineage" in rows.collect_schema():
         rows = rows.with_columns(lineage=_lineage({"exported_from": manifest.run_id, **origin}))
+    rows, used = narrowed(rows)
+    if used & layout.lacks:
+        raise BadInput(
+            f"--format {ask.format} has no place for {', '.join(sorted(used & layout.lacks))}, which turns of stage "
+            f"{record.name} have; use --format messages"
+        )
     held_out = _held_out(rows.select("problem_id").unique().collect()["problem_id"].to_list(), ask)
     files: dict[str, int] = {}
     for split in SPLITS:

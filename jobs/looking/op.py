@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -16,17 +17,21 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from cluster.engines import build_engine
+from cluster.planning.content import check_problems
 from cluster.sandbox import UNSAFE
-from cluster.storage.tables import read_table, write_table
+from cluster.storage.tables import read_rows, typed, write_table
 from cluster.working.work import run_operator
 from jobs.config.settings import build_operator, explain, merge
 from operators import operator_class
 from operators.base import Operator
 from operators.load import Load
-from schemas.contract import Columns, conform, validate
-from schemas.datasets import DATASETS, Problem, Verdict
+from operators.load.recorded import COMPLETION_NAMES, as_samples
+from operators.load.rows import Rows
+from schemas.contract import Columns, conform, polars_schema, validate
+from schemas.datasets import DATASETS, Problem, Sample, Verdict
 from schemas.engine import AnyEngineSpec, LlamaCppSpec
 from schemas.errors import BadInput
+from schemas.identity import digest
 
 
 def run_op(
@@ -37,7 +42,8 @@ def run_op(
     Args:
         inputs: ``dataset=PATH`` each, or one bare ``PATH``.
         output: a path that ends in .parquet, .jsonl or .csv.
-        settings: the operator's fields; for an operator that uses an engine, also ``engine``.
+        settings: the operator's fields; for an operator that uses an engine, also ``engine``; and ``columns``, which
+            names columns of recorded samples: ``{completion: generation}``.
         unsafe: run programs that a model wrote without a sandbox.
 
     Raises:
@@ -46,27 +52,34 @@ def run_op(
     fields = dict(settings)
     engine_settings = fields.pop("engine", None)
     kind = operator_class(name)
+    columns = {} if "columns" in kind.model_fields else fields.pop("columns", {})
     operator = build_operator({"operator": name, **_required_source(kind, inputs, fields)}, name)
-    tables = _inputs(operator, {} if operator.scope == "source" else _named(operator, inputs))
+    tables = _inputs(operator, {} if operator.scope == "source" else _named(operator, inputs), columns)
     if "engine" not in operator.tools and engine_settings is not None:
         raise BadInput(f"{name} doesn't use an engine; leave engine settings out")
     lazy = operator.scope == "dataset"
     ready = {key: table.lazy() if lazy and table is not None else table for key, table in tables.items()}
     if unsafe and "sandbox" in operator.tools:
         Console(stderr=True).print(UNSAFE.format(stages=name), style="bold red")
-    with _tools(operator, engine_settings or {}) as tools:
+    with _tools(operator, engine_settings or {}, tables) as tools:
         result = validate(run_operator(operator, name, ready, unsafe, **tools), operator.output, name)
     write_table(result, output)
     return result
 
 
 @contextmanager
-def _tools(operator: Operator, engine_settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Load the engine for an operator that asks one; free it afterwards."""
+def _tools(
+    operator: Operator, engine_settings: Mapping[str, Any], tables: Mapping[str, pl.DataFrame | None]
+) -> Iterator[dict[str, Any]]:
+    """Load the engine for an operator that asks one, where it can show what it is asked; free it afterwards."""
     if "engine" not in operator.tools:
         yield {}
         return
-    engine = build_engine(_engine_spec(engine_settings))
+    spec = _engine_spec(engine_settings)
+    for table in tables.values():
+        if table is not None:
+            check_problems(operator, spec, table)
+    engine = build_engine(spec)
     try:
         yield {"engine": engine}
     finally:
@@ -113,39 +126,100 @@ def _named(operator: Operator, inputs: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def _inputs(operator: Operator, paths: Mapping[str, str]) -> dict[str, pl.DataFrame | None]:
-    raw = {path: read_table(path) for path in set(paths.values())}
-    raw = {path: _keyed(table) for path, table in _with_common_keys(raw).items()}
-    shared = {path for path in raw if list(paths.values()).count(path) > 1}
+@dataclass(frozen=True)
+class _File:
+    """One file that serves as input: its rows as they are written, and as a table with the names of its problems."""
+
+    path: str
+    rows: Rows
+    table: pl.DataFrame
+
+
+def _inputs(operator: Operator, paths: Mapping[str, str], columns: Mapping[str, Any]) -> dict[str, pl.DataFrame | None]:
+    files = _with_common_keys({path: _read(operator, path, paths, columns) for path in set(paths.values())})
+    shared = {path for path in files if list(paths.values()).count(path) > 1}
     tables: dict[str, pl.DataFrame | None] = {}
-    for name, columns in operator.inputs.items():
+    for name, wanted in operator.inputs.items():
         if name in paths:
             path = paths[name]
             optional = name in operator.optional and path in shared
-            tables[name] = _one(name, columns, raw[path], path, path in shared, optional)
+            tables[name] = _one(name, wanted, files[path], path in shared, optional)
         elif name == "problems" and "samples" in paths:
-            tables[name] = _one(name, columns, raw[paths["samples"]], paths["samples"], True, False)
+            tables[name] = _one(name, wanted, files[paths["samples"]], True, False)
         elif name in operator.optional:
             tables[name] = None
         else:
             raise BadInput(f"{operator.public_name()} needs the input '{name}': give --in {name}=PATH")
+    _refuse_strangers(tables, paths)
     return tables
 
 
-def _one(
-    name: str, columns: Columns, table: pl.DataFrame, path: str, shared: bool, optional: bool
-) -> pl.DataFrame | None:
+def _read(operator: Operator, path: str, paths: Mapping[str, str], columns: Mapping[str, Any]) -> _File:
+    """Read one file; recorded samples of other tools get our names."""
+    rows = read_rows(path)
+    served = [name for name, other in paths.items() if other == path]
+    if any("completion" in operator.inputs[name].names for name in served):
+        rows = as_samples(rows, _named_columns(columns, served), path)
+        if "completion" not in rows.columns:
+            raise BadInput(
+                f"'{path}' has no completions: found {rows.columns}, known are completion, "
+                f"{', '.join(COMPLETION_NAMES)}. Name the column: --set columns.completion=NAME"
+            )
+    table = _keyed(typed(rows))
+    if "problem_key" not in table.columns and "samples" in paths and {*served} & {"samples", "problems"}:
+        table = _keyed(table.with_columns(_prompt_ids(rows, path)))
+    return _File(path, rows, table)
+
+
+def _prompt_ids(rows: Rows, path: str) -> pl.Series:
+    """Return ids for rows that have none: equal prompts are one problem, rows without a prompt one each."""
+    try:
+        texts = Load(source=path).prompts_of(rows)["text"]
+    except BadInput:  # there is no prompt: nothing that reads these rows looks at it
+        texts = pl.Series([f"row {number}" for number in range(1, len(rows) + 1)], dtype=pl.String)
+    return pl.Series("problem_id", [digest(text)[:12] for text in texts])
+
+
+def _named_columns(columns: Mapping[str, Any], served: Sequence[str]) -> dict[str, str]:
+    """Return which column is named for what: for all inputs, or under an input's own name."""
+    named = {str(key): value for key, value in columns.items() if isinstance(value, str)}
+    for name in served:
+        own = columns.get(name)
+        named |= {str(key): str(value) for key, value in own.items()} if isinstance(own, Mapping) else {}
+    return named
+
+
+def _one(name: str, columns: Columns, file: _File, shared: bool, optional: bool) -> pl.DataFrame | None:
     """Return one input's table; of a file that serves several inputs, the problems are its distinct problems."""
+    table = file.table
     if columns.contract is Problem:
-        table = _as_problems(table, path, shared)
+        table = _as_problems(file, shared)
     elif "sample_index" in columns.names and "sample_index" not in table.columns:
         table = table.with_columns(sample_index=pl.int_range(pl.len()).over("problem_key"))
     if optional and not set(columns.names) & (set(table.columns) - {"problem_key", "problem_id"}):
         return None
-    found = conform(table, columns, f"input {name} ({path})")
+    found = conform(table, columns, f"input {name} ({file.path})")
     if columns.contract is Verdict and "answer_class" in table.columns and "answer_key" in columns.names:
         found = found.with_columns(table["answer_class"])  # classes from elsewhere are used as they are
     return found
+
+
+def _refuse_strangers(tables: Mapping[str, pl.DataFrame | None], paths: Mapping[str, str]) -> None:
+    """Refuse samples of problems that aren't there: all they could get are verdicts that say nothing."""
+    problems, samples = tables.get("problems"), tables.get("samples")
+    if problems is None or samples is None or not {"problem_key"} <= {*problems.columns} & {*samples.columns}:
+        return
+    known = problems["problem_key"].implode()
+    strange = samples.filter(~pl.col("problem_key").is_in(known).fill_null(False))
+    if len(strange):
+        name = "problem_id" if "problem_id" in strange.columns else "problem_key"
+        there = problems[name if name in problems.columns else "problem_key"].head(3).to_list()
+        asked = ", ".join(map(repr, strange[name].unique(maintain_order=True).head(3)))
+        raise BadInput(
+            f"{len(strange):,} of {len(samples):,} samples ({paths.get('samples')}) are of problems that aren't in "
+            f"{paths.get('problems', 'it')}: {asked}; the problems there are {', '.join(map(repr, there))}, ... Give "
+            "both the same problem_id"
+        )
 
 
 def _keyed(table: pl.DataFrame) -> pl.DataFrame:
@@ -160,29 +234,44 @@ def _keyed(table: pl.DataFrame) -> pl.DataFrame:
     return table
 
 
-def _with_common_keys(tables: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+def _with_common_keys(files: dict[str, _File]) -> dict[str, _File]:
     """Where one table knows both names of a problem and another only ``problem_id``, use the first one's keys."""
     both = [
-        t.select("problem_id", "problem_key") for t in tables.values() if {"problem_id", "problem_key"} <= {*t.columns}
+        file.table.select("problem_id", "problem_key")
+        for file in files.values()
+        if {"problem_id", "problem_key"} <= {*file.table.columns}
     ]
     if not both:
-        return tables
-    known = pl.concat([t.cast(pl.String) for t in both]).unique("problem_id")
+        return files
+    known = pl.concat([table.cast(pl.String) for table in both]).unique("problem_id")
     return {
-        path: table
-        if "problem_key" in table.columns or "problem_id" not in table.columns
-        else table.with_columns(pl.col("problem_id").cast(pl.String)).join(known, on="problem_id", how="left")
-        for path, table in tables.items()
+        path: file
+        if "problem_key" in file.table.columns or "problem_id" not in file.table.columns
+        else replace(
+            file,
+            table=file.table.with_columns(pl.col("problem_id").cast(pl.String)).join(
+                known, on="problem_id", how="left"
+            ),
+        )
+        for path, file in files.items()
     }
 
 
-def _as_problems(table: pl.DataFrame, path: str, shared: bool) -> pl.DataFrame:
+def _as_problems(file: _File, shared: bool) -> pl.DataFrame:
     """Bring problems under the contract's names (question -> prompt, ...), keeping the keys that samples have."""
+    load, rows, table = Load(source=file.path), file.rows, file.table
     if "problem_key" not in table.columns:  # no id at all: the content is the key, as in a pipeline
-        return Load(source=path).normalise(table)
+        return load.normalise(rows)
+    own = ["problem_key", "problem_id"]
+    rows = rows.select(name for name in rows.columns if name not in own).with_columns(
+        *(table[name].cast(pl.String) for name in own)
+    )
     if shared:
-        table = table.unique("problem_key", maintain_order=True)
-        if "prompt" not in table.columns:
-            table = table.with_columns(prompt="problem_key")  # nothing that reads this table looks at it
-    keys = table["problem_key"]
-    return Load(source=path).normalise(table.drop("problem_key")).with_columns(keys)
+        first = table["problem_key"].is_first_distinct().arg_true().to_list()
+        said = {*polars_schema(Sample)} - {"problem_key", "problem_id"}
+        rows = rows.take(first).select(name for name in rows.columns if name not in said)
+        if "prompt" not in rows.columns:
+            rows = rows.with_columns(rows.table["problem_key"].alias("prompt"))  # nothing that reads it looks at it
+    keys = rows.table["problem_key"]
+    found = load.normalise(rows.select(name for name in rows.columns if name != "problem_key"))
+    return found.with_columns(keys)

@@ -41,8 +41,10 @@ def trace(root: Root, row: str) -> dict[str, Any]:
     """
     lineage = _lineage(row)
     key = lineage["problem_key"]
-    seen = find_run(root, lineage.get("exported_from") or lineage["run_id"])
-    drawn = find_run(root, lineage.get("run_id") or seen.run_id)
+    # samples that a run took over from an earlier problem with the same prompt (DRAWN@TAKEN) are in its view alone
+    drawer = str(lineage.get("run_id") or "").rpartition("@")[2]
+    seen = find_run(root, lineage.get("exported_from") or drawer)
+    drawn = find_run(root, drawer or seen.run_id)
     # what a transformation wrote of its own accord was no sample
     found = {role: _sample(root, drawn, lineage, key, lineage[role]) for role in ROLES if lineage.get(role) is not None}
     return {

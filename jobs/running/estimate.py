@@ -20,6 +20,7 @@ from cluster.storage.root import Root
 from cluster.storage.store import scan_store
 from operators.sample.sampling import Sampling
 from schemas import datasets
+from schemas.conversation import text_of
 from schemas.engine import EngineSpec
 from schemas.prices import MICRO, Prices, price_of
 from schemas.throughput import ThroughputEntry
@@ -104,7 +105,7 @@ def _lengths(
             return prompt, completion, spread, f"the mean of the {len(store.held):,} samples that are there"
     some = next(plan.problems.tables(plan.root)).head(LOOKED_AT)
     turns = (turn for row in some.iter_rows(named=True) for turn in operator.messages(row))
-    prompt = sum(len(turn["content"].encode()) for turn in turns) / len(some) / BYTES_PER_TOKEN
+    prompt = sum(len(text_of(turn).encode()) for turn in turns) / len(some) / BYTES_PER_TOKEN
     possible = (1.0, float(operator.max_tokens))
     if entry is not None:
         measured = min(entry.mean_completion_tokens, operator.max_tokens)

@@ -8,13 +8,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console
 
 from cluster.driving.driver import run_pipeline
-from cluster.engines import build_engine
 from cluster.planning.plan import RunPlan, make_plan
+from cluster.planning.reuse import with_reuse
 from cluster.records.events import echoes
 from cluster.records.reader import open_stage
 from cluster.records.recorder import write_manifest
@@ -26,8 +25,8 @@ from jobs.running.estimate import estimate
 from jobs.running.outlook import outlook
 from jobs.running.posterior import posteriors
 from jobs.running.progress import Progress
+from jobs.running.prompts import look_at_prompts
 from jobs.running.summary import document, plan_document, print_plan, print_run
-from operators.sample.sampling import Sampling
 from pipelines.graph import Pipeline
 from schemas.errors import BadInput
 from schemas.job import JobFile, RunSettings
@@ -149,7 +148,8 @@ def show_plan(job: Job, as_json: bool, worth: float | None = None) -> RunPlan:
     Args:
         worth: what 1% of coverage is worth, in dollars (tokens where no price is known).
     """
-    plan = make_plan(job.pipeline, job.root, job.execution)
+    plan = with_reuse(make_plan(job.pipeline, job.root, job.execution), job.root)
+    plan, _ = asyncio.run(look_at_prompts(plan, sure=False))
     estimates = estimate(plan, job.execution.prices)
     looks = {
         name: outlook(plan, plan.stages[name], found, job.execution.budget, worth) for name, found in estimates.items()
@@ -163,12 +163,8 @@ def show_plan(job: Job, as_json: bool, worth: float | None = None) -> RunPlan:
 
 def show_dry_run(job: Job, as_json: bool) -> None:
     """Print the plan and the first rendered prompt of each sampling stage."""
-    plan = make_plan(job.pipeline, job.root, job.execution)
-    prompts = {
-        name: asyncio.run(_first_prompt(stage.stage, plan))
-        for name, stage in plan.stages.items()
-        if stage.stage.samples
-    }
+    plan = with_reuse(make_plan(job.pipeline, job.root, job.execution), job.root)
+    plan, prompts = asyncio.run(look_at_prompts(plan, sure=True))
     if as_json:
         document = plan_document(plan, estimate(plan, job.execution.prices))
         sys.stdout.write(json.dumps({**document, "first_prompts": prompts}, indent=2) + "\n")
@@ -179,13 +175,3 @@ def show_dry_run(job: Job, as_json: bool) -> None:
         console.rule(f"first prompt of stage {name}")
         console.print(prompt, markup=False, highlight=False, soft_wrap=True)
         console.rule()
-
-
-async def _first_prompt(stage: Any, plan: RunPlan) -> str:
-    operator = stage.operator
-    assert isinstance(operator, Sampling)
-    engine = await asyncio.to_thread(build_engine, stage.engine)
-    try:
-        return await operator.prompt(next(plan.problems.tables(plan.root)).row(0, named=True), engine)
-    finally:
-        await engine.close()

@@ -36,6 +36,7 @@ def document(root: Root, manifest: RunManifest) -> dict[str, Any]:
         "error": manifest.error,
         "spending": manifest.spending.model_dump() if manifest.spending else None,
         "n_problems": manifest.n_problems,
+        "notes": manifest.notes,
         "stages": [record.model_dump(mode="json") for record in manifest.stages],
         "pass_at_k": coverage(root, manifest).to_dicts(),
     }
@@ -70,6 +71,8 @@ def print_plan(
             escape(stage.why),
         )
     console.print(table)
+    for note in plan.notes:
+        console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
     for name, found in estimates.items():
         hours = f"{duration(3600 * found.hours)} ({found.throughput_from})" if found.hours is not None else REMEDY
         dollars = f"${found.dollars:,.2f}" if found.dollars is not None else f"{REMEDY}, or name run.prices"
@@ -125,6 +128,7 @@ def plan_document(
         "pipeline": plan.pipeline.name,
         "root": plan.root.url,
         "n_problems": len(plan.problems),
+        "notes": list(plan.notes),
         "stages": [
             {
                 "name": name,

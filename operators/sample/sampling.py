@@ -11,7 +11,7 @@ import asyncio
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -22,8 +22,10 @@ from operators.confidence import WINDOW
 from operators.engine import Completion, Engine, EngineError, Request
 from operators.policies.named import AnyPolicy
 from operators.text import PromptTemplate
+from operators.thinking import opens_thought
 from schemas import datasets
 from schemas.contract import polars_schema
+from schemas.conversation import Turn, described, spoken
 from schemas.datasets import Problem
 from schemas.engine import SamplingParams
 from schemas.identity import Added, Execution, completion_hashes, sample_seed
@@ -62,7 +64,7 @@ class Sampling(Operator, SamplingParams):
 
     version: ClassVar[int] = 1
     scope = "sample"
-    inputs = {"problems": Problem.select("problem_key", "problem_id", "prompt", "messages")}
+    inputs = {"problems": Problem.select("problem_key", "problem_id", "prompt", "messages", "tools")}
     output = datasets.Sample
     tools = ("engine",)
 
@@ -86,17 +88,20 @@ class Sampling(Operator, SamplingParams):
     policy: Annotated[AnyPolicy | None, Execution] = None
     """Who decides which problem gets how many samples, up to ``n``; by default all get ``n``, and under a budget
     ``marginal`` decides (``uniform`` where nothing judges the samples)."""
+    too_long: Annotated[Literal["refuse", "skip"], Execution] = "refuse"
+    """What becomes of problems whose prompt leaves no room for ``max_tokens`` in the engine's context: refuse the run,
+    or leave them out of it and say how many."""
     retries: Annotated[int, Execution] = Field(default=4, ge=0)
     """How often a request is tried again after a transient fault, with exponential backoff."""
 
-    def messages(self, problem: Mapping[str, Any]) -> list[dict[str, str]]:
+    def messages(self, problem: Mapping[str, Any]) -> list[Turn]:
         """Return the conversation that asks one problem: system, examples, then its own turns.
 
         A problem's own ``messages`` are taken as they are (after the system turn, unless they bring one). Where the
         last of them is the assistant's, it is the beginning of the completion (``lead``).
         """
-        own: list[dict[str, str]] = list(problem.get("messages") or [])
-        turns: list[dict[str, str]] = []
+        own = spoken(problem.get("messages"))
+        turns: list[Turn] = []
         if self.system is not None and not (own and own[0]["role"] == "system"):
             turns.append({"role": "system", "content": self.system})
         for example in self.few_shot:
@@ -107,18 +112,19 @@ class Sampling(Operator, SamplingParams):
             return turns
         return self._as_text(turns)
 
-    def _as_text(self, turns: list[dict[str, str]]) -> list[dict[str, str]]:
+    def _as_text(self, turns: list[Turn]) -> list[Turn]:
         """Put the separator behind every turn that ends an exchange, so that joined contents read as a document."""
-        plain: list[dict[str, str]] = []
+        plain: list[Turn] = []
         for position, turn in enumerate(turns):
-            closes = turn["role"] != "user" and position < len(turns) - 1
-            plain.append({"role": turn["role"], "content": turn["content"] + (self.separator if closes else "")})
+            closes = turn["role"] != "user" and position < len(turns) - 1 and isinstance(turn["content"], str)
+            plain.append({**turn, "content": turn["content"] + self.separator} if closes else turn)
         return plain
 
     async def prompt(self, problem: Mapping[str, Any], engine: Engine) -> str:
         """Return the rendered prompt of a problem, without its ``lead``."""
         turns = self.messages(problem)
-        return await engine.render(turns[:-1] if turns[-1]["role"] == "assistant" else turns, chat=self.chat)
+        turns = turns[:-1] if turns[-1]["role"] == "assistant" else turns
+        return await engine.render(turns, chat=self.chat, tools=described(problem.get("tools")))
 
     @staticmethod
     def lead(problem: Mapping[str, Any]) -> str:
@@ -126,7 +132,7 @@ class Sampling(Operator, SamplingParams):
 
         It is continued and not part of the samples' completions.
         """
-        own: list[dict[str, str]] = list(problem.get("messages") or [])
+        own: list[Turn] = list(problem.get("messages") or [])
         return own[-1]["content"] if own and own[-1]["role"] == "assistant" else ""
 
     async def draw(
@@ -153,6 +159,7 @@ class Sampling(Operator, SamplingParams):
         key = problem["problem_key"]
         seed = sample_seed(self.seed, key, sample_index)
         params, name = self.params, f"{key}/{sample_index}"
+        led = opens_thought(prompt + self.lead(problem))
         if begun is not None:
             params = params.model_copy(update={"max_tokens": self.max_tokens - begun["completion_tokens"]})
             # another seed, or an engine that seeds each request alone would repeat the draws of the beginning
@@ -166,11 +173,11 @@ class Sampling(Operator, SamplingParams):
                 if len(completions) != 1:
                     raise EngineError(f"asked for 1 completion, got {len(completions)}")
                 whole = completions[0] if begun is None else _joined(begun, completions[0])
-                return self._row(problem, sample_index, seed, run_id, whole)
+                return self._row(problem, sample_index, seed, run_id, whole, led)
             except EngineError as error:
                 if not error.transient:
                     failed = Completion("", "cut", 0, 0)
-                    return self._row(problem, sample_index, seed, run_id, failed, str(error))
+                    return self._row(problem, sample_index, seed, run_id, failed, led, str(error))
                 if attempt == self.retries:
                     raise
                 await asyncio.sleep(min(30.0, 0.25 * 2**attempt) * (0.5 + random.random()))
@@ -183,15 +190,17 @@ class Sampling(Operator, SamplingParams):
         seed: int,
         run_id: str,
         completion: Completion,
+        led: bool,
         error: str | None = None,
     ) -> dict[str, Any]:
-        whole = (completion.reasoning or "") + completion.text
+        whole = (completion.reasoning or "") + completion.text + (completion.tool_calls or "")
         return {
             "problem_key": problem["problem_key"],
             "sample_index": sample_index,
             "problem_id": problem["problem_id"],
             "completion": completion.text,
             "reasoning": completion.reasoning,
+            "tool_calls": completion.tool_calls,
             "completion_hash": completion_hashes([whole])[0],
             "status": "error" if error is not None else "ok",
             "finish_reason": completion.finish_reason,
@@ -208,6 +217,7 @@ class Sampling(Operator, SamplingParams):
             "worker": None,
             "run_id": run_id,
             "error": error,
+            "thought_open": led and completion.reasoning is None,
         }
 
     @staticmethod

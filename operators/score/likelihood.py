@@ -71,7 +71,7 @@ class ScoreLikelihood(Scoring):
             before, text = text[:place], answer
         if not text:
             raise EngineError(f"request {name_of(row)}: the completion is empty")
-        prompt = await engine.render(self.conversation(problem), chat=self.chat)
+        prompt = await self.rendered(engine, problem)
         found = await engine.score(ScoreRequest(prompt + before, text, "likelihood", request_id=name_of(row)))
         return {"score": found.score / max(1, len(found.steps)) if self.per_token else found.score}
 

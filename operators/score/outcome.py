@@ -18,5 +18,5 @@ class ScoreOutcome(Scoring):
     version: ClassVar[int] = 1
 
     async def score(self, engine: Engine, problem: Row, row: Row) -> Row:
-        prompt = await engine.render(self.conversation(problem, row["completion"]), chat=self.chat, answered=True)
+        prompt = await self.rendered(engine, problem, row["completion"])
         return {"score": (await engine.score(ScoreRequest(prompt, "", "reward", request_id=name_of(row)))).score}

@@ -54,7 +54,7 @@ class ScoreProcess(Scoring):
 
     async def score(self, engine: Engine, problem: Row, row: Row) -> Row:
         steps = self.steps(row["completion"])
-        prompt = await engine.render(self.conversation(problem), chat=self.chat)
+        prompt = await self.rendered(engine, problem)
         text = "".join(f"{step}{self.step_tag}" for step in steps)
         found = await engine.score(ScoreRequest(prompt, text, "steps", self.step_tag, name_of(row)))
         if len(found.steps) != len(steps):

@@ -11,6 +11,7 @@ from operators.engine import Engine, EngineError
 from operators.select.classes import SAMPLE_KEY
 from schemas import datasets
 from schemas.contract import polars_schema
+from schemas.conversation import Turn, described, spoken
 from schemas.datasets import Problem, Score
 
 TEXT = ["problem_key", "completion_hash"]
@@ -27,7 +28,7 @@ class Scoring(AskingOperator):
 
     scope = "sample"
     inputs = {
-        "problems": Problem.select("problem_key", "prompt", "messages"),
+        "problems": Problem.select("problem_key", "prompt", "messages", "tools"),
         "samples": datasets.Sample.select(
             "problem_key", "sample_index", "problem_id", "completion", "completion_hash", "status"
         ),
@@ -73,12 +74,17 @@ class Scoring(AskingOperator):
         """Name in the ``scorer`` column."""
         return self.scorer or self.public_name().removeprefix("score.")
 
-    def conversation(self, problem: Row, completion: str | None = None) -> list[dict[str, str]]:
+    def conversation(self, problem: Row, completion: str | None = None) -> list[Turn]:
         """Return a problem as turns, with its answer where one is given."""
-        turns: list[dict[str, str]] = list(problem["messages"] or [{"role": "user", "content": problem["prompt"]}])
+        turns = spoken(problem["messages"]) or [{"role": "user", "content": problem["prompt"]}]
         if self.system is not None and turns[0]["role"] != "system":
             turns.insert(0, {"role": "system", "content": self.system})
         return turns if completion is None else [*turns, {"role": "assistant", "content": completion}]
+
+    async def rendered(self, engine: Engine, problem: Row, completion: str | None = None) -> str:
+        """Return a problem's prompt, or with a completion the whole conversation."""
+        turns, tools = self.conversation(problem, completion), described(problem.get("tools"))
+        return await engine.render(turns, chat=self.chat, answered=completion is not None, tools=tools)
 
 
 def name_of(row: Row) -> str:

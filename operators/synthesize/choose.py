@@ -16,6 +16,8 @@ from operators.base import Operator
 from operators.overlap.minhash import signatures
 from operators.overlap.shingles import hashed_words, ngrams, normalised, repetition, words
 from operators.select.classes import SAMPLE_KEY, one_verifier
+from operators.synthesize.conversation import balanced
+from operators.thinking import answer_texts
 from schemas.contract import polars_schema
 from schemas.datasets import Path, Sample, Score, Verdict
 
@@ -35,12 +37,12 @@ class SynthesizeChoose(Operator):
     found by the share of repeated word n-grams, as in Rae et al. (2021, table A1).
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "problem"
     inputs = {
         "samples": Sample.select(
             *("problem_key", "sample_index", "problem_id", "completion", "reasoning", "completion_hash"),
-            *("finish_reason", "completion_tokens", "status"),
+            *("thought_open", "tool_calls", "finish_reason", "completion_tokens", "status"),
         ),
         "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "status"),
         "scores": Score.select("problem_key", "sample_index", "scorer", "score", "status"),
@@ -120,8 +122,9 @@ class SynthesizeChoose(Operator):
         whole = pl.concat_str(pl.col("reasoning").fill_null(""), pl.lit("\n"), pl.col("completion"))
         lists = rows.select(words(normalised(whole))).to_series()
         loops = pl.Series("loops", repetition(hashed_words(lists), REPEATED), dtype=pl.Float64)
-        ends, starts = whole.str.count_matches("</think>"), whole.str.count_matches("<think>")
-        format_broken = (ends != starts) | pl.col("completion").str.strip_chars().eq("")
+        rows = rows.with_columns(answer=answer_texts(rows["completion"], rows["thought_open"]))
+        nothing = pl.col("answer").str.strip_chars().eq("") & pl.col("tool_calls").is_null()
+        format_broken = pl.col("answer").is_null() | nothing | ~balanced(whole)
         if self.must_match is not None:
             format_broken = format_broken | ~pl.col("completion").str.contains(self.must_match)
         foreign = pl.lit(False)

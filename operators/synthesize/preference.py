@@ -16,7 +16,10 @@ from operators.synthesize.conversation import Reasoning, asked, said, turn
 from schemas.contract import polars_schema
 from schemas.datasets import Preference, Problem, Sample, Score, Verdict
 
-SAID = ("sample_index", "completion", "reasoning", "completion_hash", "completion_tokens", "run_id", "credit", "weight")
+SAID = (
+    *("sample_index", "completion", "reasoning", "thought_open", "tool_calls", "completion_hash"),
+    *("completion_tokens", "run_id", "credit", "weight"),
+)
 
 
 class SynthesizePreference(Operator):
@@ -27,12 +30,13 @@ class SynthesizePreference(Operator):
     first), else its mean log-prob. Problems without a right or without a wrong completion give no pairs.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "problem"
     inputs = {
-        "problems": Problem.select("problem_key", "problem_id", "prompt", "messages"),
+        "problems": Problem.select("problem_key", "problem_id", "prompt", "messages", "tools"),
         "samples": Sample.select(
-            *("problem_key", "sample_index", "completion", "reasoning", "completion_hash", "finish_reason"),
+            *("problem_key", "sample_index", "completion", "reasoning", "thought_open", "tool_calls"),
+            *("completion_hash", "finish_reason"),
             *("completion_tokens", "mean_logprob", "run_id", "status"),
         ),
         "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "credit", "status"),
@@ -80,10 +84,11 @@ class SynthesizePreference(Operator):
         pairs = pairs.sort("problem_key", "rank", "bucket")
         kept = pairs.filter(pl.int_range(pl.len()).over("problem_key") < self.per_problem)
         whole = kept.join(problems, on="problem_key", maintain_order="left")
-        table = whole.with_columns(
+        sides = {"right": said(whole, self.reasoning), "wrong": said(whole, self.reasoning, suffix="_wrong")}
+        table = whole.with_columns(**sides).with_columns(
             prompt=asked(self.system),
-            chosen=turn("assistant", said(self.reasoning)),
-            rejected=turn("assistant", said(self.reasoning, suffix="_wrong")),
+            chosen=turn("assistant", pl.col("right"), pl.col("tool_calls")),
+            rejected=turn("assistant", pl.col("wrong"), pl.col("tool_calls_wrong")),
             lineage=self._lineage(),
         )
         return table.select(pl.col(name).cast(dtype) for name, dtype in polars_schema(Preference).items())

@@ -28,16 +28,18 @@ class SynthesizeSft(Operator):
     distinct samples in an unbroken format. Several verifiers of a sample: the one whose name sorts first is used.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     scope = "problem"
     inputs = {
-        "problems": Problem.select("problem_key", "problem_id", "prompt", "messages"),
+        "problems": Problem.select("problem_key", "problem_id", "prompt", "messages", "tools"),
         "samples": Sample.select(
             "problem_key",
             "sample_index",
             "problem_id",
             "completion",
             "reasoning",
+            "thought_open",
+            "tool_calls",
             "completion_hash",
             "finish_reason",
             "completion_tokens",
@@ -75,7 +77,9 @@ class SynthesizeSft(Operator):
             paths = chosen.run(samples, verdicts)
         rows = rows.join(paths.filter("kept"), on=SAMPLE_KEY, how="semi")
         kept = rows.join(problems.drop("problem_id"), on="problem_key")
-        messages = pl.concat_list(asked(self.system), turn("assistant", said(self.reasoning)))
+        answers = turn("assistant", pl.col("said"), pl.col("tool_calls"))
+        kept = kept.with_columns(said=said(kept, self.reasoning))
+        messages = pl.concat_list(asked(self.system), answers)
         table = kept.with_columns(messages=messages, score=pl.col("credit"), lineage=self._lineage())
         schema = polars_schema(Sft)
         return table.select(pl.col(name).cast(dtype) for name, dtype in schema.items()).sort(*SAMPLE_KEY)

@@ -60,7 +60,7 @@ class SynthesizeConcise(AskingTransformation):
         return Change(None, "it wouldn't be shorter", change.note)
 
     async def _inject(self, engine: Engine, row: Row, trace: Trace) -> Change:
-        prompt = await engine.render(row["messages"][:-1], chat=self.chat)
+        prompt = await self.rendered(engine, row)
         draws = self.draws(row, "phrases")
         begun, steps, injected = trace.before, [*trace.steps, trace.after], 0
         while injected < self.injections:
@@ -83,7 +83,7 @@ class SynthesizeConcise(AskingTransformation):
         [answer] = answers_of([row["text"]], self.extract, self.pattern)
         if answer is None:
             return Change(unchanged="no answer can be found in it")
-        prompt = await engine.render(row["messages"][:-1], chat=self.chat)
+        prompt = await self.rendered(engine, row)
         for kept in range(1, len(trace.steps)):
             begun = trace.before + "".join(trace.steps[:kept]).rstrip()
             name = f"{row['problem_key']}/{row['sample_index']}/{kept}"

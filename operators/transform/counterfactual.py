@@ -138,6 +138,7 @@ class SynthesizeCounterfactual(AskingOperator, SamplingParams):
             "sample_index": index,
             "problem_id": problem["problem_id"],
             "messages": turns,
+            "tools": None,
             "completion_tokens": row["tokens"],
             "score": None,
             "lineage": json.dumps(lineage, ensure_ascii=False),
@@ -225,7 +226,7 @@ class SynthesizeThoughtPairs(Operator):
 
     version: ClassVar[int] = 1
     scope = "problem"
-    inputs = {"sft": Sft.select(*SAMPLE_KEY, "problem_id", "messages", "lineage")}
+    inputs = {"sft": Sft.select(*SAMPLE_KEY, "problem_id", "messages", "tools", "lineage")}
     output = Preference
 
     def run(self, sft: pl.DataFrame) -> pl.DataFrame:
@@ -252,6 +253,7 @@ class SynthesizeThoughtPairs(Operator):
         return {
             "problem_id": chosen["problem_id"],
             "prompt": chosen["messages"][:-1],
+            "tools": chosen["tools"],
             "chosen": chosen["messages"][-1:],
             "rejected": rejected["messages"][-1:],
             "margin": None,

@@ -22,6 +22,7 @@ from operators.score.process import StepRule
 from operators.transform.trace import ANSWER_RULES, Trace, answer_keys, cut_traces
 from operators.verify.extract import Rule
 from schemas.contract import polars_schema
+from schemas.conversation import Turn, described, spoken
 from schemas.datasets import Sft
 from schemas.engine import SamplingParams
 from schemas.identity import sample_seed
@@ -36,7 +37,7 @@ class Change:
     text: str | None = None
     unchanged: str | None = None
     note: dict[str, Any] = field(default_factory=dict[str, Any])
-    messages: Sequence[dict[str, str]] | None = None
+    messages: Sequence[Turn] | None = None
     """The turns before it, where they change too."""
 
 
@@ -99,7 +100,7 @@ class Transformation(Operator):
                 entry["unchanged"] = change.unchanged or "nothing to change"
             else:
                 turns = row["messages"][:-1] if change.messages is None else change.messages
-                table["messages"][at] = [*turns, {"role": "assistant", "content": change.text}]
+                table["messages"][at] = [*turns, {**row["messages"][-1], "content": change.text}]
                 scaled = row["completion_tokens"] * len(change.text) / max(1, len(row["text"]))
                 table["completion_tokens"][at] = max(1, round(scaled))
             table["lineage"][at] = with_transformation(row["lineage"], entry)
@@ -130,6 +131,10 @@ class AskingTransformation(AskingOperator, Transformation, SamplingParams):
     def about(self, rows: list[Row], **inputs: pl.DataFrame) -> list[Row]:
         """Return the rows with what else ``change`` needs to know of them."""
         return rows
+
+    async def rendered(self, engine: Engine, row: Row) -> str:
+        """Return the prompt of a row: all turns but its last."""
+        return await engine.render(spoken(row["messages"][:-1]), chat=self.chat, tools=described(row["tools"]))
 
     async def change(self, engine: Engine, row: Row) -> Change:
         """Return what becomes of a row."""

@@ -13,8 +13,10 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from operators.select.classes import SAMPLE_KEY, one_verifier
+from operators.synthesize.conversation import said
 from operators.transform.trace import Trace, answers_of, cut_traces
 from operators.transform.transformation import Change, Row, Transformation
+from schemas.conversation import TURNS
 from schemas.datasets import Sample, Sft, Verdict
 
 RECOGNITIONS = (
@@ -35,11 +37,12 @@ class SynthesizeTrialAndError(Transformation):
     trace is in ``<think>`` tags everything is thought within them.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs = {
         "sft": Sft.select(),
         "samples": Sample.select(
-            *SAMPLE_KEY, "completion", "reasoning", "completion_tokens", "completion_hash", "finish_reason", "status"
+            *(*SAMPLE_KEY, "completion", "reasoning", "thought_open", "completion_tokens", "completion_hash"),
+            *("finish_reason", "status"),
         ),
         "verdicts": Verdict.select(*SAMPLE_KEY, "verifier", "is_correct", "status"),
     }
@@ -96,7 +99,9 @@ class SynthesizeTrialAndError(Transformation):
         rows = samples.filter(ended).join(judged.select(SAMPLE_KEY), on=SAMPLE_KEY, how="semi").sort(SAMPLE_KEY)
         rows = rows.unique(["problem_key", "completion_hash"], keep="first", maintain_order=True)
         rows = rows.group_by("problem_key", maintain_order=True).head(CONSIDERED)
-        table = rows.to_dicts()
+        # the problem's own turns are the training row's, to which an attempt is put
+        texts = said(rows.with_columns(messages=pl.lit(None, TURNS)))
+        table = rows.with_columns(said=texts).to_dicts()
         answers = answers_of([row["completion"] for row in table], self.extract, self.pattern)
         keys = self.keys([row["completion"] for row in table])
         found: dict[str, list[Row]] = {}
@@ -104,12 +109,8 @@ class SynthesizeTrialAndError(Transformation):
             mine = found.setdefault(row["problem_key"], [])
             if key is None or any(other["key"] == key for other in mine):
                 continue
-            text = (
-                row["completion"]
-                if not row["reasoning"]
-                else f"<think>\n{row['reasoning']}\n</think>\n\n{row['completion']}"
-            )
-            mine.append({**row, "answer": answer, "key": key, "thought": _thought(cut_traces([text], self.rule)[0])})
+            thought = _thought(cut_traces([row["said"]], self.rule)[0])
+            mine.append({**row, "answer": answer, "key": key, "thought": thought})
         return found
 
 

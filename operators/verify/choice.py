@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import polars as pl
 
 from operators.base import Operator
-from operators.verify.verdicts import read_answers, verdicts
+from operators.thinking import answers_only
+from operators.verify.verdicts import SAMPLES, read_answers, verdicts
 from schemas.contract import polars_schema
-from schemas.datasets import Problem, Sample, Verdict
+from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
 
 _LETTER = r"\(?\**\(?\s*([A-Z])\b\s*\)?"
@@ -35,11 +36,11 @@ class VerifyChoice(Operator):
     whose text alone is in the last line counts. Letters that aren't among the options are no answer.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "sample"
     inputs = {
-        "samples": Sample.select("problem_key", "sample_index", "problem_id", "completion", "status"),
-        "problems": Problem.select("problem_key", "problem_id", "answer", "verification"),
+        "samples": SAMPLES,
+        "problems": Problem.select("problem_key", "problem_id", "messages", "answer", "verification"),
     }
     output = Verdict
 
@@ -50,6 +51,7 @@ class VerifyChoice(Operator):
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
         began = time.perf_counter()
+        samples = answers_only(samples, problems)
         about = {row["problem_key"]: Options(row, self.letters) for row in problems.iter_rows(named=True)}
         texts = samples.filter(pl.col("status") == "ok").select("problem_key", "completion").unique(maintain_order=True)
         # a loop over distinct completions: the options differ from problem to problem

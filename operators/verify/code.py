@@ -1,42 +1,57 @@
-"""Programs: run against tests or on cases, in a sandbox. Identical programs of a problem run once."""
+"""Programs: run against tests, on cases or by calls, in a sandbox. Identical programs of a problem run once."""
 
 from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from typing import ClassVar
 
 import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
-from operators.sandbox import CasesJob, CheckJob, Job, Language, Limits, Mounts, Outcome, Sandbox
+from operators.sandbox import (
+    CallsJob,
+    CasesJob,
+    CheckJob,
+    Job,
+    Language,
+    Limits,
+    Mounts,
+    Outcome,
+    ProbeJob,
+    Sandbox,
+)
+from operators.thinking import answers_only
+from operators.verify.blocks import find_program
 from operators.verify.code_tests import CodeTests, read_tests
-from operators.verify.verdicts import candidates, outcome_verdicts
-from schemas.datasets import Problem, Sample, Verdict
+from operators.verify.names import defines, definition
+from operators.verify.verdicts import SAMPLES, candidates, outcome_verdicts
+from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
 
-_FENCED = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
-_OPEN = re.compile(r"```[^\n]*\Z")
+NOTHING_ASSERTED = "its tests assert nothing: they pass for functions that {how}"
 
 
 class VerifyCode(Operator):
     """Run the program in each completion as its problem's ``verification`` says (``operators.verify.code_tests``).
 
-    The program is the last block of code that defines the problem's entry point, else the last block, else the whole
-    completion; one that continues the prompt's code is put behind it. Tests run in another process than the program,
-    so a program can't make them pass by changing what they rely on, and never finds what is expected of it.
+    The program is the last block of code, in the tests' language, that defines what is tested, with the blocks that
+    define what it uses; without blocks it is the whole completion. One that continues the prompt's code is put behind
+    it. Tests run in another process than the program, so a program can't make them pass by changing what they rely on,
+    and never finds what is expected of it.
 
     Verdicts: right only if all tests pass; one that takes too long is wrong, with status ``timeout``; ``unparseable``
-    where there is no code (wrong); ``error`` where the tests themselves can't be run (neither). ``answer_key`` is a
-    hash of the program's text.
+    where there is no code (wrong); ``error`` (neither) where nobody can say: tests that can't be run, that assert
+    nothing, or that need what can't be given to another process. ``answer_key`` is a hash of the program's text.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "sample"
     inputs = {
-        "samples": Sample.select("problem_key", "sample_index", "problem_id", "completion", "status"),
-        "problems": Problem.select("problem_key", "problem_id", "verification"),
+        "samples": SAMPLES,
+        "problems": Problem.select("problem_key", "problem_id", "messages", "verification"),
     }
     output = Verdict
     tools = ("sandbox",)
@@ -53,10 +68,15 @@ class VerifyCode(Operator):
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame, sandbox: Sandbox) -> pl.DataFrame:
         began = time.perf_counter()
+        samples = answers_only(samples, problems)
         tests = self._tests(problems)
-        found, distinct = candidates(samples, lambda key, text: extract_program(text, tests[key].entry_point))
-        jobs = [self._job(program, tests[key]) for key, _, program, _ in distinct.iter_rows()]
-        outcomes = sandbox.run(jobs, self.limits, Mounts(packages=self.packages, paths=self.paths))
+        found, distinct = candidates(samples, lambda key, text: self._program(text, tests[key]))
+        of_which = dict.fromkeys(distinct["problem_key"].to_list())
+        empty = self._assert_nothing({key: tests[key] for key in of_which}, sandbox)
+        rows = [(key, program) for key, _, program, _ in distinct.iter_rows()]
+        jobs = [self._job(program, tests[key]) for key, program in rows if key not in empty]
+        ran = iter(sandbox.run(jobs, self.limits, self._mounts()))
+        outcomes = [Outcome("refused", empty[key]) if key in empty else next(ran) for key, _ in rows]
         for outcome in outcomes:
             self._refuse(outcome)
         return outcome_verdicts(self, samples, found, distinct, outcomes, time.perf_counter() - began)
@@ -64,23 +84,51 @@ class VerifyCode(Operator):
     def check_problems(self, problems: pl.DataFrame) -> None:
         self._tests(problems)
 
+    def doubts(self, problems: pl.DataFrame, sandbox: Sandbox) -> list[str]:
+        tests = self._tests(problems)
+        names = dict(problems.select("problem_key", "problem_id").iter_rows())
+        return [f"problem '{names[key]}': {why}" for key, why in self._assert_nothing(tests, sandbox).items()]
+
     def _tests(self, problems: pl.DataFrame) -> dict[str, CodeTests]:
         """Return the tests of each problem, by problem_key."""
         tests: dict[str, CodeTests] = {}
         for key, problem_id, verification in problems.select("problem_key", "problem_id", "verification").iter_rows():
             tests[key] = read_tests(verification, problem_id)
-            if tests[key].tests is not None and self.language is not None:
+            if not tests[key].cases and self.language is not None:
                 raise BadInput(
                     f"problem '{problem_id}': tests that call functions are for Python; give 'cases' for programs of "
                     "another language"
                 )
         return tests
 
+    def _mounts(self) -> Mounts:
+        return Mounts(packages=self.packages, paths=self.paths)
+
+    def _assert_nothing(self, tests: Mapping[str, CodeTests], sandbox: Sandbox) -> dict[str, str]:
+        """Return the problems whose tests pass whatever a program does, and how that was found."""
+        probes = {
+            key: ProbeJob(about.tests, about.entry_point, _relied_on(about))
+            for key, about in tests.items()
+            if about.tests is not None
+        }
+        outcomes = sandbox.run(list(probes.values()), self.limits, self._mounts())
+        return {
+            key: NOTHING_ASSERTED.format(how=outcome.detail)
+            for key, outcome in zip(probes, outcomes, strict=True)
+            if outcome.status == "passed"
+        }
+
+    def _program(self, text: str, tests: CodeTests) -> str | None:
+        suffix = "py" if self.language is None else self.language.file.rpartition(".")[2]
+        return find_program(text, suffix, *tests.wanted(), reads=any(case.stdin for case in tests.cases))
+
     def _job(self, program: str, tests: CodeTests) -> Job:
         if tests.tests is not None:
             whole = with_prefix(program, tests.prefix, tests.entry_point)
-            return CheckJob(whole, tests.tests, tests.entry_point, tests.prefix)
+            return CheckJob(whole, tests.tests, tests.entry_point, _relied_on(tests))
         tolerance = self.tolerance if tests.tolerance is None else tests.tolerance
+        if tests.fn_name is not None and tests.calls:
+            return CallsJob(_begun(program, tests), tests.fn_name, tests.calls, tests.class_name(), tolerance)
         whole = program if self.language is not None else with_prefix(program, tests.prefix, None)
         return CasesJob(whole, tests.cases, tolerance, self.language)
 
@@ -89,31 +137,25 @@ class VerifyCode(Operator):
             raise BadInput(f"verify.code.language: {outcome.detail}; nothing was judged")
 
 
-def extract_program(completion: str, entry_point: str | None) -> str | None:
-    """Return the program in a completion, None where there is none."""
-    blocks = _FENCED.findall(completion)
-    if not blocks:
-        text = _OPEN.sub("", completion)
-        return text if text.strip() else None
-    if entry_point is not None:
-        defining = [block for block in blocks if _defines(block, entry_point)]
-        blocks = defining or blocks
-    return blocks[-1] if blocks[-1].strip() else None
+def _relied_on(tests: CodeTests) -> str:
+    """Return what tests rely on: what they forgot to import, and what the prompt gave."""
+    return tests.tested().imports + tests.prefix
+
+
+def _begun(program: str, tests: CodeTests) -> str:
+    """Return a program that is called: where it defines nothing to call, it continues the starter code."""
+    start = tests.starter_code or tests.prefix
+    if any(defines(program, name) for names in tests.wanted() for name in names):
+        head = re.search(r"(?m)^(?:@|class\s|(?:async\s+)?def\s)", start)
+        return f"{start[: head.start()] if head else start}\n{program}"
+    return start + program
 
 
 def with_prefix(program: str, prefix: str, entry_point: str | None) -> str:
     """Put a program behind the code it continues, or, where it is whole, behind that code's imports and helpers."""
     if not prefix.strip():
         return program
-    if entry_point is None or not _defines(program, entry_point):
+    if entry_point is None or not defines(program, entry_point):
         return prefix + program
-    head = re.search(_definition(entry_point), prefix)
+    head = re.search(definition(entry_point), prefix)
     return f"{prefix[: head.start()] if head else prefix}\n{program}"
-
-
-def _definition(name: str) -> str:
-    return rf"(?m)^(?:@[^\n]*\n)*(?:async\s+def|def|class)\s+{re.escape(name)}\b|^{re.escape(name)}\s*="
-
-
-def _defines(program: str, name: str) -> bool:
-    return re.search(_definition(name), program) is not None

@@ -6,37 +6,26 @@ In a problem's ``verification``, under ``code`` or at its top:
     {"tests": ["assert f(1) == 2", ...]}                                                    (as MBPP)
     {"cases": [{"stdin": "3", "stdout": "6"}, ...]}                                         (as CodeContests)
     {"inputs": ["3", ...], "outputs": ["6", ...]}                                           (as APPS)
+    {"fn_name": "add", "inputs": [[1, 2], ...], "outputs": [3, ...]}                        (as APPS' and TACO's calls)
+    {"fn_name": "add", "cases": [{"input": "1\\n2", "output": "3"}, ...]}                    (as LiveCodeBench)
 """
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import json
-from collections.abc import Mapping
 from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from operators.sandbox import Case
+from operators.sandbox import Call, Case
+from operators.verify.calls import read_calls
+from operators.verify.names import Names, Tested, made_whole, names_of, parsed, tested
 from schemas.errors import BadInput
-
-CODE_COLUMNS = (
-    "test",
-    "entry_point",
-    "test_list",
-    "test_setup_code",
-    "test_imports",
-    "input_output",
-    "public_tests",
-    "private_tests",
-    "generated_tests",
-)
-"""Columns of coding data sets that say how programs are checked."""
 
 
 class CodeTests(BaseModel):
-    """How a program is checked: by tests that call its functions, or by what it writes for what it reads."""
+    """How a program is checked: by tests that call its functions, by what it writes for what it reads, or by calls of
+    one function."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,8 +34,30 @@ class CodeTests(BaseModel):
     prefix: str = ""
     """What a program begins with: imports, helpers, the head of the function that it continues."""
     cases: tuple[Case, ...] = ()
-    tolerance: float | None = None
+    fn_name: str | None = None
+    """The function, or the method of a class, that ``calls`` call."""
+    calls: tuple[Call, ...] = ()
+    starter_code: str = ""
+    """The head of the function or class that the prompt showed."""
+    tolerance: float | None = Field(default=None, ge=0.0)
     """How far numbers in an output may be off; None leaves it to the verifier."""
+
+    def tested(self) -> Tested:
+        """Return the names that tests need from the program, and what they forgot to import."""
+        return tested(self.tests or "", self.entry_point, self.prefix)
+
+    def class_name(self) -> str | None:
+        """Return the class whose method is called, as the starter code says."""
+        names = names_of(made_whole(self.starter_code)) or Names()
+        return next(iter(sorted(names.defined - {self.fn_name})), None)
+
+    def wanted(self) -> tuple[frozenset[str], ...]:
+        """Return the names that the program is to define; further sets where others would do."""
+        if self.fn_name is not None:
+            owner = self.class_name() or "Solution"
+            return (frozenset({owner}), frozenset({self.fn_name}), frozenset({"Solution"}))
+        names = self.tested().names if self.tests is not None else frozenset[str]()
+        return (names,) if names else ()
 
 
 def read_tests(verification: str | None, problem_id: str) -> CodeTests:
@@ -56,63 +67,71 @@ def read_tests(verification: str | None, problem_id: str) -> CodeTests:
         BadInput: it says nothing that can be run; names the problem.
     """
     given: dict[str, Any] = json.loads(verification or "{}")
-    about: dict[str, Any] = given.get("code", given)
-    if not isinstance(about, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+    about: Any = given.get("code", given)
+    if not isinstance(about, dict):
         raise BadInput(f"problem '{problem_id}': verification.code must be a JSON object")
-    fields: dict[str, Any] = {name: about[name] for name in CodeTests.model_fields if name in about}
-    if isinstance(fields.get("tests"), list):
-        fields["tests"] = "\n".join(map(str, fields["tests"]))
-    if "inputs" in about and "outputs" in about:
-        fields["cases"] = _zipped(about["inputs"], about["outputs"])
     try:
-        found = CodeTests(**fields)
+        found = _read({name: value for name, value in cast("dict[str, Any]", about).items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        raise BadInput(
-            f"problem '{problem_id}': verification.code.{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from error
-    if found.tests is None and not found.cases:
+        where = ".".join(map(str, first["loc"]))
+        raise BadInput(f"problem '{problem_id}': verification.code.{where}: {first['msg']}") from error
+    except ValueError as error:
+        raise BadInput(f"problem '{problem_id}': verification.code: {error}") from error
+    kinds = [
+        kind
+        for kind, there in (("tests", found.tests is not None), ("cases", found.cases), ("calls", found.calls))
+        if there
+    ]
+    if not kinds:
         raise BadInput(
             f"problem '{problem_id}': its verification has neither 'tests' nor 'cases', so no program can be checked; "
-            f"found {sorted(about)}"
+            f"found {sorted(about)}"  # pyright: ignore[reportUnknownArgumentType]
+        )
+    if len(kinds) > 1:
+        raise BadInput(
+            f"problem '{problem_id}': verification.code has {' and '.join(kinds)}; a program is checked in one way: "
+            "leave the others out"
         )
     return found
 
 
-def from_columns(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the verification of a data set's row, from columns as known data sets name them; None for other rows.
+def _read(about: dict[str, Any]) -> CodeTests:
+    """Return the tests that the fields of ``verification`` describe.
 
     Raises:
-        ValueError: a column of such a name that holds something else.
+        ValueError: fields that don't fit together.
     """
-    if row.get("test") and row.get("entry_point"):  # HumanEval, EvalPlus, BigCodeBench
-        prompt = str(row.get("code_prompt") or row.get("prompt") or "")
-        prefix = {"prefix": prompt} if _is_code(prompt) else {}
-        code = {"tests": row["test"], "entry_point": row["entry_point"], **prefix}
-        return {"code": code}
-    if row.get("test_list"):  # MBPP
-        setup = row.get("test_setup_code") or "\n".join(row.get("test_imports") or ())
-        return {"code": {"tests": "\n".join([setup, *row["test_list"]]).strip()}}
-    if row.get("input_output"):  # APPS, TACO
-        both = row["input_output"]
-        both = json.loads(both) if isinstance(both, str) else both
-        return {"code": {"inputs": both["inputs"], "outputs": both["outputs"]}}
-    every: list[dict[str, str]] = []
-    for name in ("public_tests", "private_tests", "generated_tests"):  # CodeContests
-        if row.get(name):
-            every += _zipped(row[name]["input"], row[name]["output"])
-    return {"code": {"cases": every}} if every else None
+    fields = {name: about[name] for name in CodeTests.model_fields if name in about}
+    if isinstance(fields.get("tests"), list):
+        fields["tests"] = "\n".join(map(str, fields["tests"]))
+    inputs, outputs = about.get("inputs"), about.get("outputs")
+    cases: Any = about.get("cases")
+    if inputs is not None and outputs is not None:
+        if len(inputs) != len(outputs):
+            raise ValueError(f"{len(inputs)} inputs and {len(outputs)} outputs; each input needs its output")
+    elif isinstance(cases, list) and all(isinstance(case, dict) and "input" in case for case in cases):  # pyright: ignore[reportUnknownVariableType]
+        every = cast("list[dict[str, Any]]", cases)
+        inputs, outputs = [case["input"] for case in every], [case.get("output") for case in every]
+    if inputs is not None and outputs is not None:
+        fields.pop("cases", None)
+        if about.get("fn_name"):
+            fields["calls"] = read_calls(inputs, outputs)
+        else:
+            fields["cases"] = zipped(inputs, outputs)
+    elif fields.get("fn_name") and fields.get("tests"):
+        fields["entry_point"] = fields.get("entry_point") or fields["fn_name"]
+    return CodeTests(**fields)
 
 
-def _is_code(prompt: str) -> bool:
+def is_code(prompt: str) -> bool:
     """Whether a prompt is the beginning of a program rather than words about one."""
-    for ending in ("", "\n    pass\n", "\n        pass\n"):
-        with contextlib.suppress(SyntaxError, ValueError):
-            return bool(ast.parse(prompt.rstrip() + ending).body)
-    return False
+    tree = parsed(made_whole(prompt))
+    return tree is not None and bool(tree.body)
 
 
-def _zipped(inputs: Any, outputs: Any) -> list[dict[str, str]]:
+def zipped(inputs: Any, outputs: Any) -> list[dict[str, str]]:
+    """Return the cases that lists of inputs and outputs describe."""
     return [{"stdin": _lines(one), "stdout": _lines(other)} for one, other in zip(inputs, outputs, strict=True)]
 
 

@@ -15,9 +15,10 @@ from pydantic import Field
 
 from operators.base import Operator
 from operators.sandbox import CommandJob, Limits, Mounts, Outcome, Sandbox
-from operators.verify.code import extract_program
-from operators.verify.verdicts import candidates, outcome_verdicts
-from schemas.datasets import Problem, Sample, Verdict
+from operators.thinking import answers_only
+from operators.verify.blocks import LANGUAGES, find_program
+from operators.verify.verdicts import SAMPLES, candidates, outcome_verdicts
+from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
 
 
@@ -38,8 +39,8 @@ class VerifyCommand(Operator):
     version: ClassVar[int] = 1
     scope = "sample"
     inputs = {
-        "samples": Sample.select("problem_key", "sample_index", "problem_id", "completion", "status"),
-        "problems": Problem.select("problem_key", "prompt", "answer", "verification"),
+        "samples": SAMPLES,
+        "problems": Problem.select("problem_key", "prompt", "messages", "answer", "verification"),
     }
     output = Verdict
     tools = ("sandbox",)
@@ -62,6 +63,7 @@ class VerifyCommand(Operator):
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame, sandbox: Sandbox) -> pl.DataFrame:
         began = time.perf_counter()
+        samples = answers_only(samples, problems)
         about = {row["problem_key"]: row for row in problems.iter_rows(named=True)}
         found, distinct = candidates(samples, self._candidate)
         rows = list(distinct.iter_rows(named=True))
@@ -82,7 +84,10 @@ class VerifyCommand(Operator):
         return verdicts.with_columns(credit=pl.coalesce("partial", "credit")).drop("partial")
 
     def _candidate(self, _: str, text: str) -> str | None:
-        return extract_program(text, None) if self.extract == "code" else text.strip() or None
+        if self.extract == "whole":
+            return text.strip() or None
+        suffix = self.file.rpartition(".")[2]
+        return find_program(text, suffix if suffix in LANGUAGES else "")
 
     def _forbidden(self, candidate: str) -> str | None:
         for pattern in self.forbid:

@@ -8,20 +8,21 @@ from typing import Annotated, ClassVar
 import polars as pl
 
 from operators.base import Operator
+from operators.thinking import answers_only
 from operators.verify.extract import Rule
-from operators.verify.verdicts import join_answers, predicted, verdicts
-from schemas.datasets import Problem, Sample, Verdict
+from operators.verify.verdicts import SAMPLES, join_answers, predicted, verdicts
+from schemas.datasets import Problem, Verdict
 from schemas.identity import Added
 
 
 class VerifyExact(Operator):
     """Compare the extracted answer with the problem's as text."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "sample"
     inputs = {
-        "samples": Sample.select("problem_key", "sample_index", "problem_id", "completion", "status"),
-        "problems": Problem.select("problem_key", "answer"),
+        "samples": SAMPLES,
+        "problems": Problem.select("problem_key", "messages", "answer"),
     }
     output = Verdict
 
@@ -36,7 +37,8 @@ class VerifyExact(Operator):
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
         began = time.perf_counter()
-        found = predicted(samples, problems, self.extract, self.pattern)
+        samples = answers_only(samples, problems)
+        found = predicted(samples, problems.select("problem_key", "answer"), self.extract, self.pattern)
         answers = found.select("predicted_answer").drop_nulls().unique()
         keys = answers.with_columns(answer_key=self._key(pl.col("predicted_answer")), key_status=pl.lit("ok"))
         found = join_answers(found, keys)

@@ -15,9 +15,10 @@ from pydantic import Field, field_validator
 from operators.asking import AskingOperator
 from operators.engine import Engine, EngineError, Request
 from operators.text import fill, said_last
-from operators.verify.verdicts import predicted
+from operators.thinking import answer_text, answers_only, opens_thought
+from operators.verify.verdicts import SAMPLES, predicted
 from schemas.contract import polars_schema
-from schemas.datasets import Problem, Sample, Verdict
+from schemas.datasets import Problem, Verdict
 from schemas.engine import SamplingParams
 from schemas.identity import digest, sample_seed
 
@@ -40,11 +41,11 @@ class VerifyJudge(AskingOperator, SamplingParams):
     ``unparseable`` and neither right nor wrong; ``detail`` counts the votes.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "sample"
     inputs = {
-        "samples": Sample.select("problem_key", "sample_index", "problem_id", "completion", "status"),
-        "problems": Problem.select("problem_key", "prompt", "answer"),
+        "samples": SAMPLES,
+        "problems": Problem.select("problem_key", "prompt", "messages", "answer"),
     }
     output = Verdict
 
@@ -73,7 +74,7 @@ class VerifyJudge(AskingOperator, SamplingParams):
 
     async def ask(self, engine: Engine, **inputs: Any) -> pl.DataFrame:
         began = time.perf_counter()
-        samples: pl.DataFrame = inputs["samples"]
+        samples = answers_only(inputs["samples"], inputs["problems"])
         about = {row["problem_key"]: row for row in inputs["problems"].iter_rows(named=True)}
         asked = samples.filter((pl.col("status") == "ok") & (pl.col("completion").str.strip_chars() != ""))
         distinct = asked.select("problem_key", "completion").unique(maintain_order=True).sort("problem_key")
@@ -84,7 +85,8 @@ class VerifyJudge(AskingOperator, SamplingParams):
             prompt = await engine.render(self.conversation(about[key], text, vote), chat=self.chat)
             seed = sample_seed(self.seed, f"{key}/{digest(text)}", vote)
             [answer] = await engine.generate(Request(prompt, self.params, seed, request_id=f"{key}/{vote}"))
-            return self.read(answer.text)
+            said = answer_text(answer.text, opens_thought(prompt) and answer.reasoning is None)
+            return None if said is None else self.read(said)
 
         answers = await self.ask_each(engine, questions, one)
         counted = [self._count(answers[at : at + self.votes]) for at in range(0, len(answers), self.votes)]

@@ -16,12 +16,13 @@ import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
+from operators.thinking import answers_only
 from operators.verify.canonical import LONGEST, cheap_key, meanings, read_number, text_key
 from operators.verify.extract import DEFAULT_RULES, Rule
 from operators.verify.symbolic import equivalent, symbolic_key
-from operators.verify.verdicts import join_answers, predicted, verdicts
+from operators.verify.verdicts import SAMPLES, join_answers, predicted, verdicts
 from operators.workers import TimedOut, WorkerFailed, WorkerPool
-from schemas.datasets import Problem, Sample, Verdict
+from schemas.datasets import Problem, Verdict
 
 
 class VerifyMath(Operator):
@@ -31,11 +32,11 @@ class VerifyMath(Operator):
     comparison raised), ``skipped`` (the sample itself failed). A problem without an answer gives keys and no judgement.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     scope = "sample"
     inputs = {
-        "samples": Sample.select("problem_key", "sample_index", "problem_id", "completion", "status"),
-        "problems": Problem.select("problem_key", "answer"),
+        "samples": SAMPLES,
+        "problems": Problem.select("problem_key", "messages", "answer"),
     }
     output = Verdict
     tools = ("workers",)
@@ -51,7 +52,8 @@ class VerifyMath(Operator):
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame, workers: WorkerPool) -> pl.DataFrame:
         began = time.perf_counter()
-        found = predicted(samples, problems, self.extract, self.pattern)
+        samples = answers_only(samples, problems)
+        found = predicted(samples, problems.select("problem_key", "answer"), self.extract, self.pattern)
         answers = found.filter(pl.col("predicted_answer").is_not_null()).select("predicted_answer").unique()
         keys = self._keys(answers["predicted_answer"].to_list(), workers)
         found = join_answers(found, keys)

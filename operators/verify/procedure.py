@@ -10,8 +10,9 @@ from typing import Any, ClassVar, cast
 import polars as pl
 
 from operators.base import Operator
-from operators.verify.verdicts import read_answers, verdicts
-from schemas.datasets import Problem, Sample, Verdict
+from operators.thinking import answers_only
+from operators.verify.verdicts import SAMPLES, read_answers, verdicts
+from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
 
 _FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
@@ -27,11 +28,11 @@ class VerifyProcedure(Operator):
     read likewise.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "sample"
     inputs = {
-        "samples": Sample.select("problem_key", "sample_index", "problem_id", "completion", "status"),
-        "problems": Problem.select("problem_key", "problem_id", "answer", "verification"),
+        "samples": SAMPLES,
+        "problems": Problem.select("problem_key", "problem_id", "messages", "answer", "verification"),
     }
     output = Verdict
 
@@ -39,6 +40,7 @@ class VerifyProcedure(Operator):
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
         began = time.perf_counter()
+        samples = answers_only(samples, problems)
         golds = {row["problem_key"]: self._gold(row) for row in problems.iter_rows(named=True)}
         texts = samples.filter(pl.col("status") == "ok").select("completion").unique(maintain_order=True)
         found = [self._written(read_steps(text)) for text in texts["completion"]]  # once for each distinct text

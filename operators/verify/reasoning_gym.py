@@ -17,22 +17,23 @@ import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
+from operators.thinking import answers_only
 from operators.verify.canonical import cheap_key, text_key
 from operators.verify.extract import Rule
-from operators.verify.verdicts import join_answers, predicted, verdicts
+from operators.verify.verdicts import SAMPLES, join_answers, predicted, verdicts
 from operators.workers import TimedOut, WorkerFailed, WorkerPool
-from schemas.datasets import Problem, Sample, Verdict
+from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
 
 
 class VerifyReasoningGym(Operator):
     """Score the extracted answer with the scorer of the problem's reasoning_gym task."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "sample"
     inputs = {
-        "samples": Sample.select("problem_key", "sample_index", "problem_id", "completion", "status"),
-        "problems": Problem.select("problem_key", "answer", "verification"),
+        "samples": SAMPLES,
+        "problems": Problem.select("problem_key", "messages", "answer", "verification"),
     }
     output = Verdict
     tools = ("workers",)
@@ -47,6 +48,7 @@ class VerifyReasoningGym(Operator):
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame, workers: WorkerPool) -> pl.DataFrame:
         began = time.perf_counter()
+        samples = answers_only(samples, problems)
         # entries, not texts, say what is right: the verification column takes the place of the expected answer
         entries = problems.select("problem_key", answer=pl.col("verification"))
         found = predicted(samples, entries, self.extract, self.pattern)

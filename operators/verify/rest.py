@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import polars as pl
 
 from operators.base import AnyOperator, Operator
+from operators.thinking import answers_only
 from operators.verify.math import VerifyMath
+from operators.verify.verdicts import SAMPLES
 from schemas.contract import polars_schema
-from schemas.datasets import Problem, Sample, Verdict
+from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
 
 _HEADING = re.compile(
@@ -30,10 +32,10 @@ class VerifyRest(Operator):
     whose verifier is ``verify.rest/NUMBER`` (from 1) and whose ``problem_id`` is the part's own.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "sample"
     inputs = {
-        "samples": Sample.select("problem_key", "sample_index", "problem_id", "completion", "status"),
+        "samples": SAMPLES,
         "problems": Problem.select(),
     }
     output = Verdict
@@ -48,6 +50,7 @@ class VerifyRest(Operator):
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame, **tools: Any) -> pl.DataFrame:  # pyright: ignore[reportIncompatibleMethodOverride]
         if "engine" in tools:
             raise BadInput("verify.rest can't use a verifier that asks an engine")
+        samples = answers_only(samples, problems)
         parts = pl.concat([_parts(row) for row in problems.iter_rows(named=True)])
         counts = parts.group_by("whole").len("parts")
         asked = samples.join(counts, left_on="problem_key", right_on="whole", how="left", maintain_order="left")
@@ -55,9 +58,7 @@ class VerifyRest(Operator):
         inner = self.verifier.inputs
         table = pieces.join(parts, on=["whole", "part"], maintain_order="left")
         tables = {
-            "samples": table.select(
-                "problem_key", "sample_index", "problem_id", "completion", "status"
-            ),
+            "samples": table.with_columns(thought_open=pl.lit(False)),
             "problems": parts.drop("whole", "part"),
         }  # fmt: skip
         found = self.verifier.run(
@@ -123,6 +124,7 @@ def _parts(row: dict[str, Any]) -> pl.DataFrame:
             "problem_id": str(part.get("problem_id", f"{row['problem_id']}/{number}")),
             "prompt": str(part.get("prompt", row["prompt"])),
             "messages": None,
+            "tools": None,
             "answer": None if part.get("answer") is None else str(part["answer"]),
             "task_type": str(part.get("task_type", row["task_type"])),
             "verification": None if part.get("verification") is None else json.dumps(part["verification"]),

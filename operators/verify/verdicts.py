@@ -10,8 +10,11 @@ from operators.base import Operator
 from operators.sandbox import Outcome
 from operators.verify.extract import Rule, extract_answers
 from schemas.contract import polars_schema
-from schemas.datasets import Verdict
+from schemas.datasets import Sample, Verdict
 from schemas.identity import digest
+
+SAMPLES = Sample.select("problem_key", "sample_index", "problem_id", "completion", "status", "thought_open")
+"""What verifiers read of samples. What they judge is what ``operators.thinking.answers_only`` leaves of it."""
 
 
 def predicted(

@@ -15,9 +15,11 @@ import pytest
 
 from cluster.sandbox.pool import SandboxPool
 from operators.load import Load
-from operators.sandbox import Limits
-from operators.verify.code import VerifyCode, extract_program, with_prefix
-from operators.verify.code_tests import from_columns, read_tests
+from operators.load.code_columns import from_columns
+from operators.sandbox import CheckJob, Limits
+from operators.verify.blocks import find_program
+from operators.verify.code import VerifyCode, with_prefix
+from operators.verify.code_tests import read_tests
 from operators.verify.command import VerifyCommand
 from schemas.contract import validate
 from schemas.datasets import Verdict
@@ -93,7 +95,7 @@ def test_equal_programs_run_once(pool: SandboxPool) -> None:
         jobs = 0
 
         def run(self, jobs: Any, limits: Any, mounts: Any) -> Any:
-            self.jobs += len(jobs)
+            self.jobs += sum(isinstance(job, CheckJob) for job in jobs)
             return pool.run(jobs, limits, mounts)
 
     counting = Counting()
@@ -146,7 +148,7 @@ def test_other_languages(pool: SandboxPool) -> None:
     ],
 )
 def test_where_the_program_is(completion: str, entry: str | None, program: str | None) -> None:
-    assert extract_program(completion, entry) == program
+    assert find_program(completion, "py", *([frozenset({entry})] if entry else [])) == program
 
 
 def test_a_program_and_the_code_before_it() -> None:

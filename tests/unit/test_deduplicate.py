@@ -20,6 +20,7 @@ from schemas.contract import polars_schema, validate
 from schemas.datasets import Path as Decision
 from schemas.datasets import Sft
 from schemas.errors import BadInput
+from schemas.messages import conversations
 
 VOCABULARY = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrst"]
 
@@ -39,7 +40,8 @@ def rows(texts: list[str], prompts: list[str] | None = None, **columns: list[flo
             "problem_key": [f"k{i:05d}" for i in range(count)],
             "sample_index": [0] * count,
             "problem_id": [f"p{i}" for i in range(count)],
-            "messages": made,
+            "messages": conversations(pl.Series(made)),
+            "tools": [None] * count,
             "completion_tokens": [len(said) for said in texts],
             "score": columns.get("score", [1.0] * count),
             "lineage": ["{}"] * count,

@@ -120,5 +120,5 @@ def test_problems_that_were_loaded_can_be_loaded_again(tmp_path: Path) -> None:
     loaded.write_parquet(tmp_path / "loaded.parquet")
     again = Load(source=str(tmp_path / "loaded.parquet")).run()
     assert again.select("prompt", "answer", "messages").equals(loaded.select("prompt", "answer", "messages"))
-    with pytest.raises(BadInput, match="row 1: 'messages' must be a list"):
+    with pytest.raises(BadInput, match="row 1: 'messages' is empty"):
         Load(source=write(tmp_path / "m.jsonl", [{"messages": None}, {"messages": []}])).run()

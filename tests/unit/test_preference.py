@@ -11,13 +11,14 @@ import pytest
 from operators.synthesize.preference import SynthesizePreference
 from operators.synthesize.step_rewards import SynthesizeStepRewards
 from schemas.contract import conform, validate
-from schemas.datasets import Preference, Problem, StepReward
+from schemas.conversation import spoken
+from schemas.datasets import Preference, StepReward
 from schemas.errors import BadInput
 from schemas.identity import completion_hashes
 
 PROBLEMS = conform(
     pl.DataFrame({"problem_key": ["a", "b"], "problem_id": ["A", "B"], "prompt": ["What is 1 + 1?", "And 2 + 2?"]}),
-    Problem.select("problem_key", "problem_id", "prompt", "messages"),
+    SynthesizePreference.inputs["problems"],
     "problems",
 )
 
@@ -78,9 +79,9 @@ def test_the_surest_right_one_is_paired_with_the_hardest_wrong_one() -> None:
     found = pairs(*rows)
     assert indices(found) == [(0, 2), (1, 3)]
     first = next(row for row in found if json.loads(row["lineage"])["chosen"] == 1)
-    assert first["prompt"] == [{"role": "user", "content": "What is 1 + 1?"}]
-    assert first["chosen"] == [{"role": "assistant", "content": "text 1"}]
-    assert first["rejected"] == [{"role": "assistant", "content": "text 3"}]
+    assert spoken(first["prompt"]) == [{"role": "user", "content": "What is 1 + 1?"}]
+    assert spoken(first["chosen"]) == [{"role": "assistant", "content": "text 1"}]
+    assert spoken(first["rejected"]) == [{"role": "assistant", "content": "text 3"}]
     assert first["margin"] == -0.4
 
 
@@ -111,7 +112,7 @@ def test_scores_weigh_and_reasoning_is_kept_or_dropped() -> None:
     scores = conform(scores, SynthesizePreference.inputs["scores"], "scores")
     [found] = pairs(*rows, scores=scores, system="Be brief.")
     assert indices([found]) == [(0, 2)] and round(found["margin"], 6) == 0.3
-    assert found["prompt"][0] == {"role": "system", "content": "Be brief."}
+    assert spoken(found["prompt"])[0] == {"role": "system", "content": "Be brief."}
     assert found["chosen"][0]["content"] == "<think>\nso\n</think>\n\ntext 0"
     [dropped] = pairs(*rows, scores=scores, reasoning="drop")
     assert dropped["chosen"][0]["content"] == "text 0"

@@ -13,6 +13,7 @@ from operators.load import Load
 from operators.sample.sampling import Example, Sampling
 from operators.transform.roll_outs import SynthesizeRollOutRewards, SynthesizeRollOuts
 from schemas.contract import conform, validate
+from schemas.conversation import spoken
 from schemas.datasets import Problem, StepReward
 from schemas.engine import ScriptedSpec
 from schemas.errors import BadInput
@@ -55,7 +56,7 @@ def test_every_prefix_is_a_problem_that_the_assistant_has_begun() -> None:
     table = table.sort("problem_id")
     assert table["problem_id"].to_list() == ["p/0/1", "p/0/2"]
     first, second = table["messages"].to_list()
-    assert first == [{"role": "user", "content": "3 + 4?"}, {"role": "assistant", "content": "Add.\n\n"}]
+    assert spoken(first) == [{"role": "user", "content": "3 + 4?"}, {"role": "assistant", "content": "Add.\n\n"}]
     assert second[-1]["content"] == "Add.\n\nGet 7.\n\n"
     known = [json.loads(text) for text in table["metadata"]]
     assert known[0]["own"] == 1
@@ -113,7 +114,7 @@ def test_sampling_goes_on_where_the_assistant_has_begun(chat: bool) -> None:
 def test_prefixes_can_be_loaded_from_a_file(tmp_path: Any) -> None:
     table = prefixes((RIGHT, True))
     table.write_parquet(tmp_path / "prefixes.parquet")
-    again = validate(Load(source=str(tmp_path / "prefixes.parquet")).run(), Problem, "test")
+    again = validate(Load(source=str(tmp_path / "prefixes.parquet"), continue_last=True).run(), Problem, "test")
     assert again.select("problem_key", "problem_id", "messages").equals(
         table.select("problem_key", "problem_id", "messages")
     )

@@ -9,6 +9,7 @@ import polars as pl
 
 from operators.synthesize.sft import SynthesizeSft
 from schemas.contract import conform, validate
+from schemas.conversation import spoken
 from schemas.datasets import Sft
 
 PROBLEMS = pl.DataFrame(
@@ -75,7 +76,7 @@ def test_short_ones_are_preferred_and_ties_go_to_the_lowest_index() -> None:
 
 def test_the_conversation_holds_the_problem_and_the_completion() -> None:
     row = made(samples({"completion": "It is 7."}), system="Be brief.").row(0, named=True)
-    assert row["messages"] == [
+    assert spoken(row["messages"]) == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": 'What is 3 + 4? <b> "quoted"'},
         {"role": "assistant", "content": "It is 7."},
@@ -106,7 +107,7 @@ def test_lineage_names_the_sample_and_who_accepted_it() -> None:
         "run_id": "r1",
         "verifier": "",
         "credit": 0.75,
-        "operator": "synthesize.sft 2",
+        "operator": "synthesize.sft 3",
     }
     assert row["score"] == 0.75
 

@@ -22,13 +22,17 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from cluster.engines.content import EVERYTHING, TEXT, Takes, for_servers, shown
 from cluster.engines.guides import check_guide
 from cluster.engines.openai.adaptive import AdaptiveLimit
 from cluster.engines.openai.deadlines import Deadlines
+from cluster.engines.openai.prompts import chat, members
 from cluster.engines.openai.scores import score
 from operators.engine import Completion, Engine, EngineError, EngineInfo, Request, Scored, ScoreRequest, child_seed
+from schemas.conversation import Turn
 from schemas.engine import EngineSpec, OpenAISpec
 from schemas.errors import BadInput
+from schemas.messages import calls_of
 from schemas.redaction import protect, redact
 
 TRANSIENT = frozenset({408, 409, 425, 500, 502, 504})
@@ -44,7 +48,9 @@ TEMPLATE_TOKENS = 64
 
 
 class OpenAIEngine(Engine):
-    """See ``schemas.engine.OpenAISpec``. A rendered prompt is text (completions) or the conversation as JSON (chat)."""
+    """See ``schemas.engine.OpenAISpec``. A rendered prompt is text (completions) or the conversation as JSON (chat): a
+    list of messages, or an object with ``messages`` and ``tools``.
+    """
 
     def __init__(self, spec: OpenAISpec) -> None:
         self.spec = spec
@@ -69,6 +75,12 @@ class OpenAIEngine(Engine):
         """The largest n that the server is known to keep to."""
 
     @staticmethod
+    def takes(spec: EngineSpec) -> Takes:
+        """Return what a server is sent: as a chat everything, as a text what a text can hold."""
+        assert isinstance(spec, OpenAISpec)
+        return EVERYTHING if spec.api == "chat" else TEXT
+
+    @staticmethod
     def resolve(spec: EngineSpec) -> tuple[str, str]:
         """Return (model, revision); what stands behind a server's alias can't be known, so it must be told.
 
@@ -82,16 +94,19 @@ class OpenAIEngine(Engine):
             raise BadInput(f"engine.url carries credentials; put the key in ${spec.key_env} instead")
         return spec.model, spec.revision or "unversioned"
 
-    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:
+    async def render(
+        self, messages: Sequence[Turn], *, chat: bool = True, answered: bool = False, tools: Sequence[Turn] = ()
+    ) -> str:
         if self.spec.api == "chat":
             if not chat:
                 raise BadInput("the chat endpoint applies the model's template: set engine.api=completions")
-            return json.dumps(list(messages), ensure_ascii=False)
+            turns = for_servers(messages)
+            return json.dumps({"messages": turns, "tools": list(tools)} if tools else turns, ensure_ascii=False)
         if chat:
             raise BadInput(
                 "the completions endpoint applies no chat template: set sample.chat=false, or engine.api=chat"
             )
-        return "".join(turn["content"] for turn in messages)
+        return "".join(turn["content"] for turn in shown(messages, tools, TEXT))
 
     async def count_tokens(self, prompt: str) -> int:
         return -(-len(prompt.encode()) // BYTES_PER_TOKEN)
@@ -129,7 +144,7 @@ class OpenAIEngine(Engine):
         return await score(self, request)
 
     def _body(self, request: Request, n: int, seed: int) -> bytes:
-        """Return the body of one request. A chat's turns are JSON already and are put in as they are."""
+        """Return the body of one request. What a chat asks is JSON already and is put in as it is."""
         spec, params = self.spec, request.params
         body: dict[str, Any] = {
             "model": spec.model,
@@ -153,16 +168,16 @@ class OpenAIEngine(Engine):
             body["structured_outputs"] = {"regex": params.regex}  # vLLM's
         if spec.logprobs:
             body["logprobs"] = True if spec.api == "chat" else 1
-        turns = request.prompt
+        asked = request.prompt
         if spec.api == "completions":
             body["prompt"] = request.prompt + request.prefix
         elif request.prefix:  # vLLM's and SGLang's way to have a turn continued
-            turns = json.dumps([*json.loads(turns), {"role": "assistant", "content": request.prefix}])
+            asked = json.dumps(chat(asked, request.prefix))
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if spec.extra_body:
             body = {name: value for name, value in (body | spec.extra_body).items() if value is not None}
         text = json.dumps(body, ensure_ascii=False)
-        return (text if spec.api == "completions" else f'{text[:-1]}, "messages": {turns}}}').encode()
+        return (text if spec.api == "completions" else f"{text[:-1]}, {members(asked)}}}").encode()
 
     async def ask(self, url: URL, payload: bytes) -> bytes:
         """Send one request, waiting while the server says that it has too much; return its answer.
@@ -253,6 +268,7 @@ class OpenAIEngine(Engine):
             completion_tokens=tokens,
             cached_prompt_tokens=int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
             reasoning=message.get("reasoning_content") or message.get("reasoning"),
+            tool_calls=calls_of(message.get("tool_calls")) if chat else None,
             sum_logprob=total,
             mean_logprob=total / len(logprobs) if logprobs and total is not None else None,
         )

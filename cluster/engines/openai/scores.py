@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from yarl import URL
 
+from cluster.engines.openai.prompts import chat
 from operators.engine import EngineError, Scored, ScoreRequest
 from schemas.engine import OpenAISpec
 from schemas.errors import BadInput
@@ -93,10 +94,7 @@ def _text(engine: Server, request: ScoreRequest) -> dict[str, Any]:
     """Return the part of a body that says what is scored: text, or a conversation with its answer."""
     if engine.spec.api == "completions":
         return {"input": request.prompt + request.completion}
-    turns = json.loads(request.prompt)
-    if request.completion:
-        turns = [*turns, {"role": "assistant", "content": request.completion}]
-    return {"messages": turns, "add_generation_prompt": False}
+    return {**chat(request.prompt, request.completion), "add_generation_prompt": False}
 
 
 def _renamed(text: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.engines.content import TEXT, Takes, folder_template, shown
 from cluster.engines.vllm.expert_counts import write_expert_counts
 from cluster.engines.vllm.last_words import LastWords
 from cluster.engines.weights import folder_revision, model_revision
@@ -39,6 +40,7 @@ from operators.engine import (
     ScoreRequest,
     alone,
 )
+from schemas.conversation import Turn
 from schemas.engine import EngineSpec, SamplingParams, VllmSpec
 from schemas.errors import BadInput, EngineFailed
 
@@ -85,6 +87,7 @@ class VllmEngine(Engine):
         except Exception as error:  # vLLM raises plain exceptions of many kinds
             raise EngineFailed(f"vLLM can't serve '{spec.model}': {self._words.reason() or error}") from error
         self._tokenizer: Any = self._engine.get_tokenizer()
+        self._takes = Takes(parts=False, template=spec.chat_template or str(self._tokenizer.chat_template or ""))
         self._counting = False
         self._ids: dict[str, list[int]] = {}
         self._params: dict[SamplingParams, Any] = {}
@@ -107,6 +110,12 @@ class VllmEngine(Engine):
             raise BadInput(f"engine.adapter '{spec.adapter}' is no folder of a LoRA adapter (no adapter_config.json)")
         return model, f"{revision}+{folder_revision(adapter.resolve())}"
 
+    @staticmethod
+    def takes(spec: EngineSpec) -> Takes:
+        """Return what the chat template has a place for, where it is given or lies in the model's folder."""
+        assert isinstance(spec, VllmSpec)
+        return Takes(parts=False, template=spec.chat_template or folder_template(Path(spec.model).expanduser()))
+
     async def _count(self) -> None:
         """Begin to count tokens per expert, once.
 
@@ -119,12 +128,16 @@ class VllmEngine(Engine):
                 self._counting = False
                 raise BadInput(f"engine.expert_counts: '{self.spec.model}' has no routers of experts that are known")
 
-    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:
+    async def render(
+        self, messages: Sequence[Turn], *, chat: bool = True, answered: bool = False, tools: Sequence[Turn] = ()
+    ) -> str:
+        turns = shown(messages, tools, self._takes if chat else TEXT)
         if not chat:
-            return "".join(turn["content"] for turn in messages)
+            return "".join(turn["content"] for turn in turns)
         try:
             prompt: str = self._tokenizer.apply_chat_template(
-                list(messages),
+                turns,
+                tools=list(tools) or None,
                 tokenize=False,
                 add_generation_prompt=not answered,
                 chat_template=self.spec.chat_template,

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import builtins
+import itertools
+import re
+import sys
 import time
+import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
-from . import values
+from . import references, values
+from .arrays import guarded
+from .faults import Faults, told
 from .frames import Frames, TooSlow
+from .references import NotCrossing, Reference
 from .streams import LOOK, overstepping
 
 LARGEST_RESULT = 64 << 20
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodWrapperType, type)
 
 
 class ProgramFailed(BaseException):
@@ -22,17 +29,23 @@ class NotIsolated(BaseException):
     """The program's process couldn't be shut in; nothing was executed."""
 
 
-class ProgramRaised(Exception):
-    """What a program raised, where it isn't one of Python's own exceptions."""
-
-
 class Program:
-    """The program's process, through its socket."""
+    """The program's process, through its socket.
 
-    def __init__(self, fd: int, until: float, limits: dict[str, Any], watched: bool) -> None:
+    Args:
+        tests: their source; what it names is what is tested.
+    """
+
+    def __init__(self, fd: int, until: float, limits: dict[str, Any], watched: bool, tests: str = "") -> None:
         self._frames = Frames(fd, fd, largest=LARGEST_RESULT)
-        self._until, self._limits, self._watched = until, limits, watched
+        self.until = until
+        self._limits, self._watched = limits, watched
         self._functions: list[Callable[..., Any]] = []
+        self._objects: dict[int, Any] = {}
+        self._words = frozenset(re.findall(r"\w+", tests))
+        self._faults = Faults(silent=bool(self._words & {"StopIteration", "StopAsyncIteration"}))
+        self.doubts: str | None = None
+        """What the tests have seen of the program that they couldn't compare: why their failure says nothing."""
 
     def start(self) -> tuple[bool, Any]:
         """Wait until the program has been executed; return (whether it defines the entry point, its value).
@@ -46,130 +59,111 @@ class Program:
             raise NotIsolated(answer["broken"])
         if "raised" in answer:
             raise ProgramFailed(told(answer["raised"]))
-        return ("value" in answer), values.decode(answer.get("value"), self._stand_in)
+        return self._named(answer)
 
-    def named(self, name: str) -> tuple[bool, Any]:
+    def name(self, name: str) -> tuple[bool, Any]:
         """Return (whether the program defines ``name``, its value)."""
         self._frames.send({"name": name})
+        return self._named(self._read())
+
+    def _named(self, answer: dict[str, Any]) -> tuple[bool, Any]:
+        self._heard(answer)
+        return ("value" in answer), values.decode(answer.get("value"), self)
+
+    def method(self, fn_name: str, class_name: str | None) -> Any:
+        """Return the function, or the method of a new object of the program's class, that is called; None: neither."""
+        self._frames.send({"method": fn_name, "class": class_name})
         answer = self._read()
-        return ("value" in answer), values.decode(answer.get("value"), self._stand_in)
+        if "raised" in answer:
+            raise ProgramFailed(told(answer["raised"]))
+        return self._named(answer)[1]
 
     def ask(self, ref: int, operation: str, *args: Any, **kwargs: Any) -> Any:
         """Have the program do something with one of its objects; raise what it raises."""
-        self._frames.send({"ref": ref, "do": operation, "arguments": values.encode([args, kwargs], self._lend)})
+        try:
+            arguments = values.encode([args, kwargs], self)
+        except values.TooDeep as error:
+            raise NotCrossing("the tests pass what contains itself, or nests too deeply") from error
+        self._frames.send({"ref": ref, "do": operation, "arguments": arguments})
         while "callback" in (answer := self._read()):
             self._call_back(answer)
+        self._heard(answer)
         if "raised" in answer:
-            raise _exception(answer["raised"])
+            faults = Faults(silent=True) if operation in ("next", "await") else self._faults
+            raise faults.made(answer["raised"], lambda data: values.decode(data, self))
         for at, data in answer.get("changed", ()):
-            values.assign(args[at], values.decode(data, self._stand_in))
-        return values.decode(answer["value"], self._stand_in)
+            values.assign(kwargs[at] if isinstance(at, str) else args[at], values.decode(data, self))
+        if "same" in answer:
+            at = answer["same"]
+            return kwargs[at] if isinstance(at, str) else args[at]
+        return values.decode(answer["value"], self)
+
+    def is_tested(self, kind: str) -> bool:
+        """Whether the tests name a class; functions aren't called like classes are."""
+        return kind[:1].isupper() and kind in self._words
+
+    def _heard(self, answer: dict[str, Any]) -> None:
+        """Take what the program printed and what it couldn't give, beside its answer."""
+        if answer.get("printed"):
+            sys.stdout.write(str(answer["printed"]))
+        if "foreign" in answer:
+            self.doubts = f"a {answer['foreign']} can't be given to another process, and may be right"
+        if "too_deep" in answer:
+            raise NotCrossing("its result contains itself, or nests too deeply to be given to another process")
 
     def _read(self) -> Any:
         """Wait for the program's next message, and watch what it uses meanwhile."""
         while not self._frames.ready(LOOK):
-            if time.monotonic() > self._until:
+            if time.monotonic() > self.until:
                 raise TooSlow
             over = overstepping(self._limits) if self._watched else None
             if over is not None:
                 raise ProgramFailed(over)
-        return self._frames.receive(self._until)
+        return self._frames.receive(self.until)
 
     def _call_back(self, asked: dict[str, Any]) -> None:
         try:
-            args, kwargs = values.decode(asked["arguments"], self._stand_in)
+            args, kwargs = values.decode(asked["arguments"], self)
             result = self._functions[asked["callback"]](*args, **kwargs)
-            self._frames.send({"value": values.encode(result, self._lend)})
+            self._frames.send({"value": values.encode(result, self)})
         except Exception as error:
-            self._frames.send({"raised": {"message": str(error)[:500]}})
+            kind = type(error)
+            name = kind.__name__ if kind.__module__ == "builtins" else "RuntimeError"
+            self._frames.send({"raised": {"message": str(error)[:500], "type": name}})
 
-    def _lend(self, value: Any) -> Any:
-        if isinstance(value, Reference):
-            return {"ref": value._reference}  # pyright: ignore[reportPrivateUsage]
-        if not callable(value):
-            raise TypeError(f"a test passes a {type(value).__name__}, which can't be given to another process")
+    def keep(self, value: Any) -> dict[str, Any]:
+        """Return a reference to one of the tests' own functions, or the one that the program gave."""
+        if isinstance(value, values.Standing) or (isinstance(value, type) and issubclass(value, values.Standing)):
+            return {"ref": value._reference}  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(value, Iterator):
+            self._functions.append(lambda: [*itertools.islice(cast("Iterator[Any]", value), 1)])
+            return {"iterator": len(self._functions) - 1}
+        if not isinstance(value, _FUNCTIONS) and type(value).__module__ not in ("functools", "operator", "numpy"):
+            raise NotCrossing(f"the tests pass a {type(value).__name__}, which can't be given to another process")
         self._functions.append(value)
         return {"function": len(self._functions) - 1}
 
-    def _stand_in(self, data: dict[str, Any]) -> Any:
-        return Reference(self, int(data["ref"]), str(data["type"]))
+    def kept(self, data: dict[str, Any]) -> Any:
+        """Return what stands for an object of the program's; the same for the same object."""
+        if "fault" in data:
+            return self._faults.made(data["fault"], lambda inner: values.decode(inner, self))
+        if "class" in data:
+            return self._faults.class_of(data["class"])
+        ref = int(data["ref"])
+        if ref not in self._objects:
+            kind = str(data["type"])
+            reference = Reference(self, ref, kind)
+            stands = {"coroutine": references.awaited, "generator": references.generated}.get(kind)
+            if "E" in data:
+                self._objects[ref] = references.member(reference, *data["E"])
+            else:
+                self._objects[ref] = reference if stands is None else stands(reference)
+        return self._objects[ref]
 
+    def named(self, name: str, fields: tuple[str, ...]) -> Callable[..., Any]:
+        """Return a class of named tuples."""
+        return references.named_tuple(name, fields)
 
-class Reference:
-    """An object of the program's. What is done to it is done over there; it equals no value of the tests' own."""
-
-    def __init__(self, owner: Program, reference: int, kind: str) -> None:
-        self._owner, self._reference, self._kind = owner, reference, kind
-
-    def _ask(self, operation: str, *args: Any, **kwargs: Any) -> Any:
-        return self._owner.ask(self._reference, operation, *args, **kwargs)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._ask("call", *args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self._ask("attribute", name)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._ask("item", key)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._ask("set_item", key, value)
-
-    def __contains__(self, item: Any) -> bool:
-        return bool(self._ask("contains", item))
-
-    def __len__(self) -> int:
-        return int(self._ask("len"))
-
-    def __bool__(self) -> bool:
-        return bool(self._ask("bool"))
-
-    def __str__(self) -> str:
-        return str(self._ask("str"))
-
-    def __repr__(self) -> str:
-        return f"<{self._kind} of the program>"
-
-    def __iter__(self) -> Iterator[Any]:
-        iterator = self._ask("iterate")
-        while True:
-            try:
-                yield next(iterator)
-            except StopIteration:
-                return
-
-    def __next__(self) -> Any:
-        return self._ask("next")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Reference) and (self._reference == other._reference or bool(self._ask("equal", other)))
-
-    def __hash__(self) -> int:
-        return self._reference
-
-
-def told(raised: dict[str, Any]) -> str:
-    """Return what a program raised, and in which line, in one line."""
-    where = f" (line {raised['line']})" if raised.get("line") else ""
-    return f"{raised['type']}{where}: {raised['message']}"
-
-
-def _exception(raised: dict[str, Any]) -> Exception:
-    """Return an exception of the nearest of Python's own kinds; its note says what was raised, and where."""
-    error = _of_kind(raised)
-    error.add_note(told(raised))
-    return error
-
-
-def _of_kind(raised: dict[str, Any]) -> Exception:
-    for name in raised["bases"]:
-        kind = getattr(builtins, str(name), None)
-        if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception:
-            try:
-                return kind(raised["message"])
-            except Exception:
-                break
-    return ProgramRaised(told(raised))
+    def array(self, array: Any) -> Any:
+        """Return an array; an empty one is equal to nothing that isn't."""
+        return guarded(array)

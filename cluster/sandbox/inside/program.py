@@ -13,12 +13,13 @@ import signal
 import socket
 import sys
 import types
-from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import values
+from .faults import describe
 from .frames import Closed, Frames
 from .isolate import be_readable, die_with_parent, furnish, kill_all, limit
+from .objects import OPERATIONS, Kept
+from .values import TooDeep, decode, is_mutable
 
 FD = 3
 """The only file descriptor that a program finds open beside its standard streams: the socket to the tester."""
@@ -53,10 +54,10 @@ def begin(sock: socket.socket, job: dict[str, Any]) -> NoReturn:
             frames.send({"broken": f"{type(error).__name__}: {error}"})
             os._exit(1)
         random.seed()
-        if job["kind"] == "check":
+        if job["kind"] in ("check", "calls"):
             be_readable(True)
             limit(job["limits"])
-            _serve(frames, job["program"], job["entry_point"])
+            _serve(frames, job["program"], job["entry_point"], job["prelude"])
         else:
             frames.send({"folder": folder})
             _run_each(job)
@@ -73,13 +74,16 @@ def preload(names: list[str]) -> None:
     gc.freeze()
 
 
-def _serve(frames: Frames, source: str, entry_point: str | None) -> None:
+def _serve(frames: Frames, source: str, entry_point: str | None, prelude: str) -> None:
     """Execute the program, then answer calls of its functions until the tester hangs up."""
-    namespace = _module("program")
-    kept = _Kept(frames)
+    namespace = module("program")
+    kept = Kept(frames, namespace)
+    sys.stdout = kept.printed
     try:
+        if prelude:
+            exec(prelude, namespace)
         exec(compile(source, "program.py", "exec"), namespace)
-        frames.send(_named(namespace, entry_point, kept))
+        frames.send(kept.told(_named(namespace, entry_point, kept)))
     except BaseException as error:  # also SystemExit: the program is over before anybody asked for anything
         frames.send({"raised": describe(error)})
         return
@@ -87,96 +91,51 @@ def _serve(frames: Frames, source: str, entry_point: str | None) -> None:
         while True:
             asked = frames.receive()
             try:
-                frames.send(_answer(asked, namespace, kept))
-            except Closed:
-                return
+                answer = kept.told(_answer(asked, namespace, kept))
+            except TooDeep:
+                answer = {"too_deep": True}
             except BaseException as error:
-                frames.send({"raised": describe(error)})
+                answer = kept.told({"raised": describe(error, kept)})
+            frames.send(answer)
 
 
-def _module(name: str) -> dict[str, Any]:
+def module(name: str) -> dict[str, Any]:
     """Return the names of a new module that is known as ``name``: dataclasses and pickles look themselves up there."""
-    module = sys.modules[name] = types.ModuleType(name)
+    made = sys.modules[name] = types.ModuleType(name)
     builtins.exit = builtins.quit = sys.exit  # these are usually there by the module "site"
-    return module.__dict__
+    return made.__dict__
 
 
-class _Kept:
-    """Objects that the tester has references to, and functions of the tester's."""
-
-    def __init__(self, frames: Frames) -> None:
-        self._frames = frames
-        self._objects: list[Any] = []
-
-    def keep(self, value: Any) -> Any:
-        self._objects.append(value)
-        return {"ref": len(self._objects) - 1, "type": type(value).__name__}
-
-    def kept(self, data: Any) -> Any:
-        if "ref" in data:
-            return self._objects[data["ref"]]
-
-        def ask_back(*args: Any, **kwargs: Any) -> Any:
-            self._frames.send({"callback": data["function"], "arguments": values.encode([args, kwargs], self.keep)})
-            answer = self._frames.receive()
-            if "raised" in answer:
-                raise RuntimeError(answer["raised"]["message"])
-            return values.decode(answer["value"], self.kept)
-
-        return ask_back
+def _named(namespace: dict[str, Any], name: str | None, kept: Kept) -> dict[str, Any]:
+    return {"value": kept.encode(namespace[name])} if name in namespace else {"missing": True}
 
 
-def _named(namespace: dict[str, Any], name: str | None, kept: _Kept) -> dict[str, Any]:
-    return {"value": values.encode(namespace[name], kept.keep)} if name in namespace else {"missing": True}
+def _method(namespace: dict[str, Any], name: str, owner: str | None, kept: Kept) -> dict[str, Any]:
+    """Return what is called: a method of a new object, or a function."""
+    for place in (owner, name, "Solution"):
+        found = namespace.get(place) if place else None
+        if isinstance(found, type) and hasattr(found, name):
+            return {"value": kept.refer(getattr(found(), name))}
+        if place == name and callable(found):
+            return {"value": kept.refer(found)}
+    return {"missing": True}
 
 
-def _answer(asked: dict[str, Any], namespace: dict[str, Any], kept: _Kept) -> dict[str, Any]:
+def _answer(asked: dict[str, Any], namespace: dict[str, Any], kept: Kept) -> dict[str, Any]:
     if "name" in asked:
         return _named(namespace, asked["name"], kept)
+    if "method" in asked:
+        return _method(namespace, asked["method"], asked["class"], kept)
     target = kept.kept({"ref": asked["ref"]})
-    args, kwargs = values.decode(asked["arguments"], kept.kept)
-    before = [_mutable(item) and values.encode(item, kept.keep) for item in args]
-    operation: Callable[..., Any] = _OPERATIONS[asked["do"]]
-    answer = {"value": values.encode(operation(target, *args, **kwargs), kept.keep)}
-    after = [_mutable(item) and values.encode(item, kept.keep) for item in args]
-    changed = [[at, new] for at, (old, new) in enumerate(zip(before, after, strict=True)) if new != old]
+    args, kwargs = decode(asked["arguments"], kept)
+    given = {**dict(enumerate(args)), **kwargs}
+    before = {at: kept.encode(item) for at, item in given.items() if is_mutable(item)}
+    result = OPERATIONS[asked["do"]](target, *args, **kwargs)
+    same = next((at for at, item in given.items() if item is result and at in before), None)
+    answer = {"value": kept.encode(result)} if same is None else {"same": same}
+    after = {at: kept.encode(given[at]) for at in before}
+    changed = [[at, new] for at, new in after.items() if new != before[at]]
     return {**answer, "changed": changed} if changed else answer
-
-
-def _mutable(value: Any) -> bool:
-    return isinstance(value, list | dict | set | bytearray)
-
-
-_OPERATIONS: dict[str, Callable[..., Any]] = {
-    "call": lambda target, *args, **kwargs: target(*args, **kwargs),
-    "attribute": getattr,
-    "item": lambda target, key: target[key],
-    "set_item": lambda target, key, value: target.__setitem__(key, value),
-    "contains": lambda target, item: item in target,
-    "len": len,
-    "bool": bool,
-    "str": str,
-    "iterate": iter,
-    "next": lambda target: next(target),
-    "equal": lambda target, other: bool(target == other),
-}
-
-
-def describe(error: BaseException) -> dict[str, Any]:
-    """Return name, message and the line of the program where it was raised."""
-    line, trace = None, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == "program.py":
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    if isinstance(error, SyntaxError):
-        line = error.lineno
-    try:
-        message = str(error)[:500]
-    except BaseException:
-        message = ""
-    bases = [kind.__name__ for kind in type(error).__mro__]
-    return {"type": str(type(error).__name__)[:100], "bases": bases, "message": message, "line": line}
 
 
 def _run_each(job: dict[str, Any]) -> None:
@@ -233,7 +192,7 @@ def _main(source: str) -> NoReturn:
     sys.argv = ["program.py"]
     code = 0
     try:
-        exec(compile(source, "program.py", "exec"), _module("__main__"))
+        exec(compile(source, "program.py", "exec"), module("__main__"))
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except BaseException as error:

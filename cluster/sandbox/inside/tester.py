@@ -6,7 +6,6 @@ and its end is the end of all that it started.
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import os
 import resource
@@ -17,15 +16,18 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import program, streams
+from . import channels, program, streams
 from .candidate import NotIsolated, Program, ProgramFailed
+from .compare import same_output, same_value
 from .frames import Closed, Frames, TooLarge, TooSlow
+from .probes import pass_anyway
+from .pytest_like import NoSuchFixture
+from .references import NotCrossing
+from .trials import Cannot, Failed, OutOfTime, Trial, place, time_limit
 
 LEAST_MEMORY = 512 << 20
-
-
-class OutOfTime(BaseException):
-    """The alarm: whatever was going on took too long. No ``except Exception`` of a test's swallows it."""
+DEEP = 10_000
+"""How deep what is read of a program's answers may be nested."""
 
 
 def main(job: dict[str, Any], tests: Frames, result: Frames) -> NoReturn:
@@ -41,15 +43,17 @@ def main(job: dict[str, Any], tests: Frames, result: Frames) -> NoReturn:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
         ours, theirs = socket.socketpair()
-        child = os.fork()
-        if child == 0:
-            program.begin(theirs, job)
+        if job["kind"] != "probe":  # which has no program
+            child = os.fork()
+            if child == 0:
+                program.begin(theirs, job)
         theirs.close()
         about = tests.receive()
         # what a program answers with is held here as well
         memory = max(LEAST_MEMORY, 2 * job["limits"]["memory_mb"] << 20)
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        outcome = _check(ours, about, job) if job["kind"] == "check" else _run(ours, about, job)
+        sys.setrecursionlimit(DEEP)
+        outcome = _outcome(ours, about, job)
     except OutOfTime:
         outcome = {"status": "timeout"}
     except streams.CannotStart as error:
@@ -67,100 +71,107 @@ def main(job: dict[str, Any], tests: Frames, result: Frames) -> NoReturn:
     os._exit(0)
 
 
+def _outcome(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    """Run a job of any kind."""
+    match job["kind"]:
+        case "check":
+            return _check(sock, about, job)
+        case "calls":
+            return _calls(sock, about, job)
+        case "probe":
+            return _probe(about, job)
+        case _:
+            return _run(sock, about, job)
+
+
 def _check(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
     """Execute the tests here; the program's functions are called over there."""
     seconds, entry_point = job["limits"]["seconds"], job["entry_point"]
-    signal.signal(signal.SIGALRM, _alarm)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    candidate = Program(sock.fileno(), time.monotonic() + seconds, job["limits"], job["folder"] is None)
-    namespace: dict[str, Any] = {"__name__": "tests", "__builtins__": _Names(candidate, about["prefix"])}
+    until = time.monotonic() + seconds
+    candidate = Program(sock.fileno(), until, job["limits"], job["folder"] is None, about["tests"])
     try:
-        tests = compile(about["tests"], "tests", "exec")
-    except (SyntaxError, ValueError) as error:
-        return {"status": "refused", "detail": f"the tests don't compile: {error}"}
-    try:
-        found, value = candidate.start()
-        if entry_point and not found:
-            return {"status": "failed", "detail": f"the program defines no '{entry_point}'"}
-        if entry_point:
-            namespace[entry_point] = value
-        exec(tests, namespace)
-        if entry_point and callable(namespace.get("check")):
-            namespace["check"](value)
-        return _unittests(namespace) or {"status": "passed"}
-    except (ProgramFailed, TooLarge, Closed) as failure:
-        told = {TooLarge: "its result is too large", Closed: "it ended before its tests did"}
-        return {"status": "failed", "detail": told.get(type(failure)) or str(failure)}
+        with time_limit(seconds):
+            trial = Trial(about["tests"], about["prefix"])
+            found, value = candidate.start()
+            if entry_point and not found:
+                return {"status": "failed", "detail": f"the program defines no '{entry_point}'"}
+            channels.watch()
+            trial.run(candidate, entry_point, value)
+        met = NotCrossing.met
+        return {"status": "refused", "detail": str(met[0])} if met else {"status": "passed"}
     except (TooSlow, OutOfTime):
         return {"status": "timeout"}
     except NotIsolated:
         raise
-    except BaseException as error:  # a failed assertion, a test that stumbles over what it got, SystemExit
-        said, *_ = getattr(error, "__notes__", ()) or [f"{type(error).__name__}{_at(error)}: {str(error)[:500]}"]
-        return {"status": "failed", "detail": said}
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+    except (Cannot, NoSuchFixture, NotCrossing) as error:
+        return {"status": "refused", "detail": str(error)}
+    except BaseException as error:
+        if time.monotonic() >= until:  # which unittest takes for a failure
+            return {"status": "timeout"}
+        if NotCrossing.met:
+            return {"status": "refused", "detail": str(NotCrossing.met[0])}
+        told = _why(error)
+        why = None if isinstance(error, ProgramFailed) else candidate.doubts or channels.why()
+        return {"status": "refused", "detail": f"{why} ({told})"} if why else {"status": "failed", "detail": told}
 
 
-class _Names(dict[str, Any]):
-    """The tests' builtins; a name that is none of them, nor of the tests' own, is the prefix's, or the program's."""
-
-    def __init__(self, candidate: Program, prefix: str) -> None:
-        super().__init__(vars(builtins))
-        self._candidate, self._prefix = candidate, prefix
-
-    def __missing__(self, name: str) -> Any:
-        if self._prefix:  # few tests need it
-            prefix, self._prefix = self._prefix, ""
-            for known, value in _executed(prefix).items():
-                self.setdefault(known, value)
-            if name in self:
-                return self[name]
-        found, value = self._candidate.named(name)
-        if not found:
-            raise KeyError(name)
-        return self.setdefault(name, value)
+def _why(error: BaseException) -> str:
+    """Return why a program failed: it can't be run, or an assertion failed, a test stumbled over what it got, ..."""
+    if isinstance(error, TooLarge):
+        return "its result is too large"
+    if isinstance(error, Closed):
+        return "it ended before its tests did"
+    if isinstance(error, ProgramFailed | Failed):
+        return str(error)
+    said, *_ = getattr(error, "__notes__", ()) or [f"{type(error).__name__}{place(error)}: {str(error)[:500]}"]
+    return said
 
 
-def _alarm(*_: Any) -> NoReturn:
-    raise OutOfTime
+def _probe(about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    """Run the tests without a program: passed where they assert nothing."""
+    try:
+        with time_limit(job["limits"]["seconds"]):
+            what = pass_anyway(Trial(about["tests"], about["prefix"]), job["entry_point"])
+            return {"status": "failed"} if what is None else {"status": "passed", "detail": what}
+    except OutOfTime:
+        return {"status": "timeout"}
+    except Cannot as error:
+        return {"status": "refused", "detail": str(error)}
 
 
-def _executed(prefix: str) -> dict[str, Any]:
-    """Execute what the tests rely on; a prompt that ends in a function's head is made whole first."""
-    namespace: dict[str, Any] = {"__name__": "prefix"}
-    for text in (prefix, prefix.rstrip() + "\n    pass\n", prefix.rstrip() + "\n        pass\n"):
-        with contextlib.suppress(SyntaxError):
-            code = compile(text, "prefix", "exec")
-            with contextlib.suppress(Exception):
-                exec(code, namespace)
-            break
-    return namespace
-
-
-def _unittests(namespace: dict[str, Any]) -> dict[str, Any] | None:
-    """Run the TestCases among the tests; None where there are none, or all pass."""
-    unittest = sys.modules.get("unittest")
-    if unittest is None:
-        return None
-    kinds = [v for v in namespace.values() if isinstance(v, type) and issubclass(v, unittest.TestCase)]
-    loader = unittest.TestLoader()
-    for kind in kinds:
-        result = unittest.TestResult()
-        result.failfast = True
-        loader.loadTestsFromTestCase(kind).run(result)
-        for case, trace in [*result.failures, *result.errors]:
-            return {"status": "failed", "detail": f"{case.id()}: {trace.strip().splitlines()[-1][:500]}"}
-    return None
-
-
-def _at(error: BaseException) -> str:
-    line, trace = None, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == "tests":
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f" (line {line} of the tests)" if line else ""
+def _calls(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    """Call one function of the program with one list of arguments after the other, until it returns something else than
+    it should."""
+    seconds, calls = job["limits"]["seconds"], about["calls"]
+    candidate = Program(sock.fileno(), time.monotonic() + seconds, job["limits"], job["folder"] is None)
+    number = 0
+    readings = {True, False}  # whether what is expected is wrapped in a list: the same for all calls
+    try:
+        with time_limit(seconds):
+            candidate.start()
+        for call in calls:
+            number += 1
+            candidate.until = time.monotonic() + seconds
+            with time_limit(seconds):
+                function = candidate.method(job["fn_name"], job["class_name"])
+                if function is None:
+                    return {"status": "failed", "detail": f"the program defines no '{job['fn_name']}'"}
+                found = function(*call["args"], **call["kwargs"])
+            expected = call["expected"]
+            if not call["wrapped"] or not same_value(found, expected[0], about["tolerance"]):
+                readings.discard(True)
+            if not same_value(found, expected, about["tolerance"]):
+                readings.discard(False)
+            if not readings:
+                raise Failed(f"returned {_shown(found)}, expected {_shown(expected)}")
+        return {"status": "passed"}
+    except (TooSlow, OutOfTime):
+        return {"status": "timeout", "detail": f"call {number} of {len(calls)}: longer than {seconds:g} s"}
+    except NotIsolated:
+        raise
+    except BaseException as error:
+        where = f"call {number} of {len(calls)}: " if number else ""
+        return {"status": "failed", "detail": f"{where}{_why(error)}"}
 
 
 def _run(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
@@ -213,26 +224,13 @@ def _cases(about: dict[str, Any], job: dict[str, Any], run: Callable[[str], stre
     return {"status": "passed"}
 
 
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
 def _quote(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:60]}...")
-
-
-def same_output(found: str, expected: str, tolerance: float) -> bool:
-    """Compare two outputs word by word; numbers that aren't whole may differ by ``tolerance``."""
-    left, right = found.split(), expected.split()
-    return len(left) == len(right) and all(
-        one == other or _close(one, other, tolerance) for one, other in zip(left, right, strict=True)
-    )
-
-
-def _close(one: str, other: str, tolerance: float) -> bool:
-    if not tolerance or not ({".", "e", "E"} & {*other}):
-        return False
-    try:
-        left, right = float(one), float(other)
-    except ValueError:
-        return False
-    return abs(left - right) <= tolerance * max(1.0, abs(right))
 
 
 def _command(ended: streams.Ended, job: dict[str, Any]) -> dict[str, Any]:

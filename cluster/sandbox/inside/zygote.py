@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
     try:
         while True:
             job = requests.receive()
-            wanted = [name for name in job["packages"] if name in job.get("program", "") and name not in loaded]
+            wanted = [name for name in job["packages"] if name not in loaded]
             if wanted:
                 preload(wanted)
                 loaded |= {*wanted}

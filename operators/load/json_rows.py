@@ -1,0 +1,236 @@
+"""JSON as people have it: lines, an array, one object; every line checked, every value kept as it was written.
+
+What the standard reader takes without a word is refused here with the line: a key twice in one object, numbers of
+thousands of digits, bottomless nesting. Halves of surrogate pairs, which no file can hold, become U+FFFD and are
+counted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, cast
+
+import polars as pl
+
+from operators.load.checks import Notes
+from operators.load.rows import Rows, as_json
+from schemas.errors import BadInput
+
+_HALVES = re.compile("[\ud800-\udfff]")
+_DEEPEST = 200
+_TABLES = ("data", "samples", "examples", "rows", "problems", "questions", "instances")
+"""Names of the one array of an object that is meant, whatever else stands beside it."""
+_LEAST, _MOST = -(2**63), 2**63 - 1
+
+
+class _Twice(ValueError):
+    """A key that stands twice in one object."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(next(name for name in names if names.count(name) > 1))
+    return found
+
+
+def _constant(name: str) -> float | None:
+    return None if name == "NaN" else float(name)
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+
+
+def read_json(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:
+    """Return the objects of a ``.json`` file: of an array, of lines, or of one object that holds an array.
+
+    Raises:
+        BadInput: with the line of what can't be read.
+    """
+    start = text.lstrip()[:1]
+    if start == "[":
+        return _array(text, text.index("["), source, notes)
+    if start == "{":
+        value, end = _value(text, text.index("{"), source)
+        if text[end:].strip():  # more than one: lines
+            return read_lines(text, source, notes)
+        found: Any = value
+        tables: dict[str, list[dict[str, Any]]] = {
+            str(key): item
+            for key, item in found.items()
+            if isinstance(item, list) and item and all(map(_is_object, cast("list[Any]", item)))
+        }
+        meant = [name for name in tables if name in _TABLES] or ([*tables] if len(value) == 1 else [])
+        if len(meant) == 1:
+            return _whole(tables[meant[0]], text, notes)
+        if len(tables) > 1 and len(tables) == len(value):
+            raise BadInput(
+                f"'{source}' holds {len(tables)} tables: {', '.join(tables)}. Write the one that is meant to a file of "
+                "its own"
+            )
+        return _whole([value], text, notes)
+    raise BadInput(f"'{source}', line 1 is not a JSON object or an array of them")
+
+
+def read_lines(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:
+    """Return the objects of JSON lines. Only a line feed ends a line: others may stand inside of strings.
+
+    Raises:
+        BadInput: with the line of what can't be read.
+    """
+    lines = text.split("\n" if "\n" in text else "\r")
+    decode = _decoder.decode
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        if not line or line.isspace():
+            continue
+        try:
+            row = decode(line)
+        except (ValueError, RecursionError) as error:
+            raise BadInput(_told(error, source, number)) from error
+        if not isinstance(row, dict):
+            raise BadInput(f"'{source}', line {number} is not a JSON object")
+        if line.count("[") + line.count("{") > _DEEPEST and _depth(row) > _DEEPEST:
+            raise BadInput(f"'{source}', line {number} is nested more than {_DEEPEST} deep")
+        rows.append(row)  # pyright: ignore[reportUnknownArgumentType]
+    return _whole(rows, text, notes)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _array(text: str, start: int, source: str, notes: Notes) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    at, expected = start + 1, "]"
+    blank = re.compile(r"[\s,]*")
+    while True:
+        between = blank.match(text, at)
+        assert between is not None
+        at = between.end()
+        if text[at : at + 1] == "]":
+            break
+        if rows and between[0].count(",") != 1:
+            raise BadInput(f"'{source}', line {_line(text, at)} is not valid JSON: expecting ',' or '{expected}'")
+        value, at = _value(text, at, source)
+        if not isinstance(value, dict):
+            raise BadInput(f"'{source}', line {_line(text, at)}: element {len(rows) + 1} is not a JSON object")
+        rows.append(value)  # pyright: ignore[reportUnknownArgumentType]
+    if text[at + 1 :].strip():
+        raise BadInput(f"'{source}', line {_line(text, at)}: something follows the array")
+    return _whole(rows, text, notes)
+
+
+def _value(text: str, at: int, source: str) -> tuple[Any, int]:
+    try:
+        value, end = _decoder.raw_decode(text, at)
+        if _depth(value) > _DEEPEST:
+            raise BadInput(f"'{source}', line {_line(text, at)} is nested more than {_DEEPEST} deep")
+        return value, end
+    except BadInput:
+        raise
+    except json.JSONDecodeError as error:
+        raise BadInput(_told(error, source, error.lineno)) from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(_told(error, source, _line(text, at))) from error
+
+
+def _line(text: str, at: int) -> int:
+    return text.count("\n", 0, at) + 1
+
+
+def _told(error: Exception, source: str, line: int) -> str:
+    where = f"'{source}', line {line}"
+    if isinstance(error, _Twice):
+        return f"{where}: the key '{error}' stands there twice, and nobody knows which is meant; remove one"
+    if isinstance(error, json.JSONDecodeError):
+        return f"{where} is not valid JSON: {error}"
+    if isinstance(error, RecursionError):
+        return f"{where} is nested too deeply to be read"
+    return f"{where} can't be read: {str(error).partition(';')[0]}"
+
+
+def _whole(rows: list[dict[str, Any]], text: str, notes: Notes) -> list[dict[str, Any]]:
+    """Replace halves of surrogate pairs, which only an escape can bring."""
+    if "\\ud" not in text and "\\uD" not in text:
+        return rows
+    found = [_mended(row) for row in rows]
+    for number, (row, mended) in enumerate(zip(rows, found, strict=True), 1):
+        if row is not mended:
+            notes.count("with half of a surrogate pair, which became U+FFFD", number)
+    return found
+
+
+def _mended(value: Any) -> Any:
+    """Return a value without halves of surrogate pairs: the same object where it has none."""
+    if isinstance(value, str):
+        return _HALVES.sub("\ufffd", value) if _HALVES.search(value) else value
+    if isinstance(value, list):
+        items: list[Any] = [_mended(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
+    if isinstance(value, dict):
+        pairs: list[tuple[Any, Any]] = [(_mended(key), _mended(item)) for key, item in value.items()]  # pyright: ignore[reportUnknownVariableType]
+        same = all(k is a and v is b for (k, v), (a, b) in zip(pairs, value.items(), strict=True))  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]
+        return value if same else dict(pairs)  # pyright: ignore[reportUnknownVariableType]
+    return value
+
+
+class Kinds:
+    """Which kinds of values each column of a JSON source has: what its columns become depends on all of its rows."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, set[type[Any]]] = {}
+        self._long: set[str] = set()
+
+    def see(self, rows: Iterable[dict[str, Any]]) -> Kinds:
+        """Take note of more rows."""
+        for row in rows:
+            for name, value in row.items():
+                kind = cast("type[Any]", type(value))
+                if name in self.found:
+                    self.found[name].add(kind)
+                else:
+                    self.found[name] = {kind}
+                if kind is int and not _LEAST <= value <= _MOST:
+                    self._long.add(name)
+        for kinds in self.found.values():
+            kinds.discard(type(None))
+        return self
+
+    def rows(self, found: list[dict[str, Any]]) -> Rows:
+        """Return objects as columns. Text and numbers in one column are text; other mixtures stay as they are."""
+        columns: dict[str, pl.Series] = {}
+        loose: dict[str, list[Any]] = {}
+        for name, kinds in self.found.items():
+            values = [row.get(name) for row in found]
+            if kinds & {list, dict} or kinds == {int, float} or name in self._long:
+                loose[name] = values
+            elif len(kinds) > 1:
+                columns[name] = pl.Series(name, [_text(value) for value in values], dtype=pl.String)
+            else:
+                columns[name] = pl.Series(name, values, dtype=_DTYPES[next(iter(kinds))] if kinds else pl.Null)
+        return Rows(pl.DataFrame(columns), loose)
+
+
+_DTYPES: dict[type[Any], Any] = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean}
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else as_json(value)
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += item.values()  # pyright: ignore[reportUnknownArgumentType]
+            elif isinstance(item, list):
+                inner += item  # pyright: ignore[reportUnknownArgumentType]
+        level = inner
+    return depth

@@ -1,0 +1,110 @@
+"""From a path, a URL or a folder to the files that are meant, and of a data set with splits to the one asked for."""
+
+# pyright: reportMissingTypeStubs=false
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import fsspec
+import polars as pl
+
+from operators.load.checks import Notes
+from operators.load.formats import SUFFIXES, read_bytes, suffix_of
+from operators.load.rows import Rows, together
+from schemas.errors import BadInput
+
+_SPLIT = re.compile(
+    r"(?:^|[/_.-])(train|training|test|testing|validation|valid|val|dev|eval|evaluation|holdout)(?=[/_.-]|$)", re.I
+)
+_SHARD = re.compile(r"(?:^|/)([A-Za-z][\w.]*?)-\d{5}-of-\d{5}")
+_ALIASES = (
+    {"train", "training"},
+    {"test", "testing"},
+    {"validation", "valid", "val", "dev"},
+    {"eval", "evaluation"},
+)
+
+
+def read_place(source: str, split: str | None, encoding: str | None, notes: Notes) -> Rows:
+    """Return the rows of a file or a folder on any file system.
+
+    Args:
+        split: which split of a folder with several.
+
+    Raises:
+        BadInput: it doesn't exist, can't be read, or has splits of which none was asked for.
+    """
+    try:
+        fs, place = cast("tuple[Any, str]", cast(Any, fsspec).core.url_to_fs(source))
+    except (ValueError, ImportError) as error:
+        raise BadInput(f"'{source}' isn't a path or URL that can be read: {error}") from error
+    if not fs.exists(place):
+        raise BadInput(f"'{source}' doesn't exist{_near_files(source)}")
+    if not fs.isdir(place):
+        return read_bytes(fs.cat_file(place), source, encoding, notes)
+    if fs.exists(f"{place}/_delta_log"):
+        return Rows(pl.read_delta(source))
+    return _read_folder(fs, place, source, split, encoding, notes)
+
+
+def _read_folder(fs: Any, place: str, source: str, split: str | None, encoding: str | None, notes: Notes) -> Rows:
+    found = [str(path) for path in fs.find(place)]
+    within = {path: path[len(place) :].lstrip("/") for path in found}
+    parts = [path for path in sorted(found) if not _hidden(within[path])]
+    kinds = [suffix for suffix in SUFFIXES if any(suffix_of(path) == suffix for path in parts)]
+    if not kinds:
+        raise BadInput(f"the folder '{source}' holds no Parquet files, and none of {', '.join(SUFFIXES[1:])}")
+    wanted = [path for path in parts if suffix_of(path) == kinds[0]]
+    if len(kinds) > 1:
+        others = sum(suffix_of(path) in kinds[1:] for path in parts)
+        notes.say(f"of the folder '{source}' the {len(wanted)} {kinds[0]} file(s) are read, {others} others aren't")
+    wanted = _of_split(wanted, within, split, source)
+    tables = [read_bytes(fs.cat_file(path), path, encoding, notes) for path in wanted]
+    return together(tables, source)
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith((".", "_")) for part in path.split("/"))
+
+
+def split_of(path: str) -> str | None:
+    """Return which split a file's path names: ``train`` of ``data/train-00000-of-00002.parquet``."""
+    shard = _SHARD.search(path)
+    if shard is not None:
+        return shard[1].rpartition("/")[2]
+    stem = path[: len(path) - len("".join(Path(path).suffixes[-2:]))] if Path(path).suffixes else path
+    named = _SPLIT.findall(stem)
+    return named[-1] if named else None
+
+
+def _of_split(paths: list[str], within: dict[str, str], split: str | None, source: str) -> list[str]:
+    splits: dict[str | None, list[str]] = {}
+    for path in paths:
+        splits.setdefault(split_of(within[path]), []).append(path)
+    names = sorted(name for name in splits if name is not None)
+    counts = ", ".join(f"{name} ({len(splits[name])} file{'s' if len(splits[name]) > 1 else ''})" for name in names)
+    if None in splits and names:
+        counts += f", and {len(splits[None])} file(s) of no split"
+    if split is None:
+        if len(splits) == 1:
+            return paths
+        raise BadInput(f"the folder '{source}' has several splits: {counts}. Say which: load.split={names[0]}")
+    same = next((group for group in _ALIASES if split.lower() in group), {split.lower()})
+    chosen = [name for name in names if name == split] or [name for name in names if name.lower() in same]
+    if not chosen and not names:
+        raise BadInput(f"the folder '{source}' has no split '{split}': its files name none. Leave load.split out")
+    if not chosen:
+        raise BadInput(f"the folder '{source}' has no split '{split}'; it has {counts}")
+    return [path for name in chosen for path in splits[name]]
+
+
+def _near_files(source: str) -> str:
+    folder = Path(source).parent
+    if "://" in source or not folder.is_dir():
+        return ""
+    near = difflib.get_close_matches(Path(source).name, [path.name for path in folder.iterdir()], n=1)
+    return f"; did you mean '{folder / near[0]}'?" if near else ""

@@ -1,0 +1,220 @@
+"""What is asked and what is right: conversations lose their answer, golds and options are read, copies are settled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from operators.load import Load
+from operators.load.checks import Notes
+from schemas.errors import BadInput
+
+Row = dict[str, Any]
+Q, A = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "so \\boxed{4}"}
+SYSTEM, TOOL = {"role": "system", "content": "S"}, {"role": "tool", "content": "42", "tool_call_id": "c"}
+CALL = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
+
+
+def load(path: Path, rows: list[Row], **settings: Any) -> tuple[list[Row], str]:
+    """Return the problems of these rows, in their order, and all that was told."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    notes = Notes()
+    problems = Load(source=str(path), **settings).read(notes).to_dicts()
+    return problems, "\n".join(notes.sentences())
+
+
+def said(problem: Row) -> list[tuple[str, str]] | None:
+    return None if problem["messages"] is None else [(t["role"], t["content"]) for t in problem["messages"]]
+
+
+@pytest.mark.parametrize(
+    ("row", "roles"),
+    [
+        ({"messages": [Q, A]}, ["user"]),
+        ({"messages": [SYSTEM, Q, A, A]}, ["system", "user"]),
+        ({"messages": [Q, A, {"role": "user", "content": "More"}, A]}, ["user", "assistant", "user"]),
+        ({"messages": [Q, CALL, TOOL, A]}, ["user", "assistant", "tool"]),
+        ({"messages": [Q, CALL, TOOL]}, ["user", "assistant", "tool"]),
+        ({"problem": "Q", "messages": [Q, A]}, None),
+        ({"problem": "Q", "messages": [SYSTEM, Q, A]}, ["system", "user"]),
+        ({"problem": "Q", "messages": [{"role": "user", "content": "Solve: Q"}, A]}, ["user"]),
+        ({"problem": "Q", "messages": [Q]}, ["user"]),
+        ({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}, ["user"]),
+        ({"prompt": json.dumps([Q, A])}, ["user"]),
+        ({"messages": json.dumps([Q, A])}, ["user"]),
+    ],
+)
+@pytest.mark.parametrize("kind", [".jsonl", ".parquet"])
+def test_the_answer_is_never_shown(tmp_path: Path, row: Row, roles: list[str] | None, kind: str) -> None:
+    if kind == ".parquet":
+        pl.DataFrame([row], strict=False, infer_schema_length=None).write_parquet(tmp_path / "p.parquet")
+        [problem] = Load(source=str(tmp_path / "p.parquet")).run().to_dicts()
+    else:
+        [problem], _ = load(tmp_path / "p.jsonl", [row])
+    assert (roles is None) == (problem["messages"] is None)
+    assert [role for role, _ in said(problem) or []] == (roles or [])
+    assert problem["prompt"] in ("Q", "More")
+
+
+def test_an_assistants_last_turn_is_continued_only_where_it_is_said(tmp_path: Path) -> None:
+    rows = [{"messages": [Q, A]}, {"messages": [SYSTEM, Q, A]}]
+    problems, told = load(tmp_path / "p.jsonl", rows, continue_last=True)
+    assert [said(problem)[-1][0] for problem in problems] == ["assistant"] * 2  # pyright: ignore
+    assert "isn't shown" not in told
+    problems, told = load(tmp_path / "p.jsonl", rows)
+    assert "2 rows whose 'messages' end with the assistant" in told and "load.continue_last=true" in told
+    assert json.loads(problems[0]["metadata"])["cut_turns"] == [A]
+    problems, _ = load(tmp_path / "p.jsonl", rows, answer_column="messages")
+    assert [problem["answer"] for problem in problems] == ["4", "4"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"messages": [Q]}, {"messages": [A]}], ["row 2", "nobody asks anything"]),
+        ([{"messages": [Q]}, {"messages": [{"role": "user"}]}], ["row 2", "turn 1 has no content"]),
+        ([{"messages": "what?"}], ["row 1", "'messages'", "load.columns={messages: null}"]),
+    ],
+)
+def test_conversations_that_ask_nothing_are_refused_with_their_row(
+    tmp_path: Path, rows: list[Row], words: list[str]
+) -> None:
+    with pytest.raises(BadInput) as found:
+        load(tmp_path / "p.jsonl", rows)
+    assert all(word in str(found.value) for word in words), found.value
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "more"),
+    [
+        (["3", "5"], "3", {"answers": {"any": ["3", "5"]}}),
+        (["3", "3"], "3", {}),
+        ([7], "7", {}),
+        ([3, 0.5], "3", {"answers": {"any": ["3", "0.5"]}}),
+        ({"value": "3", "aliases": ["three"]}, "3", {"answers": {"any": ["3", "three"]}}),
+        ({"any": ["a", "b"]}, "a", {"answers": {"any": ["a", "b"]}}),
+        ({"all": ["a", "b"]}, "a, b", {"answers": {"all": ["a", "b"]}}),
+        ({"text": ["so"], "answer_start": [3]}, "so", {}),
+        ([{"text": "x", "aliases": ["y"]}], "x", {"answers": {"any": ["x", "y"]}}),
+        ([None, "", "x"], "x", {}),
+        ([], None, {}),
+        ({}, None, {}),
+        ("", None, {}),
+        ("  ", None, {}),
+        (None, None, {}),
+        (float("nan"), None, {}),
+        ("NaN", None, {}),
+        (True, "true", {}),
+        ("[1, 2]", "[1, 2]", {}),
+    ],
+)
+def test_golds_as_data_sets_write_them(tmp_path: Path, answer: Any, gold: str | None, more: Row) -> None:
+    first, _ = load(tmp_path / "p.jsonl", [{"question": "q", "answer": answer}, {"question": "r", "answer": "7"}])
+    assert (first[0]["answer"], json.loads(first[0]["verification"] or "{}")) == (gold, more)
+    assert first[1]["answer"] == "7"
+
+
+def test_what_is_no_gold_is_counted_and_said(tmp_path: Path) -> None:
+    rows = [{"question": "a", "answer": float("nan")}, {"question": "b", "answer": ""}, {"question": "c", "answer": 42}]
+    problems, told = load(tmp_path / "p.jsonl", rows)
+    assert [row["answer"] for row in problems] == [None, None, "42"]
+    assert "2 of 3 problems have no answer (the first is row 1)" in told
+    _, told = load(tmp_path / "p.jsonl", [{"question": "a", "lösung": "1"}, {"question": "b", "lösung": "2"}])
+    assert "NO PROBLEM HAS AN ANSWER" in told and "lösung" in told and "load.answer_column" in told
+
+
+def test_whole_numbers_that_gaps_made_floats_are_whole_again(tmp_path: Path) -> None:
+    pl.DataFrame({"question": ["a", "b"], "answer": [float("nan"), 42.0]}).write_parquet(tmp_path / "p.parquet")
+    assert Load(source=str(tmp_path / "p.parquet")).run()["answer"].to_list() == [None, "42"]
+    pl.DataFrame({"question": ["a", "b"], "answer": [1.5, 42.0]}).write_parquet(tmp_path / "p.parquet")
+    assert Load(source=str(tmp_path / "p.parquet")).run()["answer"].to_list() == ["1.5", "42.0"]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"question": "a", "answer": {"grade": 1}}, ["row 1", "'answer'", "'grade'", "load.answer_column"]),
+        (
+            {"question": "a", "choices": ["x", "y"], "answer": "z"},
+            ["row 1", "'answer' is 'z'", "none of its 2 options"],
+        ),
+        ({"question": "a", "choices": ["x", "y"], "answer": 7}, ["row 1", "'7'", "none of its 2 options"]),
+        ({"question": "a", "choices": ["2", "0", "1"], "answer": "0"}, ["row 1", "write letters"]),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_refused_with_its_row(tmp_path: Path, row: Row, words: list[str]) -> None:
+    with pytest.raises(BadInput) as found:
+        load(tmp_path / "p.jsonl", [row])
+    assert all(word in str(found.value) for word in words), found.value
+
+
+def test_options_that_the_prompt_shows_already_are_not_repeated(tmp_path: Path) -> None:
+    row = {"question": "Which?\n(A) red\n(B) blue", "options": ["red", "blue"], "answer": "B"}
+    [problem], _ = load(tmp_path / "p.jsonl", [row])
+    assert (problem["prompt"], problem["answer"]) == (row["question"], "B")
+
+
+def test_copies_are_refused_left_out_or_kept(tmp_path: Path) -> None:
+    rows = [{"id": i, "question": "Q" if i < 3 else "R", "answer": "1"} for i in (1, 2, 3)]
+    with pytest.raises(BadInput, match=r"same content in rows \[1, 2\].*load.duplicates=first.*=keep"):
+        load(tmp_path / "p.jsonl", rows)
+    first, told = load(tmp_path / "p.jsonl", rows, duplicates="first")
+    assert [row["problem_id"] for row in first] == ["1", "3"]
+    assert "1 row left out: the content of an earlier row (load.duplicates=first) (row 2)" in told
+    kept, _ = load(tmp_path / "p.jsonl", rows, duplicates="keep")
+    assert len({row["problem_key"] for row in kept}) == len({row["prompt_key"] for row in kept}) == 3
+    alone, _ = load(tmp_path / "q.jsonl", rows[:1], duplicates="keep")
+    assert alone[0]["problem_key"] == kept[0]["problem_key"]  # whatever else is in the file
+    nameless, _ = load(tmp_path / "p.jsonl", [{"question": "Q"}] * 3, duplicates="keep")
+    assert [row["problem_id"][12:] for row in nameless] == ["", "-2", "-3"]
+
+
+@pytest.mark.parametrize("columns", [{"answer": "b", "metadata": None}, {"b": "answer", "metadata": None}])
+def test_columns_are_named_or_left_out(tmp_path: Path, columns: dict[str, str | None]) -> None:
+    rows = [{"question": "Q", "answer": "1", "b": "2", "metadata": "{'x'}"}]
+    [problem], _ = load(tmp_path / "p.jsonl", rows, columns=columns)
+    assert (problem["answer"], json.loads(problem["metadata"])) == ("2", {"answer": "1"})
+    [problem], _ = load(tmp_path / "p.jsonl", rows)
+    assert json.loads(problem["metadata"]) == {"b": "2", "metadata": "{'x'}"}
+    with pytest.raises(BadInput, match="has no column 'c'"):
+        load(tmp_path / "p.jsonl", rows, columns={"answer": "c"})
+    with pytest.raises(BadInput, match=r"load.columns: neither 'b' nor 'c' is something"):
+        load(tmp_path / "p.jsonl", rows, columns={"b": "c"})
+
+
+def test_two_shapes_of_verification_stand_in_one_file(tmp_path: Path) -> None:
+    shapes: list[Row] = [
+        {"code": {"inputs": ["1"], "outputs": ["2"]}},
+        {"code": {"inputs": [["1", "2"]], "outputs": [["3"]]}},
+        {"code": {"tests": ["assert f() == 1"]}},
+        {"code": {"tests": "assert f() == 1"}},
+        {"choices": ["a", "b"], "choice": 0},
+    ]
+    rows = [{"prompt": f"q{i}", "verification": shape} for i, shape in enumerate(shapes)]
+    problems, _ = load(tmp_path / "p.jsonl", rows)
+    assert [json.loads(row["verification"]) for row in problems] == shapes
+
+
+def test_the_keys_of_problems_that_were_loaded_before_stay_as_they_were(tmp_path: Path) -> None:
+    """Stored data is found by these: a change here orphans every store there is."""
+    rows: list[Row] = [
+        {"question": "Q", "answer": "Work\n#### 1,234"},
+        {"question": 'a "quoted"\n\u2028line \\frac', "answer": "1.50"},
+        {"messages": [SYSTEM, Q], "answer": "2"},
+        {"prompt": "f", "verification": {"code": {"tests": "assert f()"}}},
+    ]
+    found = [load(tmp_path / "p.jsonl", [row])[0][0]["problem_key"] for row in rows]
+    assert found == [
+        "cc70b84e3da56f0d0e343233d6db87a5",
+        "8380b43ff1e93019ccfd1a48939f0217",
+        "9f23412512b2cfe6c98836abbef401ea",
+        "8570de5135bc60752115b67a8313b92a",
+    ]
