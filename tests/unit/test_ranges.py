@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.storage.files import FileTable
 from cluster.storage.numbering import Numbering, as_bytes, as_text
 from cluster.storage.queue import RangeQueue
 from cluster.storage.ranges import KEYED, Ranges, RangeSet, ranges_by_file, ranges_of, restrict
+
+some = settings(max_examples=50, deadline=None)
 
 ROWS = st.lists(st.tuples(st.sampled_from([0, 1, 2, 70_000]), st.integers(0, 30), st.integers(0, 10)), max_size=14)
 Row = tuple[int, int, int]
@@ -26,6 +28,7 @@ def members(rows: list[Row] | Ranges) -> set[tuple[int, int]]:
     return {(number, index) for number, first, size in rows for index in range(first, first + size)}
 
 
+@some
 @given(ROWS, ROWS, ROWS, ROWS)
 def test_a_range_set_is_a_set(added: list[Row], removed: list[Row], again: list[Row], asked: list[Row]) -> None:
     found, expected = RangeSet(table(added[:3])), members(added)
@@ -44,6 +47,7 @@ def test_a_range_set_is_a_set(added: list[Row], removed: list[Row], again: list[
     assert found == RangeSet(found.ranges)
 
 
+@some
 @given(ROWS)
 def test_intervals_are_sorted_disjoint_and_do_not_touch(added: list[Row]) -> None:
     found = RangeSet()
@@ -54,6 +58,7 @@ def test_intervals_are_sorted_disjoint_and_do_not_touch(added: list[Row]) -> Non
     assert found.ranges == table(added).merged()
 
 
+@some
 @given(ROWS, ROWS)
 def test_parts_come_in_the_order_that_was_asked_for(held: list[Row], asked: list[Row]) -> None:
     found = RangeSet(table(held))
@@ -66,6 +71,7 @@ def test_parts_come_in_the_order_that_was_asked_for(held: list[Row], asked: list
         assert got == [sample for sample in samples if theirs(sample)]
 
 
+@some
 @given(ROWS, st.lists(st.sampled_from([0, 1, 2, 3, 70_000]), max_size=5))
 def test_what_there_is_of_some_problems(held: list[Row], numbers: list[int]) -> None:
     found = RangeSet(table(held)).of_problems(np.array(numbers, dtype=np.int64))
@@ -73,6 +79,7 @@ def test_what_there_is_of_some_problems(held: list[Row], numbers: list[int]) -> 
     assert [index for _, first, size in found for index in range(first, first + size)] == expected
 
 
+@some
 @given(ROWS, st.integers(0, 40), st.integers(1, 7))
 def test_a_table_is_cut_split_and_grouped_without_loss(rows: list[Row], samples: int, size: int) -> None:
     whole = table([row for row in rows if row[2]])
@@ -87,6 +94,7 @@ def test_a_table_is_cut_split_and_grouped_without_loss(rows: list[Row], samples:
     assert whole == table([row for row in rows if row[2]])  # nothing was changed in place
 
 
+@some
 @given(st.lists(ROWS, max_size=4), st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=8))
 def test_a_queue_gives_everything_once_and_in_order(tables: list[list[Row]], takes: list[tuple[bool, int]]) -> None:
     queue, expected = RangeQueue(), list[tuple[int, int]]()
@@ -102,6 +110,7 @@ def test_a_queue_gives_everything_once_and_in_order(tables: list[list[Row]], tak
     assert got + [divmod(point, 1 << 32) for point in queue.ranges.points().tolist()] == expected
 
 
+@some
 @given(st.lists(ROWS, max_size=4), ROWS, st.sets(st.integers(0, 3)))
 def test_files_are_found_by_what_is_in_them(files: list[list[Row]], asked: list[Row], gone: set[int]) -> None:
     """Also where two of them hold the same samples: a damaged store has such."""
@@ -116,6 +125,7 @@ def test_files_are_found_by_what_is_in_them(files: list[list[Row]], asked: list[
     assert found.holding(table(asked)) == [name for name, rows in model.items() if members(rows) & members(asked)]
 
 
+@some
 @given(st.sets(st.tuples(st.sampled_from("abc"), st.integers(0, 40)), max_size=60))
 def test_ranges_of_a_table_are_its_keys(wanted: set[tuple[str, int]]) -> None:
     schema = {"problem_key": pl.String, "sample_index": pl.Int64}
@@ -133,6 +143,7 @@ DIGESTS = st.sets(DIGEST.map(lambda key: key[:32]), max_size=9)
 KEYS = st.text(alphabet="aé0z😀", max_size=6) | DIGEST | st.just("0" * 32)
 
 
+@some
 @given(
     st.sets(KEYS, max_size=9) | st.sets(DIGEST.map(lambda key: key[:32]), max_size=9),
     st.lists(st.lists(KEYS, max_size=8), max_size=4),
@@ -159,6 +170,7 @@ def test_keys_that_begin_alike_are_found_too() -> None:
     assert numbering.find(pl.Series(["problem-", "problem-000500", "z", "problem-0000010"])).tolist() == [-1] * 4
 
 
+@some
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 30)), max_size=30), ROWS)
 def test_restrict_keeps_exactly_the_keys_of_the_view(stored: list[tuple[str, int]], view: list[Row]) -> None:
     numbering = Numbering([pl.Series(["a", "b"])])
