@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import polars as pl
 
@@ -27,8 +28,12 @@ FAN_IN = 16
 """How many files of a tier are merged."""
 SMALLEST = 2**16
 """Bytes; all smaller files are one tier."""
-BATCH_ROWS = 100_000
-"""Rows in memory while merging (whole problems, so more where one has more)."""
+BATCH_ROWS = 20_000
+"""Rows in memory while merging, about (whole problems, so more where one has more)."""
+EVERY = 500
+"""Of so many rows of a file one key is looked at to know where batches end."""
+OUTLINE_ROWS = 100_000
+"""Keys of so many rows are read at a time."""
 
 
 def next_merge(sizes: Mapping[str, int], fan_in: int = FAN_IN, target: int = TARGET) -> list[str]:
@@ -71,34 +76,48 @@ class Merge:
         """Write the merged file; nothing is committed yet."""
         began = time.perf_counter()
         root, name = Root(self.root), fresh_name()
-        scan = scan_files(root, [root.uri(self.folder, file) for file in self.files], self.contract)
-        problems = root.patiently(lambda: _problems(scan), f"reading the keys of {self.folder}")
-        size = write_tables(root, self.folder, name, self._batches(root, scan, problems), self.contract)
-        bounds = problems.select(
-            pl.col("problem_key").min().alias("low_key"),
-            pl.col("problem_key").max().alias("high_key"),
-            pl.col("low").min(),
-            pl.col("high").max(),
-        ).row(0, named=True)
-        low = {"problem_key": bounds["low_key"], "sample_index": bounds["low"]}
-        high = {"problem_key": bounds["high_key"], "sample_index": bounds["high"]}
+        outlines = [self._outline(root, file) for file in self.files]
+        size = write_tables(root, self.folder, name, self._batches(root, outlines), self.contract)
+        low = {"problem_key": min(one.keys[0] for one in outlines), "sample_index": min(one.low for one in outlines)}
+        high = {"problem_key": max(one.last for one in outlines), "sample_index": max(one.high for one in outlines)}
         part = Part(name, self.rows, size, delta_statistics(self.rows, low, high))
         return Done(part, time.perf_counter() - began)
 
-    def _batches(self, root: Root, scan: pl.LazyFrame, problems: pl.DataFrame) -> Iterator[pl.DataFrame]:
-        batch = (pl.col("rows").cum_sum() - 1) // BATCH_ROWS
-        bounds = problems.group_by(batch.alias("batch"), maintain_order=True).agg(
-            pl.col("problem_key").first().alias("low"), pl.col("problem_key").last().alias("high")
-        )
-        for low, high in bounds.select("low", "high").iter_rows():
-            rows = scan.filter(pl.col("problem_key").is_between(pl.lit(low), pl.lit(high)))
-            yield root.patiently(lambda rows=rows: rows.collect(), f"reading {self.folder}").sort(
-                self.contract.primary_key()
-            )
+    def _scan(self, root: Root, file: str) -> pl.LazyFrame:
+        return scan_files(root, root.uri(self.folder, file), self.contract)
+
+    def _outline(self, root: Root, file: str) -> _Outline:
+        """Look through the keys of a file, some rows at a time."""
+        scan = self._scan(root, file).select("problem_key", "sample_index")
+        keys: list[str] = []
+        last, low, high, first = "", 2**63 - 1, 0, 0
+        while True:
+            rows = root.patiently(scan.slice(first, OUTLINE_ROWS).collect, f"reading the keys of {self.folder}")
+            if rows.is_empty():
+                return _Outline(keys, last, low, high)
+            keys += rows["problem_key"].gather_every(EVERY).to_list()
+            index = rows["sample_index"]
+            last, first = rows["problem_key"][-1], first + len(rows)
+            low, high = min(low, index.min()), max(high, index.max())  # pyright: ignore[reportArgumentType]
+
+    def _batches(self, root: Root, outlines: list[_Outline]) -> Iterator[pl.DataFrame]:
+        """Yield the rows in order, some whole problems at a time; of each file no more is read than they need."""
+        keys = sorted(key for one in outlines for key in one.keys)
+        bounds = list(dict.fromkeys(keys[BATCH_ROWS // EVERY :: BATCH_ROWS // EVERY]))
+        for low, high in zip([None, *bounds], [*bounds, None], strict=True):
+            mine = pl.lit(True) if low is None else pl.col("problem_key") >= low
+            mine = mine if high is None else mine & (pl.col("problem_key") < high)
+            scans = [self._scan(root, file).filter(mine) for file in self.files]
+            tables = [root.patiently(scan.collect, f"reading {self.folder}") for scan in scans]
+            rows = pl.concat(tables).sort(self.contract.primary_key())
+            if len(rows):
+                yield rows
 
 
-def _problems(scan: pl.LazyFrame) -> pl.DataFrame:
-    """Return each problem, in order, with its number of rows and the bounds of its sample indices."""
-    index = pl.col("sample_index")
-    grouped = scan.group_by("problem_key").agg(rows=pl.len(), low=index.min(), high=index.max())
-    return grouped.collect(engine="streaming").sort("problem_key")
+class _Outline(NamedTuple):
+    """What is known of a file before it is merged: some of its keys, from the first, and its bounds."""
+
+    keys: list[str]
+    last: str
+    low: int
+    high: int
