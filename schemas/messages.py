@@ -194,7 +194,7 @@ def _refers(value: Any) -> bool:
 def _calls(value: Any, padded: bool) -> list[Turn] | None:
     """Return an assistant's tool calls, however they are written."""
     if isinstance(value, str):
-        value = _parsed(value, otherwise=None)
+        value, padded = _parsed(value, otherwise=None), False
         if value is None:
             raise NotATurn("has tool_calls that are no JSON")
     if isinstance(value, Mapping):
@@ -225,7 +225,7 @@ def _call(call: Any, number: int, padded: bool) -> Turn:
     if isinstance(arguments, str):
         parsed: Any = _parsed(arguments, otherwise=None) if arguments.strip() else {}
         arguments = cast("Any", parsed if isinstance(parsed, dict) else arguments)
-    if padded:
+    elif padded:
         arguments = _without_nulls(arguments)
     about = {"id": str(given["id"])} if given.get("id") not in (None, "") else {}
     return {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 
 import polars as pl
 from deltalake.exceptions import TableNotFoundError
 
-from cluster.storage.documents import documents
+from cluster.storage.documents import documents, read_document
 from cluster.storage.lease import read_lease
 from cluster.storage.ranges import restrict
 from cluster.storage.root import Root
@@ -20,6 +21,7 @@ from schemas.datasets import DATASETS
 from schemas.errors import BadInput
 from schemas.manifest import RunManifest, StageRecord
 
+_TIME = re.compile(r"-(\d{8}-\d{6})-[0-9a-f]+$")
 HEARTBEAT = "heartbeat.json"
 """Beside a run's manifest: its driver is at work while this is renewed."""
 
@@ -59,27 +61,50 @@ def find_run(root: Root, name: str) -> RunManifest:
 
 
 def find_runs(root: Root, names: Iterable[str]) -> list[RunManifest]:
-    """Return the manifests of several runs, by what ``find_run`` takes; they are read once.
+    """Return the manifests of several runs, by what ``find_run`` takes; only these are read.
 
     Raises:
-        BadInput: of one there is no such run, or several.
+        BadInput: of one there is no such run, or several, or its manifest is damaged.
     """
-    known = list(manifests(root))
+    known = sorted(root.list("runs"), key=_begun, reverse=True)
     if not known:
         raise BadInput(f"there are no runs under '{root.url}'; start one with: gristmill run arithmetic")
-    return [_match(known, name) for name in names]
+    return [_latest(root, known) if name == "latest" else _match(root, known, name) for name in names]
 
 
-def _match(known: list[RunManifest], name: str) -> RunManifest:
-    if name == "latest":
-        return known[0]
-    found = [manifest for manifest in known if manifest.run_id == name] or [
-        manifest for manifest in known if manifest.run_id.startswith(name)
-    ]
+def _begun(run_id: str) -> str:
+    """Return when a run began, as its id has it; the largest where its id has nothing like it."""
+    found = _TIME.search(run_id)
+    return found[1] if found else "~"
+
+
+def _latest(root: Root, known: list[str]) -> RunManifest:
+    """Return the run that was started last; of ids that begin in one second the manifests tell."""
+    at = 0
+    while at < len(known):
+        same = [name for name in known[at:] if _begun(name) in ("~", _begun(known[at]))]
+        at += len(same)
+        found = [manifest for name in same if (manifest := _read(root, name)) is not None]
+        if found:
+            return max(found, key=lambda manifest: manifest.started)
+    raise BadInput(f"none of the runs under '{root.url}' has a manifest that can be read")
+
+
+def _match(root: Root, known: list[str], name: str) -> RunManifest:
+    found = [run_id for run_id in known if run_id == name] or [run_id for run_id in known if run_id.startswith(name)]
     if len(found) != 1:
-        ids = ", ".join(manifest.run_id for manifest in (found or known)[:5])
+        ids = ", ".join((found or known)[:5])
         raise BadInput(f"{'several runs begin' if found else 'no run begins'} with '{name}'; for example: {ids}")
-    return found[0]
+    manifest = _read(root, found[0])
+    if manifest is None:
+        raise BadInput(f"run {found[0]} has no manifest that can be read: {root.uri('runs', found[0], MANIFEST)}")
+    return manifest
+
+
+def _read(root: Root, run_id: str) -> RunManifest | None:
+    if not root.exists("runs", run_id, MANIFEST):
+        return None
+    return read_document(root, RunManifest, LOST_RUN, "runs", run_id, MANIFEST)
 
 
 def open_stage(root: Root, manifest: RunManifest, stage: str) -> pl.LazyFrame:

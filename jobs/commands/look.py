@@ -22,6 +22,9 @@ from jobs.config.options import (
 
 app = typer.Typer()
 
+SHOWN = 200
+"""Runs that are listed for people where no limit is given."""
+
 
 @app.command(
     epilog=examples(
@@ -46,7 +49,9 @@ def runs(
     sort: Annotated[
         Literal["started", "cost", "samples", "problems", "seconds"], typer.Option(help="The largest first.")
     ] = "started",
-    limit: Annotated[int | None, typer.Option(min=1, help="How many at most.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help=f"How many at most; by default all in JSON, else {SHOWN}.")
+    ] = None,
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,7 +71,7 @@ def runs(
         job=job,
         since=since.replace(tzinfo=UTC) if since else None,
         sort=sort,
-        limit=None if state else limit,
+        limit=None if state else limit if limit is not None or as_json else SHOWN + 1,
     )
     catalogue.close()
     if state is not None:
@@ -74,7 +79,10 @@ def runs(
     if as_json:
         print_json([document(place, manifest) for manifest in found])
     elif found:
-        print_runs(wide_console(), place, found)
+        shown = found if limit is not None else found[:SHOWN]
+        print_runs(wide_console(), place, shown)
+        if len(shown) < len(found):
+            Console(stderr=True).print(f"These are the first {SHOWN}; --limit shows more", soft_wrap=True)
     else:
         Console().print(f"No runs under {place.url} yet. Start one: gristmill run arithmetic", soft_wrap=True)
 

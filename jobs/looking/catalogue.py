@@ -30,6 +30,9 @@ VARIABLE = "GRISTMILL_CATALOGUE"
 
 Sort = Literal["started", "cost", "samples", "problems", "seconds"]
 
+AT_ONCE = 500
+"""Runs that one statement is about: databases bound the length of a list."""
+
 TABLES = sa.MetaData()
 
 
@@ -142,14 +145,17 @@ class Catalogue:
             gone = [run_id for run_id in known if run_id not in there]
             for table in (RUNS, DATASETS, COSTS, POSTERIORS):
                 stale = [*gone, *changed]
-                for first in range(0, len(stale), 500):  # databases bound the length of a list
-                    wanted = table.c.run_id.in_(stale[first : first + 500])
+                for first in range(0, len(stale), AT_ONCE):
+                    wanted = table.c.run_id.in_(stale[first : first + AT_ONCE])
                     connection.execute(sa.delete(table).where(table.c.root == self.root.url, wanted))
-            for run_id in changed:
-                manifest = read_document(self.root, RunManifest, LOST_RUN, "runs", run_id, MANIFEST)
-                if manifest is None:
-                    continue
-                for table, rows in _rows(self.root, manifest, there[run_id]).items():
+            for first in range(0, len(changed), AT_ONCE):
+                fresh: dict[sa.Table, list[dict[str, Any]]] = {}
+                for run_id in changed[first : first + AT_ONCE]:
+                    manifest = read_document(self.root, RunManifest, LOST_RUN, "runs", run_id, MANIFEST)
+                    if manifest is not None:
+                        for table, rows in _rows(self.root, manifest, there[run_id]).items():
+                            fresh.setdefault(table, []).extend(rows)
+                for table, rows in fresh.items():
                     if rows:
                         connection.execute(sa.insert(table), rows)
         return len(changed) + len(gone)
@@ -210,11 +216,26 @@ def _own(root: Root) -> sa.URL:
 
 def _stamps(root: Root) -> Iterator[tuple[str, str]]:
     """Yield run id and stamp of every manifest: one listing."""
+    if root.is_local:
+        yield from _local_stamps(Path(root.uri("runs")))
+        return
     pattern = root.uri("runs", "*", MANIFEST)
     found: dict[str, dict[str, Any]] = root.patiently(lambda: root.fs.glob(pattern, detail=True), "listing runs")
     for path, info in found.items():
         version = info.get("ETag") or info.get("mtime") or info.get("LastModified")
         yield path.rsplit("/", 2)[-2], f"{version} {info['size']}"
+
+
+def _local_stamps(folder: Path) -> Iterator[tuple[str, str]]:
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                found = os.stat(os.path.join(entry.path, MANIFEST))
+            except OSError:
+                continue
+            yield entry.name, f"{found.st_mtime_ns} {found.st_size}"
 
 
 def _rows(root: Root, manifest: RunManifest, stamp: str) -> dict[sa.Table, list[dict[str, Any]]]:

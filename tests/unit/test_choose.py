@@ -134,3 +134,22 @@ def test_no_more_than_wanted_and_only_right_ones(per_problem: int, prefer: Any, 
 def test_a_pattern_that_is_none_is_refused() -> None:
     with pytest.raises(ValidationError, match="isn't a regular expression"):
         SynthesizeChoose(must_match="(")
+
+
+@pytest.mark.parametrize(
+    ("row", "broken"),
+    [
+        ({"completion": "Two and two.\n</think>\n\nIt is 4."}, False),
+        ({"completion": "Two and two.\n</think>\n\nIt is 4.", "thought_open": True}, False),
+        ({"completion": "[THINK]so[/THINK]It is 4."}, False),
+        ({"completion": "It is 4, as `</think>` would say."}, False),
+        ({"completion": "", "tool_calls": '[{"type": "function", "function": {"name": "f", "arguments": {}}}]'}, False),
+        ({"completion": "Two and two is 4", "thought_open": True}, True),
+        ({"completion": "One.\n</think>\n\n4\n</think>\n\n5"}, True),
+        ({"completion": "One.\n</think>\n\n"}, True),
+        ({"completion": "<think>One.</think>It<think>is 4."}, True),
+        ({"completion": "a </think> b <think> c"}, True),
+    ],
+)
+def test_a_thought_that_the_prompt_opened_is_no_broken_format(row: dict[str, Any], broken: bool) -> None:
+    assert reasons(SynthesizeChoose(), row) == ["broken format" if broken else None]

@@ -94,3 +94,77 @@ def test_integers_are_signed_64_bit() -> None:
 def test_select_refuses_a_column_that_is_not_there() -> None:
     with pytest.raises(ValueError, match="promt"):
         Problem.select("promt")
+
+
+def test_what_can_be_cast_without_loss_is_cast() -> None:
+    table = verdicts().cast({"sample_index": pl.Int32, "credit": pl.Float32, "status": pl.Categorical})
+    table = table.with_columns(detail=None, predicted_answer=pl.lit(None, pl.Int64), seconds=pl.lit(0))
+    found = validate(table, Verdict, "verify")
+    assert found.schema == polars_schema(Verdict)
+    assert found.row(0, named=True) == verdicts().row(0, named=True)
+    assert validate(verdicts().with_columns(seconds=pl.lit(0.1)), Verdict, "verify")["seconds"].dtype == pl.Float32
+    assert validate(verdicts().cast({"sample_index": pl.Float64}), Verdict, "verify")["sample_index"].to_list() == [3]
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        (pl.Series("sample_index", [1.5]), "sample_index is Float64.*can't hold all of its values .1.5 in row 1"),
+        (pl.Series("sample_index", [2**63], dtype=pl.UInt64), "can't hold all of its values"),
+        (pl.Series("credit", [2**53 + 1]), "credit is Int64.*can't hold all"),
+        (pl.Series("credit", ["0.5"]), "credit is String, the contract says Float64"),
+        (pl.Series("is_correct", [1]), "is_correct is Int64, the contract says Boolean"),
+        (pl.Series("problem_id", [7]), "problem_id is Int64, the contract says String"),
+        (pl.Series("seconds", [1e300]), "seconds is Float64.*can't hold all"),
+    ],
+)
+def test_what_would_lose_something_is_refused(column: pl.Series, words: str) -> None:
+    with pytest.raises(ContractViolation, match=words):
+        validate(verdicts().with_columns(column), Verdict, "verify")
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    bad = (
+        verdicts(credit=1.5, status="fine", verifier=None)
+        .drop("detail")
+        .with_columns(extra=1, is_correct=pl.lit("yes"))
+    )
+    with pytest.raises(ContractViolation) as refused:
+        validate(bad, Verdict, "verify")
+    lines = str(refused.value).splitlines()
+    assert lines[0] == "stage verify: 5 things are wrong:"
+    for words in ("lacks column(s) ['detail']", "['extra']", "is_correct is String", "1.5", "'fine'", "nullability"):
+        assert words in str(refused.value)
+    with pytest.raises(BadInput) as told:
+        wanted = Sample.select("problem_key", "sample_index", "completion", "prompt_tokens")
+        conform(pl.DataFrame({"problem_id": ["a"], "sample_index": ["one"]}), wanted, "s.csv")
+    for words in (
+        "3 things are wrong",
+        "'sample_index' is text",
+        "'one'",
+        "'completion' is missing",
+        "'prompt_tokens'",
+    ):
+        assert words in str(told.value)
+
+
+def test_texts_of_files_without_dtypes_are_read_as_what_they_say() -> None:
+    table = pl.DataFrame(
+        {
+            "problem_id": ["007", "1.50"],
+            "sample_index": ["0", "9007199254740993"],
+            "is_correct": ["true", "False"],
+            "credit": ["", "0.25"],
+        }
+    )
+    found = conform(table, Verdict.select("problem_id", "sample_index", "is_correct", "credit"), "v.csv")
+    assert found.rows() == [("007", 0, True, None), ("1.50", 9007199254740993, False, 0.25)]
+    numbered = conform(pl.DataFrame({"problem_id": [7.0, 8.0]}), Verdict.select("problem_id"), "v.parquet")
+    assert numbered["problem_id"].to_list() == ["7", "8"]
+
+
+def test_a_column_that_came_later_may_be_absent() -> None:
+    row = {"problem_key": "k", "problem_id": "p", "prompt": "Q?", "task_type": "t"}
+    nothing = dict.fromkeys(("messages", "answer", "verification", "metadata"))
+    found = validate(pl.DataFrame([row | nothing]), Problem, "mine")
+    assert found["tools"].to_list() == [None] and found.schema == polars_schema(Problem)

@@ -106,6 +106,7 @@ def test_what_other_rows_have_is_not_this_ones() -> None:
         {},
     ]
     alone = turns_of([calls[1]])
+    assert conversations(pl.Series([alone], dtype=TURNS)).to_list() == [alone], "stored calls are JSON, not padded"
     assert json.loads(alone[0]["tool_calls"])[0]["function"]["arguments"] == {"b": None}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import time
 from collections.abc import Awaitable, Callable
@@ -571,3 +572,48 @@ def test_the_key_is_nowhere_and_the_alias_is_unversioned() -> None:
         asyncio.run(OpenAIEngine(OpenAISpec(model="m", api="completions")).render([], chat=True))
     with pytest.raises(BadInput, match="api=completions"):
         asyncio.run(OpenAIEngine(OpenAISpec(model="m")).render([], chat=False))
+
+
+def test_tools_calls_and_images_reach_the_server_and_calls_come_back() -> None:
+    seen: list[Any] = []
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": {"a": [1, None]}}}
+    sent = {**call, "function": {"name": "f", "arguments": '{"a": [1, null]}'}}
+    tool = {"type": "function", "function": {"name": "f"}}
+    turns: list[dict[str, Any]] = [
+        {"role": "user", "content": [{"type": "text", "text": "?"}, {"type": "image", "image": "https://x.org/a.png"}]},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "12", "tool_call_id": "c", "name": "f"},
+    ]
+
+    async def handler(http: web.Request) -> web.Response:
+        seen.append(await http.json())
+        return answer(finish_reason="tool_calls", message={"role": "assistant", "content": None, "tool_calls": [sent]})
+
+    engine = OpenAIEngine(OpenAISpec(url="http://127.0.0.1:1/v1", model="m"))
+    prompt = asyncio.run(engine.render(turns, tools=[tool]))
+    (completion,) = only(ask(handler, request(prompt=prompt)))
+    (body,) = seen
+    assert body["tools"] == [tool]
+    image = {"type": "image_url", "image_url": {"url": "https://x.org/a.png"}}
+    assert body["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "?"}, image]},
+        {"role": "assistant", "content": "", "tool_calls": [sent]},
+        turns[2],
+    ]
+    assert (completion.text, completion.finish_reason) == ("", "stop")
+    assert json.loads(completion.tool_calls or "") == [call]
+
+
+def test_a_chat_with_tools_is_continued_and_a_text_refuses_them() -> None:
+    seen: list[Any] = []
+
+    async def handler(http: web.Request) -> web.Response:
+        seen.append(await http.json())
+        return answer()
+
+    prompt = '{"messages": [{"role": "user", "content": "?"}], "tools": [{"type": "function"}]}'
+    only(ask(handler, Request(prompt, SamplingParams(), 1, prefix="So")))
+    assert seen[0]["messages"][-1] == {"role": "assistant", "content": "So"} and seen[0]["tools"]
+    engine = OpenAIEngine(OpenAISpec(url="http://127.0.0.1:1/v1", model="m", api="completions"))
+    with pytest.raises(BadInput, match="can't take tools"):
+        asyncio.run(engine.render([{"role": "user", "content": "?"}], chat=False, tools=[{"type": "function"}]))

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import polars as pl
+import pytest
 
 from operators.synthesize.sft import SynthesizeSft
 from schemas.contract import conform, validate
@@ -121,3 +122,38 @@ def test_given_paths_exactly_these_are_taken() -> None:
     table = samples({"completion": "a"}, {"completion": "long", "completion_tokens": 90}, {"completion": "c"})
     paths = pl.DataFrame({"problem_id": "p0", "sample_index": [0, 1, 2], "kept": [False, True, False]})
     assert made(table, paths=paths, per_problem=1)["sample_index"].to_list() == [1]
+
+
+@pytest.mark.parametrize(
+    ("row", "tags", "drop"),
+    [
+        ({"completion": "So.\n</think>\n\n4"}, "<think>\nSo.\n</think>\n\n4", "4"),
+        ({"completion": "So. </think> 4", "thought_open": True}, "<think>\nSo.\n</think>\n\n4", " 4"),
+        ({"completion": "So[/THINK]4"}, "[THINK]\nSo\n[/THINK]\n\n4", "4"),
+        ({"completion": "<think>So</think>4"}, "<think>So</think>4", "4"),
+        ({"completion": "4", "reasoning": " So \n"}, "<think>\nSo\n</think>\n\n4", "4"),
+        ({"completion": "4"}, "4", "4"),
+    ],
+)
+def test_a_thought_has_both_of_its_tags_or_is_left_out(row: dict[str, Any], tags: str, drop: str) -> None:
+    table = samples(row)
+    assert made(table).row(0, named=True)["messages"][-1]["content"] == tags
+    assert made(table, reasoning="drop").row(0, named=True)["messages"][-1]["content"] == drop
+
+
+def test_what_the_model_goes_on_with_is_part_of_its_answer() -> None:
+    begun = [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "Sure. <think>\n"}]
+    problems = pl.DataFrame({"problem_id": ["p0"], "prompt": ["Q?"], "messages": [begun]})
+    table = samples({"completion": "So.\n</think>\n\n7"})
+    verdicts = table.select("problem_id", "sample_index", "is_correct", "credit", status="verdict_status")
+    given = {"problems": problems, "samples": table, "verdicts": verdicts}
+    operator = SynthesizeSft()
+    ready = {name: conform(given[name], columns, name) for name, columns in operator.inputs.items() if name in given}
+    turns = validate(operator.run(**ready), Sft, "test").row(0, named=True)["messages"]
+    assert spoken(turns) == [begun[0], {"role": "assistant", "content": "Sure. <think>\nSo.\n</think>\n\n7"}]
+
+
+def test_calls_of_the_answer_are_kept() -> None:
+    calls = '[{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]'
+    row = made(samples({"completion": "", "tool_calls": calls})).row(0, named=True)
+    assert row["messages"][-1]["tool_calls"] == calls
