@@ -64,7 +64,9 @@ def pipeline(source: Path, samples: int) -> Any:
     made = Pipeline("many")
     problems = made.stage("load", Load(source=str(source)))
     operator = operator_class("sample")(n=samples)
-    drawn = made.stage("sample", operator, engine=ScriptedSpec(answers=("0", "1", "2"), slots=256), problems=problems)
+    drawn = made.stage(
+        "sample", operator, engine=ScriptedSpec(answers=("0", "1", "2"), slots=256, context=8192), problems=problems
+    )
     verdicts = made.stage("verify", operator_class("verify.exact")(), problems=problems, samples=drawn)
     made.stage("select", operator_class("select.majority")(), verdicts=verdicts)
     return made
@@ -87,6 +89,7 @@ def plan(source: Path, samples: int, root: Path) -> dict[str, Any]:
 
 def run(source: Path, samples: int, root: Path, runner_name: str) -> dict[str, Any]:
     """Run once, in this process."""
+    from cluster.driving.driver import run_pipeline
     from schemas.job import RunSettings
     from tests.benchmarks.memory import PeakMemory
     from tests.support import make_runner
@@ -95,7 +98,7 @@ def run(source: Path, samples: int, root: Path, runner_name: str) -> dict[str, A
     with PeakMemory() as memory:
         began = time.perf_counter()
         try:
-            result = runner.run(pipeline(source, samples), str(root), RunSettings())
+            result = run_pipeline(pipeline(source, samples), runner, str(root), RunSettings())
         finally:
             runner.close()
         seconds = time.perf_counter() - began
@@ -114,13 +117,14 @@ def run(source: Path, samples: int, root: Path, runner_name: str) -> dict[str, A
 
 def _again(source: Path, samples: int, root: Path, runner_name: str) -> float:
     """Return how many seconds the same run takes that finds everything there."""
+    from cluster.driving.driver import run_pipeline
     from schemas.job import RunSettings
     from tests.support import make_runner
 
     runner = make_runner(runner_name)
     began = time.perf_counter()
     try:
-        runner.run(pipeline(source, samples), str(root), RunSettings())
+        run_pipeline(pipeline(source, samples), runner, str(root), RunSettings())
     finally:
         runner.close()
     return time.perf_counter() - began
