@@ -75,7 +75,7 @@ def pipeline(source: Path, samples: int) -> Any:
 def plan(source: Path, samples: int, root: Path) -> dict[str, Any]:
     """Plan once, in this process."""
     from cluster.storage.root import Root
-    from jobs.run import Job, show_plan
+    from jobs.running.run import Job, show_plan
     from schemas.job import JobFile, RunSettings
 
     job = Job(pipeline(source, samples), Root.at(root), "local", None, RunSettings(), JobFile(pipeline="many"))
