@@ -85,6 +85,17 @@ class Operator(Settings):
             BadInput: naming the problem, what is wrong with it, and the remedy.
         """
 
+    def objections(self, problems: pl.DataFrame, **tools: Any) -> list[str]:
+        """Return what can be said against problems that needs a closer look than ``check_problems``, in a line each.
+
+        A dry run shows it; nothing is refused for it.
+
+        Args:
+            problems: all of them, with all columns.
+            tools: those of ``tools`` that need no model.
+        """
+        return []
+
     @classmethod
     def public_name(cls) -> str:
         """Return the name the command line and job files know it by, or ``package.module:Class``."""

@@ -14,6 +14,7 @@ from dataclasses import replace
 from cluster.planning.plan import RunPlan, StagePlan, make_plan, problems_of
 from cluster.planning.problems import Problems
 from cluster.planning.reuse import take_over
+from cluster.records.rules import Rules
 from cluster.records.run import Say
 from cluster.runners.interruption import Interruption
 from cluster.storage.lease import read_lease
@@ -90,9 +91,13 @@ class Claims:
         self._stores.clear()  # they know problems by their numbers
         return problems
 
-    def plan_again(self, pipeline: Pipeline, plan: RunPlan, views: Mapping[str, Ranges]) -> RunPlan:
+    def plan_again(
+        self, pipeline: Pipeline, plan: RunPlan, views: Mapping[str, Ranges], rules: Mapping[str, Rules]
+    ) -> RunPlan:
         """Return the plan of the same run with views that its policies have decided; the stores stay ours."""
-        return make_plan(pipeline, self.root, self.settings, stores=self._stores, views=views, problems=plan.problems)
+        return make_plan(
+            pipeline, self.root, self.settings, stores=self._stores, views=views, rules=rules, problems=plan.problems
+        )
 
     def _take(self, plan: RunPlan) -> tuple[StagePlan, StoreBusy] | None:
         """Take what the plan adds to; return the first that is taken by others."""

@@ -15,6 +15,7 @@ from cluster.engines import resolve
 from cluster.planning.plan import RunPlan
 from cluster.planning.problems import Problems
 from cluster.records.reader import find_run, last_stage, open_stage
+from cluster.records.rules import write_rules
 from cluster.records.run import Say
 from cluster.records.throughput import read_entry
 from cluster.spending.account import Account, Purse, by_the_hour, check_prices
@@ -27,6 +28,7 @@ from cluster.storage.ranges import Ranges, RangeSet
 from cluster.storage.root import Root
 from cluster.storage.tables import SUFFIXES, read_table
 from operators.measure.counts import count_verdicts
+from operators.measure.difficulty import log_odds
 from operators.policies.named import AnyPolicy, ComputeOptimalSpec, MarginalSpec, UniformSpec
 from operators.policies.policy import Ints
 from schemas.budget import Budget
@@ -141,6 +143,10 @@ class Control:
         source = PolicySource(spec, numbering, operator.n, state.store.held, sent, before, similar, first)
         state.follow(source)
         state.record.policy = spec.name
+        caps = None if self.budget is None else self.budget.model_dump(mode="json", exclude_none=True)
+        rule = {"policy": spec.model_dump(mode="json"), "n": operator.n, "budget": caps}
+        odds = None if before is None else log_odds(before)
+        write_rules(self.root, self.manifest.run_id, state.name, rule, plan.problems.keys, state.store.held, odds)
         there = view_of(len(plan.problems), operator.n, state.store.held)
         if judge is None:
             source.observe_samples(there)
@@ -167,17 +173,38 @@ class Control:
         return next((source for source in sources if source.spec == spec), None)
 
     def _before(self, spec: AnyPolicy, problems: Problems) -> tuple[Ints | None, Ints | None]:
-        """Return n and c of the same problems and of others, from the table or the run that the policy names."""
-        if not isinstance(spec, MarginalSpec) or spec.before is None:
+        """Return n and c of the same problems by each source, [problems, sources, 2], and of others, [others, 2], from
+        the tables or the runs that the policy names."""
+        if not isinstance(spec, MarginalSpec) or not spec.before:
             return None, None
-        if spec.before.endswith((*SUFFIXES, ".gz")):
-            counts = read_table(spec.before)
+        same: list[Ints] = []
+        similar: list[Ints] = []
+        for name in (spec.before,) if isinstance(spec.before, str) else spec.before:
+            counts, on = self._counts_before(name)
+            ours = pl.concat(problems.tables(self.root, Problem.select(on)))
+            for (model,), of_model in counts.group_by("model", maintain_order=True):
+                found = ours.join(of_model, on=on, how="left", maintain_order="left")
+                others = of_model.join(ours, on=on, how="anti", maintain_order="left")
+                same.append(found.select(pl.col("n", "c").fill_null(0)).to_numpy().astype(np.int64))
+                similar.append(others.select("n", "c").to_numpy().astype(np.int64))
+                known = len(found) - found["n"].null_count()
+                self._say(
+                    f"policy.before {name}{f' ({model})' if model else ''}: {known:,} of {len(found):,} problems are "
+                    f"known, {len(others):,} others are like them"
+                )
+        return np.stack(same, axis=1), np.concatenate(similar)
+
+    def _counts_before(self, name: str) -> tuple[pl.DataFrame, str]:
+        """Return n and c by problem and model from a table or a run, and which column names the problem."""
+        if name.endswith((*SUFFIXES, ".gz")):
+            counts = read_table(name)
             on = "problem_key" if "problem_key" in counts.columns else "problem_id"
             if not {on, "n", "c"} <= set(counts.columns):
-                raise BadInput(f"policy.before '{spec.before}': needs problem_id (or problem_key), n and c")
-            counts = counts.with_columns(pl.col(on).cast(pl.String))
+                raise BadInput(f"policy.before '{name}': needs problem_id (or problem_key), n and c")
+            model = pl.col("model").cast(pl.String).fill_null("") if "model" in counts.columns else pl.lit("")
+            counts = counts.with_columns(pl.col(on).cast(pl.String), model=model).sort("model", maintain_order=True)
         else:
-            manifest = find_run(self.root, spec.before)
+            manifest = find_run(self.root, name)
             stage = last_stage(manifest, "verdicts")
             if stage is None:
                 raise BadInput(f"policy.before: run {manifest.run_id} has no verdicts")
@@ -185,17 +212,8 @@ class Control:
             rows = open_stage(self.root, manifest, stage).select(names)
             verdicts = self.root.patiently(rows.collect, f"reading the verdicts of {manifest.run_id}")
             counts, on = count_verdicts(verdicts).rename({"problem_id": "problem_key"}), "problem_key"
-        counts = counts.group_by(on, maintain_order=True).agg(pl.col("n", "c").sum().cast(pl.Int64))
-        ours = pl.concat(problems.tables(self.root, Problem.select(on)))
-        found = ours.join(counts, on=on, how="left", maintain_order="left")
-        others = counts.join(ours, on=on, how="anti", maintain_order="left")
-        known = len(found) - found["n"].null_count()
-        self._say(
-            f"policy.before: {known:,} of {len(found):,} problems are known, {len(others):,} others are like them"
-        )
-        tables = (found.select(pl.col("n", "c").fill_null(0)), others.select("n", "c"))
-        same, similar = (table.to_numpy().astype(np.int64) for table in tables)
-        return same, similar
+            counts = counts.with_columns(model=pl.lit(""))
+        return counts.group_by(on, "model", maintain_order=True).agg(pl.col("n", "c").sum().cast(pl.Int64)), on
 
     # -- while the run goes on -----------------------------------------------------------------------------------
 

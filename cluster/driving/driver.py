@@ -26,6 +26,7 @@ from cluster.pools.replicas import Replicas
 from cluster.pools.scorers import Scorers
 from cluster.pools.turns import Turns
 from cluster.records.recorder import RunRecorder
+from cluster.records.rules import rules_of_store
 from cluster.records.run import Observer, RunResult
 from cluster.runners.interruption import Interruption
 from cluster.runners.runner import Runner
@@ -229,7 +230,9 @@ class Driver:
         for state in self.states.values():
             if isinstance(state, SampleState) and (state.source is not None or state.record.skipped):
                 views[state.name] = view_of(len(plan.problems), state.operator.n, state.store.held)
-        plan = self.claims.plan_again(self.pipeline, plan, views)
+        rules = {name: rules_of_store(self.root, plan.stages[name].folder) for name in views}
+        rules = {name: found for name, found in rules.items() if found.uris}
+        plan = self.claims.plan_again(self.pipeline, plan, views, rules)
         for name, state in self.states.items():
             if isinstance(state, StoreState):
                 state.read_view(plan, plan.stages[name])

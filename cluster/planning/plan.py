@@ -16,6 +16,7 @@ import polars as pl
 
 from cluster.engines import resolve
 from cluster.planning.problems import Problems, read_problems
+from cluster.records.rules import Rules
 from cluster.storage.ranges import Ints, Ranges, RangeSet
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
@@ -40,6 +41,9 @@ CHUNK_SAMPLES = 200_000
 """Problem-scope work is cut into chunks of about this many samples: one task, one part."""
 AT_ONCE = 20_000
 """So many ranges are written out with their keys at a time."""
+
+ALLOCATIONS = "allocations"
+"""The input of operators that ask by what rule samples came about; a run's log gives it."""
 
 Action = Literal["reuse", "top up", "compute"]
 
@@ -98,6 +102,8 @@ class StagePlan:
     store: Store | None = None
     snapshot: Snapshot | None = None
     view: View = field(default_factory=lambda: View(Ranges.none()))
+    rules: Rules | None = None
+    """By what rule the samples came about, for a stage that asks (its input ``allocations``)."""
     extends: Store | None = None
     """A store with a smaller ``max_tokens`` whose truncated samples are continued."""
 
@@ -145,6 +151,7 @@ def make_plan(
     only_read: Collection[str] = (),
     stores: dict[str, Store] | None = None,
     views: Mapping[str, Ranges] | None = None,
+    rules: Mapping[str, Rules] | None = None,
     problems: Problems | None = None,
 ) -> RunPlan:
     """Read the problems and look up what is there.
@@ -154,6 +161,7 @@ def make_plan(
         only_read: store stages that another run is writing: their view is what is there, nothing is added.
         stores: open stores by folder; those that are there are used, others are opened and put in.
         views: sampling stage -> what there is to read of it, where a policy has decided that.
+        rules: sampling stage -> by what rule its samples came about, where a policy has decided that.
         problems: those of the run, where they were read before.
 
     Raises:
@@ -180,7 +188,7 @@ def make_plan(
         if stage.is_store:
             plans[stage.name] = planner.plan(stage)
         else:
-            plans[stage.name] = _plan_snapshot(stage, plans, root, len(order))
+            plans[stage.name] = _plan_snapshot(stage, plans, root, len(order), rules or {})
     largest = max((s.operator.n for s in others if isinstance(s.operator, Sampling)), default=1)
     size = max(1, min(4096, CHUNK_SAMPLES // largest))
     chunks = [order[at : at + size] for at in range(0, len(order), size)]
@@ -287,13 +295,27 @@ class _StorePlanner:
         return f"{', '.join(nearest[:3])}{' and more' if len(nearest) > 3 else ''}: new samples{hint}"
 
 
-def _plan_snapshot(stage: Stage, plans: dict[str, StagePlan], root: Root, problems: int) -> StagePlan:
+def _plan_snapshot(
+    stage: Stage, plans: dict[str, StagePlan], root: Root, problems: int, rules: Mapping[str, Rules]
+) -> StagePlan:
     views = {name: plans[upstream.name].view_id for name, upstream in stage.inputs.items()}
+    rule = _rule_of(stage, rules)
+    if rule is not None:
+        views[ALLOCATIONS] = rule.identity
     view = snapshot_view(stage, views, resolve)
     snapshot = Snapshot(root, stage.name, view, stage.operator.output)
     complete = snapshot.manifest() is not None
     why = "this view was computed before" if complete else "a new view"
-    return StagePlan(stage, view, snapshot.folder, problems, problems if complete else 0, why, snapshot=snapshot)
+    held = problems if complete else 0
+    return StagePlan(stage, view, snapshot.folder, problems, held, why, snapshot=snapshot, rules=rule)
+
+
+def _rule_of(stage: Stage, rules: Mapping[str, Rules]) -> Rules | None:
+    """Return by what rule the samples that a stage is about came about, if it asks and there is one."""
+    if ALLOCATIONS not in stage.operator.inputs or ALLOCATIONS in stage.inputs:
+        return None
+    sampled = {sampling_stage(upstream).name for upstream in stage.inputs.values() if upstream.is_store}
+    return next((rules[name] for name in sorted(sampled) if name in rules), None)
 
 
 def missing_ranges(plan: StagePlan) -> Ranges:

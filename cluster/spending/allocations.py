@@ -1,7 +1,8 @@
 """The write-ahead log of what a run sends: one small file per dispatch, written before anything leaves.
 
-Each row is a decision (``schemas.datasets.Allocation``). After a crash the log says which indices were sent: those that
-are in no store are holes, which the next run fills first, and what they may have cost at worst.
+Each row is a decision (``schemas.datasets.Allocation``); by what rule they are made stands beside them
+(``cluster.records.rules``). After a crash the log says which indices were sent: those that are in no store are holes,
+which the next run fills first, and what they may have cost at worst.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cluster.records.rules import FOLDER
 from cluster.storage.ranges import Ints, Ranges
 from cluster.storage.root import Root
 from schemas.contract import polars_schema, validate
 from schemas.datasets import Allocation
 
-FOLDER = "allocations"
 WHOLE = "allocations.parquet"
 """What a finished run's log is put together into."""
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.planning.plan import RunPlan, StagePlan, missing_ranges
+from cluster.planning.plan import ALLOCATIONS, RunPlan, StagePlan, missing_ranges
 from cluster.storage.parts import Part
 from cluster.storage.queue import RangeQueue
 from cluster.storage.ranges import Ints, Ranges, RangeSet
@@ -352,7 +352,13 @@ def chunk_inputs(plan: StagePlan, run: RunPlan, index: int) -> dict[str, Slice]:
             inputs[name] = Slice((upstream.snapshot.part_uri(index),))
         else:
             inputs[name] = input_slice(upstream, run, upstream.view.all.of_problems(numbers), numbers)
-    return inputs
+    return inputs | _rules(plan, run, numbers)
+
+
+def _rules(plan: StagePlan, run: RunPlan, numbers: Ints | None) -> dict[str, Slice]:
+    """Return what to read of the rules by which samples came about, for a stage that asks."""
+    keys = None if numbers is None else run.problems.numbering.keys(numbers)
+    return {} if plan.rules is None else {ALLOCATIONS: Slice(plan.rules.uris, problem_keys=keys)}
 
 
 def finish_snapshot(state: StageState, parts: dict[str, int]) -> None:

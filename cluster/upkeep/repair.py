@@ -50,11 +50,23 @@ def repair(root: Root, manifest: RunManifest, findings: Iterable[Finding]) -> li
         LeaseLost: another run took a store over in the middle; give the same command again.
     """
     found = list(findings)
-    damage = _damage_of_stores(found)
+    return take_out(root, found, f"repair-{manifest.run_id}") + _mend_snapshots(root, found)
+
+
+def take_out(root: Root, findings: list[Finding], name: str) -> list[str]:
+    """Take files and rows out of stores, and with them what was computed from them; return what was done.
+
+    Args:
+        name: of what holds the stores meanwhile.
+
+    Raises:
+        StoreBusy, LeaseLost: as ``repair``.
+    """
+    damage = _damage_of_stores(findings)
     folders = _concerned(root, damage)
     _refuse_while_in_use(root, folders)
     numbering = Numbering()
-    with _taken(root, folders, f"repair-{manifest.run_id}", numbering) as stores:
+    with _taken(root, folders, name, numbering) as stores:
 
         def keep_alive() -> None:
             for store in stores.values():
@@ -66,7 +78,7 @@ def repair(root: Root, manifest: RunManifest, findings: Iterable[Finding]) -> li
         for folder in sorted(folders, key=lambda folder: folder in {samples_folder(other) for other in folders}):
             samples = None if folder == samples_folder(folder) else left.get(samples_folder(folder))
             done += _mend(stores[folder], damage.get(folder, _Damage()), samples, keep_alive)
-    return done + _mend_snapshots(root, found)
+    return done
 
 
 def _damage_of_stores(findings: list[Finding]) -> dict[str, _Damage]:

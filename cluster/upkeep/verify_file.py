@@ -22,7 +22,7 @@ from cluster.storage.parts import is_about_samples
 from cluster.storage.ranges import KEYED, Ranges, RangeSet, ranges_of
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE
-from schemas.contract import Contract, added_columns, polars_schema, validate
+from schemas.contract import Contract, polars_schema, validate
 from schemas.conversation import TURNS
 from schemas.datasets import Sample, Sft
 from schemas.errors import ContractViolation, GristmillError
@@ -149,7 +149,7 @@ def _read(root: Root, check: FileCheck) -> None:
 
 def _is_of(found: pa.Schema, contract: type[Contract]) -> bool:
     """Whether a file has the columns of a contract; an older one may lack those that were added since."""
-    added = added_columns(contract)
+    added = contract.added
     known = [field for field in arrow_schema(contract) if field.name not in added or field.name in found.names]
     plain = [field.with_type(_PLAIN_TURNS) if field.type == _TURNS else field for field in known]
     return found.equals(pa.schema(known)) or found.equals(pa.schema(plain))

@@ -114,7 +114,9 @@ def simulate(
     prior: Annotated[
         str | None, typer.Option(metavar="COUNTS|RUN", help="The same problems by another model or an earlier night.")
     ] = None,
-    prior_model: Annotated[str | None, typer.Option(help="Whose rows of --prior.")] = None,
+    prior_model: Annotated[
+        str | None, typer.Option(help="Whose rows of --prior; by default all models, each a source.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many replays, each in another order.")] = 20,
     in_flight: Annotated[int | None, typer.Option(min=1, help="Samples that are out at the same time.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="All policies that fit the goal.")] = False,

@@ -227,7 +227,7 @@ def calibration(rows: pl.DataFrame) -> Chart:
 
 
 FORECASTS = {
-    "tail": "forecast",
+    "combined": "forecast",
     "beta_binomial": "beta-binomial",
     "power_law": "power law",
     "ttspm": "one rate for all (saturates too early)",
@@ -238,6 +238,8 @@ def forecast(rows: pl.DataFrame, measured: pl.DataFrame | None) -> Chart:
     """Draw the coverage that more samples will bring, behind what was measured; published forecasts beside ours."""
     model = rows["model"][0]
     mine = rows.filter(pl.col("model") == model)
+    if "combined" not in mine["method"]:  # of an older run
+        mine = mine.with_columns(pl.col("method").replace("tail", "combined"))
     known = mine.clear() if measured is None else measured
     past = known.select(pl.col("k").alias("x"), pl.col("coverage").alias("y"), "low", "high") if len(known) else None
     values: list[int] = sorted({*mine["k"].to_list(), *(past["x"].to_list() if past is not None else [])})
@@ -252,9 +254,9 @@ def forecast(rows: pl.DataFrame, measured: pl.DataFrame | None) -> Chart:
         frame = mine.filter(pl.col("method") == method)
         curve = frame.select(pl.col("k").alias("x"), pl.col("coverage").alias("y"), "low", "high").sort("x")
         if len(curve):
-            layers += _curve(curve, x, ends, colour, dash=method != "tail", band=method == "tail")
-            legend.append((CLASSES[colour], f"{label}, with its 95% interval" if method == "tail" else label))
-    last = mine.filter(pl.col("method") == "tail").sort("k").row(-1, named=True)
+            layers += _curve(curve, x, ends, colour, dash=method != "combined", band=method == "combined")
+            legend.append((CLASSES[colour], f"{label}, with its 95% interval" if method == "combined" else label))
+    last = mine.filter(pl.col("method") == "combined").sort("k").row(-1, named=True)
     notes = rows["note"].unique(maintain_order=True).to_list()
     models = rows["model"].n_unique()
     return Chart(

@@ -93,19 +93,14 @@ def read_recorded(source: str, root: str, model: str | None) -> Recorded:
 
 
 def read_before(source: str, root: str, model: str | None, problems: list[str]) -> tuple[Ints, Ints]:
-    """Return n and c of the same problems from another record (0 where it has none), and of its other problems.
-
-    Raises:
-        BadInput: it has several models and none was named.
-    """
+    """Return n and c of the same problems by each model of another record (0 where it has none), shape [problems,
+    models, 2], and of its other problems, [others, 2]."""
     found = read_recorded(source, root, model)
-    if len(found.arms) > 1:
-        raise BadInput(f"--prior '{source}' has several models: name one with --prior-model ({', '.join(found.arms)})")
     known = {name: row for row, name in enumerate(found.problems)}
     rows = np.array([known.get(name, -1) for name in problems])
-    counts = np.stack([found.n[:, 0], found.c[:, 0]], axis=1)
-    before = np.where(rows[:, None] >= 0, counts[rows], 0)
-    return before, np.delete(counts, rows[rows >= 0], axis=0)
+    counts = np.stack([found.n, found.c], axis=2)
+    before = np.where(rows[:, None, None] >= 0, counts[rows], 0)
+    return before, np.delete(counts, rows[rows >= 0], axis=0).reshape(-1, 2)
 
 
 def rates(recorded: Recorded) -> Floats:

@@ -81,9 +81,10 @@ class MarginalSpec(Targeted):
     name: Literal["marginal"] = "marginal"
     least: float = Field(default=0.0, ge=0.0)
     """Stop where a sample is expected to gain less (accepted samples per unit of cost)."""
-    before: str | None = None
-    """A table with problem_id, n and c of the same problems by something similar (another model), or an earlier run.
-    Its other problems say how hard such problems are."""
+    before: str | tuple[str, ...] | None = None
+    """A table with problem_id, n and c of the same problems by something similar (another model; several where it has a
+    column 'model'), or an earlier run, or several such. How much each is worth is learned. Their other problems say how
+    hard such problems are. Without it the policy does what until_correct does."""
 
     def begin(self, setting: Setting) -> Policy:
         from operators.policies.marginal import Marginal

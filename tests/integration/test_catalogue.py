@@ -147,6 +147,9 @@ def test_two_runs_are_compared(root: Root) -> None:
     assert stages["sample"]["figures"]["planned"] == [12, 24]
     assert not stages["sample"]["same_rows"]
     assert "load" not in stages or stages["load"]["same_rows"]
+    for row in found["coverage"]:
+        assert row["paired"] == 4 and row["difference_low"] <= row["difference"] <= row["difference_high"]
+        assert row["difference"] == pytest.approx(row["coverage_second"] - row["coverage"])
     same = diff(root, find_run(root, runs[0]["run_id"]), find_run(root, runs[0]["run_id"]))
     assert same["settings"] == same["stages"] == []
     assert "sample.n" in gristmill(root, "diff", runs[3]["run_id"], runs[0]["run_id"])

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from cluster.spending.account import Account, Amount, Purse, by_the_hour, check_prices
 from cluster.storage.parts import Part
 from cluster.storage.ranges import Ranges
+from operators.measure.difficulty import RATES, Difficulty
 from operators.measure.flaws import best_tries, reward, tasks
 from operators.measure.pass_at_k import PassAtK
 from operators.measure.survival import first_success
 from operators.policies.compute_optimal import ComputeOptimal
 from operators.policies.consistency import AdaptiveConsistency, BayesianStopping, EarlyStopping
 from operators.policies.counting import Uniform, UntilCorrect
-from operators.policies.difficulty import RATES, Difficulty
 from operators.policies.marginal import Marginal
 from operators.policies.named import POLICIES, policy_spec
 from operators.policies.pets import Pets, certainty

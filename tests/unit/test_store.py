@@ -308,10 +308,10 @@ def test_a_store_of_an_older_gristmill_gets_the_new_columns(tmp_path: Path) -> N
     from cluster.storage.slices import scan_files
     from cluster.upkeep.verify_file import Expected, check_file
     from schemas.contract import Contract
-    from schemas.datasets import ADDED, Sample
+    from schemas.datasets import Sample
     from schemas.identity import completion_hashes
 
-    new = sorted(ADDED[Sample])
+    new = sorted(Sample.added)
     columns = {name: column for name, column in Sample.columns().items() if name not in new}
     older = type("Sample", (Contract,), {**columns})
     root = Root.at(tmp_path)
