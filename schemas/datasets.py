@@ -16,6 +16,7 @@ SCHEMA_VERSION = 1
 
 SAMPLE_STATUS = ("ok", "error")
 FINISH_REASONS = ("stop", "length", "stop_string", "cut")
+CALIBRATION = ("calibrated", "uncalibrated")
 VERDICT_STATUS = ("ok", "unparseable", "timeout", "error", "skipped")
 
 
@@ -165,6 +166,8 @@ class Path(Contract):
 class Answer(Contract):
     """The answer one selection method gives to one problem."""
 
+    added = frozenset({"confidence_low", "confidence_high", "calibration"})
+
     problem_key = dy.String(primary_key=True)
     method = dy.String(primary_key=True)
     problem_id = _text()
@@ -175,6 +178,11 @@ class Answer(Contract):
     runner_up = _text(nullable=True)
     runner_up_confidence = dy.Float64(nullable=True, min=0.0, max=1.0)
     is_correct = dy.Bool(nullable=True)
+    confidence_low = dy.Float64(nullable=True, min=0.0, max=1.0)
+    confidence_high = dy.Float64(nullable=True, min=0.0, max=1.0)
+    """95% interval of how often answers of this confidence are right, where it was fitted to known answers."""
+    calibration = dy.String(nullable=True, regex=f"^({'|'.join(CALIBRATION)})$")
+    """Of methods whose confidence is the chance of a model: whether it was fitted to known answers. Null of others."""
 
 
 class Sft(Contract):
@@ -365,6 +373,8 @@ class SelectionAccuracy(Contract):
 class Calibration(Contract):
     """How well a selection method's confidence predicts that it is right (measure.calibration)."""
 
+    added = frozenset({"rmsce", "rmsce_low", "rmsce_high"})
+
     method = dy.String(primary_key=True)
     n = _count()
     confidence = _share()
@@ -372,8 +382,10 @@ class Calibration(Contract):
     accuracy_low = _share()
     accuracy_high = _share()
     ece = _share()
-    ece_low = _share()
-    ece_high = _share()
+    """The mean absolute gap of the bins; chance makes it too large, so it has no interval."""
+    ece_low = dy.Float64(nullable=True, min=0.0, max=1.0)
+    ece_high = dy.Float64(nullable=True, min=0.0, max=1.0)
+    """Null but in results of versions before 2, whose interval didn't hold."""
     brier = _share()
     brier_low = _share()
     brier_high = _share()
@@ -391,6 +403,10 @@ class Calibration(Contract):
         nullable=False,
     )
     """The reliability table: one entry for each bin of confidence (low, high]."""
+    rmsce = dy.Float64(nullable=True, min=0.0, max=1.0)
+    rmsce_low = dy.Float64(nullable=True, min=0.0, max=1.0)
+    rmsce_high = dy.Float64(nullable=True, min=0.0, max=1.0)
+    """The root of the bins' mean squared gap, less what chance adds to it, with its 95% interval."""
 
 
 class Multiplicity(Contract):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -61,12 +64,26 @@ BOTH = pytest.mark.parametrize("runner", ["local", pytest.param("ray", marks=pyt
 
 
 def make_runner(name: str) -> Runner:
-    """Return a runner; Ray's needs a cluster, which tests marked ``ray`` are given."""
-    if name == "local":
-        return LocalRunner()
+    """Return a runner of that name."""
+    return LocalRunner() if name == "local" else ray_runner()
+
+
+def ray_runner() -> Runner:
+    """Return a runner on the cluster that tests share."""
     from cluster.ray.runner import RayRunner
 
-    return RayRunner()
+    return RayRunner(_ray_cluster())
+
+
+@cache
+def _ray_cluster() -> str:
+    """Start Ray, for all tests of this process that need none of their own; return its address."""
+    from ray.cluster_utils import Cluster
+
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # or a process starts for each CPU, wanted or not
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
+    atexit.register(cluster.shutdown)
+    return cluster.address
 
 
 def write_problems(path: Path, count: int, first: int = 0) -> Path:

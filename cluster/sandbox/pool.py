@@ -181,7 +181,8 @@ class _Cell:
         self._fresh = False
         if answer["status"] == "broken":
             raise BadInput(bubblewrap.MISSING.format(why=answer["detail"]))
-        return Outcome(**answer)
+        texts = {name: _written(value) for name, value in answer.items() if isinstance(value, str)}
+        return Outcome(**{**answer, **texts})
 
     def last_words(self) -> str:
         """Return what it said on stderr, if it is gone."""
@@ -203,6 +204,11 @@ class _Cell:
             with contextlib.suppress(OSError):
                 stream.close()
         self._process.wait()
+
+
+def _written(text: str) -> str:
+    """Return a text that can be written: what programs say may hold halves of characters."""
+    return text.encode("utf-8", "replace").decode()
 
 
 class _Data:

@@ -33,7 +33,7 @@ from operators.workers import TimedOut, WorkerFailed
 
 CHUNK_CALLS = 64
 """How many calls travel together: a call of a tenth of a millisecond then isn't dominated by its journey."""
-PRELOAD = ("cluster.tools.background", "math_verify", "operators.verify.symbolic")
+PRELOAD = ("cluster.tools.background", "math_verify", "operators.verify.reading.symbolic")
 """Imported once by the fork server, inherited by every worker."""
 PR_SET_PDEATHSIG = 1
 GRACE = 2.0

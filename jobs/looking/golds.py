@@ -21,7 +21,9 @@ from jobs.config.settings import build_operator
 from operators.base import Operator
 from operators.load import Load
 from operators.load.checks import Notes
-from operators.verify.canonical import read_number, text_key
+from operators.verify.reading.reader import read
+from operators.verify.reading.tree import Leaf
+from operators.verify.reading.writing import text_key
 from schemas.contract import conform
 from schemas.errors import BadInput
 
@@ -146,7 +148,9 @@ def _without_answers(verification: pl.Series) -> pl.Series:
 def _only_text(gold: str, key: str | None) -> bool:
     """Whether an answer is a sentence, or was compared as text and is several words: nobody says just that."""
     words = re.findall(r"(?<![\\\\\w])[^\W\d_]{3,}", gold)
-    return len(words) > 3 or (key == text_key(gold) and read_number(gold) is None and len(gold.split()) > 2)
+    reading = read(gold)
+    is_number = isinstance(reading, Leaf) and reading.kind == "number"
+    return len(words) > 3 or (key == text_key(gold) and not is_number and len(gold.split()) > 2)
 
 
 def print_golds(console: Console, golds: list[Gold], notes: tuple[str, ...], verifier: str | None, most: int) -> None:

@@ -14,12 +14,11 @@ Which rows count, everywhere:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fractions import Fraction
 from typing import TypeVar
 
 import polars as pl
 
-from operators.verify.canonical import meanings, number_key
+from operators.verify.reading.votes import SPEAKING, unite
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, AnswerClass
 
@@ -66,8 +65,9 @@ def distinct_answers(verdicts: pl.DataFrame | pl.LazyFrame, *extra: pl.Expr) -> 
         extra: further aggregates per answer, such as a sum of weights.
 
     Returns:
-        problem_key, answer_key, votes, first_index, answer (``predicted_answer`` of the first sample), is_correct (any
-        of its verdicts; null if all are), own_class where ``answer_class`` was given, and ``extra``.
+        problem_key, answer_key, votes, first_index, answer (``predicted_answer`` of the first sample), is_correct (what
+        most of its verdicts say, wrong where as many say right; null if all are), own_class where ``answer_class`` was
+        given,        and ``extra``.
     """
     columns = verdicts.lazy().collect_schema()
     own = [pl.col("answer_class").min_by("sample_index").alias("own_class")] if "answer_class" in columns else []
@@ -78,7 +78,7 @@ def distinct_answers(verdicts: pl.DataFrame | pl.LazyFrame, *extra: pl.Expr) -> 
             pl.len().cast(pl.Int64).alias("votes"),
             pl.col("sample_index").min().alias("first_index"),
             pl.coalesce("predicted_answer", "answer_key").min_by("sample_index").alias("answer"),
-            pl.col("is_correct").max(),
+            (pl.col("is_correct").mean() > 0.5).alias("is_correct"),
             *own,
             *extra,
         )
@@ -111,10 +111,10 @@ def classify(distinct: pl.DataFrame) -> pl.DataFrame:
     return classed.with_columns(judged.over("problem_key", "answer_class"))
 
 
-_NUMBER_KEY = r"^-?\d{1,15}(?:/\d{1,15})?$"
-_PERCENT_KEY = r"^-?\d{1,15}(?:/\d{1,15})?%$"
+_NUMBER_KEY = r"^-?\d{1,18}/\d{1,18}$"
 DECIMALS = 6
-"""To how many decimals two numbers have to agree, where neither is whole; as verify.math judges by default."""
+"""To how many decimals and significant digits two numbers have to agree, where neither is whole; as verify.math judges
+by default."""
 LARGEST = 1e9
 """Numbers from here on are only equal where they are the same: six decimals of them are beyond a float's."""
 
@@ -122,48 +122,39 @@ LARGEST = 1e9
 def equivalent_keys(distinct: pl.DataFrame) -> pl.DataFrame:
     """Add ``united``: one of the keys that a key is equivalent to in its problem, the same for all of them.
 
-    A number in per cent is the number it may mean, if that is there: 50% is 1/2, or else 50. Numbers that aren't whole
-    are united where they agree to six decimals (0.333333 and 1/3). What ``united`` is depends on which keys the problem
-    has, not on their order.
+    Numbers that aren't whole are united where they agree to six decimals and six significant digits (0.333333 and 1/3).
+    An answer that says less joins the largest class of those that say more and agree with it (12, 12 cm and .12 m), as
+    ``operators.verify.reading.votes`` tells. What ``united`` is depends on which keys the problem has and on their
+    votes, not on their order.
 
     Args:
-        distinct: problem_key, answer_key, unique together.
+        distinct: problem_key, answer_key (unique together), votes.
     """
     keys = distinct.lazy().with_columns(united=pl.col("answer_key"))
-    if distinct["answer_key"].str.contains(_PERCENT_KEY).any():
-        keys = _percentages(keys)
     if distinct["answer_key"].str.contains("/", literal=True).any():
         keys = _close(keys)
-    return keys.collect()
-
-
-def _percentages(keys: pl.LazyFrame) -> pl.LazyFrame:
-    """Unite numbers in per cent with what they mean."""
-    texts = keys.select(pl.col("answer_key").filter(pl.col("answer_key").str.contains(_PERCENT_KEY)).unique()).collect()
-    meant = [(text, *_meanings(text)) for text in texts["answer_key"]]
-    table = pl.LazyFrame(meant, schema=["answer_key", "share", "number"], orient="row")
-    there = keys.select("problem_key", "answer_key")
-    keys = keys.join(table, on="answer_key", how="left", maintain_order="left")
-    for name in ("share", "number"):
-        found = there.with_columns(pl.lit(True).alias(f"has_{name}")).rename({"answer_key": name})
-        keys = keys.join(found, on=["problem_key", name], how="left", maintain_order="left")
-    united = pl.when("has_share").then(pl.col("share")).when("has_number").then(pl.col("number")).otherwise("united")
-    return keys.with_columns(united=united).drop("share", "number", "has_share", "has_number")
-
-
-def _meanings(key: str) -> tuple[str, str | None]:
-    """Return the keys of the numbers that a number in per cent may mean, the share first."""
-    value = Fraction(key.removesuffix("%"))
-    share, *number = [number_key(meaning) for meaning in meanings((value, True))]
-    return share, number[0] if number else None
+    found = keys.collect()
+    speaking = found.filter(pl.col("answer_key").str.contains(SPEAKING))["problem_key"].unique()
+    if speaking.is_empty():
+        return found
+    concerned = found.filter(pl.col("problem_key").is_in(speaking.implode()))
+    rows: list[tuple[str, str, str]] = []
+    # a loop over the problems that have such keys, and there over distinct keys: what they say is read one by one
+    for (problem,), mine in concerned.group_by("problem_key"):
+        votes = dict(mine.group_by("united").agg(pl.col("votes").sum()).iter_rows())
+        rows += [(str(problem), key, stands) for key, stands in unite(votes).items()]
+    table = pl.DataFrame(rows, schema=["problem_key", "united", "stands"], orient="row")
+    found = found.join(table, on=["problem_key", "united"], how="left", maintain_order="left")
+    return found.with_columns(united=pl.coalesce("stands", "united")).drop("stands")
 
 
 def _close(keys: pl.LazyFrame) -> pl.LazyFrame:
     """Unite numbers that aren't whole and agree when they are rounded."""
     parts = pl.col("united").str.split_exact("/", 1)
     value = parts.struct[0].cast(pl.Float64, strict=False) / parts.struct[1].cast(pl.Float64, strict=False)
-    is_ratio = pl.col("united").str.contains(_NUMBER_KEY) & pl.col("united").str.contains("/", literal=True)
-    rounded = pl.when(is_ratio & (value.abs() < LARGEST)).then(value.round(DECIMALS))
+    is_ratio = pl.col("united").str.contains(_NUMBER_KEY)
+    shared = pl.struct(value.round(DECIMALS).alias("decimals"), value.round_sig_figs(DECIMALS).alias("digits"))
+    rounded = pl.when(is_ratio & (value.abs() < LARGEST)).then(shared)
     first = pl.col("united").min().over("problem_key", rounded)
     return keys.with_columns(united=pl.when(rounded.is_not_null()).then(first).otherwise("united"))
 

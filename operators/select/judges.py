@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
 
+from operators.select.calibrated import calibrated
 from operators.select.classes import SAMPLE_KEY, answer_key, class_votes, classify, distinct_answers, one_verifier
-from operators.select.selection import VERDICTS, Selection, as_answers, problems_of, rank
+from operators.select.selection import VERDICTS, Selection, as_answers, plain_vote, problems_of, rank
 from schemas.errors import BadInput
 
 Floats = NDArray[np.float64]
@@ -19,6 +20,8 @@ Ints = NDArray[np.int64]
 special: Any = _special  # it ships no types
 
 ROUNDS, CLOSE = 500, 1e-10
+RECURS, RECURS_SHARE = 20, 0.1
+"""An answer that so many problems have, and such a share of them, is one that judges may have habits about."""
 
 
 class SelectJudges(Selection):
@@ -29,13 +32,17 @@ class SelectJudges(Selection):
     votes, or none at all, how often being learnt. Judge j says yes to a right answer with its completeness, no to a
     wrong one with its soundness; both have Beta priors. What a judge says about the samples of one class is one
     observation, the mean: ten thousand verdicts on the same answer aren't independent. Posteriors are found by
-    variational inference, over all problems together.
+    variational inference, over all problems together. Where an answer recurs in many problems (a letter, yes or no), a
+    judge has rates of its own for it: one who always says yes to "A" tells nothing by it.
 
     Confidence is the posterior probability. ``reference`` names a verifier that isn't a judge, whose verdicts say what
-    is right in ``is_correct``.
+    is right in ``is_correct``, of all problems or of some. With 50 such problems or more confidences are fitted to
+    them, and judges who do worse than the plain vote aren't listened to (``operators.select.calibrated``). With fewer
+    the posterior stays as it is, marked as ``uncalibrated``: judges err on the same problems, so it is often near 1
+    where accuracy isn't.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "dataset"
     inputs = {"verdicts": VERDICTS}
 
@@ -60,7 +67,7 @@ class SelectJudges(Selection):
         judges = [name for name in names if name != self.reference]
         if not judges and len(table):
             raise BadInput(f"select.judges: the only verifier is the reference, '{self.reference}'")
-        main = table.filter(pl.col("verifier") == self.reference) if self.reference else one_verifier(table)
+        main = self._main(table)
         classes = class_votes(main).sort("problem_key", "answer_class")
         keys = classify(distinct_answers(main)).select("problem_key", "answer_key", "answer_class")
         of = main.select(*SAMPLE_KEY, answer_key(main.columns)).join(keys, on=["problem_key", "answer_key"])
@@ -70,22 +77,39 @@ class SelectJudges(Selection):
             .group_by("problem_key", "answer_class", "verifier")
             .agg(pl.col("is_correct").mean().alias("yes"))
         )
-        numbered = classes.with_row_index("row").select("row", "problem_key", "answer_class")
+        often = pl.max_horizontal(pl.lit(RECURS), pl.col("problem_key").n_unique() * RECURS_SHARE)
+        recurs = pl.when(pl.len().over("answer") >= often).then("answer")
+        numbered = classes.with_row_index("row").select("row", "problem_key", "answer_class", recurs.alias("habit"))
         said = said.join(numbered, on=["problem_key", "answer_class"]).sort("row", "verifier")
-        weights = self._posterior(classes, said, judges)
+        weights = self._posterior(classes, said)
         found = rank(
             problems_of(main, pl.lit(1.0).alias("total")),
             classes.with_columns(weight=pl.Series(weights, dtype=pl.Float64)),
         )
-        return as_answers(found, self.method, pl.col("weight"), pl.col("runner_up_weight"))
+        answers = as_answers(found, self.method, pl.col("weight"), pl.col("runner_up_weight"))
+        if not self.reference:
+            return answers.with_columns(calibration=pl.lit("uncalibrated"))
+        return calibrated(answers, plain_vote(main, self.method))
 
-    def _posterior(self, classes: pl.DataFrame, said: pl.DataFrame, judges: list[str]) -> Floats:
+    def _main(self, verdicts: pl.DataFrame) -> pl.DataFrame:
+        """Return one row per sample; with a reference, correct is what it says, and unknown where it says nothing."""
+        if not self.reference:
+            return one_verifier(verdicts)
+        says = pl.col("verifier") == self.reference
+        return (
+            verdicts.with_columns(pl.when(says).then("is_correct"), judge=~says)
+            .sort(*SAMPLE_KEY, "judge", "verifier")
+            .unique(SAMPLE_KEY, keep="first", maintain_order=True)
+            .drop("judge")
+        )
+
+    def _posterior(self, classes: pl.DataFrame, said: pl.DataFrame) -> Floats:
         if classes.is_empty():
             return np.zeros(0)
         problem = classes["problem_key"].rank("dense").to_numpy().astype(np.int64) - 1
         votes = classes["votes"].to_numpy().astype(np.float64) ** self.vote_weight
         prior = votes / np.bincount(problem, weights=votes)[problem]
-        judge = said["verifier"].replace_strict(judges, range(len(judges)), return_dtype=pl.Int64).to_numpy()
+        judge = said.select(pl.struct("verifier", "habit").rank("dense"))["verifier"].to_numpy().astype(np.int64) - 1
         row, yes = said["row"].to_numpy().astype(np.int64), said["yes"].to_numpy()
         return posterior(problem, prior, row, judge, yes, self.completeness, self.soundness)
 

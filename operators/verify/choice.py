@@ -12,28 +12,22 @@ import polars as pl
 
 from operators.base import Operator
 from operators.thinking import answers_only
+from operators.verify.golds import golds_of
+from operators.verify.letters import comparable, settled
 from operators.verify.verdicts import SAMPLES, read_answers, verdicts
 from schemas.contract import polars_schema
 from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
-
-_LETTER = r"\(?\**\(?\s*([A-Z])\b\s*\)?"
-_RULES = (
-    r"\\boxed\s*\{\s*(?:\\text\s*\{|\\textbf\s*\{)?\s*\(?([A-Z])\)?\b",
-    r"<answer>\s*\(?([A-Z])\b",
-    rf"(?i:answer|choice|option)(?i:\s+(?:is|would\s+be|must\s+be)|\s*[:=])+\s*(?i:option\s+|choice\s+)?[\s:*\"'$\\{{]*{_LETTER}",
-    r"(?m)^\s*\(?\**([A-Z])\**(?:[).:]|\s*$)",  # a line that begins with, or is, a letter of the list
-    r"\(([A-Z])\)",
-)
-"""In order; of a rule's matches the last counts, because models restate and correct themselves."""
 
 
 class VerifyChoice(Operator):
     """Compare the letter that a completion settles on with the right one.
 
     The problem's ``answer`` is a letter, or one of the options' text; ``verification`` may hold ``{"choices": [...]}``
-    (the options in order) and ``{"choice": 2}`` (the right one's position, from 0). Where no letter is found, an option
-    whose text alone is in the last line counts. Letters that aren't among the options are no answer.
+    (the options in order) and ``{"choice": 2}`` (the right one's position, from 0), and several right ones
+    (``operators.verify.golds``). Where no letter is found, an option whose text alone is in the last line counts.
+    Letters that aren't among the options are no answer, nor are several where one is asked
+    (``operators.verify.letters``).
     """
 
     version: ClassVar[int] = 2
@@ -60,7 +54,7 @@ class VerifyChoice(Operator):
         rows = read_answers(samples, texts, {key: options.right for key, options in about.items()})
         judged = rows.select("answer", "answer_key").drop_nulls().unique()
         judged = judged.with_columns(
-            is_correct=pl.col("answer") == pl.col("answer_key"),
+            is_correct=pl.col("answer").str.split("/").list.contains(pl.col("answer_key")),
             judged_status=pl.lit("ok"),
             detail=pl.lit(None, dtype=polars_schema(Verdict)["detail"]),
         )
@@ -71,11 +65,14 @@ class VerifyChoice(Operator):
             Options(row, self.letters)
 
     def _letter(self, text: str, options: Options) -> str | None:
-        for rule in (self.pattern,) if self.pattern is not None else _RULES:
-            letters = [letter for letter in re.findall(rule, text) if letter.upper() in options.letters]
-            if letters:
-                return letters[-1].upper()
-        return None if self.pattern is not None else options.named_in(text)
+        if self.pattern is not None:
+            found = [letter.upper() for letter in re.findall(self.pattern, text) if letter.upper() in options.letters]
+            found = found[-1:]
+        else:
+            found = list(dict.fromkeys(settled(text, options.letters, options.texts)))
+        if options.all:
+            return "".join(sorted(found)) or None
+        return found[0] if len(found) == 1 else None
 
 
 class Options:
@@ -83,9 +80,18 @@ class Options:
 
     def __init__(self, row: dict[str, Any], letters: str) -> None:
         given: dict[str, Any] = json.loads(row["verification"] or "{}")
-        self.texts = [_plain(str(text)) for text in given.get("choices") or ()]
+        self.texts = [str(text) for text in given.get("choices") or ()]
         self.letters = string.ascii_uppercase[: len(self.texts)] if self.texts else letters
-        self.right = self._right(row["answer"], given.get("choice"), str(row["problem_id"]))
+        golds = golds_of(row)
+        self.all = bool(golds.all)
+        """Whether several options are right together, and all of them are asked."""
+        name = str(row["problem_id"])
+        if given.get("choice") is not None:
+            found = [self._right(None, given["choice"], name)]
+        else:
+            found = [self._right(text, None, name) for text in (golds.any or [member[0] for member in golds.all])]
+        self.right = ("" if self.all else "/").join(sorted({letter for letter in found if letter})) or None
+        """The right letter; ``A/C`` where either is right, ``AC`` where both are asked."""
 
     def _right(self, answer: str | None, position: int | None, problem_id: str) -> str | None:
         if position is not None:
@@ -98,23 +104,10 @@ class Options:
         letter = re.fullmatch(r"\(?([A-Za-z])\)?[.:]?", answer.strip())
         if letter and letter[1].upper() in self.letters:
             return letter[1].upper()
-        if _plain(answer) in self.texts:
-            return self.letters[self.texts.index(_plain(answer))]
+        said = [comparable(text) for text in self.texts]
+        if comparable(answer) in said:
+            return self.letters[said.index(comparable(answer))]
         raise BadInput(
             f"problem '{problem_id}': its answer '{answer[:80]}' is neither a letter of {self.letters[0]}-"
             f"{self.letters[-1]} nor one of its {len(self.texts)} options"
         )
-
-    def named_in(self, text: str) -> str | None:
-        """Return the one option whose text is in the last line, None where there are several or none."""
-        lines = _plain(text.strip()).splitlines()
-        found = [
-            letter
-            for letter, option in zip(self.letters, self.texts, strict=False)
-            if lines and option and re.search(rf"(?<!\w){re.escape(option)}(?!\w)", lines[-1])
-        ]
-        return found[0] if len(found) == 1 else None
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[ \t]+", " ", text.strip().strip(".").casefold())

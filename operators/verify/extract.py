@@ -4,6 +4,9 @@ Rules are tried in order; the first that matches a text gives its answer. Within
 models restate and correct themselves.
 """
 
+# full-width signs are what it is about
+# ruff: noqa: RUF001
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -25,22 +28,42 @@ def _braces(depth: int) -> str:
     return inner
 
 
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+\b|\d+)(?:\.\d+)?|\.\d+"
-NUMBER = rf"[-+\x{{2212}}]?\$?(?:\\[dt]?frac\{{-?\d+\}}\{{\d+\}}|(?:{_DIGITS})(?:\s*/\s*\d+)?)\\?%?"
+_GROUPS = r"(?:,|\{,\}|\\,|\\!,?|,\\!|[ '\x{a0}\x{2009}\x{202f}])"
+"""What may stand between three digits and three."""
+_DIGITS = rf"(?:\d{{1,3}}(?:{_GROUPS}\d{{3}})+\b|\d+)(?:\.\d+)?|\.\d+"
+_SIGN = r"[-+\x{2010}-\x{2015}\x{2212}\x{fe63}\x{ff0b}\x{ff0d}\x{2796}]"
+_HALF = r"[ap]\.?\s?m\b\.?"
+_POWER = r"(?:[eE][-+]?\d+|\s*(?:\\times|\\cdot|[x×*])\s*10\s*\^\s*\{?-?\d+\}?)"
+_BEHIND = r"(?:_\{?\d+\}?|\s*\\?%|\s+(?:(?i:per\s?cent)|million|billion|trillion|thousand|hundred|dozen)\b)"
+NUMBER = (
+    rf"{_SIGN}?\$?(?:\\[dt]?frac\{{-?\d+\}}\{{\d+\}}|\d{{1,2}}:\d{{2}}(?:\s*(?i:{_HALF}))?|\d{{1,2}}\s?(?i:{_HALF})|"
+    rf"(?:{_DIGITS})(?:\s*/\s*\d+|{_POWER})?){_BEHIND}?"
+)
 _BOXED = rf"\\(?:boxed|fbox)\s*(?:\{{({_braces(6)})\}}|(\w+))"
-_PHRASE = r"(?im)(?:answer|^A)(?:\s+is|\s*=|\s*:)[:\s]*"
+_ADVERBS = (
+    r"(?:(?:therefore|thus|then|hence|so|simply|just|clearly|exactly|precisely|indeed|equal\s+to|now|finally|given\s+by)"
+    r"\b[,:\s]*)*"
+)
+_PHRASE = (
+    rf"(?im)(?:answer|^A|答案|回答)(?:\s+(?:is|are|would\s+be|must\s+be|will\s+be|should\s+be)|\s*[=:：是为為])"
+    rf"[:：\s]*{_ADVERBS}"
+)
+_HEADING = r"^\s*####[ \t]*\**\(?\d{1,2}(?:\.\d+)*[.):]+\**[ \t]+\S"
+"""A heading with a number, which is no answer: ``#### 2. Conclude``."""
 
 _PATTERNS: dict[str, str] = {
     "tag": r"(?s)<answer>\s*(.*?)\s*</answer>",
     # a number or formula: four hashes also begin a Markdown heading
-    "hashes": r"####[ \t]*([-+$\\(\[{.\d][^\n]*)",
+    "hashes": rf"####[ \t]*\**((?:{_SIGN}|[$\\(\[{{.€£¥\d])[^\n]*)",
     "last_line": r"([^\n]*\S)\s*$",
     "whole": r"(?s)^\s*(.*?)\s*$",
 }
 _MARKERS: dict[str, str] = {"tag": "<answer>", "boxed": "box", "hashes": "####"}
 """What a text must contain for a rule to find anything."""
 _PHRASE_MATH = _PHRASE + r"(?:\*\*)?(\$[^$\n]+\$|\\\([^\n]*?\\\))"
-_PHRASE_NUMBER = _PHRASE + rf"(?:\*\*)?({NUMBER})(?:\*\*)?(?:\s*$|[.,;!](?:\s|$)|\s+[A-Za-z])"
+_END = r"(?:\*\*)?(?:\s*$|[.;!。；！](?:\s|$)|,(?:\s*$|\s+[A-Za-z])|[，。]|\s+[A-Za-z])"
+_PHRASE_LIST = _PHRASE + rf"(?:\*\*)?({NUMBER}(?:(?:\s*,\s*(?:and\s+|or\s+)?|\s+and\s+|\s+or\s+){NUMBER})+){_END}"
+_PHRASE_NUMBER = _PHRASE + rf"(?:\*\*)?({NUMBER}){_END}"
 _PHRASE_TEXT = _PHRASE + r"(\S[^\n]*?)\s*(?:\.(?:\s|$)|$)"
 _MANY_WORDS = r"(?:[A-Za-z]+\s+){3}"
 
@@ -87,6 +110,9 @@ def _find(text: pl.Expr, rule: Rule) -> pl.Expr:
             return _last_match(text, _BOXED)
         case "phrase":
             return _last_match(text, _PHRASE_TEXT)
+        case "hashes":
+            lines = text.str.extract_all(_PATTERNS[rule])
+            return lines.list.eval(pl.element().filter(~pl.element().str.contains(_HEADING))).list.last()
         case "last_number":
             return _number(text)
         case _:
@@ -112,12 +138,18 @@ def _phrase(found: pl.Expr) -> pl.Expr:
     """Return what follows "the answer is": a formula, a number, or words (of a sentence its last number)."""
     words = found.str.extract(_PHRASE_TEXT, 1)
     sentence = pl.when(words.str.contains(_MANY_WORDS) & ~words.str.contains("\\", literal=True)).then(_number(words))
-    return pl.coalesce(found.str.extract(_PHRASE_MATH, 1), found.str.extract(_PHRASE_NUMBER, 1), sentence, words)
+    several = found.str.extract(_PHRASE_LIST, 1)
+    return pl.coalesce(
+        found.str.extract(_PHRASE_MATH, 1), several, found.str.extract(_PHRASE_NUMBER, 1), sentence, words
+    )
 
 
 def _number(text: pl.Expr) -> pl.Expr:
-    """Return the last number. A sign belongs to it only where no operand stands before: 16-3 ends in 3."""
-    return (pl.lit(" ") + text).str.extract_all(rf"[^\w.)\]}}](?:{NUMBER})").list.last().str.slice(1)
+    """Return the last number. A sign belongs to it only where no operand stands before: 16-3 ends in 3.
+
+    Letters of scripts that are written without blanks may stand beside it.
+    """
+    return (pl.lit(" ") + text).str.extract_all(rf"[^A-Za-z0-9_.)\]}}](?:{NUMBER})").list.last().str.slice(1)
 
 
 def _last_match(text: pl.Expr, pattern: str) -> pl.Expr:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from operators.verify.command import VerifyCommand
 from schemas.contract import validate
 from schemas.datasets import Verdict
 from schemas.errors import BadInput
+from tests.commands import gristmill
 
 pytestmark = pytest.mark.sandbox
 QUICK = Limits(seconds=2.0)
@@ -242,11 +240,6 @@ def test_a_checker_that_is_not_there_ends_the_stage(pool: SandboxPool) -> None:
         operator.run(samples([("p", "x")]), problem({}), pool)
 
 
-def gristmill(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120)
-
-
 def test_from_the_command_line(tmp_path: Path) -> None:
     source, out = tmp_path / "rows.jsonl", tmp_path / "verdicts.jsonl"
     rows = [
@@ -254,27 +247,22 @@ def test_from_the_command_line(tmp_path: Path) -> None:
         for text in ("def f(): return 1", "def f(): return 2")
     ]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = gristmill("op", "verify.code", "--in", str(source), "--out", str(out))
+    done = gristmill("op", "verify.code", "--in", str(source), "--out", str(out), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["is_correct"] for line in out.read_text().splitlines()] == [True, False]
 
     (tmp_path / "bin").mkdir()
-    refused = gristmill("op", "verify.code", "--in", str(source), "--out", str(out), PATH=str(tmp_path / "bin"))
+    no_tools = {"PATH": str(tmp_path / "bin")}
+    refused = gristmill("op", "verify.code", "--in", str(source), "--out", str(out), cwd=tmp_path, env=no_tools)
     assert refused.returncode == 2
     assert "bubblewrap" in refused.stderr and "--allow-unsafe-execution" in refused.stderr
     settings = ("--set", "load.source=human_eval", "--set", "run.allow_unsafe_execution=true")
-    by_setting = gristmill("plan", "code", *settings)
+    by_setting = gristmill("plan", "code", *settings, cwd=tmp_path)
     assert by_setting.returncode == 2
     assert "it takes somebody who types --allow-unsafe-execution" in by_setting.stderr
     unsafe = gristmill(
-        "op",
-        "verify.code",
-        "--in",
-        str(source),
-        "--out",
-        str(out),
-        "--allow-unsafe-execution",
-        PATH=str(tmp_path / "bin"),
-    )
+        "op", "verify.code", "--in", str(source), "--out", str(out), "--allow-unsafe-execution",
+        cwd=tmp_path, env=no_tools,
+    )  # fmt: skip
     assert unsafe.returncode == 0, unsafe.stderr
     assert "WITHOUT A SANDBOX" in unsafe.stderr

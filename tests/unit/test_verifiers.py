@@ -16,6 +16,7 @@ from operators.verify.choice import VerifyChoice
 from operators.verify.compose import VerifyAllOf, VerifyAnyOf, VerifyByTask, VerifyCascade
 from operators.verify.exact import VerifyExact
 from operators.verify.judge import VerifyJudge
+from operators.verify.math import VerifyMath
 from operators.verify.procedure import VerifyProcedure, prefix_share, read_steps
 from operators.verify.rest import VerifyRest, cut_parts
 from schemas.contract import polars_schema, validate
@@ -269,3 +270,23 @@ def test_rest_judges_every_part() -> None:
     assert second["is_correct"].to_list() == [True, False, False]
     with pytest.raises(BadInput, match=r"problem 'p0': verification.rest must be a list"):
         verify(VerifyRest(verifier=VerifyExact()), rows, problems(answer=["4"]))
+
+
+def test_exact_takes_any_of_several_golds_or_all_of_them() -> None:
+    """``any`` wants one; ``all`` wants each once, in any order and in any of its writings."""
+    several = [{"any": ["red", "crimson"]}, {"all": [["red", "crimson"], "blue"]}]
+    asked = problems(answer=["red", None], verification=[json.dumps({"answers": one}) for one in several])
+    texts = ["Crimson", "blue", "blue, red", "crimson and blue", "red, crimson", "red, blue, blue"]
+    drawn = samples(*[(number, text) for number in (0, 1) for text in texts])
+    found = verify(VerifyExact(), drawn, asked)["is_correct"].to_list()
+    assert found == [True, False, False, False, False, False, False, False, True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    "bad", [{"answers": ["3"]}, {"answers": {"some": ["3"]}}, {"answers": {"any": []}}, {"answers": {"any": [" "]}},
+            {"answers": {"any": [["3", "4"]]}}, {"answers": {"all": [True]}}, {"math": {"tolerance": -1}},
+            {"math": {"tolerance": {"percent": 5}}}, {"math": {"tolerance": "near"}}, {"math": 3}]
+)  # fmt: skip
+def test_golds_of_another_shape_are_refused_by_name(bad: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=r"problem 'p0': .*verification"):
+        VerifyMath().check_problems(problems(answer=["3"], verification=[json.dumps(bad)]))

@@ -55,7 +55,7 @@ def judge(gold: str | None, completions: list[str], workers: ProcessWorkers) -> 
         ("x^2+2x+1", ["(x+1)^2", "1+2x+x^2"], ["x^2+1", "(x-1)^2"]),
         ("(3, 4)", ["(3,4)", r"\left(3, 4\right)"], ["(4,3)", "(3,4,5)"]),
         ("10_2", ["10_2", "10_{2}"], ["10_3"]),
-        ("50", ["50%", r"50\%", "50"], ["5", "0.05"]),
+        ("50%", ["50%", r"50\%", "50", "0.5"], ["5", "0.05", "5%"]),
         ("10000000", [r"10\text{ million}", "10,000,000"], ["10"]),
     ],
 )
@@ -91,7 +91,7 @@ def test_without_an_expected_answer_there_are_keys_and_no_judgement(workers: Pro
 
 
 def test_an_answer_that_never_parses_is_killed_and_the_others_are_judged(workers: ProcessWorkers) -> None:
-    operator = VerifyMath(timeout=1.0)
+    operator = VerifyMath(timeout=4.0)
     forms = [r"\boxed{9^{9^{9^{9}}}}", r"\boxed{2}", r"\boxed{\sqrt{4}}"]
     verdicts = operator.run(samples=samples(forms), problems=problems("2"), workers=workers)
     assert verdicts.select("status", "is_correct").rows() == [("timeout", None), ("ok", True), ("ok", True)]
@@ -125,7 +125,7 @@ def test_reasoning_gym_scores_with_its_own_scorer(workers: ProcessWorkers) -> No
     found = Load(source="reasoning_gym:chain_sum", size=1).run()
     key, answer = found["problem_key"][0], found["answer"][0]
     asked = samples([answer, f"<answer>{answer}</answer>", "12345678", ""], problem=key)
-    operator = VerifyReasoningGym()
+    operator = VerifyReasoningGym(timeout=300)
     verdicts = operator.run(
         samples=asked, problems=found.select("problem_key", "answer", "verification"), workers=workers
     )

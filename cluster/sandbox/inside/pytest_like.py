@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from . import channels
 from .approximate import approx
-from .trials import Cannot, is_own
+from .outcomes import Cannot, is_own
 
 
 class Skipped(Exception):

@@ -20,9 +20,10 @@ from . import channels, isolate, program, streams
 from .candidate import NotIsolated, Program, ProgramFailed
 from .compare import same_output, same_value
 from .frames import Closed, Frames, TooLarge, TooSlow
+from .outcomes import Cannot, Failed
 from .probes import pass_anyway
 from .references import NotCrossing
-from .trials import Cannot, Failed, OutOfTime, Trial, place, time_limit
+from .trials import OutOfTime, Trial, place, time_limit
 from .values import decode
 
 LEAST_MEMORY = 512 << 20
@@ -116,6 +117,8 @@ def _check(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> d
             found, value = candidate.start()
             if entry_point and not found:
                 return {"status": "failed", "detail": f"the program defines no '{entry_point}'"}
+            with contextlib.suppress(OSError):
+                os.chdir(job["folder"] or program.WORK)  # the files that tests write are the program's, too
             trial.run(candidate, entry_point, value)
         met = NotCrossing.met
         return {"status": "refused", "detail": str(met[0])} if met else {"status": "passed"}

@@ -12,25 +12,18 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, Protocol
 
 from . import channels
+from .outcomes import Cannot, Failed, is_own
 
 CANDIDATES = ("candidate", "func", "fn", "function", "solution")
 """What the parameter of a ``check`` function is called that gets the entry point."""
 
 
-_TOUCHING = re.compile(r"\bopen\b|\bos\b|tempfile|pathlib|shutil|tmp_path|sys\.std|monkeypatch|patch")
+_TOUCHING = re.compile(r"\bos\b")
 _FOR_PYTEST = re.compile(r"\bpytest\b|\bdef\s+test|\bclass\s+Test")
 
 
 class OutOfTime(BaseException):
     """The alarm: whatever was going on took too long. No ``except Exception`` of a test's swallows it."""
-
-
-class Cannot(Exception):
-    """The tests themselves can't be run."""
-
-
-class Failed(Exception):
-    """A test failed."""
 
 
 class Names(Protocol):
@@ -159,13 +152,6 @@ def _checks(namespace: dict[str, Any], entry_point: str | None) -> list[Callable
     checks = [value for name, value in found.items() if name.startswith(("check", "test")) and _asks_for(value, known)]
     plain = found.get("check")
     return [plain] if plain is not None and plain not in checks and not checks else checks
-
-
-def is_own(value: Any) -> bool:
-    """Whether something is a function that the tests define, decorated or not."""
-    while hasattr(value, "__wrapped__") and isinstance(value, types.FunctionType):
-        value = getattr(value, "__wrapped__")  # noqa: B009  (which plain functions lack)
-    return isinstance(value, types.FunctionType) and value.__code__.co_filename == "tests"
 
 
 def _asks_for(function: types.FunctionType, known: tuple[str, ...]) -> bool:
