@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import polars as pl
 import xxhash
 from pydantic import BaseModel
 
-from schemas.conversation import TURNS, without_more
+from schemas.conversation import TURNS, has_more, plain_turns
 
 
 class _Execution:
@@ -143,17 +143,44 @@ def completion_hashes(texts: Iterable[str]) -> list[int]:
     return [((xxhash.xxh3_64_intdigest(text.encode()) + 2**63) % 2**64) - 2**63 for text in texts]
 
 
-def table_digest(table: pl.DataFrame) -> str:
-    """Return a content hash of ``table``: its columns, dtypes and values in order.
+class TableDigest:
+    """A content hash of a table that comes in pieces: its columns, dtypes and values in order.
 
     Conversations of plain turns, and no tools, count as what they were before there was more. A ``prompt_key`` follows
     from the rest.
+
+    Args:
+        more: the columns that have more in some piece (``more_in``).
     """
-    table = table.drop("prompt_key", strict=False)
-    table = table.with_columns(without_more(column) for column in table.get_columns() if column.dtype == TURNS)
-    if "tools" in table.columns and table["tools"].null_count() == len(table):
-        table = table.drop("tools")
-    head = json.dumps([(name, str(dtype)) for name, dtype in table.schema.items()])
-    body = hashlib.blake2b(head.encode(), digest_size=16)
-    body.update(table.write_ndjson().encode())
-    return body.hexdigest()
+
+    def __init__(self, more: Collection[str]) -> None:
+        self._more = more
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._begun = False
+
+    def add(self, table: pl.DataFrame) -> None:
+        """Take the next rows."""
+        table = table.drop("prompt_key", *(["tools"] if "tools" not in self._more else []), strict=False)
+        plain = [name for name, kind in table.schema.items() if kind == TURNS and name not in self._more]
+        table = table.with_columns(plain_turns(name) for name in plain)
+        if not self._begun:
+            head = json.dumps([(name, str(dtype)) for name, dtype in table.schema.items()])
+            self._hash.update(head.encode())
+            self._begun = True
+        self._hash.update(table.write_ndjson().encode())
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def more_in(table: pl.DataFrame) -> set[str]:
+    """Return the columns that have what older tables can't: turns with more than a role and a content, tools."""
+    found = {name for name, kind in table.schema.items() if kind == TURNS and has_more(table[name])}
+    return found | ({"tools"} if "tools" in table.columns and table["tools"].null_count() < len(table) else set())
+
+
+def table_digest(table: pl.DataFrame) -> str:
+    """Return the content hash of a whole table."""
+    whole = TableDigest(more_in(table))
+    whole.add(table)
+    return whole.hexdigest()

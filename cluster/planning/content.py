@@ -19,14 +19,17 @@ from schemas.errors import BadInput
 CONVERSATIONS = (Problem, Sft, Preference)
 
 
-def check_stages(stages: Iterable[Stage], problems: pl.DataFrame, chosen: pl.DataFrame) -> None:
+def check_stages(stages: Iterable[Stage], problems: pl.DataFrame, chosen: pl.DataFrame, before: int) -> None:
     """Refuse problems whose conversations an engine of these stages can't show.
 
     Args:
-        problems: all that the source gave, in its order.
-        chosen: those that are to be asked.
+        problems: some that the source gave, in its order.
+        chosen: those of them that are to be asked.
+        before: how many the source gave before these.
     """
-    special = _special(problems).join(chosen.select("problem_key"), on="problem_key", how="semi", maintain_order="left")
+    special = _special(problems, before).join(
+        chosen.select("problem_key"), on="problem_key", how="semi", maintain_order="left"
+    )
     if len(special):
         for stage in stages:
             if stage.engine is not None:
@@ -35,10 +38,10 @@ def check_stages(stages: Iterable[Stage], problems: pl.DataFrame, chosen: pl.Dat
 
 def check_problems(operator: Operator, spec: EngineSpec, problems: pl.DataFrame) -> None:
     """Refuse problems whose conversations one operator's engine can't show."""
-    _check(_special(problems), operator, spec, "")
+    _check(_special(problems, 0), operator, spec, "")
 
 
-def _special(problems: pl.DataFrame) -> pl.DataFrame:
+def _special(problems: pl.DataFrame, before: int) -> pl.DataFrame:
     """Return the problems that have more than texts, with their ``row`` from 1."""
     columns = {"problem_key", "problem_id", "messages"} - {*problems.columns}
     if columns:
@@ -47,7 +50,7 @@ def _special(problems: pl.DataFrame) -> pl.DataFrame:
     more = pl.any_horizontal(turn.field(name).is_not_null() for name in MORE)
     any_more = pl.col("messages").list.eval(more).list.any().fill_null(False)
     tools = pl.col("tools").is_not_null() if "tools" in problems.columns else pl.lit(False)
-    return problems.with_row_index("row", offset=1).filter(any_more | tools)
+    return problems.with_row_index("row", offset=before + 1).filter(any_more | tools)
 
 
 def _check(special: pl.DataFrame, operator: Operator, spec: EngineSpec, where: str) -> None:

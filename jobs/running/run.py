@@ -145,7 +145,7 @@ def execute(job: Job, settings: RunSettings, as_json: bool, retry_errors: bool =
 
 def write_report(root: Root, manifest: RunManifest) -> str:
     """Write a run's HTML report beside its manifest and return its address."""
-    from jobs.report import render  # the plotting library takes a second to import: only reports pay for it
+    from jobs.report.build import render  # the plotting library takes a second to import: only reports pay for it
 
     tables = {record.name: open_stage(root, manifest, record.name) for record in manifest.stages}
     root.write_bytes(render(manifest, tables).encode(), "runs", manifest.run_id, "report.html")
