@@ -95,7 +95,7 @@ def problem_keys(problems: pl.DataFrame) -> pl.Series:
     columns = (*PROBLEM_KEY_COLUMNS, "tools")
     present = {name: kind for name, kind in problems.schema.items() if name in columns and kind != pl.Null}
     plain = {name: pl.col(name) for name, kind in present.items() if kind == pl.String and name != "tools"}
-    if present.get("messages") == TURNS and _is_plain(problems["messages"]):
+    if present.get("messages") == TURNS and not has_more(problems["messages"]):
         turn = pl.element().struct
         plain["messages"] = pl.col("messages").list.eval(pl.struct(turn.field("content"), turn.field("role")))
     other = [pl.col(name).is_not_null() for name in present if name not in plain]
@@ -110,11 +110,6 @@ def problem_keys(problems: pl.DataFrame) -> pl.Series:
     for place, row in zip(whole["other"].arg_true(), rows, strict=True):
         keys[place] = digest(_content(row))
     return pl.Series("problem_key", keys, dtype=pl.String)
-
-
-def _is_plain(turns: pl.Series) -> bool:
-    """Whether a column of conversations has nothing but roles and texts."""
-    return without_more(turns).dtype != TURNS
 
 
 def _content(row: dict[str, Any]) -> dict[str, Any]:

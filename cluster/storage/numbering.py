@@ -182,7 +182,7 @@ def packed(keys: Keys) -> tuple[Keys, NDArray[np.bool_]]:
         keys = keys.astype("S32")
     text = np.ascontiguousarray(keys).view(np.uint8).reshape(len(keys), keys.itemsize)
     values = VALUES[text[:, :32]]
-    fits = (values < 16).all(axis=1) & ~text[:, 32:].any(axis=1)
+    fits: NDArray[np.bool_] = np.logical_and((values < 16).all(axis=1), ~text[:, 32:].any(axis=1))
     return (values[:, 0::2] << 4 | values[:, 1::2] & 15).reshape(-1).view("S16"), fits
 
 

@@ -208,7 +208,8 @@ def objections(plan: RunPlan, unsafe: bool = False) -> list[str]:
         if "problems" not in operator.inputs or "sandbox" not in operator.tools:
             continue  # the others have said what they have to say when the plan was made
         try:
-            told = operator.objections(plan.problems, **tools_of(operator, unsafe))
+            tools = tools_of(operator, unsafe)
+            told = [line for rows in plan.problems.tables(plan.root) for line in operator.objections(rows, **tools)]
         except BadInput as error:
             told = [f"what the problems' tests are worth can't be told here: {error}"]
         lines += [f"{name}: {line}" for line in told]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import reduce
-from operator import or_
 from typing import Annotated, Any, ClassVar, Literal
 
 import polars as pl
@@ -95,7 +94,9 @@ class Load(Operator):
         notes = PieceNotes()
         pieces = pieces_of(self.source, notes) if self.in_pieces() and self.encoding is None else None
         try:  # what has to be known of all rows
-            facts = None if pieces is None else reduce(or_, (self.facts(rows) for rows in self._limited(pieces)))
+            facts = (
+                None if pieces is None else reduce(Facts.__or__, (self.facts(rows) for rows in self._limited(pieces)))
+            )
         except (BadInput, UnicodeDecodeError):  # read as a whole, it says with the row what is wrong, or isn't wrong
             facts = None
         if pieces is None or facts is None:

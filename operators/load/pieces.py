@@ -8,9 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
-import fsspec
+import fsspec  # pyright: ignore[reportMissingTypeStubs]
 import polars as pl
-import pyarrow.parquet as pq
+import pyarrow.parquet  # pyright: ignore[reportMissingTypeStubs]
 
 from operators.load.checks import Notes
 from operators.load.json_rows import Kinds, read_lines
@@ -64,11 +64,12 @@ class ParquetPieces(Pieces):
     """A Parquet file: its row groups, in batches."""
 
     def rows(self) -> Iterator[Rows]:
-        with self.fs.open(self.place, "rb") as file, pq.ParquetFile(file) as reader:
+        parquet = cast(Any, pyarrow.parquet)  # it has no types
+        with self.fs.open(self.place, "rb") as file, parquet.ParquetFile(file) as reader:
             size = max(1, sum(reader.metadata.row_group(i).total_byte_size for i in range(reader.num_row_groups)))
             rows = max(100, reader.metadata.num_rows * PIECE_BYTES // size)
             for batch in reader.iter_batches(batch_size=min(rows, 20_000)):
-                yield Rows(pl.DataFrame(pl.from_arrow(batch)))
+                yield Rows(cast(Any, pl).from_arrow(batch))
 
 
 class LinePieces(Pieces):
