@@ -37,7 +37,7 @@ def judge(workers: ProcessWorkers, pairs: list[tuple[str, str]], **settings: flo
         }
     )
     problems = pl.DataFrame({"problem_key": [f"p{i}" for i in range(len(golds))], "answer": golds})
-    return VerifyMath(**settings).run(samples, problems, workers)
+    return VerifyMath(**{"timeout": 60.0, **settings}).run(samples, problems, workers)
 
 
 EQUAL: list[tuple[str, ...]] = [
