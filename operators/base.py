@@ -79,11 +79,22 @@ class Operator(Settings):
         """Refuse problems that this operator couldn't work on, before anything is sampled.
 
         Args:
-            problems: all of them, with all columns.
+            problems: some of them, with all columns; all are shown, in several calls where they are many.
 
         Raises:
             BadInput: naming the problem, what is wrong with it, and the remedy.
         """
+
+    def objections(self, problems: pl.DataFrame, **tools: Any) -> list[str]:
+        """Return what can be said against problems that needs a closer look than ``check_problems``, in a line each.
+
+        A dry run shows it; nothing is refused for it.
+
+        Args:
+            problems: all of them, with all columns.
+            tools: those of ``tools`` that need no model.
+        """
+        return []
 
     @classmethod
     def public_name(cls) -> str:

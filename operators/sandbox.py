@@ -96,6 +96,8 @@ class CheckJob:
     """The function that ``check`` is given."""
     prefix: str = ""
     """Python that the tests rely on, such as helpers that the prompt defines."""
+    probe: bool = False
+    """Find out as well whether the tests assert anything; see ``Outcome.probed``."""
 
 
 @dataclass(frozen=True)
@@ -125,18 +127,6 @@ class CallsJob:
 
 
 @dataclass(frozen=True)
-class ProbeJob:
-    """Tests without a program: do they pass for functions that raise, or that return what equals nothing?
-
-    Passes where they do: such tests assert nothing.
-    """
-
-    tests: str
-    entry_point: str | None = None
-    prefix: str = ""
-
-
-@dataclass(frozen=True)
 class CommandJob:
     """A checking program, given files and standard input; see ``operators.verify.command``."""
 
@@ -146,7 +136,7 @@ class CommandJob:
     stdin: str = ""
 
 
-Job = CheckJob | CasesJob | CallsJob | ProbeJob | CommandJob
+Job = CheckJob | CasesJob | CallsJob | CommandJob
 
 
 @dataclass(frozen=True)
@@ -165,6 +155,9 @@ class Outcome:
     """Of a command; negative: the signal that ended it."""
     stdout: str = ""
     """Of a command."""
+    probed: str | None = None
+    """Where that was asked: what functions do for which the tests pass though they shouldn't (raise, return what equals
+    nothing). Empty where there are none such; None where nobody knows."""
     waited: float = 0.0
     """Of one that took too long: seconds that its process waited for a core."""
 

@@ -7,7 +7,15 @@ from typing import Any, Protocol
 
 
 class TimedOut:
-    """The result of a call that was killed because it took longer than its limit."""
+    """The result of a call that was killed because it took longer than its limit.
+
+    Attributes:
+        waited: seconds of its time that its process waited for a core. What waited for long was tried again, alone, and
+            was too slow once more.
+    """
+
+    def __init__(self, waited: float = 0.0) -> None:
+        self.waited = waited
 
 
 class WorkerFailed:

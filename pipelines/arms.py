@@ -69,7 +69,7 @@ def build(config: Config) -> Pipeline:
     problems = pipeline.stage("load", config.load)
     for arm in config.arms:
         engine = arm.engine or config.engine
-        operator = _operator(config.sample, arm, policy)
+        operator = sampling_of(config.sample, arm, "arms", policy=policy)
         samples = pipeline.stage(f"sample_{arm.name}", operator, engine=engine, problems=problems)
         verdicts = pipeline.stage(f"verify_{arm.name}", config.verify, problems=problems, samples=samples)
         pipeline.stage(f"coverage_{arm.name}", config.coverage, verdicts=verdicts)
@@ -77,9 +77,14 @@ def build(config: Config) -> Pipeline:
     return pipeline
 
 
-def _operator(sample: Sampling, arm: Arm, policy: ComputeOptimalSpec) -> Sampling:
+def sampling_of(sample: Sampling, arm: Arm, pipeline: str, **settings: Any) -> Sampling:
+    """Return a sampling stage's operator with an arm's own settings, and others that are fixed.
+
+    Raises:
+        BadInput: naming the setting that doesn't fit.
+    """
     try:
-        return Sampling.model_validate({**dict(sample), **arm.sample, "policy": policy})
+        return Sampling.model_validate({**dict(sample), **arm.sample, **settings})
     except ValidationError as error:
         told = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise BadInput(f"pipeline arms, arm '{arm.name}': {told}") from error
+        raise BadInput(f"pipeline {pipeline}, '{arm.name}': {told}") from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import dataframely as dy
 import polars as pl
@@ -30,7 +30,14 @@ class Columns:
 
 
 class Contract(dy.Schema):
-    """Base of all row contracts."""
+    """Base of all row contracts.
+
+    Class attributes:
+        added: columns that the contract got after files of it were written; all of them may be null. Files without them
+            are older, not damaged.
+    """
+
+    added: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def select(cls, *names: str) -> Columns:
@@ -43,13 +50,6 @@ class Contract(dy.Schema):
         if unknown:
             raise ValueError(f"{cls.__name__} has no column {sorted(unknown)}; it has {cls.column_names()}")
         return Columns(cls, names or tuple(cls.column_names()))
-
-
-def added_columns(contract: type[Contract]) -> frozenset[str]:
-    """Return the columns that a contract got after files of it were written; all of them may be null."""
-    from schemas.datasets import ADDED  # the table names the contracts, which are made with this module
-
-    return ADDED.get(contract, frozenset())
 
 
 @cache
@@ -69,7 +69,7 @@ def validate(table: pl.DataFrame, contract: type[Contract], stage: str) -> pl.Da
             contract has not, or lacks, is a violation too: contracts are never widened silently.
     """
     expected = polars_schema(contract)
-    later = added_columns(contract)
+    later = contract.added
     table = table.with_columns(pl.lit(None, expected[name]).alias(name) for name in later if name not in table.columns)
     missing = [name for name in expected if name not in table.columns]
     extra = [name for name in table.columns if name not in expected]

@@ -16,6 +16,7 @@ SCHEMA_VERSION = 1
 
 SAMPLE_STATUS = ("ok", "error")
 FINISH_REASONS = ("stop", "length", "stop_string", "cut")
+CALIBRATION = ("calibrated", "uncalibrated")
 VERDICT_STATUS = ("ok", "unparseable", "timeout", "error", "skipped")
 
 
@@ -35,8 +36,8 @@ def _count(nullable: bool = False) -> dy.Int64:
     return dy.Int64(nullable=nullable, min=0)
 
 
-def _share() -> dy.Float64:
-    return dy.Float64(nullable=False, min=0.0, max=1.0)
+def _share(nullable: bool = False) -> dy.Float64:
+    return dy.Float64(nullable=nullable, min=0.0, max=1.0)
 
 
 def _json(nullable: bool = True) -> dy.String:
@@ -63,6 +64,8 @@ SAMPLE_KEY = ["problem_key", "sample_index"]
 class Problem(Contract):
     """One thing to solve."""
 
+    added = frozenset({"tools", "prompt_key"})
+
     problem_key = dy.String(primary_key=True)
     problem_id = _text()
     prompt = _text()
@@ -82,6 +85,8 @@ class Problem(Contract):
 
 class Sample(Contract):
     """One completion for one problem."""
+
+    added = frozenset({"tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open"})
 
     problem_key = dy.String(primary_key=True)
     sample_index = _key(minimum=0)
@@ -161,6 +166,8 @@ class Path(Contract):
 class Answer(Contract):
     """The answer one selection method gives to one problem."""
 
+    added = frozenset({"confidence_low", "confidence_high", "calibration"})
+
     problem_key = dy.String(primary_key=True)
     method = dy.String(primary_key=True)
     problem_id = _text()
@@ -171,10 +178,17 @@ class Answer(Contract):
     runner_up = _text(nullable=True)
     runner_up_confidence = dy.Float64(nullable=True, min=0.0, max=1.0)
     is_correct = dy.Bool(nullable=True)
+    confidence_low = dy.Float64(nullable=True, min=0.0, max=1.0)
+    confidence_high = dy.Float64(nullable=True, min=0.0, max=1.0)
+    """95% interval of how often answers of this confidence are right, where it was fitted to known answers."""
+    calibration = dy.String(nullable=True, regex=f"^({'|'.join(CALIBRATION)})$")
+    """Of methods whose confidence is the chance of a model: whether it was fitted to known answers. Null of others."""
 
 
 class Sft(Contract):
     """One supervised fine-tuning row."""
+
+    added = frozenset({"tools"})
 
     problem_key = dy.String(primary_key=True)
     sample_index = _key(minimum=0)
@@ -188,6 +202,8 @@ class Sft(Contract):
 
 class Preference(Contract):
     """One preference pair (DPO, SimPO): a right and a wrong completion of the same problem."""
+
+    added = frozenset({"tools"})
 
     problem_id = _text()
     prompt = _messages()
@@ -217,19 +233,28 @@ class Allocation(Contract):
 
     ``worst_tokens`` and ``worst_microdollars`` are what each of them may take at most, ``value`` what one was thought
     to gain, and ``observed_through`` how many outcomes were known then.
+
+    A row with ``count`` 0 and ``reason`` "rule" says by what rule a problem is sampled from ``first_index`` on. Every
+    run under a policy begins with one for each of its problems, and measures go by them (``measure.pass_at_k``).
     """
+
+    added = frozenset({"rule", "hints"})
 
     sequence = _key(minimum=0)
     stage = dy.String(primary_key=True)
     problem_key = _text()
     first_index = _count()
-    count = dy.Int64(nullable=False, min=1)
+    count = _count()
     worst_tokens = _count()
     worst_microdollars = _count()
     observed_through = dy.Int64(nullable=False, min=-1)
     value = dy.Float64(nullable=False)
     shadow_price = dy.Float64(nullable=True)
     reason = _text()
+    rule = _json(nullable=True)
+    """Policy, limit of samples (n) and caps, in a row that says the rule."""
+    hints = dy.List(dy.Float64(nullable=True), nullable=True)
+    """What the policy was told of the problem beforehand: log odds of success by each source (null: nothing)."""
 
 
 class LedgerEntry(Contract):
@@ -290,12 +315,23 @@ class ExpertRelevance(Contract):
 
 
 class PassAtK(Contract):
-    """Coverage at k with a 95% interval (measure.pass_at_k)."""
+    """Coverage at k with 95% intervals (measure.pass_at_k)."""
+
+    added = frozenset({"same_low", "same_high", "least", "most"})
 
     k = _key(minimum=1)
     coverage = dy.Float64(nullable=False, min=0.0, max=1.0)
     low = dy.Float64(nullable=False, min=0.0, max=1.0)
+    """``low`` to ``high``: what the mean over many problems like these may be."""
     high = dy.Float64(nullable=False, min=0.0, max=1.0)
+    same_low = _share(nullable=True)
+    """``same_low`` to ``same_high``: what endless sampling of these very problems may find. Narrower, since the choice
+    of problems isn't in it."""
+    same_high = _share(nullable=True)
+    least = _share(nullable=True)
+    """Where some problem has fewer than k samples: coverage if all samples that weren't drawn had failed."""
+    most = _share(nullable=True)
+    """The same if all of them were right."""
     n_problems = _count()
     note = _text()
 
@@ -322,6 +358,8 @@ class SelectionAccuracy(Contract):
     `accuracy` is the mean over `subsets` random subsets, `first_n` that of the first n samples.
     """
 
+    added = frozenset({"first_n", "subsets", "n_problems"})
+
     n = _key(minimum=1)
     method = dy.String(primary_key=True)
     accuracy = dy.Float64(nullable=False, min=0.0, max=1.0)
@@ -335,6 +373,8 @@ class SelectionAccuracy(Contract):
 class Calibration(Contract):
     """How well a selection method's confidence predicts that it is right (measure.calibration)."""
 
+    added = frozenset({"rmsce", "rmsce_low", "rmsce_high"})
+
     method = dy.String(primary_key=True)
     n = _count()
     confidence = _share()
@@ -342,8 +382,10 @@ class Calibration(Contract):
     accuracy_low = _share()
     accuracy_high = _share()
     ece = _share()
-    ece_low = _share()
-    ece_high = _share()
+    """The mean absolute gap of the bins; chance makes it too large, so it has no interval."""
+    ece_low = dy.Float64(nullable=True, min=0.0, max=1.0)
+    ece_high = dy.Float64(nullable=True, min=0.0, max=1.0)
+    """Null but in results of versions before 2, whose interval didn't hold."""
     brier = _share()
     brier_low = _share()
     brier_high = _share()
@@ -361,6 +403,10 @@ class Calibration(Contract):
         nullable=False,
     )
     """The reliability table: one entry for each bin of confidence (low, high]."""
+    rmsce = dy.Float64(nullable=True, min=0.0, max=1.0)
+    rmsce_low = dy.Float64(nullable=True, min=0.0, max=1.0)
+    rmsce_high = dy.Float64(nullable=True, min=0.0, max=1.0)
+    """The root of the bins' mean squared gap, less what chance adds to it, with its 95% interval."""
 
 
 class Multiplicity(Contract):
@@ -396,15 +442,6 @@ STORES: dict[type[Contract], str] = {Sample: "samples", Verdict: "verdicts", Sco
 """Contracts whose rows are append-only facts, and the folder of their stores; all others become snapshots."""
 
 SAMPLES_FOLDER = STORES[Sample]
-
-ADDED: dict[type[Contract], frozenset[str]] = {
-    Problem: frozenset({"tools", "prompt_key"}),
-    Sample: frozenset({"tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open"}),
-    Sft: frozenset({"tools"}),
-    Preference: frozenset({"tools"}),
-    SelectionAccuracy: frozenset({"first_n", "subsets", "n_problems"}),
-}
-"""Columns that a contract got after files of it were written: files without them are older, not damaged."""
 
 DATASETS: dict[str, type[Contract]] = {
     "problems": Problem,

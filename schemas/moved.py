@@ -91,7 +91,7 @@ MOVED: dict[str, str] = {
     "operators.budget.compute_optimal": "operators.policies.compute_optimal",
     "operators.budget.consistency": "operators.policies.consistency",
     "operators.budget.counting": "operators.policies.counting",
-    "operators.budget.difficulty": "operators.policies.difficulty",
+    "operators.budget.difficulty": "operators.measure.difficulty",
     "operators.budget.greedy": "operators.policies.greedy",
     "operators.budget.marginal": "operators.policies.marginal",
     "operators.budget.oracle": "operators.policies.oracle",

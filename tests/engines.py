@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import socket
 import subprocess
@@ -29,7 +30,7 @@ class Running:
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
         self.engine: Engine = build_engine(spec)
 
-    def do(self, work: Coroutine[Any, Any, Result], seconds: float = 120) -> Result:
+    def do(self, work: Coroutine[Any, Any, Result], seconds: float = 900) -> Result:
         """Run a coroutine in the engine's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=seconds)
 
@@ -46,6 +47,19 @@ def running(spec: EngineSpec) -> Iterator[Running]:
         yield found
     finally:
         found.close()
+
+
+_SHARED: dict[str, Running] = {}
+
+
+@contextlib.contextmanager
+def shared(spec: EngineSpec) -> Iterator[Running]:
+    """Load an engine for everybody in this process who asks for the same, until the process ends."""
+    name = spec.model_dump_json()
+    if name not in _SHARED:
+        _SHARED[name] = Running(spec)
+        atexit.register(_SHARED[name].close)
+    yield _SHARED[name]
 
 
 LLAMA_SERVER = """
@@ -83,7 +97,7 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def wait_until_up(url: str, server: subprocess.Popen[bytes], seconds: float = 180) -> None:
+def wait_until_up(url: str, server: subprocess.Popen[bytes], seconds: float = 900) -> None:
     """Wait for a server's health; fail when it ends."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

@@ -43,7 +43,7 @@ SERIALS = itertools.count(100_000)
 SERIAL = re.compile(r"\d{6}")
 FAN_IN, TARGET = 3, 2**15
 """Merges in small."""
-PATIENCE = 120.0
+PATIENCE = 600.0
 """Seconds after which a process that neither ends nor sleeps hangs."""
 
 

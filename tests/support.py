@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +18,9 @@ from cluster.driving.driver import run_pipeline
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
 from cluster.runners.runner import Runner
+from cluster.storage.ranges import KEYED
+from cluster.storage.store import Store
+from cluster.working.compaction import Merge
 from operators.base import Operator
 from operators.load import Load
 from operators.sample.sampling import Sampling
@@ -57,12 +64,26 @@ BOTH = pytest.mark.parametrize("runner", ["local", pytest.param("ray", marks=pyt
 
 
 def make_runner(name: str) -> Runner:
-    """Return a runner; Ray's needs a cluster, which tests marked ``ray`` are given."""
-    if name == "local":
-        return LocalRunner()
+    """Return a runner of that name."""
+    return LocalRunner() if name == "local" else ray_runner()
+
+
+def ray_runner() -> Runner:
+    """Return a runner on the cluster that tests share."""
     from cluster.ray.runner import RayRunner
 
-    return RayRunner()
+    return RayRunner(_ray_cluster())
+
+
+@cache
+def _ray_cluster() -> str:
+    """Start Ray, for all tests of this process that need none of their own; return its address."""
+    from ray.cluster_utils import Cluster
+
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # or a process starts for each CPU, wanted or not
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
+    atexit.register(cluster.shutdown)
+    return cluster.address
 
 
 def write_problems(path: Path, count: int, first: int = 0) -> Path:
@@ -100,6 +121,23 @@ def stage(result: RunResult, name: str) -> dict[str, int]:
     """Return the counts of one stage."""
     record = next(record for record in result.manifest.stages if record.name == name)
     return {"planned": record.planned, "reused": record.reused, "computed": record.computed}
+
+
+def facts(store: Store) -> set[tuple[str, int]]:
+    """Return (problem_key, sample_index) of all samples that a store holds."""
+    ranges = store.numbering.keyed(store.held.ranges).iter_rows()
+    return {(key, index) for key, first, count in ranges for index in range(first, first + count)}
+
+
+def keyed(*rows: tuple[str, int, int]) -> pl.DataFrame:
+    """Return keyed ranges."""
+    return pl.DataFrame(rows, schema=KEYED, orient="row")
+
+
+def merge_of(store: Store, names: Sequence[str]) -> Merge:
+    """Return the work of merging some files of a store."""
+    rows = sum(store.files.of(name).total for name in names)
+    return Merge(1, "merge", store.root.url, store.folder, store.contract, tuple(names), rows)
 
 
 def keys(result: RunResult, name: str = "sample") -> list[tuple[str, int]]:

@@ -83,6 +83,7 @@ def bench_engine(
         "gristmill simulate counts.parquet --model small --compare --goal yield --prior counts.parquet "
         "--prior-model large",
         "gristmill simulate latest --goal accuracy --compare --plot curves.html",
+        "gristmill simulate latest --compare --unit dollars --budget 5 --prices prices.yaml",
     )
 )
 def simulate(
@@ -104,7 +105,14 @@ def simulate(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the policies.")
     ] = None,
-    budget: Annotated[int | None, typer.Option(min=1, help="Samples, all problems together.")] = None,
+    unit: Annotated[
+        Literal["samples", "tokens", "dollars"],
+        typer.Option(help="What is spent: samples, or what samples of each problem cost on average."),
+    ] = "samples",
+    prices: Annotated[
+        str | None, typer.Option(metavar="YAML", help="Prices by model, for --unit dollars; a run knows its own.")
+    ] = None,
+    budget: Annotated[float | None, typer.Option(min=1e-9, help="Of the unit, all problems together.")] = None,
     goal: Annotated[
         Literal["coverage", "yield", "accuracy"],
         typer.Option(help="Problems solved, useful traces (--target of each problem), or right majorities."),
@@ -114,7 +122,9 @@ def simulate(
     prior: Annotated[
         str | None, typer.Option(metavar="COUNTS|RUN", help="The same problems by another model or an earlier night.")
     ] = None,
-    prior_model: Annotated[str | None, typer.Option(help="Whose rows of --prior.")] = None,
+    prior_model: Annotated[
+        str | None, typer.Option(help="Whose rows of --prior; by default all models, each a source.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many replays, each in another order.")] = 20,
     in_flight: Annotated[int | None, typer.Option(min=1, help="Samples that are out at the same time.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="All policies that fit the goal.")] = False,
@@ -132,6 +142,8 @@ def simulate(
         root=root,
         policies=policy or [],
         settings=parse_assignments(settings or []),
+        unit=unit,
+        prices=prices,
         budget=budget,
         goal=goal,
         target=target,

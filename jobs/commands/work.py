@@ -47,6 +47,9 @@ def run(
         Literal["refuse", "wait", "read"] | None,
         typer.Option(help="Where another run writes the same samples: end, wait for it, or take what is there."),
     ] = None,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Give verdicts again that ended in a timeout or an error.")
+    ] = False,
     allow_unsafe_execution: UnsafeOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,12 +58,12 @@ def run(
 
     job = prepare(target, settings or [], root, runner, address, limit)
     if dry_run:
-        show_dry_run(job, as_json)
+        show_dry_run(job, as_json, allow_unsafe_execution)
         return
     changed: dict[str, Any] = {"command": command_line(), **({"if_busy": if_busy} if if_busy else {})}
     if allow_unsafe_execution:
         changed["allow_unsafe_execution"] = True
-    state = execute(job, job.execution.model_copy(update=changed), as_json)
+    state = execute(job, job.execution.model_copy(update=changed), as_json, retry_errors)
     if state == "budget reached":
         raise typer.Exit(BudgetReached.exit_code)
     if state != "done":

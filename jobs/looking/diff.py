@@ -11,8 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from cluster.records.reader import open_stage
+from cluster.records.rules import rules_of_store
 from cluster.storage.root import Root
+from cluster.storage.slices import scan_files
 from jobs.running.summary import coverage
+from operators.measure.counts import Drawn
+from operators.measure.intervals import differences
+from operators.measure.pass_at_k import PassAtK, of_each
+from schemas.datasets import Allocation
 from schemas.manifest import RunManifest, StageRecord
 
 FIGURES = ("planned", "reused", "computed", "failed", "accepted", "truncated", "unparseable", "completion_tokens")
@@ -73,12 +79,48 @@ def _stages(first: RunManifest, second: RunManifest) -> Iterator[dict[str, Any]]
 
 
 def _coverage(root: Root, first: RunManifest, second: RunManifest) -> list[dict[str, Any]]:
-    """Return pass@k of both, with intervals, at the k that both have."""
+    """Return pass@k of both, with intervals, at the k that both have, and the difference on the problems of both."""
     tables = [coverage(root, run) for run in (first, second)]
     if any(table.is_empty() for table in tables):
         return []
     one, other = (table.select("k", "coverage", "low", "high") for table in tables)
-    return one.join(other, on="k", suffix="_second").sort("k").to_dicts()
+    rows = one.join(other, on="k", suffix="_second").sort("k").to_dicts()
+    counts = [_counts(root, run) for run in (first, second)]
+    return [{**row, **_difference(counts[0], counts[1], row["k"])} for row in rows]
+
+
+def _counts(root: Root, run: RunManifest) -> pl.DataFrame | None:
+    """Return what a run's coverage is made of: counts of each problem, with the rule by which it was sampled; None
+    where it isn't made of verdicts."""
+    records = {record.name: record for record in run.stages}
+    measured = next(record for record in run.stages if record.dataset == "pass_at_k")
+    if "verdicts" not in measured.inputs:
+        return None
+    judged = records[measured.inputs["verdicts"]]
+    sampled = next(records[name] for name in judged.inputs.values() if records[name].dataset == "samples")
+    names = PassAtK.inputs["verdicts"].names
+    verdicts = root.patiently(open_stage(root, run, judged.name).select(names).collect, f"reading {judged.name}")
+    rules = rules_of_store(root, sampled.path).uris if sampled.policy is not None else ()
+    log = scan_files(root, rules, Allocation).select(PassAtK.inputs["allocations"].names)
+    return PassAtK().partial(verdicts=verdicts, allocations=root.patiently(log.collect, "reading the rules"))
+
+
+def _difference(first: pl.DataFrame | None, second: pl.DataFrame | None, k: int) -> dict[str, Any]:
+    """Return the second run's coverage less the first's, paired by problem, with its interval; null where unknown."""
+    nothing = {"difference": None, "difference_low": None, "difference_high": None, "paired": 0}
+    if first is None or second is None:
+        return nothing
+    shared = first.select("problem_id").join(second, on="problem_id", how="semi").sort("problem_id")
+    one, other = (
+        of_each(Drawn.of(shared.join(table, on="problem_id", maintain_order="left"), None), k)
+        for table in (first, second)
+    )
+    if one is None or other is None or not len(one):
+        return nothing
+    apart = (other - one)[:, None]
+    low, high = differences(apart, draws=4_000, seed=0)
+    ends = {"difference_low": float(low[0]), "difference_high": float(high[0])}
+    return {"difference": float(apart.mean()), **ends, "paired": len(apart)}
 
 
 def print_diff(console: Console, document: dict[str, Any]) -> None:
@@ -112,3 +154,10 @@ def print_diff(console: Console, document: dict[str, Any]) -> None:
             highlight=False,
             markup=False,
         )
+        if row["paired"]:
+            ends = f"[{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+            console.print(
+                f"             {row['difference']:+.3f} {ends} problem by problem, on the {row['paired']:,} of both",
+                highlight=False,
+                markup=False,
+            )

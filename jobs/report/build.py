@@ -15,7 +15,9 @@ from jobs.report import charts
 from jobs.report.browser import browse, embed
 from jobs.report.collect import Source
 from jobs.report.experts import experts
-from jobs.report.format import compact, count, duration, interval, percent, rate, wilson
+from jobs.report.format import Z95, compact, count, duration, interval, percent, rate, wilson
+from jobs.report.reliability import calibration
+from jobs.report.training import training
 from schemas.manifest import RunManifest, StageRecord
 
 TEMPLATES = jinja2.Environment(
@@ -24,14 +26,18 @@ TEMPLATES = jinja2.Environment(
 TEMPLATES.filters.update(count=count, compact=compact, percent=percent, rate=rate)
 
 
+VOTE = "How often the most frequent answer is right: what can be reached without a verifier."
+
+
 @dataclass(frozen=True)
 class Tile:
-    """One headline number, its 95% interval where it is an estimate, and what it counts."""
+    """One headline number, its 95% interval where it is an estimate, what it counts, and which question it answers."""
 
     label: str
     value: str
     interval: str = ""
     note: str = ""
+    says: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ def render(manifest: RunManifest, tables: Mapping[str, pl.LazyFrame]) -> str:
         tiles=_tiles(source),
         curves=_curves(source),
         distributions=_distributions(source),
+        training=training(source),
         experts=experts(manifest),
         stages=_stages(manifest),
         replicas=[(record.name, replica) for record in manifest.stages for replica in record.replicas],
@@ -109,19 +116,51 @@ def _estimates(source: Source) -> list[Tile]:
         ends = source.coverage.unique("k", keep="first", maintain_order=True)
         for row in (ends.head(1) if ends.height == 1 else ends[[0, -1]]).iter_rows(named=True):
             bounds, n = interval(row["low"], row["high"]), f"n = {count(row['n_problems'])} problems"
-            tiles.append(Tile(f"pass@{row['k']}", percent(row["coverage"]), bounds, n))
+            tries = "one sample" if row["k"] == 1 else f"at least one of {count(row['k'])} samples"
+            says = f"How often {tries} is right, on problems like these; whoever picks must know which."
+            tiles.append(Tile(f"pass@{row['k']}", percent(row["coverage"]), bounds, n, says))
     if source.selection is not None:
         method = source.selection["method"][0]
         row = source.selection.filter(pl.col("method") == method).row(-1, named=True)
         note = f"n = {count(_n_selected(source, method))} problems"
         label = f"{method.capitalize()} of {count(row['n'])}"
-        tiles.append(Tile(label, percent(row["accuracy"]), interval(row["low"], row["high"]), note))
+        says = VOTE if method == "majority" else ""
+        tiles.append(Tile(label, percent(row["accuracy"]), interval(row["low"], row["high"]), note, says))
     else:
         right, n = _judged_answers(source, "majority")
         if n:
             bounds = interval(*wilson(right, n))
-            tiles.append(Tile("Majority", percent(right / n), bounds, f"n = {count(n)} problems"))
-    return tiles
+            tiles.append(Tile("Majority", percent(right / n), bounds, f"n = {count(n)} problems", VOTE))
+    return tiles + _best_selection(source)
+
+
+def _best_selection(source: Source) -> list[Tile]:
+    """The method that was right most often, beside the majority, with their difference over the same problems."""
+    rows = source.rows("answers", "problem_key", "method", "is_correct")
+    if rows is None:
+        return []
+    judged = rows.filter(pl.col("is_correct").is_not_null())
+    vote = judged.filter(pl.col("method") == "majority").select("problem_key", vote=pl.col("is_correct"))
+    others = judged.filter(pl.col("method") != "majority")
+    if vote.is_empty() or others.is_empty():
+        return []
+    means = (
+        others.group_by("method")
+        .agg(pl.col("is_correct").mean())
+        .sort("is_correct", "method", descending=[True, False])
+    )
+    best = means["method"][0]
+    both = others.filter(pl.col("method") == best).join(vote, on="problem_key")
+    apart = (both["is_correct"].cast(pl.Int64) - both["vote"].cast(pl.Int64)).cast(pl.Float64)
+    n, right = both.height, int(both["is_correct"].sum())
+    if not n:
+        return []
+    middle, half = 100 * float(apart.mean() or 0.0), 100 * Z95 * float(apart.std() or 0.0) / n**0.5  # type: ignore[arg-type]
+    versus = f"{middle:+.1f} points from the majority ({middle - half:+.1f} to {middle + half:+.1f})"
+    many = f", the best of {means.height} after the fact" if means.height > 1 else ""
+    note = f"n = {count(n)} problems; {versus}{many}"
+    says = "How often the best other way to choose among the same samples is right."
+    return [Tile(f"Best selection: {best}", percent(right / n), interval(*wilson(right, n)), note, says)]
 
 
 def _judged_answers(source: Source, method: str) -> tuple[int, int]:
@@ -146,7 +185,7 @@ def _curves(source: Source) -> list[charts.Chart]:
         n_problems = _n_selected(source, source.selection["method"][0])
         found.append(charts.selection(source.selection, source.coverage, n_problems, ends))
     if source.calibration is not None:
-        found.append(charts.calibration(source.calibration))
+        found.append(calibration(source.calibration, source.uncalibrated))
     if source.forecast is not None:
         found.append(charts.forecast(source.forecast, source.coverage))
     if source.audit is not None:

@@ -29,6 +29,9 @@ CLASSES = {RIGHT: "right", WRONG: "wrong", UNJUDGED: "unjudged", MUTED: "muted"}
 }
 """Colour -> the CSS class of its legend swatch."""
 
+BANDS = 2
+"""Intervals drawn in one figure, at most; more hide each other. The numbers have all."""
+
 WIDE, NARROW = 460, 312
 """Natural widths in CSS pixels; the page scales them to its columns."""
 
@@ -138,8 +141,19 @@ def coverage(rows: pl.DataFrame, ends: tuple[float, float]) -> Chart:
             (count(r["k"]), percent(r["coverage"]), interval(r["low"], r["high"]), count(r["n_problems"]))
             for r in rows.iter_rows(named=True)
         ],
-        rows["note"].unique(maintain_order=True).to_list(),
+        [
+            "The share of problems that have a right one among k samples; to get it, somebody must know which.",
+            *rows["note"].unique(maintain_order=True).to_list(),
+        ],
     )
+
+
+def _best_first(rows: pl.DataFrame) -> list[str]:
+    """Return the methods: the first (the majority, where it is there), then the others by accuracy at the most n."""
+    last = rows.group_by("method", maintain_order=True).last()
+    first = rows["method"][0]
+    order = last.sort(pl.col("method") != first, -pl.col("accuracy"), "method", maintain_order=True)
+    return order["method"].to_list()
 
 
 def selection(rows: pl.DataFrame, ceiling: pl.DataFrame | None, n_problems: int, ends: tuple[float, float]) -> Chart:
@@ -148,12 +162,12 @@ def selection(rows: pl.DataFrame, ceiling: pl.DataFrame | None, n_problems: int,
     x = _log_axis(values, "samples per problem, n")
     layers: list[Any] = []
     legend: list[tuple[str, str]] = []
-    methods: list[str] = rows["method"].unique(maintain_order=True).to_list()
-    for method, colour in zip(methods, SERIES, strict=False):
+    methods = _best_first(rows)
+    for place, (method, colour) in enumerate(zip(methods, SERIES, strict=False)):
         frame = rows.filter(pl.col("method") == method)
         curve = frame.select(pl.col("n").alias("x"), pl.col("accuracy").alias("y"), "low", "high")
-        layers += _curve(curve, x, ends, colour)
-        legend.append((CLASSES[colour], f"{method}, with its 95% interval"))
+        layers += _curve(curve, x, ends, colour, band=place < BANDS)
+        legend.append((CLASSES[colour], f"{method}, with its 95% interval" if place < BANDS else method))
     if ceiling is not None:
         seen = ceiling.filter(pl.col("k").is_between(min(values), max(values)))
         frame = seen.select(pl.col("k").alias("x"), pl.col("coverage").alias("y"), "low", "high")
@@ -161,7 +175,12 @@ def selection(rows: pl.DataFrame, ceiling: pl.DataFrame | None, n_problems: int,
             layers = _curve(frame, x, ends, MUTED, dash=True, band=False) + layers
             legend.append(("muted dashed", "pass@k: what a perfect choice would reach"))
     last = rows.filter(pl.col("method") == methods[0]).row(-1, named=True)
-    notes = [f"n = {count(n_problems)} problems."]
+    notes = [
+        "How often the chosen answer is right, with n samples of each problem and nobody to tell which is right.",
+        f"n = {count(n_problems)} problems.",
+    ]
+    if len(methods) > 1:
+        notes.append(f"Bands: {methods[0]} and the best of the others.")
     if len(methods) > len(SERIES):
         notes.append(f"Drawn: {len(SERIES)} of {len(methods)} methods.")
     return Chart(
@@ -180,54 +199,8 @@ def selection(rows: pl.DataFrame, ceiling: pl.DataFrame | None, n_problems: int,
     )
 
 
-def calibration(rows: pl.DataFrame) -> Chart:
-    """Draw how often answers are right against how sure each method was of them; tell accuracy, ECE and Brier."""
-    axis = alt.Axis(format=".0%", tickCount=5)
-    x = alt.X("x:Q", scale=alt.Scale(domain=[0, 1]), title="confidence", axis=axis)
-    y = alt.Y("y:Q", scale=alt.Scale(domain=[0, 1]), title=None, axis=axis)
-    ends = [{"x": 0, "y": 0}, {"x": 1, "y": 1}]
-    layers: list[Any] = [
-        alt.Chart(alt.Data(values=ends)).mark_line(color=MUTED, strokeDash=[4, 4], strokeWidth=1.5).encode(x=x, y=y)
-    ]
-    legend = [("muted dashed", "as often right as said")]
-    for row, colour in zip(rows.iter_rows(named=True), SERIES, strict=False):
-        points = [{"x": one["confidence"], "y": one["accuracy"], "n": one["n"]} for one in row["bins"] if one["n"]]
-        base = alt.Chart(alt.Data(values=points))
-        layers.append(base.mark_line(color=colour, strokeWidth=1.5).encode(x=x, y=y))
-        size = alt.Size("n:Q", scale=alt.Scale(range=[16, 160]), legend=None)
-        layers.append(base.mark_circle(color=colour, opacity=1).encode(x=x, y=y, size=size))
-        legend.append((CLASSES[colour], f"{row['method']}: expected calibration error {percent(row['ece'])}"))
-    first = rows.row(0, named=True)
-    notes = ["Dots are tenths of confidence, larger where there are more answers."]
-    if len(rows) > len(SERIES):
-        notes.append(f"Drawn: {len(SERIES)} of {len(rows)} methods.")
-    return Chart(
-        "Calibration",
-        svg(
-            alt.layer(*layers).properties(width=WIDE - 56, height=230),
-            f"Share of right answers by confidence: {first['method']} has an expected calibration error of "
-            f"{percent(first['ece'])}",
-        ),
-        legend,
-        ("method", "accuracy", "95% interval", "ECE", "95% interval", "Brier", "problems"),
-        [
-            (
-                r["method"],
-                percent(r["accuracy"]),
-                interval(r["accuracy_low"], r["accuracy_high"]),
-                percent(r["ece"]),
-                interval(r["ece_low"], r["ece_high"]),
-                f"{r['brier']:.3f}",
-                count(r["n"]),
-            )
-            for r in rows.iter_rows(named=True)
-        ],
-        notes,
-    )
-
-
 FORECASTS = {
-    "tail": "forecast",
+    "combined": "forecast",
     "beta_binomial": "beta-binomial",
     "power_law": "power law",
     "ttspm": "one rate for all (saturates too early)",
@@ -238,6 +211,8 @@ def forecast(rows: pl.DataFrame, measured: pl.DataFrame | None) -> Chart:
     """Draw the coverage that more samples will bring, behind what was measured; published forecasts beside ours."""
     model = rows["model"][0]
     mine = rows.filter(pl.col("model") == model)
+    if "combined" not in mine["method"]:  # of an older run
+        mine = mine.with_columns(pl.col("method").replace("tail", "combined"))
     known = mine.clear() if measured is None else measured
     past = known.select(pl.col("k").alias("x"), pl.col("coverage").alias("y"), "low", "high") if len(known) else None
     values: list[int] = sorted({*mine["k"].to_list(), *(past["x"].to_list() if past is not None else [])})
@@ -252,9 +227,9 @@ def forecast(rows: pl.DataFrame, measured: pl.DataFrame | None) -> Chart:
         frame = mine.filter(pl.col("method") == method)
         curve = frame.select(pl.col("k").alias("x"), pl.col("coverage").alias("y"), "low", "high").sort("x")
         if len(curve):
-            layers += _curve(curve, x, ends, colour, dash=method != "tail", band=method == "tail")
-            legend.append((CLASSES[colour], f"{label}, with its 95% interval" if method == "tail" else label))
-    last = mine.filter(pl.col("method") == "tail").sort("k").row(-1, named=True)
+            layers += _curve(curve, x, ends, colour, dash=method != "combined", band=method == "combined")
+            legend.append((CLASSES[colour], f"{label}, with its 95% interval" if method == "combined" else label))
+    last = mine.filter(pl.col("method") == "combined").sort("k").row(-1, named=True)
     notes = rows["note"].unique(maintain_order=True).to_list()
     models = rows["model"].n_unique()
     return Chart(

@@ -99,8 +99,21 @@ class Source:
     @cached_property
     def calibration(self) -> pl.DataFrame | None:
         """The calibration rows, the majority first."""
-        rows = self.rows("calibration", *polars_schema(Calibration))
+        added = Calibration.added
+        rows = self.rows("calibration", *(name for name in polars_schema(Calibration) if name not in added))
+        newer = self.rows("calibration", "method", *sorted(added))
+        if rows is not None:
+            absent = [pl.lit(None, pl.Float64).alias(name) for name in sorted(added)]
+            rows = rows.with_columns(absent) if newer is None else rows.join(newer, on="method")
         return None if rows is None else rows.sort(pl.col("method") != "majority", "method")
+
+    @cached_property
+    def uncalibrated(self) -> list[str]:
+        """The selection methods whose confidences nothing was there to check."""
+        rows = self.rows("answers", "method", "calibration")
+        if rows is None:
+            return []
+        return rows.filter(pl.col("calibration") == "uncalibrated")["method"].unique().sort().to_list()
 
     @cached_property
     def forecast(self) -> pl.DataFrame | None:

@@ -1,25 +1,23 @@
 """What a budget will bring, before it is spent: how many samples it affords, the coverage to expect, what more costs.
 
-Coverage is forecast from the verdicts that are there (``measure.forecast``), as if every problem got the same number of
-samples; a policy reaches the same with fewer.
+Coverage is forecast from the verdicts that are there and the rule by which they came about (``measure.forecast``), as
+if every problem got the same number of samples; a policy reaches the same with fewer.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from cluster.planning.plan import RunPlan, StagePlan
+from cluster.records.rules import rules_of_store
 from cluster.spending.history import History
+from cluster.storage.slices import scan_files
 from cluster.storage.store import scan_store
 from jobs.running.estimate import Estimate
-from operators.measure.counts import count_verdicts
-from operators.measure.forecast import MeasureForecast
-from operators.sample.sampling import Sampling
 from schemas.budget import Budget
-from schemas.datasets import Verdict
+from schemas.datasets import Allocation, Verdict
 from schemas.prices import MICRO
 
 STEPS = (1, 2, 4, 8, 16)
@@ -81,7 +79,7 @@ def outlook(
     problems = len(plan.problems)
     if counts is None:
         return Outlook(affords, binds, "dollars" if priced else "tokens", [], None, None)
-    now = max(1, int(counts["n"].median() or 1))  # pyright: ignore[reportArgumentType]
+    now = max(1, int(counts.filter(pl.col("n") > 0)["n"].median() or 1))  # pyright: ignore[reportArgumentType]
     held = int(counts["n"].sum())
     wanted = max(now, round((held + affords[1]) / problems)) if affords is not None else None
     ks = sorted({now * step for step in STEPS} | ({wanted} if wanted is not None else set()))
@@ -136,25 +134,25 @@ def _affords(
 
 
 def _counts(plan: RunPlan, stage: StagePlan) -> pl.DataFrame | None:
-    """Return n and c of each problem as the verdicts say that are there; None where there are too few."""
+    """Return what ``MeasureForecast`` keeps of the verdicts that are there; None where there are too few."""
     for other in plan.stages.values():
         if other.stage.operator.output is Verdict and stage.stage in other.stage.inputs.values() and other.held:
             names = ["problem_key", "sample_index", "verifier", "is_correct", "status"]
-            keys = plan.problems.select("problem_key").lazy()
+            keys = plan.problems.keys.to_frame("problem_key").lazy()
             rows = scan_store(plan.root, other.folder, Verdict).select(names).join(keys, on="problem_key", how="semi")
-            operator = stage.stage.operator
-            assert isinstance(operator, Sampling)
-            counts = count_verdicts(rows.collect()).filter(pl.col("n") > 0)
-            enough = len(counts) and float(np.median(counts["n"].to_numpy())) >= FEWEST
-            return counts if enough else None
+            from operators.measure.forecast import MeasureForecast  # loads scipy: only a plan with verdicts pays for it
+
+            rules = scan_files(plan.root, rules_of_store(plan.root, stage.folder).uris, Allocation)
+            log = rules.select(MeasureForecast.inputs["allocations"].names).join(keys, on="problem_key", how="semi")
+            counts = MeasureForecast().partial(verdicts=rows.collect(), allocations=log.collect())
+            usual = counts.filter(pl.col("n") > 0)["n"].median()
+            return counts if usual is not None and float(usual) >= FEWEST else None  # pyright: ignore[reportArgumentType]
     return None
 
 
 def _forecast(counts: pl.DataFrame, ks: list[int]) -> list[tuple[int, float, float, float]]:
-    table = MeasureForecast(k=tuple(ks), bootstrap=20).merge(MeasureForecast().partial(counts=_bare(counts)))
-    ours = table.filter(pl.col("method") == "tail").sort("k")
+    from operators.measure.forecast import MeasureForecast
+
+    table = MeasureForecast(k=tuple(ks), bootstrap=20).merge(counts)
+    ours = table.filter(pl.col("method") == "combined").sort("k")
     return list(ours.select("k", "coverage", "low", "high").iter_rows())
-
-
-def _bare(counts: pl.DataFrame) -> pl.DataFrame:
-    return counts.select("problem_id", "n", "c", model=pl.lit(None, pl.String))

@@ -19,6 +19,8 @@ from cluster.records.reader import open_stage
 from cluster.records.recorder import write_manifest
 from cluster.runners.runner import Runner
 from cluster.storage.root import Root
+from cluster.upkeep.retry import forget_errors
+from cluster.working.work import tools_of
 from jobs.config.job_file import read_job, with_assignments
 from jobs.config.settings import build_pipeline, run_settings
 from jobs.running.estimate import estimate
@@ -31,6 +33,9 @@ from pipelines.graph import Pipeline
 from schemas.errors import BadInput
 from schemas.job import JobFile, RunSettings
 from schemas.manifest import RunManifest
+
+MOST_OBJECTIONS = 20
+"""Lines of a dry run about problems."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +117,16 @@ def run_job(job: Job, settings: RunSettings, console: Console, quiet: bool = Fal
     return result.manifest
 
 
-def execute(job: Job, settings: RunSettings, as_json: bool) -> str:
-    """Run a job, write its report, say what happened; return the state it ended in."""
+def execute(job: Job, settings: RunSettings, as_json: bool, retry_errors: bool = False) -> str:
+    """Run a job, write its report, say what happened; return the state it ended in.
+
+    Args:
+        retry_errors: give verdicts with status ``timeout`` or ``error`` again.
+    """
     console = Console(stderr=True)
+    if retry_errors:
+        for line in forget_errors(job.root, make_plan(job.pipeline, job.root, settings)):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     manifest = run_job(job, settings, console, quiet=as_json and not console.is_terminal)
     if as_json:
         sys.stdout.write(json.dumps(document(job.root, manifest), indent=2, default=str) + "\n")
@@ -133,7 +145,7 @@ def execute(job: Job, settings: RunSettings, as_json: bool) -> str:
 
 def write_report(root: Root, manifest: RunManifest) -> str:
     """Write a run's HTML report beside its manifest and return its address."""
-    from jobs.report import render  # the plotting library takes a second to import: only reports pay for it
+    from jobs.report.build import render  # the plotting library takes a second to import: only reports pay for it
 
     tables = {record.name: open_stage(root, manifest, record.name) for record in manifest.stages}
     root.write_bytes(render(manifest, tables).encode(), "runs", manifest.run_id, "report.html")
@@ -161,17 +173,43 @@ def show_plan(job: Job, as_json: bool, worth: float | None = None) -> RunPlan:
     return plan
 
 
-def show_dry_run(job: Job, as_json: bool) -> None:
-    """Print the plan and the first rendered prompt of each sampling stage."""
+def show_dry_run(job: Job, as_json: bool, unsafe: bool = False) -> None:
+    """Print the plan, what can be said against the problems, and the first rendered prompt of each sampling stage.
+
+    Args:
+        unsafe: run the problems' own tests without a sandbox.
+    """
     plan = with_reuse(make_plan(job.pipeline, job.root, job.execution), job.root)
+    against = objections(plan, unsafe)
     plan, prompts = asyncio.run(look_at_prompts(plan, sure=True))
     if as_json:
         document = plan_document(plan, estimate(plan, job.execution.prices))
-        sys.stdout.write(json.dumps({**document, "first_prompts": prompts}, indent=2) + "\n")
+        sys.stdout.write(json.dumps({**document, "objections": against, "first_prompts": prompts}, indent=2) + "\n")
         return
     console = Console()
     print_plan(console, plan, estimate(plan, job.execution.prices))
+    for line in against[:MOST_OBJECTIONS]:
+        console.print(f"objection: {line}", markup=False, highlight=False, soft_wrap=True)
+    if len(against) > MOST_OBJECTIONS:
+        console.print(
+            f"objections: {len(against) - MOST_OBJECTIONS:,} more; --json tells all", markup=False, highlight=False
+        )
     for name, prompt in prompts.items():
         console.rule(f"first prompt of stage {name}")
         console.print(prompt, markup=False, highlight=False, soft_wrap=True)
         console.rule()
+
+
+def objections(plan: RunPlan, unsafe: bool = False) -> list[str]:
+    """Return what the operators of a plan's stages have to say against its problems, with the stage's name."""
+    lines: list[str] = []
+    for name, stage in plan.stages.items():
+        operator = stage.stage.operator
+        if "problems" not in operator.inputs or "sandbox" not in operator.tools:
+            continue  # the others have said what they have to say when the plan was made
+        try:
+            told = operator.objections(plan.problems, **tools_of(operator, unsafe))
+        except BadInput as error:
+            told = [f"what the problems' tests are worth can't be told here: {error}"]
+        lines += [f"{name}: {line}" for line in told]
+    return lines

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -13,10 +15,14 @@ from cluster.storage.root import Root
 from cluster.storage.tables import SUFFIXES, read_table
 from operators.measure.counts import count_verdicts
 from operators.policies.policy import Bools, Floats, Ints
-from operators.select.classes import answer_key, classify, distinct_answers, in_n, one_verifier
+from operators.select.classes import SAMPLE_KEY, answer_key, classify, distinct_answers, in_n, one_verifier
 from operators.verify.exact import VerifyExact
 from schemas.errors import BadInput
+from schemas.prices import MICRO, Prices, price_of
 
+Unit = Literal["samples", "tokens", "dollars"]
+"""What is spent."""
+TOKENS = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens")
 PROBLEM = ("problem_key", "problem_id", "problem_index")
 """Columns that may name a problem."""
 
@@ -30,6 +36,7 @@ class Recorded:
         arms: names of the configurations; one "" where there is one.
         n, c: samples and accepted ones, shape [problems, arms].
         samples: the samples themselves, where votes can be replayed (then there is one arm).
+        cost: what a sample costs on average, shape [problems, arms]; None where each costs 1.
     """
 
     problems: list[str]
@@ -37,11 +44,13 @@ class Recorded:
     n: Ints
     c: Ints
     samples: Samples | None = None
+    cost: Floats | None = None
 
     def arm(self, name: str) -> Recorded:
         """Return the record of one arm."""
         at = self.arms.index(name)
-        return Recorded(self.problems, [name], self.n[:, [at]], self.c[:, [at]], self.samples)
+        cost = None if self.cost is None else self.cost[:, [at]]
+        return Recorded(self.problems, [name], self.n[:, [at]], self.c[:, [at]], self.samples, cost)
 
 
 @dataclass(frozen=True)
@@ -59,12 +68,16 @@ class Samples:
     starts: Ints
 
 
-def read_recorded(source: str, root: str, model: str | None) -> Recorded:
+def read_recorded(
+    source: str, root: str, model: str | None, unit: Unit = "samples", prices: Mapping[str, Prices] | None = None
+) -> Recorded:
     """Read counts (problem, n, c), samples or verdicts from a table, or a run's verdicts.
 
     Args:
         source: a file, a folder, or a run's id.
         model: which of several models' rows to take; None takes all, as arms.
+        unit: what is spent. Of tokens a table says ``completion_tokens`` and ``prompt_tokens`` (of each sample; beside
+            n and c, of all n together), of dollars ``dollars``, or tokens and ``prices`` says the rest.
 
     Raises:
         BadInput: no such file or run, or a table that says neither.
@@ -72,7 +85,7 @@ def read_recorded(source: str, root: str, model: str | None) -> Recorded:
     if source.endswith((*SUFFIXES, ".gz")) or Path(source).exists() or "://" in source:
         table = read_table(source)
     else:
-        table = _verdicts_of(Root.at(root), source)
+        table = _verdicts_of(Root.at(root), source, unit, prices)
     name = next((name for name in PROBLEM if name in table.columns), None)
     if name is None:
         raise BadInput(
@@ -82,6 +95,8 @@ def read_recorded(source: str, root: str, model: str | None) -> Recorded:
     table = table.with_columns(pl.col(name).cast(pl.String).alias("problem"))
     if model is not None:
         table = _of_model(table, source, model)
+    if unit != "samples":
+        table = table.with_columns(spent=_spent(table, source, unit, prices))
     if {"n", "c"} <= set(table.columns):
         return _from_counts(table, source)
     if "sample_index" not in table.columns:
@@ -93,24 +108,52 @@ def read_recorded(source: str, root: str, model: str | None) -> Recorded:
 
 
 def read_before(source: str, root: str, model: str | None, problems: list[str]) -> tuple[Ints, Ints]:
-    """Return n and c of the same problems from another record (0 where it has none), and of its other problems.
-
-    Raises:
-        BadInput: it has several models and none was named.
-    """
+    """Return n and c of the same problems by each model of another record (0 where it has none), shape [problems,
+    models, 2], and of its other problems, [others, 2]."""
     found = read_recorded(source, root, model)
-    if len(found.arms) > 1:
-        raise BadInput(f"--prior '{source}' has several models: name one with --prior-model ({', '.join(found.arms)})")
     known = {name: row for row, name in enumerate(found.problems)}
     rows = np.array([known.get(name, -1) for name in problems])
-    counts = np.stack([found.n[:, 0], found.c[:, 0]], axis=1)
-    before = np.where(rows[:, None] >= 0, counts[rows], 0)
-    return before, np.delete(counts, rows[rows >= 0], axis=0)
+    counts = np.stack([found.n, found.c], axis=2)
+    before = np.where(rows[:, None, None] >= 0, counts[rows], 0)
+    return before, np.delete(counts, rows[rows >= 0], axis=0).reshape(-1, 2)
 
 
 def rates(recorded: Recorded) -> Floats:
     """Return the share of accepted samples, shape [problems]."""
     return recorded.c[:, 0] / np.maximum(recorded.n[:, 0], 1)
+
+
+def _spent(table: pl.DataFrame, source: str, unit: Unit, prices: Mapping[str, Prices] | None) -> pl.Expr:
+    """Return what each row cost, in the unit."""
+    if unit == "dollars" and "dollars" in table.columns and prices is None:
+        return pl.col("dollars").cast(pl.Float64)
+    if "completion_tokens" not in table.columns:
+        more = ", or a column 'dollars'" if unit == "dollars" else ""
+        raise BadInput(f"--unit {unit}: '{source}' has no column 'completion_tokens'{more}; it has {table.columns}")
+    completion = pl.col("completion_tokens").cast(pl.Float64)
+    prompt = pl.col("prompt_tokens").cast(pl.Float64) if "prompt_tokens" in table.columns else pl.lit(0.0)
+    if unit == "tokens":
+        return prompt + completion
+    cached = pl.col("cached_prompt_tokens") if "cached_prompt_tokens" in table.columns else pl.lit(0.0)
+    model = pl.col("model").cast(pl.String) if "model" in table.columns else pl.lit("")
+    spent = pl.lit(None, pl.Float64)
+    for name in table.select(model.unique())[:, 0]:
+        found = price_of(name or "", prices or {})
+        if found is None or found.rates is None:
+            raise BadInput(
+                f"--unit dollars: no price of tokens is known for model '{name or ''}' of '{source}'; give --prices a "
+                "file with the model's name, or '*', and dollars_per_million_prompt_tokens and _completion_tokens"
+            )
+        fresh, again, made = found.rates
+        paid = ((prompt - cached) * fresh + cached * again + completion * made) / MICRO
+        spent = pl.when(model == name).then(paid).otherwise(spent)
+    return spent
+
+
+def _mean_cost(table: pl.DataFrame, by: list[str]) -> pl.Expr:
+    """Return the mean cost of a sample of each group, that of all samples where a group has none that is known."""
+    usual = float(table["spent"].mean() or 0.0)  # type: ignore[arg-type]
+    return pl.col("spent").mean().over(by).fill_null(usual)
 
 
 def _of_model(table: pl.DataFrame, source: str, model: str) -> pl.DataFrame:
@@ -135,11 +178,18 @@ def _from_counts(table: pl.DataFrame, source: str) -> Recorded:
         raise BadInput(f"'{source}': a problem occurs twice for one model; add up its n and c")
     arms = table["arm"].unique(maintain_order=True).to_list()
     problems = table["problem"].unique(maintain_order=True).to_list()
-    n, c = (
-        table.pivot(on="arm", index="problem", values=name, maintain_order=True).select(arms).fill_null(0).to_numpy()
-        for name in ("n", "c")
-    )
-    return Recorded(problems, arms, n.astype(np.int64), c.astype(np.int64))
+
+    def by_arm(name: str, absent: float) -> Floats:
+        wide = table.pivot(on="arm", index="problem", values=name, maintain_order=True).select(arms)
+        return wide.fill_null(absent).to_numpy().astype(np.float64)
+
+    n, c = (by_arm(name, 0).astype(np.int64) for name in ("n", "c"))
+    cost = None
+    if "spent" in table.columns:
+        usual = float(table["spent"].sum()) / max(1, int(n.sum()))
+        table = table.with_columns(each=pl.when(pl.col("n") > 0).then(pl.col("spent") / pl.col("n")))
+        cost = by_arm("each", usual)
+    return Recorded(problems, arms, n, c, cost=cost)
 
 
 def _from_samples(table: pl.DataFrame, source: str) -> Recorded:
@@ -151,8 +201,11 @@ def _from_samples(table: pl.DataFrame, source: str) -> Recorded:
         problem_key="problem", status=pl.col("status") if "status" in table.columns else pl.lit("ok")
     )
     if "predicted_answer" not in table.columns and "answer_key" not in table.columns:
-        counts = count_verdicts(table).filter(pl.col("n") > 0)
-        return _from_counts(counts.rename({"problem_id": "problem"}), source)
+        counts = count_verdicts(table).filter(pl.col("n") > 0).rename({"problem_id": "problem"})
+        if "spent" in table.columns:
+            each = table.select("problem", each=_mean_cost(table, ["problem"])).unique("problem")
+            counts = counts.join(each, on="problem").with_columns(spent=pl.col("each") * pl.col("n"))
+        return _from_counts(counts, source)
     return _voted(table)
 
 
@@ -185,13 +238,27 @@ def _voted(table: pl.DataFrame) -> Recorded:
         np.cumsum(n) - n,
     )
     c = sizes["c"].to_numpy().astype(np.int64)
-    return Recorded(sizes["problem_key"].to_list(), [""], n[:, None], c[:, None], samples)
+    cost = None
+    if "spent" in rows.columns:
+        each = rows.select("problem_key", each=_mean_cost(rows, ["problem_key"])).unique("problem_key")
+        cost = sizes.join(each, on="problem_key", maintain_order="left")["each"].to_numpy()[:, None]
+    return Recorded(sizes["problem_key"].to_list(), [""], n[:, None], c[:, None], samples, cost)
 
 
-def _verdicts_of(root: Root, run: str) -> pl.DataFrame:
+def _verdicts_of(root: Root, run: str, unit: Unit, prices: Mapping[str, Prices] | None) -> pl.DataFrame:
+    """Return a run's verdicts, with what each sample cost where something else than samples is spent."""
     manifest = find_run(root, run)
     stage = last_stage(manifest, "verdicts")
     if stage is None:
         raise BadInput(f"run {manifest.run_id} has no verdicts to replay")
     names = ["problem_key", "sample_index", "verifier", "predicted_answer", "answer_key", "is_correct", "status"]
-    return open_stage(root, manifest, stage).select(names).collect()
+    verdicts = open_stage(root, manifest, stage).select(names).collect()
+    drawn = last_stage(manifest, "samples")
+    if unit == "samples" or drawn is None:
+        return verdicts
+    samples = open_stage(root, manifest, drawn).select(*SAMPLE_KEY, *TOKENS).collect()
+    own = manifest.prices.get(drawn)
+    if unit == "dollars" and prices is None and own is not None:
+        spent = _spent(samples, manifest.run_id, unit, {"*": Prices.model_validate(own)})
+        samples = samples.select(*SAMPLE_KEY, spent.alias("dollars"))
+    return verdicts.join(samples, on=SAMPLE_KEY, how="left", maintain_order="left")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.simulate.records import Recorded, Samples, rates
+from jobs.simulate.records import Recorded, Samples, Unit, rates
 from operators.policies.named import AnyPolicy, Goal
 from operators.policies.oracle import Oracle, VotingOracle
 from operators.policies.policy import Bools, Chunk, Floats, Ints, Outcomes, Policy, Setting
@@ -21,7 +21,8 @@ class Question:
     Attributes:
         recorded: the samples.
         goal, target: what counts.
-        budget: samples, all problems together.
+        unit: what is spent.
+        budget: of it, all problems together.
         in_flight: samples that are out at the same time.
         before, similar: what is known beforehand; see ``Setting``.
         costs: where values are read off, shape [costs].
@@ -30,11 +31,23 @@ class Question:
     recorded: Recorded
     goal: Goal
     target: int
-    budget: int
+    unit: Unit
+    budget: float
     in_flight: int
     before: Ints | None
     similar: Ints | None
     costs: Floats
+
+    @property
+    def charge(self) -> Floats:
+        """What a sample of each problem costs on average, in the unit, shape [problems, arms]."""
+        return np.ones(self.recorded.n.shape) if self.recorded.cost is None else self.recorded.cost
+
+    def room(self, spent: Floats) -> Ints:
+        """Return how many samples may go out where so much is spent: so many that the budget is never passed."""
+        dearest = float(self.charge.max(initial=0.0))
+        left = np.floor((self.budget - spent) / dearest + 1e-9) if dearest > 0 else np.full(len(spent), np.inf)
+        return np.clip(left, 0, self.in_flight).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -43,25 +56,31 @@ class Replayed:
 
     Attributes:
         values: at each of the question's costs.
-        spent: samples drawn in the end.
+        spent: what was spent in the end.
         final: the value then.
     """
 
     values: Floats
-    spent: int
+    spent: float
     final: float
+
+
+def setting_of(question: Question, seed: int) -> Setting:
+    """Return what a policy is told at the start of a replay."""
+    recorded = question.recorded
+    return Setting(recorded.n.sum(axis=1), question.charge.mean(axis=1), question.before, question.similar, seed)
 
 
 def replay(question: Question, spec: AnyPolicy | None, seed: int) -> Replayed:
     """Replay one policy, or the oracle (None), with the samples in the order of ``seed``, the same for all policies."""
     recorded = question.recorded
     order = Order(recorded, seed)
-    setting = Setting(recorded.n.sum(axis=1), np.ones(len(recorded.n)), question.before, question.similar, seed)
-    policy = _oracle(question, setting) if spec is None else spec.begin(setting)
+    setting = setting_of(question, seed)
+    policy = oracle(question, setting) if spec is None else spec.begin(setting)
     tally = _Votes(recorded) if question.goal == "accuracy" else _Accepted(len(recorded.n), question.target)
-    spent, costs, values = 0, [0], [tally.value]
-    while spent < question.budget:
-        chunks = policy.next(min(question.in_flight, question.budget - spent))
+    spent, costs, values = 0.0, [0.0], [tally.value]
+    while room := int(question.room(np.array([spent]))[0]):
+        chunks = policy.next(room)
         if not chunks:
             break
         outcomes = order.draw(chunks)
@@ -69,10 +88,16 @@ def replay(question: Question, spec: AnyPolicy | None, seed: int) -> Replayed:
         tally.count(outcomes)
         if not len(outcomes.problems):
             break
-        spent += len(outcomes.problems)
+        assert outcomes.arms is not None
+        spent += float(question.charge[outcomes.problems, outcomes.arms].sum())
         costs.append(spent)
         values.append(tally.value)
     return Replayed(np.interp(question.costs, costs, values), spent, values[-1])
+
+
+def replay_each(question: Question, spec: AnyPolicy | None, seeds: list[int]) -> list[Replayed]:
+    """Return a replay for each seed."""
+    return [replay(question, spec, seed) for seed in seeds]
 
 
 class Order:
@@ -157,7 +182,8 @@ class _Votes:
         self.value = float(self._is_right.mean())
 
 
-def _oracle(question: Question, setting: Setting) -> Policy:
+def oracle(question: Question, setting: Setting) -> Policy:
+    """Return the policy that knows what the record says of each problem."""
     recorded = question.recorded
     if question.goal != "accuracy":
         return Oracle(setting, rates(recorded), question.target)

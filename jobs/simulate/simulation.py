@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from cluster.storage.tables import write_table
-from jobs.config.settings import explain
+from jobs.config.settings import explain, run_settings
+from jobs.simulate.abreast import replay_abreast, runs_abreast
 from jobs.simulate.plot import save_plot
-from jobs.simulate.records import Recorded, read_before, read_recorded
-from jobs.simulate.replay import Question, Replayed, best_arms, replay
+from jobs.simulate.records import Recorded, Unit, read_before, read_recorded
+from jobs.simulate.replay import Question, Replayed, best_arms, replay_each
 from operators.policies.named import SPECS, AnyPolicy, ComputeOptimalSpec, Goal, policy_spec
 from schemas.errors import BadInput
 
@@ -53,7 +55,9 @@ class Ask:
     root: str
     policies: Sequence[str]
     settings: dict[str, Any]
-    budget: int | None
+    unit: Unit
+    prices: str | None
+    budget: float | None
     goal: Goal
     target: int | None
     model: str | None
@@ -72,7 +76,8 @@ def simulate(ask: Ask, as_json: bool) -> dict[str, Any]:
     Raises:
         BadInput: no such record, policy or setting.
     """
-    recorded = read_recorded(ask.source, ask.root, ask.model)
+    prices = run_settings({"prices": ask.prices}, None).prices if ask.prices else None
+    recorded = read_recorded(ask.source, ask.root, ask.model, ask.unit, prices)
     specs = _specs(ask)
     question = _question(ask, recorded, specs)
     console = Console(stderr=True)
@@ -81,7 +86,7 @@ def simulate(ask: Ask, as_json: bool) -> dict[str, Any]:
     if ask.out:
         write_table(table, ask.out)
     if ask.plot:
-        save_plot(table, Path(ask.plot), VALUE[ask.goal], len(recorded.problems), ask.seeds)
+        save_plot(table, Path(ask.plot), (VALUE[ask.goal], ask.unit), len(recorded.problems), ask.seeds)
     document = _document(ask, question, curves, table)
     if as_json:
         print(json.dumps(document))
@@ -128,34 +133,38 @@ def _question(ask: Ask, recorded: Recorded, specs: dict[str, AnyPolicy | None]) 
         raise BadInput(f"'{ask.source}' has {len(recorded.arms)} models: say --set arms={len(recorded.arms)}")
     if ask.goal == "accuracy" and recorded.samples is None:
         raise BadInput(f"--goal accuracy replays votes: '{ask.source}' must have the samples' answers, not only counts")
-    problems, most = len(recorded.problems), int(recorded.n.sum())
+    problems = len(recorded.problems)
+    charge = np.ones(recorded.n.shape) if recorded.cost is None else recorded.cost
+    most = float((recorded.n * charge).sum())
     budget = min(ask.budget or most, most)
     target = ask.target or (YIELD_TARGET if ask.goal == "yield" else 1)
     before, similar = (
         read_before(ask.prior, ask.root, ask.prior_model, recorded.problems) if ask.prior else (None, None)
     )
     usual = 1 if ask.goal == "accuracy" else max(1, min(64, problems // 16))
-    few = np.unique(np.round(np.geomspace(max(1, problems // 8), max(budget, 2), POINTS)))
-    return Question(recorded, ask.goal, target, budget, ask.in_flight or usual, before, similar, few)
+    sample = most / max(1, int(recorded.n.sum()))  # what one costs
+    few = np.geomspace(max(1, problems // 8) * sample, max(budget, 2 * sample), POINTS)
+    few = np.unique(np.round(few)) if ask.unit == "samples" else few
+    return Question(recorded, ask.goal, target, ask.unit, budget, ask.in_flight or usual, before, similar, few)
 
 
 def _replay_all(
     question: Question, specs: dict[str, AnyPolicy | None], seeds: int, console: Console
 ) -> dict[str, list[Replayed]]:
     single = question if len(question.recorded.arms) == 1 else replace(question, recorded=best_arms(question.recorded))
-    with ProcessPoolExecutor(min(os.cpu_count() or 1, seeds)) as pool, Progress(console=console, transient=True) as bar:
-        task = bar.add_task("replaying", total=seeds * len(specs))
-        futures = {
-            name: [
-                pool.submit(replay, question if isinstance(spec, ComputeOptimalSpec) else single, spec, seed)
-                for seed in range(seeds)
-            ]
-            for name, spec in specs.items()
-        }
-        for every in futures.values():
-            for future in every:
-                future.add_done_callback(lambda _: bar.advance(task))
-        return {name: [future.result() for future in every] for name, every in futures.items()}
+    every = list(range(seeds))
+    with ProcessPoolExecutor(os.cpu_count() or 1) as pool, Progress(console=console, transient=True) as bar:
+        futures: dict[str, list[Future[list[Replayed]]]] = {}
+        for name, spec in specs.items():
+            asked = question if isinstance(spec, ComputeOptimalSpec) else single
+            if runs_abreast(asked, spec):
+                futures[name] = [pool.submit(replay_abreast, asked, spec, every)]
+            else:
+                futures[name] = [pool.submit(replay_each, asked, spec, [seed]) for seed in every]
+        task = bar.add_task("replaying", total=sum(map(len, futures.values())))
+        for future in chain.from_iterable(futures.values()):
+            future.add_done_callback(lambda _: bar.advance(task))
+        return {name: [one for future in some for one in future.result()] for name, some in futures.items()}
 
 
 def _rows(name: str, question: Question, replays: list[Replayed]) -> pl.DataFrame:
@@ -185,7 +194,7 @@ def _document(ask: Ask, question: Question, curves: dict[str, list[Replayed]], t
     return {
         "goal": ask.goal,
         "target": question.target,
-        "unit": "samples",
+        "unit": question.unit,
         "budget": question.budget,
         "problems": len(question.recorded.problems),
         "seeds": ask.seeds,
@@ -197,6 +206,10 @@ def _document(ask: Ask, question: Question, curves: dict[str, list[Replayed]], t
 def _summary(values: list[float]) -> dict[str, Any]:
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return {"mean": float(np.mean(values)), "sd": spread, "values": values}
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{value:,.4g}" if unit == "dollars" and value < 100 else f"{value:,.0f}"
 
 
 def cost_to_reach(costs: list[float], values: list[float], value: float) -> float | None:
@@ -215,12 +228,12 @@ def _print(console: Console, document: dict[str, Any], question: Question) -> No
     total = f" of {document['problems']:,}" if goal == "coverage" else ""
     console.print(
         f"{VALUE[goal]}{total}, {document['problems']:,} problems, {document['seeds']} replays, at most "
-        f"{document['budget']:,} samples",
+        f"{_amount(document['budget'], question.unit)} {question.unit}",
         highlight=False,
     )
     uniform = policies["uniform"]
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("policy", "samples", "value", "5% to 95%", "uniform needs", "ratio"):
+    for heading in ("policy", question.unit, "value", "5% to 95%", "uniform needs", "ratio"):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     for name, found in policies.items():
         value, spent = found["final"]["mean"], found["spent"]["mean"]
@@ -230,10 +243,10 @@ def _print(console: Console, document: dict[str, Any], question: Question) -> No
         digits = 4 if goal == "accuracy" else 1
         table.add_row(
             name,
-            f"{spent:,.0f}",
+            _amount(spent, question.unit),
             f"{value:,.{digits}f}",
             f"{low:,.{digits}f}-{high:,.{digits}f}",
-            more if needs is None else f"{needs:,.0f}",
+            more if needs is None else _amount(needs, question.unit),
             "" if needs is None else f"{needs / spent:.2f}",
         )
     console.print(table)

@@ -17,20 +17,31 @@ from schemas.errors import BadInput
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-BLOCK = 4_000_000
-"""Numbers held at once while bootstrapping."""
+BLOCK = 2_000_000
+"""Answers drawn at once while bootstrapping."""
+MEASURED = ("rmsce", "brier", "accuracy")
+"""What has an interval."""
 
 
 class MeasureCalibration(PiecewiseOperator):
-    """Expected calibration error, Brier score and a reliability table of each selection method, with 95% intervals.
+    """How far each selection method's confidence can be believed, with 95% intervals.
 
-    ECE (Guo et al. 2017) is the mean over answers of |accuracy - mean confidence| of the answer's bin, ``bins`` equal
-    widths, closed on the right; the first one has 0 as well. Brier is the mean of (confidence - right)^2. Answers whose
-    correctness isn't known are left out. Intervals: problems drawn with replacement, replicates centred on the estimate
-    (a small resample's ECE is too large on average).
+    Answers fall into ``bins`` bins of confidence of equal width, closed on the right; the first one has 0 as well. The
+    gap of a bin is its accuracy less its mean confidence. Answers whose correctness isn't known are left out.
+
+    * ``rmsce`` is the root of the answers' mean squared gap, each bin's square less the variance that chance gives it
+      (Kumar, Liang and Ma 2019, "Verified Uncertainty Calibration"): a calibrated method comes out near 0. A bin with
+      a single answer tells nothing.
+    * ``ece`` (Guo et al. 2017) is the answers' mean absolute gap. Chance alone makes it too large, the more so the
+      fewer answers a bin has, and no interval around it holds: it has none, and is there for comparison.
+    * ``brier`` is the mean of (confidence - right)^2.
+
+    Intervals are quantiles of ``bootstrap`` replicates, centred on the estimate, that of ``rmsce`` before the root is
+    taken. In each, problems are drawn with replacement and are right with the chance (right + 1) / (n + 2) of their
+    bin: the answers themselves, drawn again, would say that a bin in which all were right can't hold a wrong one.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs = {"answers": Answer.select("problem_key", "method", "confidence", "is_correct")}
     output = Calibration
 
@@ -64,9 +75,6 @@ class MeasureCalibration(PiecewiseOperator):
         right = table["is_correct"].cast(pl.Float64).to_numpy()
         edges = np.linspace(0.0, 1.0, self.bins + 1)
         place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, self.bins - 1)
-        whole = np.ones((1, len(table)))
-        estimate = [float(value[0]) for value in _measures(whole, confidence, right, place, self.bins)]
-        spread = self._intervals(confidence, right, place, estimate)
         count, sure, good = (np.bincount(place, w, self.bins) for w in (None, confidence, right))
         reliability = [
             {
@@ -78,40 +86,49 @@ class MeasureCalibration(PiecewiseOperator):
             }
             for i in range(self.bins)
         ]
-        names = ("ece", "brier", "accuracy")
         row: dict[str, object] = {"method": method, "n": len(table), "confidence": float(confidence.mean())}
-        for name, value, (low, high) in zip(names, estimate, spread, strict=True):
-            row |= {name: value, f"{name}_low": low, f"{name}_high": high}
+        row |= {"ece_low": None, "ece_high": None}
+        row["ece"] = float(np.abs(good - sure).sum() / len(table))
+        estimate = _measures(confidence[None], right[None], place[None], self.bins)[:, 0]
+        replicates = self._replicates(confidence, place, (good + 1) / (count + 2))
+        spread = replicates - replicates.mean(axis=1, keepdims=True) + estimate[:, None]
+        low, high = np.quantile(spread, [0.025, 0.975], axis=1)
+        low, high = np.minimum(low, estimate), np.maximum(high, estimate)
+        for name, *values in zip(MEASURED, estimate, low, high, strict=True):
+            shares = np.clip(values, 0.0, 1.0)
+            named = np.sqrt(shares) if name == "rmsce" else shares
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), named.tolist(), strict=True))
         return {**row, "bins": reliability}
 
-    def _intervals(
-        self, confidence: Floats, right: Floats, place: Ints, estimate: list[float]
-    ) -> list[tuple[float, float]]:
+    def _replicates(self, confidence: Floats, place: Ints, chance: Floats) -> Floats:
+        """Return the measures of each replicate, shape [3, bootstrap]; ``chance`` is that of being right, by bin."""
         rng = np.random.default_rng(self.seed)
-        n, step = len(right), max(1, BLOCK // len(right))
-        parts: list[tuple[Floats, Floats, Floats]] = []
+        n, step = len(confidence), max(1, BLOCK // len(confidence))
+        parts: list[Floats] = []
         for start in range(0, self.bootstrap, step):
-            some = min(step, self.bootstrap - start)
-            drawn = rng.integers(0, n, size=(some, n))
-            weights = np.stack([np.bincount(one, minlength=n) for one in drawn]).astype(np.float64)
-            parts.append(_measures(weights, confidence, right, place, self.bins))
-        found: list[tuple[float, float]] = []
-        for values, at in zip(zip(*parts, strict=True), estimate, strict=True):
-            replicates = np.concatenate(values)
-            low, high = np.quantile(replicates - replicates.mean() + at, [0.025, 0.975])
-            found.append((float(np.clip(min(low, at), 0, 1)), float(np.clip(max(high, at), 0, 1))))
-        return found
+            drawn = rng.integers(0, n, size=(min(step, self.bootstrap - start), n))
+            bins = place[drawn]
+            right = (rng.random(drawn.shape) < chance[bins]).astype(np.float64)
+            parts.append(_measures(confidence[drawn], right, bins, self.bins))
+        return np.concatenate(parts, axis=1)
 
 
-def _measures(
-    weights: Floats, confidence: Floats, right: Floats, place: Ints, bins: int
-) -> tuple[Floats, Floats, Floats]:
-    """Return (ece, brier, accuracy) of each replicate.
+def _measures(confidence: Floats, right: Floats, place: Ints, bins: int) -> Floats:
+    """Return the squared calibration error, Brier score and accuracy of each replicate, shape [3, replicates].
 
     Args:
-        weights: how often each answer is in it, shape [replicates, answers].
+        confidence, right, place: of each answer, shape [replicates, answers]; place is its bin.
     """
-    n = weights.sum(axis=1)
-    inside = (place[:, None] == np.arange(bins)[None]).astype(np.float64)
-    gaps = weights @ (inside * (right - confidence)[:, None])  # n of the bin times its gap
-    return np.abs(gaps).sum(axis=1) / n, weights @ (confidence - right) ** 2 / n, weights @ right / n
+    replicates, n = right.shape
+    gap = right - confidence
+    where: Ints = (np.arange(replicates, dtype=np.int64)[:, None] * bins + place).reshape(-1)
+
+    def sums(values: Floats | None) -> Floats:
+        found = np.bincount(where, None if values is None else values.ravel(), replicates * bins)
+        return found.reshape(replicates, bins).astype(np.float64)
+
+    count, total, squares = sums(None), sums(gap), sums(gap * gap)
+    several = np.maximum(count, 2.0)
+    # n of the bin times (its gap^2 - the variance of that), both of which need two answers
+    excess = np.where(count > 1, total**2 / several - (squares - total**2 / several) / (several - 1.0), 0.0)
+    return np.stack([excess.sum(axis=1) / n, (gap * gap).mean(axis=1), right.mean(axis=1)])

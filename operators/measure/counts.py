@@ -6,14 +6,22 @@ over millions of verdicts start by reducing them to this.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import dataframely as dy
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from operators.piecewise import PiecewiseOperator
 from operators.select.classes import one_verifier
 from schemas.contract import Contract
-from schemas.datasets import VERDICT_STATUS, Verdict
+from schemas.datasets import VERDICT_STATUS, Allocation, Verdict
 from schemas.errors import BadInput
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 DRAWN = ("ok", "unparseable", "timeout")
 """Statuses of a verdict that counts as a draw, where ``is_correct`` is known."""
@@ -21,12 +29,25 @@ SILENT = tuple(status for status in VERDICT_STATUS if status not in ("ok", "unpa
 UNKNOWN = "without a known answer"
 LEFT_OUT = (*SILENT, UNKNOWN)
 """Why a verdict isn't a draw."""
+RULE = "rule"
+"""Reason of the allocations that say by what rule a problem is sampled."""
+EVEN = "uniform"
+"""The policy that doesn't look at results."""
 
 
 class Counts(Contract):
     """n samples of a problem, c of them correct; one row per problem (and model, where several were sampled)."""
 
     problem_id = dy.String(nullable=False)
+    n = dy.Int64(nullable=False, min=0)
+    c = dy.Int64(nullable=False, min=0)
+    model = dy.String(nullable=True)
+
+
+class Before(Contract):
+    """n samples of a problem by something similar, c of them correct; a row per problem and source (``model``)."""
+
+    problem_key = dy.String(nullable=False)
     n = dy.Int64(nullable=False, min=0)
     c = dy.Int64(nullable=False, min=0)
     model = dy.String(nullable=True)
@@ -97,28 +118,146 @@ def check_counts(counts: pl.DataFrame) -> None:
         )
 
 
+HINTS = pl.List(pl.Struct({"source": pl.String, "odds": pl.Float64}))
+"""What is known of a problem beforehand: log odds of success by source."""
+
+
+def rules_of(allocations: pl.DataFrame) -> pl.DataFrame:
+    """Return what a run's log says of each problem's rule: problem_id, policies, hints.
+
+    ``policies`` are the names of those under which it was sampled, in order, and ``hints`` what the last of them that
+    was told anything was told.
+    """
+    rules = allocations.filter(pl.col("count") == 0, pl.col("reason") == RULE)
+    name = pl.col("rule").str.json_path_match("$.policy.name").fill_null("")
+    found = rules.group_by(pl.col("problem_key").alias("problem_id")).agg(
+        name.unique(maintain_order=True).alias("policies"), pl.col("hints").drop_nulls().last().alias("odds")
+    )
+    odds = found.drop_nulls("odds").select("problem_id", "odds").explode("odds")
+    source = pl.int_range(pl.len()).over("problem_id").cast(pl.String)
+    return found.drop("odds").join(_listed(odds.with_columns(source=source)), on="problem_id", how="left")
+
+
+def told(before: pl.DataFrame) -> pl.DataFrame:
+    """Return problem_id and hints by the counts of some sources."""
+    sources = before.group_by(pl.col("problem_key").alias("problem_id"), pl.col("model").fill_null("").alias("source"))
+    counts = sources.agg(pl.sum("n", "c")).filter(pl.col("n") > 0)
+    return _listed(counts.with_columns(odds=((pl.col("c") + 0.5) / (pl.col("n") - pl.col("c") + 0.5)).log()))
+
+
+def _listed(odds: pl.DataFrame) -> pl.DataFrame:
+    """Gather (problem_id, source, odds), a row each, to a row per problem."""
+    hints = odds.drop_nulls("odds").sort("problem_id", "source").group_by("problem_id", maintain_order=True)
+    return hints.agg(hints=pl.struct("source", "odds")).cast({"hints": HINTS})
+
+
+def odds_of(partials: pl.DataFrame) -> Floats | None:
+    """Return the log odds of each problem by each source, NaN where there are none: [problems, sources]; or None."""
+    rows = partials.select("hints").with_row_index("row").explode("hints").drop_nulls("hints").unnest("hints")
+    if rows.is_empty():
+        return None
+    source = rows["source"].rank("dense").to_numpy() - 1
+    found = np.full((len(partials), int(source.max()) + 1), np.nan)
+    found[rows["row"].to_numpy(), source] = rows["odds"].to_numpy()
+    return found
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn of some problems, and by what rule.
+
+    Attributes:
+        n, c: samples, and right ones, shape [problems].
+        first: when each problem was first solved, 0 where it wasn't; None where nobody knows.
+        policies: under which they were sampled; none where no rule is recorded.
+        odds: what hints chose whom to sample, [problems, sources]; None where there were none.
+        stopped: whether n depended on the results.
+    """
+
+    n: Ints
+    c: Ints
+    first: Ints | None
+    policies: tuple[str, ...]
+    odds: Floats | None
+    stopped: bool
+
+    @classmethod
+    def of(cls, counts: pl.DataFrame, stopped: bool | None) -> Drawn:
+        """Return what ``FromCounts.partial`` found of some problems.
+
+        Args:
+            stopped: what the user says; None goes by the recorded rule and, where there is none, by whether there were
+                hints.
+        """
+        n, c = (counts[name].to_numpy().astype(np.int64) for name in ("n", "c"))
+        policies = tuple(sorted({name for names in counts["policies"].drop_nulls() for name in names}))
+        odds = None if stopped is False else odds_of(counts)
+        if stopped is None:
+            stopped = odds is not None or any(name != EVEN for name in policies)
+        first: Ints | None = None
+        if counts[LEFT_OUT[0]].null_count() == 0:
+            first = counts["first"].fill_null(0).to_numpy().astype(np.int64)
+        elif stopped and not (c > 1).any():  # the first success was the last sample
+            first = np.where(c == 1, n, 0)
+        return cls(n, c, first, policies, odds, stopped)
+
+
 class FromCounts(PiecewiseOperator):
-    """Base of measures that need no more than counts: of verdicts, or bare (which win where both are given)."""
+    """Base of measures that need no more than counts: of verdicts, or bare (which win where both are given).
+
+    With verdicts may come ``allocations``, the log in which runs say by what rule problems were sampled, and
+    ``before``, the counts that a policy was told of beforehand (problem_id, n, c, and ``model`` where there are several
+    sources). Problems that these name and of which nothing was drawn are problems, too.
+    """
 
     inputs = {
         "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "status"),
         "counts": Counts.select(),
+        "allocations": Allocation.select("problem_key", "count", "reason", "rule", "hints"),
+        "before": Before.select(),
     }
-    optional = frozenset({"verdicts", "counts"})
+    optional = frozenset({"verdicts", "counts", "allocations", "before"})
 
-    def partial(self, verdicts: pl.DataFrame | None = None, counts: pl.DataFrame | None = None) -> pl.DataFrame:
-        """Return a row per problem: problem_id, n, c, model, first, and how many verdicts were left out of n and why.
+    def partial(
+        self,
+        verdicts: pl.DataFrame | None = None,
+        counts: pl.DataFrame | None = None,
+        allocations: pl.DataFrame | None = None,
+        before: pl.DataFrame | None = None,
+    ) -> pl.DataFrame:
+        """Return a row per problem.
 
-        ``first`` and the columns of the reasons (``LEFT_OUT``) are null where counts came bare, and ``model`` is where
-        verdicts did.
+        Columns: problem_id, n, c, model, first, policies (null: no rule is recorded), hints (null: there were none),
+        and how many verdicts were left out of n and why. ``first`` and the columns of the reasons (``LEFT_OUT``) are
+        null where counts came bare, and ``model`` is where verdicts did.
 
         Raises:
             BadInput: neither verdicts nor counts, or counts that can't be.
         """
+        none = {"policies": pl.lit(None, pl.List(pl.String)), "hints": pl.lit(None, HINTS)}
         if counts is not None:
             check_counts(counts)
-            return counts.with_columns(pl.lit(None, pl.Int64).alias(name) for name in ("first", *LEFT_OUT))
+            null = [pl.lit(None, pl.Int64).alias(name) for name in ("first", *LEFT_OUT)]
+            return counts.with_columns(**none).with_columns(null).select(*PARTIAL)
         if verdicts is None:
             raise BadInput(f"{self.public_name()} needs 'verdicts', or 'counts' with problem_id, n and c")
-        counted = count_verdicts(verdicts)
-        return counted.select("problem_id", "n", "c", pl.lit(None, pl.String).alias("model"), "first", *LEFT_OUT)
+        found = count_verdicts(verdicts).with_columns(**none, model=pl.lit(None, pl.String))
+        if allocations is not None:
+            found = _with(found, rules_of(allocations), "full")
+        if before is not None:  # a log names all problems; without one, those that a policy was told of may be all
+            found = _with(found, told(before), "full" if allocations is None else "left")
+        drawn = pl.col("n", "c", *LEFT_OUT).fill_null(0)
+        return found.with_columns(drawn).select(*PARTIAL)
+
+
+PARTIAL = ("problem_id", "n", "c", "model", "first", "policies", "hints", *LEFT_OUT)
+"""Columns of what a measure of counts keeps of some problems."""
+
+
+def _with(counts: pl.DataFrame, known: pl.DataFrame, how: Literal["left", "full"]) -> pl.DataFrame:
+    """Add what is known of problems, and (``full``) those of which nothing was drawn."""
+    columns = [name for name in known.columns if name != "problem_id"]
+    joined = counts.join(known, on="problem_id", how=how, coalesce=True, suffix="_known")
+    return joined.with_columns(pl.coalesce(f"{name}_known", name).alias(name) for name in columns).drop(
+        f"{name}_known" for name in columns
+    )

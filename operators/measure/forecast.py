@@ -13,12 +13,17 @@ from pydantic import Field
 from scipy import optimize as _optimize  # pyright: ignore[reportMissingTypeStubs]
 from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
 
-from operators.measure.counts import LEFT_OUT, FromCounts, left_out
-from operators.measure.pass_at_k import allocation, estimate
-from operators.measure.tail import fit_tail
+from operators.measure.combined import Curve as Measured
+from operators.measure.combined import Open, combined, tail_alone
+from operators.measure.counts import LEFT_OUT, Drawn, FromCounts, left_out
+from operators.measure.hinted import hinted
+from operators.measure.pass_at_k import allocation, estimate, spread
+from operators.measure.survival import first_success, unstopped
+from operators.measure.tail import fit_all, fit_tail
 from schemas.contract import polars_schema
 from schemas.datasets import Forecast
 from schemas.errors import BadInput
+from schemas.identity import Added
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -34,21 +39,25 @@ Curve = Callable[[Ints, Ints, Ints], Floats]
 class MeasureForecast(FromCounts):
     """Forecast the coverage that the same problems will have once each has k samples.
 
-    Four methods side by side, ``tail`` being ours and the one to go by:
+    Several methods side by side, ``combined`` being the one to go by:
 
-    * ``tail``: what was solved stays solved, and of the others a share will be (``operators.measure.tail``). Its 95%
-      interval is for the coverage that will be seen: posterior and the draws to come.
+    * ``combined``: the power law from 100 samples of each problem and fewer, from 1,000 the mean of tail, beta-binomial
+      and power law, in between a stated mixture (``operators.measure.combined``). Its 95% interval is for the coverage
+      that will be seen: what the methods don't know, where they differ, and the draws to come. After a policy that was
+      told of the problems beforehand it is the policy's own model (``operators.measure.hinted``), and the only row.
+    * ``tail``: of the unsolved ones a share will be solved (``operators.measure.tail``).
     * ``beta_binomial``: p ~ Beta(a, b) by maximum likelihood, 1 - E[(1-p)^k] (Schaeffer et al. 2025).
     * ``power_law``: exp(a k^b) by least squares at 40 log-spaced k (Brown et al. 2024).
     * ``ttspm``: F_max (1 - (1-p)^k) with one p for all problems, the same way; ``saturation`` is
       N* = ceil(ln(eps / (F_max p)) / ln(1-p)), from which a sample adds less than ``epsilon`` ("Scaling over Scaling").
       On problems that differ it saturates far too early, so it is only shown beside the others.
 
-    Intervals of the last three: problems drawn with replacement; a method that can't be fitted has no row. Where
-    k <= n of every problem, all rows are the unbiased pass@k. Models are forecast apart.
+    Intervals of the last three: problems drawn with replacement; a method that can't be fitted has no row, nor have the
+    last two where sampling stopped at successes. Where k <= n of every problem, all rows are the unbiased pass@k.
+    Models are forecast apart. By what rule problems were sampled is read as by ``measure.pass_at_k``.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output = Forecast
 
     k: tuple[Annotated[int, Field(ge=1)], ...] = ()
@@ -58,6 +67,8 @@ class MeasureForecast(FromCounts):
     """From the posterior."""
     bootstrap: int = Field(default=200, ge=20)
     seed: int = 0
+    stopped: Annotated[bool | None, Added] = None
+    """Whether n depended on the results. None: as the run's log says; where there is none, only if hints are given."""
 
     def merge(self, partials: pl.DataFrame) -> pl.DataFrame:
         """Return one row per model, k and method.
@@ -65,64 +76,79 @@ class MeasureForecast(FromCounts):
         Raises:
             BadInput: nothing to forecast from.
         """
-        table = partials.filter(pl.col("n") > 0).with_columns(pl.col("model").fill_null("")).sort("model", "problem_id")
-        if table.is_empty():
+        told = pl.col("hints").is_not_null()
+        table = partials.filter((pl.col("n") > 0) | told).with_columns(pl.col("model").fill_null(""))
+        table = table.sort("model", "problem_id")
+        if not table["n"].sum():
             raise BadInput(
                 "measure.forecast: no problem has a sample that counts, so there is nothing to forecast from"
             )
         bare = partials[LEFT_OUT[0]].is_null().all()
         excluded = "" if bare else left_out(partials)
         found = [
-            self._forecast(str(model), counts["n"].to_numpy(), counts["c"].to_numpy(), excluded)
+            self._forecast(str(model), Drawn.of(counts, self.stopped), excluded)
             for (model,), counts in table.group_by("model", maintain_order=True)
         ]
         return pl.concat(found)
 
-    def _forecast(self, model: str, n: Ints, c: Ints, excluded: str) -> pl.DataFrame:
-        n, c = n.astype(np.int64), c.astype(np.int64)
+    def _forecast(self, model: str, drawn: Drawn, excluded: str) -> pl.DataFrame:
+        n, c = drawn.n, drawn.c
         k = np.array(sorted(set(self.k)) or [2 * int(n.max()), 5 * int(n.max()), 10 * int(n.max())], dtype=np.int64)
-        rows = self._tail(n, c, k)
         saturation: int | None = None
-        curves: dict[str, Curve] = {"beta_binomial": beta_binomial, "power_law": power_law, "ttspm": ttspm}
-        for method, curve in curves.items():
-            rows += self._bootstrapped(method, curve, n, c, k)
-        if c.any():
-            saturation = saturates_at(*_fit_ttspm(n, c), self.epsilon)
-        notes = [note for note in (allocation(n), excluded) if note]
+        if drawn.odds is not None and drawn.first is not None:
+            rows = self._hinted(drawn, drawn.odds, drawn.first, k)
+        else:
+            rows = self._tail_and_combined(drawn, k)
+            curves: dict[str, Curve] = {"beta_binomial": beta_binomial}
+            if not drawn.stopped:
+                curves |= {"power_law": power_law, "ttspm": ttspm}
+                saturation = saturates_at(*_fit_ttspm(n, c), self.epsilon) if c.any() else None
+            for method, curve in curves.items():
+                rows += self._bootstrapped(method, curve, drawn, k)
+        by = f"sampled by {', '.join(drawn.policies)}" if drawn.policies else ""
+        how = f"{spread(n)}; n may have depended on results" if drawn.stopped else allocation(n)
         return (
             pl.DataFrame(rows, schema=["method", "k", "coverage", "low", "high"], orient="row")
             .with_columns(
                 model=pl.lit(model),
                 saturation=pl.when(pl.col("method") == "ttspm").then(pl.lit(saturation, pl.Int64)),
                 n_problems=pl.lit(len(n), pl.Int64),
-                note=pl.lit("; ".join(notes)),
+                note=pl.lit("; ".join(note for note in (how, by, excluded) if note)),
             )
             .select(list(polars_schema(Forecast)))
         )
 
-    def _tail(self, n: Ints, c: Ints, k: Ints) -> list[tuple[Any, ...]]:
+    def _hinted(self, drawn: Drawn, odds: Floats, first: Ints, k: Ints) -> list[tuple[Any, ...]]:
+        found = hinted(drawn.n, drawn.c, first, odds, k, self.draws, self.seed)
+        columns = (found.value, found.seen_low, found.seen_high)
+        return [
+            ("combined", *row) for row in zip(k.tolist(), *(map(_share, column) for column in columns), strict=True)
+        ]
+
+    def _tail_and_combined(self, drawn: Drawn, k: Ints) -> list[tuple[Any, ...]]:
         rng = np.random.default_rng(self.seed)
-        tail = fit_tail(n, c)
-        chosen = rng.choice(tail.weight.size, size=self.draws, p=tail.weight.ravel() / tail.weight.sum())
-        sizes, unsolved = np.unique(n[c == 0], return_counts=True)
+        n, c = drawn.n, drawn.c
+        tail = fit_all(n, c) if drawn.stopped else fit_tail(n, c)
+        beta = fit_beta(n, c) if c.any() else None
+        curve = _curve_of(drawn)
         rows: list[tuple[Any, ...]] = []
-        for draws in k.tolist():
-            seen = n >= draws
-            known = estimate(n[seen], c[seen], np.array([draws]))[:, 0].sum() if seen.any() else 0.0
-            known += float((c[~seen] > 0).sum())
-            mean, drawn = float(known), np.full(self.draws, float(known))
-            for size, problems in zip(sizes.tolist(), unsolved.tolist(), strict=True):
-                if size < draws:
-                    hit = tail.hit(size, draws)
-                    mean += problems * float((hit * tail.weight).sum())
-                    drawn += rng.binomial(problems, np.broadcast_to(hit, tail.weight.shape).ravel()[chosen])
-            low, high = np.quantile(drawn, [0.025, 0.975])
-            rows.append(("tail", draws, *(_share(value / len(n)) for value in (mean, min(low, mean), max(high, mean)))))
+        for size in k.tolist():
+            open_ = _open(drawn, size)
+            if size <= n.min() and not drawn.stopped:
+                value, low, high = self._bootstrapped("tail", _measured, drawn, np.array([size]))[0][2:]
+                rows += [("tail", size, value, low, high), ("combined", size, value, low, high)]
+                continue
+            for method, found in (
+                ("tail", tail_alone(open_, size, tail, self.draws, rng)),
+                ("combined", combined(open_, size, tail, beta, curve, self.draws, rng)),
+            ):
+                rows.append((method, size, *map(_share, found)))
         return rows
 
-    def _bootstrapped(self, method: str, curve: Curve, n: Ints, c: Ints, k: Ints) -> list[tuple[Any, ...]]:
+    def _bootstrapped(self, method: str, curve: Curve, drawn: Drawn, k: Ints) -> list[tuple[Any, ...]]:
         rng = np.random.default_rng(self.seed)
-        if int(k.max()) <= int(n.min()):
+        n, c = drawn.n, drawn.c
+        if int(k.max()) <= int(n.min()) and not drawn.stopped:
             curve = _measured
         value = curve(n, c, k)
         replicates = np.stack(
@@ -138,14 +164,41 @@ def _share(value: float) -> float:
     return float(np.clip(value, 0.0, 1.0))
 
 
+def _open(drawn: Drawn, k: int) -> Open:
+    """Return what is known of coverage at k: what is solved, and who isn't."""
+    n, c = drawn.n, drawn.c
+    enough = (n >= k) & (not drawn.stopped)
+    solved = float(estimate(n[enough], c[enough], np.array([k])).sum()) if enough.any() else 0.0
+    right = (c > 0) & ~enough
+    solved += float(right.sum() if drawn.first is None else (drawn.first[right] <= k).sum())
+    sizes, problems = np.unique(n[(c == 0) & (n < k)], return_counts=True)
+    return Open(solved, sizes, problems, len(n))
+
+
+def _curve_of(drawn: Drawn) -> Measured:
+    """Return what measures coverage at log-spaced k of some of the problems."""
+    n, c, first = drawn.n, drawn.c, drawn.first
+    if not drawn.stopped:
+        return lambda some: measured_curve(n[some], c[some])
+    if first is None:
+        return lambda some: (np.ones(1, dtype=np.int64), np.zeros(1))
+    points = log_spaced(max(1, unstopped(n, first)))
+    return lambda some: (points, first_success(n[some], first[some], points)[0])
+
+
 def _measured(n: Ints, c: Ints, k: Ints) -> Floats:
     return estimate(n, c, k).mean(axis=0)
 
 
 def measured_curve(n: Ints, c: Ints) -> tuple[Ints, Floats]:
     """Return log-spaced k up to the smallest n, rounded and without repetition, and coverage there."""
-    k = np.unique(np.round(np.geomspace(1, int(n.min()), POINTS)).astype(np.int64))
+    k = log_spaced(int(n.min()))
     return k, _measured(n, c, k)
+
+
+def log_spaced(largest: int) -> Ints:
+    """Return log-spaced k up to ``largest``, rounded and without repetition."""
+    return np.unique(np.round(np.geomspace(1, largest, POINTS)).astype(np.int64))
 
 
 def beta_binomial(n: Ints, c: Ints, k: Ints) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -11,6 +11,7 @@ from pydantic import Field
 
 from operators.base import Operator
 from operators.measure.flaws import best_tries, ceiling, reward, tasks
+from operators.measure.intervals import ENDS
 from operators.measure.pass_at_k import powers_of_two
 from operators.select.classes import SAMPLE_KEY, one_verifier
 from schemas.contract import polars_schema
@@ -24,23 +25,30 @@ PRIORS = ((1.0, 1.0), (0.5, 0.5), (4.0, 1.0))
 """Beta priors of completeness and soundness: uniform, Jeffreys', and one that expects a good verifier."""
 
 
+KINDS = ("right_accepted", "right_rejected", "wrong_accepted", "wrong_rejected")
+
+
 class MeasureVerifierAudit(Operator):
     """Estimate completeness P(accepted | right) and soundness P(rejected | wrong) of ``verdicts`` by ``reference``.
 
     The reference may know a part of the samples only (choose it at random). Rows:
 
-    * ``completeness``, ``soundness``, ``precision`` (P(right | accepted) of one draw): on what both judged; 95%
-      intervals by a bootstrap over problems, whose samples go together.
+    * ``completeness``, ``soundness``, ``precision`` (P(right | accepted) of one draw): on what both judged.
     * ``accuracy_judged``: the verifier's own word on all its samples; ``accuracy_corrected``: what it means, given its
-      errors (Rogan and Gladen 1978), as a posterior mean and interval: Beta priors on completeness and soundness
-      (``PRIORS``; one row each, to show how much they matter) and the binomial of the judged share.
+      errors (Rogan and Gladen 1978), with Beta priors on completeness and soundness (``PRIORS``; one row each, to show
+      how much they matter).
     * ``ceiling``: P(right | accepted) when a problem is drawn until something is accepted: what no amount of
       resampling passes (Stroebl et al. 2024); problems are the types of tasks there, each with its own success rate.
     * ``best_tries`` (K*) and ``value``, rows at K = 1, 2, 4, ...: the expected value R(K) with ``value_correct`` for a
       right answer and ``value_wrong`` for a wrong one.
+
+    95% intervals are about problems like these, not about these alone. Samples of one problem are alike, in how often
+    they are right and in how often the verifier errs, so problems are what is weighed: Dirichlet(1, ..., 1) over them
+    and one more that wasn't seen, with as many samples as they have on average (none or all of which are such, for the
+    low and the high end of a share; drawn from the prior, for the corrected accuracy).
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "dataset"
     inputs = {
         "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct"),
@@ -53,7 +61,8 @@ class MeasureVerifierAudit(Operator):
     """What a wrong answer that was accepted costs."""
     tries: int = Field(default=1000, ge=1)
     """The largest K that is looked at."""
-    bootstrap: int = Field(default=1000, ge=100)
+    bootstrap: int = Field(default=2000, ge=100)
+    """Draws that intervals are made of."""
     seed: int = 0
 
     def run(self, verdicts: pl.LazyFrame, reference: pl.LazyFrame) -> pl.DataFrame:
@@ -76,48 +85,52 @@ class MeasureVerifierAudit(Operator):
             missing = "right" if not counts[:, :2].any() else "wrong"
             raise BadInput(f"measure.verifier_audit: of {len(both)} samples that both judged the reference calls none "
                            f"{missing}; completeness and soundness need both kinds")  # fmt: skip
-        total = (
-            own.select(pl.len().alias("n"), pl.col("accepted").sum().alias("yes")).collect(engine="streaming").row(0)
-        )
         rng = np.random.default_rng(self.seed)
-        rows = [*self._errors(counts, rng), *self._accuracy(counts, total, rng), *self._resampling(counts)]
+        rows = [*self._errors(counts, rng), *self._accuracy(*_all(own, both), rng), *self._resampling(counts)]
         schema = polars_schema(VerifierAudit)
         return pl.DataFrame(rows, schema=schema, orient="row")
 
     def _errors(self, counts: Ints, rng: np.random.Generator) -> list[tuple[object, ...]]:
-        drawn = rng.integers(0, len(counts), size=(self.bootstrap, len(counts)))
-        totals = counts[drawn].sum(axis=1)
+        weights = rng.standard_exponential((self.bootstrap, len(counts) + 1))
         names = {"completeness": (0, 0, 1), "soundness": (3, 2, 3), "precision": (0, 0, 2)}
+        note = f"on problems like these {len(counts)}"
         rows: list[tuple[object, ...]] = []
         for name, (top, one, other) in names.items():
-            whole = counts.sum(axis=0)
-            below = totals[:, one] + totals[:, other]
-            shares = totals[below > 0, top] / below[below > 0]
-            n = int(whole[one] + whole[other])
-            value = float(whole[top] / n) if n else None
-            low, high = np.quantile(shares, [0.025, 0.975]).tolist() if len(shares) else (None, None)
-            note = f"{len(counts)} problems; bootstrap over problems"
-            rows.append((name, 0, "", value, low, high, n, note))
+            of = counts[:, one] + counts[:, other]
+            n = int(of.sum())
+            low, high = _share(counts[:, top], of, weights) if n else (None, None)
+            rows.append((name, 0, "", float(counts[:, top].sum() / n) if n else None, low, high, n, note))
         return rows
 
-    def _accuracy(self, counts: Ints, total: tuple[int, int], rng: np.random.Generator) -> list[tuple[object, ...]]:
-        n, yes = total
-        low, high = np.quantile(rng.beta(yes + 1, n - yes + 1, 20_000), [0.025, 0.975]).tolist()
-        rows: list[tuple[object, ...]] = [("accuracy_judged", 0, "", yes / n, low, high, n, "as the verifier says")]
-        caught, missed, fooled, refused = counts.sum(axis=0)
+    def _accuracy(self, said: Ints, counts: Ints, rng: np.random.Generator) -> list[tuple[object, ...]]:
+        """Return the accuracy by the verifier's word, and corrected.
+
+        Args:
+            said: how many samples of each problem the verifier accepted, and how many there are, [problems, 2].
+            counts: of what both judged, of the same problems, [problems, 4].
+        """
+        yes, n = said.sum(axis=0).tolist()
+        where = f"of problems like these {len(said)}, sampled as these were"
+        weights = rng.standard_exponential((self.bootstrap, len(said) + 1))
+        low, high = _share(said[:, 0], said[:, 1], weights)
+        row = ("accuracy_judged", 0, "", yes / n, low, high, n, f"{where}; as the verifier says")
+        rows: list[tuple[object, ...]] = [row]
+        caught, missed, fooled, refused = (int(number) for number in counts.sum(axis=0))
+        share = _with_another(said[:, 0], said[:, 1], weights, rng.random(self.bootstrap))
         for a, b in PRIORS:
-            draws = 20_000
-            complete = rng.beta(a + caught, b + missed, draws)
-            sound = rng.beta(a + refused, b + fooled, draws)
-            share = rng.beta(1 + yes, 1 + n - yes, draws)
-            informative = complete + sound > 1  # a verifier no better than chance tells nothing
-            if not informative.any():
+            unseen = rng.beta(a, b, (2, self.bootstrap))
+            complete = _with_another(counts[:, 0], counts[:, :2].sum(axis=1), weights, unseen[0])
+            sound = _with_another(counts[:, 3], counts[:, 2:].sum(axis=1), weights, unseen[1])
+            some = complete + sound > 1  # a verifier no better than chance tells nothing
+            usual = (a + caught) / (a + b + caught + missed), (a + refused) / (a + b + refused + fooled)
+            if not some.any() or sum(usual) <= 1:
                 continue
-            top, below = share + sound - 1, complete + sound - 1
-            corrected = np.clip(top[informative] / below[informative], 0.0, 1.0)
-            low, high = np.quantile(corrected, [0.025, 0.975]).tolist()
-            note, prior = "corrected after Rogan and Gladen", f"Beta({a:g}, {b:g})"
-            rows.append(("accuracy_corrected", 0, prior, float(corrected.mean()), low, high, n, note))
+            value = float(_corrected(yes / n, *usual))
+            low, high = np.quantile(_corrected(share[some], complete[some], sound[some]), ENDS).tolist()
+            note = f"{where}; corrected after Rogan and Gladen"
+            rows.append(
+                ("accuracy_corrected", 0, f"Beta({a:g}, {b:g})", value, min(low, value), max(high, value), n, note)
+            )
         return rows
 
     def _resampling(self, counts: Ints) -> list[tuple[object, ...]]:
@@ -142,10 +155,44 @@ class MeasureVerifierAudit(Operator):
         return rows
 
 
+def _with_another(some: Ints, of: Ints, weights: Floats, unseen: Floats) -> Floats:
+    """Return weighted shares of ``some`` in ``of``, given one problem more whose share is ``unseen``: [draws].
+
+    Args:
+        some, of: samples of each problem, shape [problems].
+        weights: shape [draws, problems + 1].
+    """
+    size = float(of.sum() / max(1, int((of > 0).sum())))
+    more = weights[:, -1] * size
+    return (weights[:, :-1] @ some + more * unseen) / (weights[:, :-1] @ of + more)
+
+
+def _share(some: Ints, of: Ints, weights: Floats) -> tuple[float, float]:
+    """Return the ends of the 95% interval of a share."""
+    ends = [_with_another(some, of, weights, np.full(len(weights), end)) for end in (0.0, 1.0)]
+    low, high = (float(np.quantile(drawn, end)) for drawn, end in zip(ends, ENDS, strict=True))
+    return low, high
+
+
+def _corrected(share: Any, complete: Any, sound: Any) -> Any:
+    """Return the accuracy behind a share of accepted samples, given the verifier's errors."""
+    return np.clip((share + sound - 1.0) / (complete + sound - 1.0), 0.0, 1.0)
+
+
+def _all(own: pl.LazyFrame, both: pl.DataFrame) -> tuple[Ints, Ints]:
+    """Return, for each problem of the verifier, samples accepted and all, and the counts of what both judged."""
+    said = own.group_by("problem_key").agg(pl.col("accepted").sum().cast(pl.Int64), pl.len().cast(pl.Int64))
+    table = said.collect(engine="streaming").join(_kinds(both), on="problem_key", how="left").sort("problem_key")
+    return table.select("accepted", "len").to_numpy(), table.select(pl.col(KINDS).fill_null(0)).to_numpy()
+
+
 def _counts(both: pl.DataFrame) -> Ints:
     """Return, for each problem, how many samples are (right, accepted), (right, rejected), (wrong, accepted), (wrong,
     rejected): shape [problems, 4], in the order of the problems' keys."""
+    return _kinds(both).sort("problem_key").select(KINDS).to_numpy()
+
+
+def _kinds(both: pl.DataFrame) -> pl.DataFrame:
     yes, right = pl.col("accepted"), pl.col("right")
-    kinds = {"a": right & yes, "b": right & ~yes, "c": ~right & yes, "d": ~right & ~yes}
-    table = both.group_by("problem_key").agg(**{name: kind.sum().cast(pl.Int64) for name, kind in kinds.items()})
-    return table.sort("problem_key").select(*kinds).to_numpy()
+    kinds = zip(KINDS, (right & yes, right & ~yes, ~right & yes, ~right & ~yes), strict=True)
+    return both.group_by("problem_key").agg(**{name: kind.sum().cast(pl.Int64) for name, kind in kinds})

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import optimize as _optimize  # pyright: ignore[reportMissingTypeStubs]
 from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
 
-from operators.policies.difficulty import FIRST, GROWTH
+from operators.measure.difficulty import FIRST, GROWTH
 from operators.policies.policy import Floats, Ints, Outcomes, Policy, Setting
 
 optimize: Any = _optimize  # they ship no types

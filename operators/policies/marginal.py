@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
 
-from operators.policies.difficulty import RATES, Difficulty
+from operators.measure.difficulty import RATES, Difficulty
 from operators.policies.policy import Floats, Ints, Outcomes, Policy, Setting
 
 special: Any = _special  # ships no types
@@ -18,10 +18,14 @@ class Marginal(Policy):
 
     A gain is one more accepted sample of a problem that has fewer than ``target``: 1 is coverage, more is training data
     (T useful traces per problem). Its probability is the mean over the problem's distribution of rates
-    (``operators.policies.difficulty``) of p P(what is pending leaves it wanted | p). The fewer successes a problem had
+    (``operators.measure.difficulty``) of p P(what is pending leaves it wanted | p). The fewer successes a problem had
     in the more samples, the less likely is the next, so serving the largest gain first is optimal where rates are
     independent (a decreasing index: Gittins 1979). The price of the last sample served is the shadow price: the
     money ends where the value per dollar of all problems has fallen to it.
+
+    Without hints a problem's posterior depends on its counts alone, so among the unsolved ones whoever has the fewest
+    samples is next: with ``target`` 1 and equal costs that is ``until_correct`` to the sample. What it gains over that
+    comes from ``before``.
 
     Problems stop where a sample is worth less than ``least``.
     """

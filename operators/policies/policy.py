@@ -68,7 +68,8 @@ class Setting:
         most: how many samples each problem may get, shape [problems].
         cost: what a sample of each is expected to cost, in any unit, shape [problems].
         before: n and c of the same problems by something similar (another model, an earlier night), shape
-            [problems, 2], n = 0 where there is nothing; None where nothing is known.
+            [problems, 2], or by several such, [problems, sources, 2]; n = 0 where there is nothing; None where nothing
+            is known.
         similar: n and c of other problems of the same kind, shape [others, 2].
         seed: of whatever is drawn at random.
     """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from operators.measure.difficulty import RATES, Difficulty
 from operators.measure.flaws import best_tries, tasks
-from operators.policies.difficulty import RATES, Difficulty
 from operators.policies.policy import Floats, Ints, Outcomes, Policy, Setting
 
 
@@ -20,7 +20,7 @@ class WithFlaws(Policy):
 
     Args:
         types: p_t and r_t of each type of problem, shape [types, 2]; None learns the distribution of rates from the
-            acceptances so far (``operators.policies.difficulty``), corrected for the verifier's errors.
+            acceptances so far (``operators.measure.difficulty``), corrected for the verifier's errors.
     """
 
     def __init__(

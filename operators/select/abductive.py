@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from scipy import optimize as _optimize  # pyright: ignore[reportMissingTypeStubs]
 from scipy import sparse as _sparse  # pyright: ignore[reportMissingTypeStubs]
 
 from operators.select.classes import SAMPLE_KEY, answer_key, class_votes, classify, distinct_answers, in_n, one_verifier
+from operators.select.models import check_models, inputs_of_models, of_models
 from operators.select.selection import VERDICTS, Selection, as_answers, problems_of, rank
+from schemas.contract import Columns
 from schemas.datasets import Sample
 from schemas.errors import StageFailed
+from schemas.identity import Added
 
 Ints = NDArray[np.int64]
 optimize: Any = _optimize  # they ship no types
@@ -38,23 +41,38 @@ class SelectAbductive(Selection):
 
     version: ClassVar[int] = 1
     scope = "dataset"
-    inputs = {"verdicts": VERDICTS, "samples": Sample.select("problem_key", "sample_index", "worker")}
 
+    models: Annotated[tuple[str, ...], Added] = ()
+    """Names of the models, each with its own ``verdicts_NAME``; empty: ``worker`` of the samples names them."""
     inconsistency: float = Field(default=0.1, ge=0.0, le=1.0)
     bins: int = Field(default=20, ge=1)
     abstain: bool = False
     seconds: float = Field(default=60.0, gt=0.0)
     """Time limit of the solver; the best thresholds found by then are used."""
 
-    def run(self, verdicts: pl.LazyFrame, samples: pl.LazyFrame) -> pl.DataFrame:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return one row per problem of ``verdicts``.
+    @field_validator("models")
+    @classmethod
+    def _are_named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_models(value)
+
+    @property
+    def inputs(self) -> dict[str, Columns]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        samples = Sample.select("problem_key", "sample_index", "worker")
+        return inputs_of_models(self.models) or {"verdicts": VERDICTS, "samples": samples}
+
+    def run(self, **inputs: pl.LazyFrame) -> pl.DataFrame:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return one row per problem of the verdicts.
 
         Raises:
             StageFailed: the solver found nothing in its time.
         """
-        table = one_verifier(verdicts.lazy()).collect(engine="streaming")
-        workers = samples.lazy().select(*SAMPLE_KEY, pl.col("worker").fill_null("")).collect(engine="streaming")
-        table = table.join(workers, on=SAMPLE_KEY, how="left").with_columns(pl.col("worker").fill_null(""))
+        if self.models:
+            table = of_models(self.models, inputs)
+        else:
+            table = one_verifier(inputs["verdicts"].lazy()).collect(engine="streaming")
+            workers = inputs["samples"].lazy().select(*SAMPLE_KEY, pl.col("worker").fill_null(""))
+            workers = workers.collect(engine="streaming")
+            table = table.join(workers, on=SAMPLE_KEY, how="left").with_columns(pl.col("worker").fill_null(""))
         shares = _shares(table)
         predictions = shares.unique(["problem_key", "worker"], keep="first", maintain_order=True).with_columns(
             bin=(pl.col("share") * self.bins).floor().cast(pl.Int64).clip(0, self.bins - 1)

@@ -198,8 +198,17 @@ def as_answers(found: pl.DataFrame, method: str, confidence: pl.Expr, runner_up_
         confidence=confidence.clip(0.0, 1.0).fill_null(0.0).fill_nan(0.0),
         runner_up_confidence=pl.when(pl.col("runner_up").is_not_null()).then(runner_up.clip(0.0, 1.0)),
         is_correct=pl.when(pl.col("answer").is_null() & pl.col("known")).then(False).otherwise("is_correct"),
+        confidence_low=None,
+        confidence_high=None,
+        calibration=None,
     )
     return answers.select(list(polars_schema(Answer))).cast(polars_schema(Answer)).sort("problem_key")  # pyright: ignore[reportArgumentType]
+
+
+def plain_vote(verdicts: pl.DataFrame, method: str) -> pl.DataFrame:
+    """Return the answers of the majority, under a method's name; ``verdicts`` have one row per sample."""
+    found = rank(problems_of(verdicts, in_n().sum().cast(pl.Float64).alias("total")), class_votes(verdicts))
+    return as_answers(found, method, _share("weight"), _share("runner_up_weight"))
 
 
 def probability() -> pl.Expr:

@@ -3,29 +3,36 @@
 Jeong and Chung 2022, "Recovering Top-Two Answers and Confusion Probability in Multi-Choice Crowdsourcing". Task j has
 the answer g and the confusing answer h; worker i gives g with probability p_i q_j, h with p_i (1 - q_j), and any of the
 K labels alike with 1 - p_i. Stage 1 reads g, h, p and q off a spectral estimate of the workers' reliability; stage 2
-maximises the likelihood over all pairs.
+maximises the likelihood over all pairs. Where that would do worse than a plain vote (two labels, workers with habits,
+workers who never meet, workers who are all alike) this departs from the paper: see ``top_two``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from scipy import sparse as _sparse  # pyright: ignore[reportMissingTypeStubs]
 from scipy.sparse import linalg as _linalg  # pyright: ignore[reportMissingTypeStubs]
 
 from operators.base import Scope
+from operators.numeric.two_labels import Labels, chances
+from operators.select.calibrated import calibrated
 from operators.select.classes import SAMPLE_KEY, answer_key, class_votes, classify, distinct_answers, one_verifier
-from operators.select.selection import VERDICTS, Selection, as_answers, problems_of, rank
+from operators.select.models import check_models, inputs_of_models, of_models
+from operators.select.selection import VERDICTS, Selection, as_answers, plain_vote, problems_of, rank
+from schemas.contract import Columns
 from schemas.datasets import Sample
 from schemas.errors import BadInput
+from schemas.identity import Added
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 sparse: Any = _sparse  # they ship no types
 linalg: Any = _linalg
 
@@ -33,6 +40,12 @@ SURE = (0.001, 0.999)
 """Range of a worker's reliability p."""
 CONFUSED = (0.501, 0.999)
 """Range of q, the share of g among answers that aren't guesses."""
+ROUNDS = 2
+LEAST_ROOM = 0.05
+"""Least of what is left beyond guessing, where a worker's labels are in nearly all pairs."""
+ALL_EQUAL = 1e9
+TIE = 1e-9
+"""What is less apart is a tie. Chance decides it, or the label that was seen first, not the label's number."""
 
 
 @dataclass(frozen=True)
@@ -49,38 +62,61 @@ class SelectTopTwo(Selection):
 
     With ``worker`` all problems are seen at once: the column of that name (``sample_index``, or ``worker`` of the
     samples, which names a model or configuration) says who gave an answer, and workers differ in reliability. Labels
-    are the answer classes. Of several answers of a worker to one problem the last counts.
+    are the answer classes. Of several answers of a worker to one problem the last counts. Of two labels q is the
+    probability that the answer is the true one. Where 50 answers or more are known to be right or wrong, confidences
+    are fitted to them; with fewer they are marked as ``uncalibrated`` (``operators.select.calibrated``).
 
     Without it all samples of a problem come from one configuration: p is common, and the likelihood only depends on how
     often each answer was given, so g and h are the two most frequent ones. p and q are then the problem's own maximum
     likelihood estimates: with e the mean share of the K - 2 other answers, p = 1 - K e and q = (share of g - e) / p.
     """
 
-    version: ClassVar[int] = 1
-    inputs = {"verdicts": VERDICTS, "samples": Sample.select("problem_key", "sample_index", "worker")}
+    version: ClassVar[int] = 2
     optional = frozenset({"samples"})
 
+    models: Annotated[tuple[str, ...], Added] = ()
+    """Names of the models that are the workers, each with its own ``verdicts_NAME``. A model's label is its most
+    frequent answer."""
     worker: str = ""
     """``sample_index``, or ``worker``; empty: one configuration."""
     labels: int | None = Field(default=None, ge=2)
     """How many labels K there are to choose from, where some may never have been given."""
 
+    @field_validator("models")
+    @classmethod
+    def _are_named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_models(value)
+
     @property
     def scope(self) -> Scope:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return "dataset" if self.worker else "problem"
+        return "dataset" if self.worker or self.models else "problem"
+
+    @property
+    def inputs(self) -> dict[str, Columns]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        samples = Sample.select("problem_key", "sample_index", "worker")
+        return inputs_of_models(self.models) or {"verdicts": VERDICTS, "samples": samples}
 
     def run(
-        self, verdicts: pl.DataFrame | pl.LazyFrame, samples: pl.DataFrame | pl.LazyFrame | None = None
+        self,
+        verdicts: pl.DataFrame | pl.LazyFrame | None = None,
+        samples: pl.DataFrame | pl.LazyFrame | None = None,
+        **of_each: pl.DataFrame | pl.LazyFrame,
     ) -> pl.DataFrame:
-        """Return one row per problem of ``verdicts``.
+        """Return one row per problem of the verdicts.
 
         Raises:
             BadInput: a worker column that isn't there, labels beyond K.
         """
-        table = one_verifier(verdicts.lazy()).collect(engine="streaming")
-        if not self.worker:
-            return self._by_counts(table)
-        return self._by_workers(table, self._workers(samples))
+        if self.models:
+            table = of_models(self.models, of_each)
+            workers = table.select(*SAMPLE_KEY, "worker")
+        else:
+            assert verdicts is not None
+            table = one_verifier(verdicts.lazy()).collect(engine="streaming")
+            if not self.worker:
+                return self._by_counts(table)
+            workers = self._workers(samples)
+        return calibrated(self._by_workers(table, workers), plain_vote(table, self.method))
 
     def _by_counts(self, verdicts: pl.DataFrame) -> pl.DataFrame:
         problems = problems_of(verdicts, pl.lit(1.0).alias("total"))
@@ -127,6 +163,9 @@ class SelectTopTwo(Selection):
             answers = answers.with_columns(who=pl.col("sample_index").cast(pl.String))
         else:
             answers = answers.join(workers, on=SAMPLE_KEY, how="left", maintain_order="left").rename({"worker": "who"})
+        if self.models:  # a model answers many times: what it says most often is what it says
+            often = pl.len().over("problem_key", "who", "answer_class")
+            answers = answers.with_columns(often=often).sort("often", maintain_order=True)
         answers = answers.unique(["problem_key", "who"], keep="last", maintain_order=True)
         return self._rows(problems, classed, answers)
 
@@ -172,25 +211,85 @@ class SelectTopTwo(Selection):
 
 
 def top_two(worker: Ints, task: Ints, label: Ints, k: int) -> TopTwo:
-    """Recover the top-two answers of every task (Jeong and Chung 2022, Algorithm 1).
+    """Recover the top-two answers of every task.
+
+    With three labels or more this is Algorithm 1 of Jeong and Chung (2022), but for how far workers are believed: there
+    p is the share of a worker's labels in the pairs of stage 1, less what guessing gives; here it is learnt from the
+    pairs that *others* make likely (``_reliability``). With two labels every label is in the pair, and the algorithm
+    has nothing to learn p from: ``operators.numeric.two_labels`` says which is the likelier one.
 
     Args:
         worker, task, label: one answer each, shape [answers]; numbered from 0 without gaps, labels below ``k``; at most
             one answer of a worker to a task.
     """
+    if k == 2:
+        chance = chances(Labels(worker, task, label))
+        seen = label[np.unique(task, return_index=True)[1]]
+        first = np.where(np.abs(chance - 0.5) < TIE, seen, chance > 0.5).astype(np.int64)
+        return TopTwo(first, 1 - first, np.maximum(chance, 1.0 - chance))
     workers, tasks = int(worker.max()) + 1, int(task.max()) + 1
-    u, d = _spectral(worker, task, label, (workers, tasks), k)
-    order = np.argsort(d, axis=1, kind="stable")
-    first, second = order[:, 0], order[:, 1]
-    in_pair = (label == first[task]) | (label == second[task])
-    share = np.bincount(worker, weights=in_pair, minlength=workers) / np.bincount(worker, minlength=workers)
-    # with two labels every answer is one of both and says nothing of p: the spectral estimate does
-    p = np.clip((share - 2 / k) / (1 - 2 / k) if k > 2 else u, *SURE)
-    q = np.clip(1 / k - d[np.arange(tasks), first] / np.linalg.norm(p), *CONFUSED)
+    d = _spectral(worker, task, label, (workers, tasks), k)
+    pair = np.argsort(d, axis=1, kind="stable")[:, :2]
+    in_pair = (label[:, None] == pair[task]).any(axis=1)
+    p = _beyond_guessing(_shrunk(worker, in_pair, workers), np.full(workers, 2 / k))
+    q = np.clip(1 / k - d[np.arange(tasks), pair[:, 0]] / np.linalg.norm(p), *CONFUSED)
+    p = _reliability(worker, task, label, k, p, q)
+    return TopTwo(*_best_pairs(*_likelihoods(worker, task, label, k, p, q)[1]), q)
+
+
+def _likelihoods(
+    worker: Ints, task: Ints, label: Ints, k: int, p: Floats, q: Floats
+) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+    """Return what each answer adds if its label is g, and if it is h, shape [answers]; and their sums, [tasks, k]."""
     r = p / (1 - p)
-    as_first = _per_label(np.log(k * q[task] * r[worker] + 1), task, label, (tasks, k))
-    as_second = _per_label(np.log(k * (1 - q[task]) * r[worker] + 1), task, label, (tasks, k))
-    return TopTwo(*_best_pairs(as_first, as_second), q)
+    each = np.log(k * q[task] * r[worker] + 1), np.log(k * (1 - q[task]) * r[worker] + 1)
+    as_first, as_second = (_per_label(values, task, label, (len(q), k)) for values in each)
+    return each, (as_first, as_second)
+
+
+def _reliability(worker: Ints, task: Ints, label: Ints, k: int, p: Floats, q: Floats) -> Floats:
+    """Return how far each worker can be believed, shape [workers].
+
+    A worker's label counts as good if it is in the pair that all *other* labels of its task make likeliest: a worker
+    who has a say in the pair agrees with itself, the more so the more it is believed. And what counts is agreement
+    beyond what the worker's own labels would have by chance: one who always gives the same label agrees as often as
+    that label is in a pair, which says nothing of the task. Shares are drawn towards the mean of all workers, the more
+    the less they differ beyond chance, so equal workers get equal weights.
+    """
+    workers, rows = len(p), np.arange(len(label))
+    shared = np.bincount(task)[task] > 1
+    ties = np.random.default_rng(0).random((len(label), k)) * TIE
+    for _ in range(ROUNDS):
+        each, sums = _likelihoods(worker, task, label, k, p, q)
+        pairs = _best_pairs(*sums)
+        usual = np.bincount(np.concatenate(pairs), minlength=k) / len(q)
+        without = [total[task] for total in sums]
+        for part, own in zip(without, each, strict=True):
+            part[rows, label] -= own
+        first, second = _best_pairs(without[0] + ties, without[1])
+        agrees = (label == first) | (label == second)
+        share = _shrunk(worker[shared], agrees[shared], workers)
+        labels = np.maximum(np.bincount(worker, minlength=workers), 1)
+        by_chance = np.bincount(worker, weights=usual[label], minlength=workers) / labels
+        p = _beyond_guessing(share, np.maximum(by_chance, 2 / k))
+    return p
+
+
+def _beyond_guessing(share: Floats, guessing: Floats) -> Floats:
+    return np.clip((share - guessing) / np.maximum(1.0 - guessing, LEAST_ROOM), *SURE)
+
+
+def _shrunk(worker: Ints, hit: Bools, workers: int) -> Floats:
+    """Return each worker's share of hits, drawn towards the mean by a beta prior fitted to all (method of moments)."""
+    n = np.bincount(worker, minlength=workers).astype(np.float64)
+    hits = np.bincount(worker, weights=hit, minlength=workers)
+    total = max(float(n.sum()), 1.0)
+    mean = float(hits.sum()) / total
+    chance = mean * (1.0 - mean)
+    off = float((n * (hits / np.maximum(n, 1.0) - mean) ** 2).sum())
+    apart = (off - (np.count_nonzero(n) - 1) * chance) / max(total - float((n * n).sum()) / total, 1e-9)
+    strength = max(chance / apart - 1.0, 0.0) if apart > 0 else ALL_EQUAL
+    return (hits + strength * mean) / np.maximum(n + strength, 1e-9)
 
 
 def _per_label(values: Floats, task: Ints, label: Ints, shape: tuple[int, int]) -> Floats:
@@ -198,8 +297,8 @@ def _per_label(values: Floats, task: Ints, label: Ints, shape: tuple[int, int]) 
     return sums.astype(np.float64).reshape(shape)
 
 
-def _spectral(worker: Ints, task: Ints, label: Ints, shape: tuple[int, int], k: int) -> tuple[Floats, Floats]:
-    """Return the workers' reliabilities up to scale, shape [workers], and D, shape [tasks, k]."""
+def _spectral(worker: Ints, task: Ints, label: Ints, shape: tuple[int, int], k: int) -> Floats:
+    """Return D, shape [tasks, k]: a task's likeliest labels have the smallest (stage 1)."""
     observed = len(worker) / (shape[0] * shape[1])
     vectors: list[Floats] = []
     signed: list[tuple[Any, float]] = []
@@ -210,7 +309,7 @@ def _spectral(worker: Ints, task: Ints, label: Ints, shape: tuple[int, int], k: 
         signed.append((signs, lift))
     u = np.clip(np.mean(vectors, axis=0), 0.0, 1.0)
     w: list[Floats] = [np.zeros(shape[1]), *((signs.T @ u - lift * u.sum()) / (2 * observed) for signs, lift in signed)]
-    return u, np.diff(np.stack([*w, np.zeros(shape[1])], axis=1), axis=1)
+    return np.diff(np.stack([*w, np.zeros(shape[1])], axis=1), axis=1)
 
 
 def _leading(signs: Any, lift: float) -> Floats:

@@ -14,8 +14,9 @@ from itertools import pairwise
 import polars as pl
 
 from operators.score.process import RULES, StepRule
-from operators.verify.canonical import cheap_key, text_key
+from operators.verify.canonical import cheap_key
 from operators.verify.extract import DEFAULT_RULES, Rule, extract_answers
+from operators.verify.reading.writing import text_key
 
 ANSWER_RULES: tuple[Rule, ...] = ("tag", *DEFAULT_RULES, "last_line")
 _THINKING = re.compile(r"(?s)^(\s*<think>\s*)(.*?)(\s*</think>.*)$")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import polars as pl
 from pydantic import Field
@@ -20,7 +20,6 @@ from operators.sandbox import (
     Limits,
     Mounts,
     Outcome,
-    ProbeJob,
     Sandbox,
 )
 from operators.thinking import answers_only
@@ -71,12 +70,16 @@ class VerifyCode(Operator):
         samples = answers_only(samples, problems)
         tests = self._tests(problems)
         found, distinct = candidates(samples, lambda key, text: self._program(text, tests[key]))
-        of_which = dict.fromkeys(distinct["problem_key"].to_list())
-        empty = self._assert_nothing({key: tests[key] for key in of_which}, sandbox)
         rows = [(key, program) for key, _, program, _ in distinct.iter_rows()]
-        jobs = [self._job(program, tests[key]) for key, program in rows if key not in empty]
-        ran = iter(sandbox.run(jobs, self.limits, self._mounts()))
-        outcomes = [Outcome("refused", empty[key]) if key in empty else next(ran) for key, _ in rows]
+        first = distinct["problem_key"].is_first_distinct().to_list()
+        jobs = [self._job(program, tests[key], probe) for (key, program), probe in zip(rows, first, strict=True)]
+        outcomes = sandbox.run(jobs, self.limits, self._mounts())
+        probed = {key: outcome.probed for (key, _), outcome, probe in zip(rows, outcomes, first, strict=True) if probe}
+        empty = self._assert_nothing({key: tests[key] for key in probed}, probed, sandbox)
+        outcomes = [
+            Outcome("refused", empty[key]) if key in empty else outcome
+            for (key, _), outcome in zip(rows, outcomes, strict=True)
+        ]
         for outcome in outcomes:
             self._refuse(outcome)
         return outcome_verdicts(self, samples, found, distinct, outcomes, time.perf_counter() - began)
@@ -84,10 +87,11 @@ class VerifyCode(Operator):
     def check_problems(self, problems: pl.DataFrame) -> None:
         self._tests(problems)
 
-    def doubts(self, problems: pl.DataFrame, sandbox: Sandbox) -> list[str]:
+    def objections(self, problems: pl.DataFrame, **tools: Any) -> list[str]:
+        sandbox: Sandbox = tools["sandbox"]
         tests = self._tests(problems)
         names = dict(problems.select("problem_key", "problem_id").iter_rows())
-        return [f"problem '{names[key]}': {why}" for key, why in self._assert_nothing(tests, sandbox).items()]
+        return [f"problem '{names[key]}': {why}" for key, why in self._assert_nothing(tests, {}, sandbox).items()]
 
     def _tests(self, problems: pl.DataFrame) -> dict[str, CodeTests]:
         """Return the tests of each problem, by problem_key."""
@@ -104,28 +108,27 @@ class VerifyCode(Operator):
     def _mounts(self) -> Mounts:
         return Mounts(packages=self.packages, paths=self.paths)
 
-    def _assert_nothing(self, tests: Mapping[str, CodeTests], sandbox: Sandbox) -> dict[str, str]:
-        """Return the problems whose tests pass whatever a program does, and how that was found."""
-        probes = {
-            key: ProbeJob(about.tests, about.entry_point, _relied_on(about))
-            for key, about in tests.items()
-            if about.tests is not None
-        }
-        outcomes = sandbox.run(list(probes.values()), self.limits, self._mounts())
-        return {
-            key: NOTHING_ASSERTED.format(how=outcome.detail)
-            for key, outcome in zip(probes, outcomes, strict=True)
-            if outcome.status == "passed"
-        }
+    def _assert_nothing(
+        self, tests: Mapping[str, CodeTests], probed: Mapping[str, str | None], sandbox: Sandbox
+    ) -> dict[str, str]:
+        """Return the problems whose tests pass whatever a program does, and how that is known.
+
+        Args:
+            probed: what was found already; the others are tried without a program.
+        """
+        left = [key for key in tests if tests[key].tests is not None and probed.get(key) is None]
+        outcomes = sandbox.run([self._job("", tests[key], probe=True) for key in left], self.limits, self._mounts())
+        known = {**probed, **{key: outcome.probed for key, outcome in zip(left, outcomes, strict=True)}}
+        return {key: NOTHING_ASSERTED.format(how=known[key]) for key in tests if known.get(key)}
 
     def _program(self, text: str, tests: CodeTests) -> str | None:
         suffix = "py" if self.language is None else self.language.file.rpartition(".")[2]
         return find_program(text, suffix, *tests.wanted(), reads=any(case.stdin for case in tests.cases))
 
-    def _job(self, program: str, tests: CodeTests) -> Job:
+    def _job(self, program: str, tests: CodeTests, probe: bool) -> Job:
         if tests.tests is not None:
             whole = with_prefix(program, tests.prefix, tests.entry_point)
-            return CheckJob(whole, tests.tests, tests.entry_point, _relied_on(tests))
+            return CheckJob(whole, tests.tests, tests.entry_point, _relied_on(tests), probe)
         tolerance = self.tolerance if tests.tolerance is None else tests.tolerance
         if tests.fn_name is not None and tests.calls:
             return CallsJob(_begun(program, tests), tests.fn_name, tests.calls, tests.class_name(), tolerance)

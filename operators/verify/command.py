@@ -17,6 +17,7 @@ from operators.base import Operator
 from operators.sandbox import CommandJob, Limits, Mounts, Outcome, Sandbox
 from operators.thinking import answers_only
 from operators.verify.blocks import LANGUAGES, find_program
+from operators.verify.lean import FORBIDDEN, against_axioms, theorem_of
 from operators.verify.verdicts import SAMPLES, candidates, outcome_verdicts
 from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
@@ -26,8 +27,8 @@ class VerifyCommand(Operator):
     """Give each candidate to a command; its exit code, or a JSON object that it writes, is the verdict.
 
     ``{file}`` in the command is the candidate's file, ``{dir}`` the working directory. The file's text is ``template``
-    with {candidate}, {prompt} and {answer} filled in. ``forbid`` holds what a candidate mustn't contain: for a proof,
-    whatever makes a checker accept without one.
+    with {candidate}, {prompt}, {answer} and {theorem} (the last that the prompt states) filled in. ``forbid`` holds
+    what a candidate mustn't contain: for a proof, whatever makes a checker accept without one.
 
     With ``verdict = "json"`` the last line that the command writes to stdout is ``{"is_correct": true}``, with
     ``credit`` (0 to 1) and ``detail`` as it likes. A candidate that the command executes could write such a line, too:
@@ -36,7 +37,7 @@ class VerifyCommand(Operator):
     Verdicts: one that takes too long is wrong, with status ``timeout``; a command that can't be started ends the stage.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "sample"
     inputs = {
         "samples": SAMPLES,
@@ -56,7 +57,11 @@ class VerifyCommand(Operator):
     """What of a completion is the candidate: all of it, or its last block of code."""
     verdict: Literal["exit", "json"] = "exit"
     forbid: tuple[str, ...] = ()
-    """Regular expressions; a candidate that one of them finds something in is wrong without being checked."""
+    """Regular expressions; a candidate that one of them finds something in is wrong without being checked. ``lean4``
+    stands for all of ``operators.verify.lean.FORBIDDEN``."""
+    axioms: tuple[str, ...] | None = None
+    """For Lean: the axioms that a proof may rest on, as ``#print axioms {theorem}`` at the template's end tells them. A
+    proof of which it tells others, or nothing, is wrong; None doesn't look."""
     paths: tuple[str, ...] = ()
     """Files and folders that the command needs to read, outside of /usr."""
     limits: Limits = Limits()
@@ -74,7 +79,12 @@ class VerifyCommand(Operator):
             if why is None
         ]
         ran = iter(sandbox.run(jobs, self.limits, Mounts(paths=self.paths)))
-        judged = [self._judged(next(ran)) if why is None else (Outcome("failed", why), None) for why in refused]
+        judged = [
+            self._judged(next(ran), about[row["problem_key"]]["prompt"])
+            if why is None
+            else (Outcome("failed", why), None)
+            for row, why in zip(rows, refused, strict=True)
+        ]
         outcomes = [outcome for outcome, _ in judged]
         verdicts = outcome_verdicts(self, samples, found, distinct, outcomes, time.perf_counter() - began)
         credits = distinct.select("problem_key", "answer_key").with_columns(
@@ -90,27 +100,33 @@ class VerifyCommand(Operator):
         return find_program(text, suffix if suffix in LANGUAGES else "")
 
     def _forbidden(self, candidate: str) -> str | None:
-        for pattern in self.forbid:
-            match = re.search(pattern, candidate)
-            if match:
-                return f"contains '{match[0][:80]}', which is forbidden"
+        for given in self.forbid:
+            for pattern in FORBIDDEN if given == "lean4" else (given,):
+                match = re.search(pattern, candidate)
+                if match:
+                    return f"contains '{match[0].strip()[:80]}', which is forbidden"
         return None
 
     def _job(self, candidate: str, problem: dict[str, Any]) -> CommandJob:
         text = self.template
-        for name, value in (("prompt", problem["prompt"]), ("answer", problem["answer"] or "")):
+        prompt = problem["prompt"]
+        for name, value in (("theorem", theorem_of(prompt)), ("prompt", prompt), ("answer", problem["answer"] or "")):
             text = text.replace(f"{{{name}}}", value)
         text = text.replace("{candidate}", candidate)  # last: it may hold the other names' braces itself
         command = tuple(part.replace("{file}", self.file) for part in self.command)
         return CommandJob(command, ((self.file, text),), text if self.stdin else "")
 
-    def _judged(self, outcome: Outcome) -> tuple[Outcome, float | None]:
+    def _judged(self, outcome: Outcome, prompt: str) -> tuple[Outcome, float | None]:
         """Return what an outcome means, and its partial credit."""
         if outcome.status == "missing":
             raise BadInput(
                 f"verify.command.command: {outcome.detail}. Is it installed, and below /usr or one of paths? "
                 "Nothing was judged"
             )
+        if self.axioms is not None and outcome.status == "passed":
+            against = against_axioms(outcome.stdout, prompt, self.axioms)
+            if against is not None:
+                return Outcome("failed", against), None
         if self.verdict == "exit" or outcome.status in ("timeout", "refused"):
             return outcome, None
         try:

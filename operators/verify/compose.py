@@ -50,6 +50,9 @@ class Composition(AskingOperator):
         for part in self.parts():
             part.check_problems(problems)
 
+    def objections(self, problems: pl.DataFrame, **tools: Any) -> list[str]:
+        return [line for part in self.parts() for line in _objections(part, problems, tools)]
+
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame, **tools: Any) -> pl.DataFrame:  # pyright: ignore[reportIncompatibleMethodOverride]
         if "engine" in tools:
             return asyncio.run(self.ask(tools.pop("engine"), samples=samples, problems=problems, **tools))
@@ -117,6 +120,10 @@ class VerifyByTask(Composition):
     def check_problems(self, problems: pl.DataFrame) -> None:
         for part, mine in self._shares(problems["task_type"]):
             part.check_problems(problems.filter(mine))
+
+    def objections(self, problems: pl.DataFrame, **tools: Any) -> list[str]:
+        shares = self._shares(problems["task_type"])
+        return [line for part, mine in shares for line in _objections(part, problems.filter(mine), tools)]
 
     def plan(self, samples: pl.DataFrame, problems: pl.DataFrame) -> Generator[Part, pl.DataFrame, None]:
         types = samples.join(problems.select("problem_key", "task_type"), on="problem_key", how="left")["task_type"]
@@ -200,6 +207,10 @@ def _columns(part: Operator, samples: pl.DataFrame, problems: pl.DataFrame) -> d
     own = problems.join(samples.select("problem_key").unique(), on="problem_key", how="semi", maintain_order="left")
     tables = {"samples": samples, "problems": own}
     return {name: tables[name].select(columns.names) for name, columns in part.inputs.items()}
+
+
+def _objections(part: Operator, problems: pl.DataFrame, tools: dict[str, Any]) -> list[str]:
+    return part.objections(problems, **{name: tool for name, tool in tools.items() if name in part.tools})
 
 
 def _call(part: Operator, samples: pl.DataFrame, problems: pl.DataFrame, tools: dict[str, Any]) -> pl.DataFrame:

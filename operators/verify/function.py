@@ -22,9 +22,10 @@ from pydantic import Field
 from operators.base import Operator
 from operators.sandbox import Limits, Mounts, Sandbox
 from operators.thinking import answers_only
-from operators.verify.canonical import cheap_key, text_key
+from operators.verify.canonical import cheap_key
 from operators.verify.extract import DEFAULT_RULES
 from operators.verify.own_function import Arguments, arguments, call, find, job, mounts_of, outcome_of, source_of
+from operators.verify.reading.writing import text_key
 from operators.verify.verdicts import SAMPLES, predicted
 from operators.workers import TimedOut, WorkerFailed, WorkerPool
 from schemas.contract import polars_schema

@@ -19,16 +19,16 @@ from pydantic import Field
 
 from operators.base import Operator
 from operators.thinking import answers_only
-from operators.verify.canonical import text_key
 from operators.verify.extract import DEFAULT_RULES, Rule
 from operators.verify.golds import Golds, golds_of
 from operators.verify.reading.asks import Asks, asks_of
 from operators.verify.reading.compare import Formula, Judge, Tolerance, any_of
 from operators.verify.reading.keys import key_of
 from operators.verify.reading.reader import read
+from operators.verify.reading.symbolic import Value, formula_value, formulas_agree
 from operators.verify.reading.tree import Reading, leaves
+from operators.verify.reading.writing import text_key
 from operators.verify.regions import region_value, regions_agree
-from operators.verify.symbolic import Value, formula_value, formulas_agree
 from operators.verify.verdicts import SAMPLES, predicted, verdicts
 from operators.workers import TimedOut, WorkerFailed, WorkerPool
 from schemas.datasets import Problem, Verdict

@@ -125,6 +125,7 @@ def parsed(source: str) -> ast.Module | None:
         return None
 
 
+@lru_cache(maxsize=512)
 def tested(tests: str, entry_point: str | None, prefix: str) -> Tested:
     """Return what tests test, given what they are told to and the code that they may rely on."""
     found = names_of(tests)
@@ -132,6 +133,8 @@ def tested(tests: str, entry_point: str | None, prefix: str) -> Tested:
         return Tested(frozenset({entry_point} if entry_point else ()))
     own = names_of(made_whole(prefix)) or Names()
     missing = set(found.used) - (own.defined - {entry_point})
+    if missing <= {entry_point}:
+        return Tested(frozenset({entry_point} if entry_point else ()))
     uses = _Uses()
     tree = parsed(tests)
     assert tree is not None

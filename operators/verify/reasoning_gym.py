@@ -18,8 +18,9 @@ from pydantic import Field
 
 from operators.base import Operator
 from operators.thinking import answers_only
-from operators.verify.canonical import cheap_key, text_key
+from operators.verify.canonical import cheap_key
 from operators.verify.extract import Rule
+from operators.verify.reading.writing import text_key
 from operators.verify.verdicts import SAMPLES, join_answers, predicted, verdicts
 from operators.workers import TimedOut, WorkerFailed, WorkerPool
 from schemas.datasets import Problem, Verdict

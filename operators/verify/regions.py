@@ -14,8 +14,8 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from operators.verify.canonical import text_key
-from operators.verify.symbolic import Value, formula_value, formulas_agree, numbers_agree, parse
+from operators.verify.reading.symbolic import Value, formula_value, formulas_agree, numbers_agree, parse
+from operators.verify.reading.writing import text_key
 
 _OR = re.compile(r"\s*,?\s+(?:or)\s+|\\(?:vee|lor)(?![a-z])")
 _AND = re.compile(r"\s*,?\s+(?:and)\s+|,(?![^(\[]*[)\]])|;|\\(?:wedge|land)(?![a-z])|\s+with\s+")

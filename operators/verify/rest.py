@@ -74,8 +74,10 @@ class VerifyRest(Operator):
         return pl.concat([self._whole(samples, rows), rows]).select(list(polars_schema(Verdict)))
 
     def check_problems(self, problems: pl.DataFrame) -> None:
-        parts = pl.concat([_parts(row) for row in problems.iter_rows(named=True)])
-        self.verifier.check_problems(parts.drop("whole", "part"))
+        self.verifier.check_problems(_all_parts(problems))
+
+    def objections(self, problems: pl.DataFrame, **tools: Any) -> list[str]:
+        return self.verifier.objections(_all_parts(problems), **tools)
 
     def _pieces(self, samples: pl.DataFrame) -> pl.DataFrame:
         """Return one row for each part of each sample: whole, whole_index, part, sample_index, completion, status."""
@@ -107,6 +109,10 @@ class VerifyRest(Operator):
         whole = samples.select(*key, "problem_id").join(together, on=key, maintain_order="left")
         whole = whole.with_columns(verifier=pl.lit(self.public_name()), **nothing)
         return whole.select(rows.columns)
+
+
+def _all_parts(problems: pl.DataFrame) -> pl.DataFrame:
+    return pl.concat([_parts(row) for row in problems.iter_rows(named=True)]).drop("whole", "part")
 
 
 def _parts(row: dict[str, Any]) -> pl.DataFrame:

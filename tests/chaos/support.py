@@ -6,11 +6,11 @@ unchanged, at the end. And the engine's own log of calls tells what was paid for
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,11 +26,12 @@ from cluster.records.reader import find_run, open_stage
 from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
 from jobs.config.settings import build_pipeline, merge
+from tests.commands import Command
 from tests.support import QUICK, write_problems
 
 HERE = Path(__file__).parents[2]
 FULL = os.environ.get("GRISTMILL_CHAOS") == "full"
-"""``make chaos`` sets it: all of the suite. Without it a part of each case runs."""
+"""``make test-long`` sets it, and ``make chaos``: all of the suite. Without it a part of each case runs."""
 SEED = int(os.environ.get("GRISTMILL_CHAOS_SEED", "0"))
 """Another seed disturbs at other points."""
 STEPS = 1.0
@@ -91,7 +92,7 @@ class Job:
 
     # -- processes -----------------------------------------------------------------------------------------------
 
-    def start(self, runner: str = "local", *more: str) -> subprocess.Popen[bytes]:
+    def start(self, runner: str = "local", *more: str) -> Command:
         """Start the job's one command."""
         return self._spawn("run", "job.yaml", "--runner", runner, *more)
 
@@ -99,13 +100,11 @@ class Job:
         """Give another command on the job's root; return its exit code."""
         return self.finish(self._spawn(*arguments, "--root", self.root))
 
-    def _spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "jobs.cli", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(HERE), **self.environment}
+    def _spawn(self, *arguments: str) -> Command:
         with open(self.folder / "log", "ab") as log:
-            return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
+            return Command(*arguments, folder=self.folder, changes=self.environment, log=log)
 
-    def finish(self, process: subprocess.Popen[bytes], seconds: float = 180.0) -> int:
+    def finish(self, process: Command, seconds: float = 900.0) -> int:
         """Wait for a process; return its exit code."""
         try:
             return process.wait(timeout=seconds)
@@ -216,8 +215,8 @@ def _equal(found: pl.DataFrame, expected: pl.DataFrame) -> None:
     assert_frame_equal(found, expected, check_row_order=False)
 
 
-def wait_for(what: Callable[[], Any], process: subprocess.Popen[bytes] | None = None, seconds: float = 90.0) -> None:
-    """Wait until something is so; fail where it takes too long, or the process ends before."""
+def wait_for(what: Callable[[], Any], process: Command | None = None, seconds: float = 600.0) -> None:
+    """Wait until something is so; fail where that takes for ever, or the process ends before."""
     until = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < until, "it didn't happen in time"
@@ -225,13 +224,26 @@ def wait_for(what: Callable[[], Any], process: subprocess.Popen[bytes] | None = 
         time.sleep(0.02)
 
 
-def ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+def ends_within(process: Command, seconds: float) -> bool:
     """Whether a process ends by itself in that time."""
     try:
         process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         return False
     return True
+
+
+def delayed(pid: int) -> float:
+    """Return how many seconds a thread of a process, or of one below it, has waited for a core, at most.
+
+    What a disturbance may cost is told by clocks, which go on while the machine does something else.
+    """
+    longest = 0
+    for process in (pid, *(child for child, _ in descendants(pid))):
+        for told in Path(f"/proc/{process}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):
+                longest = max(longest, int(told.read_text().split()[1]))
+    return longest / 1e9
 
 
 def memory(pid: int) -> float:

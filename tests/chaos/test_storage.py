@@ -25,20 +25,27 @@ from tests.support import QUICK, keys, scripted_pipeline, write_problems
 pytestmark = [pytest.mark.chaos, pytest.mark.s3]
 
 
+@pytest.fixture(scope="module")
+def any_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A server of these tests alone: one of them stops it."""
+    with S3Server(tmp_path_factory.mktemp("s3") / "weed") as running:
+        yield running
+
+
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+def server(any_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The server, with the environment that leads to it and to no other."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    with S3Server(tmp_path / "weed") as running:
-        for name, value in running.environment.items():
-            monkeypatch.setenv(name, value)
-        yield running
+    for name, value in any_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return any_server
 
 
 def test_server_is_away(server: S3Server, tmp_path: Path, figures: Figures) -> None:
     """For a while in the middle of a run; then the run goes on by itself, and nothing was lost or is done again."""
     away = 20.0 if FULL else 5.0
-    job = Job(tmp_path / "job", root=server.root("away"))
+    job = Job(tmp_path / "job", root=server.root("away"), latency=0.1)
     process = job.start()
     wait_for(lambda: len(job.calls()) > 150, process)
     server.stop()

@@ -91,7 +91,7 @@ LLAMA_DEFAULTS_OFF = {"top_k": 0, "min_p": 0.0, "samplers": ["top_k", "top_p", "
 def vllm() -> Iterator[EngineSpec]:
     from tests.with_vllm.vllm_cpu import on_cpu
 
-    yield on_cpu(context=256)
+    yield on_cpu(confidence=True)  # which other tests have, too
 
 
 def vllm_served(api: str) -> Callable[[], AbstractContextManager[EngineSpec]]:
@@ -99,9 +99,8 @@ def vllm_served(api: str) -> Callable[[], AbstractContextManager[EngineSpec]]:
     def serving() -> Iterator[EngineSpec]:
         from tests.with_vllm.vllm_cpu import SERVED, vllm_serve
 
-        with vllm_serve() as url:
-            common = {"url": url, "model": SERVED, "api": api, "context": 512, "concurrency": 16, "logprobs": True}
-            yield OpenAISpec.model_validate(common)
+        common = {"model": SERVED, "api": api, "context": 512, "concurrency": 16, "logprobs": True}
+        yield OpenAISpec.model_validate({"url": vllm_serve(), **common})
 
     return serving
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conformance.cases import CASES, Case
-from tests.engines import Running, running
+from tests.engines import Running, running, shared
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,5 +41,5 @@ class Subject:
 @pytest.fixture(scope="session", params=[pytest.param(case, id=case.name, marks=case.marks) for case in CASES])
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     case: Case = request.param
-    with case.serving() as spec, running(spec) as loaded:
+    with case.serving() as spec, (shared if spec.kind == "vllm" else running)(spec) as loaded:
         yield Subject(case, loaded)

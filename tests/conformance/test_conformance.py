@@ -212,6 +212,9 @@ def test_what_is_cancelled_makes_room(subject: Subject) -> None:
 
     async def cancel_and_ask() -> float:
         params = SamplingParams(max_tokens=180)
+        began = time.perf_counter()
+        await subject.engine.generate(Request(prompt, params, 0))
+        alone = time.perf_counter() - began
         doomed = [
             asyncio.create_task(subject.engine.generate(Request(prompt, params, seed)))
             for seed in range(2 * subject.case.slots)
@@ -222,9 +225,9 @@ def test_what_is_cancelled_makes_room(subject: Subject) -> None:
         await asyncio.gather(*doomed, return_exceptions=True)
         began = time.perf_counter()
         await subject.engine.generate(Request(prompt, SamplingParams(max_tokens=2), 0))
-        return time.perf_counter() - began
+        return (time.perf_counter() - began) / max(alone, 15.0)
 
-    assert subject.do(cancel_and_ask()) < 15
+    assert subject.do(cancel_and_ask()) < 1, "as long as all of one's story, or longer"
 
 
 @pytest.mark.needs("continues")

@@ -1,4 +1,4 @@
-"""One S3 server for all tests that want one."""
+"""Servers that all tests share: S3 and Slurm. Each starts with the first test that wants it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.s3 import S3Server
+from tests.slurm import slurm as running_slurm
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +25,12 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return s3_server
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A Slurm of one node: the environment in which its commands find it."""
+    folder = tmp_path_factory.mktemp("slurm")
+    folder.chmod(0o755)  # munge's daemon has a user of its own
+    with running_slurm(folder) as environment:
+        yield environment

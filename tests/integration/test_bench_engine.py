@@ -43,12 +43,14 @@ def test_the_rate_of_a_slow_engine_is_its_slots_over_its_latency(tmp_path: Path)
     entry = bench(job(tmp_path, latency=0.05, slots=8), how, as_json=True)
     one, eight = entry.levels
     assert one.concurrency == 1
-    assert one.completion_tokens_per_second == pytest.approx(3 * 20, rel=0.3)
-    assert eight.completion_tokens_per_second == pytest.approx(3 * 160, rel=0.3)
+    for level in (one, eight):  # by Little's law, however busy the machine is
+        expected = 3 * level.concurrency / level.latency_seconds
+        assert level.completion_tokens_per_second == pytest.approx(expected, rel=0.3)
+        assert level.completion_tokens_per_second < 1.1 * 3 * level.concurrency / 0.05
+        assert level.latency_seconds >= 0.05
     assert eight.low <= eight.completion_tokens_per_second <= eight.high
     assert eight.rounds == 3
-    assert eight.requests > 200
-    assert 0.05 <= eight.latency_seconds < 0.1
+    assert eight.requests > 2 * one.requests
     assert entry.best is eight
     assert entry.mean_completion_tokens == 3
     assert (tmp_path / "speed.svg").read_text().startswith("<svg")

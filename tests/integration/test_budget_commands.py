@@ -13,10 +13,15 @@ import pytest
 from cluster.storage.root import Root
 from jobs.looking.cost import costs
 from jobs.simulate import simulate
+from jobs.simulate.abreast import replay_abreast, runs_abreast
+from jobs.simulate.records import read_before, read_recorded
+from jobs.simulate.replay import Question, replay_each
 from jobs.simulate.simulation import Ask, cost_to_reach
 from operators.measure.pass_at_k import pass_at_k
+from operators.policies.named import GreedySpec, MarginalSpec, UniformSpec, UntilCorrectSpec
 from schemas.errors import BadInput
-from tests.integration.test_cli import as_json, gristmill, math
+from tests.commands import as_json, gristmill
+from tests.integration.test_cli import math
 from tests.support import write_problems
 
 PRICES = "'*': {dollars_per_million_prompt_tokens: 1.0, dollars_per_million_completion_tokens: 10.0}\n"
@@ -25,7 +30,8 @@ PRICES = "'*': {dollars_per_million_prompt_tokens: 1.0, dollars_per_million_comp
 def ask(source: Path, **settings: Any) -> dict[str, Any]:
     """Simulate and return the document."""
     usual: dict[str, Any] = {
-        **{"root": ".", "policies": (), "settings": {}, "budget": None, "goal": "coverage", "target": None},
+        **{"root": ".", "policies": (), "settings": {}, "unit": "samples", "prices": None, "budget": None},
+        **{"goal": "coverage", "target": None},
         **{"model": None, "prior": None, "prior_model": None, "seeds": 6, "in_flight": None, "compare": False},
         **{"out": None, "plot": None},
     }
@@ -69,6 +75,61 @@ def test_uniform_is_what_the_counts_say_and_policies_need_less(counts: Path, tmp
         )
     assert pl.read_parquet(out).columns == ["policy", "cost", "value", "low", "high"]
     assert "<script" in plot.read_text()
+
+
+def test_replays_side_by_side_are_the_replays_one_by_one(counts: Path) -> None:
+    """Marginal's values are computed in another order of sums, so equal ones may change places in the queue."""
+    recorded = read_recorded(str(counts), ".", "small")
+    before, _ = read_before(str(counts), ".", "large", recorded.problems)
+    costs = np.geomspace(8, 1_200, 60)
+    for in_flight, hints in ((3, None), (40, before)):
+        question = Question(recorded, "yield", 2, "samples", 1_200, in_flight, hints, None, costs)
+        for spec in (UniformSpec(), UntilCorrectSpec(target=2), GreedySpec(target=2), MarginalSpec(target=2), None):
+            assert runs_abreast(question, spec)
+            together, alone = replay_abreast(question, spec, [3, 4]), replay_each(question, spec, [3, 4])
+            for one, other in zip(together, alone, strict=True):
+                assert one.spent == other.spent
+                apart = np.abs(one.values - other.values)
+                assert (apart.mean() < 0.5) if isinstance(spec, MarginalSpec) else (apart.max() < 1e-9)
+
+
+def test_tokens_and_dollars_can_be_what_is_spent(counts: Path, tmp_path: Path) -> None:
+    """Long problems cost ten times as much; whoever minds what a sample costs solves more for the same money."""
+    rng = np.random.default_rng(5)
+    long = np.arange(60) % 2 == 0
+    table = pl.read_parquet(counts).filter(pl.col("model") == "small")
+    table = table.with_columns(
+        completion_tokens=pl.col("n") * pl.Series(np.where(long, 1000, 100)), prompt_tokens=pl.col("n") * 50
+    )
+    table.write_parquet(tmp_path / "priced.parquet")
+    prices = tmp_path / "prices.yaml"
+    prices.write_text(PRICES)
+    tokens = ask(tmp_path / "priced.parquet", unit="tokens", budget=400_000, policies=["marginal"], seeds=4)
+    dollars = ask(
+        tmp_path / "priced.parquet", unit="dollars", prices=str(prices), budget=3.0, policies=["marginal"], seeds=4
+    )
+    for document, unit, budget in ((tokens, "tokens", 400_000), (dollars, "dollars", 3.0)):
+        assert document["unit"] == unit
+        for found in document["policies"].values():
+            assert all(0.98 * budget < spent <= budget for spent in found["spent"]["values"])
+        final = {name: found["final"]["mean"] for name, found in document["policies"].items()}
+        assert final["marginal"] > final["uniform"] + 1
+    with pytest.raises(BadInput, match="no price of tokens is known for model 'small'"):
+        ask(tmp_path / "priced.parquet", unit="dollars")
+    with pytest.raises(BadInput, match="has no column 'completion_tokens'"):
+        ask(counts, model="small", unit="tokens")
+
+    rows = pl.DataFrame(
+        {
+            "problem_id": np.repeat(["a", "b"], 50),
+            "sample_index": np.tile(np.arange(50), 2),
+            "is_correct": rng.random(100) < 0.2,
+            "completion_tokens": np.repeat([30, 70], 50),
+        }
+    )
+    rows.write_parquet(tmp_path / "samples.parquet")
+    spent = ask(tmp_path / "samples.parquet", unit="tokens", seeds=2)["policies"]["uniform"]["spent"]["mean"]
+    assert spent == pytest.approx(50 * 30 + 50 * 70, abs=70)
 
 
 def test_another_models_counts_help(counts: Path) -> None:

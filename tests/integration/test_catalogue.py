@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +19,7 @@ from jobs.looking.diff import diff
 from jobs.running.posterior import posteriors
 from schemas.errors import BadInput
 from schemas.prices import Prices
+from tests.commands import gristmill
 from tests.postgresql import PASSWORD, postgresql
 from tests.support import QUICK, run, scripted_pipeline, write_problems
 
@@ -66,15 +64,14 @@ def contents(catalogue: Catalogue) -> list[list[dict[str, Any]]]:
     ]
 
 
-def gristmill(root: Root, *arguments: str, **environment: str) -> str:
-    command = [sys.executable, "-m", "jobs.cli", *arguments, "--root", root.url]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+def said(root: Root, *arguments: str, **environment: str) -> str:
+    done = gristmill(*arguments, "--root", root.url, cwd=Path(root.url).parent, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_a_catalogue_that_was_deleted_is_the_same_again(root: Root) -> None:
-    before = json.loads(gristmill(root, "runs", "--json"))
+    before = json.loads(said(root, "runs", "--json"))
     file = Path(root.url) / "catalogue.sqlite"
     first = contents(Catalogue(root))
     file.unlink()
@@ -82,7 +79,7 @@ def test_a_catalogue_that_was_deleted_is_the_same_again(root: Root) -> None:
     assert again.sync() == 4
     assert again.sync() == 0
     assert contents(again) == first
-    assert json.loads(gristmill(root, "runs", "--json")) == before
+    assert json.loads(said(root, "runs", "--json")) == before
     assert [run["state"] for run in before] == ["done", "killed", "done", "done"]
     assert all({"run_id", "pipeline", "state", "started", "root", "datasets"} <= run.keys() for run in before)
 
@@ -110,8 +107,8 @@ def test_postgresql_and_sqlite_give_the_same_answers(root: Root, server: str, tm
         assert one == other, question
         sizes.append(len(one))
     assert sizes == [4, 4, 4, 4, 4, 1, 1, 0, 2, 4, 0]
-    shared = gristmill(root, "runs", "--json", **{VARIABLE: server})
-    assert json.loads(shared) == json.loads(gristmill(root, "runs", "--json"))
+    shared = said(root, "runs", "--json", **{VARIABLE: server})
+    assert json.loads(shared) == json.loads(said(root, "runs", "--json"))
     for catalogue in catalogues:
         catalogue.close()
 
@@ -130,26 +127,29 @@ def test_the_password_of_a_database_is_never_shown(root: Root, server: str) -> N
 
 
 def test_runs_are_filtered_and_sorted(root: Root) -> None:
-    by_cost = json.loads(gristmill(root, "runs", "--json", "--sort", "samples", "--limit", "2"))
+    by_cost = json.loads(said(root, "runs", "--json", "--sort", "samples", "--limit", "2"))
     samples = [next(stage for stage in run["stages"] if stage["name"] == "sample")["computed"] for run in by_cost]
     assert samples == [12, 8]  # 3 samples of 4 problems; then 2 more each
-    assert [run["state"] for run in json.loads(gristmill(root, "runs", "--json", "--state", "killed"))] == ["killed"]
-    assert json.loads(gristmill(root, "runs", "--json", "--since", "2999-01-01")) == []
-    assert len(json.loads(gristmill(root, "runs", "--json", "--job", "nightly/sums"))) == 1
+    assert [run["state"] for run in json.loads(said(root, "runs", "--json", "--state", "killed"))] == ["killed"]
+    assert json.loads(said(root, "runs", "--json", "--since", "2999-01-01")) == []
+    assert len(json.loads(said(root, "runs", "--json", "--job", "nightly/sums"))) == 1
 
 
 def test_two_runs_are_compared(root: Root) -> None:
-    runs = json.loads(gristmill(root, "runs", "--json"))
-    found = json.loads(gristmill(root, "diff", runs[3]["run_id"], runs[0]["run_id"], "--json"))
+    runs = json.loads(said(root, "runs", "--json"))
+    found = json.loads(said(root, "diff", runs[3]["run_id"], runs[0]["run_id"], "--json"))
     assert found["settings"] == [{"key": "sample.n", "values": [3, 6]}]
     assert found["problems"] == {"both": 4, "only_first": 0, "only_second": 0}
     stages = {stage["stage"]: stage for stage in found["stages"]}
     assert stages["sample"]["figures"]["planned"] == [12, 24]
     assert not stages["sample"]["same_rows"]
     assert "load" not in stages or stages["load"]["same_rows"]
+    for row in found["coverage"]:
+        assert row["paired"] == 4 and row["difference_low"] <= row["difference"] <= row["difference_high"]
+        assert row["difference"] == pytest.approx(row["coverage_second"] - row["coverage"])
     same = diff(root, find_run(root, runs[0]["run_id"]), find_run(root, runs[0]["run_id"]))
     assert same["settings"] == same["stages"] == []
-    assert "sample.n" in gristmill(root, "diff", runs[3]["run_id"], runs[0]["run_id"])
+    assert "sample.n" in said(root, "diff", runs[3]["run_id"], runs[0]["run_id"])
 
 
 def test_a_root_that_can_only_be_read_has_its_runs_listed(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:

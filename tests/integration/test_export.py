@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 import yaml
 
-from tests.integration.test_cli import SCRIPTED, as_json, gristmill
+from tests.commands import as_json, gristmill
+from tests.integration.test_cli import SCRIPTED
 from tests.support import write_problems
 
 FORMATS = {

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,13 +25,13 @@ from cluster.storage.store import Store
 from cluster.upkeep.garbage import Garbage, collect, store_folders
 from cluster.upkeep.retention import drop_samples, to_retire
 from cluster.upkeep.verify_data import verify
-from cluster.working.compaction import Merge
 from schemas.datasets import Sample, Verdict
 from schemas.errors import BadInput
 from schemas.job import RunSettings
 from schemas.schedule import Retention
+from tests.commands import gristmill
 from tests.s3 import S3Server
-from tests.support import QUICK, run, scripted_pipeline, write_problems
+from tests.support import QUICK, merge_of, run, scripted_pipeline, write_problems
 
 HERE = Path(__file__).parents[2]
 
@@ -72,9 +70,9 @@ def merge(result: RunResult) -> list[str]:
     place = folder(result, "sample")
     store = Store(result.root, place, Sample, {})
     store.acquire("merger")
-    old = {name: tuple(ranges) for name, ranges in store.files.items()}
+    old = list(store.files)
     assert len(old) > 1
-    assert store.replace(old, Merge(1, "sample", result.root.url, place, Sample, old).run().part)
+    assert store.replace(old, merge_of(store, old).run().part)
     store.release()
     return [f"{place}/{name}" for name in old]
 
@@ -233,9 +231,7 @@ def test_the_command(made: RunResult, tmp_path: Path) -> None:
     size = Path(made.root.uri(old)).stat().st_size
 
     def gc(*arguments: str) -> Any:
-        command = [sys.executable, "-m", "jobs.cli", "gc", "--root", made.root.url, *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(HERE)}
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60)
+        return gristmill("gc", "--root", made.root.url, *arguments, cwd=tmp_path)
 
     said = gc("--dry-run")
     assert said.returncode == 0, said.stderr
@@ -307,8 +303,7 @@ def test_paid_samples_go_only_by_name(tmp_path: Path) -> None:
     assert sorted(folder.split("/")[0] for folder in sizes) == ["samples", "verdicts"]
     assert runs == [made.manifest.run_id]
     assert made.dataset("sample").collect().height == 4
-    command = [sys.executable, "-m", "jobs.cli", "gc", "--root", made.root.url, "--samples", name, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = gristmill("gc", "--root", made.root.url, "--samples", name, "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["samples"][name]["runs"] == [made.manifest.run_id], done.stderr
     assert made.dataset("sample").collect().height == 0
     assert kept.dataset("sample").collect().height == 4

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.integration.test_cli import as_json, gristmill
+from tests.commands import as_json, gristmill
 from tests.support import write_problems
 from tests.unit.test_moe_placement import routed
 

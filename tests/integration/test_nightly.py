@@ -56,7 +56,7 @@ def job_file(folder: Path, **changes: Any) -> JobFile:
     """Return a nightly job on the scripted engine, whose calls are logged."""
     engine = {"kind": "scripted", "answers": ["0", "1", "2"], "call_log": str(folder / "calls")}
     document: dict[str, Any] = {
-        "pipeline": "math",
+        "pipeline": "tests.chaos.pipeline",
         "name": "night",
         "root": str(folder / "root"),
         "settings": {

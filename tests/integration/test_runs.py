@@ -25,14 +25,7 @@ from cluster.storage.root import Root
 from operators.sample.sampling import Sampling
 from schemas.errors import BadInput, EngineFailed, StageFailed
 from schemas.job import RunSettings
-from tests.support import QUICK, keys, run, scripted_pipeline, stage, write_problems
-
-
-def ray_runner() -> Runner:
-    from cluster.ray.runner import RayRunner
-
-    return RayRunner()
-
+from tests.support import QUICK, keys, ray_runner, run, scripted_pipeline, stage, write_problems
 
 RUNNERS = [pytest.param(LocalRunner, id="local"), pytest.param(ray_runner, id="ray", marks=pytest.mark.ray)]
 
@@ -196,7 +189,7 @@ def test_kill_9_in_the_middle_of_sampling_costs_only_what_was_not_committed(tmp_
     script = KILLED.format(here=here, root=str(tmp_path / "root"), source=str(source), log=str(log))
     process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": here})
     store = None
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and not store:
         time.sleep(0.1)
         found = Root.at(tmp_path / "root").list("samples")
@@ -206,7 +199,7 @@ def test_kill_9_in_the_middle_of_sampling_costs_only_what_was_not_committed(tmp_
                 store = table if table.version() >= 3 else None
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert store, "nothing was committed within a minute"
+    assert store, "nothing was committed"
     before = pl.read_delta(store.table_uri).select("problem_key", "sample_index", "completion")
     assert 0 < len(before) < 1000
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.integration.test_cli import as_json, gristmill
+from tests.commands import as_json, gristmill
 from tests.support import write_problems
 
 TRACE = "I add them.\n\nWait, let me check that.\n\nThe answer is \\boxed{{{answer}}}."

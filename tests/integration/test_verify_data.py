@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +19,7 @@ from cluster.storage.arrow import arrow_schema
 from cluster.upkeep.verify_data import verify
 from schemas.contract import polars_schema
 from schemas.datasets import LedgerEntry, Sample
+from tests.commands import gristmill
 from tests.damage import (
     PROBLEMS,
     N,
@@ -228,12 +226,6 @@ def test_the_ledger_is_held_against_the_samples(made: RunResult) -> None:
     )
     write({**half, "kind": "spent"})
     assert "ledger breaks its contract" in said(check(made))
-
-
-def gristmill(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.cli", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(HERE)}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
 
 
 def test_the_command_says_what_is_wrong_and_what_to_do(made: RunResult, tmp_path: Path) -> None:

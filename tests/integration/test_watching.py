@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from cluster.storage.root import Root
 from jobs.config.settings import build_pipeline
 from schemas.job import RunSettings
 from schemas.manifest import RunManifest
+from tests.commands import gristmill
 from tests.completion_server import CompletionServer
 from tests.support import QUICK, run, scripted_pipeline, write_problems
 
@@ -44,12 +42,11 @@ def test_every_line_says_run_stage_and_part(tmp_path: Path) -> None:
 
 def test_events_go_to_standard_error_where_that_is_wanted(tmp_path: Path) -> None:
     source = write_problems(tmp_path / "p.jsonl", 2)
-    command = [
-        sys.executable, "-m", "jobs.cli", "run", "math", "--runner", "local", "--root", str(tmp_path / "root"),
-        "--set", f"load.source={source}", "--set", "sample.n=2", "--set", "engine={kind: scripted, answers: ['1']}",
-    ]  # fmt: skip
-    environment = {**os.environ, "GRISTMILL_LOG": "json", "MY_SECRET": "p.jsonl"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = gristmill(
+        "run", "math", "--runner", "local", "--root", str(tmp_path / "root"), "--set", f"load.source={source}",
+        "--set", "sample.n=2", "--set", "engine={kind: scripted, answers: ['1']}",
+        cwd=tmp_path, env={"GRISTMILL_LOG": "json", "MY_SECRET": "p.jsonl"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     assert events[0]["event"] == "begin" and events[-1]["event"] == "end"
@@ -160,5 +157,5 @@ def test_a_run_says_that_no_gpu_is_free_and_shows_its_figures(tmp_path: Path) ->
 
 def scrape(port: int) -> str:
     """Return what Prometheus would read."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         return str(answer.read().decode())

@@ -11,7 +11,7 @@ from operators.measure.pass_at_k import PassAtK
 from operators.measure.selection import MeasureSelection
 from pipelines.graph import Pipeline
 from schemas.job import RunSettings
-from tests.support import QUICK, run, scripted_pipeline, write_problems
+from tests.support import QUICK, ray_runner, run, scripted_pipeline, write_problems
 
 
 def measured(source: Path) -> Pipeline:
@@ -35,7 +35,7 @@ def test_past_the_size_measures_go_through_ray_data(tmp_path: Path, monkeypatch:
     source = write_problems(tmp_path / "p.jsonl", 10)
     local = run(LocalRunner(), measured(source), tmp_path / "local")
     settings = RunSettings.model_validate({**QUICK.model_dump(), "wide_samples": 200})
-    spread = run(RayRunner(), measured(source), tmp_path / "ray", settings)
+    spread = run(ray_runner(), measured(source), tmp_path / "ray", settings)
     assert sorted(wide) == ["accuracy", "coverage"]
     for name in ("coverage", "accuracy"):
         assert local.dataset(name).collect().equals(spread.dataset(name).collect())

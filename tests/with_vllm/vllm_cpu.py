@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from typing import Any
+
+import psutil
 
 from schemas.engine import VllmSpec
 from tests.engines import free_port, wait_until_up
@@ -30,21 +33,33 @@ def on_cpu(**changes: Any) -> VllmSpec:
     return VllmSpec.model_validate({**common, "engine_kwargs": {"enforce_eager": True}, **changes})
 
 
-@contextlib.contextmanager
-def vllm_serve(model: str = str(SMOLLM2), *arguments: str) -> Iterator[str]:
-    """Run ``vllm serve``; yield its base URL. The model is served as ``SERVED``."""
+def engine_cores() -> list[psutil.Process]:
+    """Return the processes of vLLM's engines that were started from this one, directly or not."""
+    found: list[psutil.Process] = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "EngineCore" in process.name() or "EngineCore" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+@cache
+def vllm_serve() -> str:
+    """Run ``vllm serve`` until this process ends; return its base URL. SmolLM2 is served as ``SERVED``."""
     port = free_port()
-    command = [sys.executable, "-c", VLLM_COMMAND, "serve", model, "--served-model-name", SERVED]
+    command = [sys.executable, "-c", VLLM_COMMAND, "serve", str(SMOLLM2), "--served-model-name", SERVED]
     options = ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "512"]
     options += ["--max-num-seqs", "16", "--enforce-eager", "--max-num-batched-tokens", "4096"]
-    options += ["--no-enable-chunked-prefill", *arguments]
+    options += ["--no-enable-chunked-prefill"]
     server = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, start_new_session=True)
+    atexit.register(_end, server)
+    wait_until_up(f"http://127.0.0.1:{port}/health", server)
+    return f"http://127.0.0.1:{port}/v1"
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
     try:
-        wait_until_up(f"http://127.0.0.1:{port}/health", server)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
+        server.wait(20)
+    except subprocess.TimeoutExpired:
+        server.kill()

@@ -18,6 +18,7 @@ from .references import NotCrossing, Reference
 from .streams import LOOK, overstepping
 
 LARGEST_RESULT = 64 << 20
+_WORD = re.compile(r"\w+")
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodWrapperType, type)
 
 
@@ -42,7 +43,7 @@ class Program:
         self._limits, self._watched = limits, watched
         self._functions: list[Callable[..., Any]] = []
         self._objects: dict[int, Any] = {}
-        self._words = frozenset(re.findall(r"\w+", tests))
+        self._words = frozenset(_WORD.findall(tests))
         self._faults = Faults(silent=bool(self._words & {"StopIteration", "StopAsyncIteration"}))
         self.doubts: str | None = None
         """What the tests have seen of the program that they couldn't compare: why their failure says nothing."""

@@ -130,3 +130,32 @@ def crowd() -> tuple[int, int]:
                 used += (resident - shared) * resource.getpagesize()
                 processes += 1
     return processes, used
+
+
+def waited(*besides: int) -> float:
+    """Return for how many seconds a process that /proc shows has waited for a core: the one that waited longest.
+
+    Args:
+        besides: processes that don't count.
+    """
+    longest = 0.0
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) not in besides:
+            longest = max(longest, waited_of(int(name)))
+    return longest
+
+
+def waited_of(pid: int) -> float:
+    """Return for how many seconds a thread of a process has waited for a core."""
+    longest = 0.0
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/schedstat") as file:
+                longest = max(longest, delay(file.read()))
+    return longest
+
+
+def delay(schedstat: str) -> float:
+    """Return the seconds of waiting that the kernel's text about a thread says; none where it says nothing."""
+    fields = schedstat.split()
+    return int(fields[1]) / 1e9 if len(fields) == 3 else 0.0

@@ -45,7 +45,7 @@ class _Everything:
     def __init__(self, value: Any) -> None:
         self._value = value
 
-    def name(self, _: str) -> tuple[bool, Any]:
+    def name(self, name: str) -> tuple[bool, Any]:
         return True, self._value
 
 

@@ -16,14 +16,11 @@ from typing import Any, NoReturn
 
 from . import channels
 from .approximate import approx
+from .outcomes import Cannot, is_own
 
 
 class Skipped(Exception):
     """A test that isn't to be run."""
-
-
-class NoSuchFixture(Exception):
-    """A test asks for something that isn't known here: nothing can be said of the program."""
 
 
 def install() -> None:
@@ -132,11 +129,6 @@ def fixture(make: Any = None, *_: Any, **about: Any) -> Any:
     return _Fixture(make, about) if callable(make) else lambda function: _Fixture(function, about)
 
 
-def is_own(value: Any) -> bool:
-    """Whether something is a function that the tests define."""
-    return isinstance(value, types.FunctionType) and inspect.unwrap(value).__code__.co_filename == "tests"
-
-
 def run(namespace: dict[str, Any], source: str) -> None:
     """Run the functions and classes among the tests that pytest would run.
 
@@ -144,7 +136,7 @@ def run(namespace: dict[str, Any], source: str) -> None:
         source: of the tests.
 
     Raises:
-        NoSuchFixture, or whatever a test raises.
+        Cannot: a test asks for what isn't known here; or whatever a test raises.
     """
     fixtures = {value.name: value for value in namespace.values() if isinstance(value, _Fixture)}
     _call_if(namespace, "setup_module")
@@ -237,7 +229,7 @@ def _once(test: Any, fixtures: dict[str, _Fixture], given: dict[str, Any], stack
         elif parameter.default is parameter.empty and parameter.kind <= parameter.KEYWORD_ONLY:
             if len(re.findall(rf"\b{re.escape(test.__name__)}\b", source)) > 1:
                 return  # a helper of the tests' own, which only sounds like a test
-            raise NoSuchFixture(f"the test {test.__name__} asks for '{name}', which nothing here gives")
+            raise Cannot(f"the test {test.__name__} asks for '{name}', which nothing here gives")
     result = test(**args)
     if inspect.iscoroutine(result):
         asyncio.run(result)
@@ -257,7 +249,7 @@ def _make(name: str, fixtures: dict[str, _Fixture], made: dict[str, Any], stack:
         elif wanted in fixtures or wanted in _BUILT_IN or wanted in made:
             args[wanted] = _make(wanted, fixtures, made, stack)
         else:
-            raise NoSuchFixture(f"the fixture '{name}' asks for '{wanted}', which nothing here gives")
+            raise Cannot(f"the fixture '{name}' asks for '{wanted}', which nothing here gives")
     value = one.make(**args)
     if inspect.isgenerator(value):
         generator = value

@@ -237,7 +237,7 @@ def named_tuple(name: str, fields: tuple[str, ...]) -> Any:
     def standing(self: Any, reference: Reference) -> None:
         self.__dict__["_standing"] = reference
 
-    return type(name, (plain,), {"__getattr__": missing, "standing": standing})
+    return type(name, (plain,), {"__getattr__": missing, "_stand_for": standing})
 
 
 def awaited(reference: Reference) -> Awaitable[Any]:

@@ -16,14 +16,15 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import channels, program, streams
+from . import channels, isolate, program, streams
 from .candidate import NotIsolated, Program, ProgramFailed
 from .compare import same_output, same_value
 from .frames import Closed, Frames, TooLarge, TooSlow
+from .outcomes import Cannot, Failed
 from .probes import pass_anyway
-from .pytest_like import NoSuchFixture
 from .references import NotCrossing
-from .trials import Cannot, Failed, OutOfTime, Trial, place, time_limit
+from .trials import OutOfTime, Trial, place, time_limit
+from .values import decode
 
 LEAST_MEMORY = 512 << 20
 DEEP = 10_000
@@ -39,14 +40,16 @@ def main(job: dict[str, Any], tests: Frames, result: Frames) -> NoReturn:
         tests: where the rest of the job is read from: what they may not know.
     """
     child = 0
+    about: dict[str, Any] = {}
+    outcome: dict[str, Any]
+    own = _own_schedstat()
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
         ours, theirs = socket.socketpair()
-        if job["kind"] != "probe":  # which has no program
-            child = os.fork()
-            if child == 0:
-                program.begin(theirs, job)
+        child = os.fork()
+        if child == 0:
+            program.begin(theirs, job)
         theirs.close()
         about = tests.receive()
         # what a program answers with is held here as well
@@ -65,10 +68,31 @@ def main(job: dict[str, Any], tests: Frames, result: Frames) -> NoReturn:
     except BaseException as error:  # such as a file that doesn't fit
         outcome = {"status": "refused", "detail": f"{type(error).__name__}: {error}"}
     if child:
+        if outcome["status"] == "timeout":
+            outcome["waited"] = _waited(own, None if job["folder"] is None else child)
         os.kill(child, signal.SIGKILL)
+    if about.get("probe"):
+        outcome["probed"] = _probed(about, job)
     with contextlib.suppress(Exception):
         result.send(outcome)
     os._exit(0)
+
+
+def _own_schedstat() -> int | None:
+    """Open what the kernel says of this process's waiting, while /proc isn't the program's yet."""
+    with contextlib.suppress(OSError):
+        return os.open("/proc/self/schedstat", os.O_RDONLY)
+    return None
+
+
+def _waited(own: int | None, only: int | None) -> float:
+    """Return for how many seconds the program, or this process, has waited for a core.
+
+    Args:
+        only: the program's process, where /proc shows others as well.
+    """
+    mine = 0.0 if own is None else isolate.delay(os.pread(own, 200, 0).decode())
+    return max(mine, isolate.waited() if only is None else isolate.waited_of(only))
 
 
 def _outcome(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
@@ -78,8 +102,6 @@ def _outcome(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) ->
             return _check(sock, about, job)
         case "calls":
             return _calls(sock, about, job)
-        case "probe":
-            return _probe(about, job)
         case _:
             return _run(sock, about, job)
 
@@ -95,7 +117,8 @@ def _check(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> d
             found, value = candidate.start()
             if entry_point and not found:
                 return {"status": "failed", "detail": f"the program defines no '{entry_point}'"}
-            channels.watch()
+            with contextlib.suppress(OSError):
+                os.chdir(job["folder"] or program.WORK)  # the files that tests write are the program's, too
             trial.run(candidate, entry_point, value)
         met = NotCrossing.met
         return {"status": "refused", "detail": str(met[0])} if met else {"status": "passed"}
@@ -103,7 +126,7 @@ def _check(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> d
         return {"status": "timeout"}
     except NotIsolated:
         raise
-    except (Cannot, NoSuchFixture, NotCrossing) as error:
+    except (Cannot, NotCrossing) as error:
         return {"status": "refused", "detail": str(error)}
     except BaseException as error:
         if time.monotonic() >= until:  # which unittest takes for a failure
@@ -127,23 +150,21 @@ def _why(error: BaseException) -> str:
     return said
 
 
-def _probe(about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
-    """Run the tests without a program: passed where they assert nothing."""
+def _probed(about: dict[str, Any], job: dict[str, Any]) -> str:
+    """Return what functions do for which the tests pass, though they shouldn't; nothing where they don't."""
     try:
         with time_limit(job["limits"]["seconds"]):
-            what = pass_anyway(Trial(about["tests"], about["prefix"]), job["entry_point"])
-            return {"status": "failed"} if what is None else {"status": "passed", "detail": what}
-    except OutOfTime:
-        return {"status": "timeout"}
-    except Cannot as error:
-        return {"status": "refused", "detail": str(error)}
+            return pass_anyway(Trial(about["tests"], about["prefix"]), job["entry_point"]) or ""
+    except (Cannot, OutOfTime):
+        return ""
 
 
 def _calls(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
     """Call one function of the program with one list of arguments after the other, until it returns something else than
     it should."""
-    seconds, calls = job["limits"]["seconds"], about["calls"]
+    seconds = job["limits"]["seconds"]
     candidate = Program(sock.fileno(), time.monotonic() + seconds, job["limits"], job["folder"] is None)
+    calls = decode(about["calls"], candidate)
     number = 0
     readings = {True, False}  # whether what is expected is wrapped in a list: the same for all calls
     try:

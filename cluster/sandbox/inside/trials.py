@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import inspect
+import re
 import signal
 import sys
 import types
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, Protocol
 
-from . import arrays, channels, pytest_like
+from . import channels
+from .outcomes import Cannot, Failed, is_own
 
 CANDIDATES = ("candidate", "func", "fn", "function", "solution")
 """What the parameter of a ``check`` function is called that gets the entry point."""
 
 
+_TOUCHING = re.compile(r"\bos\b")
+_FOR_PYTEST = re.compile(r"\bpytest\b|\bdef\s+test|\bclass\s+Test")
+
+
 class OutOfTime(BaseException):
     """The alarm: whatever was going on took too long. No ``except Exception`` of a test's swallows it."""
-
-
-class Cannot(Exception):
-    """The tests themselves can't be run."""
-
-
-class Failed(Exception):
-    """A test failed."""
 
 
 class Names(Protocol):
@@ -68,9 +65,17 @@ class Trial:
         both = tests + prefix
         if "unittest" in both:
             _without_main()
-        if "pytest" in both:
+        # what few tests need is loaded for them alone: forks of a small process are fast
+        self._for_pytest = _FOR_PYTEST.search(tests) is not None
+        if self._for_pytest:
+            from . import pytest_like
+
             pytest_like.install()
+        if _TOUCHING.search(both):
+            channels.watch()
         if "numpy" in both:
+            from . import arrays
+
             with contextlib.suppress(ImportError):
                 arrays.guard()
 
@@ -92,7 +97,10 @@ class Trial:
         for check in _checks(namespace, entry_point):
             check(value)
         _unittests(namespace)
-        pytest_like.run(namespace, self._tests)
+        if self._for_pytest:
+            from . import pytest_like
+
+            pytest_like.run(namespace, self._tests)
 
 
 class _Known(dict[str, Any]):
@@ -140,17 +148,17 @@ def _checks(namespace: dict[str, Any], entry_point: str | None) -> list[Callable
     if not entry_point:
         return []
     known = (*CANDIDATES, entry_point)
-    found = {name: value for name, value in namespace.items() if pytest_like.is_own(value)}
+    found = {name: value for name, value in namespace.items() if is_own(value)}
     checks = [value for name, value in found.items() if name.startswith(("check", "test")) and _asks_for(value, known)]
     plain = found.get("check")
     return [plain] if plain is not None and plain not in checks and not checks else checks
 
 
 def _asks_for(function: types.FunctionType, known: tuple[str, ...]) -> bool:
-    needed = [one for one in inspect.signature(function).parameters.values() if one.default is one.empty]
-    return [one.name for one in needed] in [[name] for name in known] and needed[0].kind <= needed[
-        0
-    ].POSITIONAL_OR_KEYWORD
+    """Whether all that a function needs is one argument of a known name."""
+    code = function.__code__
+    needed = code.co_varnames[: code.co_argcount - len(function.__defaults__ or ())]
+    return len(needed) == 1 and needed[0] in known and code.co_kwonlyargcount == len(function.__kwdefaults__ or ())
 
 
 def _without_main() -> None:

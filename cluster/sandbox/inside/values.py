@@ -73,6 +73,8 @@ def encode(value: Any, side: Side, depth: int = 0) -> Any:
         raise TooDeep
     depth += 1
     if isinstance(value, tuple):
+        if "_standing" in getattr(value, "__dict__", ()):
+            return side.keep(value.__dict__["_standing"])
         items = [encode(item, side, depth) for item in tuple.__iter__(value)]
         fields = getattr(type(value), "_fields", None)
         return {"t": items} if fields is None else _named_tuple(value, fields, items, side)
@@ -197,8 +199,8 @@ def _mapping(data: dict[str, Any], pairs: list[tuple[Any, Any]]) -> Any:
 def _named(data: dict[str, Any], side: Side) -> Any:
     name, fields, items = data["T"]
     made = side.named(str(name), tuple(map(str, fields)))(*(decode(item, side) for item in items))
-    if "ref" in data and hasattr(type(made), "standing"):
-        type(made).standing(made, side.kept({"ref": data["ref"], "type": str(name)}))
+    if "ref" in data and hasattr(type(made), "_stand_for"):
+        made._stand_for(side.kept({"ref": data["ref"], "type": str(name)}))
     return made
 
 

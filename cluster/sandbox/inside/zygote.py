@@ -94,7 +94,7 @@ def _launch(job: dict[str, Any], requests: Frames, results: int, separate: bool)
     try:
         outcome = Frames(read, read).receive(began + GRACE + job["most_seconds"])
     except TooSlow:
-        outcome = {"status": "timeout"}
+        outcome = {"status": "timeout", "waited": isolate.waited(os.getpid(), 1) if separate else 0.0}
     except Closed:
         outcome = {"status": "failed", "detail": "the sandbox was killed, probably for want of memory"}
     finally:

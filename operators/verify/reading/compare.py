@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from operators.verify.canonical import agree, number_key
 from operators.verify.reading.asks import Asks
+from operators.verify.reading.rationals import agree, number_key
+from operators.verify.reading.symbolic import Value
 from operators.verify.reading.tree import Group, Leaf, LeafKind, Named, Reading
 from operators.verify.reading.units import Unit
-from operators.verify.symbolic import Value
 
 Formula = tuple[LeafKind, str]
 """``formula`` or ``region``, and its text."""

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import gcd
 
-from operators.verify.canonical import number_key, text_key
 from operators.verify.reading.asks import Asks
+from operators.verify.reading.rationals import number_key
+from operators.verify.reading.symbolic import Value
 from operators.verify.reading.tree import Group, Leaf, LeafKind, Named, Reading
-from operators.verify.symbolic import Value
+from operators.verify.reading.writing import text_key
 
 
 def key_of(reading: Reading, values: Mapping[tuple[LeafKind, str], Value], asks: Asks) -> str:

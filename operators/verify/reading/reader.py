@@ -14,10 +14,7 @@ from functools import lru_cache
 from operators.verify.reading.carried import value_of
 from operators.verify.reading.numbers import simple_number
 from operators.verify.reading.tree import Group, Leaf, Named, Reading
-from operators.verify.reading.writing import SAID, tidy
-
-LONGEST = 1000
-"""Characters of the longest answer that is read; what is longer is compared as text."""
+from operators.verify.reading.writing import LONGEST, SAID, tidy
 
 _OPEN, _CLOSE = "([{", ")]}"
 _AND = re.compile(r"(?:,|;)?\s+(?:and|or|und|oder|et|ou|y|o)\s+|\s+&\s+")

@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import cast
 
-from operators.verify.canonical import number_key, significant
+from operators.verify.reading.rationals import number_key, significant
 from operators.verify.reading.reader import read
 from operators.verify.reading.tree import Group, Leaf, Named, Reading
 

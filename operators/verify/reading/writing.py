@@ -9,8 +9,12 @@ blank for any space, and the words of ``\\text{...}`` as plain words.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
+
+LONGEST = 1000
+"""Characters of the longest answer that is read; what is longer is compared as text."""
 
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋ₙ", "0123456789+-n")
@@ -155,3 +159,15 @@ def _unwrapped(text: str) -> str:
     while text.startswith("{") and text.endswith("}") and "{" not in text[1:-1] and "}" not in text[1:-1]:
         text = text[1:-1].strip()
     return text
+
+
+def text_key(answer: str) -> str:
+    """Return the key of an answer that is only text: in one spelling and case, without spaces.
+
+    Of a very long one only the beginning and a hash: a key is kept for each sample.
+    """
+    if len(answer) > LONGEST:
+        return (
+            f"{answer[:40].casefold()}...{hashlib.blake2b(answer.encode(errors='replace'), digest_size=12).hexdigest()}"
+        )
+    return tidy(answer).replace(SAID, "").casefold().replace(" ", "")

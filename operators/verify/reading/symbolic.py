@@ -21,7 +21,8 @@ from fractions import Fraction
 from functools import cache, lru_cache
 from typing import Any
 
-from operators.verify.canonical import LONGEST, agree, number_key, text_key
+from operators.verify.reading.rationals import agree, number_key
+from operators.verify.reading.writing import LONGEST, text_key
 
 DIGITS = 50
 """To how many digits numbers are evaluated."""

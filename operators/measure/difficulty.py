@@ -1,0 +1,256 @@
+"""How hard problems are, learned while they are sampled: a distribution of success rates, and what hints say about it.
+
+    logit p_i = a + sum_j b_j z_ij + s e_i,   e_i ~ N(0, 1)
+
+z_ij is what source j knows of a problem beforehand, such as its success rate with another model or last night's. a, b
+and s maximise the likelihood of the counts so far (empirical Bayes; Gelman et al. 2013, "Bayesian Data Analysis", ch.
+5) with weak priors. How much a source is worth is its b against s, and is itself learned: one that says nothing gets b
+near 0 and leaves every problem with the same wide distribution, so it does next to no harm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize as _optimize  # pyright: ignore[reportMissingTypeStubs]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+optimize: Any = _optimize  # ships no types
+
+LOGITS: Floats = np.linspace(-13.8, 3.9, 96)
+RATES: Floats = 1.0 / (1.0 + np.exp(-LOGITS))
+LOG_RATE, LOG_MISS = np.log(RATES), np.log1p(-RATES)
+"""The grid of success rates on which all distributions are, from 1e-6 to .98."""
+
+START, SPREAD = np.array([-3.0, np.log(2.0)]), np.array([3.0, 0.5])
+"""Means and standard deviations of the normal priors of a and ln s."""
+WORTH, WORTH_SPREAD = 0.75, 0.75
+"""The same of all b together: each source begins with its share of both. What is hard for one model is hard for others,
+so the mean is above 0."""
+BELIEF = 0.1
+"""Probability, before anything is known, that hints say something."""
+FIRST, GROWTH = 64, 1.25
+"""The fit is renewed after so many samples (an eighth of the problems, if that is more), and with a quarter more."""
+STEP = 1e-3
+"""Of differences of gradients."""
+MOST = 2_000
+"""Problems in a fit; where there are more, evenly spaced ones stand for them."""
+
+
+class Difficulty:
+    """Distributions of the success rates of some problems.
+
+    Attributes:
+        start: a, b of each source and ln s before anything is known.
+        plain, hinted: the same, fitted without regard to the hints (all b are 0), and with it.
+        trust: probability that the hints say something.
+
+    Args:
+        problems: how many there are.
+        before: n and c of each problem by something similar, shape [problems, 2], or by several such sources, shape
+            [problems, sources, 2]; None where nothing is known.
+        similar: n and c of other problems of the same kind, shape [others, 2]: they say where a and s begin.
+    """
+
+    def __init__(self, problems: int, before: Ints | None = None, similar: Ints | None = None) -> None:
+        self.hints = np.zeros((problems, 1)) if before is None else hints(log_odds(before))
+        self._hinted = bool((np.ptp(self.hints, axis=0) > 0).any())
+        self._prior = Prior.of(self.hints.shape[1])
+        if similar is not None and len(similar):
+            n, c = similar.T
+            none = np.zeros((len(n), self.hints.shape[1]))
+            found = fit(self._prior.plain, self._prior.ends, log_likelihood(n, c), np.ones(len(n)), none, self._prior)
+            self._prior = self._prior.at(found.theta)
+        self.start = self._prior.mean
+        self.plain, self.hinted = self._prior.plain, self.start
+        self.trust = BELIEF if self._hinted else 0.0
+        self._fitted = 0
+
+    def due(self, samples: int) -> bool:
+        """Whether so many samples are enough for another fit."""
+        return samples >= max(self._fitted + max(FIRST, len(self.hints) // 8), GROWTH * self._fitted)
+
+    def fit(self, drawn: Ints, correct: Ints) -> None:
+        """Fit both models to counts, shape [problems] each, and weigh them."""
+        self._fitted = int(drawn.sum())
+        states, weight = distinct(drawn, correct, self.hints)
+        known, hint = log_likelihood(states[:, 0], states[:, 1]), states[:, 2:]
+        prior = self._prior
+        without = fit(self.plain, prior.ends, known, weight, hint, prior)
+        self.plain = without.theta
+        if self._hinted:
+            with_them = fit(self.hinted, prior.all, known, weight, hint, prior)
+            self.hinted = with_them.theta
+            # Laplace's approximation of the evidence; a and ln s are about as uncertain in both
+            narrower = min(0.0, with_them.log_spread - float(np.log(prior.spread[1:-1]).sum()))
+            gain = without.loss - with_them.loss + narrower
+            self.trust = float(1.0 / (1.0 + (1.0 - BELIEF) / BELIEF * np.exp(-np.clip(gain, -50.0, 50.0))))
+
+    def posterior(self, drawn: Ints, correct: Ints, problems: Ints) -> Floats:
+        """Return the distributions of some problems' rates on the grid, given their counts: [problems, rates]."""
+        known, hint = log_likelihood(drawn, correct), self.hints[problems]
+        found = (1.0 - self.trust) * posterior(self.plain, known, hint)
+        if self.trust > 0.0:
+            found += self.trust * posterior(self.hinted, known, hint)
+        return found
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Independent normal priors of a, b of each source, and ln s; shape [2 + sources] each."""
+
+    mean: Floats
+    spread: Floats
+
+    @classmethod
+    def of(cls, sources: int) -> Prior:
+        """Return the priors of a fit with so many sources."""
+        mean = np.concatenate([START[:1], np.full(sources, WORTH / sources), START[1:]])
+        return cls(mean, np.concatenate([SPREAD[:1], np.full(sources, WORTH_SPREAD / sources), SPREAD[1:]]))
+
+    def at(self, theta: Floats) -> Prior:
+        """Return priors whose a and ln s are around those of ``theta``."""
+        mean = self.mean.copy()
+        mean[self.ends] = theta[self.ends]
+        return Prior(mean, self.spread)
+
+    @property
+    def plain(self) -> Floats:
+        """The means, with every b at 0."""
+        found = np.zeros_like(self.mean)
+        found[self.ends] = self.mean[self.ends]
+        return found
+
+    @property
+    def ends(self) -> list[int]:
+        """Where a and ln s are."""
+        return [0, len(self.mean) - 1]
+
+    @property
+    def all(self) -> list[int]:
+        return list(range(len(self.mean)))
+
+
+class Fit(NamedTuple):
+    """A fitted ``theta`` (a, b, ln s), its loss, and the logarithm of the volume in which the free b lie (the square
+    root of their covariance's determinant)."""
+
+    theta: Floats
+    loss: float
+    log_spread: float
+
+
+def log_odds(before: Ints) -> Floats:
+    """Return what counts by something similar say about each problem: log odds of success, NaN where there are none.
+
+    Args:
+        before: as ``Difficulty`` takes them.
+
+    Returns:
+        Array of shape [problems, sources].
+    """
+    n, c = np.moveaxis(before.reshape(len(before), -1, 2).astype(np.float64), -1, 0)
+    with np.errstate(invalid="ignore"):
+        return np.where(n > 0, np.log((c + 0.5) / (n - c + 0.5)), np.nan)
+
+
+def hints(odds: Floats) -> Floats:
+    """Return log odds on one scale for all sources, 0 where there are none: [problems, sources] -> the same shape."""
+    known: NDArray[np.bool_] = ~np.isnan(odds)
+    count = np.maximum(known.sum(axis=0), 1)
+    apart: Floats = np.where(known, odds - np.where(known, odds, 0.0).sum(axis=0) / count, 0.0)
+    spread = np.sqrt((apart**2).sum(axis=0) / count)
+    return np.round(1.5 * apart / np.where(spread > 0, spread, 1.0), 2)
+
+
+def distinct(drawn: Ints, correct: Ints, hint: Floats) -> tuple[Floats, Floats]:
+    """Return what is known of problems that were drawn (n, c, hints), each once, and how many each row stands for.
+
+    Where there are more than ``MOST``, evenly spaced ones stand for them.
+    """
+    seen = np.flatnonzero(drawn > 0)
+    chosen = seen[:: -(-len(seen) // MOST)] if len(seen) else seen
+    states = np.column_stack([drawn[chosen], correct[chosen], hint[chosen]])
+    states, times = np.unique(states, axis=0, return_counts=True)
+    return states.astype(np.float64), times.astype(np.float64) * (len(seen) / max(1, len(chosen)))
+
+
+def log_likelihood(drawn: Any, correct: Any) -> Floats:
+    """Return ln P(counts | rate) on the grid but for a constant, shape [problems, rates]."""
+    correct, wrong = np.asarray(correct, dtype=np.float64), np.asarray(drawn - correct, dtype=np.float64)
+    return correct[:, None] * LOG_RATE + wrong[:, None] * LOG_MISS
+
+
+def posterior(theta: Floats, known: Floats, hint: Floats) -> Floats:
+    """Return the distributions on the grid of rates whose counts have the log-likelihoods ``known``: same shape."""
+    return _normalise(known - 0.5 * _apart(theta, hint) ** 2)[1]
+
+
+def fit(theta: Floats, free: list[int], known: Floats, weight: Floats, hint: Floats, prior: Prior) -> Fit:
+    """Return the best a, b and ln s, of which some are free.
+
+    Args:
+        theta: where to begin; what isn't free stays as it is.
+        known: log-likelihoods, shape [states, rates].
+        weight: how many problems each row stands for, shape [states].
+        hint: shape [states, sources].
+    """
+
+    def loss(some: Floats) -> tuple[float, Floats]:
+        value, gradient = _loss(whole(some), known, weight, hint, prior)
+        return value, gradient[free]
+
+    def whole(some: Floats) -> Floats:
+        full = theta.copy()
+        full[free] = some
+        return full
+
+    worth = [place for place in free if place not in prior.ends]
+    found = optimize.minimize(loss, theta[free], jac=True, method="BFGS", options={"maxiter": 50})
+    if not np.isfinite(found.x).all():
+        return Fit(theta, float(loss(theta[free])[0]), float(np.log(prior.spread[worth]).sum()))
+    best = whole(found.x)
+    bend = curvature(best, known, weight, hint, prior)[np.ix_(worth, worth)]
+    fixed = [place for place in range(len(theta)) if place not in free]
+    unasked = 0.5 * float((((best - prior.mean) / prior.spread)[fixed] ** 2).sum())  # priors of what isn't in the model
+    return Fit(best, float(found.fun) - unasked, -0.5 * float(np.log(np.maximum(np.linalg.eigvalsh(bend), 1e-6)).sum()))
+
+
+def curvature(theta: Floats, known: Floats, weight: Floats, hint: Floats, prior: Prior) -> Floats:
+    """Return the second derivatives of the negative log posterior density at ``theta``: shape [len(theta)] * 2."""
+    here = _loss(theta, known, weight, hint, prior)[1]
+    ahead = [_loss(theta + step, known, weight, hint, prior)[1] for step in STEP * np.eye(len(theta))]
+    bend = (np.stack(ahead) - here) / STEP
+    return 0.5 * (bend + bend.T)
+
+
+def _loss(theta: Floats, known: Floats, weight: Floats, hint: Floats, prior: Prior) -> tuple[float, Floats]:
+    """Return the negative log posterior density of a, b and ln s, and its gradient."""
+    spread: Floats = np.exp(theta[-1])
+    apart = _apart(theta, hint)
+    log_prior = -0.5 * apart * apart
+    total, shares = _normalise(log_prior)
+    evidence, after = _normalise(log_prior + known)
+    change = after - shares
+    by_mean = (change * apart).sum(axis=1) / spread
+    by_spread = (change * apart * apart).sum(axis=1)
+    gain = np.array([weight @ by_mean, *((weight * by_mean) @ hint), weight @ by_spread])
+    off = (theta - prior.mean) / prior.spread
+    return float(-(weight @ (evidence - total)) + 0.5 * off @ off), -gain + off / prior.spread
+
+
+def _apart(theta: Floats, hint: Floats) -> Floats:
+    """Return how far each rate of the grid is from each row's mean, in units of s: shape [rows, rates]."""
+    return (LOGITS - (theta[0] + hint @ theta[1:-1])[:, None]) / np.exp(theta[-1])
+
+
+def _normalise(logs: Floats) -> tuple[Floats, Floats]:
+    """Return ln of the sums of exp(logs) along the grid, and the shares in them."""
+    top = logs.max(axis=1, keepdims=True)
+    shares = np.exp(logs - top)
+    sums = shares.sum(axis=1, keepdims=True)
+    return (top + np.log(sums))[:, 0], shares / sums

@@ -1,0 +1,29 @@
+"""What holds for all tests: no example has a deadline, and the longest files come first."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+LONGEST = (
+    "test_submit.py",
+    "test_kills.py",
+    "test_storage.py",
+    "test_conformance.py",
+    "test_wheel.py",
+    "test_durability_model.py",
+    "test_placement.py",
+    "test_failures.py",
+    "test_cli.py",
+    "test_interruptions.py",
+)
+"""Files in the order in which they are given to processes that are free; the others follow as they are found."""
+
+# How long an example takes tells how busy the machine is.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
