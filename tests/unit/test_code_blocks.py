@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from operators.load_code import from_columns, from_ground_truth, with_starter_code
+from operators.load.code_columns import from_columns, from_ground_truth, with_starter_code
 from operators.verify import names as names_in
 from operators.verify.blocks import blocks_of, find_program
 from operators.verify.calls import read_calls
