@@ -79,7 +79,7 @@ class Operator(Settings):
         """Refuse problems that this operator couldn't work on, before anything is sampled.
 
         Args:
-            problems: all of them, with all columns.
+            problems: some of them, with all columns; all are shown, in several calls where they are many.
 
         Raises:
             BadInput: naming the problem, what is wrong with it, and the remedy.

@@ -7,8 +7,12 @@ snapshot was computed from. n = 100 and n = 1,000 read one store and are two vie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+import polars as pl
 
 from pipelines.graph import Stage, sampling_stage
 from schemas.datasets import STORES
@@ -48,9 +52,31 @@ def store_folder(stage: Stage, sampling: Mapping[str, Any], resolve: Resolve) ->
     return f"{kind}/{digest(dict(sampling))}/{digest(store_fingerprint(stage, sampling, resolve))}"
 
 
-def store_view(folder: str, problem_view: str, ranges: list[tuple[str, int, int]]) -> str:
-    """Return the id of a view of a store: the problems and the index ranges (problem_key, first, count) it takes."""
-    return digest({"store": folder, "problems": problem_view, "ranges": sorted(ranges)})
+class ViewOfRanges:
+    """What views of several stores may share: the problems and the index ranges that they take.
+
+    Args:
+        ranges: tables of (problem_key, first, count), sorted by these from one to the next.
+    """
+
+    def __init__(self, problem_view: str, ranges: Iterable[pl.DataFrame]) -> None:
+        key = pl.struct("problem_key").struct.json_encode().str.strip_prefix('{"problem_key":').str.strip_suffix("}")
+        self._begun = hashlib.blake2b(f'{{"problems":{json.dumps(problem_view)},"ranges":['.encode(), digest_size=16)
+        separator = b""
+        for table in ranges:
+            if len(table):
+                rows = table.select(pl.format("[{},{},{}]", key, "first", "count").str.join(",")).item()
+                self._begun.update(separator + rows.encode())
+                separator = b","
+
+    def id_in(self, folder: str) -> str:
+        """Return the id of the view of one store.
+
+        It is the ``digest`` of {"problems": ..., "ranges": [[problem_key, first, count], ...], "store": folder}.
+        """
+        whole = self._begun.copy()
+        whole.update(f'],"store":{json.dumps(folder, ensure_ascii=False)}}}'.encode())
+        return whole.hexdigest()
 
 
 def snapshot_view(stage: Stage, views: Mapping[str, str], resolve: Resolve) -> str:
@@ -60,10 +86,10 @@ def snapshot_view(stage: Stage, views: Mapping[str, str], resolve: Resolve) -> s
 
 __all__ = [
     "Resolve",
+    "ViewOfRanges",
     "sampling_fingerprint",
     "sampling_stage",
     "snapshot_view",
     "store_fingerprint",
     "store_folder",
-    "store_view",
 ]

@@ -61,11 +61,13 @@ def is_plain(turns: Iterable[Mapping[str, Any]]) -> bool:
     return all(turn.get(name) is None for turn in turns for name in MORE)
 
 
-def without_more(column: pl.Series) -> pl.Series:
-    """Return a column of conversations with ``role`` and ``content`` alone where no turn has more; else as it is."""
+def has_more(column: pl.Series) -> bool:
+    """Whether any turn of a column of conversations has more than a role and a content."""
     turns = column.explode().struct
-    if any(turns.field(name).null_count() < len(turns.field(name)) for name in MORE):
-        return column
+    return any(turns.field(name).null_count() < len(turns.field(name)) for name in MORE)
+
+
+def plain_turns(name: str) -> pl.Expr:
+    """Return a column of conversations with ``role`` and ``content`` alone."""
     element = pl.element().struct
-    plain = pl.struct(element.field("role"), element.field("content"))
-    return column.to_frame().select(pl.col(column.name).list.eval(plain)).to_series()
+    return pl.col(name).list.eval(pl.struct(element.field("role"), element.field("content")))

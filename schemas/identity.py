@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import polars as pl
 import xxhash
 from pydantic import BaseModel
 
-from schemas.conversation import TURNS, without_more
+from schemas.conversation import TURNS, has_more, plain_turns
 
 
 class _Execution:
@@ -92,9 +92,24 @@ PROBLEM_KEY_COLUMNS = ("prompt", "messages", "answer", "task_type", "verificatio
 
 def problem_keys(problems: pl.DataFrame) -> pl.Series:
     """Return the ``problem_key`` of each row: a hash of what its prompt and its check depend on."""
-    present = [name for name in (*PROBLEM_KEY_COLUMNS, "tools") if name in problems.columns]
-    rows = problems.select(present).iter_rows(named=True)
-    return pl.Series("problem_key", [digest(_content(row)) for row in rows], dtype=pl.String)
+    columns = (*PROBLEM_KEY_COLUMNS, "tools")
+    present = {name: kind for name, kind in problems.schema.items() if name in columns and kind != pl.Null}
+    plain = {name: pl.col(name) for name, kind in present.items() if kind == pl.String and name != "tools"}
+    if present.get("messages") == TURNS and not has_more(problems["messages"]):
+        turn = pl.element().struct
+        plain["messages"] = pl.col("messages").list.eval(pl.struct(turn.field("content"), turn.field("role")))
+    other = [pl.col(name).is_not_null() for name in present if name not in plain]
+    whole = problems.select(
+        text=pl.struct(
+            plain.get(name, pl.lit(None, pl.String)).alias(name) for name in sorted(PROBLEM_KEY_COLUMNS)
+        ).struct.json_encode(),  # writes such a row exactly as ``digest`` does
+        other=pl.any_horizontal(pl.lit(False), *other),
+    )
+    keys = [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in whole["text"]]
+    rows = problems.filter(whole["other"]).iter_rows(named=True)
+    for place, row in zip(whole["other"].arg_true(), rows, strict=True):
+        keys[place] = digest(_content(row))
+    return pl.Series("problem_key", keys, dtype=pl.String)
 
 
 def _content(row: dict[str, Any]) -> dict[str, Any]:
@@ -123,17 +138,44 @@ def completion_hashes(texts: Iterable[str]) -> list[int]:
     return [((xxhash.xxh3_64_intdigest(text.encode()) + 2**63) % 2**64) - 2**63 for text in texts]
 
 
-def table_digest(table: pl.DataFrame) -> str:
-    """Return a content hash of ``table``: its columns, dtypes and values in order.
+class TableDigest:
+    """A content hash of a table that comes in pieces: its columns, dtypes and values in order.
 
     Conversations of plain turns, and no tools, count as what they were before there was more. A ``prompt_key`` follows
     from the rest.
+
+    Args:
+        more: the columns that have more in some piece (``more_in``).
     """
-    table = table.drop("prompt_key", strict=False)
-    table = table.with_columns(without_more(column) for column in table.get_columns() if column.dtype == TURNS)
-    if "tools" in table.columns and table["tools"].null_count() == len(table):
-        table = table.drop("tools")
-    head = json.dumps([(name, str(dtype)) for name, dtype in table.schema.items()])
-    body = hashlib.blake2b(head.encode(), digest_size=16)
-    body.update(table.write_ndjson().encode())
-    return body.hexdigest()
+
+    def __init__(self, more: Collection[str]) -> None:
+        self._more = more
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._begun = False
+
+    def add(self, table: pl.DataFrame) -> None:
+        """Take the next rows."""
+        table = table.drop("prompt_key", *(["tools"] if "tools" not in self._more else []), strict=False)
+        plain = [name for name, kind in table.schema.items() if kind == TURNS and name not in self._more]
+        table = table.with_columns(plain_turns(name) for name in plain)
+        if not self._begun:
+            head = json.dumps([(name, str(dtype)) for name, dtype in table.schema.items()])
+            self._hash.update(head.encode())
+            self._begun = True
+        self._hash.update(table.write_ndjson().encode())
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def more_in(table: pl.DataFrame) -> set[str]:
+    """Return the columns that have what older tables can't: turns with more than a role and a content, tools."""
+    found = {name for name, kind in table.schema.items() if kind == TURNS and has_more(table[name])}
+    return found | ({"tools"} if "tools" in table.columns and table["tools"].null_count() < len(table) else set())
+
+
+def table_digest(table: pl.DataFrame) -> str:
+    """Return the content hash of a whole table."""
+    whole = TableDigest(more_in(table))
+    whole.add(table)
+    return whole.hexdigest()

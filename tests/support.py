@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -17,6 +18,9 @@ from cluster.driving.driver import run_pipeline
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
 from cluster.runners.runner import Runner
+from cluster.storage.ranges import KEYED
+from cluster.storage.store import Store
+from cluster.working.compaction import Merge
 from operators.base import Operator
 from operators.load import Load
 from operators.sample.sampling import Sampling
@@ -117,6 +121,23 @@ def stage(result: RunResult, name: str) -> dict[str, int]:
     """Return the counts of one stage."""
     record = next(record for record in result.manifest.stages if record.name == name)
     return {"planned": record.planned, "reused": record.reused, "computed": record.computed}
+
+
+def facts(store: Store) -> set[tuple[str, int]]:
+    """Return (problem_key, sample_index) of all samples that a store holds."""
+    ranges = store.numbering.keyed(store.held.ranges).iter_rows()
+    return {(key, index) for key, first, count in ranges for index in range(first, first + count)}
+
+
+def keyed(*rows: tuple[str, int, int]) -> pl.DataFrame:
+    """Return keyed ranges."""
+    return pl.DataFrame(rows, schema=KEYED, orient="row")
+
+
+def merge_of(store: Store, names: Sequence[str]) -> Merge:
+    """Return the work of merging some files of a store."""
+    rows = sum(store.files.of(name).total for name in names)
+    return Merge(1, "merge", store.root.url, store.folder, store.contract, tuple(names), rows)
 
 
 def keys(result: RunResult, name: str = "sample") -> list[tuple[str, int]]:

@@ -11,13 +11,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from cluster.planning.plan import RunPlan, StagePlan, make_plan
+from cluster.planning.plan import RunPlan, StagePlan, make_plan, problems_of
+from cluster.planning.problems import Problems
 from cluster.planning.reuse import take_over
 from cluster.records.rules import Rules
 from cluster.records.run import Say
 from cluster.runners.interruption import Interruption
 from cluster.storage.lease import read_lease
-from cluster.storage.ranges import Range
+from cluster.storage.ranges import Ranges
 from cluster.storage.root import Root
 from cluster.storage.store import Store
 from pipelines.graph import Pipeline
@@ -44,8 +45,12 @@ class Claims:
         """
         only_read: set[str] = set()
         said = ""
+        problems: Problems | None = None
         while True:
-            plan = make_plan(pipeline, self.root, self.settings, only_read=only_read, stores=self._stores)
+            problems = self._problems(pipeline, problems)
+            plan = make_plan(
+                pipeline, self.root, self.settings, only_read=only_read, stores=self._stores, problems=problems
+            )
             before = sum(len(store.held) for store in self._stores.values())
             busy = self._take(plan)
             if busy is None:
@@ -76,8 +81,18 @@ class Claims:
             else:
                 raise error
 
+    def _problems(self, pipeline: Pipeline, before: Problems | None) -> Problems:
+        """Return the run's problems: those from before, unless another run may have finished some of them since."""
+        if before is not None and not self.settings.without_runs:
+            return before
+        problems = problems_of(pipeline, self.root, self.settings)
+        if before is not None and before.view == problems.view:
+            return before
+        self._stores.clear()  # they know problems by their numbers
+        return problems
+
     def plan_again(
-        self, pipeline: Pipeline, plan: RunPlan, views: Mapping[str, list[Range]], rules: Mapping[str, Rules]
+        self, pipeline: Pipeline, plan: RunPlan, views: Mapping[str, Ranges], rules: Mapping[str, Rules]
     ) -> RunPlan:
         """Return the plan of the same run with views that its policies have decided; the stores stay ours."""
         return make_plan(

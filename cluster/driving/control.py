@@ -13,6 +13,7 @@ import polars as pl
 
 from cluster.engines import resolve
 from cluster.planning.plan import RunPlan
+from cluster.planning.problems import Problems
 from cluster.records.reader import find_run, last_stage, open_stage
 from cluster.records.rules import write_rules
 from cluster.records.run import Say
@@ -20,10 +21,10 @@ from cluster.records.throughput import read_entry
 from cluster.spending.account import Account, Purse, by_the_hour, check_prices
 from cluster.spending.allocations import AllocationLog
 from cluster.spending.history import History, holes, settle
-from cluster.spending.source import LENGTHS, PolicySource, split_ranges, view_of
+from cluster.spending.source import LENGTHS, PolicySource, view_of
 from cluster.stages.sample_state import SampleState
-from cluster.stages.states import StageState, StreamState, input_slice
-from cluster.storage.ranges import Range, RangeMap
+from cluster.stages.states import StageState, StreamState
+from cluster.storage.ranges import Ranges, RangeSet
 from cluster.storage.root import Root
 from cluster.storage.tables import SUFFIXES, read_table
 from operators.measure.counts import count_verdicts
@@ -31,7 +32,7 @@ from operators.measure.difficulty import log_odds
 from operators.policies.named import AnyPolicy, ComputeOptimalSpec, MarginalSpec, UniformSpec
 from operators.policies.policy import Ints
 from schemas.budget import Budget
-from schemas.datasets import Verdict
+from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
 from schemas.job import RunSettings
 from schemas.manifest import RunManifest, Spending
@@ -65,7 +66,7 @@ class Control:
         self._sampling: list[SampleState] = []
         self._judges: dict[str, StreamState] = {}
         """Sampling stage -> the stage whose verdicts its policy hears."""
-        self._unjudged: dict[str, RangeMap] = {}
+        self._unjudged: dict[str, RangeSet] = {}
         """Sampling stage -> samples whose verdict the policy hasn't heard yet."""
 
     def begin(self, plan: RunPlan, states: Mapping[str, StageState]) -> None:
@@ -118,7 +119,7 @@ class Control:
             )
         self.account = Account(self.budget, before)
         for state in self._sampling:
-            state.purse = Purse(self.account, prices[state.name])
+            state.purse = Purse(self.account, prices[state.name], len(state.run.problems))
         if self.account.share >= 1.0:
             self._say(f"the account '{name}' has nothing left: {before.samples:,} samples, {before.tokens:,} tokens")
 
@@ -135,23 +136,23 @@ class Control:
         judge = self._judges.get(state.name)
         if judge is None and spec.name != "uniform":
             raise BadInput(f"stage {state.name}: policy {spec.name} needs verdicts, and no stage judges these samples")
-        keys = plan.problems["problem_key"].to_list()
+        numbering = plan.problems.numbering
         before, similar = self._before(spec, plan.problems)
-        sent = holes(self.root, state.plan.folder)
+        sent = numbering.known_ranges(holes(self.root, state.plan.folder))
         first = self._first_arm(state, spec)
-        source = PolicySource(spec, keys, operator.n, state.store.held, sent, before, similar, first)
+        source = PolicySource(spec, numbering, operator.n, state.store.held, sent, before, similar, first)
         state.follow(source)
         state.record.policy = spec.name
         caps = None if self.budget is None else self.budget.model_dump(mode="json", exclude_none=True)
         rule = {"policy": spec.model_dump(mode="json"), "n": operator.n, "budget": caps}
         odds = None if before is None else log_odds(before)
-        write_rules(self.root, self.manifest.run_id, state.name, rule, keys, state.store.held, odds)
-        there = view_of(keys, operator.n, state.store.held)
+        write_rules(self.root, self.manifest.run_id, state.name, rule, plan.problems.keys, state.store.held, odds)
+        there = view_of(len(plan.problems), operator.n, state.store.held)
         if judge is None:
             source.observe_samples(there)
             return
-        self._unjudged[state.name] = RangeMap(there)
-        for part in split_ranges([piece for item in there for piece in judge.store.held.present(item)], READ_ROWS):
+        self._unjudged[state.name] = RangeSet(there)
+        for part in judge.store.held.present(there).groups(READ_ROWS):
             self._hear(state, part)
 
     def _first_arm(self, state: SampleState, spec: AnyPolicy) -> PolicySource | None:
@@ -171,7 +172,7 @@ class Control:
         sources = [other.source for other in self._sampling if other.source is not None]
         return next((source for source in sources if source.spec == spec), None)
 
-    def _before(self, spec: AnyPolicy, problems: pl.DataFrame) -> tuple[Ints | None, Ints | None]:
+    def _before(self, spec: AnyPolicy, problems: Problems) -> tuple[Ints | None, Ints | None]:
         """Return n and c of the same problems by each source, [problems, sources, 2], and of others, [others, 2], from
         the tables or the runs that the policy names."""
         if not isinstance(spec, MarginalSpec) or not spec.before:
@@ -180,9 +181,10 @@ class Control:
         similar: list[Ints] = []
         for name in (spec.before,) if isinstance(spec.before, str) else spec.before:
             counts, on = self._counts_before(name)
+            ours = pl.concat(problems.tables(self.root, Problem.select(on)))
             for (model,), of_model in counts.group_by("model", maintain_order=True):
-                found = problems.select(on).join(of_model, on=on, how="left", maintain_order="left")
-                others = of_model.join(problems.select(on), on=on, how="anti", maintain_order="left")
+                found = ours.join(of_model, on=on, how="left", maintain_order="left")
+                others = of_model.join(ours, on=on, how="anti", maintain_order="left")
                 same.append(found.select(pl.col("n", "c").fill_null(0)).to_numpy().astype(np.int64))
                 similar.append(others.select("n", "c").to_numpy().astype(np.int64))
                 known = len(found) - found["n"].null_count()
@@ -215,7 +217,7 @@ class Control:
 
     # -- while the run goes on -----------------------------------------------------------------------------------
 
-    def on_committed(self, state: StageState, ranges: list[Range]) -> None:
+    def on_committed(self, state: StageState, ranges: Ranges) -> None:
         """Hear what became a fact, and tell the policies."""
         for sampling in self._sampling:
             source = sampling.source
@@ -224,37 +226,34 @@ class Control:
             if state is sampling:
                 source.on_arrived(ranges)
                 if sampling.name in self._judges:
-                    for item in ranges:
-                        self._unjudged[sampling.name].add(item)
+                    self._unjudged[sampling.name].add(ranges)
                 else:
                     source.observe_samples(ranges)
             elif state is self._judges.get(sampling.name):
                 self._hear(sampling, ranges)
 
-    def _hear(self, sampling: SampleState, ranges: list[Range]) -> None:
+    def _hear(self, sampling: SampleState, ranges: Ranges) -> None:
         """Tell a policy of verdicts, each once."""
         unjudged, source = self._unjudged[sampling.name], sampling.source
         assert source is not None
-        fresh = [piece for item in ranges for piece in unjudged.present(item)]
+        fresh = unjudged.present(ranges)
         if fresh:
-            for item in fresh:
-                unjudged.remove(item)
-            source.learn_costs(input_slice(sampling.plan, fresh, None).read(self.root, LENGTHS), self._rates(sampling))
-            source.observe(input_slice(self._judges[sampling.name].plan, fresh, None).read(self.root, source.columns))
+            unjudged.remove(fresh)
+            source.learn_costs(sampling.store.slice(fresh).read(self.root, LENGTHS), self._rates(sampling))
+            source.observe(self._judges[sampling.name].store.slice(fresh).read(self.root, source.columns))
 
     def _rates(self, sampling: SampleState) -> tuple[float, float]:
         """Return what a prompt and a completion token cost, in any one unit."""
         prices = Prices.model_validate(self.manifest.prices.get(sampling.name, {}))
         return (1.0, 1.0) if prices.rates is None else (prices.rates[0], prices.rates[2])
 
-    def on_left_out(self, state: StageState, ranges: list[Range]) -> None:
+    def on_left_out(self, state: StageState, ranges: Ranges) -> None:
         """Hear of rows that nobody will judge or draw."""
         for sampling in self._sampling:
             if sampling.source is not None and state in (sampling, self._judges.get(sampling.name)):
-                for item in ranges:
-                    sampling.source.give_up(item)
-                    if state is sampling:
-                        sampling.source.ban(item.problem_key)
+                sampling.source.give_up(ranges)
+                if state is sampling:
+                    sampling.source.ban(np.unique(ranges.numbers))
 
     def look(self) -> bool:
         """Warn, check the gate and the deadlines; return whether what runs has to be cancelled now."""

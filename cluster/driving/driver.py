@@ -14,6 +14,8 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from cluster.driving.claims import Claims
 from cluster.driving.control import Control
 from cluster.driving.keep_alive import KeepAlive
@@ -33,8 +35,9 @@ from cluster.spending.source import view_of
 from cluster.stages.flights import Flight, Flights
 from cluster.stages.sample_state import SampleState
 from cluster.stages.states import ChunkState, DatasetState, StageState, StoreState, StreamState
-from cluster.storage.ranges import Range
+from cluster.storage.ranges import Ints, Ranges
 from cluster.storage.root import Root
+from cluster.storage.rows import NumberedRows
 from cluster.working.compaction import Merge
 from cluster.working.work import Done, Task
 from pipelines.graph import Pipeline
@@ -119,8 +122,7 @@ class Driver:
         self.control.begin(plan, self.states)
         self._place_engines()
         self.manifest.stages = [state.record for state in self.states.values()]
-        views = {name: stage.ranges for name, stage in plan.stages.items() if stage.store is not None}
-        self.recorder.begin(plan.problem_view, len(plan.problems), views)
+        self._record_views(plan)
         self.keep_alive.start_beating()
         self.watch.log.add(
             "begin", pipeline=self.pipeline.name, problems=self.manifest.n_problems, job=self.manifest.job
@@ -129,8 +131,9 @@ class Driver:
         state = self.states[source.stage.name]
         assert source.snapshot is not None
         if source.action != "reuse":
-            part = source.snapshot.write(0, plan.problems)
-            source.snapshot.finish({part.name: part.rows}, source.stage.operator.fingerprint(), {})
+            parts = source.snapshot.write_in_order(plan.problems.tables(self.root))
+            source.snapshot.finish(parts, source.stage.operator.fingerprint(), {})
+            plan.problems.kept_in(NumberedRows.of(source.snapshot))
         state.record.computed = source.planned - source.held
         state.record.complete = True
 
@@ -223,11 +226,10 @@ class Driver:
     def _go_on_with_views(self, plan: RunPlan) -> None:
         """Now that nothing more is drawn: what there is of each problem is what later stages read."""
         self._settled = True
-        views: dict[str, list[Range]] = {}
-        keys = plan.problems["problem_key"].to_list()
+        views: dict[str, Ranges] = {}
         for state in self.states.values():
             if isinstance(state, SampleState) and (state.source is not None or state.record.skipped):
-                views[state.name] = view_of(keys, state.operator.n, state.store.held)
+                views[state.name] = view_of(len(plan.problems), state.operator.n, state.store.held)
         rules = {name: rules_of_store(self.root, plan.stages[name].folder) for name in views}
         rules = {name: found for name, found in rules.items() if found.uris}
         plan = self.claims.plan_again(self.pipeline, plan, views, rules)
@@ -238,7 +240,11 @@ class Driver:
                 self.states[name] = _make_state(plan, plan.stages[name], self.states)
         self.manifest.stages = [state.record for state in self.states.values()]
         self._place_engines(placed=True)
-        views = {name: stage.ranges for name, stage in plan.stages.items() if stage.store is not None}
+        self._record_views(plan)
+
+    def _record_views(self, plan: RunPlan) -> None:
+        stores = (stage for stage in plan.stages.values() if stage.store is not None)
+        views = {stage.stage.name: stage.view.tables(plan.problems) for stage in stores}
         self.recorder.begin(plan.problem_view, len(plan.problems), views)
 
     def _outcome(self) -> RunState:
@@ -339,31 +345,30 @@ class Driver:
         """Leave the rows of work that keeps failing out of the run."""
         state, work = flight.state, flight.work
         assert isinstance(state, StoreState) and isinstance(work, Task)
-        self._leave_out(state, list(work.inputs["samples"].ranges or ()), error)
+        ranges = work.inputs["samples"].ranges
+        assert ranges is not None
+        self._leave_out(state, state.store.numbering.ranges(ranges), error)
 
-    def _leave_out(self, state: StoreState, ranges: list[Range], error: BaseException) -> None:
+    def _leave_out(self, state: StoreState, ranges: Ranges, error: BaseException) -> None:
         """Leave rows out of the run and write down why."""
         rows = [
-            {"stage": state.name, "problem_key": item.problem_key, "sample_index": index, "error": str(error)}
-            for item in ranges
-            for index in range(item.first, item.first + item.size)
+            {"stage": state.name, "problem_key": key, "sample_index": index, "error": str(error)}
+            for key, first, count in state.store.numbering.keyed(ranges).iter_rows()
+            for index in range(first, first + count)
         ]
         self.control.on_left_out(state, ranges)
-        for item in ranges:
-            state.quarantined.add(item)
+        state.quarantined.add(ranges)
         state.record.quarantined = len(state.quarantined) - state.record.skipped
         self.recorder.quarantine(rows)
         self.watch.say(f"{len(rows)} row(s) quarantined: {str(error).splitlines()[0][:200]}", state.name)
 
-    def _skip(self, state: SampleState, keys: list[str], why: str) -> None:
+    def _skip(self, state: SampleState, numbers: Ints, why: str) -> None:
         """Leave problems out of the run that it is told to skip: nothing is lacking for that."""
-        ranges = [item for key in keys for item in state.leave_out(key)]
-        for item in ranges:
-            state.quarantined.add(item)
-        state.record.skipped += sum(item.size for item in ranges)
+        ranges = state.leave_out(numbers)
+        state.quarantined.add(ranges)
+        state.record.skipped += ranges.total
         if state.source is not None:
-            for key in keys:
-                state.source.ban(key)
+            state.source.ban(numbers)
         self.manifest.notes.append(why)
         self.watch.say(why, state.name)
 
@@ -424,10 +429,10 @@ class Driver:
         self.manifest.state = state
         self.manifest.finished = datetime.now(UTC)
         lost = [
-            f"{key}/{index}: {why}"
+            f"{s.store.numbering.keys(np.array([number]))[0]}/{index}: {why}"
             for s in self.states.values()
             if isinstance(s, SampleState)
-            for key, index, why in s.lost
+            for number, index, why in s.lost
         ]
         quarantined = sum(s.record.quarantined for s in self.states.values())
         said = [] if self.manifest.error is None else [self.manifest.error]

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from cluster.moe.order import interleaved
@@ -114,7 +113,7 @@ def measure(routed: Ids, placement: Placement) -> list[Measured]:
 def mixed(traces: Sequence[Trace]) -> Ids:
     """Return the tokens of several classes as they come where classes alternate."""
     classes = np.repeat(np.arange(len(traces)), [len(trace.experts) for trace in traces])
-    return np.concatenate([trace.experts for trace in traces])[interleaved(pl.Series(classes)).to_numpy()]
+    return np.concatenate([trace.experts for trace in traces])[interleaved(classes)]
 
 
 def step_balancedness(routed: Ids, placement: Placement, step: int) -> float:

@@ -7,25 +7,31 @@ What shares a prompt stays together: it is problems that alternate, not their sa
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-import polars as pl
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.storage.ranges import Ints
 
 
-def ordered(classes: pl.Series, order: Literal["alternate", "grouped"]) -> pl.Series:
+def ordered(classes: NDArray[Any], order: Literal["alternate", "grouped"]) -> Ints:
     """Return the order in which items are sampled, as positions: classes in turn, or one after the other."""
+    if not classes.size or bool((classes == classes[0]).all()):
+        return np.arange(len(classes))
     if order == "alternate":
         return interleaved(classes)
-    table = pl.DataFrame({"class": classes}).with_row_index("at")
-    table = table.with_columns(first=pl.col("at").min().over("class"))
-    return table.sort("first", "at")["at"].cast(pl.Int64)
+    _, first, which = np.unique(classes, return_index=True, return_inverse=True)
+    return np.argsort(first[which], kind="stable")
 
 
-def interleaved(classes: pl.Series) -> pl.Series:
+def interleaved(classes: NDArray[Any]) -> Ints:
     """Return the order in which items alternate by class, as positions; items of one class keep theirs.
 
     The i-th of a class's n items has its turn at (i + 1/2) / n of the whole.
     """
-    table = pl.DataFrame({"class": classes}).with_row_index("at")
-    turn = (pl.int_range(pl.len()) + 0.5).over("class") / pl.len().over("class")
-    return table.with_columns(turn=turn).sort("turn", "at")["at"].cast(pl.Int64)
+    turn = np.empty(len(classes))
+    for each in np.unique(classes):
+        mine = np.flatnonzero(classes == each)
+        turn[mine] = (np.arange(len(mine)) + 0.5) / len(mine)
+    return np.argsort(turn, kind="stable")

@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import polars as pl
 
 from cluster.records.reader import find_runs, open_stage
+from cluster.storage.numbering import Numbering
 from cluster.storage.root import Root
 from schemas.errors import BadInput, NothingToDo
 from schemas.job import RunSettings
 from schemas.manifest import RunManifest
 
 
-def choose(problems: pl.DataFrame, root: Root, settings: RunSettings) -> pl.DataFrame:
-    """Return the problems that a run takes, in their order.
+def choose(problems: Iterable[pl.DataFrame], root: Root, settings: RunSettings) -> Iterator[pl.DataFrame]:
+    """Yield, of each table, the problems that a run takes, in their order.
 
     Raises:
         BadInput: a shard that isn't one of the n, or a run that isn't there.
         NothingToDo: none is left.
     """
-    if not len(problems):
+    found = fresh = mine = 0
+    done = _finished_by(root, settings)
+    for table in problems:
+        found += len(table)
+        if done is not None:
+            table = table.filter(done.find(table["problem_key"]) < 0)
+        fresh += len(table)
+        if settings.shard is not None:
+            table = table.filter(_share(table["problem_key"], settings.shard))
+        if settings.limit is not None:
+            table = table.head(settings.limit - mine)
+        mine += len(table)
+        if len(table):
+            yield table
+    if not found:
         raise BadInput("there are no problems; check the source")
-    if settings.without_runs:
-        finished = finished_problems(root, find_runs(root, settings.without_runs))
-        problems = problems.filter(~pl.col("problem_key").is_in(finished.implode()))
-        if not len(problems):
-            raise NothingToDo(
-                f"all problems were finished by earlier runs ({len(settings.without_runs)} were looked at)"
-            )
-    if settings.shard is not None:
-        problems = problems.filter(_share(problems["problem_key"], settings.shard))
-        if not len(problems):
-            raise NothingToDo(f"shard {settings.shard} has no problems")
-    return problems if settings.limit is None else problems.head(settings.limit)
+    if not fresh:
+        raise NothingToDo(f"all problems were finished by earlier runs ({len(settings.without_runs)} were looked at)")
+    if not mine:
+        raise NothingToDo(f"shard {settings.shard} has no problems")
+
+
+def _finished_by(root: Root, settings: RunSettings) -> Numbering | None:
+    """Return the problems that some runs finished; None where no run is named."""
+    if not settings.without_runs:
+        return None
+    return Numbering([finished_problems(root, find_runs(root, settings.without_runs)).sort()])
 
 
 def _share(keys: pl.Series, shard: str) -> pl.Series:

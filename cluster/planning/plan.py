@@ -6,44 +6,80 @@ written. The driver executes exactly this plan.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 
 from cluster.engines import resolve
-from cluster.moe.order import ordered
-from cluster.planning.choice import choose
-from cluster.planning.content import check_stages
+from cluster.planning.problems import Problems, read_problems
 from cluster.records.rules import Rules
-from cluster.storage.ranges import Range, RangeMap
+from cluster.storage.ranges import Ints, Ranges, RangeSet
 from cluster.storage.root import Root
+from cluster.storage.rows import NumberedRows
 from cluster.storage.snapshot import Snapshot
 from cluster.storage.store import Store, stored_identities
 from operators.sample.sampling import Sampling
 from pipelines.graph import Pipeline, Stage
 from pipelines.identity import (
+    ViewOfRanges,
     sampling_fingerprint,
     sampling_stage,
     snapshot_view,
     store_fingerprint,
     store_folder,
-    store_view,
 )
-from schemas.contract import Contract, validate
+from schemas.contract import Contract
 from schemas.datasets import SAMPLES_FOLDER, Problem
-from schemas.identity import difference, table_digest
+from schemas.identity import difference
 from schemas.job import RunSettings
 
 CHUNK_SAMPLES = 200_000
 """Problem-scope work is cut into chunks of about this many samples: one task, one part."""
+AT_ONCE = 20_000
+"""So many ranges are written out with their keys at a time."""
 
 ALLOCATIONS = "allocations"
 """The input of operators that ask by what rule samples came about; a run's log gives it."""
 
 Action = Literal["reuse", "top up", "compute"]
+
+
+class View:
+    """Which samples a store stage is about; stages that are about the same share one.
+
+    Attributes:
+        ranges: in the order in which they are worked on.
+    """
+
+    def __init__(self, ranges: Ranges) -> None:
+        self.ranges = ranges
+        self._hashed: ViewOfRanges | None = None
+
+    @cached_property
+    def all(self) -> RangeSet:
+        """The same samples as a set."""
+        return RangeSet(self.ranges)
+
+    @cached_property
+    def total(self) -> int:
+        return self.ranges.total
+
+    def id_in(self, folder: str, problems: Problems) -> str:
+        """Return the id of the view of one store."""
+        if self._hashed is None:
+            ranges = self.ranges.sorted()
+            some = (ranges[at : at + AT_ONCE] for at in range(0, len(ranges), AT_ONCE))
+            self._hashed = ViewOfRanges(problems.view, map(problems.numbering.keyed, some))
+        return self._hashed.id_in(folder)
+
+    def tables(self, problems: Problems) -> Iterator[pl.DataFrame]:
+        """Yield its keyed ranges, in order, some at a time."""
+        for at in range(0, max(1, len(self.ranges)), AT_ONCE):
+            yield problems.numbering.keyed(self.ranges[at : at + AT_ONCE])
 
 
 @dataclass
@@ -54,7 +90,7 @@ class StagePlan:
         planned: rows (stores) or problems (snapshots) that the view asks for.
         held: how many of these are there.
         why: a sentence for people.
-        ranges: the view, for stores.
+        view: of stores, which samples it is about.
     """
 
     stage: Stage
@@ -65,22 +101,11 @@ class StagePlan:
     why: str
     store: Store | None = None
     snapshot: Snapshot | None = None
-    ranges: list[Range] = field(default_factory=list[Range])
+    view: View = field(default_factory=lambda: View(Ranges.none()))
     rules: Rules | None = None
     """By what rule the samples came about, for a stage that asks (its input ``allocations``)."""
     extends: Store | None = None
     """A store with a smaller ``max_tokens`` whose truncated samples are continued."""
-
-    @cached_property
-    def _by_problem(self) -> dict[str, list[Range]]:
-        found: dict[str, list[Range]] = {}
-        for item in self.ranges:
-            found.setdefault(item.problem_key, []).append(item)
-        return found
-
-    def ranges_of(self, keys: Iterable[str]) -> list[Range]:
-        """Return the view's ranges of some problems."""
-        return [item for key in keys for item in self._by_problem.get(key, ())]
 
     @property
     def action(self) -> Action:
@@ -95,16 +120,27 @@ class RunPlan:
 
     pipeline: Pipeline
     root: Root
-    problems: pl.DataFrame
+    problems: Problems
     stages: dict[str, StagePlan]
-    chunks: list[list[str]]
-    """Problem keys per part of a problem-scope snapshot, in the order in which they are sampled."""
+    chunks: list[Ints]
+    """The problems of each part of a problem-scope snapshot, in the order in which they are sampled."""
     notes: tuple[str, ...] = ()
     """What the source has to tell: rows without an answer, turns that aren't shown, copies that were left out."""
 
     @property
     def problem_view(self) -> str:
         return next(iter(self.stages.values())).view_id
+
+
+def problems_of(pipeline: Pipeline, root: Root, settings: RunSettings) -> Problems:
+    """Read the problems of a pipeline that a run takes.
+
+    Raises:
+        BadInput: a problem can't be used.
+        NothingToDo: no problem is left for this run.
+    """
+    source, *others = pipeline.stages.values()
+    return read_problems(source, root, settings, others)
 
 
 def make_plan(
@@ -114,9 +150,9 @@ def make_plan(
     *,
     only_read: Collection[str] = (),
     stores: dict[str, Store] | None = None,
-    views: Mapping[str, list[Range]] | None = None,
+    views: Mapping[str, Ranges] | None = None,
     rules: Mapping[str, Rules] | None = None,
-    problems: pl.DataFrame | None = None,
+    problems: Problems | None = None,
 ) -> RunPlan:
     """Read the problems and look up what is there.
 
@@ -133,34 +169,30 @@ def make_plan(
         NothingToDo: no problem is left for this run.
     """
     settings = settings or RunSettings()
-    notes: list[str] = []
     source, *others = pipeline.stages.values()
     if problems is None:
-        given = pl.concat(source.operator.batches(notes.append))
-        problems = choose(given, root, settings)
-        check_stages(others, given, problems)
-        problems = validate(problems, Problem, source.name)
-    for stage in others:
-        if "problems" in stage.operator.inputs:
-            stage.operator.check_problems(problems)
-    problem_view = table_digest(problems)
+        problems = problems_of(pipeline, root, settings)
+    problem_view = problems.view
     snapshot = Snapshot(root, source.name, problem_view, Problem)
-    held = len(problems) if snapshot.manifest() else 0
+    held = 0
+    if snapshot.manifest():
+        held = len(problems)
+        problems.kept_in(NumberedRows.of(snapshot))
     first = StagePlan(
         source, problem_view, snapshot.folder, len(problems), held, f"{len(problems):,} problems", snapshot=snapshot
     )
     plans = {source.name: first}
-    keys = problems["problem_key"].gather(ordered(problems["task_type"], settings.order)).to_list()
-    planner = _StorePlanner(root, plans, keys, problem_view, only_read, {} if stores is None else stores, views or {})
+    order = problems.in_order(settings.order)
+    planner = _StorePlanner(root, plans, problems, order, only_read, {} if stores is None else stores, views or {})
     for stage in others:
         if stage.is_store:
             plans[stage.name] = planner.plan(stage)
         else:
-            plans[stage.name] = _plan_snapshot(stage, plans, root, len(keys), rules or {})
+            plans[stage.name] = _plan_snapshot(stage, plans, root, len(order), rules or {})
     largest = max((s.operator.n for s in others if isinstance(s.operator, Sampling)), default=1)
     size = max(1, min(4096, CHUNK_SAMPLES // largest))
-    chunks = [keys[at : at + size] for at in range(0, len(keys), size)]
-    return RunPlan(pipeline, root, problems, plans, chunks, tuple(notes))
+    chunks = [order[at : at + size] for at in range(0, len(order), size)]
+    return RunPlan(pipeline, root, problems, plans, chunks, problems.notes)
 
 
 @dataclass
@@ -169,25 +201,25 @@ class _StorePlanner:
 
     root: Root
     plans: dict[str, StagePlan]
-    keys: list[str]
-    problem_view: str
+    problems: Problems
+    order: Ints
     only_read: Collection[str]
     stores: dict[str, Store]
-    views: Mapping[str, list[Range]]
+    views: Mapping[str, Ranges]
     samplings: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    whole: dict[int, View] = field(default_factory=dict[int, View])
+    """Samples of each problem -> the view of so many of all."""
 
     def plan(self, stage: Stage) -> StagePlan:
         fingerprint = self._sampling(stage)
         folder = store_folder(stage, fingerprint, resolve)
         store = self._open(folder, stage.operator.output, store_fingerprint(stage, fingerprint, resolve))
-        ranges = self._wanted(stage)
+        view = self._wanted(stage)
         if stage.name in self.only_read:
-            ranges = [piece for item in ranges for piece in store.held.present(item)]
-        planned = sum(item.size for item in ranges)
-        held = sum(item.size for wanted in ranges for item in store.held.present(wanted))
-        view = store_view(folder, self.problem_view, [(key, first, size) for key, first, size in ranges])
-        plan = StagePlan(stage, view, folder, planned, held, "", store=store, ranges=ranges)
-        if held < planned and isinstance(stage.operator, Sampling) and stage.operator.extend_truncated:
+            view = View(store.held.present(view.ranges))
+        held = store.held.present(view.ranges).total
+        plan = StagePlan(stage, view.id_in(folder, self.problems), folder, view.total, held, "", store=store, view=view)
+        if held < plan.planned and isinstance(stage.operator, Sampling) and stage.operator.extend_truncated:
             plan.extends = self._shorter(stage.operator, store)
         plan.why = self._why(plan)
         return plan
@@ -200,20 +232,23 @@ class _StorePlanner:
 
     def _open(self, folder: str, contract: type[Contract], fingerprint: dict[str, Any]) -> Store:
         if folder not in self.stores:
-            self.stores[folder] = Store(self.root, folder, contract, fingerprint)
+            self.stores[folder] = Store(self.root, folder, contract, fingerprint, self.problems.numbering)
         return self.stores[folder]
 
-    def _wanted(self, stage: Stage) -> list[Range]:
+    def _wanted(self, stage: Stage) -> View:
         """Return the view of a sampling stage, or what all the stores that a stage reads have in theirs."""
         if stage.name in self.views:
-            return self.views[stage.name]
+            return View(self.views[stage.name])
         if isinstance(stage.operator, Sampling):
-            return [Range(key, 0, stage.operator.n) for key in self.keys]
-        first, *others = [self.plans[name.name].ranges for name in stage.inputs.values() if name.is_store]
+            n = stage.operator.n
+            if n not in self.whole:
+                self.whole[n] = View(Ranges.of(self.order, 0, n))
+            return self.whole[n]
+        view, *others = [self.plans[upstream.name].view for upstream in stage.inputs.values() if upstream.is_store]
         for other in others:
-            known = RangeMap(other)
-            first = [piece for item in first for piece in known.present(item)]
-        return list(first)
+            if other is not view:
+                view = View(other.all.present(view.ranges))
+        return view
 
     def _shorter(self, operator: Sampling, store: Store) -> Store | None:
         """Return the store that differs by a smaller ``max_tokens`` alone, the largest such."""
@@ -240,10 +275,12 @@ class _StorePlanner:
             new = store.fingerprint["sample"]["max_tokens"]
             return f"sample.max_tokens {old} -> {new}: finished samples are taken over, truncated ones continued"
         if plan.held:
-            short = [sum(gap.size for gap in store.held.missing(item)) for item in plan.ranges]
-            lacking = [count for count in short if count]
-            each = f"{lacking[0]}" if len(set(lacking)) == 1 else f"{min(lacking)} to {max(lacking)}"
-            return f"{len(lacking):,} of {len(plan.ranges):,} problems lack {each} each"
+            gaps = store.held.missing(plan.view.ranges)
+            problems, row = np.unique(gaps.numbers, return_inverse=True)
+            lacking = np.bincount(row, weights=gaps.sizes).astype(np.int64)
+            least, most = int(lacking.min()), int(lacking.max())
+            each = f"{least}" if least == most else f"{least} to {most}"
+            return f"{len(problems):,} of {len(np.unique(plan.view.ranges.numbers)):,} problems lack {each} each"
         if not stage.samples:
             return "nothing of this stage is there yet"
         known = stored_identities(self.root, SAMPLES_FOLDER).values()
@@ -281,8 +318,7 @@ def _rule_of(stage: Stage, rules: Mapping[str, Rules]) -> Rules | None:
     return next((rules[name] for name in sorted(sampled) if name in rules), None)
 
 
-def missing_ranges(plan: StagePlan) -> list[Range]:
+def missing_ranges(plan: StagePlan) -> Ranges:
     """Return the ranges of a store's view that aren't committed, in the order of the problems."""
     assert plan.store is not None
-    held: RangeMap = plan.store.held
-    return [gap for wanted in plan.ranges for gap in held.missing(wanted)]
+    return plan.store.held.missing(plan.view.ranges)

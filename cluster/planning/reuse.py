@@ -64,8 +64,9 @@ def _pairs(plan: RunPlan, stage: StagePlan, root: Root) -> pl.DataFrame:
     source = next(iter(plan.stages.values()))
     held = scan_store(root, stage.folder, Sample).group_by("problem_key").agg(rows=pl.len())
     held = root.patiently(held.collect, f"looking what {stage.folder} holds")
-    own = plan.problems.select("problem_key", "problem_id", "prompt_key")
-    lacking = own.filter(pl.col("prompt_key").is_not_null()).join(held, on="problem_key", how="anti")
+    own = plan.problems.tables(root, Problem.select("problem_key", "problem_id", "prompt_key"))
+    asked = pl.col("prompt_key").is_not_null()
+    lacking = pl.concat(table.filter(asked).join(held, on="problem_key", how="anti") for table in own)
     if lacking.is_empty():
         return lacking
     earlier = _earlier(root, source.stage.name, lacking, held)

@@ -14,16 +14,18 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from cluster.records.run import Say
 from cluster.records.timeline import Activity
 from cluster.runners.runner import Runner, WorkerHandle
 from cluster.stages.flights import Handle
-from cluster.stages.sample_state import SampleState, begun_slice
-from cluster.stages.states import input_slice
-from cluster.storage.ranges import Range, RangeMap
-from cluster.working.sampler import Ready, Report, Sampler, SamplingJob
+from cluster.stages.sample_state import SampleState
+from cluster.storage.ranges import Ints, Ranges, RangeSet
+from cluster.storage.rows import NumberedRows
+from cluster.working.sampler import Prompts, Ready, Report, Sampler, SamplingJob
 from operators.engine import EngineDied
-from operators.sample.lengths import TooLong, told
+from operators.sample.lengths import told
 from schemas.errors import BadInput, EngineFailed, GristmillError, WorkerLost
 from schemas.job import RunSettings
 from schemas.manifest import EngineRecord, ReplicaRecord
@@ -40,7 +42,7 @@ class Replica:
     state: SampleState
     handle: WorkerHandle[Sampler]
     ready: Ready | None = None
-    assigned: RangeMap = field(default_factory=RangeMap)
+    assigned: RangeSet = field(default_factory=RangeSet)
     given: int = 0
     """Samples assigned since it started."""
     rate: float = 0.0
@@ -49,7 +51,7 @@ class Replica:
     asked: float = 0.0
     collecting: Future[Report] | None = None
     """The report that is on its way."""
-    trial: frozenset[str] = frozenset()
+    trial: frozenset[int] = frozenset()
     """Suspects that it is tried with, and nothing else."""
     tried: bool = False
     """Whether it was given them."""
@@ -82,8 +84,8 @@ class Replicas:
         run_id: str,
         handle: Handle,
         commit: Callable[[], None],
-        leave_out: Callable[[SampleState, list[Range], BaseException], None],
-        skip: Callable[[SampleState, list[str], str], None],
+        leave_out: Callable[[SampleState, Ranges, BaseException], None],
+        skip: Callable[[SampleState, Ints, str], None],
         awake: Callable[[SampleState], bool],
         say: Say,
     ) -> None:
@@ -124,17 +126,17 @@ class Replicas:
             counts[replica.state.name] = counts.get(replica.state.name, 0) + replica.drawn
         return counts
 
-    def on_committed(self, state: SampleState, ranges: list[Range]) -> None:
+    def on_committed(self, state: SampleState, ranges: Ranges) -> None:
         """Hear what became a fact: it is no longer at stake."""
         for replica in self._all:
             if replica.state is state:
-                for item in ranges:
-                    replica.assigned.remove(item)
+                replica.assigned.remove(ranges)
 
     def _start(self, state: SampleState, number: int) -> None:
         """Start a replica; the loop goes on while its engine loads."""
         plan, operator = state.plan, state.operator
-        assert plan.stage.engine is not None
+        problems = state.upstream("problems").snapshot
+        assert plan.stage.engine is not None and problems is not None
         if state.purse is not None:  # each try is paid for, so each goes through the account
             operator = operator.model_copy(update={"retries": 0})
         job = SamplingJob(
@@ -143,7 +145,7 @@ class Replicas:
             engine=plan.stage.engine,
             root=state.run.root.url,
             folder=plan.folder,
-            problems=input_slice(state.upstream("problems"), [], None),
+            problems=NumberedRows.of(problems),
             run_id=self.run_id,
             flush_rows=self.settings.flush_rows,
             flush_seconds=self.settings.flush_seconds,
@@ -176,37 +178,25 @@ class Replicas:
     def _measure_prompts(self, replica: Replica) -> None:
         """See that all prompts fit; where every token is reserved, also how long each is at most."""
         state = replica.state
-        sent = state.pending if state.source is None else state.plan.ranges
-        keys = list(dict.fromkeys(item.problem_key for item in sent))
+        sent = state.pending.ranges if state.source is None else state.plan.view.ranges
+        numbers = np.unique(sent.numbers)
+        measured = replica.handle.call(Sampler.measure, numbers, state.purse is not None)
+        self._handle(measured, lambda done: self._on_prompts_measured(replica, numbers, done))
 
-        def bounded(future: Future[dict[str, int]]) -> None:
-            if isinstance(future.exception(), WorkerLost | EngineDied):
-                return  # its next report tells, and another replica measures
-            assert state.purse is not None
-            state.purse.learn_prompts(future.result(), state.operator.max_tokens)
-            measure()
-
-        def measure() -> None:
-            self._handle(
-                replica.handle.call(Sampler.too_long, keys), lambda done: self._on_prompts_measured(replica, done)
-            )
-
-        if state.purse is None:
-            measure()
-        else:
-            self._handle(replica.handle.call(Sampler.longest, keys), bounded)
-
-    def _on_prompts_measured(self, replica: Replica, future: Future[list[TooLong]]) -> None:
+    def _on_prompts_measured(self, replica: Replica, numbers: Ints, future: Future[Prompts]) -> None:
         if isinstance(future.exception(), WorkerLost | EngineDied):
             return  # its next report tells, and another replica measures
-        refused, state, ready = future.result(), replica.state, replica.ready
+        prompts, state, ready = future.result(), replica.state, replica.ready
+        refused = prompts.too_long
         operator = state.operator
         assert ready is not None
         if refused:
-            sentence = told(refused, operator, ready.info.context, state.name)
+            sentence = told([one for _, one in refused], operator, ready.info.context, state.name)
             if operator.too_long == "refuse":
                 raise BadInput(sentence)
-            self._skip(state, [one.problem_key for one in refused], sentence)
+            self._skip(state, np.array([number for number, _ in refused]), sentence)
+        if state.purse is not None:
+            state.purse.learn_prompts(numbers, prompts.tokens, operator.max_tokens)
         state.prompts_checked = True
 
     def _ask(self, replica: Replica) -> None:
@@ -252,9 +242,9 @@ class Replicas:
         self._record(replica, report.activity)
         replica.trouble = report.activity.trouble
         operator = state.operator
-        for key, index, message in report.failed:
-            replica.assigned.remove(Range(key, index, 1))
-            state.on_failed(key, index, message, operator.retries)
+        for number, index, message in report.failed:
+            replica.assigned.remove(Ranges.of(number, index, 1))
+            state.on_failed(number, index, message, operator.retries)
 
     def _record(self, replica: Replica, now: Activity) -> None:
         """Keep a replica's timeline, the engines that died in its place included."""
@@ -273,40 +263,39 @@ class Replicas:
         for replica, ranges in orders:
             self._send(replica, ranges)
 
-    def _order(self, replica: Replica) -> list[Range]:
+    def _order(self, replica: Replica) -> Ranges:
         """Return what fills a replica's queue to twice its capacity, or to two seconds of work where that is more."""
         state = replica.state
         if replica.ready is None or not state.prompts_checked or not state.draws or not self._awake(state):
-            return []
+            return Ranges.none()
         wanted = max(2 * replica.ready.capacity, int(2 * replica.rate))
         if replica.outstanding > (0 if replica.trial else wanted / 2):
-            return []
-        ranges = self._trial(replica, wanted) if replica.trial else []
+            return Ranges.none()
+        ranges = self._trial(replica, wanted) if replica.trial else Ranges.none()
         return ranges or state.take(wanted - replica.outstanding, replica.number)
 
-    def _send(self, replica: Replica, ranges: list[Range]) -> None:
+    def _send(self, replica: Replica, ranges: Ranges) -> None:
         if not ranges:
             return
         state = replica.state
-        for item in ranges:
-            replica.assigned.add(item)
-        replica.given += sum(item.size for item in ranges)
-        begun = begun_slice(state.plan.extends, ranges) if state.plan.extends is not None else None
+        replica.assigned.add(ranges)
+        replica.given += ranges.total
+        begun = state.plan.extends.slice(ranges) if state.plan.extends is not None else None
         replica.handle.call(Sampler.assign, ranges, begun)
 
-    def _trial(self, replica: Replica, samples: int) -> list[Range]:
+    def _trial(self, replica: Replica, samples: int) -> Ranges:
         """Return what a replica is tried with; nothing once it has lived through all trials."""
         state = replica.state
         while replica.trial:
             if not replica.tried:
                 replica.tried = True
                 share = max(1, samples // len(replica.trial))
-                each = [state.take(share, replica.number, frozenset({key})) for key in sorted(replica.trial)]
+                each = [state.take(share, replica.number, frozenset({number})) for number in sorted(replica.trial)]
                 if any(each):
-                    return [item for ranges in each for item in ranges]
+                    return Ranges.joined(each)
             state.suspects.on_survived(replica.trial)
             replica.trial, replica.tried = state.suspects.next_trial(), False
-        return []
+        return Ranges.none()
 
     def _retire(self, replica: Replica) -> None:
         self._all.remove(replica)
@@ -314,7 +303,7 @@ class Replicas:
             replica, replica.handle.call_last(Sampler.stop), 60
         ):  # lost at the last moment, with what it had drawn
             self._commit()
-            replica.state.give_back(list(replica.assigned), replica.number)
+            replica.state.give_back(replica.assigned.ranges, replica.number)
 
     def _end(self, replica: Replica, future: Future[Report], seconds: float) -> bool:
         """Take the last reports; False if they never came."""
@@ -335,10 +324,10 @@ class Replicas:
         replica.handle.kill()
         state = replica.state
         self._commit()
-        unfinished = list(replica.assigned)
+        unfinished = replica.assigned.ranges
         state.give_back(unfinished, replica.number)
         self._deaths += 1
-        in_it = {item.problem_key for item in unfinished}
+        in_it = set(unfinished.numbers.tolist())
         search = 2 * math.ceil(math.log2(max(1, len(in_it))))
         self._allowed = max(self._allowed, self.settings.engine_restarts + search)
         if self._deaths > self._allowed:
@@ -349,20 +338,21 @@ class Replicas:
         record = self._records.setdefault((state.name, replica.number), ReplicaRecord(number=replica.number))
         record.deaths += 1
         guilty = state.suspects.on_died(in_it, replica.trial)
-        if guilty is not None and (state.record.computed or {item.problem_key for item in state.pending} - in_it):
+        others = ~np.isin(state.pending.ranges.numbers, list(in_it))
+        if guilty is not None and (state.record.computed or others.any()):
             self._leave_out_guilty(state, guilty, error)  # else it is all there is, and may be the engine's own fault
         self._say(f"replica {replica.number} died ({error}); starting another", state.name)
         if self._awake(state):
             self._start(state, replica.number)
 
-    def _leave_out_guilty(self, state: SampleState, key: str, error: BaseException) -> None:
+    def _leave_out_guilty(self, state: SampleState, number: int, error: BaseException) -> None:
         self._guilty += 1
-        if self._guilty > FEW + 0.01 * len(state.plan.ranges):
+        if self._guilty > FEW + 0.01 * len(state.plan.view.ranges):
             raise EngineFailed(
                 f"stage {state.name}: {self._guilty} problems killed the engine, each alone: it is the engine, not "
                 f"they; last: {error}"
             ) from error
-        self._leave_out(state, state.leave_out(key), error)
+        self._leave_out(state, state.leave_out(np.array([number])), error)
 
     def progress(self) -> object:
         """Return what changes whenever an engine gets on."""

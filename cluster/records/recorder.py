@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import io
 import json
 import platform
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from cluster.records.reader import HEARTBEAT
 from cluster.storage.lease import Lease, write_lease
-from cluster.storage.ranges import Range, as_table
 from cluster.storage.root import Root
 from cluster.storage.snapshot import MANIFEST
 from pipelines.graph import Pipeline
@@ -71,11 +73,11 @@ class RunRecorder:
         with contextlib.suppress(StorageFull):
             write_manifest(self.root, self.manifest)
 
-    def begin(self, problem_view: str, n_problems: int, views: Mapping[str, list[Range]]) -> None:
+    def begin(self, problem_view: str, n_problems: int, views: Mapping[str, Iterable[pl.DataFrame]]) -> None:
         """Freeze the views of the run and write the first manifest.
 
         Args:
-            views: of each stage whose rows are in a store, which of them are this run's.
+            views: of each stage whose rows are in a store, which of them are this run's: tables of keyed ranges.
         """
         self.manifest.problem_view = problem_view
         self.manifest.n_problems = n_problems
@@ -84,9 +86,7 @@ class RunRecorder:
         for record in self.manifest.stages:
             if record.name in views:
                 record.view = f"{self.folder}/views/{record.name}.parquet"
-                buffer = io.BytesIO()
-                as_table(views[record.name]).write_parquet(buffer)
-                self.root.write_bytes(buffer.getvalue(), record.view)
+                self.root.write_bytes(_as_parquet(views[record.name]), record.view)
         self.write()
 
     def beat(self, seconds: float) -> None:
@@ -104,6 +104,16 @@ class RunRecorder:
         old = self.root.read_bytes(self.folder, QUARANTINE) if self.root.exists(self.folder, QUARANTINE) else b""
         fresh = "".join(json.dumps(redacted(row), ensure_ascii=False) + "\n" for row in rows)
         self.root.write_bytes(old + fresh.encode(), self.folder, QUARANTINE)
+
+
+def _as_parquet(tables: Iterable[pl.DataFrame]) -> bytes:
+    """Return tables of keyed ranges as one Parquet file."""
+    schema = pa.schema([("problem_key", pa.large_string()), ("first", pa.int64()), ("count", pa.int64())])
+    stream = pa.BufferOutputStream()
+    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema))
+    return stream.getvalue().to_pybytes()
 
 
 def write_manifest(root: Root, manifest: RunManifest) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cluster.records.reader import manifests
-from cluster.storage.ranges import RangeMap
+from cluster.storage.ranges import RangeSet
 from cluster.storage.root import Root
 from operators.measure.counts import RULE
 from schemas.contract import polars_schema, validate
@@ -46,27 +46,28 @@ def write_rules(
     run_id: str,
     stage: str,
     rule: dict[str, Any],
-    keys: Sequence[str],
-    held: RangeMap,
+    keys: pl.Series,
+    held: RangeSet,
     odds: NDArray[np.float64] | None,
 ) -> None:
     """Write down by what rule a run samples from now on.
 
     Args:
         rule: policy, n, caps.
+        keys: of the run's problems, by number.
         held: what is there, and was sampled by earlier rules.
         odds: what the policy was told of each problem (``operators.measure.difficulty.log_odds``).
     """
     hints = None if odds is None else [[None if np.isnan(one) else one for one in row] for row in odds.tolist()]
     text = json.dumps({**rule, "told": None if hints is None else digest(hints)}, sort_keys=True)
-    ends: dict[str, int] = {}
-    for item in held:
-        ends[item.problem_key] = max(ends.get(item.problem_key, 0), item.first + item.size)
+    ends = np.zeros(len(keys), np.int64)
+    there = held.ranges[held.ranges.numbers < len(keys)]
+    np.maximum.at(ends, there.numbers, there.firsts + there.sizes)
     table = pl.DataFrame(
         {
             "sequence": np.arange(len(keys), dtype=np.int64),
             "problem_key": keys,
-            "first_index": [ends.get(key, 0) for key in keys],
+            "first_index": ends,
             "hints": pl.Series(hints, dtype=pl.List(pl.Float64)) if hints is not None else None,
         },
         schema_overrides={"first_index": pl.Int64, "hints": pl.List(pl.Float64)},

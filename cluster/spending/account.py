@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cluster.storage.parts import Part
-from cluster.storage.ranges import Range
+from cluster.storage.ranges import Ints, Ranges
 from schemas.budget import Budget
 from schemas.errors import BadInput
 from schemas.prices import MICRO, Prices
@@ -89,62 +92,85 @@ class Purse:
 
     Args:
         prices: None where no cap is in dollars.
+        problems: how many there are.
     """
 
-    def __init__(self, account: Account, prices: Prices | None) -> None:
+    def __init__(self, account: Account, prices: Prices | None, problems: int) -> None:
         self.account = account
         self.prices = prices if account.budget.dollars is not None else None
         self.reserved = 0
         """Samples of this stage that were sent and haven't come back."""
-        self._worst: dict[str, Amount] = {}
+        self._tokens = np.zeros(problems, np.int64)
+        self._micro = np.zeros(problems, np.int64)
+        """What a sample of each problem may take at most."""
 
     @property
     def may_afford(self) -> bool:
         """Whether more may be affordable later: something is out, or the first samples are still being judged."""
         return self.reserved > 0 or not self.account.gate_open
 
-    def learn_prompts(self, tokens: dict[str, int], max_tokens: int) -> None:
-        """Hear how long prompts are at most: problem -> tokens."""
-        for key, prompt in tokens.items():
+    def learn_prompts(self, numbers: Ints, tokens: Ints, max_tokens: int) -> None:
+        """Hear how many tokens the prompts of problems have at most."""
+        self._tokens[numbers] = tokens + max_tokens
+        if self.prices is not None:
             # rounded up: a worst case that is rounded down isn't one
-            micro = 0 if self.prices is None else (self.prices.microdollars(prompt, 0, max_tokens, 0.0) or 0) + 1
-            self._worst[key] = Amount(1, prompt + max_tokens, micro)
+            micro = [(self.prices.microdollars(prompt, 0, max_tokens, 0.0) or 0) + 1 for prompt in tokens.tolist()]
+            self._micro[numbers] = micro
 
-    def worst(self, key: str) -> Amount:
-        """Return what a sample of a problem may take at most."""
-        return self._worst[key]
+    def worst(self, numbers: Ints) -> tuple[Ints, Ints]:
+        """Return the tokens and microdollars that a sample of each problem may take at most."""
+        return self._tokens[numbers], self._micro[numbers]
 
-    def affords(self, key: str, wanted: int) -> int:
-        """Return how many of ``wanted`` samples of a problem may be sent now."""
-        return self.account.fits(self.worst(key), wanted)
+    def affords(self, ranges: Ranges) -> NDArray[np.int32]:
+        """Return how many samples of each range may be sent now, in turn, and set their worst case apart."""
+        if self._fit(ranges):
+            self._reserve(ranges)
+            return ranges.sizes
+        sizes = ranges.sizes.copy()
+        for place in range(len(ranges)):
+            one = ranges[place : place + 1]
+            tokens, micro = (int(worst[0]) for worst in self.worst(one.numbers))
+            sizes[place] = self.account.fits(Amount(1, tokens, micro), int(sizes[place]))
+            self._reserve(Ranges(one.starts, sizes[place : place + 1]))
+        return sizes
 
-    def reserve(self, item: Range) -> None:
-        """Set the worst case of a range apart."""
-        self.account.reserved += self.worst(item.problem_key) * item.size
-        self.account.dispatched += item.size
-        self.reserved += item.size
+    def _fit(self, ranges: Ranges) -> bool:
+        """Whether there is enough for all of it."""
+        account = self.account
+        taken = account.spent + account.reserved + self._worst_of(ranges)
+        if any(cap is not None and have > cap for cap, have in zip(account.caps, taken.parts, strict=True)):
+            return False
+        gate = account.budget.gate
+        return account.gate_open or gate is None or account.dispatched + ranges.total <= gate.samples
 
-    def settle(self, part: Part) -> None:
-        """Put what a committed part really took in the place of its reservation."""
-        for item in part.ranges:
-            self._free(item)
+    def _worst_of(self, ranges: Ranges) -> Amount:
+        tokens, micro = (int((worst * ranges.sizes).sum()) for worst in self.worst(ranges.numbers))
+        return Amount(ranges.total, tokens, micro)
+
+    def _reserve(self, ranges: Ranges) -> None:
+        self.account.reserved += self._worst_of(ranges)
+        self.account.dispatched += ranges.total
+        self.reserved += ranges.total
+
+    def settle(self, part: Part, ranges: Ranges) -> None:
+        """Put what a written part really took in the place of what was set apart for its samples."""
+        self._free(ranges)
         prompt, cached, completion = (
             int(part.tallies.get(name, 0)) for name in ("prompt_tokens", "cached_prompt_tokens", "completion_tokens")
         )
         micro = 0 if self.prices is None else self.prices.microdollars(prompt, cached, completion, 0.0) or 0
         self.account.spent += Amount(part.rows, prompt + completion, micro)
 
-    def charge(self, ranges: list[Range]) -> None:
+    def charge(self, ranges: Ranges) -> None:
         """Count requests that brought no sample as spent, at their worst case."""
-        for item in ranges:
-            worst = self._free(item)
-            self.account.spent += worst
-            self.account.orphaned += worst
+        worst = self._free(ranges)
+        self.account.spent += worst
+        self.account.orphaned += worst
 
-    def _free(self, item: Range) -> Amount:
-        worst = self.worst(item.problem_key) * item.size
+    def _free(self, ranges: Ranges) -> Amount:
+        worst = self._worst_of(ranges)
         self.account.reserved -= worst
-        self.reserved -= item.size
+        self.reserved -= ranges.total
         return worst
 
 

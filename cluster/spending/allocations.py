@@ -8,15 +8,14 @@ which the next run fills first, and what they may have cost at worst.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from cluster.records.rules import FOLDER
-from cluster.spending.account import Amount
-from cluster.storage.ranges import Range
+from cluster.storage.ranges import Ints, Ranges
 from cluster.storage.root import Root
 from schemas.contract import polars_schema, validate
 from schemas.datasets import Allocation
@@ -25,12 +24,13 @@ WHOLE = "allocations.parquet"
 """What a finished run's log is put together into."""
 
 
-@dataclass(frozen=True)
-class Decision:
-    """A range that is about to be sent, and why."""
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """Ranges that are about to be sent, and why."""
 
-    range: Range
-    value: float
+    ranges: Ranges
+    values: NDArray[np.float64]
+    """What one sample of each range was thought to gain."""
     reason: str
 
 
@@ -41,44 +41,48 @@ class AllocationLog:
         self.root = root
         self.folder = f"runs/{run_id}/{FOLDER}"
         self._sequence = 0
-        self._rows: list[dict[str, Any]] = []
+        self._tables: list[pl.DataFrame] = []
 
     def add(
         self,
         stage: str,
-        decisions: Sequence[Decision],
-        worst: Sequence[Amount],
+        decisions: Decisions,
+        keyed: pl.DataFrame,
+        worst: tuple[Ints, Ints],
         observed: int,
         shadow_price: float | None,
     ) -> None:
-        """Note decisions; they may be acted upon once they are written (``flush``)."""
-        self._rows += [
-            {
-                "sequence": self._sequence + place,
-                "stage": stage,
-                "problem_key": decision.range.problem_key,
-                "first_index": decision.range.first,
-                "count": decision.range.size,
-                "worst_tokens": each.tokens,
-                "worst_microdollars": each.microdollars,
-                "observed_through": observed,
-                "value": decision.value,
-                "shadow_price": shadow_price,
-                "reason": decision.reason,
-            }
-            for place, (decision, each) in enumerate(zip(decisions, worst, strict=True))
-        ]
-        self._sequence += len(decisions)
+        """Note decisions; they may be acted upon once they are written (``flush``).
+
+        Args:
+            keyed: their ranges, keyed.
+            worst: the tokens and microdollars that a sample of each range may take at most.
+        """
+        columns = {
+            "sequence": np.arange(self._sequence, self._sequence + len(keyed)),
+            "stage": stage,
+            "problem_key": keyed["problem_key"],
+            "first_index": keyed["first"],
+            "count": keyed["count"],
+            "worst_tokens": worst[0],
+            "worst_microdollars": worst[1],
+            "observed_through": observed,
+            "value": decisions.values,
+            "shadow_price": shadow_price,
+            "reason": decisions.reason,
+        }
+        self._tables.append(pl.DataFrame(columns, schema=polars_schema(Allocation)))
+        self._sequence += len(keyed)
 
     def flush(self) -> None:
         """Make the decisions durable; nothing may be sent before this returns."""
-        if not self._rows:
+        if not self._tables:
             return
-        rows, self._rows = self._rows, []
-        table = validate(pl.DataFrame(rows, schema=polars_schema(Allocation), orient="row"), Allocation, FOLDER)
+        tables, self._tables = self._tables, []
+        table = validate(pl.concat(tables), Allocation, FOLDER)
         buffer = io.BytesIO()
         table.write_parquet(buffer)
-        self.root.write_bytes(buffer.getvalue(), self.folder, f"{rows[0]['sequence']:010d}.parquet")
+        self.root.write_bytes(buffer.getvalue(), self.folder, f"{table['sequence'][0]:010d}.parquet")
 
     def close(self) -> None:
         """Put the pieces together into one file."""
@@ -103,6 +107,6 @@ def read_allocations(root: Root, run_id: str) -> pl.DataFrame:
     return pl.concat(tables).unique("sequence", keep="first").sort("sequence")
 
 
-def ranges_of(allocations: pl.DataFrame) -> list[Range]:
-    """Return what was sent, as ranges; an index that was sent twice is there twice."""
-    return [Range(*row) for row in allocations.select("problem_key", "first_index", "count").iter_rows()]
+def ranges_of(allocations: pl.DataFrame) -> pl.DataFrame:
+    """Return what was sent, as keyed ranges; an index that was sent twice is there twice."""
+    return allocations.select("problem_key", first="first_index", count="count")

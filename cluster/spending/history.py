@@ -19,7 +19,7 @@ from cluster.records.reader import alive, manifests
 from cluster.spending.account import Amount
 from cluster.spending.allocations import ranges_of, read_allocations
 from cluster.storage.arrow import arrow_schema
-from cluster.storage.ranges import Range
+from cluster.storage.ranges import KEYED
 from cluster.storage.root import Root
 from cluster.storage.store import scan_store
 from schemas.contract import polars_schema, validate
@@ -189,12 +189,12 @@ def _entry(manifest: RunManifest, stage: str, kind: str, counts: dict[str, int],
     }
 
 
-def holes(root: Root, folder: str) -> list[Range]:
-    """Return what earlier runs sent for a store, drawn or not."""
-    found: list[Range] = []
+def holes(root: Root, folder: str) -> pl.DataFrame:
+    """Return what earlier runs sent for a store, drawn or not, as keyed ranges."""
+    found = [pl.DataFrame(schema=KEYED)]
     for manifest in manifests(root):
         for record in manifest.stages:
             if record.dataset == "samples" and record.path == folder:
                 sent = read_allocations(root, manifest.run_id)
-                found += ranges_of(sent.filter(pl.col("stage") == record.name))
-    return found
+                found.append(ranges_of(sent.filter(pl.col("stage") == record.name)))
+    return pl.concat(found)

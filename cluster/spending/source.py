@@ -6,14 +6,15 @@ that is there already, paid for by whatever run, counts as observed.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 
-from cluster.spending.allocations import Decision
-from cluster.storage.ranges import Range, RangeMap
+from cluster.spending.allocations import Decisions
+from cluster.storage.numbering import Numbering
+from cluster.storage.ranges import Ranges, RangeSet
 from operators.policies.named import AnyPolicy
 from operators.policies.policy import Chunk, Ints, Outcomes, Setting
 from operators.select.classes import answer_key
@@ -37,7 +38,7 @@ class PolicySource:
     the policy hands out for another arm waits in that one's queue.
 
     Args:
-        keys: the problems, in order.
+        numbering: of the run's problems.
         most: how many samples each may get at most.
         held: the samples that are there.
         sent: what was sent before, whether it came back or not.
@@ -48,21 +49,19 @@ class PolicySource:
     def __init__(
         self,
         spec: AnyPolicy,
-        keys: Sequence[str],
+        numbering: Numbering,
         most: int,
-        held: RangeMap,
-        sent: Iterable[Range],
+        held: RangeSet,
+        sent: Ranges,
         before: Ints | None = None,
         similar: Ints | None = None,
         sibling_of: PolicySource | None = None,
     ) -> None:
         self.spec = spec
-        self.keys = list(keys)
+        self.numbering = numbering
         self.most = most
         self.columns = VOTES if spec.votes else RESULTS
-        self._known = pl.Series(self.keys, dtype=pl.String)
-        self._number = {key: number for number, key in enumerate(self.keys)}
-        problems = len(self.keys)
+        problems = numbering.problems
         self.siblings: list[PolicySource] = [] if sibling_of is None else sibling_of.siblings
         self.siblings.append(self)
         self.arm = len(self.siblings) - 1
@@ -72,37 +71,38 @@ class PolicySource:
             self.policy = spec.begin(Setting(np.full(problems, spec.limit(most)), np.ones(problems), before, similar))
         else:
             self.policy = sibling_of.policy
-        self.taken = RangeMap()
+        self.taken = RangeSet()
         """What is there, or was sent."""
         self.observed = 0
         self.exhausted = False
         """Whether the policy had nothing to hand out when it was asked last, and has heard of nothing since."""
-        self._answers: list[dict[str, int]] = [{} for _ in self.keys] if spec.votes else []
-        self._first: dict[int, int] = {}
-        self._cost = np.zeros((len(self.keys), 2))
+        self._answers: defaultdict[int, dict[str, int]] | None = defaultdict(dict) if spec.votes else None
+        """The answers of each problem, numbered."""
+        self._first = np.zeros(problems, np.int32)
+        """No index below this one is free."""
+        self._cost = np.zeros((problems, 2))
         """Sum of the costs of each problem's samples, and how many."""
-        for key in self.keys:
-            for item in held.present(Range(key, 0, most)):
-                self._take(item)
-        self.holes: list[Range] = []
-        for item in sent:
-            if item.problem_key in self._number and item.first < most:
-                wanted = Range(item.problem_key, item.first, min(item.size, most - item.first))
-                for gap in self.taken.missing(wanted):
-                    self.holes.append(gap)
-                    self._take(gap)
+        self._take(self._within(held.ranges))
+        self.holes = self.taken.missing(self._within(sent).merged())
+        self._take(self.holes)
 
-    def _take(self, item: Range) -> None:
-        """Mark a range as sent; its outcomes are pending until they are observed."""
-        self.taken.add(item)
-        self.policy.sent(self._number[item.problem_key], item.size, self.arm)
+    def _within(self, ranges: Ranges) -> Ranges:
+        """Return what of some ranges is about the run's problems and within the limit."""
+        mine = ranges[(ranges.numbers < self.numbering.problems) & (ranges.firsts < self.most)]
+        return Ranges(mine.starts, np.minimum(mine.sizes, self.most - mine.firsts).astype(np.int32))
 
-    def on_arrived(self, ranges: Iterable[Range]) -> None:
+    def _take(self, ranges: Ranges) -> None:
+        """Mark ranges as sent; their outcomes are pending until they are observed."""
+        self.taken.add(ranges)
+        for number, _, size in ranges:
+            self.policy.sent(number, size, self.arm)
+
+    def on_arrived(self, ranges: Ranges) -> None:
         """Hear of samples that became facts, some of which nobody sent: they were carried over."""
-        for item in ranges:
-            if item.problem_key in self._number:
-                for gap in self.taken.missing(item):
-                    self._take(gap)
+        self._take(self.taken.missing(self._mine(ranges)))
+
+    def _mine(self, ranges: Ranges) -> Ranges:
+        return ranges[ranges.numbers < self.numbering.problems]
 
     @property
     def wants(self) -> bool:
@@ -114,24 +114,30 @@ class PolicySource:
         """Whether outcomes are still to come, after which the policy may want more."""
         return bool(self.policy.counts.pending.any())
 
-    def take(self, samples: int) -> list[Decision]:
+    def take(self, samples: int) -> Decisions:
         """Return up to ``samples`` samples' worth of what the policy sends next."""
-        decisions: list[Decision] = []
-        for chunk in self._chunks(samples):
-            key, left = self.keys[chunk.problem], chunk.size
-            first = self._first.get(chunk.problem, 0)
-            for gap in self.taken.missing(Range(key, first, self.most - first)):
-                piece = Range(key, gap.first, min(left, gap.size))
-                left -= piece.size
-                self.taken.add(piece)
-                self._first[chunk.problem] = piece.first + piece.size
-                decisions.append(Decision(piece, chunk.value, self.spec.name))
-                if not left:
-                    break
-            if left:  # there are no more indices
-                self.policy.setting.most[chunk.problem] -= left
-                self.policy.take_back(chunk.problem, left, self.arm)
-        return decisions
+        chunks = self._chunks(samples)
+        ranges: list[Ranges] = []
+        places: list[Ints] = []
+        for round_ in _rounds(chunks):
+            numbers = np.array([chunks[place].problem for place in round_], np.int64)
+            sizes = np.array([chunks[place].size for place in round_], np.int64)
+            first = self._first[numbers]
+            free, row = self.taken.gaps(Ranges.of(numbers, first, self.most - first))
+            found = free.capped(row, sizes)
+            at = np.searchsorted(numbers, found.numbers)
+            self.taken.add(found)
+            np.maximum.at(self._first, found.numbers, (found.firsts + found.sizes).astype(np.int32))
+            ranges.append(found)
+            places.append(np.array(round_)[at])
+            left = sizes - np.bincount(at, weights=found.sizes, minlength=len(sizes)).astype(np.int64)
+            for place in np.flatnonzero(left).tolist():  # there are no more indices
+                self.policy.setting.most[numbers[place]] -= left[place]
+                self.policy.take_back(int(numbers[place]), int(left[place]), self.arm)
+        order = np.concatenate(places) if places else np.empty(0, np.int64)
+        values = np.array([chunk.value for chunk in chunks])[order]
+        first = np.argsort(order, kind="stable")
+        return Decisions(Ranges.joined(ranges)[first], values[first], self.spec.name)
 
     def _chunks(self, samples: int) -> list[Chunk]:
         """Return what the policy hands out for this arm: what waits for it, else something new."""
@@ -156,25 +162,23 @@ class PolicySource:
                 self.siblings[chunk.arm].queue.append(chunk)
         return mine
 
-    def put_back(self, item: Range) -> None:
-        """Hear that a range could not be sent after all."""
-        self.taken.remove(item)
-        number = self._number[item.problem_key]
-        self._first[number] = min(self._first.get(number, 0), item.first)
-        self.policy.take_back(number, item.size, self.arm)
+    def put_back(self, ranges: Ranges) -> None:
+        """Hear that ranges could not be sent after all."""
+        self.taken.remove(ranges)
+        np.minimum.at(self._first, ranges.numbers, ranges.firsts.astype(np.int32))
+        for number, _, size in ranges:
+            self.policy.take_back(number, size, self.arm)
 
-    def give_up(self, item: Range) -> None:
+    def give_up(self, ranges: Ranges) -> None:
         """Hear that samples won't come, and that their indices are used up: they can't be drawn, or not be judged."""
-        if item.problem_key in self._number:
-            number = self._number[item.problem_key]
-            self.policy.setting.most[number] -= item.size
-            self.policy.take_back(number, item.size, self.arm)
+        for number, _, size in self._mine(ranges):
+            self.policy.setting.most[number] -= size
+            self.policy.take_back(number, size, self.arm)
             self._wake()
 
-    def ban(self, key: str) -> None:
-        """Hand nothing more out of a problem: it kills engines."""
-        if key in self._number:
-            self.policy.setting.most[self._number[key]] = 0
+    def ban(self, numbers: Ints) -> None:
+        """Hand nothing more out of problems: they kill engines."""
+        self.policy.setting.most[numbers[numbers < self.numbering.problems]] = 0
 
     def learn_costs(self, samples: pl.DataFrame, rates: tuple[float, float]) -> None:
         """Learn what samples of each problem cost, relative to the mean, so that gains are weighed per cost.
@@ -183,9 +187,9 @@ class PolicySource:
             rates: of a prompt token and of a completion token, in any one unit.
         """
         cost = pl.col("prompt_tokens") * rates[0] + pl.col("completion_tokens") * rates[1]
-        rows = samples.filter(pl.col("status") == "ok", pl.col("problem_key").is_in(self._known.implode()))
-        sums = rows.group_by("problem_key", maintain_order=True).agg(cost.sum().alias("cost"), pl.len())
-        some = [self._number[key] for key in sums["problem_key"]]
+        rows = self._numbered(samples).filter(pl.col("status") == "ok")
+        sums = rows.group_by("number", maintain_order=True).agg(cost.sum().alias("cost"), pl.len())
+        some = sums["number"].to_numpy()
         self._cost[some] += sums.select("cost", "len").to_numpy()
         total, count = self._cost.sum(axis=0)
         if total > 0:
@@ -196,22 +200,27 @@ class PolicySource:
 
     def observe(self, verdicts: pl.DataFrame) -> None:
         """Tell the policy of verdicts; a sample without one of its own (``error``, ``skipped``) is a wrong one."""
-        rows = verdicts.filter(pl.col("problem_key").is_in(self._known.implode())).sort("problem_key", "sample_index")
+        rows = self._numbered(verdicts).sort("problem_key", "sample_index")
         if rows.is_empty():
             return
-        numbers = np.array([self._number[key] for key in rows["problem_key"]], dtype=np.int64)
+        numbers = rows["number"].to_numpy()
         correct = rows["is_correct"].fill_null(False).to_numpy()
-        answers = self._answer_numbers(rows, numbers) if self._answers else None
+        answers = self._answer_numbers(rows, numbers, self._answers) if self._answers is not None else None
         self.policy.observe(Outcomes(numbers, correct, answers, np.full(len(numbers), self.arm)))
         self.observed += len(rows)
         self._wake()
 
-    def observe_samples(self, ranges: Iterable[Range]) -> None:
+    def _numbered(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return the rows about the run's problems, with the numbers of these."""
+        numbered = rows.with_columns(number=self.numbering.find(rows["problem_key"]))
+        return numbered.filter(pl.col("number").is_between(0, self.numbering.problems - 1))
+
+    def observe_samples(self, ranges: Ranges) -> None:
         """Tell the policy of samples, where nobody judges them."""
-        pieces = [(self._number[item.problem_key], item.size) for item in ranges if item.problem_key in self._number]
-        if not pieces:
+        mine = self._mine(ranges)
+        if not mine:
             return
-        numbers = np.concatenate([np.full(size, number, dtype=np.int64) for number, size in pieces])
+        numbers = np.repeat(mine.numbers, mine.sizes)
         self.policy.observe(Outcomes(numbers, np.zeros(len(numbers), dtype=np.bool_)))
         self.observed += len(numbers)
         self._wake()
@@ -221,30 +230,31 @@ class PolicySource:
         for source in self.siblings:
             source.exhausted = False
 
-    def _answer_numbers(self, rows: pl.DataFrame, numbers: Ints) -> Ints:
+    @staticmethod
+    def _answer_numbers(rows: pl.DataFrame, numbers: Ints, known: defaultdict[int, dict[str, int]]) -> Ints:
         said = rows.select(answer_key(rows.columns))["answer_key"].to_list()
         found = np.full(len(said), -1, dtype=np.int64)
         for place, (number, key) in enumerate(zip(numbers.tolist(), said, strict=True)):
             if key is not None:
-                known = self._answers[number]
-                found[place] = known.setdefault(key, len(known))
+                answers = known[number]
+                found[place] = answers.setdefault(key, len(answers))
         return found
 
 
-def split_ranges(ranges: Iterable[Range], most: int) -> Iterator[list[Range]]:
-    """Yield the ranges in groups of about ``most`` keys."""
-    group: list[Range] = []
-    size = 0
-    for item in ranges:
-        group.append(item)
-        size += item.size
-        if size >= most:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
+def _rounds(chunks: list[Chunk]) -> Iterator[list[int]]:
+    """Yield the places of chunks, no problem twice in a round, sorted by problem; earlier chunks in earlier rounds."""
+    seen: Counter[int] = Counter()
+    rounds: list[list[int]] = []
+    for place, chunk in enumerate(chunks):
+        number = seen[chunk.problem]
+        seen[chunk.problem] += 1
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(place)
+    for one in rounds:
+        yield sorted(one, key=lambda place: chunks[place].problem)
 
 
-def view_of(keys: Iterable[str], most: int, held: RangeMap) -> list[Range]:
+def view_of(problems: int, most: int, held: RangeSet) -> Ranges:
     """Return what there is of each problem within the policy's limit: the view that later stages read."""
-    return [piece for key in keys for piece in held.present(Range(key, 0, most))]
+    return held.present(Ranges.of(np.arange(problems), 0, most))

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterator
-from contextlib import closing
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cluster.planning.plan import RunPlan, StagePlan, missing_ranges
-from cluster.spending.account import Amount, Purse
-from cluster.spending.allocations import AllocationLog, Decision
+from cluster.spending.account import Purse
+from cluster.spending.allocations import AllocationLog, Decisions
 from cluster.spending.source import PolicySource
 from cluster.stages.states import TASK_SAMPLES, StoreState, next_number
 from cluster.stages.suspects import Suspects
 from cluster.storage.parts import Part
-from cluster.storage.ranges import Range
-from cluster.storage.slices import Slice
-from cluster.storage.store import Store
+from cluster.storage.queue import RangeQueue
+from cluster.storage.ranges import Ints, Ranges
 from cluster.working.carry import CarryOver
 from cluster.working.work import Done, Work
 from operators.sample.sampling import Sampling
 
+NOBODY = -1
 LOOK_AHEAD = 4096
 """How many pending ranges are looked at to find a problem that no other replica has begun."""
 
@@ -37,19 +39,21 @@ class SampleState(StoreState):
 
     def __init__(self, plan: StagePlan, run: RunPlan) -> None:
         super().__init__(plan, run)
-        self.pending = deque(missing_ranges(plan))
+        missing = missing_ranges(plan)
+        self.pending = RangeQueue(missing)
         self.carrying = 0
         """Pieces of work that carry finished samples over and aren't committed yet."""
-        self._carried: deque[Range] = deque()
+        self._carried: deque[Ranges] = deque()
         if plan.extends is not None:
-            known = [piece for gap in self.pending for piece in plan.extends.held.present(gap)]
-            self._carried = deque(_cut(known, TASK_SAMPLES))
+            known = plan.extends.held.present(missing).split(TASK_SAMPLES)
+            self._carried = deque(known.groups(TASK_SAMPLES))
             self.carrying = len(self._carried)
         self.prompts_checked = False
         self.suspects = Suspects()
-        self._owner: dict[str, int] = {}
-        """Problem -> the replica that began it."""
-        self.lost: list[tuple[str, int, str]] = []
+        self._owner = np.full(len(run.problems), NOBODY, np.int32)
+        """The replica that began each problem."""
+        self.lost: list[tuple[int, int, str]] = []
+        """(problem, sample index, message) of what could not be drawn."""
         self.source: PolicySource | None = None
         self.purse: Purse | None = None
         self.log: AllocationLog | None = None
@@ -57,7 +61,7 @@ class SampleState(StoreState):
         """Whether something was wanted that the account doesn't afford; cleared when money comes back."""
         self.closed = False
         """Whether nothing may be sent any more: a deadline has passed, or the first samples failed the gate."""
-        self._failed: dict[tuple[str, int], int] = {}
+        self._failed: dict[tuple[int, int], int] = {}
         """How often a request failed, where each try is paid for."""
 
     @property
@@ -69,7 +73,7 @@ class SampleState(StoreState):
     def follow(self, source: PolicySource) -> None:
         """Let a policy say what is drawn."""
         self.source = source
-        self.pending = deque(source.holes)
+        self.pending = RangeQueue(source.holes)
 
     @property
     def wants(self) -> bool:
@@ -93,7 +97,7 @@ class SampleState(StoreState):
     def waiting(self) -> bool:
         return self.draws
 
-    def commit(self) -> list[Range]:
+    def commit(self) -> Ranges:
         carried = len(self.uncommitted) if self.carrying else 0
         news = super().commit()
         self.carrying -= carried
@@ -104,22 +108,22 @@ class SampleState(StoreState):
         self.uncommitted += parts
         if self.purse is not None and parts:
             for part in parts:
-                self.purse.settle(part)
+                self.purse.settle(part, self.store.numbering.ranges(part.ranges))
             self.broke = False
 
     def tasks(self) -> Iterator[Work]:
         source = self.plan.extends
         while self._carried:
             assert source is not None
-            item = self._carried.popleft()
-            reads = begun_slice(source, [item])
-            yield CarryOver(next_number(), self.name, self.run.root.url, reads, self.plan.folder, item.size)
+            ranges = self._carried.popleft()
+            reads = source.slice(ranges)
+            yield CarryOver(next_number(), self.name, self.run.root.url, reads, self.plan.folder, ranges.total)
 
     def on_finished(self, work: Work, done: Done) -> None:
         super().on_finished(work, done)
         self.uncommitted.append(done.part)
 
-    def take(self, samples: int, replica: int, only: frozenset[str] = frozenset()) -> list[Range]:
+    def take(self, samples: int, replica: int, only: frozenset[int] = frozenset()) -> Ranges:
         """Return up to ``samples`` samples' worth of ranges for a replica to draw next.
 
         A problem stays with the replica that began it (its prompt is in that engine's cache), until there is nothing
@@ -128,138 +132,117 @@ class SampleState(StoreState):
         Args:
             only: nothing but these problems (a trial); otherwise whatever isn't under suspicion.
         """
+        pending = self._pending(samples, replica, only)
         if self.log is None:
-            return self._pending(samples, replica, only)
+            return pending
         reason = "hole" if self.source is not None else "in order"
-        decisions = [Decision(item, 0.0, reason) for item in self._pending(samples, replica, only)]
-        samples -= sum(decision.range.size for decision in decisions)
+        decisions = [Decisions(pending, np.zeros(len(pending)), reason)]
+        samples -= pending.total
         if samples > 0 and self.source is not None and not only and not self.broke:
-            for decision in self.source.take(samples):
-                if decision.range.problem_key in self.suspects.waiting:
-                    self.pending.append(decision.range)  # for its trial
-                else:
-                    decisions.append(decision)
-        return [decision.range for decision in self._afforded(decisions, self.log)]
+            found = self.source.take(samples)
+            wait = np.isin(found.ranges.numbers, list(self.suspects.waiting))
+            self.pending.append(found.ranges[wait])  # for its trial
+            decisions.append(Decisions(found.ranges[~wait], found.values[~wait], found.reason))
+        log = self.log
+        return Ranges.joined([self._afforded(some, log) for some in decisions])
 
-    def _afforded(self, decisions: list[Decision], log: AllocationLog) -> list[Decision]:
+    def _afforded(self, decisions: Decisions, log: AllocationLog) -> Ranges:
         """Reserve what the account affords and note it in the log, which is written before it is sent; put the rest
         back."""
-        kept: list[Decision] = []
-        for decision in decisions:
-            item = decision.range
-            size = item.size if self.purse is None else self.purse.affords(item.problem_key, item.size)
-            if size < item.size:
-                self.broke = True
-                rest = Range(item.problem_key, item.first + size, item.size - size)
-                if self.source is None or decision.reason == "hole":
-                    self.pending.append(rest)
-                else:
-                    self.source.put_back(rest)
-            if size:
-                fits = Range(item.problem_key, item.first, size)
-                if self.purse is not None:
-                    self.purse.reserve(fits)
-                kept.append(Decision(fits, decision.value, decision.reason))
-        if kept:
+        ranges = decisions.ranges
+        sizes = ranges.sizes if self.purse is None else self.purse.affords(ranges)
+        short = sizes < ranges.sizes
+        if short.any():
+            self.broke = True
+            rest = Ranges(ranges.starts[short] + sizes[short], ranges.sizes[short] - sizes[short])
+            if self.source is None or decisions.reason == "hole":
+                self.pending.append(rest)
+            else:
+                self.source.put_back(rest)
+        kept = sizes > 0
+        sent = Ranges(ranges.starts[kept], sizes[kept])
+        if sent:
             observed = -1 if self.source is None else self.source.observed - 1
             price = None if self.source is None else self.source.policy.shadow_price
-            log.add(self.name, kept, [self._worst(decision.range) for decision in kept], observed, _finite(price))
-        return kept
+            noted = Decisions(sent, decisions.values[kept], decisions.reason)
+            log.add(self.name, noted, self.store.numbering.keyed(sent), self._worst(sent), observed, _finite(price))
+        return sent
 
-    def _worst(self, item: Range) -> Amount:
-        return Amount(1) if self.purse is None else self.purse.worst(item.problem_key)
+    def _worst(self, ranges: Ranges) -> tuple[Ints, Ints]:
+        nothing = np.zeros(len(ranges), np.int64)
+        return (nothing, nothing) if self.purse is None else self.purse.worst(ranges.numbers)
 
-    def on_failed(self, key: str, index: int, message: str, retries: int) -> None:
+    def on_failed(self, number: int, index: int, message: str, retries: int) -> None:
         """Hear that a request failed in passing, after the worker's own tries.
 
         Where tries are paid for, each one comes back here, is charged and drawn again, as often as it would have been.
         """
-        item = Range(key, index, 1)
+        sample = Ranges.of(number, index, 1)
         if self.purse is not None:
-            self.purse.charge([item])
-            tries = self._failed[key, index] = self._failed.get((key, index), 0) + 1
+            self.purse.charge(sample)
+            tries = self._failed[number, index] = self._failed.get((number, index), 0) + 1
             if tries <= retries:
-                self.pending.appendleft(item)
+                self.pending.put_first(sample)
                 return
-        self.lost.append((key, index, message))
+        self.lost.append((number, index, message))
         if self.source is not None:
-            self.source.give_up(item)
+            self.source.give_up(sample)
 
-    def _pending(self, samples: int, replica: int, only: frozenset[str]) -> list[Range]:
+    def _pending(self, samples: int, replica: int, only: frozenset[int]) -> Ranges:
         """Take what is pending out, up to so many samples."""
-        taken: list[Range] = []
-        for steal in (False, True):
-            with closing(self._candidates(replica, only, steal)) as candidates:
-                for item in candidates:
-                    self._owner.setdefault(item.problem_key, replica)
-                    pieces = self._cut_off(item, samples)
-                    taken += pieces
-                    samples -= sum(piece.size for piece in pieces)
-                    if not samples:
-                        break
-            if taken:
-                break
-        return taken
+        return self._pick(samples, replica, only, steal=False) or self._pick(samples, replica, only, steal=True)
 
-    def _candidates(self, replica: int, only: frozenset[str], steal: bool) -> Generator[Range]:
-        """Take the pending ranges out one after another that a replica may have; the others keep their places."""
-        passed: list[Range] = []
-        avoided = self.suspects.waiting
-        try:
-            while self.pending and len(passed) < LOOK_AHEAD:
-                item = self.pending.popleft()
-                key = item.problem_key
-                fits = key in only if only else key not in avoided
-                if fits and (steal or only or self._owner.get(key, replica) == replica):
-                    yield item
-                else:
-                    passed.append(item)
-        finally:
-            self.pending.extendleft(reversed(passed))
+    def _pick(self, samples: int, replica: int, only: frozenset[int], steal: bool) -> Ranges:
+        """Take out what is pending and a replica may have; everything else keeps its place."""
+        taken: list[Ranges] = []
+        passed: list[Ranges] = []
+        left = LOOK_AHEAD
+        while samples > 0 and left > 0 and (window := self.pending.take_rows(LOOK_AHEAD)):
+            fits = self._fitting(window.numbers, replica, only, steal)
+            missing, row = self.store.held.gaps(window[fits])
+            head, tail = missing.cut(samples)
+            end = len(window)  # what stands from here on in the window stays as it is
+            if tail:
+                cut = int(row[len(missing) - len(tail)])
+                end = int(np.flatnonzero(fits)[cut])
+                rest = tail[row[len(missing) - len(tail) :] == cut]
+                self.pending.put_first(rest, window[end + 1 :])
+            self._owner[head.numbers] = np.where(
+                self._owner[head.numbers] == NOBODY, replica, self._owner[head.numbers]
+            )
+            passed.append(window[:end][~fits[:end]])
+            left -= len(passed[-1])
+            taken.append(head)
+            samples -= head.total
+        self.pending.put_first(*passed)
+        return Ranges.joined(taken)
 
-    def _cut_off(self, item: Range, samples: int) -> list[Range]:
-        """Return up to ``samples`` of a range's missing samples; the rest is pending again."""
-        taken: list[Range] = []
-        rest: list[Range] = []
-        for gap in self.store.held.missing(item):
-            size = min(gap.size, samples)
-            samples -= size
-            if size:
-                taken.append(Range(gap.problem_key, gap.first, size))
-            if size < gap.size:
-                rest.append(Range(gap.problem_key, gap.first + size, gap.size - size))
-        self.pending.extendleft(reversed(rest))
-        return taken
+    def _fitting(self, numbers: Ints, replica: int, only: frozenset[int], steal: bool) -> NDArray[np.bool_]:
+        """Return which of some problems a replica may be given."""
+        if only:
+            return np.isin(numbers, list(only))
+        fits = ~np.isin(numbers, list(self.suspects.waiting))
+        if not steal:
+            owners = self._owner[numbers]
+            fits &= (owners == replica) | (owners == NOBODY)
+        return fits
 
-    def give_back(self, ranges: list[Range], replica: int) -> None:
+    def give_back(self, ranges: Ranges, replica: int) -> None:
         """Take ranges back that a dead replica never delivered; they are drawn first, by whoever is next."""
         if self.purse is not None:
             self.purse.charge(ranges)  # nobody knows how far the engine got
-        self.pending.extendleft(reversed(ranges))
-        self._owner = {key: owner for key, owner in self._owner.items() if owner != replica}
+        self.pending.put_first(ranges)
+        self._owner[self._owner == replica] = NOBODY
 
-    def leave_out(self, key: str) -> list[Range]:
-        """Take what is pending of a problem out of the run; return it."""
-        out = [item for item in self.pending if item.problem_key == key]
-        self.pending = deque(item for item in self.pending if item.problem_key != key)
+    def leave_out(self, numbers: Ints) -> Ranges:
+        """Take what is pending of some problems out of the run; return it."""
+        pending = self.pending.ranges
+        mine = np.isin(pending.numbers, numbers)
+        self.pending = RangeQueue(pending[~mine])
         if self.source is not None:
-            for item in out:
-                self.source.give_up(item)
-        return out
+            self.source.give_up(pending[mine])
+        return pending[mine]
 
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def begun_slice(source: Store, ranges: list[Range]) -> Slice:
-    """Return what another store has of ``ranges``."""
-    names = source.files_with(ranges)
-    return Slice(tuple(source.root.uri(source.folder, name) for name in names), tuple(ranges))
-
-
-def _cut(ranges: list[Range], size: int) -> Iterator[Range]:
-    for item in ranges:
-        end = item.first + item.size
-        for at in range(item.first, end, size):
-            yield Range(item.problem_key, at, min(size, end - at))

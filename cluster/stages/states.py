@@ -11,10 +11,15 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cluster.planning.plan import ALLOCATIONS, RunPlan, StagePlan, missing_ranges
 from cluster.storage.parts import Part
-from cluster.storage.ranges import Range, RangeMap
+from cluster.storage.queue import RangeQueue
+from cluster.storage.ranges import Ints, Ranges, RangeSet
 from cluster.storage.slices import Slice
 from cluster.working.compaction import Merge, next_merge
 from cluster.working.work import Done, Task, Work
@@ -111,7 +116,7 @@ class StageState:
         self.record.busy_seconds += done.seconds
         self.touch()
 
-    def on_committed(self, stage: str, ranges: list[Range]) -> None:
+    def on_committed(self, stage: str, ranges: Ranges) -> None:
         """Hear that keys of another (or this) store stage are now facts."""
 
     def on_snapshot_part(self, stage: str, index: int) -> None:
@@ -138,9 +143,11 @@ class StoreState(StageState):
         self.uncommitted: list[Part] = []
         self.fresh: list[Part] = []
         """What the latest commit made facts."""
-        self.quarantined = RangeMap()
-        """Keys whose work keeps failing; left out of this run."""
-        self._sealed = 0
+        self.quarantined = RangeSet()
+        """Samples whose work keeps failing; left out of this run."""
+        self._lacks = plan.view.total
+        """How many samples of the view aren't committed."""
+        self._seal(self.store.held.present(plan.view.all.ranges))
         self._merging = False
         self._failed_merges = 0
 
@@ -149,16 +156,15 @@ class StoreState(StageState):
         self.run, self.plan = run, plan
         record = self.record
         record.view_id, record.planned, record.reused = plan.view_id, plan.planned, plan.held - record.computed
-        self._sealed = 0
-        self._seal()
+        self._lacks = plan.view.total
+        self._seal(self.store.held.present(plan.view.all.ranges))
 
-    def _seal(self) -> None:
-        held, ranges = self.store.held, self.plan.ranges
-        while self._sealed < len(ranges) and held.covers(ranges[self._sealed]):
-            self._sealed += 1
-        self.record.complete = self._sealed == len(ranges)
+    def _seal(self, news: Ranges) -> None:
+        """Count what became a fact."""
+        self._lacks -= self.plan.view.all.present(news).total
+        self.record.complete = self._lacks == 0
 
-    def commit(self) -> list[Range]:
+    def commit(self) -> Ranges:
         """Commit what waits, as one transaction; return the ranges that are new facts."""
         parts = [part for part in self.uncommitted if part.rows]
         committed = self.store.commit(parts) if parts else []
@@ -168,8 +174,9 @@ class StoreState(StageState):
             added = int(sum(part.tallies.get(name, 0) for part in committed))
             setattr(self.record, name, getattr(self.record, name) + added)
         self.touch()
-        self._seal()
-        return self.store.take_news()
+        news = self.store.take_news()
+        self._seal(news)
+        return news
 
     def merge(self) -> Merge | None:
         """Return a merge of small files that is due; one at a time."""
@@ -179,8 +186,9 @@ class StoreState(StageState):
         if not names or self.store.root.free_bytes() < 4 * sum(self.store.sizes[name] for name in names):
             return None  # the old files stay until they are vacuumed, and samples need the space more
         self._merging = True
-        files = {name: tuple(self.store.files[name]) for name in names}
-        return Merge(next_number(), self.name, self.run.root.url, self.plan.folder, self.store.contract, files)
+        rows = sum(self.store.files.of(name).total for name in names)
+        number, url = next_number(), self.run.root.url
+        return Merge(number, self.name, url, self.plan.folder, self.store.contract, tuple(names), rows)
 
     def on_merged(self, merge: Merge, done: Done | None) -> None:
         """Commit a merge; None where it failed: it isn't needed, and after a few failures this run tries no more."""
@@ -197,50 +205,39 @@ class StreamState(StoreState):
     def __init__(self, plan: StagePlan, run: RunPlan) -> None:
         super().__init__(plan, run)
         self._stores = {stage.name: run.stages[stage.name] for stage in plan.stage.inputs.values() if stage.is_store}
-        self._wanted = RangeMap(plan.ranges)
-        self._claimed = RangeMap()
-        self._pending: deque[Range] = deque()
-        for item in missing_ranges(plan):
-            self._enqueue(item)
+        self._claimed = RangeSet()
+        """What is queued or under way, or was left out."""
+        self._pending = RangeQueue()
+        self._enqueue(missing_ranges(plan))
 
     @property
     def waiting(self) -> bool:
         return bool(self._pending)
 
-    def on_committed(self, stage: str, ranges: list[Range]) -> None:
+    def on_committed(self, stage: str, ranges: Ranges) -> None:
         if stage in self._stores:
-            for item in ranges:
-                for wanted in self._wanted.present(item):
-                    self._enqueue(wanted)
+            self._enqueue(self.plan.view.all.present(ranges))
+        if stage == self.name:
+            self._claimed.remove(ranges)
 
-    def _enqueue(self, item: Range) -> None:
-        """Queue the keys of ``item`` that all inputs have, and that are neither done nor on their way."""
-        ready = [item]
+    def _enqueue(self, ranges: Ranges) -> None:
+        """Queue the samples of ``ranges`` that all inputs have, and that are neither done nor on their way."""
         for upstream in self._stores.values():
             assert upstream.store is not None
-            ready = [piece for wanted in ready for piece in upstream.store.held.present(wanted)]
-        for piece in (gap for found in ready for gap in self.store.held.missing(found)):
-            for fresh in self._claimed.missing(piece):
-                self._claimed.add(fresh)
-                self._pending.append(fresh)
+            ranges = upstream.store.held.present(ranges)
+        fresh = self._claimed.missing(self.store.held.missing(ranges))
+        self._claimed.add(fresh)
+        self._pending.append(fresh)
 
     def tasks(self) -> Iterator[Work]:
+        room = TASK_SAMPLES if self.plan.stage.engine is None else ENGINE_SAMPLES
         while self._pending:
-            ranges: list[Range] = []
-            room = TASK_SAMPLES if self.plan.stage.engine is None else ENGINE_SAMPLES
-            while self._pending and room > 0:
-                item = self._pending.popleft()
-                if item.size > room:
-                    self._pending.appendleft(Range(item.problem_key, item.first + room, item.size - room))
-                    item = Range(item.problem_key, item.first, room)
-                ranges.append(item)
-                room -= item.size
-            yield self._task(ranges)
+            yield self._task(self._pending.take(room))
 
-    def _task(self, ranges: list[Range]) -> Task:
-        keys = tuple(dict.fromkeys(item.problem_key for item in ranges))
-        inputs = {name: input_slice(self.upstream(name), ranges, keys) for name in self.plan.stage.inputs}
-        return self.task(inputs, sum(item.size for item in ranges))
+    def _task(self, ranges: Ranges) -> Task:
+        numbers = np.unique(ranges.numbers)
+        inputs = {name: input_slice(self.upstream(name), self.run, ranges, numbers) for name in self.plan.stage.inputs}
+        return self.task(inputs, ranges.total)
 
     def on_finished(self, work: Work, done: Done) -> None:
         super().on_finished(work, done)
@@ -253,52 +250,53 @@ class ChunkState(StageState):
     def __init__(self, plan: StagePlan, run: RunPlan) -> None:
         super().__init__(plan, run)
         self._parts: dict[str, int] = {}
-        inputs = {stage.name: run.stages[stage.name] for stage in plan.stage.inputs.values()}
-        self._stores = {name: upstream for name, upstream in inputs.items() if upstream.stage.is_store}
-        self._chunk_of = {key: index for index, keys in enumerate(run.chunks) for key in keys}
-        # what each chunk still waits for: (stage, problem) of a store, (stage, "") of a problem-scope snapshot
-        self._waits: list[set[tuple[str, str]]] = [set() for _ in run.chunks]
         self._ready: deque[int] = deque()
+        self._chunk_of = np.empty(len(run.problems), np.int32)
+        self._open: dict[str, NDArray[np.bool_]] = {}
+        """Store stage -> which problems' samples aren't all there."""
+        self._waits = np.zeros(len(run.chunks), np.int64)
+        """What each chunk still waits for: problems of a store, parts of a problem-scope snapshot."""
         if self.complete:
             return
-        for name, upstream in inputs.items():
+        for index, numbers in enumerate(run.chunks):
+            self._chunk_of[numbers] = index
+        self._piecewise: set[str] = set()
+        """Problem-scope stages whose parts are waited for."""
+        for name, upstream in {stage.name: run.stages[stage.name] for stage in plan.stage.inputs.values()}.items():
             if upstream.store is not None:
-                for item in upstream.ranges:
-                    if not upstream.store.held.covers(item):
-                        self._waits[self._chunk_of[item.problem_key]].add((name, item.problem_key))
+                lacking = np.zeros(len(run.problems), np.bool_)
+                lacking[missing_ranges(upstream).numbers] = True
+                self._open[name] = lacking
+                self._waits += np.bincount(self._chunk_of[lacking], minlength=len(run.chunks))
             elif upstream.stage.operator.scope == "problem" and upstream.action != "reuse":
-                for waits in self._waits:
-                    waits.add((name, ""))
-        self._wanted: dict[str, dict[str, list[Range]]] = {}
-        for name, upstream in self._stores.items():
-            wanted = self._wanted.setdefault(name, {})
-            for item in upstream.ranges:
-                wanted.setdefault(item.problem_key, []).append(item)
-        self._ready.extend(index for index, waits in enumerate(self._waits) if not waits)
+                self._piecewise.add(name)
+                self._waits += 1
+        self._ready.extend(np.flatnonzero(self._waits == 0).tolist())
 
     @property
     def waiting(self) -> bool:
         return bool(self._ready)
 
-    def on_committed(self, stage: str, ranges: list[Range]) -> None:
-        if stage not in self._stores or self.complete:
+    def on_committed(self, stage: str, ranges: Ranges) -> None:
+        if stage not in self._open or self.complete:
             return
-        store = self._stores[stage].store
-        assert store is not None
-        for key in {item.problem_key for item in ranges} & self._wanted[stage].keys():
-            if all(store.held.covers(item) for item in self._wanted[stage][key]):
-                self._on_arrived(self._chunk_of[key], (stage, key))
+        upstream, lacking = self.run.stages[stage], self._open[stage]
+        assert upstream.store is not None
+        numbers = np.unique(ranges.numbers)
+        numbers = numbers[numbers < len(lacking)]
+        numbers = numbers[lacking[numbers]]
+        lacking[numbers] = False
+        lacking[upstream.store.held.missing(upstream.view.all.of_problems(numbers)).numbers] = True
+        arrived = numbers[~lacking[numbers]]
+        self._on_arrived(*np.unique(self._chunk_of[arrived], return_counts=True))
 
     def on_snapshot_part(self, stage: str, index: int) -> None:
-        if not self.complete:
-            self._on_arrived(index, (stage, ""))
+        if not self.complete and stage in self._piecewise:
+            self._on_arrived(np.array([index]), np.array([1]))
 
-    def _on_arrived(self, chunk: int, what: tuple[str, str]) -> None:
-        waits = self._waits[chunk]
-        if what in waits:
-            waits.remove(what)
-            if not waits:
-                self._ready.append(chunk)
+    def _on_arrived(self, chunks: NDArray[Any], counts: NDArray[Any]) -> None:
+        self._waits[chunks] -= counts
+        self._ready.extend(chunks[self._waits[chunks] == 0].tolist())
 
     def tasks(self) -> Iterator[Work]:
         while self._ready:
@@ -326,9 +324,9 @@ class DatasetState(StageState):
             return
         self._started = True
         upstream = {name: self.upstream(name) for name in self.plan.stage.inputs}
-        inputs = {name: input_slice(plan, plan.ranges, None) for name, plan in upstream.items()}
+        inputs = {name: input_slice(plan, self.run, plan.view.ranges, None) for name, plan in upstream.items()}
         task = self.task(inputs, self.plan.planned)
-        reads = max(sum(item.size for item in plan.ranges) for plan in upstream.values())
+        reads = max(plan.view.total for plan in upstream.values())
         in_pieces = (
             isinstance(task.operator, PiecewiseOperator)
             and not task.operator.whole_inputs() & inputs.keys()
@@ -345,22 +343,21 @@ class DatasetState(StageState):
 
 def chunk_inputs(plan: StagePlan, run: RunPlan, index: int) -> dict[str, Slice]:
     """Return what a stage reads of the problems in one chunk."""
-    keys = tuple(run.chunks[index])
+    numbers = run.chunks[index]
     inputs: dict[str, Slice] = {}
     for name, stage in plan.stage.inputs.items():
         upstream = run.stages[stage.name]
-        if upstream.store is not None:
-            inputs[name] = input_slice(upstream, upstream.ranges_of(keys), keys)
-        elif stage.operator.scope == "problem" and upstream.action != "reuse":
+        if upstream.store is None and stage.operator.scope == "problem" and upstream.action != "reuse":
             assert upstream.snapshot is not None
             inputs[name] = Slice((upstream.snapshot.part_uri(index),))
         else:
-            inputs[name] = input_slice(upstream, [], keys)
-    return inputs | _rules(plan, keys)
+            inputs[name] = input_slice(upstream, run, upstream.view.all.of_problems(numbers), numbers)
+    return inputs | _rules(plan, run, numbers)
 
 
-def _rules(plan: StagePlan, keys: tuple[str, ...] | None) -> dict[str, Slice]:
+def _rules(plan: StagePlan, run: RunPlan, numbers: Ints | None) -> dict[str, Slice]:
     """Return what to read of the rules by which samples came about, for a stage that asks."""
+    keys = None if numbers is None else run.problems.numbering.keys(numbers)
     return {} if plan.rules is None else {ALLOCATIONS: Slice(plan.rules.uris, problem_keys=keys)}
 
 
@@ -373,14 +370,12 @@ def finish_snapshot(state: StageState, parts: dict[str, int]) -> None:
     state.record.complete = True
 
 
-def input_slice(upstream: StagePlan, ranges: list[Range], keys: tuple[str, ...] | None) -> Slice:
-    """Return what to read of ``upstream``: the files that hold ``ranges`` of a store, or the parts of a snapshot."""
+def input_slice(upstream: StagePlan, run: RunPlan, ranges: Ranges, numbers: Ints | None) -> Slice:
+    """Return what to read of ``upstream``: some ranges of a store, or what a snapshot has of some problems (or all)."""
     if upstream.store is not None:
-        store = upstream.store
-        names = store.files_with(ranges)
-        return Slice(tuple(store.root.uri(store.folder, name) for name in names), tuple(ranges))
+        return upstream.store.slice(ranges)
     assert upstream.snapshot is not None
     manifest = upstream.snapshot.manifest()
     assert manifest is not None, f"{upstream.stage.name} was read before it was complete"
     uris = tuple(upstream.snapshot.root.uri(upstream.folder, name) for name in manifest.parts)
-    return Slice(uris, problem_keys=keys)
+    return Slice(uris, problem_keys=None if numbers is None else run.problems.numbering.keys(numbers))

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.storage.arrow import arrow_schema
-from cluster.storage.ranges import Range, ranges_of
+from cluster.storage.ranges import KEYED, ranges_of
 from cluster.storage.root import Root
 from schemas import __version__
 from schemas.contract import Contract, validate
@@ -37,8 +37,8 @@ class Part:
     size: int
     stats: str
     """Delta statistics of the key columns, as JSON."""
-    ranges: tuple[Range, ...] = ()
-    """The sample keys in it (stores only)."""
+    ranges: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=KEYED), compare=False)
+    """The samples in it, as keyed ranges (stores only; not of a merge, which has what the merged files had)."""
     tallies: dict[str, float] = field(default_factory=dict[str, float])
     """Sums over its rows that go into the stage's record: tokens, accepted, failed."""
 
@@ -72,7 +72,7 @@ def write_part(
     table = validate(table, contract, stage)
     fresh = name or fresh_name()
     size = write_tables(root, folder, fresh, [table], contract, metadata)
-    ranges = tuple(ranges_of(table)) if is_about_samples(contract) else ()
+    ranges = ranges_of(table) if is_about_samples(contract) else pl.DataFrame(schema=KEYED)
     return Part(fresh, len(table), size, _statistics(table, contract), ranges, _tallies(table))
 
 

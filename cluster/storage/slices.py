@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from cluster.storage.ranges import Range, as_table, restrict
+from cluster.storage.ranges import restrict
 from cluster.storage.root import Root
 from schemas.contract import Columns, Contract, polars_schema
 from schemas.errors import DamagedFile, GristmillError
@@ -36,17 +36,18 @@ def scan_files(root: Root, uris: str | Sequence[str], contract: type[Contract]) 
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slice:
     """Files of one dataset, and which of their rows.
 
-    ``ranges`` restricts a store's rows to a view; ``problem_keys`` restricts a snapshot's rows to some problems; None
-    takes all.
+    Attributes:
+        ranges: restricts a store's rows to a view; keyed ranges.
+        problem_keys: restricts a snapshot's rows to some problems. Where neither is there, all rows are taken.
     """
 
     uris: tuple[str, ...]
-    ranges: tuple[Range, ...] | None = None
-    problem_keys: tuple[str, ...] | None = None
+    ranges: pl.DataFrame | None = None
+    problem_keys: pl.Series | None = None
 
     def scan(self, root: Root, columns: Columns) -> pl.LazyFrame:
         """Return a lazy scan of the wanted columns; only they, and the keys that restrict rows, are read."""
@@ -56,11 +57,11 @@ class Slice:
         rows = scan_files(root, self.uris, columns.contract)
         keys = self.problem_keys
         if self.ranges is not None:
-            keys = tuple(dict.fromkeys(item.problem_key for item in self.ranges))
+            keys = self.ranges["problem_key"].unique()
         if keys is not None and (len(keys) <= MANY_PROBLEMS or self.ranges is None):
-            rows = rows.filter(pl.col("problem_key").is_in(list(keys)))
+            rows = rows.filter(pl.col("problem_key").is_in(keys.implode()))
         if self.ranges is not None:
-            rows = restrict(rows, as_table(self.ranges))
+            rows = restrict(rows, self.ranges)
         return rows.select(columns.names)
 
     def read(self, root: Root, columns: Columns) -> pl.DataFrame:
@@ -80,11 +81,11 @@ class Slice:
                 raise
             raise damaged from error
 
-    def restricted_to(self, ranges: tuple[Range, ...]) -> Slice:
-        """Return the part of this slice that is about some samples (or their problems)."""
+    def restricted_to(self, ranges: pl.DataFrame) -> Slice:
+        """Return the part of this slice that is about some samples, given as keyed ranges (or about their problems)."""
         if self.ranges is not None:
             return replace(self, ranges=ranges)
-        return replace(self, problem_keys=tuple(dict.fromkeys(item.problem_key for item in ranges)))
+        return replace(self, problem_keys=ranges["problem_key"].unique(maintain_order=True))
 
 
 def damaged_file(root: Root, uris: Iterable[str], columns: Sequence[str]) -> DamagedFile | None:

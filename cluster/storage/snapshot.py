@@ -7,13 +7,14 @@ gives the same rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 
 from cluster.storage.documents import read_document
-from cluster.storage.parts import Part, write_part
+from cluster.storage.parts import Part, write_part, write_tables
 from cluster.storage.root import Root
 from schemas import __version__
 from schemas.contract import Contract
@@ -21,6 +22,8 @@ from schemas.datasets import SCHEMA_VERSION
 from schemas.manifest import SnapshotManifest
 
 MANIFEST = "manifest.json"
+PART_BYTES = 2**26
+"""How much one part holds, in memory, where rows are many."""
 
 
 class Snapshot:
@@ -52,6 +55,20 @@ class Snapshot:
             metadata={"view_id": self.view_id},
         )
 
+    def write_in_order(self, tables: Iterable[pl.DataFrame]) -> dict[str, int]:
+        """Write validated rows that come in the order of their keys as parts of a middling size; return part -> rows.
+
+        Only one part is in memory at a time, and of a part on a local disk only one table.
+        """
+        written: dict[str, int] = {}
+        waiting = iter(tables)
+        while (group := _Group(waiting)).begun:
+            name = part_name(len(written))
+            metadata = {"view_id": self.view_id}
+            write_tables(self.root, self.folder, name, group, self.contract, metadata)
+            written[name] = group.rows
+        return written
+
     def finish(self, parts: dict[str, int], operator: dict[str, Any], inputs: dict[str, str]) -> None:
         """Write the manifest: from now on the snapshot exists."""
         manifest = SnapshotManifest(
@@ -75,6 +92,24 @@ def read_snapshot(root: Root, folder: str) -> SnapshotManifest | None:
         return None
     remedy = "It is a result that can be made again: the command of its run does that by itself"
     return read_document(root, SnapshotManifest, remedy, folder, MANIFEST)
+
+
+class _Group:
+    """The next few of some tables: as many as make a part."""
+
+    def __init__(self, tables: Iterator[pl.DataFrame]) -> None:
+        self._tables = tables
+        self._next = next(tables, None)
+        self.begun = self._next is not None
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        size = 0
+        while self._next is not None:
+            self.rows += len(self._next)
+            size += int(self._next.estimated_size())
+            yield self._next
+            self._next = next(self._tables, None) if size < PART_BYTES else None
 
 
 def part_name(index: int) -> str:

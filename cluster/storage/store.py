@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
@@ -23,12 +24,14 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from cluster.storage.arrow import arrow_schema
+from cluster.storage.files import FileTable
 from cluster.storage.lease import LEASE_SECONDS, Lease, read_lease, write_lease
+from cluster.storage.numbering import Numbering
 from cluster.storage.parts import Part, write_part
 from cluster.storage.patience import is_away
-from cluster.storage.ranges import Range, RangeMap, as_table, ranges_by_file, restrict
+from cluster.storage.ranges import KEYED, Ranges, RangeSet, ranges_by_file, restrict
 from cluster.storage.root import Root
-from cluster.storage.slices import UNREADABLE, damaged_file, scan_files
+from cluster.storage.slices import UNREADABLE, Slice, damaged_file, scan_files
 from schemas import __version__
 from schemas.contract import Contract
 from schemas.datasets import SCHEMA_VERSION
@@ -41,31 +44,41 @@ WRITER = "gristmill"
 EPOCH = "gristmill.epoch"
 """The Delta application id whose transaction number is the epoch: how often the writer has changed."""
 ATTEMPTS = 20
+READ_ROWS = 5_000_000
+"""Of about so many rows at a time the keys are read when a store is opened."""
 
 
 class Store:
     """The rows of one contract under one identity.
 
     Attributes:
-        held: the keys that are committed.
-        files: file name -> the ranges in it.
+        numbering: the numbers of problems, by which everything else here knows them.
+        held: the samples that are committed.
+        files: the files, and which ranges are in them.
         sizes: file name -> bytes.
     """
 
-    def __init__(self, root: Root, folder: str, contract: type[Contract], fingerprint: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        root: Root,
+        folder: str,
+        contract: type[Contract],
+        fingerprint: dict[str, Any],
+        numbering: Numbering | None = None,
+    ) -> None:
         self.root = root
+        self.numbering = Numbering() if numbering is None else numbering
         self.folder = folder
         self.contract = contract
         self.fingerprint = fingerprint
-        self.held = RangeMap()
-        self.files: dict[str, list[Range]] = {}
+        self.held = RangeSet()
+        self.files = FileTable()
         self.sizes: dict[str, int] = {}
         self.lease: Lease | None = None
         self._lease_seconds = LEASE_SECONDS
-        self._files_of: dict[str, set[str]] = {}
         self._table: DeltaTable | None = None
         self._sequence = 0
-        self._news: list[Range] = []
+        self._news: list[Ranges] = []
         try:
             self._table = open_table(root, folder)
         except TableNotFoundError:
@@ -134,7 +147,7 @@ class Store:
         """
         self._sequence = self._last_number(WRITER)
         present = self._patiently(self._listed, "reading the log of")
-        gone = [item for name in self.files.keys() - set(present["name"]) for item in self._forget(name)]
+        gone = self._forget(set(self.files) - set(present["name"]))
         self._learn(present.filter(~pl.col("name").is_in(list(self.files))))
         self._let_go(gone)
 
@@ -153,21 +166,24 @@ class Store:
         if not len(fresh):
             return
         self.sizes.update(fresh.select("name", "size").iter_rows())
-        whole = fresh.filter(
-            pl.col("low_key") == pl.col("high_key"), pl.col("high") - pl.col("low") + 1 == pl.col("rows")
-        )
-        for name, key, first, rows in whole.select("name", "low_key", "low", "rows").iter_rows():
-            self._remember(name, [Range(key, first, rows)])
-        others = fresh.filter(~pl.col("name").is_in(whole["name"].to_list()))["name"].to_list()
-        if others:
-            for file, ranges in self._patiently(lambda: self._read_keys(others), "reading the keys of").items():
-                self._remember(file.rsplit("/", 1)[-1], ranges)
+        unbroken = (pl.col("low_key") == pl.col("high_key")) & (pl.col("high") - pl.col("low") + 1 == pl.col("rows"))
+        fresh = fresh.with_columns(unbroken=unbroken.fill_null(False))
+        known = fresh.filter("unbroken").select("name", problem_key="low_key", first="low", count="rows")
+        self._remember(known["name"].to_list(), known)
+        others = fresh.filter(~pl.col("unbroken"))
+        batch = pl.col("rows").fill_null(0).cum_sum() // READ_ROWS
+        for names in others.group_by(batch.alias("batch"), maintain_order=True).agg("name")["name"]:
+            some = names.to_list()
+            ranges = self._patiently(lambda some=some: self._read_keys(some), "reading the keys of")
+            self._remember(some, ranges)
 
-    def _read_keys(self, names: list[str]) -> dict[str, list[Range]]:
+    def _read_keys(self, names: list[str]) -> pl.DataFrame:
+        """Return ``name`` and keyed ranges of some files."""
         uris = [self.root.uri(self.folder, name) for name in names]
-        rows = pl.scan_parquet(uris, include_file_paths="file", storage_options=self.root.storage_options())
+        rows = pl.scan_parquet(uris, include_file_paths="name", storage_options=self.root.storage_options())
         try:
-            return ranges_by_file(rows.select("file", "problem_key", "sample_index"))
+            found = ranges_by_file(rows.select("problem_key", "sample_index", file="name"))
+            return found.select(pl.col("file").str.split("/").list.last().alias("name"), *KEYED)
         except UNREADABLE as error:
             if not self.root.is_local and is_away(error):
                 raise
@@ -176,43 +192,38 @@ class Store:
                 raise
             raise damaged from error
 
-    def _remember(self, name: str, ranges: Iterable[Range]) -> None:
-        self.files[name] = list(ranges)
-        for item in self.files[name]:
-            self._news += self.held.missing(item)
-            self.held.add(item)
-            self._files_of.setdefault(item.problem_key, set()).add(name)
+    def _remember(self, names: Sequence[str], keyed: pl.DataFrame) -> None:
+        """Take in files that were committed, with ``name`` and keyed ranges of what is in them."""
+        ranges = self.numbering.ranges(keyed)
+        of_file = keyed["name"].to_numpy()
+        self._take_in({name: ranges[of_file == name] for name in names})
 
-    def _forget(self, name: str) -> list[Range]:
-        """Forget a file that is gone; return what was in it. Where it was compacted away, its keys are in others."""
-        ranges = self.files.pop(name)
-        for item in ranges:
-            self._files_of[item.problem_key].discard(name)
-        self.sizes.pop(name, None)
-        return ranges
+    def _take_in(self, files: Mapping[str, Ranges]) -> None:
+        self.files.add(files)
+        fresh = self.held.missing(Ranges.joined(files.values()).merged())
+        self.held.add(fresh)
+        self._news.append(fresh)
 
-    def _let_go(self, gone: list[Range]) -> None:
+    def _forget(self, names: Collection[str]) -> Ranges:
+        """Forget files that are gone; return what was in them. Where they were merged, their keys are in others."""
+        for name in names:
+            self.sizes.pop(name, None)
+        return self.files.remove(names)
+
+    def _let_go(self, gone: Ranges) -> None:
         """Hold no longer those keys of ``gone`` that no file has any more."""
-        keys = {item.problem_key for item in gone}
-        names = {name for key in keys for name in self._files_of[key]}
-        left = RangeMap(item for name in names for item in self.files[name] if item.problem_key in keys)
-        for item in gone:
-            for gap in left.missing(item):
-                self.held.remove(gap)
+        left = RangeSet(self.files.of_problems(np.unique(gone.numbers)))
+        self.held.remove(left.missing(gone))
 
-    def take_news(self) -> list[Range]:
+    def take_news(self) -> Ranges:
         """Return the ranges that became facts since the last call, whoever committed them."""
         news, self._news = self._news, []
-        return news
+        return Ranges.joined(news)
 
-    def files_with(self, ranges: Iterable[Range]) -> list[str]:
-        """Return the names of the files that hold any key of ``ranges``."""
-        found: set[str] = set()
-        for wanted in ranges:
-            for name in self._files_of.get(wanted.problem_key, ()):
-                if name not in found and any(_overlap(item, wanted) for item in self.files[name]):
-                    found.add(name)
-        return sorted(found)
+    def slice(self, ranges: Ranges) -> Slice:
+        """Describe what the store has of some ranges, for a worker."""
+        uris = tuple(self.root.uri(self.folder, name) for name in self.files.holding(ranges))
+        return Slice(uris, self.numbering.keyed(ranges))
 
     # -- the lease -----------------------------------------------------------------------------------------------
 
@@ -330,7 +341,7 @@ class Store:
         self._check_lease()
         names = list(old)
         for _ in range(ATTEMPTS):
-            if not self.files.keys() >= set(names):
+            if not all(name in self.files for name in names):
                 return False
             if self._commit_files([new], names):
                 return True
@@ -347,7 +358,7 @@ class Store:
         """
         self._check_lease()
         for _ in range(ATTEMPTS):
-            if not self.files.keys() >= set(names):
+            if not all(name in self.files for name in names):
                 return False
             if self._commit_files(list(instead), names, keeps_rows=False):
                 return True
@@ -373,12 +384,14 @@ class Store:
             self.refresh()
             self._check_epoch()
             # it went through, only the answer was lost
-            done = all(part.name in self.files for part in parts) and self.files.keys().isdisjoint(gone)
+            done = all(part.name in self.files for part in parts) and not any(name in self.files for name in gone)
         else:
-            left = [item for name in gone for item in self._forget(name)]
-            for part in parts:
-                self.sizes[part.name] = part.size
-                self._remember(part.name, part.ranges)
+            left = self._forget(gone)
+            self.sizes.update((part.name, part.size) for part in parts)
+            if gone and keeps_rows:
+                self._take_in({part.name: left.merged() for part in parts})
+            else:
+                self._take_in({part.name: self.numbering.ranges(part.ranges) for part in parts})
             if not keeps_rows:
                 self._let_go(left)
         return done
@@ -416,23 +429,23 @@ class Store:
     def _without_held(self, parts: list[Part]) -> list[Part]:
         """Cut from each part the keys that the store, or an earlier part of this commit, already has."""
         kept: list[Part] = []
-        seen = RangeMap()
+        seen = RangeSet()
         for part in parts:
-            fresh = [gap for item in part.ranges for gap in self.held.missing(item)]
-            fresh = [gap for item in fresh for gap in seen.missing(item)]
-            if sum(item.size for item in fresh) < part.rows:
+            ranges = self.numbering.ranges(part.ranges)
+            fresh = seen.missing(self.held.missing(ranges))
+            if fresh.total < part.rows:
                 part = self._rewrite(part, fresh)
             if part.rows:
                 kept.append(part)
-            for item in part.ranges:
-                seen.add(item)
+            seen.add(ranges)
         return kept
 
-    def _rewrite(self, part: Part, wanted: list[Range]) -> Part:
+    def _rewrite(self, part: Part, wanted: Ranges) -> Part:
         if not wanted:
             return Part(part.name, 0, 0, "{}")
         rows = scan_files(self.root, self.root.uri(self.folder, part.name), self.contract)
-        table = self._patiently(lambda: restrict(rows, as_table(wanted)).collect(), "reading a part of")
+        keyed = self.numbering.keyed(wanted)
+        table = self._patiently(lambda: restrict(rows, keyed).collect(), "reading a part of")
         return write_part(self.root, self.folder, table, self.contract, self.folder)
 
 
@@ -475,11 +488,6 @@ def scan_store(root: Root, folder: str, contract: type[Contract]) -> pl.LazyFram
     table = open_table(root, folder)
     names = root.patiently(lambda: _listed_files(table), f"reading the log of {folder}")["name"].to_list()
     return scan_files(root, [root.uri(folder, name) for name in names], contract)
-
-
-def _overlap(one: Range, other: Range) -> bool:
-    same = one.problem_key == other.problem_key
-    return same and one.first < other.first + other.size and other.first < one.first + one.size
 
 
 def stored_identities(root: Root, kind: str) -> dict[str, dict[str, Any]]:

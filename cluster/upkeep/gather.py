@@ -14,8 +14,9 @@ import polars as pl
 
 from cluster.records.reader import manifests
 from cluster.spending.history import append_ledger, read_ledger
+from cluster.storage.numbering import Numbering
 from cluster.storage.parts import write_part
-from cluster.storage.ranges import Range, ranges_of
+from cluster.storage.ranges import Ranges, ranges_of
 from cluster.storage.root import Root
 from cluster.storage.slices import Slice
 from cluster.storage.snapshot import MANIFEST
@@ -78,17 +79,19 @@ def _take_store(root: Root, source: Root, folder: str) -> int:
     """Take the rows of one store whose keys aren't there; return how many."""
     contract = CONTRACTS[folder.split("/")[0]]
     theirs = Store(source, folder, contract, {})
-    ours = Store(root, folder, contract, stored_identity(source, folder))
-    samples = None if folder == samples_folder(folder) else _Texts(root, source, samples_folder(folder))
+    numbering = theirs.numbering
+    ours = Store(root, folder, contract, stored_identity(source, folder), numbering)
+    samples = None if folder == samples_folder(folder) else _Texts(root, source, samples_folder(folder), numbering)
     ours.acquire("gather")
     taken = 0
     try:
-        for name, ranges in theirs.files.items():
-            lacking = tuple(gap for item in ranges for gap in ours.held.missing(item))
+        for name in theirs.files:
+            lacking = ours.held.missing(theirs.files.of(name))
             if samples is not None:
                 lacking = samples.same(lacking)
             if lacking:
-                rows = Slice((source.uri(folder, name),), lacking).read(source, contract.select())
+                keyed = ours.numbering.keyed(lacking)
+                rows = Slice((source.uri(folder, name),), keyed).read(source, contract.select())
                 ours.commit([write_part(root, folder, rows, contract, f"gathering {folder}")])
                 taken += len(rows)
             if not ours.renew():
@@ -101,19 +104,19 @@ def _take_store(root: Root, source: Root, folder: str) -> int:
 class _Texts:
     """The samples that verdicts and scores of a source are about: a verdict is only good for the text that it saw."""
 
-    def __init__(self, root: Root, source: Root, folder: str) -> None:
-        self.folder = folder
-        self.stores = [Store(place, folder, Sample, {}) for place in (root, source)]
+    def __init__(self, root: Root, source: Root, folder: str, numbering: Numbering) -> None:
+        self.numbering = numbering
+        self.stores = [Store(place, folder, Sample, {}, numbering) for place in (root, source)]
 
-    def same(self, ranges: tuple[Range, ...]) -> tuple[Range, ...]:
+    def same(self, ranges: Ranges) -> Ranges:
         """Return the part of some ranges whose texts are the same in both roots."""
         ours, theirs = (self._read(store, ranges) for store in self.stores)
         both = ours.join(theirs, on=ours.columns, how="semi", nulls_equal=True)
-        return tuple(ranges_of(both.sort("problem_key", "sample_index")))
+        return self.numbering.ranges(ranges_of(both.sort("problem_key", "sample_index")))
 
-    def _read(self, store: Store, ranges: tuple[Range, ...]) -> pl.DataFrame:
-        uris = tuple(store.root.uri(self.folder, name) for name in store.files_with(ranges))
-        return Slice(uris, ranges).read(store.root, Sample.select("problem_key", "sample_index", "completion"))
+    @staticmethod
+    def _read(store: Store, ranges: Ranges) -> pl.DataFrame:
+        return store.slice(ranges).read(store.root, Sample.select("problem_key", "sample_index", "completion"))
 
 
 def _take_runs(root: Root, source: Root) -> int:

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from cluster.records.reader import alive, manifests
+from cluster.storage.numbering import Numbering
 from cluster.storage.parts import Part, write_part
-from cluster.storage.ranges import Range, RangeMap, as_table, restrict
+from cluster.storage.ranges import Ranges, RangeSet, restrict
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE, scan_files
 from cluster.storage.snapshot import MANIFEST
@@ -37,7 +38,8 @@ class _Damage:
     """What leaves one store: whole files, or some rows of files (none, where a file is only to be put in order)."""
 
     drop: set[str] = field(default_factory=set[str])
-    cut: dict[str, list[Range]] = field(default_factory=dict[str, list[Range]])
+    cut: dict[str, list[pl.DataFrame]] = field(default_factory=dict[str, list[pl.DataFrame]])
+    """File -> keyed ranges."""
 
 
 def repair(root: Root, manifest: RunManifest, findings: Iterable[Finding]) -> list[str]:
@@ -63,7 +65,8 @@ def take_out(root: Root, findings: list[Finding], name: str) -> list[str]:
     damage = _damage_of_stores(findings)
     folders = _concerned(root, damage)
     _refuse_while_in_use(root, folders)
-    with _taken(root, folders, name) as stores:
+    numbering = Numbering()
+    with _taken(root, folders, name, numbering) as stores:
 
         def keep_alive() -> None:
             for store in stores.values():
@@ -71,7 +74,7 @@ def take_out(root: Root, findings: list[Finding], name: str) -> list[str]:
                     store.reclaim()
 
         left = {folder: _left(store, damage.get(folder, _Damage())) for folder, store in stores.items()}
-        done = _outdated_snapshots(root, left)
+        done = _outdated_snapshots(root, left, numbering)
         for folder in sorted(folders, key=lambda folder: folder in {samples_folder(other) for other in folders}):
             samples = None if folder == samples_folder(folder) else left.get(samples_folder(folder))
             done += _mend(stores[folder], damage.get(folder, _Damage()), samples, keep_alive)
@@ -85,7 +88,7 @@ def _damage_of_stores(findings: list[Finding]) -> dict[str, _Damage]:
         if finding.remedy == "drop":
             damage.setdefault(folder, _Damage()).drop.add(name)
         elif finding.remedy == "cut":
-            damage.setdefault(folder, _Damage()).cut.setdefault(name, []).extend(finding.keys)
+            damage.setdefault(folder, _Damage()).cut.setdefault(name, []).append(finding.keys)
     return damage
 
 
@@ -110,9 +113,9 @@ def _refuse_while_in_use(root: Root, folders: list[str]) -> None:
 
 
 @contextmanager
-def _taken(root: Root, folders: list[str], name: str) -> Iterator[dict[str, LenientStore]]:
+def _taken(root: Root, folders: list[str], name: str, numbering: Numbering) -> Iterator[dict[str, LenientStore]]:
     """Hold the leases of stores, taken in the order in which runs take them: all or none."""
-    stores = {folder: LenientStore(root, folder, CONTRACTS[folder.split("/")[0]], {}) for folder in folders}
+    stores = {folder: LenientStore(root, folder, CONTRACTS[folder.split("/")[0]], {}, numbering) for folder in folders}
     try:
         for store in stores.values():
             store.acquire(name)
@@ -125,51 +128,53 @@ def _taken(root: Root, folders: list[str], name: str) -> Iterator[dict[str, Leni
                 continue
 
 
-def _left(store: LenientStore, damage: _Damage) -> RangeMap:
-    """Return the keys whose rows are what they were: those of dropped files are not, nor those cut from any file."""
-    left = RangeMap(item for name, ranges in store.files.items() if name not in damage.drop for item in ranges)
-    for ranges in damage.cut.values():
-        for item in ranges:
-            left.remove(item)
+def _left(store: LenientStore, damage: _Damage) -> RangeSet:
+    """Return the samples whose rows are what they were: those of dropped files are not, nor those cut from any file."""
+    left = RangeSet(Ranges.joined(store.files.of(name) for name in store.files if name not in damage.drop))
+    for name in damage.cut:
+        left.remove(_cut_from(store, damage, name))
     return left
 
 
-def _mend(store: LenientStore, damage: _Damage, samples: RangeMap | None, keep_alive: Callable[[], None]) -> list[str]:
+def _cut_from(store: LenientStore, damage: _Damage, name: str) -> Ranges:
+    return Ranges.joined(store.numbering.ranges(keyed) for keyed in damage.cut.get(name, ()))
+
+
+def _mend(store: LenientStore, damage: _Damage, samples: RangeSet | None, keep_alive: Callable[[], None]) -> list[str]:
     """Drop damaged files, and rows that are wrong or whose samples aren't what they were, in one commit."""
     gone = {name: "dropped; the file stays until it is vacuumed" for name in damage.drop if name in store.files}
     parts: list[Part] = []
-    for name, ranges in store.files.items():
-        lost = list(damage.cut.get(name, ()))
+    for name in store.files:
+        ranges, lost = store.files.of(name), _cut_from(store, damage, name)
         if samples is not None:
-            lost += [gap for item in ranges for gap in samples.missing(item)]
+            lost = Ranges.joined([lost, samples.missing(ranges)])
+        lost = lost.merged()
         unknown = samples is not None and not ranges
         if name in gone or not (lost or unknown or name in damage.cut):
             continue
         keep_alive()
         part = _without(store, name, lost)
-        gone[name] = (
-            f"{len(RangeMap(lost)):,} row(s) dropped" if lost and part else "put in order" if part else "dropped"
-        )
+        gone[name] = f"{lost.total:,} row(s) dropped" if lost and part else "put in order" if part else "dropped"
         parts += [part] if part is not None and part.rows else []
     if gone and not store.drop(gone.keys(), parts):
         raise GristmillError(f"store {store.folder} changed while it was repaired; give the same command again")
     return [f"{store.folder}/{name}: {what}" for name, what in gone.items()]
 
 
-def _without(store: LenientStore, name: str, lost: list[Range]) -> Part | None:
+def _without(store: LenientStore, name: str, lost: Ranges) -> Part | None:
     """Write a file again without some rows, in order; None where that can't be, so that it has to go as a whole.
 
     Raises:
         GristmillError: it holds samples: whether they may go was decided before, and it was decided that they stay.
     """
-    keep = RangeMap(store.files[name])
-    for item in lost:
-        keep.remove(item)
+    keep = RangeSet(store.files.of(name))
+    keep.remove(lost)
     if not len(keep):
         return Part(name, 0, 0, "{}")
     rows = scan_files(store.root, store.root.uri(store.folder, name), store.contract)
+    keyed = store.numbering.keyed(keep.ranges)
     try:
-        table = store.root.patiently(lambda: restrict(rows, as_table(keep)).collect(), f"reading {store.folder}/{name}")
+        table = store.root.patiently(lambda: restrict(rows, keyed).collect(), f"reading {store.folder}/{name}")
         return write_part(store.root, store.folder, table, store.contract, store.folder)
     except (StorageUnavailable, StorageFull):
         raise
@@ -179,14 +184,14 @@ def _without(store: LenientStore, name: str, lost: list[Range]) -> Part | None:
         return None
 
 
-def _outdated_snapshots(root: Root, left: Mapping[str, RangeMap]) -> list[str]:
+def _outdated_snapshots(root: Root, left: Mapping[str, RangeSet], numbering: Numbering) -> list[str]:
     """Remove the manifests of snapshots, of any run, that were computed from rows that aren't ``left``."""
     done: dict[str, str] = {}
     for known in manifests(root):
         stale: set[str] = set()
         for record in known.stages:
             if record.kind == "store":
-                if _lacks(root, record, left):
+                if _lacks(root, record, left, numbering):
                     stale.add(record.name)
             elif stale & {*record.inputs.values()}:
                 stale.add(record.name)
@@ -196,7 +201,7 @@ def _outdated_snapshots(root: Root, left: Mapping[str, RangeMap]) -> list[str]:
     return list(done.values())
 
 
-def _lacks(root: Root, record: StageRecord, left: Mapping[str, RangeMap]) -> bool:
+def _lacks(root: Root, record: StageRecord, left: Mapping[str, RangeSet], numbering: Numbering) -> bool:
     """Whether a stage's view has rows, or rows about samples, that aren't ``left``."""
     concerned = [left[folder] for folder in (record.path, samples_folder(record.path)) if folder in left]
     if not concerned:
@@ -207,7 +212,8 @@ def _lacks(root: Root, record: StageRecord, left: Mapping[str, RangeMap]) -> boo
         raise
     except UNREADABLE:  # a view that is gone or damaged: it may have had such rows
         return True
-    return any(keys.missing(Range(*row)) for row in view.iter_rows() for keys in concerned)
+    ranges = numbering.ranges(view)
+    return any(keys.missing(ranges) for keys in concerned)
 
 
 def _mend_snapshots(root: Root, findings: list[Finding]) -> list[str]:

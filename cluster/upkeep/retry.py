@@ -8,7 +8,7 @@ import uuid
 import polars as pl
 
 from cluster.planning.plan import RunPlan, StagePlan
-from cluster.storage.ranges import as_table, ranges_by_file, restrict
+from cluster.storage.ranges import KEYED, ranges_by_file, restrict
 from cluster.storage.root import Root
 from cluster.upkeep.repair import take_out
 from cluster.upkeep.verify_file import Finding
@@ -33,14 +33,14 @@ def _errors(root: Root, stage: StagePlan) -> list[Finding]:
     """Return what is to be cut from the files of one store."""
     assert stage.store is not None
     store, name = stage.store, stage.stage.name
-    uris = [root.uri(store.folder, file) for file in store.files_with(stage.ranges)]
+    uris = [root.uri(store.folder, file) for file in store.files.holding(stage.view.ranges)]
     if not uris:
         return []
     rows = pl.scan_parquet(uris, include_file_paths="file", storage_options=root.storage_options())
-    rows = restrict(rows.filter(pl.col("status").is_in(STATUSES)), as_table(stage.ranges))
+    rows = restrict(rows.filter(pl.col("status").is_in(STATUSES)), store.numbering.keyed(stage.view.ranges))
     keys = rows.select("file", "problem_key", "sample_index").sort("file", "problem_key", "sample_index")
     cuts = root.patiently(lambda: ranges_by_file(keys), f"stage {name}: reading the verdicts of")
     return [
-        Finding(name, f"{store.folder}/{file.rsplit('/', 1)[-1]}", "is judged again", "cut", tuple(ranges))
-        for file, ranges in cuts.items()
+        Finding(name, f"{store.folder}/{str(file).rsplit('/', 1)[-1]}", "is judged again", "cut", keyed.select(KEYED))
+        for (file,), keyed in cuts.group_by("file", maintain_order=True)
     ]

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from cluster.records.reader import open_stage
-from cluster.storage.ranges import Range, RangeMap
+from cluster.storage.numbering import Numbering
+from cluster.storage.ranges import Ranges, RangeSet
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE
 from cluster.storage.snapshot import MANIFEST
@@ -22,7 +23,7 @@ from cluster.storage.store import scan_store
 from cluster.upkeep.verify_file import Expected, FileCheck, Finding, Remedy, check_file
 from cluster.upkeep.verify_store import StoreCheck, open_samples, samples_folder
 from operators import operator_class
-from pipelines.identity import store_view
+from pipelines.identity import ViewOfRanges
 from schemas.contract import Contract, validate
 from schemas.datasets import DATASETS, LedgerEntry, Problem, Sample
 from schemas.errors import ContractViolation, GristmillError
@@ -69,7 +70,8 @@ class _Verifier:
         self.manifest = manifest
         self.result = Verification()
         self.stores: dict[str, StoreCheck] = {}
-        self.views: dict[str, list[Range] | None] = {}
+        self.numbering = Numbering()
+        self.views: dict[str, Ranges | None] = {}
         self.snapshots: dict[str, SnapshotManifest] = {}
         self.checks: dict[str, FileCheck] = {}
 
@@ -96,7 +98,7 @@ class _Verifier:
         total, done = sum(file.size or 0 for file in files), 0
         watch(0, total)
         for file in files:
-            check = self.checks[file.path] = check_file(self.root, file)
+            check = self.checks[file.path] = check_file(self.root, file, self.numbering)
             self._counted(check.rows, check.size)
             done += file.size or 0
             watch(done, total)
@@ -112,18 +114,18 @@ class _Verifier:
         self.views[record.name] = view = self._view(record)
         contract = DATASETS[record.dataset]
         if record.path not in self.stores:
-            self.stores[record.path] = StoreCheck(self.root, record.name, record.path, contract)
+            self.stores[record.path] = StoreCheck(self.root, record.name, record.path, contract, self.numbering)
         store = self.stores[record.path]
         if store.store is None and not store.findings and record.reused + record.computed:
             self._find(record, record.path, "is gone: there is no Delta table", "rerun")
         return store.expected(view)
 
-    def _view(self, record: StageRecord) -> list[Range] | None:
+    def _view(self, record: StageRecord) -> Ranges | None:
         """Read the index ranges that the run froze; None where they can't be read."""
         path = record.view or f"runs/{self.manifest.run_id}/views/{record.name}.parquet"
         try:
             data = self.root.read_bytes(path)
-            ranges = [Range(*row) for row in pl.read_parquet(io.BytesIO(data)).iter_rows()]
+            table = pl.read_parquet(io.BytesIO(data)).sort("problem_key", "first", "count")
         except GristmillError:
             raise
         except FileNotFoundError:
@@ -132,21 +134,20 @@ class _Verifier:
         except UNREADABLE as error:
             self._find(record, path, f"can't be read: {redact(str(error))[:300]}")
             return None
-        self._counted(len(ranges), len(data))
-        wanted = [(key, first, size) for key, first, size in ranges]
-        count = sum(size for _, _, size in wanted)
-        if store_view(record.path, self.manifest.problem_view, wanted) != record.view_id:
+        self._counted(len(table), len(data))
+        count = int(table["count"].sum())
+        if ViewOfRanges(self.manifest.problem_view, [table]).id_in(record.path) != record.view_id:
             self._find(record, path, f"isn't the view {record.view_id} that the run's manifest names")
         elif count != record.planned:
             self._find(record, path, f"asks for {count:,} rows, the run's manifest says {record.planned:,}")
-        return ranges
+        return self.numbering.ranges(table)
 
     def _compare_stores(self) -> None:
         for path, store in list(self.stores.items()):
             samples = None
             if store.contract is not Sample:
                 folder = samples_folder(path)
-                samples = self.stores.get(folder) or open_samples(self.root, store.stage, path)
+                samples = self.stores.get(folder) or open_samples(self.root, store.stage, path, self.numbering)
             store.conclude(self.checks, samples)
         for check in self.checks.values():
             self.result.findings += check.findings
@@ -159,8 +160,8 @@ class _Verifier:
         if not record.complete or view is None:
             return
         checks = [check for path, check in self.checks.items() if path.startswith(folder) and check.whole]
-        found = RangeMap(item for check in checks for item in check.held)
-        present = sum(piece.size for item in view for piece in found.present(item))
+        found = RangeSet(Ranges.joined(check.held.ranges for check in checks))
+        present = found.present(view).total
         if present != record.planned:
             what = f"has {present:,} of the {record.planned:,} rows of the run's view in files that can be read"
             self._find(record, record.path, what, "rerun")
@@ -238,7 +239,7 @@ class _Verifier:
 
     def _ledger(self) -> None:
         """What was settled for this run is what its samples say it made."""
-        if not self.root.exists(LEDGER, "_delta_log"):
+        if self.manifest.account is None or not self.root.exists(LEDGER, "_delta_log"):
             return
         stores = [store for store in self.stores.values() if store.contract is Sample]
         checks = [

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.storage.arrow import arrow_schema
+from cluster.storage.numbering import Numbering
 from cluster.storage.parts import is_about_samples
-from cluster.storage.ranges import Range, RangeMap, ranges_of
+from cluster.storage.ranges import KEYED, Ranges, RangeSet, ranges_of
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE
 from schemas.contract import Contract, polars_schema, validate
@@ -42,14 +43,14 @@ class Finding:
     Attributes:
         file: relative to the root.
         what: goes after the file's name in a sentence.
-        keys: the samples it is about, for ``cut``.
+        keys: the samples it is about, for ``cut``, as keyed ranges.
     """
 
     stage: str
     file: str
     what: str
     remedy: Remedy = "none"
-    keys: tuple[Range, ...] = ()
+    keys: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=KEYED), compare=False)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Expected:
 
 @dataclass
 class FileCheck:
-    """What was found in one file.
+    """What was found in one file; ``numbering`` is that of its run's stores.
 
     Attributes:
         whole: it could be read to its end and has its contract's columns, so ``held`` is all of its sample keys.
@@ -83,26 +84,28 @@ class FileCheck:
     """
 
     expected: Expected
+    numbering: Numbering
     findings: list[Finding] = field(default_factory=list[Finding])
     whole: bool = False
     rows: int = 0
     size: int = 0
-    held: RangeMap = field(default_factory=RangeMap)
+    held: RangeSet = field(default_factory=RangeSet)
     runs: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
 
-    def find(self, what: str, remedy: Remedy | None = None, keys: tuple[Range, ...] = ()) -> None:
+    def find(self, what: str, remedy: Remedy | None = None, ranges: Ranges | None = None) -> None:
         """Note what is wrong; of a snapshot's part, the remedy is always to compute it again."""
         fitting = (remedy or "drop") if self.expected.in_store else "recompute"
+        keys = self.numbering.keyed(ranges or Ranges.none())
         self.findings.append(Finding(self.expected.stage, self.expected.path, what, fitting, keys))
 
 
-def check_file(root: Root, expected: Expected) -> FileCheck:
+def check_file(root: Root, expected: Expected, numbering: Numbering) -> FileCheck:
     """Read a whole file and return what is wrong with it.
 
     Raises:
         StorageUnavailable: the storage didn't answer; that says nothing of the file.
     """
-    check = FileCheck(expected)
+    check = FileCheck(expected, numbering)
     uri = root.uri(expected.path)
     try:
         check.size = root.patiently(lambda: int(root.fs.size(uri)), f"looking for {expected.path}")
@@ -193,14 +196,13 @@ class _Rows:
         self.sorted = True
         self.twice = 0
         self.violation = ""
-        self.wrong_texts = RangeMap()
+        self.wrong_texts = RangeSet()
 
     def add(self, table: pl.DataFrame) -> None:
         if self.key:
             self._order(table.select(self.key))
         if is_about_samples(self.contract):
-            for item in ranges_of(table):
-                self.check.held.add(item)
+            self.check.held.add(self.check.numbering.ranges(ranges_of(table)))
         if self.contract is Sample:
             self._texts(table)
         try:
@@ -218,8 +220,8 @@ class _Rows:
     def _texts(self, samples: pl.DataFrame) -> None:
         texts = samples["reasoning"].fill_null("") + samples["completion"]
         hashes = pl.Series("hash", completion_hashes(texts), dtype=pl.Int64)
-        for item in ranges_of(samples.filter(samples["completion_hash"] != hashes)):
-            self.wrong_texts.add(item)
+        wrong = ranges_of(samples.filter(samples["completion_hash"] != hashes))
+        self.wrong_texts.add(self.check.numbering.ranges(wrong))
         paid = samples.group_by("run_id").agg(pl.len(), pl.col("completion_tokens").sum())
         for run_id, count, tokens in paid.iter_rows():
             known = self.check.runs.get(run_id, (0, 0))
@@ -236,14 +238,15 @@ class _Rows:
             check.find(f"isn't sorted by {', '.join(self.key)}", "cut")
         if self.violation and not self.twice:
             check.find(f"breaks its contract: {self.violation}")
-        if wrong := tuple(self.wrong_texts):
-            count = len(self.wrong_texts)
-            check.find(f"has {count:,} completion_hash(es) that aren't their text's: {example(wrong)}", "cut", wrong)
+        if wrong := self.wrong_texts.ranges:
+            first = example(check.numbering, wrong)
+            check.find(f"has {wrong.total:,} completion_hash(es) that aren't their text's: {first}", "cut", wrong)
 
 
-def example(ranges: tuple[Range, ...]) -> str:
-    """Name the first of some keys."""
-    return f"problem_key {ranges[0].problem_key}, sample_index {ranges[0].first}"
+def example(numbering: Numbering, ranges: Ranges) -> str:
+    """Name the first of some samples, in the order of their keys."""
+    key, first, _ = numbering.keyed(ranges).sort("problem_key", "first").row(0)
+    return f"problem_key {key}, sample_index {first}"
 
 
 @contextlib.contextmanager

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
+from cluster.storage.numbering import Numbering
 from cluster.storage.patience import is_away
-from cluster.storage.ranges import Range, RangeMap
+from cluster.storage.ranges import KEYED, Ranges, RangeSet
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE
 from cluster.storage.store import Store
@@ -24,7 +23,7 @@ from schemas.redaction import redact
 class LenientStore(Store):
     """A store that also opens where files can't be read: of those, no keys are known (their ranges are empty)."""
 
-    def _read_keys(self, names: list[str]) -> dict[str, list[Range]]:
+    def _read_keys(self, names: list[str]) -> pl.DataFrame:
         try:
             return super()._read_keys(names)
         except UNREADABLE as error:
@@ -33,8 +32,8 @@ class LenientStore(Store):
             if not self.root.is_local and is_away(error):
                 raise  # our caller waits for it
             if len(names) == 1:
-                return {names[0]: []}
-            return {file: ranges for name in names for file, ranges in self._read_keys([name]).items()}
+                return pl.DataFrame(schema={"name": pl.String, **KEYED})
+            return pl.concat([self._read_keys([name]) for name in names])
 
 
 class StoreCheck:
@@ -45,17 +44,18 @@ class StoreCheck:
         files: file name -> (rows, bytes) as the log has them, in the order in which they were committed.
     """
 
-    def __init__(self, root: Root, stage: str, folder: str, contract: type[Contract]) -> None:
+    def __init__(self, root: Root, stage: str, folder: str, contract: type[Contract], numbering: Numbering) -> None:
         self.root = root
         self.stage = stage
         self.folder = folder
         self.contract = contract
+        self.numbering = numbering
         self.findings: list[Finding] = []
         self.files: dict[str, tuple[int | None, int | None]] = {}
         self.store: LenientStore | None = None
         try:
             self.files = root.patiently(self._listed, f"reading the log of {folder}")
-            self.store = LenientStore(root, folder, contract, {})
+            self.store = LenientStore(root, folder, contract, {}, numbering)
         except TableNotFoundError:
             return
         except GristmillError:
@@ -71,15 +71,15 @@ class StoreCheck:
         return {name: (count, size) for name, count, size in listed.iter_rows()}
 
     @property
-    def held(self) -> RangeMap:
-        return self.store.held if self.store is not None else RangeMap()
+    def held(self) -> RangeSet:
+        return self.store.held if self.store is not None else RangeSet()
 
-    def expected(self, view: Iterable[Range] | None) -> list[Expected]:
+    def expected(self, view: Ranges | None) -> list[Expected]:
         """Return the files that hold, or could hold, rows of a view (all files where the view is None)."""
         if self.store is None:
             return []
-        unknown = {name for name in self.files if not self.store.files.get(name)}
-        wanted = {*self.files} if view is None else {*self.store.files_with(view)} | unknown
+        unknown = {name for name in self.files if not self._as_logged(name)}
+        wanted = {*self.files} if view is None else {*self.store.files.holding(view)} | unknown
         return [
             Expected(self.stage, self.folder, name, self.contract, rows, size, in_store=True)
             for name, (rows, size) in self.files.items()
@@ -93,36 +93,37 @@ class StoreCheck:
             checks: path -> what was found in each file that was read.
             samples: the store of the samples that this one's rows are about; None where it holds them itself.
         """
-        seen = RangeMap()
+        seen = RangeSet()
         owners: dict[str, FileCheck] = {}
         for name in self.files:
             check = checks.get(f"{self.folder}/{name}")
             if check is None or not check.whole:
                 continue
-            self._compare_with_log(name, check)
-            if twice := tuple(piece for item in check.held for piece in seen.present(item)):
-                other = next(o for o, known in owners.items() if any(known.held.present(item) for item in twice))
-                what = f"has {_count(twice):,} key(s) that {other} has too: {example(twice)}"
+            if RangeSet(self._as_logged(name)) != check.held:
+                # the log's bounds tell the keys of a file with one unbroken range; a run would take its word for it
+                check.find("holds other keys than the log says")
+            if twice := seen.present(check.held.ranges):
+                other = next(other for other, known in owners.items() if known.held.present(twice))
+                what = f"has {twice.total:,} key(s) that {other} has too: {example(self.numbering, twice)}"
                 self._find(name, what, twice)
             if samples is not None:
                 self._compare_with_samples(name, check, samples)
             owners[name] = check
-            for item in check.held:
-                seen.add(item)
+            seen.add(check.held.ranges)
 
-    def _compare_with_log(self, name: str, check: FileCheck) -> None:
-        """The log's bounds tell the keys of a file with one unbroken range; a run would take its word for it."""
+    def _as_logged(self, name: str) -> Ranges:
+        """Return what a file holds as far as its store knows."""
         assert self.store is not None
-        if RangeMap(self.store.files.get(name, [])) != check.held:
-            check.find("holds other keys than the log says")
+        return self.store.files.of(name) if name in self.store.files else Ranges.none()
 
     def _compare_with_samples(self, name: str, check: FileCheck, samples: StoreCheck) -> None:
-        orphans = tuple(gap for item in check.held for gap in samples.held.missing(item))
+        orphans = samples.held.missing(check.held.ranges)
         if orphans:
-            what = f"has {_count(orphans):,} row(s) whose sample isn't in {samples.folder}: {example(orphans)}"
-            self._find(name, what, orphans)
+            first = example(self.numbering, orphans)
+            self._find(name, f"has {orphans.total:,} row(s) whose sample isn't in {samples.folder}: {first}", orphans)
 
-    def _find(self, name: str, what: str, keys: tuple[Range, ...]) -> None:
+    def _find(self, name: str, what: str, ranges: Ranges) -> None:
+        keys = self.numbering.keyed(ranges)
         self.findings.append(Finding(self.stage, f"{self.folder}/{name}", what, "cut", keys))
 
 
@@ -131,10 +132,6 @@ def samples_folder(folder: str) -> str:
     return f"{SAMPLES_FOLDER}/{folder.split('/')[1]}"
 
 
-def open_samples(root: Root, stage: str, folder: str) -> StoreCheck:
+def open_samples(root: Root, stage: str, folder: str, numbering: Numbering) -> StoreCheck:
     """Open the store of the samples that ``folder``'s rows are about."""
-    return StoreCheck(root, stage, samples_folder(folder), Sample)
-
-
-def _count(ranges: Iterable[Range]) -> int:
-    return sum(item.size for item in ranges)
+    return StoreCheck(root, stage, samples_folder(folder), Sample, numbering)

@@ -12,11 +12,11 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import polars as pl
 
 from cluster.storage.parts import Part, delta_statistics, fresh_name, write_tables
-from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
 from cluster.storage.slices import scan_files
 from cluster.working.work import Done
@@ -28,8 +28,12 @@ FAN_IN = 16
 """How many files of a tier are merged."""
 SMALLEST = 2**16
 """Bytes; all smaller files are one tier."""
-BATCH_ROWS = 100_000
-"""Rows in memory while merging (whole problems, so more where one has more)."""
+BATCH_ROWS = 20_000
+"""Rows in memory while merging, about (whole problems, so more where one has more)."""
+EVERY = 500
+"""Of so many rows of a file one key is looked at to know where batches end."""
+OUTLINE_ROWS = 100_000
+"""Keys of so many rows are read at a time."""
 
 
 def next_merge(sizes: Mapping[str, int], fan_in: int = FAN_IN, target: int = TARGET) -> list[str]:
@@ -64,45 +68,56 @@ class Merge:
     root: str
     folder: str
     contract: type[Contract]
-    files: dict[str, tuple[Range, ...]]
-
-    @property
-    def rows(self) -> int:
-        return sum(item.size for ranges in self.files.values() for item in ranges)
+    files: tuple[str, ...]
+    rows: int
+    """How many they have together."""
 
     def run(self) -> Done:
         """Write the merged file; nothing is committed yet."""
         began = time.perf_counter()
         root, name = Root(self.root), fresh_name()
-        held = RangeMap(item for ranges in self.files.values() for item in ranges)
-        ranges = tuple(sorted(held))
-        size = write_tables(root, self.folder, name, self._batches(root, ranges), self.contract)
-        low, high = ranges[0], ranges[-1]
-        keys = {"problem_key": (low.problem_key, high.problem_key)}
-        keys["sample_index"] = (min(r.first for r in ranges), max(r.first + r.size - 1 for r in ranges))  # pyright: ignore[reportArgumentType]
-        stats = delta_statistics(self.rows, {k: v[0] for k, v in keys.items()}, {k: v[1] for k, v in keys.items()})
-        return Done(Part(name, self.rows, size, stats, ranges), time.perf_counter() - began)
+        outlines = [self._outline(root, file) for file in self.files]
+        size = write_tables(root, self.folder, name, self._batches(root, outlines), self.contract)
+        low = {"problem_key": min(one.keys[0] for one in outlines), "sample_index": min(one.low for one in outlines)}
+        high = {"problem_key": max(one.last for one in outlines), "sample_index": max(one.high for one in outlines)}
+        part = Part(name, self.rows, size, delta_statistics(self.rows, low, high))
+        return Done(part, time.perf_counter() - began)
 
-    def _batches(self, root: Root, ranges: tuple[Range, ...]) -> Iterator[pl.DataFrame]:
-        for keys in _batched(ranges):
-            holding = [root.uri(self.folder, name) for name, mine in self.files.items() if _touches(mine, keys)]
-            rows = scan_files(root, holding, self.contract).filter(pl.col("problem_key").is_in(sorted(keys)))
-            yield root.patiently(lambda rows=rows: rows.collect(), f"reading {self.folder}").sort(
-                self.contract.primary_key()
-            )
+    def _scan(self, root: Root, file: str) -> pl.LazyFrame:
+        return scan_files(root, root.uri(self.folder, file), self.contract)
+
+    def _outline(self, root: Root, file: str) -> _Outline:
+        """Look through the keys of a file, some rows at a time."""
+        scan = self._scan(root, file).select("problem_key", "sample_index")
+        keys: list[str] = []
+        last, low, high, first = "", 2**63 - 1, 0, 0
+        while True:
+            rows = root.patiently(scan.slice(first, OUTLINE_ROWS).collect, f"reading the keys of {self.folder}")
+            if rows.is_empty():
+                return _Outline(keys, last, low, high)
+            keys += rows["problem_key"].gather_every(EVERY).to_list()
+            index = rows["sample_index"]
+            last, first = rows["problem_key"][-1], first + len(rows)
+            low, high = min(low, index.min()), max(high, index.max())  # pyright: ignore[reportArgumentType]
+
+    def _batches(self, root: Root, outlines: list[_Outline]) -> Iterator[pl.DataFrame]:
+        """Yield the rows in order, some whole problems at a time; of each file no more is read than they need."""
+        keys = sorted(key for one in outlines for key in one.keys)
+        bounds = list(dict.fromkeys(keys[BATCH_ROWS // EVERY :: BATCH_ROWS // EVERY]))
+        for low, high in zip([None, *bounds], [*bounds, None], strict=True):
+            mine = pl.lit(True) if low is None else pl.col("problem_key") >= low
+            mine = mine if high is None else mine & (pl.col("problem_key") < high)
+            scans = [self._scan(root, file).filter(mine) for file in self.files]
+            tables = [root.patiently(scan.collect, f"reading {self.folder}") for scan in scans]
+            rows = pl.concat(tables).sort(self.contract.primary_key())
+            if len(rows):
+                yield rows
 
 
-def _batched(ranges: tuple[Range, ...]) -> Iterator[set[str]]:
-    keys: set[str] = set()
-    rows = 0
-    for item in ranges:
-        if rows + item.size > BATCH_ROWS and keys and item.problem_key not in keys:
-            yield keys
-            keys, rows = set(), 0
-        keys.add(item.problem_key)
-        rows += item.size
-    yield keys
+class _Outline(NamedTuple):
+    """What is known of a file before it is merged: some of its keys, from the first, and its bounds."""
 
-
-def _touches(ranges: tuple[Range, ...], keys: set[str]) -> bool:
-    return any(item.problem_key in keys for item in ranges)
+    keys: list[str]
+    last: str
+    low: int
+    high: int

@@ -13,21 +13,23 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from cluster.engines import build_engine
 from cluster.records.timeline import Activity, Timeline
 from cluster.storage.parts import Part, write_part
-from cluster.storage.ranges import Range
+from cluster.storage.ranges import Ints, Ranges
 from cluster.storage.root import Root
+from cluster.storage.rows import NumberedRows
 from cluster.storage.slices import Slice
+from cluster.working.assigned import AssignedProblems
 from cluster.working.warm_up import WarmUps
 from operators.engine import Engine, EngineError, EngineInfo
-from operators.sample.lengths import TooLong, too_long
+from operators.sample.lengths import TooLong, is_too_long
 from operators.sample.sampling import BEGUN, Sampling
 from schemas import datasets
 from schemas.engine import EngineSpec
@@ -49,7 +51,7 @@ class SamplingJob:
     engine: EngineSpec
     root: str
     folder: str
-    problems: Slice
+    problems: NumberedRows
     run_id: str
     flush_rows: int
     flush_seconds: float
@@ -74,12 +76,25 @@ class Report:
     """What happened since the last report."""
 
     parts: list[Part] = field(default_factory=list[Part])
-    failed: list[tuple[str, int, str]] = field(default_factory=list[tuple[str, int, str]])
-    """(problem_key, sample_index, message) of draws whose transient fault outlived the retries."""
+    failed: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
+    """(problem, sample index, message) of draws whose transient fault outlived the retries."""
     drawn: int = 0
     """Samples drawn since the worker started, flushed or not."""
     activity: Activity = field(default_factory=Activity)
     """What the engine did since the worker started."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What was found of the prompts of some problems.
+
+    Attributes:
+        too_long: those that leave no room for ``max_tokens``, by number.
+        tokens: how many each has at most, where that was asked for.
+    """
+
+    too_long: list[tuple[int, TooLong]]
+    tokens: Ints
 
 
 class Sampler:
@@ -94,7 +109,9 @@ class Sampler:
         self._flush_after = min(FIRST_FLUSH, job.flush_seconds)
         self._outstanding = 0
         self._timeline = Timeline(socket.gethostname())
-        self._prompts: dict[str, asyncio.Task[str]] = {}
+        self._problems = AssignedProblems(self.root, job.problems)
+        self._prompts: dict[int, asyncio.Task[str]] = {}
+        self._ending = False
         self._tasks: list[asyncio.Task[None]] = []
         self._writes: set[asyncio.Task[None]] = set()
         self._unwritten = 0
@@ -109,9 +126,7 @@ class Sampler:
     async def start(self) -> Ready:
         """Load the engine and start drawing whatever is assigned."""
         self.engine: Engine = await asyncio.to_thread(build_engine, self.job.engine)
-        problems = await asyncio.to_thread(self.job.problems.read, self.root, Sampling.inputs["problems"])
-        self.problems = {row["problem_key"]: row for row in problems.iter_rows(named=True)}
-        self.queue: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
+        self.queue: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
         self.news = asyncio.Event()
         self._tasks = [asyncio.create_task(self._draw_forever()) for _ in range(self.engine.capacity)]
         self._tasks.append(asyncio.create_task(self._flush_forever()))
@@ -119,26 +134,43 @@ class Sampler:
             self._tasks.append(asyncio.create_task(self._look_for_warm_ups(self._warm_ups)))
         return Ready(self.engine.info, self.engine.capacity)
 
-    async def too_long(self, keys: Sequence[str]) -> list[TooLong]:
-        """Return the problems whose prompt leaves no room for ``max_tokens``."""
+    async def measure(self, numbers: Ints, exactly: bool) -> Prompts:
+        """Measure the prompts of problems, given by number and sorted.
 
-        async def whole(problem: Mapping[str, Any]) -> str:
-            return await self._whole_prompt(problem["problem_key"])
+        Args:
+            exactly: tell how many tokens each has at most.
+        """
+        found: list[tuple[int, TooLong]] = []
+        tokens: list[int] = []
+        for block in self._problems.blocks(numbers):
+            rows = await asyncio.to_thread(self._problems.read, block)
+            for number, problem in zip(block.tolist(), rows.iter_rows(named=True), strict=True):
+                prompt = await self._whole_prompt(problem)
+                if exactly:
+                    tokens.append(await self.engine.most_tokens(prompt))
+                if (too_long := await is_too_long(self.job.operator, self.engine, problem, prompt)) is not None:
+                    found.append((number, too_long))
+        return Prompts(found, np.array(tokens, np.int64))
 
-        problems = (self.problems[key] for key in keys)
-        return await too_long(self.job.operator, self.engine, problems, whole)
+    async def _whole_prompt(self, problem: dict[str, Any]) -> str:
+        """Return all that the engine reads before it writes: the prompt, and the beginning of the completion."""
+        return await self.job.operator.prompt(problem, self.engine) + self.job.operator.lead(problem)
 
-    async def longest(self, keys: Sequence[str]) -> dict[str, int]:
-        """Return how many tokens each problem's prompt has at most."""
-        return {key: await self.engine.most_tokens(await self._whole_prompt(key)) for key in keys}
-
-    async def assign(self, ranges: Sequence[Range], begun: Slice | None = None) -> None:
+    async def assign(self, ranges: Ranges, begun: Slice | None = None) -> None:
         """Queue ranges to draw; of those in ``begun``, truncated samples are continued."""
-        if begun is not None:
-            await self._read_begun(begun)
-        for key, first, count in ranges:
+        try:
+            if begun is not None:
+                await self._read_begun(begun)
+            await self._problems.fetch(ranges)
+        except Exception as error:
+            self._crash = self._crash or error
+            self.news.set()
+            return
+        if self._ending:
+            return
+        for number, first, count in ranges:
             for index in range(first, first + count):
-                self.queue.put_nowait((key, index))
+                self.queue.put_nowait((number, index))
             self._outstanding += count
 
     async def _read_begun(self, begun: Slice) -> None:
@@ -181,6 +213,7 @@ class Sampler:
 
     async def drain(self, seconds: float) -> Report:
         """Take nothing new, give what is in flight up to ``seconds`` to finish, then ``stop``."""
+        self._ending = True
         while not self.queue.empty():
             self.queue.get_nowait()
         until = time.monotonic() + seconds
@@ -201,63 +234,61 @@ class Sampler:
         self.report = Report(drawn=taken.drawn)
         return taken
 
-    async def _prompt(self, key: str) -> str:
+    async def _prompt(self, number: int, problem: dict[str, Any]) -> str:
         """Render a problem's prompt once for all its samples (the last few thousand problems are remembered)."""
-        if key not in self._prompts:
+        if number not in self._prompts:
             if len(self._prompts) >= 4096:
                 del self._prompts[next(iter(self._prompts))]
-            problem = self.problems[key]
-            self._prompts[key] = asyncio.create_task(self.job.operator.prompt(problem, self.engine))
-        return await self._prompts[key]
-
-    async def _whole_prompt(self, key: str) -> str:
-        """Return all that the engine reads before it writes: the prompt, and the beginning of the completion."""
-        return await self._prompt(key) + self.job.operator.lead(self.problems[key])
+            self._prompts[number] = asyncio.create_task(self.job.operator.prompt(problem, self.engine))
+        return await self._prompts[number]
 
     async def _draw_forever(self) -> None:
         while True:
             await self._room.wait()
-            key, index = await self.queue.get()
+            number, index = await self.queue.get()
             if self.queue.qsize() == self.engine.capacity - 1:
                 self._hungry = True
                 self.news.set()
-            if self._warm_ups is not None and not self._warm_ups.ready(key, index):
+            key = self._problems[number]["problem_key"]
+            if self._warm_ups is not None and not self._warm_ups.ready(number, index, key):
                 continue
             try:
-                await self._draw(key, index)
+                await self._draw(number, index)
             except Exception as error:  # not one request's failure: the engine, or the operator, is broken
                 self._crash = self._crash or error
                 self.news.set()
                 return
 
-    async def _draw(self, key: str, index: int) -> None:
-        problem, begun, tokens = self.problems[key], self._begun.pop((key, index), None), 0
+    async def _draw(self, number: int, index: int) -> None:
+        problem, tokens = self._problems[number], 0
+        begun = self._begun.pop((problem["problem_key"], index), None)
         self._timeline.enter()
         try:
-            prompt = await self._prompt(key)
-            cut_below = None if self._warm_ups is None else self._warm_ups.threshold(key, index)
+            prompt = await self._prompt(number, problem)
+            cut_below = None if self._warm_ups is None else self._warm_ups.threshold(number, index)
             row = await self.job.operator.draw(problem, prompt, index, self.engine, self.job.run_id, begun, cut_below)
-            self._on_warmed_up(key, index, row["lowest_group_confidence"])
+            self._warmed_up(number, index, row["lowest_group_confidence"])
             if not self.rows:
                 self._oldest = time.monotonic()
             self.rows.append(row)
             self._count_unwritten(1)
             tokens = row["completion_tokens"]
         except EngineError as error:
-            self.report.failed.append((key, index, str(error)))
-            self._on_warmed_up(key, index, None)
+            self.report.failed.append((number, index, str(error)))
+            self._warmed_up(number, index, None)
             self.news.set()
         finally:
             self._timeline.leave(tokens)
+        self._problems.let_go(number)
         self.report.drawn += 1
         self._outstanding -= 1
         if len(self.rows) >= self.job.flush_rows:
             self._flush()
 
-    def _on_warmed_up(self, key: str, index: int, lowest: float | None) -> None:
+    def _warmed_up(self, number: int, index: int, lowest: float | None) -> None:
         """Queue what waited for this sample."""
         if self._warm_ups is not None:
-            for free in self._warm_ups.on_drawn(key, index, lowest):
+            for free in self._warm_ups.on_drawn(number, index, lowest):
                 self.queue.put_nowait(free)
 
     async def _look_for_warm_ups(self, warm_ups: WarmUps) -> None:

@@ -31,45 +31,49 @@ class WarmUps:
         self.cut = cut
         self._root = root
         self._folder = folder
-        self._lowest: dict[str, dict[int, float | None]] = {}
-        self._thresholds: dict[str, float | None] = {}
-        self._held: dict[str, list[int]] = {}
-        self._changed: dict[str, float] = {}
+        self._lowest: dict[int, dict[int, float | None]] = {}
+        self._thresholds: dict[int, float | None] = {}
+        self._held: dict[int, list[int]] = {}
+        self._keys: dict[int, str] = {}
+        """Of problems of which samples are held."""
+        self._changed: dict[int, float] = {}
 
-    def ready(self, key: str, index: int) -> bool:
-        """Whether a sample can be drawn; if it can't yet, it is held."""
-        if index < self.cut.warm_up or key in self._thresholds:
+    def ready(self, number: int, index: int, key: str) -> bool:
+        """Whether a sample of a problem can be drawn; if it can't yet, it is held."""
+        if index < self.cut.warm_up or number in self._thresholds:
             return True
-        self._held.setdefault(key, []).append(index)
-        self._changed.setdefault(key, time.monotonic())
+        self._held.setdefault(number, []).append(index)
+        self._keys[number] = key
+        self._changed.setdefault(number, time.monotonic())
         return False
 
-    def threshold(self, key: str, index: int) -> float | None:
+    def threshold(self, number: int, index: int) -> float | None:
         """Return below which confidence a sample is cut; None: it isn't."""
-        return None if index < self.cut.warm_up else self._thresholds.get(key)
+        return None if index < self.cut.warm_up else self._thresholds.get(number)
 
-    def on_drawn(self, key: str, index: int, lowest: float | None) -> list[tuple[str, int]]:
+    def on_drawn(self, number: int, index: int, lowest: float | None) -> list[tuple[int, int]]:
         """Note a sample (or that it failed); return those that can be drawn now."""
-        if index >= self.cut.warm_up or key in self._thresholds:
+        if index >= self.cut.warm_up or number in self._thresholds:
             return []
-        self._lowest.setdefault(key, {})[index] = lowest
-        self._changed[key] = time.monotonic()
-        return self._settle(key) if len(self._lowest[key]) >= self.cut.warm_up else []
+        self._lowest.setdefault(number, {})[index] = lowest
+        self._changed[number] = time.monotonic()
+        return self._settle(number) if len(self._lowest[number]) >= self.cut.warm_up else []
 
-    async def look(self) -> list[tuple[str, int]]:
+    async def look(self) -> list[tuple[int, int]]:
         """Read the warm-ups of held samples from the store; return those that can be drawn now."""
-        waiting = list(self._held)
+        waiting = {key: number for number, key in self._keys.items()}
         if not waiting:
             return []
-        for key, index, lowest in await asyncio.to_thread(self._committed, waiting):
-            if key in self._held and index not in self._lowest.get(key, {}):
-                self._lowest.setdefault(key, {})[index] = lowest
-                self._changed[key] = time.monotonic()
-        free: list[tuple[str, int]] = []
-        for key in self._held.keys() & waiting:
-            late = time.monotonic() - self._changed[key] > PATIENCE
-            if late or len(self._lowest.get(key, {})) >= self.cut.warm_up:
-                free += self._settle(key)
+        for key, index, lowest in await asyncio.to_thread(self._committed, waiting.keys()):
+            number = waiting[key]
+            if number in self._held and index not in self._lowest.get(number, {}):
+                self._lowest.setdefault(number, {})[index] = lowest
+                self._changed[number] = time.monotonic()
+        free: list[tuple[int, int]] = []
+        for number in self._held.keys() & waiting.values():
+            late = time.monotonic() - self._changed[number] > PATIENCE
+            if late or len(self._lowest.get(number, {})) >= self.cut.warm_up:
+                free += self._settle(number)
         return free
 
     def _committed(self, keys: Collection[str]) -> list[tuple[str, int, float | None]]:
@@ -81,7 +85,8 @@ class WarmUps:
             # nothing is committed yet, or a file was merged into another one: it is looked at again
             return []
 
-    def _settle(self, key: str) -> list[tuple[str, int]]:
-        self._thresholds[key] = self.cut.threshold(self._lowest.pop(key, {}).values())
-        self._changed.pop(key, None)
-        return [(key, index) for index in self._held.pop(key, [])]
+    def _settle(self, number: int) -> list[tuple[int, int]]:
+        self._thresholds[number] = self.cut.threshold(self._lowest.pop(number, {}).values())
+        self._changed.pop(number, None)
+        self._keys.pop(number, None)
+        return [(number, index) for index in self._held.pop(number, [])]

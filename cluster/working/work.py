@@ -159,30 +159,22 @@ class Task:
     def halves(self) -> Iterator[Task]:
         """Yield two tasks that do the same on half the samples each; nothing where it can't be cut (other scopes)."""
         ranges = self.inputs["samples"].ranges if self.folder is not None and "samples" in self.inputs else None
-        if ranges is None or sum(item.size for item in ranges) < 2:
+        if ranges is None or ranges["count"].sum() < 2:
             return
         for number, half in enumerate(_halve(ranges)):
             inputs = {name: part.restricted_to(half) for name, part in self.inputs.items()}
-            rows = sum(item.size for item in half)
+            rows = int(half["count"].sum())
             yield replace(self, number=int(digest([self.number, number])[:12], 16), inputs=inputs, rows=rows)
 
 
-def _halve(ranges: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    """Cut ranges into two halves with as many samples each."""
-    from cluster.storage.ranges import Range
-
-    room = sum(item.size for item in ranges) // 2
-    first: list[Range] = []
-    rest: list[Range] = []
-    for item in ranges:
-        take = min(room, item.size)
-        room -= take
-        if take:
-            first.append(Range(item.problem_key, item.first, take))
-        if take < item.size:
-            rest.append(Range(item.problem_key, item.first + take, item.size - take))
-    yield tuple(first)
-    yield tuple(rest)
+def _halve(ranges: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Cut keyed ranges into two halves with as many samples each."""
+    room = ranges["count"].sum() // 2
+    before = pl.col("count").cum_sum() - pl.col("count")
+    head = ranges.with_columns(taken=(room - before).clip(0).clip(upper_bound=pl.col("count")))
+    yield head.filter(pl.col("taken") > 0).select("problem_key", "first", count="taken")
+    rest = head.filter(pl.col("taken") < pl.col("count"))
+    yield rest.select("problem_key", pl.col("first") + pl.col("taken"), count=pl.col("count") - pl.col("taken"))
 
 
 def run_operator(

@@ -1,5 +1,1 @@
-"""The report of a run: one self-contained HTML page."""
-
-from jobs.report.build import render
-
-__all__ = ["render"]
+"""The report of a run: one self-contained HTML page, made by ``jobs.report.build`` (which loads a plotting library)."""

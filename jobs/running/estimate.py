@@ -27,6 +27,8 @@ from schemas.throughput import ThroughputEntry
 
 BYTES_PER_TOKEN = 4
 """Of a prompt, where nothing better is known."""
+LOOKED_AT = 10_000
+"""Where there are more problems, the prompts of so many tell the length of all: in the order of keys they are mixed."""
 REMEDY = "unknown: run gristmill bench-engine"
 
 
@@ -101,11 +103,9 @@ def _lengths(
             error = 1.96 * float(by_problem["completion_tokens"].std() or 0.0) / len(by_problem) ** 0.5  # pyright: ignore
             spread = max(0.0, completion - error), min(float(operator.max_tokens), completion + error)
             return prompt, completion, spread, f"the mean of the {len(store.held):,} samples that are there"
-    texts = (
-        sum(len(text_of(turn).encode()) for turn in operator.messages(row))
-        for row in plan.problems.iter_rows(named=True)
-    )
-    prompt = sum(texts) / len(plan.problems) / BYTES_PER_TOKEN
+    some = next(plan.problems.tables(plan.root)).head(LOOKED_AT)
+    turns = (turn for row in some.iter_rows(named=True) for turn in operator.messages(row))
+    prompt = sum(len(text_of(turn).encode()) for turn in turns) / len(some) / BYTES_PER_TOKEN
     possible = (1.0, float(operator.max_tokens))
     if entry is not None:
         measured = min(entry.mean_completion_tokens, operator.max_tokens)

@@ -16,7 +16,6 @@ from cluster.spending.history import History
 from cluster.storage.slices import scan_files
 from cluster.storage.store import scan_store
 from jobs.running.estimate import Estimate
-from operators.measure.forecast import MeasureForecast
 from schemas.budget import Budget
 from schemas.datasets import Allocation, Verdict
 from schemas.prices import MICRO
@@ -139,8 +138,10 @@ def _counts(plan: RunPlan, stage: StagePlan) -> pl.DataFrame | None:
     for other in plan.stages.values():
         if other.stage.operator.output is Verdict and stage.stage in other.stage.inputs.values() and other.held:
             names = ["problem_key", "sample_index", "verifier", "is_correct", "status"]
-            keys = plan.problems.select("problem_key").lazy()
+            keys = plan.problems.keys.to_frame("problem_key").lazy()
             rows = scan_store(plan.root, other.folder, Verdict).select(names).join(keys, on="problem_key", how="semi")
+            from operators.measure.forecast import MeasureForecast  # loads scipy: only a plan with verdicts pays for it
+
             rules = scan_files(plan.root, rules_of_store(plan.root, stage.folder).uris, Allocation)
             log = rules.select(MeasureForecast.inputs["allocations"].names).join(keys, on="problem_key", how="semi")
             counts = MeasureForecast().partial(verdicts=rows.collect(), allocations=log.collect())
@@ -150,6 +151,8 @@ def _counts(plan: RunPlan, stage: StagePlan) -> pl.DataFrame | None:
 
 
 def _forecast(counts: pl.DataFrame, ks: list[int]) -> list[tuple[int, float, float, float]]:
+    from operators.measure.forecast import MeasureForecast
+
     table = MeasureForecast(k=tuple(ks), bootstrap=20).merge(counts)
     ours = table.filter(pl.col("method") == "combined").sort("k")
     return list(ours.select("k", "coverage", "low", "high").iter_rows())

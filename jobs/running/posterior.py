@@ -8,7 +8,6 @@ import polars as pl
 from cluster.records.reader import open_stage
 from cluster.storage.root import Root
 from operators.measure.counts import DRAWN
-from operators.measure.forecast import fit_beta
 from schemas.manifest import Posterior, RunManifest
 
 
@@ -16,6 +15,8 @@ def posteriors(root: Root, manifest: RunManifest) -> dict[str, Posterior]:
     """Return verdict stage -> the Beta that the success rates of its problems come from."""
     models = [record.engine.model for record in manifest.stages if record.dataset == "samples" and record.engine]
     found: dict[str, Posterior] = {}
+    from operators.measure.forecast import fit_beta  # loads scipy: only the end of a run pays for it
+
     for record in manifest.stages:
         if record.dataset != "verdicts":
             continue

@@ -12,7 +12,7 @@ import polars as pl
 from cluster.engines import build_engine
 from cluster.planning.plan import RunPlan
 from operators.engine import Engine
-from operators.sample.lengths import told, too_long
+from operators.sample.lengths import TooLong, is_too_long, told
 from operators.sample.sampling import Sampling
 from schemas.engine import EngineSpec
 from schemas.errors import BadInput
@@ -40,7 +40,8 @@ async def look_at_prompts(plan: RunPlan, sure: bool) -> tuple[RunPlan, dict[str,
             continue
         engine = await asyncio.to_thread(build_engine, spec)
         try:
-            first[name] = await _whole(plan.problems.row(0, named=True), operator, engine)
+            problem = next(plan.problems.tables(plan.root)).row(0, named=True)
+            first[name] = await _whole(problem, operator, engine)
             lengths = [] if planned.held >= planned.planned else await _lengths(plan, operator, engine, name)
         finally:
             await engine.close()
@@ -54,8 +55,12 @@ async def _whole(problem: Mapping[str, Any], operator: Sampling, engine: Engine)
 
 
 async def _lengths(plan: RunPlan, operator: Sampling, engine: Engine, name: str) -> list[str]:
-    problems = plan.problems.iter_rows(named=True)
-    found = await too_long(operator, engine, problems, lambda problem: _whole(problem, operator, engine))
+    found: list[TooLong] = []
+    for table in plan.problems.tables(plan.root):
+        for problem in table.iter_rows(named=True):
+            prompt = await _whole(problem, operator, engine)
+            if (too_long := await is_too_long(operator, engine, problem, prompt)) is not None:
+                found.append(too_long)
     if not found:
         return []
     sentence = told(found, operator, engine.info.context, name)
@@ -70,7 +75,8 @@ def _may_be_full(plan: RunPlan, operator: Sampling, spec: EngineSpec) -> bool:
     if context is None:
         return False
     said = pl.col("messages").list.eval(pl.element().struct.field("content").str.len_bytes()).list.sum()
-    longest = plan.problems.select((pl.col("prompt").str.len_bytes() + said.fill_null(0)).max()).item()
+    length = pl.col("prompt").str.len_bytes() + said.fill_null(0)
+    longest = max(table.select(length.max()).item() or 0 for table in plan.problems.tables(plan.root))
     around = [operator.system or "", operator.template, *(e.prompt + e.completion for e in operator.few_shot)]
-    whole = int(longest or 0) + sum(len(text.encode()) for text in around) + TEMPLATE_BYTES
+    whole = int(longest) + sum(len(text.encode()) for text in around) + TEMPLATE_BYTES
     return whole > context - operator.max_tokens

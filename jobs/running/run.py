@@ -145,7 +145,7 @@ def execute(job: Job, settings: RunSettings, as_json: bool, retry_errors: bool =
 
 def write_report(root: Root, manifest: RunManifest) -> str:
     """Write a run's HTML report beside its manifest and return its address."""
-    from jobs.report import render  # the plotting library takes a second to import: only reports pay for it
+    from jobs.report.build import render  # the plotting library takes a second to import: only reports pay for it
 
     tables = {record.name: open_stage(root, manifest, record.name) for record in manifest.stages}
     root.write_bytes(render(manifest, tables).encode(), "runs", manifest.run_id, "report.html")
@@ -208,7 +208,8 @@ def objections(plan: RunPlan, unsafe: bool = False) -> list[str]:
         if "problems" not in operator.inputs or "sandbox" not in operator.tools:
             continue  # the others have said what they have to say when the plan was made
         try:
-            told = operator.objections(plan.problems, **tools_of(operator, unsafe))
+            tools = tools_of(operator, unsafe)
+            told = [line for rows in plan.problems.tables(plan.root) for line in operator.objections(rows, **tools)]
         except BadInput as error:
             told = [f"what the problems' tests are worth can't be told here: {error}"]
         lines += [f"{name}: {line}" for line in told]

@@ -9,6 +9,7 @@ counted, replaced or left out is told (``Notes``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import Annotated, Any, ClassVar, Literal
 
 import polars as pl
@@ -22,6 +23,7 @@ from operators.load.facts import Facts, facts_of
 from operators.load.generated import hugging_face_rows, human_eval_problems, reasoning_gym_tasks
 from operators.load.judging import Judging, read_judging, with_more
 from operators.load.names import ANSWER_NAMES, PROMPT_NAMES, Names, find_names, mapped
+from operators.load.pieces import PieceNotes, Pieces, pieces_of
 from operators.load.places import read_place
 from operators.load.prompts import read_prompts
 from operators.load.rows import Rows
@@ -89,10 +91,40 @@ class Load(Operator):
         return problems
 
     def batches(self, tell: Callable[[str], None]) -> Iterator[pl.DataFrame]:
-        notes = Notes()
-        yield self.read(notes)
+        notes = PieceNotes()
+        pieces = pieces_of(self.source, notes) if self.in_pieces() and self.encoding is None else None
+        try:  # what has to be known of all rows
+            facts = (
+                None if pieces is None else reduce(Facts.__or__, (self.facts(rows) for rows in self._limited(pieces)))
+            )
+        except (BadInput, UnicodeDecodeError):  # read as a whole, it says with the row what is wrong, or isn't wrong
+            facts = None
+        if pieces is None or facts is None:
+            whole = Notes()
+            yield self.read(whole)
+            notes = whole
+        else:
+            for rows in self._limited(pieces):
+                yield self._problems_of(rows, facts, notes)
+                notes.before += len(rows)
         for sentence in notes.sentences():
             tell(sentence)
+
+    def _problems_of(self, rows: Rows, facts: Facts, notes: Notes) -> pl.DataFrame:
+        """Return the problems of a piece of a large file."""
+        try:
+            return self.normalise(rows, facts, notes)
+        except BadInput:
+            self.read(Notes())  # as a whole, it says with the row what is wrong
+            raise
+
+    def _limited(self, pieces: Pieces) -> Iterator[Rows]:
+        left = self.limit
+        for rows in pieces.rows():
+            rows = rows if left is None else rows.head(left)
+            if len(rows):
+                yield rows
+            left = None if left is None else left - len(rows)
 
     def rows(self, notes: Notes) -> Rows:
         """Return the source's rows as they are.

@@ -1,4 +1,7 @@
-"""The policies by name, with their settings: what ``sample.policy`` and ``gristmill simulate --policy`` take."""
+"""The policies by name, with their settings: what ``sample.policy`` and ``gristmill simulate --policy`` take.
+
+Most policies need scipy, which takes a while and 40 MB to load, so each is imported where it begins.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
-from operators.policies.compute_optimal import ComputeOptimal
-from operators.policies.consistency import AdaptiveConsistency, BayesianStopping, EarlyStopping
 from operators.policies.counting import Uniform, UntilCorrect
-from operators.policies.greedy import Greedy
-from operators.policies.marginal import Marginal
-from operators.policies.pets import Pets
 from operators.policies.policy import Policy, Setting
 from operators.policies.shapes import Shapes
-from operators.policies.with_flaws import WithFlaws
 from schemas.errors import BadInput
 
 Goal = Literal["coverage", "yield", "accuracy"]
@@ -73,6 +70,8 @@ class GreedySpec(Targeted):
     name: Literal["greedy"] = "greedy"
 
     def begin(self, setting: Setting) -> Policy:
+        from operators.policies.greedy import Greedy
+
         return Greedy(setting, self.target)
 
 
@@ -88,6 +87,8 @@ class MarginalSpec(Targeted):
     hard such problems are. Without it the policy does what until_correct does."""
 
     def begin(self, setting: Setting) -> Policy:
+        from operators.policies.marginal import Marginal
+
         return Marginal(setting, self.target, self.least)
 
 
@@ -108,6 +109,8 @@ class ConsistencySpec(PolicySpec):
         return True
 
     def begin(self, setting: Setting) -> Policy:
+        from operators.policies.consistency import AdaptiveConsistency, BayesianStopping, EarlyStopping
+
         if self.rule == "adaptive":
             return AdaptiveConsistency(setting, self.confidence)
         if self.rule == "early_stopping":
@@ -126,6 +129,8 @@ class PetsSpec(PolicySpec):
         return True
 
     def begin(self, setting: Setting) -> Policy:
+        from operators.policies.pets import Pets
+
         return Pets(setting, self.confidence)
 
 
@@ -148,6 +153,8 @@ class WithFlawsSpec(PolicySpec):
         return self
 
     def begin(self, setting: Setting) -> Policy:
+        from operators.policies.with_flaws import WithFlaws
+
         types = np.array(self.types) if self.types else None
         return WithFlaws(setting, self.completeness, self.soundness, self.value_correct, self.value_wrong, types)
 
@@ -178,6 +185,8 @@ class ComputeOptimalSpec(Targeted):
         return value
 
     def begin(self, setting: Setting) -> Policy:
+        from operators.policies.compute_optimal import ComputeOptimal
+
         costs = np.array(self.arm_cost) if self.arm_cost else None
         return ComputeOptimal(setting, self.arms, self.calibration, self.target, costs)
 

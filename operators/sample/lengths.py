@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from operators.engine import Engine
 from operators.sample.sampling import Sampling
-
-Whole = Callable[[Mapping[str, Any]], Awaitable[str]]
 
 
 class TooLong(NamedTuple):
@@ -19,26 +17,19 @@ class TooLong(NamedTuple):
     tokens: int
 
 
-async def too_long(
-    operator: Sampling, engine: Engine, problems: Iterable[Mapping[str, Any]], whole: Whole
-) -> list[TooLong]:
-    """Return the problems whose prompts are too long for an engine.
+async def is_too_long(operator: Sampling, engine: Engine, problem: Mapping[str, Any], prompt: str) -> TooLong | None:
+    """Return what there is to tell of a problem whose prompt is too long for an engine; None where it isn't.
 
     A token is at least one byte, so a short prompt passes without being tokenised.
 
     Args:
-        whole: gives all that the engine reads of a problem before it writes.
+        prompt: all that the engine reads of the problem before it writes.
     """
     room = engine.info.context - operator.max_tokens
-    found: list[TooLong] = []
-    for problem in problems:
-        prompt = await whole(problem)
-        if len(prompt.encode()) < room:
-            continue
-        tokens = await engine.count_tokens(prompt)
-        if tokens > room:
-            found.append(TooLong(problem["problem_key"], problem["problem_id"], tokens))
-    return found
+    if len(prompt.encode()) < room:
+        return None
+    tokens = await engine.count_tokens(prompt)
+    return TooLong(problem["problem_key"], problem["problem_id"], tokens) if tokens > room else None
 
 
 def told(found: list[TooLong], operator: Sampling, context: int, stage: str) -> str:

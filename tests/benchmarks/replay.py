@@ -70,14 +70,12 @@ def record(root: Root, made: Pipeline, commits: int) -> int:
     texts = [" ".join(words) for words in vocabulary[rng.integers(0, 5000, (20_000, WORDS))]]
     size = min(PART_ROWS, -(-stage.planned // commits)) if commits else PART_ROWS
     group: list[Any] = []
-    for item in stage.ranges:
-        for first in range(item.first, item.first + item.size, size):
-            count = min(size, item.first + item.size - first)
-            table = _samples(rng, texts, item.problem_key, first, count)
-            group.append(write_part(root, stage.folder, table, datasets.Sample, "sample"))
-            if commits or len(group) == 8:
-                stage.store.commit(group)
-                group = []
+    for key, first, count in stage.store.numbering.keyed(stage.view.ranges.split(size)).iter_rows():
+        table = _samples(rng, texts, key, first, count)
+        group.append(write_part(root, stage.folder, table, datasets.Sample, "sample"))
+        if commits or len(group) == 8:
+            stage.store.commit(group)
+            group = []
     if group:
         stage.store.commit(group)
     stage.store.release()

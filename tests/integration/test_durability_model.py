@@ -22,12 +22,11 @@ from cluster.driving.driver import run_pipeline
 from cluster.planning.plan import RunPlan, make_plan
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
-from cluster.storage.ranges import Range, RangeMap
 from cluster.storage.root import Root
 from cluster.storage.store import Store
 from cluster.upkeep.garbage import collect
 from cluster.upkeep.verify_data import verify
-from cluster.working.compaction import Merge, next_merge
+from cluster.working.compaction import next_merge
 from operators.load import Load
 from operators.sample.sampling import Sampling
 from operators.select.majority import MajorityVote
@@ -38,6 +37,8 @@ from schemas.engine import ScriptedSpec
 from schemas.errors import DamagedFile, LeaseLost, StoreBusy
 from schemas.job import RunSettings
 from tests.model import KEY, TARGET, Fate, Key, Kind, Process, World, watched_writes
+from tests.support import facts as facts_of
+from tests.support import merge_of
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 LEASE = 1.0
@@ -229,7 +230,8 @@ class Durability(RuleBasedStateMachine):
         drawing, facts = plan.stages["sample"], self.world.facts
         adding = [stage for stage in plan.stages.values() if stage.store is not None and stage.action != "reuse"]
         busy = [stage.stage.name for stage in adding if self.world.holder(stage.folder)]
-        wanted = {(item.problem_key, index) for item in drawing.ranges for index in range(config.n)}
+        keys = plan.problems.numbering.keys(drawing.view.ranges.numbers)
+        wanted = {(key, index) for key in keys for index in range(config.n)}
         there = dict(facts.get(drawing.folder, {}))
         begun = dict(facts.get(drawing.extends.folder, {})) if drawing.extends is not None else {}
         begun = {key: begun[key] for key in (wanted & begun.keys()) - there.keys()}
@@ -295,8 +297,7 @@ class Durability(RuleBasedStateMachine):
             store.acquire(f"merger {number}", LEASE)
             names = next_merge(store.sizes, 2, TARGET)
             if names:
-                files = {name: tuple(store.files[name]) for name in names}
-                done = Merge(1, "merge", root.url, folder, store.contract, files).run()
+                done = merge_of(store, names).run()
                 assert store.replace(names, done.part)
                 assert not set(names) & set(store.files)
             store.release()
@@ -328,7 +329,7 @@ class Durability(RuleBasedStateMachine):
         for folder in touched.intersection(self.world.stores()):
             known = self.world.facts.get(folder, {})
             assert self.world.rows(folder) == known
-            assert self.open(self.world.root, folder).held == RangeMap(Range(*key, 1) for key in sorted(known))
+            assert facts_of(self.open(self.world.root, folder)) == set(known)
         for (folder, _), (result, stage, rows) in self.views.items():
             if folder in touched:
                 assert _sorted(result.dataset(stage).collect()).equals(rows)

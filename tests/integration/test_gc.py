@@ -25,14 +25,13 @@ from cluster.storage.store import Store
 from cluster.upkeep.garbage import Garbage, collect, store_folders
 from cluster.upkeep.retention import drop_samples, to_retire
 from cluster.upkeep.verify_data import verify
-from cluster.working.compaction import Merge
 from schemas.datasets import Sample, Verdict
 from schemas.errors import BadInput
 from schemas.job import RunSettings
 from schemas.schedule import Retention
 from tests.commands import gristmill
 from tests.s3 import S3Server
-from tests.support import QUICK, run, scripted_pipeline, write_problems
+from tests.support import QUICK, merge_of, run, scripted_pipeline, write_problems
 
 HERE = Path(__file__).parents[2]
 
@@ -71,9 +70,9 @@ def merge(result: RunResult) -> list[str]:
     place = folder(result, "sample")
     store = Store(result.root, place, Sample, {})
     store.acquire("merger")
-    old = {name: tuple(ranges) for name, ranges in store.files.items()}
+    old = list(store.files)
     assert len(old) > 1
-    assert store.replace(old, Merge(1, "sample", result.root.url, place, Sample, old).run().part)
+    assert store.replace(old, merge_of(store, old).run().part)
     store.release()
     return [f"{place}/{name}" for name in old]
 

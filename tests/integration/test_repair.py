@@ -40,7 +40,7 @@ from tests.damage import (
     wrong_hash,
 )
 from tests.s3 import S3Server
-from tests.support import QUICK, keys, scripted_pipeline, stage, write_problems
+from tests.support import QUICK, facts, keys, scripted_pipeline, stage, write_problems
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_keys_are_known_to_be_lost_where_only_the_verdicts_tell_them(made: RunRe
     assert len({key for key, _ in lost}) > 1  # so that the log's bounds don't tell
     truncate(path)
     store = LenientStore(made.root, record(made, "sample").path, Sample, {})
-    assert store.files[path.name] == []
+    assert not store.files.of(path.name)
     mend(made)
     assert not judged(made) & lost
 
@@ -206,9 +206,7 @@ def test_what_other_verifiers_said_of_a_lost_text_goes_too(made: RunResult) -> N
     truncate(path)
     mend(made)
     other.refresh()
-    assert {
-        (key, index) for key, first, size in other.held for index in range(first, first + size)
-    } == before.keys() - lost
+    assert facts(other) == before.keys() - lost
 
 
 @pytest.mark.s3

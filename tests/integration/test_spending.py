@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -19,7 +20,8 @@ from cluster.runners.local import LocalRunner
 from cluster.spending.allocations import read_allocations
 from cluster.spending.history import read_ledger
 from cluster.spending.source import PolicySource
-from cluster.storage.ranges import Range, RangeMap
+from cluster.storage.numbering import Numbering
+from cluster.storage.ranges import Ranges, RangeSet
 from cluster.storage.root import Root
 from jobs.config.settings import build_pipeline
 from operators.policies.named import ComputeOptimalSpec, ConsistencySpec, MarginalSpec, UniformSpec, UntilCorrectSpec
@@ -195,9 +197,13 @@ def test_a_budget_on_ray_with_two_replicas(tmp_path: Path) -> None:
     assert all(found.complete for found in result.manifest.stages)
 
 
+def numbered(*keys: str) -> Numbering:
+    return Numbering([pl.Series(keys)])
+
+
 def test_costs_are_weighed(tmp_path: Path) -> None:
-    held = RangeMap([Range("long", 0, 50), Range("short", 0, 50)])
-    source = PolicySource(MarginalSpec(target=100), ["long", "short"], 500, held, [])
+    held = RangeSet(Ranges.of([0, 1], 0, 50))
+    source = PolicySource(MarginalSpec(target=100), numbered("long", "short"), 500, held, Ranges.none())
     rows = [
         {"problem_key": key, "sample_index": i, "prompt_tokens": 10, "completion_tokens": tokens, "status": "ok"}
         for key, tokens in (("long", 900), ("short", 90))
@@ -207,8 +213,7 @@ def test_costs_are_weighed(tmp_path: Path) -> None:
     judged = {"predicted_answer": "1", "answer_key": "1", "is_correct": True, "status": "ok"}
     keys = pl.DataFrame(rows).select("problem_key", "sample_index")
     source.observe(keys.with_columns(pl.lit(value).alias(name) for name, value in judged.items()))
-    decisions = source.take(20)
-    assert {decision.range.problem_key for decision in decisions} == {"short"}, "the same rate for a tenth of the cost"
+    assert set(source.take(20).ranges.numbers) == {1}, "the same rate for a tenth of the cost"
 
 
 def test_voting_stops_where_answers_agree(tmp_path: Path) -> None:
@@ -276,28 +281,21 @@ def test_a_dead_run_is_settled_by_the_next_on_its_account(tmp_path: Path) -> Non
 
 
 def test_a_policy_draws_around_what_is_there(tmp_path: Path) -> None:
-    source = PolicySource(UniformSpec(), ["a", "b"], 20, RangeMap([Range("a", 3, 4)]), [Range("b", 0, 2)])
-    assert source.holes == [Range("b", 0, 2)]
-    first = [decision.range for decision in source.take(6)]
-    assert first == [
-        Range("b", 2, 1),
-        Range("b", 3, 1),
-        Range("a", 0, 1),
-        Range("b", 4, 1),
-        Range("a", 1, 1),
-        Range("b", 5, 1),
-    ]
-    source.on_arrived([Range("a", 7, 3)])  # carried over meanwhile
-    drawn = [decision.range for decision in source.take(40)]
-    keys = [(item.problem_key, index) for item in drawn for index in range(item.first, item.first + item.size)]
-    assert len(keys) == len(set(keys)) == 40 - 6 - 4 - 2 - 3
-    assert not {("a", index) for index in (0, 1, 3, 4, 5, 6, 7, 8, 9)} & set(keys)
-    assert source.take(1) == [] and source.waits
-    source.put_back(Range("a", 12, 2))
-    assert [decision.range for decision in source.take(5)] == [Range("a", 12, 1), Range("a", 13, 1)]
-    source.ban("a")
-    source.put_back(Range("a", 12, 2))
-    assert source.take(5) == []
+    a, b = 0, 1
+    held = RangeSet(Ranges.of(a, 3, 4))
+    source = PolicySource(UniformSpec(), numbered("a", "b"), 20, held, Ranges.of(b, 0, 2))
+    assert list(source.holes) == [(b, 0, 2)]
+    assert list(source.take(6).ranges) == [(b, 2, 1), (b, 3, 1), (a, 0, 1), (b, 4, 1), (a, 1, 1), (b, 5, 1)]
+    source.on_arrived(Ranges.of(a, 7, 3))  # carried over meanwhile
+    drawn = [(number, index) for number, first, size in source.take(40).ranges for index in range(first, first + size)]
+    assert len(drawn) == len(set(drawn)) == 40 - 6 - 4 - 2 - 3
+    assert not {(a, index) for index in (0, 1, 3, 4, 5, 6, 7, 8, 9)} & set(drawn)
+    assert not source.take(1).ranges and source.waits
+    source.put_back(Ranges.of(a, 12, 2))
+    assert list(source.take(5).ranges) == [(a, 12, 1), (a, 13, 1)]
+    source.ban(np.array([a]))
+    source.put_back(Ranges.of(a, 12, 2))
+    assert not source.take(5).ranges
 
 
 def test_a_problem_that_kills_engines_is_left_out_under_a_policy_too(tmp_path: Path) -> None:
@@ -314,12 +312,11 @@ def test_a_problem_that_kills_engines_is_left_out_under_a_policy_too(tmp_path: P
 
 
 def test_samples_that_cannot_be_drawn_are_not_asked_for_forever(tmp_path: Path) -> None:
-    source = PolicySource(UniformSpec(), ["a", "b"], 10, RangeMap(), [])
+    source = PolicySource(UniformSpec(), numbered("a", "b"), 10, RangeSet(), Ranges.none())
     for _ in range(40):
-        for decision in source.take(4):
-            if decision.range.problem_key == "a":
-                source.give_up(decision.range)
-    assert source.take(4) == [] and source.exhausted
+        drawn = source.take(4).ranges
+        source.give_up(drawn[drawn.numbers == 0])
+    assert not source.take(4).ranges and source.exhausted
     assert source.policy.counts.pending.tolist() == [0, 10]
 
 

@@ -168,7 +168,7 @@ def test_an_audit_in_a_pipeline_and_its_report(tmp_path: Path) -> None:
     audit = result.dataset("audit").collect()
     assert {"completeness", "soundness", "ceiling", "best_tries", "accuracy_corrected"} <= set(audit["metric"])
 
-    from jobs.report import render
+    from jobs.report.build import render
 
     page = render(result.manifest, {record.name: result.dataset(record.name) for record in result.manifest.stages})
     assert "The verifier, audited" in page

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cluster.spending.account import Account, Amount, Purse, by_the_hour, check_prices
 from cluster.storage.parts import Part
-from cluster.storage.ranges import Range
+from cluster.storage.ranges import Ranges
 from operators.measure.difficulty import RATES, Difficulty
 from operators.measure.flaws import best_tries, reward, tasks
 from operators.measure.pass_at_k import PassAtK
@@ -323,28 +323,30 @@ def test_a_budget_says_something_and_caps_are_positive() -> None:
 def test_an_account_never_lets_more_out_than_its_caps(data: st.DataObject) -> None:
     cap = data.draw(st.integers(1, 2_000))
     account = Account(Budget(tokens=cap), Amount(tokens=data.draw(st.integers(0, cap))))
-    purse = Purse(account, None)
-    purse.learn_prompts({"a": 10, "b": 40}, max_tokens=20)
-    used, out = account.spent.tokens, list[Range]()
+    purse = Purse(account, None, 2)
+    purse.learn_prompts(np.array([0, 1]), np.array([10, 40]), max_tokens=20)
+    used, out = account.spent.tokens, list[Ranges]()
     for step in range(40):
-        key = data.draw(st.sampled_from("ab"))
-        size = purse.affords(key, data.draw(st.integers(1, 8)))
-        if size:
-            item = Range(key, step * 10, size)
-            purse.reserve(item)
-            out.append(item)
+        wanted = data.draw(st.lists(st.tuples(st.integers(0, 1), st.integers(1, 8)), min_size=1, max_size=3))
+        asked = Ranges.of([number for number, _ in wanted], step * 10, [size for _, size in wanted])
+        sizes = purse.affords(asked)
+        assert (sizes <= asked.sizes).all()
+        for place in sizes.nonzero()[0].tolist():
+            out.append(Ranges(asked.starts[place : place + 1], sizes[place : place + 1]))
         if out and data.draw(st.booleans()):
             item = out.pop(data.draw(st.integers(0, len(out) - 1)))
+            worst = int(purse.worst(item.numbers)[0][0])
             if data.draw(st.booleans()):
-                took = item.size * data.draw(st.integers(0, purse.worst(item.problem_key).tokens))
-                purse.settle(Part("p", item.size, 0, "", (item,), {"completion_tokens": float(took)}))
+                took = item.total * data.draw(st.integers(0, worst))
+                part = Part("p", item.total, 0, "", tallies={"completion_tokens": float(took)})
+                purse.settle(part, item)
             else:
-                took = item.size * purse.worst(item.problem_key).tokens  # it may have taken all that
-                purse.charge([item])
+                took = item.total * worst  # it may have taken all that
+                purse.charge(item)
             used += took
         assert account.spent.tokens == used
         assert account.spent.tokens + account.reserved.tokens <= cap
-    assert purse.reserved == sum(item.size for item in out)
+    assert purse.reserved == sum(item.total for item in out)
 
 
 def test_other_problems_of_the_kind_say_where_to_begin() -> None:

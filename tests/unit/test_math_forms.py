@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.tools.processes import ProcessWorkers
@@ -37,7 +37,7 @@ def judge(workers: ProcessWorkers, pairs: list[tuple[str, str]], **settings: flo
         }
     )
     problems = pl.DataFrame({"problem_key": [f"p{i}" for i in range(len(golds))], "answer": golds})
-    return VerifyMath(**settings).run(samples, problems, workers)
+    return VerifyMath(**{"timeout": 60.0, **settings}).run(samples, problems, workers)
 
 
 EQUAL: list[tuple[str, ...]] = [
@@ -236,6 +236,7 @@ def test_classes_unite_what_is_equal() -> None:
     assert partition(["1", "1000001/1000000"]) == {frozenset({"1"}), frozenset({"1000001/1000000"})}
 
 
+@settings(deadline=None)  # the first call reads the keys, later ones know them
 @given(st.permutations(["50%", "1/2", "50", "1/3", "333333/1000000", "3333333/10000000", "0.5%", "1/2%", "x+1"]))
 def test_classes_do_not_depend_on_order(keys: list[str]) -> None:
     assert partition(keys) == partition(sorted(keys))
@@ -250,3 +251,14 @@ def test_a_class_is_as_right_as_its_most_frequent_key() -> None:
 def test_what_is_right_has_no_part_in_classes() -> None:
     keys = ["1/2", "3/4", "x"]
     assert answer_classes(verdicts(keys, {"1/2": True, "3/4": True}))["answer_class"].n_unique() == 3
+
+
+def test_of_verdicts_that_disagree_the_majority_counts(caplog: pytest.LogCaptureFixture) -> None:
+    """A class isn't right because one verdict says so; that they disagree is said once."""
+    table = verdicts(["a"] * 3 + ["b"] * 2).with_columns(is_correct=pl.Series([False, False, True, True, False]))
+    found = {row["answer"]: row["is_correct"] for row in class_votes(table).to_dicts()}
+    assert found == {"a": False, "b": False}
+    class_votes(table)
+    assert [record.message for record in caplog.records] == [
+        "The verdicts of the answer 'a' to problem 'p' disagree; what most verdicts of an answer say counts"
+    ]

@@ -147,7 +147,8 @@ def verdicts(workers: ProcessWorkers, rows: list[Row]) -> pl.DataFrame:
         },
         schema_overrides={"verification": pl.String},
     )
-    return VerifyMath().run(drawn, asked, workers)
+    # on a busy machine the first formula waits for its process to import SymPy
+    return VerifyMath(timeout=60.0).run(drawn, asked, workers)
 
 
 def test_pairs(workers: ProcessWorkers) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from schemas.contract import polars_schema, validate
-from schemas.conversation import TURNS, spoken
+from schemas.conversation import TURNS, has_more, plain_turns, spoken
 from schemas.datasets import Problem, Sft
 from schemas.identity import problem_keys, table_digest
 from schemas.messages import NotATurn, conversations, conversations_of, tools_of, turn_of, turns_of
@@ -115,6 +115,8 @@ def test_plain_columns_stay_in_polars_and_empty_ones_stay_empty() -> None:
     found = conversations(column)
     assert found.dtype == TURNS and found.name == "m"
     assert [None if turns is None else spoken(turns) for turns in found.to_list()] == [PLAIN, [], None]
+    assert not has_more(found)
+    assert found.to_frame().select(plain_turns("m")).to_series().dtype == column.dtype
 
 
 def test_tools_are_told_from_other_columns() -> None:

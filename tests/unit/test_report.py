@@ -11,8 +11,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from jobs.report import render
 from jobs.report.browser import MAX_PROBLEMS, MAX_SAMPLES, MAX_TEXT, browse, embed
+from jobs.report.build import render
 from jobs.report.collect import Source
 from jobs.report.format import compact, duration, interval, wilson
 from schemas import datasets

@@ -14,15 +14,16 @@ import pytest
 from deltalake import DeltaTable
 
 from cluster.storage.lease import Lease, read_lease
+from cluster.storage.numbering import Numbering
 from cluster.storage.parts import Part, write_part
-from cluster.storage.ranges import Range
 from cluster.storage.root import Root
 from cluster.storage.snapshot import Snapshot
 from cluster.storage.store import Store
-from cluster.working.compaction import Merge, next_merge
+from cluster.working.compaction import next_merge
 from schemas.contract import polars_schema
 from schemas.datasets import PassAtK, Verdict
 from schemas.errors import BadInput, ContractViolation, LeaseLost, StoreBusy
+from tests.support import facts, keyed, merge_of
 
 FOLDER = "verdicts/s/v"
 
@@ -209,15 +210,14 @@ def test_a_merge_keeps_every_row_once_and_sorts_them(tmp_path: Path) -> None:
     names = next_merge(store.sizes)
     assert len(names) == 16
     before = details(root)
-    files = {name: tuple(store.files[name]) for name in names}
-    done = Merge(1, "verify", root.url, FOLDER, Verdict, files).run()
+    done = merge_of(store, names).run()
     assert store.replace(names, done.part)
     assert not store.replace(names, done.part)
     assert details(root) == before
     assert list(store.files) == [done.part.name]
     again = open_store(root)
-    assert again.held == store.held
-    assert again.files_with([Range("k1", 1, 1)]) == [done.part.name]
+    assert facts(again) == facts(store)
+    assert again.files.holding(again.numbering.ranges(keyed(("k1", 1, 1)))) == [done.part.name]
     rows = pl.read_parquet(root.uri(FOLDER, done.part.name)).select("problem_key", "sample_index").rows()
     assert rows == sorted(rows)
     assert all(Path(root.uri(FOLDER, name)).exists() for name in names)  # others may be reading them
@@ -230,8 +230,8 @@ def test_the_log_of_a_long_run_is_checkpointed(tmp_path: Path) -> None:
         store.commit([part(root, [number], "x")])
     assert len(list(Path(root.uri(FOLDER, "_delta_log")).glob("*.checkpoint.parquet"))) == 1
     again = open_store(root)
-    assert again.held == store.held
-    assert again.files == store.files
+    assert facts(again) == facts(store)
+    assert set(again.files) == set(store.files)
     again.refresh()
     with pytest.raises(StoreBusy):
         again.acquire("other")
@@ -247,11 +247,11 @@ def test_a_reader_follows_a_merge(tmp_path: Path) -> None:
     reader = open_store(root)
     reader.take_news()
     names = next_merge(store.sizes)
-    merge = Merge(1, "verify", root.url, FOLDER, Verdict, {name: tuple(store.files[name]) for name in names})
-    store.replace(names, merge.run().part)
+    store.replace(names, merge_of(store, names).run().part)
     reader.refresh()
-    assert reader.files == store.files
-    assert reader.take_news() == []
+    assert list(reader.files) == list(store.files)
+    assert facts(reader) == facts(store)
+    assert not reader.take_news()
 
 
 def test_a_reopened_store_knows_its_keys_and_the_files_that_hold_them(tmp_path: Path) -> None:
@@ -260,10 +260,13 @@ def test_a_reopened_store_knows_its_keys_and_the_files_that_hold_them(tmp_path: 
     low, high = part(root, [0, 1], "low"), part(root, [7, 8], "high")
     store.commit([low, high, part(root, [0], "other problem", key="other")])
     again = open_store(root)
-    assert again.held == store.held
-    assert again.files_with([Range("k", 1, 3)]) == [low.name]
-    assert again.files_with([Range("k", 0, 9)]) == sorted([low.name, high.name])
-    assert again.files_with([Range("absent", 0, 9)]) == []
+    assert facts(again) == facts(store)
+    for rows, names in (
+        ([("k", 1, 3)], [low.name]),
+        ([("k", 0, 9)], sorted([low.name, high.name])),
+        ([("k", 2, 5), ("absent", 0, 9)], []),
+    ):
+        assert again.files.holding(again.numbering.ranges(keyed(*rows))) == names
 
 
 def test_a_store_reads_as_it_is_with_other_tools(tmp_path: Path) -> None:
@@ -333,4 +336,4 @@ def test_a_store_of_an_older_gristmill_gets_the_new_columns(tmp_path: Path) -> N
     nulls = scan_files(root, uris, Sample).select(new).collect().null_count().row(0, named=True)
     assert nulls == {**dict.fromkeys(new, 2), "mean_confidence": 1}
     expected = Expected("sample", folder, first.name, Sample, rows=1, size=None, in_store=True)
-    assert check_file(root, expected).findings == []
+    assert check_file(root, expected, Numbering()).findings == []
