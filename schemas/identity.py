@@ -94,18 +94,21 @@ def problem_keys(problems: pl.DataFrame) -> pl.Series:
     """Return the ``problem_key`` of each row: a hash of what its prompt and its check depend on."""
     columns = (*PROBLEM_KEY_COLUMNS, "tools")
     present = {name: kind for name, kind in problems.schema.items() if name in columns and kind != pl.Null}
-    texts = {name for name, kind in present.items() if kind == pl.String and name != "tools"}
-    other = [pl.col(name).is_not_null() for name in present if name not in texts]
+    plain = {name: pl.col(name) for name, kind in present.items() if kind == pl.String and name != "tools"}
+    if present.get("messages") == TURNS and not has_more(problems["messages"]):
+        turn = pl.element().struct
+        plain["messages"] = pl.col("messages").list.eval(pl.struct(turn.field("content"), turn.field("role")))
+    other = [pl.col(name).is_not_null() for name in present if name not in plain]
     whole = problems.select(
         text=pl.struct(
-            pl.col(name) if name in texts else pl.lit(None, pl.String).alias(name)
-            for name in sorted(PROBLEM_KEY_COLUMNS)
-        ).struct.json_encode(),  # writes a row of texts exactly as ``digest`` does
+            plain.get(name, pl.lit(None, pl.String)).alias(name) for name in sorted(PROBLEM_KEY_COLUMNS)
+        ).struct.json_encode(),  # writes such a row exactly as ``digest`` does
         other=pl.any_horizontal(pl.lit(False), *other),
     )
     keys = [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in whole["text"]]
-    for place in whole["other"].arg_true():
-        keys[place] = digest(_content(problems.row(place, named=True)))
+    rows = problems.filter(whole["other"]).iter_rows(named=True)
+    for place, row in zip(whole["other"].arg_true(), rows, strict=True):
+        keys[place] = digest(_content(row))
     return pl.Series("problem_key", keys, dtype=pl.String)
 
 

@@ -9,6 +9,7 @@ import polars as pl
 from cluster.engines import takes
 from cluster.engines.content import TEXT, untaken
 from operators.base import Operator
+from operators.sample.sampling import Sampling
 from pipelines.graph import Stage
 from schemas.conversation import MORE, described, spoken
 from schemas.datasets import Preference, Problem, Sft
@@ -57,10 +58,11 @@ def _check(special: pl.DataFrame, operator: Operator, spec: EngineSpec, where: s
     if not len(special) or not any("messages" in columns.names for columns in conversations):
         return
     taken = takes(spec) if getattr(operator, "chat", True) else TEXT
+    continues = isinstance(operator, Sampling)
     for row in special.iter_rows(named=True):
         last = (row["messages"] or [{}])[-1]
         lost = untaken(spoken(row["messages"]), described(row.get("tools")), taken)
-        if not lost and last.get("role") == "assistant" and (last.get("tool_calls") or last.get("parts")):
+        if continues and not lost and last.get("role") == "assistant" and (last.get("tool_calls") or last.get("parts")):
             lost = "a last turn of the assistant that is more than a text: it can't be continued"
         if lost:
             raise BadInput(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from jobs.config.settings import build_operator
 from operators.base import Operator
 from operators.load import Load
 from operators.load.checks import Notes
+from operators.verify.golds import golds_of
 from operators.verify.reading.reader import read
 from operators.verify.reading.tree import Leaf
 from operators.verify.reading.writing import text_key
@@ -78,7 +79,7 @@ def _check(verifier: Operator, problems: pl.DataFrame) -> Iterator[Gold]:
     yield from wrong
     unread = {gold.row for gold in wrong}
     for problem in problems.iter_rows(named=True):
-        golds = _golds(problem)
+        golds = golds_of(problem).texts()
         if problem["row"] not in unread:
             yield from [] if golds else [Gold(problem["problem_id"], problem["row"], None, "none")]
             asked += [{**problem, "gold": gold, "number": number} for number, gold in enumerate(golds)]
@@ -97,14 +98,6 @@ def _readable(verifier: Operator, problems: pl.DataFrame, kind: str) -> Iterator
             yield Gold(about["problem_id"], about["row"], about["answer"], "unread", str(error))
         else:
             yield Gold(about["problem_id"], about["row"], about["answer"], kind)
-
-
-def _golds(problem: Mapping[str, Any]) -> list[str]:
-    """Return the texts that are right, one by one."""
-    answers: dict[str, list[Any]] = json.loads(problem["verification"] or "{}").get("answers") or {}
-    listed = [one for group in answers.values() for one in group]
-    texts = [text for one in listed for text in (one if isinstance(one, list) else [one])]
-    return texts or ([] if problem["answer"] is None else [problem["answer"]])
 
 
 def _judged(verifier: Operator, asked: pl.DataFrame) -> Iterator[Gold]:
@@ -149,8 +142,9 @@ def _only_text(gold: str, key: str | None) -> bool:
     """Whether an answer is a sentence, or was compared as text and is several words: nobody says just that."""
     words = re.findall(r"(?<![\\\\\w])[^\W\d_]{3,}", gold)
     reading = read(gold)
-    is_number = isinstance(reading, Leaf) and reading.kind == "number"
-    return len(words) > 3 or (key == text_key(gold) and not is_number and len(gold.split()) > 2)
+    plain = isinstance(reading, Leaf) and reading.kind in ("words", "text")
+    said = {text_key(gold), " ".join(gold.casefold().split())}
+    return len(words) > 3 or (plain and key in said and len(gold.split()) > 2)
 
 
 def print_golds(console: Console, golds: list[Gold], notes: tuple[str, ...], verifier: str | None, most: int) -> None:

@@ -138,8 +138,9 @@ def find_names(rows: Rows, named: Mapping[str, str], source: str, coding: bool, 
     Raises:
         BadInput: a named column that isn't there, none that asks, or several that could be meant.
     """
-    for name in named.values():
-        check_named(name, rows.columns, source)
+    for target, name in named.items():
+        inside = target == "answer" and name not in rows.columns  # reward_model.ground_truth
+        check_named(name.partition(".")[0] if inside else name, rows.columns, source)
     prompt = _prompt(rows, named.get("prompt"), source, coding or choosing)
     talking = [name for name in rows.columns if name in MESSAGE_NAMES]
     messages = named.get("messages") or next((name for name in MESSAGE_NAMES if name in talking), None)

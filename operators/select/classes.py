@@ -13,7 +13,9 @@ Which rows count, everywhere:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from functools import cache
 from typing import TypeVar
 
 import polars as pl
@@ -72,18 +74,33 @@ def distinct_answers(verdicts: pl.DataFrame | pl.LazyFrame, *extra: pl.Expr) -> 
     columns = verdicts.lazy().collect_schema()
     own = [pl.col("answer_class").min_by("sample_index").alias("own_class")] if "answer_class" in columns else []
     voting = verdicts.lazy().with_columns(answer_key(columns)).filter(pl.col("answer_key").is_not_null())
-    return (
+    share = pl.col("is_correct").mean()
+    found = (
         voting.group_by("problem_key", "answer_key")
         .agg(
             pl.len().cast(pl.Int64).alias("votes"),
             pl.col("sample_index").min().alias("first_index"),
             pl.coalesce("predicted_answer", "answer_key").min_by("sample_index").alias("answer"),
-            (pl.col("is_correct").mean() > 0.5).alias("is_correct"),
+            (share > 0.5).alias("is_correct"),
+            ((share > 0.0) & (share < 1.0)).fill_null(False).alias("disagree"),
             *own,
             *extra,
         )
         .sort("problem_key", "first_index")
         .collect(engine="streaming")
+    )
+    for problem, answer in found.filter("disagree").select("problem_key", "answer").head(1).iter_rows():
+        _report(str(problem), str(answer))
+    return found.drop("disagree")
+
+
+@cache
+def _report(problem: str, answer: str) -> None:
+    """Say once that verdicts of one answer disagree: those of other programs may."""
+    logging.getLogger(__name__).warning(
+        "The verdicts of the answer '%s' to problem '%s' disagree; what most verdicts of an answer say counts",
+        answer[:80],
+        problem,
     )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
 
-from operators.select.calibrated import calibrated
+from operators.select.calibrated import LABELS, calibrated
 from operators.select.classes import SAMPLE_KEY, answer_key, class_votes, classify, distinct_answers, one_verifier
 from operators.select.selection import VERDICTS, Selection, as_answers, plain_vote, problems_of, rank
 from schemas.errors import BadInput
@@ -32,8 +32,10 @@ class SelectJudges(Selection):
     votes, or none at all, how often being learnt. Judge j says yes to a right answer with its completeness, no to a
     wrong one with its soundness; both have Beta priors. What a judge says about the samples of one class is one
     observation, the mean: ten thousand verdicts on the same answer aren't independent. Posteriors are found by
-    variational inference, over all problems together. Where an answer recurs in many problems (a letter, yes or no), a
-    judge has rates of its own for it: one who always says yes to "A" tells nothing by it.
+    variational inference, over all problems together. Where answers recur in many problems (letters, yes or no), judges
+    may have habits, that is rates of their own for each: one who always says yes to "A" tells nothing by it. That is
+    taken to be so where more known answers come out right then, or, with fewer than 50 of them, where it makes the
+    verdicts likelier.
 
     Confidence is the posterior probability. ``reference`` names a verifier that isn't a judge, whose verdicts say what
     is right in ``is_correct``, of all problems or of some. With 50 such problems or more confidences are fitted to
@@ -81,15 +83,16 @@ class SelectJudges(Selection):
         recurs = pl.when(pl.len().over("answer") >= often).then("answer")
         numbered = classes.with_row_index("row").select("row", "problem_key", "answer_class", recurs.alias("habit"))
         said = said.join(numbered, on=["problem_key", "answer_class"]).sort("row", "verifier")
-        weights = self._posterior(classes, said)
-        found = rank(
-            problems_of(main, pl.lit(1.0).alias("total")),
-            classes.with_columns(weight=pl.Series(weights, dtype=pl.Float64)),
-        )
-        answers = as_answers(found, self.method, pl.col("weight"), pl.col("runner_up_weight"))
-        if not self.reference:
-            return answers.with_columns(calibration=pl.lit("uncalibrated"))
-        return calibrated(answers, plain_vote(main, self.method))
+        problems = problems_of(main, pl.lit(1.0).alias("total"))
+        found: list[tuple[pl.DataFrame, float]] = []
+        for weights, evidence in self._posteriors(classes, said):
+            ranked = rank(problems, classes.with_columns(weight=pl.Series(weights, dtype=pl.Float64)))
+            answers = as_answers(ranked, self.method, pl.col("weight"), pl.col("runner_up_weight"))
+            found.append((answers, evidence))
+        if not self.reference or found[0][0]["is_correct"].count() < LABELS:
+            return max(found, key=lambda fit: fit[1])[0].with_columns(calibration=pl.lit("uncalibrated"))
+        best = max((answers for answers, _ in found), key=lambda answers: int(answers["is_correct"].sum()))
+        return calibrated(best, plain_vote(main, self.method))
 
     def _main(self, verdicts: pl.DataFrame) -> pl.DataFrame:
         """Return one row per sample; with a reference, correct is what it says, and unknown where it says nothing."""
@@ -103,15 +106,23 @@ class SelectJudges(Selection):
             .drop("judge")
         )
 
-    def _posterior(self, classes: pl.DataFrame, said: pl.DataFrame) -> Floats:
+    def _posteriors(self, classes: pl.DataFrame, said: pl.DataFrame) -> list[tuple[Floats, float]]:
+        """Return what classes' probabilities are if judges have no habits, and if they have, each with its evidence."""
         if classes.is_empty():
-            return np.zeros(0)
+            return [(np.zeros(0), 0.0)]
         problem = classes["problem_key"].rank("dense").to_numpy().astype(np.int64) - 1
         votes = classes["votes"].to_numpy().astype(np.float64) ** self.vote_weight
         prior = votes / np.bincount(problem, weights=votes)[problem]
-        judge = said.select(pl.struct("verifier", "habit").rank("dense"))["verifier"].to_numpy().astype(np.int64) - 1
         row, yes = said["row"].to_numpy().astype(np.int64), said["yes"].to_numpy()
-        return posterior(problem, prior, row, judge, yes, self.completeness, self.soundness)
+        return [
+            posterior(problem, prior, row, judge, yes, self.completeness, self.soundness)
+            for judge in (_numbered(said, "verifier"), _numbered(said, "verifier", "habit"))
+        ]
+
+
+def _numbered(said: pl.DataFrame, *names: str) -> Ints:
+    """Number the rows by what they have in some columns."""
+    return said.select(pl.struct(names).rank("dense").alias("number"))["number"].to_numpy().astype(np.int64) - 1
 
 
 def posterior(
@@ -122,8 +133,9 @@ def posterior(
     yes: Floats,
     completeness: tuple[float, float],
     soundness: tuple[float, float],
-) -> Floats:
-    """Return the probability that each class is its problem's right answer, shape [classes].
+) -> tuple[Floats, float]:
+    """Return the probability that each class is its problem's right answer, shape [classes], and a lower bound on the
+    observations' log-likelihood (but for what is common to all numberings of judges).
 
     Args:
         problem: of each class, ascending from 0.
@@ -134,27 +146,35 @@ def posterior(
     judges = int(judge.max(initial=-1)) + 1
     right = prior / 2
 
-    def beta(weight: Floats, hits: Floats, base: tuple[float, float]) -> tuple[Floats, Floats]:
-        """Return E[ln s] and E[ln (1 - s)] of each judge's Beta posterior."""
-        hit = base[0] + np.bincount(judge, weights=weight * hits, minlength=judges)
-        miss = base[1] + np.bincount(judge, weights=weight * (1 - hits), minlength=judges)
-        both = special.digamma(hit + miss)
-        return special.digamma(hit) - both, special.digamma(miss) - both
+    def beta(weight: Floats, hits: Floats, base: tuple[float, float]) -> tuple[Floats, Floats, float]:
+        """Return E[ln s] and E[ln (1 - s)] of each judge's Beta posterior, and how far these are from their priors."""
+        hit = np.bincount(judge, weights=weight * hits, minlength=judges)
+        miss = np.bincount(judge, weights=weight * (1 - hits), minlength=judges)
+        both = special.digamma(base[0] + hit + base[1] + miss)
+        yes_, no_ = special.digamma(base[0] + hit) - both, special.digamma(base[1] + miss) - both
+        apart = special.betaln(*base) - special.betaln(base[0] + hit, base[1] + miss) + hit * yes_ + miss * no_
+        return yes_, no_, float(apart.sum())
+
+    evidence = -np.inf
 
     for step in range(ROUNDS):
         # judges are first taken as the prior has them: begun with the votes, popular wrong answers would teach which
         # judge is good
         known = float(step > 0)
-        log_yes_right, log_no_right = beta(known * right[row], yes, completeness)
-        log_no_wrong, log_yes_wrong = beta(known * (1 - right[row]), 1 - yes, soundness)
+        log_yes_right, log_no_right, apart = beta(known * right[row], yes, completeness)
+        log_no_wrong, log_yes_wrong, apart_wrong = beta(known * (1 - right[row]), 1 - yes, soundness)
         gain = yes * (log_yes_right - log_yes_wrong)[judge] + (1 - yes) * (log_no_right - log_no_wrong)[judge]
         solved = np.bincount(problem, weights=right)
         some, none = float(special.digamma(1 + solved.sum())), float(special.digamma(1 + (1 - solved).sum()))
         score: Floats = np.log(prior) + some + np.bincount(row, weights=gain, minlength=len(prior))
         peak = np.maximum(np.maximum.reduceat(score, np.flatnonzero(np.diff(problem, prepend=-1))), none)
         mass = np.exp(score - peak[problem])
-        new = mass / (np.bincount(problem, weights=mass) + np.exp(none - peak))[problem]
-        if np.abs(new - right).max() < CLOSE:
-            return new
+        total = np.bincount(problem, weights=mass) + np.exp(none - peak)
+        new = mass / total[problem]
+        if_wrong = yes * log_yes_wrong[judge] + (1 - yes) * log_no_wrong[judge]
+        evidence = float((np.log(total) + peak).sum() + if_wrong.sum()) - apart - apart_wrong
+        close = np.abs(new - right).max() < CLOSE
         right = new
-    return right
+        if close:
+            break
+    return right, evidence

@@ -45,7 +45,7 @@ LEAST_ROOM = 0.05
 """Least of what is left beyond guessing, where a worker's labels are in nearly all pairs."""
 ALL_EQUAL = 1e9
 TIE = 1e-9
-"""What decides between labels that are equally likely: chance, and not their number."""
+"""What is less apart is a tie. Chance decides it, or the label that was seen first, not the label's number."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,8 @@ def top_two(worker: Ints, task: Ints, label: Ints, k: int) -> TopTwo:
     """
     if k == 2:
         chance = chances(Labels(worker, task, label))
-        first = (chance > 0.5).astype(np.int64)
+        seen = label[np.unique(task, return_index=True)[1]]
+        first = np.where(np.abs(chance - 0.5) < TIE, seen, chance > 0.5).astype(np.int64)
         return TopTwo(first, 1 - first, np.maximum(chance, 1.0 - chance))
     workers, tasks = int(worker.max()) + 1, int(task.max()) + 1
     d = _spectral(worker, task, label, (workers, tasks), k)

@@ -102,14 +102,11 @@ def line(name: str, method: str, known: int, found: pl.DataFrame, truth: pl.Data
     half = 1.96 * np.sqrt(error * (1 - error) / len(both))
     fitted = found["calibration"][0] == "calibrated"
     told = f"[{sure[1]:.3f}, {sure[2]:.3f}]" if fitted else str(found["calibration"][0] or "")
-    flag = "WORSE" if error > vote + half else ""
-    off = (
-        "OFF"
-        if fitted and not (sure[1] <= 1 - error <= sure[2] and (known < 500 or abs(sure[0] - 1 + error) < 0.05))
-        else ""
-    )
-    figures = f"{min(known, len(truth)):6d}{vote:10.3f}{error:8.3f}{half:8.3f}{sure[0]:12.3f}"
-    return f"{name:26s}{method:10s}{figures}  {told:16s}{flag} {off}"
+    worse = "WORSE" if error > vote + half else ""
+    held = sure[1] <= 1 - error <= sure[2] and (known < 500 or abs(sure[0] - 1 + error) < 0.05)
+    off = "OFF" if fitted and not held else ""
+    row = f"{name:26s}{method:10s}{min(known, len(truth)):6d}{vote:10.3f}{error:8.3f}{half:8.3f}"
+    return f"{row}{sure[0]:12.3f}  {told:16s}{worse} {off}"
 
 
 def run(name: str, crowd: Crowd) -> None:
@@ -135,10 +132,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="The folder with color.txt, dog.txt and their truths.")
     given: Any = parser.parse_args()
-    print(
-        f"{'labels':26s}{'method':10s}{'known':>6s}{'majority':>10s}{'error':>8s}{'+-':>8s}{'confidence':>12s}"
-        "  interval"
-    )
+    heads = f"{'labels':26s}{'method':10s}{'known':>6s}{'majority':>10s}{'error':>8s}{'+-':>8s}"
+    print(f"{heads}{'confidence':>12s}  interval")
     if given.data:
         run("color", read(given.data, "color", ["worker", "task", "label"]))
         run("dog", read(given.data, "dog", ["task", "worker", "label"]))

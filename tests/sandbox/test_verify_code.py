@@ -18,6 +18,7 @@ from operators.verify.blocks import find_program
 from operators.verify.code import VerifyCode, with_prefix
 from operators.verify.code_tests import read_tests
 from operators.verify.command import VerifyCommand
+from operators.verify.lean import TRUSTED
 from schemas.contract import validate
 from schemas.datasets import Verdict
 from schemas.errors import BadInput
@@ -201,16 +202,20 @@ def test_a_proof_checker(pool: SandboxPool) -> None:
     operator = VerifyCommand(
         command=("sh", "-c", LEAN, "lean", "{file}"),
         file="Proof.lean",
-        template="import Mathlib\n{prompt}\n{candidate}",
+        template="import Mathlib\n{prompt}\n{candidate}\n#print axioms {theorem}",
         extract="code",
-        forbid=(r"\bsorry\b", r"\baxiom\b"),
+        forbid=("lean4",),
+        axioms=TRUSTED,
         limits=QUICK,
     )
-    texts = ["```lean\nrfl\n```", "```lean\nwrong\n```", "```lean\nsorry\n```", "```lean\nloop\n```"]
-    found = operator.run(samples([("p", text) for text in texts]), problem({}), pool)
+    candidates = ("rfl", "wrong", "sorry", "loop", "rfl -- by cheating")
+    texts = [f"```lean\n{text}\n```\nCheck it:\n```bash\nlake build\n```" for text in candidates]
+    problems = problem({}).with_columns(prompt=pl.lit("theorem t : 1 = 1 := by"))
+    found = operator.run(samples([("p", text) for text in texts]), problems, pool)
     validate(found, Verdict, "test")
-    assert found["is_correct"].to_list() == [True, False, False, False]
-    assert found["status"].to_list() == ["ok", "ok", "ok", "timeout"]
+    assert found["is_correct"].to_list() == [True, False, False, False, False]
+    assert found["status"].to_list() == ["ok", "ok", "ok", "timeout", "ok"]
+    assert found["detail"][4] == "rests on sorryAx"
     assert found["detail"].to_list()[1:3] == [
         "exit code 1: error: unsolved goals",
         "contains 'sorry', which is forbidden",

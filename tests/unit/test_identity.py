@@ -14,8 +14,10 @@ from operators.score.outcome import ScoreOutcome
 from operators.verify.exact import VerifyExact
 from pipelines.graph import Pipeline
 from pipelines.identity import sampling_fingerprint, snapshot_view, store_folder
+from schemas.conversation import TURNS
 from schemas.engine import EngineSpec, LlamaCppSpec, SamplingParams, ScriptedSpec
 from schemas.identity import Added, ExecutionKeys, difference, digest, identity, problem_keys, sample_seed
+from schemas.messages import conversations_of
 
 
 def known(spec: EngineSpec) -> tuple[str, str]:
@@ -137,3 +139,24 @@ def test_a_reward_models_weights_are_the_identity_of_its_scores_wherever_they_li
         return store_folder(scores, {}, lambda _: ("reward", revision))
 
     assert folder("/here", "one") == folder("/there", "one") != folder("/here", "two")
+
+
+def test_keys_are_hashes_of_canonical_json_whatever_the_texts_hold() -> None:
+    odd = ['"\\\n\t\r\b\f/', "\x00\x01\x1f\x7f", "\u2028\u2029\ufffd", "é😀<&>", ""]
+    turns = [None, [], [{"role": "user", "content": odd[0]}, {"role": "assistant", "content": odd[1]}], None, None]
+    calls = [{"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}]
+    for last in (turns[2], calls):  # plain conversations are hashed by columns, others row by row
+        messages = [*turns[:4], last]
+        said = pl.Series("messages", conversations_of(messages), dtype=TURNS)
+        table = pl.DataFrame({"prompt": odd, "answer": [None, *odd[1:]], "task_type": "math"}).with_columns(said)
+        rows = [
+            {
+                "prompt": prompt,
+                "messages": turn and [{k: v for k, v in one.items() if v is not None} for one in turn],
+                "answer": answer,
+                "task_type": "math",
+                "verification": None,
+            }
+            for prompt, turn, answer in table.select("prompt", "messages", "answer").iter_rows()
+        ]
+        assert problem_keys(table).to_list() == [digest(row) for row in rows]

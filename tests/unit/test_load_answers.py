@@ -190,6 +190,14 @@ def test_columns_are_named_or_left_out(tmp_path: Path, columns: dict[str, str | 
         load(tmp_path / "p.jsonl", rows, columns={"b": "c"})
 
 
+def test_an_answer_within_an_object_is_named_by_its_path(tmp_path: Path) -> None:
+    rows = [{"question": "Q", "info": {"gt": ["1", "2"]}}, {"question": "R", "info": {"gt": ""}}]
+    problems, _ = load(tmp_path / "p.jsonl", rows, answer_column="info.gt")
+    assert [row["answer"] for row in problems] == ["1", None]
+    with pytest.raises(BadInput, match="has no column 'inf'; did you mean 'info'"):
+        load(tmp_path / "p.jsonl", rows, answer_column="inf.gt")
+
+
 def test_two_shapes_of_verification_stand_in_one_file(tmp_path: Path) -> None:
     shapes: list[Row] = [
         {"code": {"inputs": ["1"], "outputs": ["2"]}},

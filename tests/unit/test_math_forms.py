@@ -250,3 +250,14 @@ def test_a_class_is_as_right_as_its_most_frequent_key() -> None:
 def test_what_is_right_has_no_part_in_classes() -> None:
     keys = ["1/2", "3/4", "x"]
     assert answer_classes(verdicts(keys, {"1/2": True, "3/4": True}))["answer_class"].n_unique() == 3
+
+
+def test_of_verdicts_that_disagree_the_majority_counts(caplog: pytest.LogCaptureFixture) -> None:
+    """A class isn't right because one verdict says so; that they disagree is said once."""
+    table = verdicts(["a"] * 3 + ["b"] * 2).with_columns(is_correct=pl.Series([False, False, True, True, False]))
+    found = {row["answer"]: row["is_correct"] for row in class_votes(table).to_dicts()}
+    assert found == {"a": False, "b": False}
+    class_votes(table)
+    assert [record.message for record in caplog.records] == [
+        "The verdicts of the answer 'a' to problem 'p' disagree; what most verdicts of an answer say counts"
+    ]

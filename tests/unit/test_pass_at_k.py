@@ -8,7 +8,7 @@ from math import comb
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
@@ -78,6 +78,7 @@ def test_coverage_is_the_mean_over_problems() -> None:
     assert table["note"][0] == "n = 4 for all 2 problems"
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(COUNTS, min_size=1, max_size=12))
 def test_intervals_hold_the_estimate(cases: list[tuple[int, int]]) -> None:
     n, c = zip(*cases, strict=True)
