@@ -165,7 +165,8 @@ class SelectTopTwo(Selection):
             answers = answers.join(workers, on=SAMPLE_KEY, how="left", maintain_order="left").rename({"worker": "who"})
         if self.models:  # a model answers many times: what it says most often is what it says
             often = pl.len().over("problem_key", "who", "answer_class")
-            answers = answers.with_columns(often=often).sort("often", maintain_order=True)
+            votes = pl.len().over("problem_key", "answer_class")  # of what it says equally often, what others say too
+            answers = answers.with_columns(often=often, votes=votes).sort("often", "votes", maintain_order=True)
         answers = answers.unique(["problem_key", "who"], keep="last", maintain_order=True)
         return self._rows(problems, classed, answers)
 
