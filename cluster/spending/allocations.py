@@ -71,7 +71,8 @@ class AllocationLog:
             "shadow_price": shadow_price,
             "reason": decisions.reason,
         }
-        self._tables.append(pl.DataFrame(columns, schema=polars_schema(Allocation)))
+        kinds = {name: kind for name, kind in polars_schema(Allocation).items() if name in columns}
+        self._tables.append(pl.DataFrame(columns, schema=kinds))
         self._sequence += len(keyed)
 
     def flush(self) -> None:
@@ -104,7 +105,7 @@ def read_allocations(root: Root, run_id: str) -> pl.DataFrame:
     if not tables:
         return pl.DataFrame(schema=polars_schema(Allocation))
     # a crash while the pieces were put together leaves both
-    return pl.concat(tables).unique("sequence", keep="first").sort("sequence")
+    return pl.concat(tables, how="diagonal").unique("sequence", keep="first").sort("sequence")
 
 
 def ranges_of(allocations: pl.DataFrame) -> pl.DataFrame:

@@ -59,7 +59,11 @@ def chances(data: Labels) -> Floats:
     truth = skewed.evidence - 0.5 * np.log(len(alike.chance))
     if habits <= alike.evidence + CLEARLY:
         return alike.chance
-    return by_label.chance if habits > truth + CLEARLY else _fit(data, STRENGTHS[-1], False, False).chance
+    if habits > truth + CLEARLY:
+        return by_label.chance
+    equal = _fit(data, STRENGTHS[-1], by_label=False, skewed=False).chance
+    ahead = np.bincount(data.task, weights=2.0 * data.label - 1.0)
+    return np.where(ahead == 0, 0.5, equal)
 
 
 def _best(data: Labels, by_label: bool, skewed: bool) -> _Fit:

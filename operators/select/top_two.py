@@ -163,10 +163,13 @@ class SelectTopTwo(Selection):
             answers = answers.with_columns(who=pl.col("sample_index").cast(pl.String))
         else:
             answers = answers.join(workers, on=SAMPLE_KEY, how="left", maintain_order="left").rename({"worker": "who"})
-        if self.models:  # a model answers many times: what it says most often is what it says
+        if self.models:  # a model answers many times: what it says most often, first of equals, is what it says
             often = pl.len().over("problem_key", "who", "answer_class")
-            answers = answers.with_columns(often=often).sort("often", maintain_order=True)
-        answers = answers.unique(["problem_key", "who"], keep="last", maintain_order=True)
+            first = pl.col("sample_index").min().over("problem_key", "who", "answer_class")
+            answers = answers.with_columns(often=often, first=first).sort(
+                "often", -pl.col("first"), maintain_order=True
+            )
+        answers = answers.unique(["problem_key", "who"], keep="last", maintain_order=True).sort(SAMPLE_KEY)
         return self._rows(problems, classed, answers)
 
     def _rows(self, problems: pl.DataFrame, classed: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:

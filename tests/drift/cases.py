@@ -51,6 +51,8 @@ TABLES = {
 EXACT, CHOICE = {"operator": "verify.exact"}, {"operator": "verify.choice"}
 NUMBERS = ("add", "roots", "sixth")
 ALONE: dict[str, str | None] = {"evidence": None, "evidence_samples": None}
+UNRULED: dict[str, str | None] = {"allocations": None, "before": None}
+"""Nobody said by what rule problems were sampled."""
 FORECAST = {"k": [1, 4, 16, 64], "draws": 200, "bootstrap": 20}
 
 CASES: dict[str, tuple[Case, ...]] = {
@@ -79,10 +81,10 @@ CASES: dict[str, tuple[Case, ...]] = {
     "prune.confidence": (Case(), Case({"by": "tail"})),
     "score.judge": (Case({}, NUMBERS), Case({"checklist": ["Is it short?", "Is it right?"]}, NUMBERS)),
     "measure.pass_at_k": (
-        Case({"k": [1, 2, 4]}, tables={"counts": None}),
-        Case({"k": [1, 8]}, tables={"verdicts": None}),
+        Case({"k": [1, 2, 4]}, tables={"counts": None, **UNRULED}),
+        Case({"k": [1, 8]}, tables={"verdicts": None, **UNRULED}),
     ),
-    "measure.forecast": (Case(FORECAST, tables={"verdicts": None}),),
+    "measure.forecast": (Case(FORECAST, tables={"verdicts": None, **UNRULED}),),
     "measure.verifier_audit": (Case(tables={"reference": "reference"}),),
     "synthesize.sft": (Case(), Case(tables={"paths": None})),
     "synthesize.choose": (Case(), Case({"prefer": "score"}), Case({"prefer": "diverse"})),

@@ -270,7 +270,7 @@ def test_coverage_after_stopping_at_successes_has_no_bias() -> None:
     inside = 0
     for seed in range(40):
         table = verdicts(rates, UntilCorrect(Setting.of(150, 12)), 10_000, seed)
-        measured = PassAtK(k=tuple(truth)).merge(PassAtK().partial(verdicts=table))
+        measured = PassAtK(k=tuple(truth), stopped=True).merge(PassAtK().partial(verdicts=table))
         for k, coverage, low, high in measured.select("k", "coverage", "low", "high").iter_rows():
             found[k].append(coverage)
             inside += low <= truth[k] <= high

@@ -13,6 +13,7 @@ import pytest
 
 from cluster.engines.content import TEXT, Takes, folder_template, gguf_template, shown, untaken
 from cluster.storage.arrow import arrow_schema
+from cluster.storage.numbering import Numbering
 from cluster.storage.root import Root
 from cluster.storage.slices import scan_files
 from cluster.upkeep.verify_file import Expected, check_file
@@ -85,4 +86,5 @@ def test_files_of_plain_turns_are_read_and_are_not_damaged(tmp_path: Path) -> No
     table = scan_files(root, [root.uri("snapshots", "part.parquet")], Sft).collect()
     assert table.schema == polars_schema(Sft)
     assert spoken(table["messages"][0].to_list()) == [plain] and table["tools"].to_list() == [None]
-    assert not check_file(root, Expected("sft", "snapshots", "part.parquet", Sft, 1, None, False)).findings
+    expected = Expected("sft", "snapshots", "part.parquet", Sft, 1, None, False)
+    assert not check_file(root, expected, Numbering()).findings

@@ -334,9 +334,11 @@ def test_a_judges_liking_for_a_recurring_answer_tells_nothing() -> None:
     rng = np.random.default_rng(4)
     asked, answers_, truth = [], [], rng.integers(0, 4, 300)
     for number, right in enumerate(truth):
-        labels = [0, 0, 0, *(right if rng.random() < 0.55 else rng.integers(0, 4) for _ in range(7))]
+        labels = [0, 0, 0, *(int(right if rng.random() < 0.55 else rng.integers(0, 4)) for _ in range(7))]
         answers_.append(rows(*(str(label) for label in labels)))
-        asked += [(f"p{number}", i, j, str(a), a == b) for i, a in enumerate(labels) for j, b in enumerate(labels)]
+        asked += [
+            (f"p{number}", i, j, str(a), bool(a == b)) for i, a in enumerate(labels) for j, b in enumerate(labels)
+        ]
     names = ["problem_id", "sample_index", "judge", "predicted_answer", "is_correct"]
     table = pl.DataFrame(asked, schema=names, orient="row").with_columns(
         verifier=pl.format("judge {}", "judge"), status=pl.lit("ok")
