@@ -50,7 +50,9 @@ _FROM = {
     "types": "SimpleNamespace GeneratorType",
 }
 """Names that tests use as if they had imported them. They count as such only where something else is left to test."""
+_WORD = re.compile(r"[A-Za-z_]\w*")
 _OWNERS = {name: module for module, names in _FROM.items() for name in names.split()}
+_KNOWN = {*_OWNERS, *_ALIASES, *sys.stdlib_module_names}
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,8 @@ def parsed(source: str) -> ast.Module | None:
 @lru_cache(maxsize=512)
 def tested(tests: str, entry_point: str | None, prefix: str) -> Tested:
     """Return what tests test, given what they are told to and the code that they may rely on."""
+    if entry_point and not _KNOWN & {*_WORD.findall(tests)}:
+        return Tested(frozenset({entry_point}))  # as most do: nothing that could have been forgotten
     found = names_of(tests)
     if found is None:
         return Tested(frozenset({entry_point} if entry_point else ()))

@@ -43,8 +43,8 @@ class Program:
         self._limits, self._watched = limits, watched
         self._functions: list[Callable[..., Any]] = []
         self._objects: dict[int, Any] = {}
-        self._words = frozenset(_WORD.findall(tests))
-        self._faults = Faults(silent=bool(self._words & {"StopIteration", "StopAsyncIteration"}))
+        self._tests = tests
+        self._faults = Faults(silent="StopIteration" in tests or "StopAsyncIteration" in tests)
         self.doubts: str | None = None
         """What the tests have seen of the program that they couldn't compare: why their failure says nothing."""
 
@@ -101,7 +101,7 @@ class Program:
 
     def is_tested(self, kind: str) -> bool:
         """Whether the tests name a class; functions aren't called like classes are."""
-        return kind[:1].isupper() and kind in self._words
+        return kind[:1].isupper() and kind in _WORD.findall(self._tests)
 
     def _heard(self, answer: dict[str, Any]) -> None:
         """Take what the program printed and what it couldn't give, beside its answer."""

@@ -9,6 +9,7 @@ import io
 import operator
 import sys
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 from .faults import OWN, describe, describe_class
@@ -29,8 +30,13 @@ class Kept:
         self._numbers: dict[int, int] = {}
         self._within = 0
         self._foreign: str | None = None
+        self._bytes: _Bounded | None = None
+
+    @cached_property
+    def printed(self) -> io.TextIOWrapper:
+        """What the program prints to."""
         self._bytes = _Bounded()
-        self.printed = io.TextIOWrapper(self._bytes, encoding="utf-8", errors="surrogatepass", newline="")
+        return io.TextIOWrapper(self._bytes, encoding="utf-8", errors="surrogatepass", newline="")
 
     def encode(self, value: Any) -> Any:
         """Return a value as data; however deep a program may recurse, this may go as deep as it has to."""
@@ -43,7 +49,7 @@ class Kept:
 
     def told(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Return an answer with what else the tester has to know."""
-        if not self.printed.closed:
+        if self._bytes is not None and not self.printed.closed:
             self.printed.flush()
             if printed := self._bytes.taken():
                 answer["printed"] = printed

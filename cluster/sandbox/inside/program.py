@@ -78,7 +78,8 @@ def _serve(frames: Frames, source: str, entry_point: str | None, prelude: str) -
     """Execute the program, then answer calls of its functions until the tester hangs up."""
     namespace = module("program")
     kept = Kept(frames, namespace)
-    sys.stdout = kept.printed
+    if "print" in source or "stdout" in source:
+        sys.stdout = kept.printed
     try:
         if prelude:
             exec(prelude, namespace)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import re
 import signal
 import sys
 import types
@@ -16,10 +15,6 @@ from .outcomes import Cannot, Failed, is_own
 
 CANDIDATES = ("candidate", "func", "fn", "function", "solution")
 """What the parameter of a ``check`` function is called that gets the entry point."""
-
-
-_TOUCHING = re.compile(r"\bos\b")
-_FOR_PYTEST = re.compile(r"\bpytest\b|\bdef\s+test|\bclass\s+Test")
 
 
 class OutOfTime(BaseException):
@@ -66,12 +61,12 @@ class Trial:
         if "unittest" in both:
             _without_main()
         # what few tests need is loaded for them alone: forks of a small process are fast
-        self._for_pytest = _FOR_PYTEST.search(tests) is not None
+        self._for_pytest = "pytest" in tests or "def test" in tests or "class Test" in tests
         if self._for_pytest:
             from . import pytest_like
 
             pytest_like.install()
-        if _TOUCHING.search(both):
+        if "os." in both:
             channels.watch()
         if "numpy" in both:
             from . import arrays
