@@ -151,11 +151,11 @@ def _is_of(found: pa.Schema, contract: type[Contract]) -> bool:
     """Whether a file has the columns of a contract; an older one may lack those that were added since."""
     added = contract.added
     known = [field for field in arrow_schema(contract) if field.name not in added or field.name in found.names]
-    plain = [field.with_type(_PLAIN_TURNS) if field.type == _TURNS else field for field in known]
+    turns = arrow_schema(Sft).field("messages").type
+    plain = [field.with_type(_PLAIN_TURNS) if field.type == turns else field for field in known]
     return found.equals(pa.schema(known)) or found.equals(pa.schema(plain))
 
 
-_TURNS = arrow_schema(Sft).field("messages").type
 _PLAIN_TURNS = pa.list_(pa.field("element", pa.struct([("role", pa.string()), ("content", pa.string())])))
 """Turns as they were before they could have more than a text."""
 

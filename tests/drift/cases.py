@@ -117,19 +117,21 @@ def answer(name: str, case: Case) -> pl.DataFrame:
     operator = operator_class(name)(**case.settings)
     tools = {tool: TOOLS[tool]() for tool in operator.tools}
     if hasattr(operator, "draw"):
-        made = asyncio.run(_drawn(operator, _input(case, operator.inputs["problems"], "problems")))
+        made = asyncio.run(_drawn(operator, _input(case, operator.inputs["problems"], "problems", False)))
     else:
-        inputs = {name: _input(case, columns, name) for name, columns in operator.inputs.items()}
+        inputs = {
+            name: _input(case, columns, name, name in operator.optional) for name, columns in operator.inputs.items()
+        }
         lazy = operator.scope == "dataset"
         ready = {name: found.lazy() if lazy and found is not None else found for name, found in inputs.items()}
         made = operator.run(**ready, **tools)
     return made.select([column for column in polars_schema(operator.output) if column != "seconds"])
 
 
-def _input(case: Case, columns: Columns, name: str) -> pl.DataFrame | None:
+def _input(case: Case, columns: Columns, name: str, optional: bool) -> pl.DataFrame | None:
     source = case.tables.get(name, TABLES.get(columns.contract.__name__))
-    if source is None:
-        assert name in case.tables, f"no table has rows of {columns.contract.__name__}: add one to tests/drift/inputs"
+    if source is None:  # a case says so, or it is an optional input of a contract that no table here has
+        assert name in case.tables or optional, f"no table has rows of {columns.contract.__name__}: add one to inputs/"
         return None
     found = conform(table(source), columns, source)
     if case.problems and "problem_key" in found.columns:

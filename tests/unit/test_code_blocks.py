@@ -208,35 +208,14 @@ def test_starter_code_is_part_of_the_prompt() -> None:
 @pytest.mark.parametrize(
     "proof",
     [
-        "by sorry",
-        "by admit",
-        "exact sorryAx _ false",
-        "by native_decide",
-        "by decide +native",
-        "by stop",
-        "run_elab x",
-        "run_cmd x",
-        "run_tac x",
-        "#eval 1",
-        "#exit",
-        "# print x",
-        "axiom a : False",
-        "unsafe def x := 1",
-        "unsafeCast x",
-        "initialize x : Nat ← pure 1",
-        "set_option debug.skipKernelTC true in",
-        'macro "x" : term => `(1)',
-        'elab "x" : tactic => x',
-        'notation "x" => 1',
-        'infixl:65 "+" => f',
-        "@[implemented_by f]",
-        "IO.println",
-        "Lean.ofReduceBool",
-        "import Lean",
-        "by_elab x",
-        '@[extern "f"]',
+        "by sorry", "by admit", "exact sorryAx _ false", "by native_decide", "by decide +native", "by stop",
+        "run_elab x", "run_cmd x", "run_tac x", "#eval 1", "#exit", "# print x", "axiom a : False", "unsafe def x := 1",
+        "unsafeCast x", "initialize x : Nat ← pure 1", "set_option debug.skipKernelTC true in",
+        "macro \"x\" : term => `(1)",
+        "elab \"x\" : tactic => x", "notation \"x\" => 1", "infixl:65 \"+\" => f", "@[implemented_by f]", "IO.println",
+        "Lean.ofReduceBool", "import Lean", "by_elab x", "@[extern \"f\"]",
     ],
-)
+)  # fmt: skip
 def test_what_no_proof_needs_is_forbidden(proof: str) -> None:
     import re
 
