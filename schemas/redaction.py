@@ -151,7 +151,7 @@ def _pattern(declared: frozenset[str], named: frozenset[str]) -> re.Pattern[str]
         if len(secret) < LONG:
             found[secret] = rf"(?<![\w-]){re.escape(secret)}(?![\w-])"
         else:
-            found[secret] = _beginnings(secret)
+            found[secret] = re.escape(secret) if "://" in secret else _beginnings(secret)  # all URLs begin alike
             found |= {encoded: re.escape(encoded) for encoded in _encoded(secret)}
     for secret in named - declared:
         found[secret] = re.escape(secret)

@@ -63,7 +63,7 @@ class RayJobs(Backend):
         return {"submission_id": name, "address": submission.job.resources.ray.address}
 
     def _hand_over(self, submission: Submission, name: str, folder: str) -> None:
-        """Submit; a cluster that has just begun needs a moment before its nodes take jobs."""
+        """Submit; a cluster that has just begun, or that is busy, needs a moment before it takes jobs."""
         until = time.monotonic() + PATIENCE
         while True:
             try:
@@ -74,10 +74,21 @@ class RayJobs(Backend):
                     metadata={"gristmill": submission.id, "root": submission.root},
                 )
                 return
-            except RuntimeError as error:
-                if "No available agent" not in str(error) or time.monotonic() > until:
+            except (RuntimeError, OSError) as error:  # OSError: the connection broke off
+                if isinstance(error, OSError) and self._has(submission, name):
+                    return
+                waits = isinstance(error, OSError) or "No available agent" in str(error)
+                if not waits or time.monotonic() > until:
                     raise ClusterRefused(f"the Ray job server refused the job: {redact(str(error))}") from error
             time.sleep(1.0)
+
+    def _has(self, submission: Submission, name: str) -> bool:
+        """Whether the server has a job of that name: it took it, and only the answer was lost."""
+        try:
+            self._client(submission).get_job_info(name)
+        except (RuntimeError, OSError, BadInput):
+            return False
+        return True
 
     def state(self, submission: Submission, handle: dict[str, Any]) -> tuple[State, str]:
         try:

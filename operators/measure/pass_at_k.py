@@ -204,8 +204,9 @@ class PassAtK(FromCounts):
         return np.array(sorted(set(self.k)) or powers_of_two(largest), dtype=np.int64)
 
     def _refuse_few(self, counts: pl.DataFrame, k: Ints) -> None:
-        """Refuse a k that fewer than half of the problems have samples for."""
-        usual = int(np.median(counts["n"].to_numpy()))
+        """Refuse a k that few problems have samples for: fewer than half, and not all that were sampled at all."""
+        n = counts["n"].to_numpy()
+        usual = max(int(np.median(n)), int(n[n > 0].min()))
         few = counts.filter(pl.col("n") < int(k.max())).sort("n", "problem_id")
         if few.is_empty() or int(k.max()) <= usual:
             return

@@ -177,7 +177,6 @@ def test_what_cannot_be_simulated_is_refused(counts: Path, tmp_path: Path) -> No
         ({"model": "small", "policies": ["pets"]}, "policy pets looks at answers"),
         ({"model": "small", "goal": "accuracy"}, "must have the samples' answers"),
         ({"model": "small", "policies": ["marginal"], "settings": {"taget": 2}}, "did you mean 'target'"),
-        ({"model": "small", "prior": str(counts)}, "name one with --prior-model"),
     ):
         with pytest.raises(BadInput, match=said):
             ask(counts, **settings)

@@ -84,6 +84,12 @@ def test_declared_keys_are_hidden_in_parts_and_in_base64() -> None:
         assert len(shown) <= len("Basic ") + len(before) * 2 + 8  # what is left says nothing of the key
 
 
+def test_a_secret_url_is_hidden_as_a_whole_and_others_stay() -> None:
+    protect("http://127.0.0.1:4711/hooks/abcdef")
+    assert redact("POST http://127.0.0.1:4711/hooks/abcdef") == "POST ***"
+    assert redact("http://127.0.0.1:8265") == "http://127.0.0.1:8265"
+
+
 def test_a_long_secret_is_hidden_as_a_whole() -> None:
     long = "".join(f"{i:02x}" for i in range(200))
     protect(long)
