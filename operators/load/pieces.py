@@ -42,6 +42,11 @@ class Pieces(ABC):
         self.source = source
         self.notes = notes
 
+    @staticmethod
+    def bytes_of(fs: Any, place: str) -> int:
+        """Return how many bytes a file's rows have."""
+        return int(fs.size(place))
+
     @abstractmethod
     def rows(self) -> Iterator[Rows]:
         """Yield the rows in their order."""
@@ -54,22 +59,33 @@ def pieces_of(source: str, notes: PieceNotes) -> Pieces | None:
         return None
     try:
         fs, place = cast("tuple[Any, str]", cast(Any, fsspec).core.url_to_fs(source))
-        large = fs.isfile(place) and fs.size(place) > LARGE
-    except (OSError, ValueError, ImportError):
+        large = fs.isfile(place) and kind.bytes_of(fs, place) > LARGE
+    except (OSError, ValueError, ImportError):  # (pyarrow's errors are ValueErrors)
         return None  # reading it as a whole says what is wrong
     return kind(fs, place, source, notes) if large else None
 
 
 class ParquetPieces(Pieces):
-    """A Parquet file: its row groups, in batches."""
+    """A Parquet file: its row groups, in batches. What counts is what its rows take once they are unpacked."""
+
+    @staticmethod
+    def bytes_of(fs: Any, place: str) -> int:
+        parquet = cast(Any, pyarrow.parquet)  # it has no types
+        with fs.open(place, "rb") as file, parquet.ParquetFile(file) as reader:
+            return _unpacked(reader)
 
     def rows(self) -> Iterator[Rows]:
-        parquet = cast(Any, pyarrow.parquet)  # it has no types
+        parquet = cast(Any, pyarrow.parquet)
         with self.fs.open(self.place, "rb") as file, parquet.ParquetFile(file) as reader:
-            size = max(1, sum(reader.metadata.row_group(i).total_byte_size for i in range(reader.num_row_groups)))
-            rows = max(100, reader.metadata.num_rows * PIECE_BYTES // size)
+            rows = max(100, reader.metadata.num_rows * PIECE_BYTES // max(1, _unpacked(reader)))
             for batch in reader.iter_batches(batch_size=min(rows, 20_000)):
                 yield Rows(cast(Any, pl).from_arrow(batch))
+
+
+def _unpacked(reader: Any) -> int:
+    """Return the bytes of a Parquet file's columns, and some for each row: equal values are written once."""
+    groups = sum(reader.metadata.row_group(at).total_byte_size for at in range(reader.num_row_groups))
+    return int(groups + 32 * reader.metadata.num_rows)
 
 
 class LinePieces(Pieces):
