@@ -12,7 +12,7 @@ import polars as pl
 from operators.base import Operator
 from operators.thinking import answers_only
 from operators.verify.extract import Rule
-from operators.verify.golds import Golds, golds_of
+from operators.verify.golds import Golds, check_golds, golds_of
 from operators.verify.reading.compare import matches
 from operators.verify.verdicts import SAMPLES, join_answers, predicted, verdicts
 from schemas.datasets import Problem, Verdict
@@ -71,8 +71,7 @@ class VerifyExact(Operator):
         return verdicts(self, found, judged, time.perf_counter() - began)
 
     def check_problems(self, problems: pl.DataFrame) -> None:
-        for row in problems.select("problem_id", "answer", "verification").iter_rows(named=True):
-            golds_of(row)
+        check_golds(problems)
 
     def _all(self, golds: Golds, answer: str) -> bool:
         """Return whether an answer gives all golds, one to one."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, cast
 
+import polars as pl
+
 from schemas.errors import BadInput
 
 
@@ -66,6 +68,17 @@ def golds_of(problem: Mapping[str, Any]) -> Golds:
     if how == "any":
         return Golds(tuple(dict.fromkeys(one[0] for one in texts)), (), tolerance)
     return Golds((), tuple(texts), tolerance)
+
+
+def check_golds(problems: pl.DataFrame) -> None:
+    """Refuse problems whose ``verification`` holds answers or a tolerance of another shape; few have any.
+
+    Raises:
+        BadInput: naming the problem.
+    """
+    asking = problems.select("problem_id", "answer", "verification").filter(pl.col("verification").is_not_null())
+    for row in asking.iter_rows(named=True):
+        golds_of(row)
 
 
 def _given(problem: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pydantic import Field
 from operators.base import Operator
 from operators.thinking import answers_only
 from operators.verify.extract import DEFAULT_RULES, Rule
-from operators.verify.golds import Golds, golds_of
+from operators.verify.golds import Golds, check_golds, golds_of
 from operators.verify.reading.asks import Asks, asks_of
 from operators.verify.reading.compare import Formula, Judge, Tolerance, any_of
 from operators.verify.reading.keys import key_of
@@ -75,8 +75,7 @@ class VerifyMath(Operator):
     """Decimals, and significant digits, to which inexact numbers are compared."""
 
     def check_problems(self, problems: pl.DataFrame) -> None:
-        for row in problems.select("problem_id", "answer", "verification").iter_rows(named=True):
-            golds_of(row)
+        check_golds(problems)
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame, workers: WorkerPool) -> pl.DataFrame:
         began = time.perf_counter()
