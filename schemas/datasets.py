@@ -143,15 +143,6 @@ class Score(Contract):
     detail = _text(nullable=True)
 
 
-class AnswerClass(Contract):
-    """The equivalence class of one answer key among the keys of its problem in one view."""
-
-    problem_key = dy.String(primary_key=True)
-    answer_key = dy.String(primary_key=True)
-    answer_class = dy.Int64(nullable=False, min=0)
-    is_correct = dy.Bool(nullable=True)
-
-
 class Path(Contract):
     """A sample's weight after pruning, with the reason where it was dropped."""
 
@@ -448,7 +439,6 @@ DATASETS: dict[str, type[Contract]] = {
     "samples": Sample,
     "verdicts": Verdict,
     "scores": Score,
-    "classes": AnswerClass,
     "paths": Path,
     "answers": Answer,
     "sft": Sft,

@@ -24,6 +24,7 @@ from cluster.working.compaction import Merge
 from operators.base import Operator
 from operators.load import Load
 from operators.sample.sampling import Sampling
+from operators.select.classes import classify, distinct_answers, one_verifier
 from operators.select.majority import MajorityVote
 from operators.verify.exact import VerifyExact
 from pipelines.graph import Pipeline
@@ -143,3 +144,8 @@ def merge_of(store: Store, names: Sequence[str]) -> Merge:
 def keys(result: RunResult, name: str = "sample") -> list[tuple[str, int]]:
     """Return the sorted (problem_key, sample_index) of a store stage."""
     return sorted(result.dataset(name).select("problem_key", "sample_index").collect().rows())
+
+
+def answer_classes(verdicts: pl.DataFrame) -> pl.DataFrame:
+    """Return the answers of one view with the class of each, as votes see them."""
+    return classify(distinct_answers(one_verifier(verdicts)))

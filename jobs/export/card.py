@@ -18,7 +18,7 @@ from cluster.storage.root import Root
 from jobs.export.ask import Ask
 from jobs.export.formats import Layout
 from jobs.looking.cost import costs
-from operators.select.classes import SAMPLE_KEY
+from schemas.datasets import SAMPLE_KEY
 from schemas.manifest import RunManifest, StageRecord
 from schemas.redaction import redact
 

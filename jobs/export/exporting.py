@@ -18,8 +18,7 @@ from jobs.export.card import Counts, write_card
 from jobs.export.formats import FORMATS, Layout
 from jobs.export.turns import narrowed
 from operators.overlap.sifting import batches
-from operators.select.classes import SAMPLE_KEY
-from schemas.datasets import SAMPLES_FOLDER
+from schemas.datasets import SAMPLE_KEY, SAMPLES_FOLDER
 from schemas.errors import BadInput
 from schemas.manifest import RunManifest, StageRecord
 

@@ -15,8 +15,9 @@ from cluster.storage.root import Root
 from cluster.storage.tables import SUFFIXES, read_table
 from operators.measure.counts import count_verdicts
 from operators.policies.policy import Bools, Floats, Ints
-from operators.select.classes import SAMPLE_KEY, answer_key, classify, distinct_answers, in_n, one_verifier
+from operators.select.classes import answer_key, classify, distinct_answers, in_n, one_verifier
 from operators.verify.exact import VerifyExact
+from schemas.datasets import SAMPLE_KEY
 from schemas.errors import BadInput
 from schemas.prices import MICRO, Prices, price_of
 

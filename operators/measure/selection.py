@@ -20,12 +20,12 @@ from operators.base import AnyOperator
 from operators.measure.pass_at_k import powers_of_two
 from operators.measure.subsets import Aligned, align, pack, right_on, unpack
 from operators.piecewise import PiecewiseOperator
-from operators.select.classes import SAMPLE_KEY, answer_key, classify, distinct_answers, in_n, one_verifier
+from operators.select.classes import answer_key, classify, distinct_answers, in_n, one_verifier
 from operators.select.majority import MajorityVote
 from operators.select.selection import Selection
 from operators.select.union import inputs_of, optional_of, selections
 from schemas.contract import Columns
-from schemas.datasets import SelectionAccuracy
+from schemas.datasets import SAMPLE_KEY, SelectionAccuracy
 from schemas.errors import BadInput
 
 Floats = NDArray[np.float64]

@@ -15,9 +15,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from operators.select.classes import SAMPLE_KEY, in_n, one_verifier
+from operators.select.classes import in_n, one_verifier
 from operators.select.selection import Selection
 from operators.select.union import tables_of
+from schemas.datasets import SAMPLE_KEY
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -13,9 +13,9 @@ from operators.base import Operator
 from operators.measure.flaws import best_tries, ceiling, reward, tasks
 from operators.measure.intervals import ENDS
 from operators.measure.pass_at_k import powers_of_two
-from operators.select.classes import SAMPLE_KEY, one_verifier
+from operators.select.classes import one_verifier
 from schemas.contract import polars_schema
-from schemas.datasets import Verdict, VerifierAudit
+from schemas.datasets import SAMPLE_KEY, Verdict, VerifierAudit
 from schemas.errors import BadInput
 
 Floats = NDArray[np.float64]

@@ -16,7 +16,7 @@ from operators.overlap.passages import BREAK, CHARACTER, WORD, Flags, Passages, 
 from operators.overlap.shingles import Hashes
 from operators.overlap.sifting import Sifting, batches
 from operators.overlap.stock import Stock, empty_words
-from operators.select.classes import SAMPLE_KEY
+from schemas.datasets import SAMPLE_KEY
 from schemas.identity import Execution, digest
 
 BATCH = 5_000

@@ -12,7 +12,7 @@ from pydantic import Field
 from operators.overlap.minhash import Sketches
 from operators.overlap.shingles import Flat, hashed_words, ngrams, normalised, words
 from operators.overlap.sifting import Sifting, batches
-from operators.select.classes import SAMPLE_KEY
+from schemas.datasets import SAMPLE_KEY
 
 
 class SynthesizeDeduplicate(Sifting):

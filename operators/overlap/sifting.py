@@ -13,9 +13,8 @@ from typing import Any, ClassVar
 import polars as pl
 
 from operators.base import Operator
-from operators.select.classes import SAMPLE_KEY
 from schemas.contract import polars_schema
-from schemas.datasets import Path, Sft
+from schemas.datasets import SAMPLE_KEY, Path, Sft
 
 BATCH = 20_000
 """Rows whose texts are in memory at once."""

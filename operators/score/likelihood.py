@@ -10,9 +10,9 @@ from pydantic import Field
 
 from operators.engine import Engine, EngineError, ScoreRequest
 from operators.score.scoring import Row, Scoring, name_of
-from operators.select.classes import SAMPLE_KEY, one_verifier
+from operators.select.classes import one_verifier
 from operators.text import fill
-from schemas.datasets import Verdict
+from schemas.datasets import SAMPLE_KEY, Verdict
 
 _TRUE = (
     "Problem: {prompt}\n\nProposed answer: {completion}\n\nIs the proposed answer:\n (A) True\n (B) False\n"

@@ -8,11 +8,10 @@ import polars as pl
 
 from operators.asking import AskingOperator
 from operators.engine import Engine, EngineError
-from operators.select.classes import SAMPLE_KEY
 from schemas import datasets
 from schemas.contract import polars_schema
 from schemas.conversation import Turn, described, spoken
-from schemas.datasets import Problem, Score
+from schemas.datasets import SAMPLE_KEY, Problem, Score
 
 TEXT = ["problem_key", "completion_hash"]
 Row = dict[str, Any]

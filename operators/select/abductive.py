@@ -12,11 +12,11 @@ from pydantic import Field, field_validator
 from scipy import optimize as _optimize  # pyright: ignore[reportMissingTypeStubs]
 from scipy import sparse as _sparse  # pyright: ignore[reportMissingTypeStubs]
 
-from operators.select.classes import SAMPLE_KEY, answer_key, class_votes, classify, distinct_answers, in_n, one_verifier
+from operators.select.classes import answer_key, class_votes, classify, distinct_answers, in_n, one_verifier
 from operators.select.models import check_models, inputs_of_models, of_models
 from operators.select.selection import VERDICTS, Selection, as_answers, problems_of, rank
 from schemas.contract import Columns
-from schemas.datasets import Sample
+from schemas.datasets import SAMPLE_KEY, Sample
 from schemas.errors import StageFailed
 from schemas.identity import Added
 

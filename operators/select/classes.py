@@ -21,8 +21,7 @@ from typing import TypeVar
 import polars as pl
 
 from operators.verify.reading.votes import SPEAKING, unite
-from schemas.contract import polars_schema
-from schemas.datasets import SAMPLE_KEY, AnswerClass
+from schemas.datasets import SAMPLE_KEY
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
@@ -174,15 +173,6 @@ def _close(keys: pl.LazyFrame) -> pl.LazyFrame:
     rounded = pl.when(is_ratio & (value.abs() < LARGEST)).then(shared)
     first = pl.col("united").min().over("problem_key", rounded)
     return keys.with_columns(united=pl.when(rounded.is_not_null()).then(first).otherwise("united"))
-
-
-def answer_classes(verdicts: pl.DataFrame) -> pl.DataFrame:
-    """Return the classes of one view as ``AnswerClass`` rows; join them to verdicts on problem_key and answer_key.
-
-    Verdicts without ``answer_key`` are known by their ``predicted_answer``.
-    """
-    names = list(polars_schema(AnswerClass))
-    return classify(distinct_answers(one_verifier(verdicts))).select(names)
 
 
 def class_votes(verdicts: pl.DataFrame, weight: pl.Expr | None = None, *, largest: bool = False) -> pl.DataFrame:

@@ -11,8 +11,9 @@ from pydantic import Field
 from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
 
 from operators.select.calibrated import LABELS, calibrated
-from operators.select.classes import SAMPLE_KEY, answer_key, class_votes, classify, distinct_answers, one_verifier
+from operators.select.classes import answer_key, class_votes, classify, distinct_answers, one_verifier
 from operators.select.selection import VERDICTS, Selection, as_answers, plain_vote, problems_of, rank
+from schemas.datasets import SAMPLE_KEY
 from schemas.errors import BadInput
 
 Floats = NDArray[np.float64]

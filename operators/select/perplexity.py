@@ -7,9 +7,8 @@ from typing import ClassVar
 import polars as pl
 
 from operators.prune.rpc import PruneRpc
-from operators.select.classes import SAMPLE_KEY
 from operators.select.selection import LOGPROBS, PATHS, TEXTS, VERDICTS, Voting, probability
-from schemas.datasets import Sample
+from schemas.datasets import SAMPLE_KEY, Sample
 
 
 class Perplexity(Voting):

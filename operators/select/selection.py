@@ -23,9 +23,9 @@ from typing import ClassVar
 import polars as pl
 
 from operators.base import Operator
-from operators.select.classes import SAMPLE_KEY, class_votes, in_n, one_verifier
+from operators.select.classes import class_votes, in_n, one_verifier
 from schemas.contract import polars_schema
-from schemas.datasets import Answer, Path, Sample, Score, Verdict
+from schemas.datasets import SAMPLE_KEY, Answer, Path, Sample, Score, Verdict
 from schemas.errors import BadInput
 
 VERDICTS = Verdict.select(

@@ -22,11 +22,11 @@ from scipy.sparse import linalg as _linalg  # pyright: ignore[reportMissingTypeS
 from operators.base import Scope
 from operators.numeric.two_labels import Labels, chances
 from operators.select.calibrated import calibrated
-from operators.select.classes import SAMPLE_KEY, answer_key, class_votes, classify, distinct_answers, one_verifier
+from operators.select.classes import answer_key, class_votes, classify, distinct_answers, one_verifier
 from operators.select.models import check_models, inputs_of_models, of_models
 from operators.select.selection import VERDICTS, Selection, as_answers, plain_vote, problems_of, rank
 from schemas.contract import Columns
-from schemas.datasets import Sample
+from schemas.datasets import SAMPLE_KEY, Sample
 from schemas.errors import BadInput
 from schemas.identity import Added
 

@@ -15,11 +15,11 @@ from pydantic import Field, field_validator
 from operators.base import Operator
 from operators.overlap.minhash import signatures
 from operators.overlap.shingles import hashed_words, ngrams, normalised, repetition, words
-from operators.select.classes import SAMPLE_KEY, one_verifier
+from operators.select.classes import one_verifier
 from operators.synthesize.conversation import balanced
 from operators.thinking import answer_texts
 from schemas.contract import polars_schema
-from schemas.datasets import Path, Sample, Score, Verdict
+from schemas.datasets import SAMPLE_KEY, Path, Sample, Score, Verdict
 
 REPEATED = 4
 """Words of a run that counts as repeated."""

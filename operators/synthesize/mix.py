@@ -13,8 +13,7 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from operators.overlap.sifting import Sifting
-from operators.select.classes import SAMPLE_KEY
-from schemas.datasets import Path, Problem, Sft
+from schemas.datasets import SAMPLE_KEY, Path, Problem, Sft
 from schemas.errors import BadInput
 from schemas.identity import sample_seed
 

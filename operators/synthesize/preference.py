@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.base import Operator
-from operators.select.classes import SAMPLE_KEY, one_verifier
+from operators.select.classes import one_verifier
 from operators.synthesize.conversation import Reasoning, asked, said, turn
 from schemas.contract import polars_schema
-from schemas.datasets import Preference, Problem, Sample, Score, Verdict
+from schemas.datasets import SAMPLE_KEY, Preference, Problem, Sample, Score, Verdict
 
 SAID = (
     *("sample_index", "completion", "reasoning", "thought_open", "tool_calls", "completion_hash"),

@@ -12,11 +12,11 @@ import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
-from operators.select.classes import SAMPLE_KEY, one_verifier
+from operators.select.classes import one_verifier
 from operators.synthesize.choose import SynthesizeChoose
 from operators.synthesize.conversation import Reasoning, asked, said, turn
 from schemas.contract import polars_schema
-from schemas.datasets import Path, Problem, Sample, Sft, Verdict
+from schemas.datasets import SAMPLE_KEY, Path, Problem, Sample, Sft, Verdict
 from schemas.identity import Added
 
 

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from operators.base import Operator
 from operators.score.process import ScoreProcess, StepRule
-from operators.select.classes import SAMPLE_KEY, one_verifier
+from operators.select.classes import one_verifier
 from schemas.contract import polars_schema
-from schemas.datasets import Problem, Sample, Score, StepReward, Verdict
+from schemas.datasets import SAMPLE_KEY, Problem, Sample, Score, StepReward, Verdict
 from schemas.errors import BadInput
 
 

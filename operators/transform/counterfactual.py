@@ -22,12 +22,11 @@ from pydantic import Field
 from operators.asking import AskingOperator
 from operators.base import Operator
 from operators.engine import Engine, EngineError, Request
-from operators.select.classes import SAMPLE_KEY
 from operators.text import fill
 from operators.transform.transformation import with_transformation
 from operators.verify.choice import Options, VerifyChoice
 from schemas.contract import polars_schema
-from schemas.datasets import Preference, Problem, Sft
+from schemas.datasets import SAMPLE_KEY, Preference, Problem, Sft
 from schemas.engine import SamplingParams
 from schemas.identity import sample_seed
 

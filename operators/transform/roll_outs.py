@@ -16,11 +16,11 @@ from pydantic import Field
 from operators.base import Operator
 from operators.piecewise import PiecewiseOperator
 from operators.score.process import StepRule
-from operators.select.classes import SAMPLE_KEY, one_verifier
+from operators.select.classes import one_verifier
 from operators.text import PromptTemplate
 from operators.transform.trace import steps_of
 from schemas.contract import polars_schema
-from schemas.datasets import Problem, Sample, StepReward, Verdict
+from schemas.datasets import SAMPLE_KEY, Problem, Sample, StepReward, Verdict
 from schemas.errors import BadInput
 from schemas.identity import problem_keys
 

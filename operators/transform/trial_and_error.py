@@ -12,12 +12,12 @@ from typing import Annotated, Any, ClassVar
 import polars as pl
 from pydantic import Field, field_validator
 
-from operators.select.classes import SAMPLE_KEY, one_verifier
+from operators.select.classes import one_verifier
 from operators.synthesize.conversation import said
 from operators.transform.trace import Trace, answers_of, cut_traces
 from operators.transform.transformation import Change, Row, Transformation
 from schemas.conversation import TURNS
-from schemas.datasets import Sample, Sft, Verdict
+from schemas.datasets import SAMPLE_KEY, Sample, Sft, Verdict
 
 RECOGNITIONS = (
     "Wait, {answer} can't be right. There must be a mistake in this. Let me start again.",

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.tools.processes import ProcessWorkers
-from operators.select.classes import answer_classes, class_votes
+from operators.select.classes import class_votes
 from operators.verify.canonical import cheap_key
 from operators.verify.math import VerifyMath
+from tests.support import answer_classes
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 
 from cluster.tools.processes import ProcessWorkers
-from operators.select.classes import answer_classes
 from operators.verify.math import VerifyMath
+from tests.support import answer_classes
 
 
 @dataclass(frozen=True)
