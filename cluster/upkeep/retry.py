@@ -41,6 +41,8 @@ def _errors(root: Root, stage: StagePlan) -> list[Finding]:
     keys = rows.select("file", "problem_key", "sample_index").sort("file", "problem_key", "sample_index")
     cuts = root.patiently(lambda: ranges_by_file(keys), f"stage {name}: reading the verdicts of")
     return [
-        Finding(name, f"{store.folder}/{str(file).rsplit('/', 1)[-1]}", "is judged again", "cut", keyed.select(KEYED))
+        Finding(
+            name, f"{store.folder}/{str(file).rsplit('/', 1)[-1]}", "is judged again", "cut", keyed.select(list(KEYED))
+        )
         for (file,), keyed in cuts.group_by("file", maintain_order=True)
     ]

@@ -271,3 +271,24 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     )  # fmt: skip
     assert unsafe.returncode == 0, unsafe.stderr
     assert "WITHOUT A SANDBOX" in unsafe.stderr
+
+
+def test_dry_runs_name_tests_that_assert_nothing_and_errors_are_judged_again(tmp_path: Path) -> None:
+    source, root = tmp_path / "rows.jsonl", ("--root", str(tmp_path / "root"))
+    tests = {"good": "assert f() == 1", "empty": "f()"}
+    rows = [
+        {"id": name, "prompt": f"{name}?", "verification": {"code": {"tests": code}}} for name, code in tests.items()
+    ]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answer = "```python\\ndef f():\\n    return 1\\n```"
+    settings = [f"load.source={source}", "engine.kind=scripted", f'engine.answers=["{answer}"]', "sample.n=2"]
+    run = ("run", "code", "--runner", "local", *root, *(part for one in settings for part in ("--set", one)))
+    shown = gristmill(*run, "--dry-run", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "objection: verify: problem 'empty': its tests assert nothing" in shown.stdout
+    assert "problem 'good'" not in shown.stdout
+    assert gristmill(*run, cwd=tmp_path).returncode == 0
+    again = gristmill(*run, "--retry-errors", "--json", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    verify = next(stage for stage in json.loads(again.stdout)["stages"] if stage["name"] == "verify")
+    assert (verify["reused"], verify["computed"]) == (2, 2)
