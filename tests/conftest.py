@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -22,6 +24,14 @@ LONGEST = (
 # How long an example takes tells how busy the machine is.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    if "tests.engines" in sys.modules:
+        from tests.engines import close_shared
+
+        close_shared()
 
 
 @pytest.hookimpl(trylast=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import socket
 import subprocess
@@ -54,12 +53,17 @@ _SHARED: dict[str, Running] = {}
 
 @contextlib.contextmanager
 def shared(spec: EngineSpec) -> Iterator[Running]:
-    """Load an engine for everybody in this process who asks for the same, until the process ends."""
+    """Load an engine for everybody in this process who asks for the same, until the tests end."""
     name = spec.model_dump_json()
     if name not in _SHARED:
         _SHARED[name] = Running(spec)
-        atexit.register(_SHARED[name].close)
     yield _SHARED[name]
+
+
+def close_shared() -> None:
+    """Free the engines that tests share, while the interpreter can still start threads for it."""
+    while _SHARED:
+        _SHARED.popitem()[1].close()
 
 
 LLAMA_SERVER = """

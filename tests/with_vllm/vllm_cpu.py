@@ -51,7 +51,8 @@ def vllm_serve() -> str:
     options = ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "512"]
     options += ["--max-num-seqs", "16", "--enforce-eager", "--max-num-batched-tokens", "4096"]
     options += ["--no-enable-chunked-prefill"]
-    server = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, start_new_session=True)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # nothing may come after the tests' summary
+    server = subprocess.Popen([*command, *options], **quiet, start_new_session=True)
     atexit.register(_end, server)
     wait_until_up(f"http://127.0.0.1:{port}/health", server)
     return f"http://127.0.0.1:{port}/v1"
