@@ -81,8 +81,10 @@ def _serve(frames: Frames, source: str, entry_point: str | None, prelude: str) -
     if "print" in source or "stdout" in source:
         sys.stdout = kept.printed
     try:
-        if prelude:
-            exec(prelude, namespace)
+        if prelude:  # beneath the program's own names, so that none of it is taken for something that it defines
+            given: dict[str, Any] = {}
+            exec(prelude, given)
+            namespace["__builtins__"] = {**vars(builtins), **{k: v for k, v in given.items() if not k.startswith("__")}}
         exec(compile(source, "program.py", "exec"), namespace)
         frames.send(kept.told(_named(namespace, entry_point, kept)))
     except BaseException as error:  # also SystemExit: the program is over before anybody asked for anything
