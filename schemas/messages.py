@@ -31,6 +31,7 @@ ROLES = {
     "function_response": "tool",
 }
 """Other names of the usual roles."""
+_USUAL = ("system", "developer", "user", "assistant", "tool")
 CALLING = ("function_call", "tool_call")
 """ShareGPT's roles of an assistant's turn that is a call, as JSON."""
 THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")
@@ -46,6 +47,12 @@ class NotATurn(ValueError):
     def __init__(self, message: str, row: int = 0) -> None:
         super().__init__(message)
         self.row = row
+
+
+def _named_otherwise(roles: pl.Series) -> bool:
+    """Whether some role has another name than the usual one, or is written in another way."""
+    low = roles.str.strip_chars().str.to_lowercase()
+    return bool((low.is_in([*ROLES, *CALLING, ""]) | ((low != roles) & low.is_in(_USUAL))).any())
 
 
 def conversations(values: pl.Series) -> pl.Series:
@@ -86,7 +93,7 @@ def _plain(values: pl.Series) -> pl.Series | None:
     more = [name for name in (*MORE, *THOUGHTS, "function_call") if name in fields]
     if any(said[name].null_count() < len(said) for name in more):
         return None
-    if said["role"].null_count() or said["content"].null_count() or said["role"].is_in([*ROLES, *CALLING, ""]).any():
+    if said["role"].null_count() or said["content"].null_count() or _named_otherwise(said["role"]):
         return None
     element = pl.element().struct
     whole = [element.field("role"), element.field("content"), *(pl.lit(None, pl.String).alias(n) for n in MORE)]
@@ -125,7 +132,7 @@ def turn_of(message: Any, *, padded: bool = False) -> Turn:
     said = str(given.get("role", given.get("from", ""))).strip()
     if not said:
         raise NotATurn("has no role")
-    role = ROLES.get(said.lower(), said)
+    role = ROLES.get(said.lower(), said.lower() if said.lower() in _USUAL else said)
     content = next((given[name] for name in ("parts", "content", "value") if name in given), None)
     if isinstance(given.get("parts"), str):
         content = _parsed(given["parts"])

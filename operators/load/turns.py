@@ -18,6 +18,8 @@ from schemas.errors import BadInput
 from schemas.messages import NotATurn, conversations, conversations_of
 
 _ASKING = ("user", "tool")
+_QUIET = ("system", "developer")
+"""Roles that neither ask nor answer: of what follows the last question, only their turns are shown."""
 _PLAIN = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 
 
@@ -81,24 +83,27 @@ def without_answers(
     _refuse_silent(turns, prompts, source, column)
     element = pl.element().struct.field("role")
     table = turns.alias("turns").to_frame()
-    last = table.select(pl.col("turns").list.get(-1, null_on_oob=True).struct.field("role")).to_series()
-    if continue_last or not (last == "assistant").any():
+    if continue_last:
         _refuse_unasked(turns, prompts, source, column, continue_last)
         return Asked(turns, {})
     # how many turns up to the last of the user or of a tool
     behind = pl.col("turns").list.reverse().list.eval(element.is_in(_ASKING)).list.arg_max()
     asks = pl.col("turns").list.eval(element.is_in(_ASKING)).list.any()
     kept = table.select(pl.when(asks).then(pl.col("turns").list.len() - behind).otherwise(0)).to_series()
-    lengths = turns.list.len()
-    ends = (last == "assistant").fill_null(False) & (kept < lengths)
+    roles = pl.col("turns").list.eval(element)
+    answers = roles.list.slice(pl.col("kept"), None).list.eval(~pl.element().is_in(_QUIET)).list.any()
+    ends = table.with_columns(kept=kept).select(answers.fill_null(False)).to_series()
     where = [int(row) for row in ends.arg_true()]
+    if not where:
+        _refuse_unasked(turns, prompts, source, column, continue_last)
+        return Asked(turns, {})
     keep, values = kept.to_list(), turns.to_list()
     cut: dict[int, list[Turn]] = {}
     alone = 0
     for row in where:
         own: list[Turn] = values[row]
-        cut[row] = own[keep[row] :]
-        values[row] = own[: keep[row]] or [turn for turn in own if turn["role"] != "assistant"]
+        cut[row] = [turn for turn in own[keep[row] :] if turn["role"] not in _QUIET]
+        values[row] = own[: keep[row]] + [turn for turn in own[keep[row] :] if turn["role"] in _QUIET]
         prompt = None if prompts is None else prompts[row]
         if prompt is not None and _is_prompt(values[row], prompt):
             values[row], alone = None, alone + 1

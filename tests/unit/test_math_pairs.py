@@ -31,6 +31,17 @@ class Row:
 
 PERCENT = "What percentage of the students passed?"
 ROWS = [
+    Row("halves and quarters are part of the number", "3", (r"3\text{ widgets}", r"3\text{ halfway points}"),
+        (r"3\text{ halves}", r"3\text{ quarters}", r"3\text{ tenths}")),
+    Row("the same the other way round", r"3\text{ halves}", wrong=("3", "6")),
+    Row("a comparison is no label", "10",
+        wrong=(r"10\text{ less than }x", r"10\text{ more than }y", "10 fewer than n")),
+    Row("a mixed number isn't an improper one", "31/2", (r"\frac{31}{2}", "15.5"), ("3 1/2", r"3\frac12")),
+    Row("the same the other way round", "3 1/2", ("7/2", r"3\frac12"), ("31/2",)),
+    Row("minutes are no minimum", r"1.5\text{ h}", (r"90\text{ min}", "90 minutes"), (r"9\text{ min}",)),
+    Row("an hour after twelve says its half of the day", r"6:30\text{ a.m.}", ("6:30",), ("18:30", "6:30 p.m.")),
+    Row("the same the other way round", "18:30", ("6:30 p.m.",), ("6:30 a.m.",), "At what time does it end?"),
+    Row("half past midnight", r"12:30\text{ p.m.}", ("12:30",), ("0:30",), "At what time does it end?"),
     Row("a unit that one side leaves out is no difference", r"12 \text{ cm}", ("12", "12 cm",
             r"12\,\mathrm{cm}", "12 centimetres"),
         ("12 m", "12 kg", "1.2", "12 cm^2", "120 cm", "12 eggs")),

@@ -28,7 +28,8 @@ _NOUN = re.compile(
 _NO_LABEL = re.compile(
     r"(?:plus|minus|times \w|over|mod|modulo|choose|to|divided|multiplied|squared|cubed|factorial|if|"
     r"when|where|for|and|or|"
-    r"but|is|are|than|in base|base|not|by|x)\b",
+    r"but|is|are|than|less|more|fewer|greater|smaller|in base|base|not|by|x|"
+    r"hal(?:f|ves)|(?:third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth)s?)\b",
     re.IGNORECASE,
 )
 _SILENT = frozenset(

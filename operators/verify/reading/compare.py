@@ -354,9 +354,17 @@ def _plain_words(leaf: Leaf) -> str:
     return text.removeprefix("the ").removeprefix("a ").removeprefix("an ").replace(" ", "")
 
 
+def _half_of(leaf: Leaf) -> str:
+    """Return the half of the day that a time says: a.m. or p.m., or by its hours; empty where it says none."""
+    assert leaf.clock is not None
+    hours = leaf.clock[0]
+    return leaf.half or ("pm" if 12 < hours < 24 else "am" if hours in (0, 24) else "")
+
+
 def _same_time(gold: Leaf, answer: Leaf) -> bool:
     assert gold.clock is not None and answer.clock is not None
-    if gold.half and answer.half and gold.half != answer.half:
+    ours, theirs = _half_of(gold), _half_of(answer)
+    if ours and theirs and ours != theirs:
         return False
     halves = gold.half and answer.half
     (h1, *rest1), (h2, *rest2) = gold.clock, answer.clock

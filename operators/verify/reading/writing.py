@@ -140,7 +140,8 @@ def _text(found: re.Match[str]) -> str:
     inner = found[1].strip()
     if inner in ("e", "i"):
         return f" {inner} "  # the numbers, set upright
-    if _FUNCTION.fullmatch(inner):
+    minutes = inner == "min" and found.string[: found.start()].rstrip()[-1:].isdigit()
+    if _FUNCTION.fullmatch(inner) and not minutes:
         return f"\\{inner} "
     if inner.startswith("-"):
         return inner  # x\text{-axis}
@@ -162,7 +163,7 @@ def _unwrapped(text: str) -> str:
 
 
 def text_key(answer: str) -> str:
-    """Return the key of an answer that is only text: in one spelling and case, without spaces.
+    """Return the key of an answer that is only text: in one spelling and case, without spaces but between digits.
 
     Of a very long one only the beginning and a hash: a key is kept for each sample.
     """
@@ -170,4 +171,5 @@ def text_key(answer: str) -> str:
         return (
             f"{answer[:40].casefold()}...{hashlib.blake2b(answer.encode(errors='replace'), digest_size=12).hexdigest()}"
         )
-    return tidy(answer).replace(SAID, "").casefold().replace(" ", "")
+    # between digits a space says something: 3 1/2 isn't 31/2
+    return re.sub(r"(?<!\d) +| +(?!\d)", "", tidy(answer).replace(SAID, "").casefold())
