@@ -228,7 +228,10 @@ def _call(call: Any, number: int, padded: bool) -> Turn:
     if not isinstance(name, str) or not name:
         raise NotATurn(f"has a tool call ({number}) without a function's name")
     function = cast("Mapping[str, Any]", function)
-    arguments: Any = function.get("arguments", function.get("parameters"))
+    arguments: Any = next(
+        (function[name] for name in ("arguments", "parameters", "args", "input") if function.get(name) is not None),
+        None,
+    )
     if isinstance(arguments, str):
         parsed: Any = _parsed(arguments, otherwise=None) if arguments.strip() else {}
         arguments = cast("Any", parsed if isinstance(parsed, dict) else arguments)

@@ -171,3 +171,9 @@ def test_an_operator_may_write_plain_turns() -> None:
     }  # fmt: skip
     table = validate(pl.DataFrame([row]), Sft, "mine")
     assert spoken(table["messages"][0].to_list()) == PLAIN and table["tools"].to_list() == [None]
+
+
+@pytest.mark.parametrize("name", ["arguments", "args", "parameters", "input"])
+def test_what_a_call_is_given_is_kept_whatever_it_is_called(name: str) -> None:
+    turn = turn_of({"role": "assistant", "content": None, "tool_calls": [{"name": "w", name: {"x": 1}}]})
+    assert json.loads(turn["tool_calls"] or "")[0]["function"]["arguments"] == {"x": 1}
