@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -9,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,6 +129,17 @@ def test_this_machine(tmp_path: Path, expected: list[tuple[str, int]]) -> None:
     assert "isn't at work any more" in gristmill(tmp_path, "cancel", "latest", "--root", str(job.root), ok=False)
 
 
+def answers(url: str) -> bool:
+    """Whether a server answers, be it that it wants a token: an open port may have nobody behind it yet."""
+    try:
+        with urllib.request.urlopen(url, timeout=10):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code < 500
+    except (OSError, http.client.HTTPException):
+        return False
+
+
 @pytest.fixture(scope="module")
 def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Ray head with its job server on loopback."""
@@ -146,10 +160,7 @@ def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     address = f"http://127.0.0.1:{ports[1]}"
     try:
         until = time.monotonic() + 300
-        while True:
-            with socket.socket() as one:
-                if one.connect_ex(("127.0.0.1", ports[1])) == 0:
-                    break
+        while not answers(f"{address}/api/version"):
             assert time.monotonic() < until and head.poll() is None, log.read_text()
             time.sleep(0.2)
         yield address
