@@ -56,11 +56,6 @@ def described(tools: str | None) -> list[Turn]:
     return [] if tools is None else json.loads(tools)
 
 
-def is_plain(turns: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether stored turns have nothing but a role and a text."""
-    return all(turn.get(name) is None for turn in turns for name in MORE)
-
-
 def has_more(column: pl.Series) -> bool:
     """Whether any turn of a column of conversations has more than a role and a content."""
     turns = column.explode().struct

@@ -17,7 +17,6 @@ Loads = NDArray[np.float64]
 Map = NDArray[np.int64]
 PASS = 24
 """Changes of one pass, at most."""
-STEADINESS = 4.0
 LOOKED_AT = 24
 """Changes whose gain is computed exactly, the most promising first."""
 

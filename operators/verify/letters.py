@@ -59,7 +59,6 @@ _ENDS = (
     r"(?=\s*(?:$|[.,;:!?)\]}\"'»”」。，；：\n<|/&+$]|-\s|[-\u2013\u2014]\s|\((?![a-z])|"
     r"\b(?:or|and|because|since|as|for|due|with|is|which|oder|ou|und|o|y)\b))"
 )
-_ARTICLE = re.compile(r"\s+[a-z]")
 _MORE = re.compile(
     r"[.)\]]?\s*(?:,\s*(?:and\s+|or\s+)?|/|&|\+|;\s*|\bor\b\s*(?:option\s+|maybe\s+|perhaps\s+)?|\band\b\s*(?:option\s+)?|\boder\b\s*)\s*\(?([A-Za-z])\b\)?"
     r"(?=\s*(?:$|[.,;:!?)\]}\"'\n/&+$]|\b(?:or|and|are|both)\b))"
