@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import sys
 
 import pytest
@@ -24,6 +26,10 @@ LONGEST = (
 # How long an example takes tells how busy the machine is.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
+
+# Ray.init turns tokens on for the whole process that calls it: clusters that were begun without one would be cut off.
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 @pytest.hookimpl(tryfirst=True)

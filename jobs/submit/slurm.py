@@ -16,8 +16,9 @@ from schemas.errors import BadInput
 WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SUSPENDED", "SPECIAL_EXIT"}
 RUNNING = {"RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED"}
 
-LONGEST_SCRATCH = 40
-"""Characters that Ray's temporary folder may have: a socket's path has 107, and Ray puts some 65 behind it."""
+LONGEST_SCRATCH = 16
+"""Characters that the folder of Ray's temporary files may have: a socket's path has 107, we put some 24 behind it, and
+Ray some 65."""
 
 SCRIPT = """\
 #!/usr/bin/env bash
@@ -29,8 +30,9 @@ export PYTHONPATH={home}${{PYTHONPATH:+:$PYTHONPATH}}
 {exports}
 # Each job has a Ray of its own, and nobody else knows its token.
 port=$(python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
-scratch=${{TMPDIR:-/tmp}}/gristmill-ray-$SLURM_JOB_ID
-if ((${{#scratch}} > {longest})); then scratch=/tmp/gristmill-ray-$SLURM_JOB_ID; fi # Ray's sockets need short paths
+scratch=${{TMPDIR:-/tmp}}
+if [[ ! -w $scratch ]] || ((${{#scratch}} > {longest})); then scratch=/tmp; fi # Ray's sockets need short paths
+scratch=$(mktemp -d "$scratch/gristmill-ray-$SLURM_JOB_ID-XXXX") || exit 1 # numbers are one Slurm's, not a machine's
 nodes=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))
 address=$(hostname -I | awk '{{print $1}}') # this script runs on the first node
 address=${{address:-127.0.0.1}}
@@ -39,7 +41,8 @@ export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0 RAY_worker_niceness=0
 
 start_ray() {{ # HOST ARGUMENTS...: Ray on one node, in the background, for as long as this script
   srun --overlap --nodes=1 --ntasks=1 --nodelist="$1" --cpus-per-task={cpus} {step_gpus}\\
-    ray start --block --disable-usage-stats --num-cpus={cpus} --num-gpus={gpus} "${{@:2}}" &
+    ray start --block --disable-usage-stats --num-cpus={cpus} --num-gpus={gpus} \
+    --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0 "${{@:2}}" & # ports that nobody else has
 }}
 stop_ray() {{
   for pid in $(jobs -p); do kill "$pid" 2>/dev/null; done

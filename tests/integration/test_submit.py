@@ -152,6 +152,7 @@ def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [
         ray, "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1", f"--port={ports[0]}",
         "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={ports[1]}", "--num-cpus=4",
+        "--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0",
     ]  # fmt: skip
     log = tmp_path_factory.mktemp("ray") / "ray.log"
     activated = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # as in a container

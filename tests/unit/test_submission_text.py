@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -133,19 +135,21 @@ def test_kubernetes_tries_again_only_what_may_go_better(code: int, told: int) ->
     assert subprocess.run(["bash", "-c", f"(exit {code}); {ends}"], capture_output=True).returncode == told
 
 
-def test_a_long_temporary_folder_makes_room_for_rays_sockets() -> None:
-    text = backend("slurm").preview(submission(job()))
-    lines = text.splitlines()
+def test_each_job_has_a_folder_of_its_own_short_enough_for_rays_sockets(tmp_path: Path) -> None:
+    lines = backend("slurm").preview(submission(job())).splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("scratch="))
-    for folder, expected in (
-        ("/scratch", "/scratch/gristmill-ray-12345678"),
-        ("/x" * 30, "/tmp/gristmill-ray-12345678"),
-    ):
-        shown = subprocess.run(
-            ["bash", "-c", f"{lines[at]}\n{lines[at + 1]}\necho $scratch"],
-            env={"TMPDIR": folder, "SLURM_JOB_ID": "12345678"}, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert shown.stdout.strip() == expected
+    script = "\n".join([*lines[at : at + 3], "echo $scratch; rmdir $scratch"])
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as short:
+        for folder, parent in ((short, short), (str(tmp_path / ("x" * 60)), "/tmp"), ("/nowhere", "/tmp")):
+            shown = [
+                subprocess.run(
+                    ["bash", "-c", script], capture_output=True, text=True, check=True,
+                    env={**os.environ, "TMPDIR": folder, "SLURM_JOB_ID": "12345678"},
+                ).stdout.strip()
+                for _ in range(2)
+            ]  # fmt: skip
+            assert all(each.startswith(f"{parent}/gristmill-ray-12345678-") for each in shown)
+            assert shown[0] != shown[1]  # two Slurms of one machine may have a job of that number
 
 
 @pytest.mark.parametrize("target", ["../../x", "a b", "math\n", "/etc/passwd", "a..b", ""])
