@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from operators.load.rows import Rows
+from operators.load.rows import Rows, parsed
 from schemas.errors import BadInput
 
 ID_NAMES = ("problem_id", "id", "unique_id", "uuid", "task_id")
@@ -29,6 +29,9 @@ ANSWER_NAMES = (
 MESSAGE_NAMES = ("messages", "conversations", "conversation")
 CONTEXT_NAMES = ("context", "passage", "article", "paragraph", "body")
 """What a question is about, where it stands apart from it."""
+SYSTEM_NAMES = ("system", "systemprompt", "systemmessage")
+HISTORY_NAMES = ("history",)
+"""What is said before a question, where that has columns of its own."""
 
 _MORE_IDS = ("problemid", "id", "uniqueid", "uuid", "taskid", "recordid")
 _MORE_PROMPTS = (
@@ -51,7 +54,7 @@ _WHOLE_TEXTS = (("instruction", "output"), ("query", "response"))
 """(prompt, answer): whole answers of a teacher, whose end may be the gold."""
 TARGETS = (
     *("problem_id", "prompt", "messages", "tools", "answer", "task_type", "verification", "metadata"),
-    *("context", "choices"),
+    *("context", "choices", "system", "history"),
 )
 """What ``load.columns`` can name a column for."""
 SETTINGS = {"problem_id": "id_column", "prompt": "prompt_column", "answer": "answer_column"}
@@ -65,6 +68,8 @@ class Names:
         prompt: several where they are put together, as an instruction and its input.
         answer: a column, or ``column.field`` of one that holds objects.
         whole: whether the answers are whole texts, whose end may be the gold.
+        system: the turn that everything begins with.
+        history: turns, or pairs of texts, before the question.
     """
 
     problem_id: str | None = None
@@ -73,12 +78,14 @@ class Names:
     answer: str | None = None
     whole: bool = False
     context: str | None = None
+    system: str | None = None
+    history: str | None = None
 
     @property
     def used(self) -> set[str]:
         """The columns that are read, and don't ride along as they are."""
         answer = self.answer if self.answer is None or "." not in self.answer else None
-        every = (self.problem_id, *self.prompt, self.messages, answer, self.context)
+        every = (self.problem_id, *self.prompt, self.messages, answer, self.context, self.system, self.history)
         return {name for name in every if name is not None}
 
 
@@ -159,7 +166,12 @@ def find_names(rows: Rows, named: Mapping[str, str], source: str, coding: bool, 
         told_apart = choosing or "is_multiple_answer" in rows.columns or plain(answer or "") in _APART
         if about and (told_apart or plain(about[0]) != "context"):
             context = about[0]
-    return Names(named.get("problem_id") or (ids[0] if ids else None), prompt, messages, answer, whole, context)
+    system, history = (
+        named.get(target) or next(iter(_alike(known, rows.columns)), None)
+        for target, known in (("system", SYSTEM_NAMES), ("history", HISTORY_NAMES))
+    )
+    problem_id = named.get("problem_id") or (ids[0] if ids else None)
+    return Names(problem_id, prompt, messages, answer, whole, context, system, history)
 
 
 def _alike(names: Iterable[str], columns: Sequence[str]) -> list[str]:
@@ -220,7 +232,7 @@ def _inside(rows: Rows) -> str | None:
     for column, fields in (("reward_model", ("ground_truth", "answer")), ("extra_info", ("answer", "ground_truth"))):
         if column not in rows.columns:
             continue
-        first = rows.first(column)
+        first = parsed(rows.first(column))
         for field in fields:
             if isinstance(first, Mapping) and field in first:
                 return f"{column}.{field}"

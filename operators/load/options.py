@@ -6,8 +6,6 @@ its text. Where the right one always comes first in a data set, the options are 
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -15,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from operators.load.names import plain
-from operators.load.rows import Rows, text_of
+from operators.load.rows import Rows, parsed, text_of
 from schemas.errors import BadInput
 from schemas.identity import digest
 
@@ -108,7 +106,13 @@ class Choice:
 
 
 def read_choices(
-    rows: Rows, options: Options, prompts: Sequence[Any], keys: Sequence[Any] | None, key: str | None, source: str
+    rows: Rows,
+    options: Options,
+    prompts: Sequence[Any],
+    keys: Sequence[Any] | None,
+    key: str | None,
+    settled: Sequence[bool],
+    source: str,
 ) -> list[Choice | None]:
     """Return the options of each row, None for rows that have none.
 
@@ -116,6 +120,7 @@ def read_choices(
         prompts: the questions; the order of options that a data set gives right ones first is drawn from them.
         keys: what the rows have as an answer.
         key: the column that this is in.
+        settled: which rows are judged by something else, so that their options are none.
 
     Raises:
         BadInput: a key that names none of its row's options, or could name two; with the row.
@@ -126,6 +131,9 @@ def read_choices(
     for row in range(len(rows)):
         values = [column[row] for column in columns]
         where = f"'{source}', row {row + 1}"
+        if settled[row]:
+            found.append(None)
+            continue
         if rights is not None:
             wrong = cast("list[Any]", values[0] if len(values) == 1 and isinstance(values[0], list) else values)
             found.append(_shuffled(prompts[row], text_of(rights[row]), wrong))
@@ -186,12 +194,9 @@ def _read_list(value: Any) -> tuple[list[str], list[str], int | None] | None:
 
 def _parsed(text: str) -> Any:
     """Return what a text of options holds: JSON, Python, or options marked by letters."""
-    if text.lstrip()[:1] in ("[", "{"):
-        for read in (json.loads, ast.literal_eval):
-            try:
-                return read(text)
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                continue
+    value = parsed(text)
+    if value is not text:
+        return value
     marks = list(_MARKED.finditer(text))
     if [mark[1].upper() for mark in marks] != list(LETTERS[: len(marks)]) or len(marks) < 2:
         return None

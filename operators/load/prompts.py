@@ -14,6 +14,10 @@ from schemas.conversation import Turn
 from schemas.errors import BadInput
 
 
+_TEXTS = "prompt, as text"
+"""The column of what is text where a column of prompts holds texts and conversations."""
+
+
 @dataclass
 class Prompts:
     """What all rows ask.
@@ -38,14 +42,18 @@ def read_prompts(rows: Rows, names: Names, source: str, continue_last: bool, not
     prompt: tuple[str, ...] = names.prompt
     talk = names.messages
     if len(prompt) == 1 and _talks(rows, prompt[0]):
-        talk, prompt = prompt[0], tuple[str, ...]()
+        rows, talk, prompt = _apart(rows, prompt[0])
     text = _text(rows, (*([names.context] if names.context else []), *prompt), source) if prompt else None
     if talk is None:
         assert text is not None
         return Prompts(text, None, {})
     own = None if text is None else rows.texts(prompt[0], source)
     asked = without_answers(read_turns(rows, talk, source), own, source, talk, continue_last, notes)
-    return Prompts(prompts_of(asked.messages) if text is None else text, asked.messages, asked.cut)
+    said = prompts_of(asked.messages)
+    if text is not None:  # some rows may have a prompt, and others a conversation alone
+        bare = (text.is_null() | (text.str.strip_chars() == "")) & asked.messages.is_not_null()
+        said = said.zip_with(bare, text)
+    return Prompts(said, asked.messages, asked.cut)
 
 
 def _talks(rows: Rows, column: str) -> bool:
@@ -57,6 +65,17 @@ def _talks(rows: Rows, column: str) -> bool:
     there = rows.table[column].drop_nulls()
     shape = r'^\s*\[\s*\{\s*["\'](?:role|content|from|value)["\']\s*:'
     return len(there) > 0 and bool(there.head(1).str.contains(shape)[0]) and bool(there.str.contains(shape).all())
+
+
+def _apart(rows: Rows, column: str) -> tuple[Rows, str, tuple[str, ...]]:
+    """Return rows whose prompts are conversations, and the columns of these and of texts, which some may have."""
+    values = rows.objects.get(column, [])
+    texts = [value if isinstance(value, str) and value.lstrip()[:1] != "[" else None for value in values]
+    if not any(texts):
+        return rows, column, ()
+    talks = [None if text is not None else value for value, text in zip(values, texts, strict=True)]
+    own = Rows(rows.table.with_columns(pl.Series(_TEXTS, texts, dtype=pl.String)), {**rows.objects, column: talks})
+    return own, column, (_TEXTS,)
 
 
 def _text(rows: Rows, columns: tuple[str, ...], source: str) -> pl.Series:

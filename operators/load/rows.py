@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,6 +68,9 @@ class Rows:
                 if isinstance(value, list | dict):
                     raise BadInput(f"'{source}', row {number}: '{name}' holds a list or an object, not a text")
             return pl.Series(name, [text_of(value) for value in self.objects[name]], dtype=pl.String)
+        if self.table.schema[name].is_nested():
+            row = int(self.table[name].is_not_null().arg_max() or 0) + 1
+            raise BadInput(f"'{source}', row {row}: '{name}' holds a list or an object, not a text")
         try:
             return self.table[name].cast(pl.String)
         except pl.exceptions.PolarsError as error:
@@ -100,7 +104,19 @@ class Rows:
             pl.Series(name, [None if value is None else as_json(value) for value in values], dtype=pl.String)
             for name, values in self.objects.items()
         ]
-        return self.table.with_columns(made) if made else self.table
+        return pl.DataFrame([*self.table.get_columns(), *made])
+
+
+def parsed(value: Any) -> Any:
+    """Return what a text of JSON (or of Python, as tables of CSV have it) holds; anything else as it is."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "["):
+        return value
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+            continue
+    return value
 
 
 def text_of(value: Any) -> str | None:

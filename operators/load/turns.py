@@ -6,6 +6,8 @@ writes, so what the assistant says after the last turn of the user or of a tool 
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,6 +155,19 @@ def _refuse_unasked(turns: pl.Series, prompts: pl.Series | None, source: str, co
             f"'{source}', row {unasked.arg_true()[0] + 1}: nobody asks anything in '{column}': it has no turn of the "
             f"user's ({unasked.sum()} such row(s)). Give it one{remedy}"
         )
+
+
+def with_question(turns: list[Turn], shown: Callable[[str], str]) -> list[Turn]:
+    """Return a conversation whose user's last turn is what ``shown`` makes of it: the question with its options."""
+    last = max((place for place, turn in enumerate(turns) if turn["role"] == "user"), default=None)
+    if last is None:
+        return turns
+    turn, before = dict(turns[last]), turns[last]["content"]
+    turn["content"] = shown(before)
+    if turn.get("parts") is not None and turn["content"] != before:
+        more = {"type": "text", "text": turn["content"].removeprefix(before.rstrip()).lstrip()}
+        turn["parts"] = json.dumps([*json.loads(turn["parts"]), more], ensure_ascii=False)
+    return [*turns[:last], turn, *turns[last + 1 :]]
 
 
 def prompts_of(turns: pl.Series) -> pl.Series:
