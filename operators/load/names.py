@@ -57,6 +57,9 @@ TARGETS = (
     *("context", "choices", "system", "history"),
 )
 """What ``load.columns`` can name a column for."""
+ASKING = frozenset(re.sub("_", "", name) for name in (*PROMPT_NAMES, *MESSAGE_NAMES, *_MORE_PROMPTS))
+ANSWERING = frozenset(re.sub("_", "", name) for name in (*ANSWER_NAMES, *_BETTER_ANSWERS, *_WEAKER_ANSWERS))
+"""All names, plain, of columns that ask, and of those that may have the answer."""
 SETTINGS = {"problem_id": "id_column", "prompt": "prompt_column", "answer": "answer_column"}
 
 

@@ -14,6 +14,7 @@ import polars as pl
 
 from operators.load.checks import Notes
 from operators.load.formats import SUFFIXES, read_bytes, suffix_of
+from operators.load.names import ANSWERING, ASKING, plain
 from operators.load.rows import Rows, together
 from schemas.errors import BadInput
 
@@ -63,8 +64,60 @@ def _read_folder(fs: Any, place: str, source: str, split: str | None, encoding: 
         others = sum(suffix_of(path) in kinds[1:] for path in parts)
         notes.say(f"of the folder '{source}' the {len(wanted)} {kinds[0]} file(s) are read, {others} others aren't")
     wanted = _of_split(wanted, within, split, source)
-    tables = [read_bytes(fs.cat_file(path), path, encoding, notes) for path in wanted]
-    return together(tables, source)
+    _refuse_configurations(wanted, within, source)
+    tables = {within[path]: read_bytes(fs.cat_file(path), path, encoding, notes) for path in wanted}
+    _refuse_other_questions(tables, source)
+    return together([*tables.values()], source)
+
+
+def _refuse_configurations(paths: list[str], within: dict[str, str], source: str) -> None:
+    """Refuse a data set whose configurations are folders of their own: they ask the same, or something else, anew.
+
+    Raises:
+        BadInput: files that name the same split lie in several folders.
+    """
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folders.setdefault(_configuration(within[path]), []).append(path)
+    named = sorted(name for name in folders if name)
+    splits = [split_of(within[path]) for name in named for path in folders[name]]
+    if len(folders) > 1 and all(None not in names for names in splits):
+        listed = ", ".join(
+            f"{name or '.'} ({len(files)} file{'s'[: len(files) > 1]})" for name, files in folders.items()
+        )
+        raise BadInput(
+            f"the folder '{source}' has several configurations: {listed}. Say which: load.source={source}/{named[0]}"
+        )
+
+
+def _configuration(path: str) -> str:
+    """Return the folders above what names a file's split: ``main`` of ``main/train/0.parquet``."""
+    *parents, name = path.split("/")
+    above = next((place for place, part in enumerate(parents) if split_of(part + "/") is not None), len(parents))
+    return "/".join(part for part in parents[:above] if "=" not in part)
+
+
+def _refuse_other_questions(tables: dict[str, Rows], source: str) -> None:
+    """Refuse files that ask, or say what is right, in columns of other names: nobody knows which are meant.
+
+    Raises:
+        BadInput: naming the first two of them.
+    """
+    for what, known in (("asks", ASKING), ("has its answers", ANSWERING)):
+        seen: dict[str, tuple[str, ...]] = {}
+        for path, rows in tables.items():
+            own = tuple(name for name in rows.columns if plain(name) in known)
+            other = next((at for at, names in seen.items() if own and names and not {*own} & {*names}), None)
+            if other is not None:
+                raise BadInput(
+                    f"the folder '{source}' holds files of several kinds: {other} {what} in {_listed(seen[other])}, "
+                    f"{path} in {_listed(own)}. Load them one by one: load.source={source.rstrip('/')}/{path}"
+                )
+            seen[path] = own
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def _hidden(path: str) -> bool:

@@ -13,7 +13,6 @@ from operators.load.turns import prompts_of, read_turns, without_answers
 from schemas.conversation import Turn
 from schemas.errors import BadInput
 
-
 _TEXTS = "prompt, as text"
 """The column of what is text where a column of prompts holds texts and conversations."""
 
