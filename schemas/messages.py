@@ -113,9 +113,15 @@ def turns_of(value: Any, *, padded: bool = False) -> list[Turn]:
     if isinstance(value, str):
         value = _parsed(value)
     if isinstance(value, Mapping):
+        if not {"role", "from"} & value.keys():
+            raise NotATurn("is an object without a role")
         value = [value]
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise NotATurn("is no list of turns")
+    if value and all(isinstance(text, str) for text in cast("Sequence[Any]", value)):
+        raise NotATurn(
+            "is a list of texts: a problem is asked once. Write a row for each, with what is said before it in messages"
+        )
     turns: list[Turn] = []
     unnamed: list[int] = []  # turns whose calls have no ids in the form they come in
     for number, message in enumerate(cast("Sequence[Any]", value), 1):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import csv
 import difflib
 import gzip
 import io
@@ -12,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from operators.load.checks import Notes
+from operators.load.csv_rows import read_csv
 from operators.load.json_rows import Kinds, read_json, read_lines
 from operators.load.rows import Rows
 from schemas.errors import BadInput
@@ -50,7 +50,7 @@ def read_bytes(data: bytes, place: str, encoding: str | None, notes: Notes) -> R
         if suffix == ".parquet":
             return Rows(pl.read_parquet(io.BytesIO(data)))
         if suffix in _SEPARATORS:
-            return Rows(_read_csv(data, place, _SEPARATORS[suffix], encoding))
+            return Rows(read_csv(data, decode(data, place, encoding), place, _SEPARATORS[suffix], notes))
     except pl.exceptions.PolarsError as error:
         raise BadInput(f"'{place}' can't be read: {error}") from error
     text = decode(data, place, encoding)
@@ -80,15 +80,3 @@ def decode(data: bytes, place: str, encoding: str | None = None) -> str:
             f"'{place}', line {line}, byte {place_in_line} (0x{data[error.start]:02x}, at {error.start:,} of the file) "
             f"isn't {name.removesuffix('-sig').upper()}. {remedy}"
         ) from error
-
-
-def _read_csv(data: bytes, place: str, separator: str, encoding: str | None) -> pl.DataFrame:
-    """Return a table of texts: "007" and "1.50" are what they are."""
-    text = decode(data, place, encoding)
-    header: list[str] = next(csv.reader(io.StringIO(text[:1_000_000], newline=""), delimiter=separator))
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise BadInput(f"'{place}': the column '{twice[0]}' stands twice in the first line; name one of them anew")
-    if encoding is not None or not data.isascii():
-        data = text.encode()
-    return pl.read_csv(io.BytesIO(data), infer_schema=False, separator=separator)

@@ -15,13 +15,12 @@ from typing import Any, cast
 import polars as pl
 
 from operators.load.checks import Notes
+from operators.load.json_tables import rows_of
 from operators.load.rows import Rows, as_json
 from schemas.errors import BadInput
 
 _HALVES = re.compile("[\ud800-\udfff]")
 _DEEPEST = 200
-_TABLES = ("data", "samples", "examples", "rows", "problems", "questions", "instances")
-"""Names of the one array of an object that is meant, whatever else stands beside it."""
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 
@@ -57,21 +56,7 @@ def read_json(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:
         value, end = _value(text, text.index("{"), source)
         if text[end:].strip():  # more than one: lines
             return read_lines(text, source, notes)
-        found: Any = value
-        tables: dict[str, list[dict[str, Any]]] = {
-            str(key): item
-            for key, item in found.items()
-            if isinstance(item, list) and item and all(map(_is_object, cast("list[Any]", item)))
-        }
-        meant = [name for name in tables if name in _TABLES] or ([*tables] if len(value) == 1 else [])
-        if len(meant) == 1:
-            return _whole(tables[meant[0]], text, notes)
-        if len(tables) > 1 and len(tables) == len(value):
-            raise BadInput(
-                f"'{source}' holds {len(tables)} tables: {', '.join(tables)}. Write the one that is meant to a file of "
-                "its own"
-            )
-        return _whole([value], text, notes)
+        return _whole(rows_of(value, source), text, notes)
     raise BadInput(f"'{source}', line 1 is not a JSON object or an array of them")
 
 
@@ -92,15 +77,15 @@ def read_lines(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:
         except (ValueError, RecursionError) as error:
             raise BadInput(_told(error, source, number)) from error
         if not isinstance(row, dict):
-            raise BadInput(f"'{source}', line {number} is not a JSON object")
+            raise BadInput(f"'{source}', line {number} is not a JSON object{_remedy(row)}")
         if line.count("[") + line.count("{") > _DEEPEST and _depth(row) > _DEEPEST:
             raise BadInput(f"'{source}', line {number} is nested more than {_DEEPEST} deep")
         rows.append(row)  # pyright: ignore[reportUnknownArgumentType]
     return _whole(rows, text, notes)
 
 
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
+def _remedy(value: Any) -> str:
+    return f". Write {json.dumps({'prompt': value[:40]}, ensure_ascii=False)}" if isinstance(value, str) else ""
 
 
 def _array(text: str, start: int, source: str, notes: Notes) -> list[dict[str, Any]]:
@@ -117,7 +102,9 @@ def _array(text: str, start: int, source: str, notes: Notes) -> list[dict[str, A
             raise BadInput(f"'{source}', line {_line(text, at)} is not valid JSON: expecting ',' or '{expected}'")
         value, at = _value(text, at, source)
         if not isinstance(value, dict):
-            raise BadInput(f"'{source}', line {_line(text, at)}: element {len(rows) + 1} is not a JSON object")
+            raise BadInput(
+                f"'{source}', line {_line(text, at)}: element {len(rows) + 1} is not a JSON object{_remedy(value)}"
+            )
         rows.append(value)  # pyright: ignore[reportUnknownArgumentType]
     if text[at + 1 :].strip():
         raise BadInput(f"'{source}', line {_line(text, at)}: something follows the array")

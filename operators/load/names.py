@@ -155,6 +155,15 @@ def find_names(rows: Rows, named: Mapping[str, str], source: str, coding: bool, 
     talking = [name for name in rows.columns if name in MESSAGE_NAMES]
     messages = named.get("messages") or next((name for name in MESSAGE_NAMES if name in talking), None)
     if not prompt and messages is None:
+        turns = next((name for name in rows.columns if plain(name) == "turns" and rows.is_nested(name)), None)
+        if turns is not None and not isinstance((rows.first(turns) or [{}])[0], str):
+            messages = turns
+        elif turns is not None:
+            raise BadInput(
+                f"'{source}', row 1: '{turns}' holds several questions, which are asked one after the other; a problem "
+                "is asked once. Write a row for each, with what is said before it in messages"
+            )
+    if not prompt and messages is None:
         raise BadInput(
             f"'{source}' has no prompt. Columns found: {rows.columns}; accepted: {list(PROMPT_NAMES)} or messages, "
             "or set load.prompt_column"

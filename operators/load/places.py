@@ -81,9 +81,9 @@ def _refuse_configurations(paths: list[str], within: dict[str, str], source: str
         folders.setdefault(_configuration(within[path]), []).append(path)
     named = sorted(name for name in folders if name)
     splits = [split_of(within[path]) for name in named for path in folders[name]]
-    if len(folders) > 1 and all(None not in names for names in splits):
+    if len(folders) > 1 and None not in splits:
         listed = ", ".join(
-            f"{name or '.'} ({len(files)} file{'s'[: len(files) > 1]})" for name, files in folders.items()
+            f"{name or '.'} ({len(files)} file{'s'[: len(files) > 1]})" for name, files in sorted(folders.items())
         )
         raise BadInput(
             f"the folder '{source}' has several configurations: {listed}. Say which: load.source={source}/{named[0]}"
@@ -92,7 +92,7 @@ def _refuse_configurations(paths: list[str], within: dict[str, str], source: str
 
 def _configuration(path: str) -> str:
     """Return the folders above what names a file's split: ``main`` of ``main/train/0.parquet``."""
-    *parents, name = path.split("/")
+    parents = path.split("/")[:-1]
     above = next((place for place, part in enumerate(parents) if split_of(part + "/") is not None), len(parents))
     return "/".join(part for part in parents[:above] if "=" not in part)
 

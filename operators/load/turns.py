@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from operators.load.checks import Notes
+from operators.load.names import MESSAGE_NAMES
 from operators.load.rows import Rows
 from schemas.conversation import TURNS, Turn
 from schemas.errors import BadInput
@@ -54,7 +55,8 @@ def read_turns(rows: Rows, column: str, source: str) -> pl.Series:
             return rows.table[column].cast(TURNS)
         return conversations(rows.table[column])
     except NotATurn as error:
-        told = f"'{source}', row {error.row + 1}: '{column}' must be a list of {{role, content}}: it {error}. "
+        wanted = "a list" if column in MESSAGE_NAMES else "a text, or a list"
+        told = f"'{source}', row {error.row + 1}: '{column}' must be {wanted} of {{role, content}}: it {error}. "
         raise BadInput(told + "Mend it, or leave it out with load.columns={" + column + ": null}") from error
 
 
