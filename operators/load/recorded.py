@@ -146,11 +146,12 @@ def _batch(row: Row, _: str) -> list[Row]:
     """Return the completions of a line of a batch's output."""
     problem = {"problem_id": str(row["custom_id"])}
     response: Row = row.get("response") or {}
-    body: Row = response.get("body") or {}
+    given: Any = response.get("body") or {}
+    body: Row = given if isinstance(given, dict) else {}
     error = row.get("error") or body.get("error")
     status = int(response.get("status_code") or 200)
-    if error or status >= 400:
-        told = json.dumps(error or body, default=str)
+    if error or status >= 400 or body.get("choices") == []:
+        told = json.dumps(error or given, default=str)
         return [{**problem, "completion": "", "status": "error", "error": told, "finish_reason": "error"}]
     usage: Row = body.get("usage") or {}
     found: list[Row] = []
