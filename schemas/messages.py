@@ -118,6 +118,8 @@ def turns_of(value: Any, *, padded: bool = False) -> list[Turn]:
         value = [value]
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise NotATurn("is no list of turns")
+    if len(value) == 1 and isinstance(value[0], list):  # one conversation in a list of such
+        value = cast("list[Any]", value[0])
     if value and all(isinstance(text, str) for text in cast("Sequence[Any]", value)):
         raise NotATurn(
             "is a list of texts: a problem is asked once. Write a row for each, with what is said before it in messages"

@@ -61,7 +61,8 @@ def facts_of(rows: Rows, choices: str | None, source: str) -> Facts:
 def tools_of(rows: Rows) -> tuple[pl.Series | None, list[int], str]:
     """Return what describes tools (or functions, as they were called before), the rows (from 0) that have something
     else, and the column."""
-    column = next((name for name in ("tools", "functions") if name in rows.columns), None)
+    columns = [name for name in ("tools", "functions", "function") if name in rows.columns]
+    column = next((name for name in columns if name == "tools" or isinstance(parsed(rows.first(name)), list)), None)
     if column is None:
         return None, [], ""
     tools, other = tools_column(rows.values(column), padded=column not in rows.objects)

@@ -85,7 +85,9 @@ def read_lines(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:
 
 
 def _remedy(value: Any) -> str:
-    return f". Write {json.dumps({'prompt': value[:40]}, ensure_ascii=False)}" if isinstance(value, str) else ""
+    if isinstance(value, str):
+        return f". Write {json.dumps({'prompt': value[:40]}, ensure_ascii=False)}"
+    return '. Write {"messages": [...]}' if isinstance(value, list) else ""
 
 
 def _array(text: str, start: int, source: str, notes: Notes) -> list[dict[str, Any]]:

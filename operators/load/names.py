@@ -46,7 +46,7 @@ _BETTER_ANSWERS = (
 )
 _WEAKER_ANSWERS = (
     *("target", "solution", "label", "labels", "answers", "answersspans", "answernumber", "ans", "finalans"),
-    *("correct", "cop", "answeridx", "answerindex", "correctoption", "reference"),
+    *("correct", "cop", "answeridx", "answerindex", "correctoption", "reference", "finaldecision"),
 )
 _APART = ("answers", "answersspans")
 """Answers of sets whose questions are about a ``context``."""
@@ -156,13 +156,10 @@ def find_names(rows: Rows, named: Mapping[str, str], source: str, coding: bool, 
     messages = named.get("messages") or next((name for name in MESSAGE_NAMES if name in talking), None)
     if not prompt and messages is None:
         turns = next((name for name in rows.columns if plain(name) == "turns" and rows.is_nested(name)), None)
-        if turns is not None and not isinstance((rows.first(turns) or [{}])[0], str):
+        if turns is not None and isinstance((rows.first(turns) or [None])[0], str):
+            prompt = (turns,)
+        else:
             messages = turns
-        elif turns is not None:
-            raise BadInput(
-                f"'{source}', row 1: '{turns}' holds several questions, which are asked one after the other; a problem "
-                "is asked once. Write a row for each, with what is said before it in messages"
-            )
     if not prompt and messages is None:
         raise BadInput(
             f"'{source}' has no prompt. Columns found: {rows.columns}; accepted: {list(PROMPT_NAMES)} or messages, "
@@ -211,7 +208,10 @@ def _answer(rows: Rows, named: str | None, source: str, prompt: tuple[str, ...])
     """Return the answer's column, and whether it holds whole texts."""
     if named is not None:
         return named, False
-    free = [name for name in rows.columns if name not in prompt]
+    every = [name for name in rows.columns if name not in prompt]
+    free = [name for name in every if not rows.is_empty(name)]
+    if not any(plain(name) in ANSWERING for name in free):
+        free = every
     known = [name for name in ANSWER_NAMES if name in free]
     strong = [name for name in known if name != "solution"]
     if len(known) > 1 and known[0] != "answer" and (len(strong) > 1 or "target" in strong):

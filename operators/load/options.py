@@ -106,7 +106,8 @@ class Choice:
 
     def shown(self, prompt: str) -> str:
         """Return the prompt with its options, unless it shows them already."""
-        if all(text in prompt for text in self.texts):
+        marked = (rf"(?:^|[\s(\[]){letter}\s?[).:\]]\s*" for letter in LETTERS)
+        if all(re.search(mark + re.escape(text), prompt) for mark, text in zip(marked, self.texts, strict=False)):
             return prompt
         listed = [f"{letter}. {text}" for letter, text in zip(LETTERS, self.texts, strict=False)]
         return prompt.rstrip() + "\n\n" + "\n".join(listed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import polars as pl
 
@@ -40,6 +41,8 @@ def read_prompts(rows: Rows, names: Names, source: str, continue_last: bool, not
     """
     prompt: tuple[str, ...] = names.prompt
     talk = names.messages
+    if len(prompt) == 1:
+        rows = _singly(rows, prompt[0], source)
     if len(prompt) == 1 and _talks(rows, prompt[0]):
         rows, talk, prompt = _apart(rows, prompt[0])
     text = _text(rows, (*([names.context] if names.context else []), *prompt), source) if prompt else None
@@ -53,6 +56,31 @@ def read_prompts(rows: Rows, names: Names, source: str, continue_last: bool, not
         bare = (text.is_null() | (text.str.strip_chars() == "")) & asked.messages.is_not_null()
         said = said.zip_with(bare, text)
     return Prompts(said, asked.messages, asked.cut)
+
+
+def _singly(rows: Rows, column: str, source: str) -> Rows:
+    """Return rows whose prompts are lists of one text each with these texts.
+
+    Raises:
+        BadInput: a list of several texts: questions that are to be asked one after the other; with its row.
+    """
+    if not rows.is_nested(column) or not _lists_texts(rows.first(column)):
+        return rows
+    texts: list[Any] = []
+    for number, value in enumerate(rows.values(column), 1):
+        if _lists_texts(value) and len(value) > 1:
+            raise BadInput(
+                f"'{source}', row {number}: '{column}' holds {len(value)} questions, to be asked one after the other; "
+                "a problem is asked once. Write a row for each, with what is said before it in messages"
+            )
+        texts.append(value[0] if _lists_texts(value) else value)
+    if not all(text is None or isinstance(text, str) for text in texts):
+        return rows
+    return rows.with_columns(pl.Series(column, texts, dtype=pl.String))
+
+
+def _lists_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in cast("list[Any]", value))
 
 
 def _talks(rows: Rows, column: str) -> bool:

@@ -12,7 +12,12 @@ import polars as pl
 
 from schemas.errors import BadInput
 
-as_json = json.JSONEncoder(sort_keys=True, default=str).encode
+
+def _as_text(value: Any) -> str:
+    return f"{len(value):,} bytes" if isinstance(value, bytes) else str(value)
+
+
+as_json = json.JSONEncoder(sort_keys=True, default=_as_text).encode
 """A value as the JSON that is kept of it."""
 
 
@@ -41,6 +46,10 @@ class Rows:
         if name in self.objects:
             return any(isinstance(value, list | dict) for value in self.objects[name])
         return self.table.schema[name].is_nested()
+
+    def is_empty(self, name: str) -> bool:
+        """Whether a column is known to have no value in any row of its source."""
+        return name not in self.objects and self.table.schema[name] == pl.Null
 
     def is_truth(self, name: str) -> bool:
         """Whether a column's values are true or false."""

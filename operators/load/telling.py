@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import polars as pl
 
 from operators.load.checks import Notes
@@ -11,7 +13,8 @@ from operators.load.rows import Rows
 
 _SOLUTIONS = ("solution", "finalanswer", "groundtruth", "expectedanswer", "target")
 """Columns that may have the answer where the one that is read has none."""
-_NO_ANSWERS = frozenset({"metadata", "task_type", "tools", "functions", "verification"})
+_IMAGE = re.compile(r"(?:decoded|question)?images?\d*")
+_NO_ANSWERS = frozenset({"metadata", "task_type", "tools", "functions", "function", "verification"})
 
 
 def tell(
@@ -31,9 +34,17 @@ def tell(
     told = [f"{what} from {' and '.join(map(repr, columns))}" for what, columns in read.items() if columns]
     if any(name not in (*PROMPT_NAMES, *ANSWER_NAMES) for columns in read.values() for name in columns):
         notes.say(f"read as {', '.join(told)}")
-    if names.context is None and "context" in rows.columns and not rows.is_nested("context"):
-        notes.say("'context' isn't shown to the model; load.columns={context: context} puts it before the question")
-    unanswered = problems["answer"].is_null() & problems["verification"].is_null()
+    if names.context is None and "context" in rows.columns:
+        remedy = "load.columns={context: context} puts it before the question"
+        remedy = (
+            "it holds no texts, so that nothing can be put before the question" if rows.is_nested("context") else remedy
+        )
+        notes.say(f"'context' isn't shown to the model: {remedy}")
+    for name in rows.columns:
+        if _IMAGE.fullmatch(plain(name)):
+            told = f"with '{name}', which isn't shown to the model: images go in parts of messages"
+            notes.count_where(told, _there(rows, name))
+    unanswered = problems["answer"].is_null() & (problems["verification"].is_null() | _undecided(problems))
     free = [name for name in rows.columns if name not in names.used | _NO_ANSWERS]
     notes.count_answers(unanswered, absent, names.answer, free)
     other = next((name for name in free if plain(name) in _SOLUTIONS and not rows.is_nested(name)), None)
@@ -41,3 +52,17 @@ def tell(
         has = rows.texts(other).str.strip_chars() != ""
         told = f"without '{names.answer}' that have '{other}': load.answer_column={other} would read golds from it"
         notes.count_where(told, unanswered & has.fill_null(False))
+
+
+def _undecided(problems: pl.DataFrame) -> pl.Series:
+    """Return which problems have options, and nothing that says which is right."""
+    told = problems["verification"].str
+    return told.contains('"choices": ') & ~told.contains('"(?:choice|answers|code)": ')
+
+
+def _there(rows: Rows, name: str) -> pl.Series:
+    """Return which rows have something in a column."""
+    if name in rows.objects:
+        return pl.Series([value not in (None, "", [], {}) for value in rows.objects[name]], dtype=pl.Boolean)
+    values = rows.table[name]
+    return values.is_not_null() & ((values != "") if values.dtype == pl.String else values.is_not_null())
