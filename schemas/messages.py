@@ -118,15 +118,16 @@ def turns_of(value: Any, *, padded: bool = False) -> list[Turn]:
         value = [value]
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise NotATurn("is no list of turns")
-    if len(value) == 1 and isinstance(value[0], list):  # one conversation in a list of such
-        value = cast("list[Any]", value[0])
-    if value and all(isinstance(text, str) for text in cast("Sequence[Any]", value)):
+    listed = cast("Sequence[Any]", value)
+    if len(listed) == 1 and isinstance(listed[0], list):  # one conversation in a list of such
+        listed = cast("list[Any]", listed[0])
+    if listed and all(isinstance(text, str) for text in listed):
         raise NotATurn(
             "is a list of texts: a problem is asked once. Write a row for each, with what is said before it in messages"
         )
     turns: list[Turn] = []
     unnamed: list[int] = []  # turns whose calls have no ids in the form they come in
-    for number, message in enumerate(cast("Sequence[Any]", value), 1):
+    for number, message in enumerate(listed, 1):
         try:
             found = [turn_of(one, padded=padded) for one in spread(message)]
         except NotATurn as error:
@@ -263,7 +264,7 @@ def tools_column(values: Sequence[Any], *, padded: bool = False) -> tuple[pl.Ser
         padded: the values come from a table, where objects have the names of all rows': nulls are none.
     """
     found = [None if value is None else tools_of(value, padded=padded) for value in values]
-    nothing = (None, [], "", "[]", "null")
+    nothing: tuple[Any, ...] = (None, [], "", "[]", "null")
     other = [
         row
         for row, (tools, value) in enumerate(zip(found, values, strict=True))

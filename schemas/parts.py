@@ -54,8 +54,8 @@ def spread(message: Any) -> list[Any]:
     content: Any = cast("Mapping[str, Any]", message).get("content") if isinstance(message, Mapping) else None
     if not isinstance(content, list):
         return [message]
-    parts = [without_nulls(part) for part in cast("list[Any]", content)]
-    kinds = [part.get("type") if isinstance(part, dict) else None for part in parts]  # pyright: ignore[reportUnknownMemberType]
+    parts: list[Any] = [without_nulls(part) for part in cast("list[Any]", content)]
+    kinds = [str(cast("Part", part).get("type")) if isinstance(part, dict) else "" for part in parts]
     if not {_CALL, _RESULT, _THOUGHT} & {*kinds}:
         return [message]
     of = {

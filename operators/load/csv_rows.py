@@ -35,10 +35,10 @@ def read_csv(data: bytes, text: str, place: str, separator: str, notes: Notes) -
     if named is not None:
         separator, text = named[1], text[named.end() :]
         data = text.encode()
-    header = next(_records(text[:_HEAD], separator), [])
+    header = next(_records(text[:_HEAD], separator), list[str]())
     if len(header) == 1:
         for other, name in _OTHERS.items():
-            fields = next(_records(text[:_HEAD], other), [])
+            fields = next(_records(text[:_HEAD], other), list[str]())
             if len(fields) > 1 and all(field.strip() for field in fields):
                 separator, header = other, fields
                 notes.say(f"'{place}': its fields are separated by {name}")

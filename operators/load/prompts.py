@@ -80,7 +80,8 @@ def _singly(rows: Rows, column: str, source: str) -> Rows:
 
 
 def _lists_texts(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in cast("list[Any]", value))
+    items = cast("list[Any]", value) if isinstance(value, list) else []
+    return bool(items) and all(isinstance(text, str) for text in items)
 
 
 def _talks(rows: Rows, column: str) -> bool:
@@ -101,7 +102,7 @@ def _apart(rows: Rows, column: str) -> tuple[Rows, str, tuple[str, ...]]:
     if not any(texts):
         return rows, column, ()
     talks = [None if text is not None else value for value, text in zip(values, texts, strict=True)]
-    own = Rows(rows.table.with_columns(pl.Series(_TEXTS, texts, dtype=pl.String)), {**rows.objects, column: talks})
+    own = Rows(rows.table, {**rows.objects, column: talks}).with_columns(pl.Series(_TEXTS, texts, dtype=pl.String))
     return own, column, (_TEXTS,)
 
 

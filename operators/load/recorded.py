@@ -147,7 +147,7 @@ def _batch(row: Row, _: str) -> list[Row]:
     problem = {"problem_id": str(row["custom_id"])}
     response: Row = row.get("response") or {}
     given: Any = response.get("body") or {}
-    body: Row = given if isinstance(given, dict) else {}
+    body = cast("Row", given) if isinstance(given, dict) else {}
     error = row.get("error") or body.get("error")
     status = int(response.get("status_code") or 200)
     if error or status >= 400 or body.get("choices") == []:

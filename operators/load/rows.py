@@ -95,7 +95,8 @@ class Rows:
     def with_columns(self, *columns: pl.Series) -> Rows:
         """Return the rows with columns added, or put in the place of others of their names."""
         names = {column.name for column in columns}
-        return Rows(self.table.with_columns(columns), {n: v for n, v in self.objects.items() if n not in names})
+        table = pl.DataFrame({**{c.name: c for c in self.table.get_columns()}, **{c.name: c for c in columns}})
+        return Rows(table, {n: v for n, v in self.objects.items() if n not in names})
 
     def select(self, names: Iterable[str]) -> Rows:
         kept = [*names]
@@ -156,7 +157,7 @@ def together(tables: Sequence[Rows], source: str) -> Rows:
     }
     try:
         plain = [
-            rows.table.drop(loose, strict=False).with_columns(pl.Series("__row", [None] * len(rows), dtype=pl.Null))
+            pl.DataFrame([*rows.table.drop(loose, strict=False), pl.Series("__row", [None] * len(rows), dtype=pl.Null)])
             for rows in tables
         ]
         return Rows(pl.concat(plain, how="diagonal_relaxed").drop("__row"), objects)

@@ -14,6 +14,8 @@ from operators.load.checks import Notes
 from operators.load.places import split_of
 from schemas.errors import BadInput
 
+Row = dict[str, Any]
+
 
 def loaded(path: Path, content: bytes | str, **settings: Any) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Return the problems of a file with this content, in its order, and what was told."""
@@ -164,3 +166,61 @@ def test_a_folder_of_json_files_keeps_the_shape_of_each_row(tmp_path: Path) -> N
     problems = Load(source=str(tmp_path)).run()
     assert problems["answer"].to_list() == ["3", "7"]
     assert [json.loads(text or "{}") for text in problems["verification"]] == [{"answers": {"any": ["3", "5"]}}, {}]
+
+
+def folder(root: Path, files: dict[str, Row]) -> Path:
+    for name, row in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".parquet"):
+            pl.DataFrame([row]).write_parquet(root / name)
+        else:
+            (root / name).write_text(json.dumps(row))
+    return root
+
+
+ONE, TWO = {"question": "a", "answer": "1"}, {"question": "b", "answer": "2"}
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "words"),
+    [
+        (
+            ("main/train-00000-of-00001.parquet", "socratic/train-00000-of-00001.parquet"),
+            "train",
+            "main (1 file), socratic",
+        ),
+        (("ARC-Easy/test.jsonl", "ARC-Challenge/test.jsonl"), None, "ARC-Challenge (1 file), ARC-Easy (1 file)"),
+        (("main/test/0.parquet", "socratic/test/0.parquet"), "test", "load.source=FOLDER/main"),
+        (("all/test.jsonl", "test.jsonl"), None, "load.source=FOLDER/all"),
+        (("train/algebra/1.json", "train/geometry/2.json"), "train", None),
+        (("algebra/1.json", "geometry/2.json"), None, None),
+        (("year=2023/train.parquet", "year=2024/train.parquet"), None, None),
+        (("data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"), "train", None),
+    ],
+)
+def test_configurations_of_a_data_set_are_not_merged(
+    tmp_path: Path, names: tuple[str, str], split: str | None, words: str | None
+) -> None:
+    source = str(folder(tmp_path / "set", dict(zip(names, (ONE, TWO), strict=True))))
+    if words is None:
+        assert Load(source=source, split=split).run()["prompt"].to_list() == ["a", "b"]
+        return
+    with pytest.raises(BadInput, match="several configurations") as refused:
+        Load(source=source, split=split).run()
+    assert words.replace("FOLDER", source) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"problem": "b", "answer": "2"}, r"1.json asks in 'question', 2.json in 'problem'"),
+        ({"messages": [{"role": "user", "content": "b"}]}, r"1.json asks in 'question', 2.json in 'messages'"),
+        ({"question": "b", "final_answer": "2"}, r"1.json has its answers in 'answer', 2.json in 'final_answer'"),
+    ],
+)
+def test_files_of_several_kinds_are_not_merged(tmp_path: Path, other: Row, words: str) -> None:
+    source = folder(tmp_path / "set", {"1.json": ONE, "2.json": other})
+    with pytest.raises(BadInput, match=f"several kinds: {words}.*load.source=.*/2.json"):
+        Load(source=str(source)).run()
+    (source / "2.json").write_text(json.dumps({"question": "b"}))
+    assert len(Load(source=str(source)).run()) == 2
