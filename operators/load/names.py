@@ -57,6 +57,8 @@ TARGETS = (
     *("context", "choices", "system", "history"),
 )
 """What ``load.columns`` can name a column for."""
+_AS_NAMED = ("tools", "task_type", "verification", "metadata")
+"""Those of which there is nothing to know but the column."""
 ASKING = frozenset(re.sub("_", "", name) for name in (*PROMPT_NAMES, *MESSAGE_NAMES, *_MORE_PROMPTS))
 ANSWERING = frozenset(re.sub("_", "", name) for name in (*ANSWER_NAMES, *_BETTER_ANSWERS, *_WEAKER_ANSWERS))
 """All names, plain, of columns that ask, and of those that may have the answer."""
@@ -134,7 +136,10 @@ def mapped(rows: Rows, columns: Mapping[str, str | None], source: str) -> tuple[
                 f"load.columns: neither '{one}' nor '{other}' is something that a column can be: {', '.join(TARGETS)}. "
                 "Write such as {prompt: my_column}, or {my_column: null} to leave one out"
             )
-    return rows.select(name for name in rows.columns if name not in left_out), named
+    rows = rows.select(name for name in rows.columns if name not in left_out)
+    as_named = {named.pop(target): target for target in _AS_NAMED if target in named}
+    rows = rows.select(name for name in rows.columns if name not in as_named.values() or name in as_named)
+    return rows.rename(as_named), named
 
 
 def find_names(rows: Rows, named: Mapping[str, str], source: str, coding: bool, choosing: bool) -> Names:
@@ -244,9 +249,10 @@ def _inside(rows: Rows) -> str | None:
     for column, fields in (("reward_model", ("ground_truth", "answer")), ("extra_info", ("answer", "ground_truth"))):
         if column not in rows.columns:
             continue
-        first = parsed(rows.first(column))
+        values = rows.values(column) if column in rows.objects else [rows.first(column)]
+        objects = [value for value in map(parsed, values) if isinstance(value, Mapping)]
         for field in fields:
-            if isinstance(first, Mapping) and field in first:
+            if any(field in value for value in objects):
                 return f"{column}.{field}"
     return None
 

@@ -46,7 +46,8 @@ def tell(
             notes.count_where(told, _there(rows, name))
     unanswered = problems["answer"].is_null() & (problems["verification"].is_null() | _undecided(problems))
     free = [name for name in rows.columns if name not in names.used | _NO_ANSWERS]
-    notes.count_answers(unanswered, absent, names.answer, free)
+    maybe = [names.answer] if names.whole and names.answer is not None else []  # whole texts, taken as they stand
+    notes.count_answers(unanswered, absent, names.answer, [*maybe, *free])
     other = next((name for name in free if plain(name) in _SOLUTIONS and not rows.is_nested(name)), None)
     if names.answer is not None and other is not None and unanswered.any():
         has = rows.texts(other).str.strip_chars() != ""

@@ -368,3 +368,24 @@ def test_the_keys_of_problems_that_were_loaded_before_stay_as_they_were(tmp_path
         "9f23412512b2cfe6c98836abbef401ea",
         "8570de5135bc60752115b67a8313b92a",
     ]
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "kept"),
+    [
+        ("tools", [{"name": "f"}], [{"type": "function", "function": {"name": "f"}}]),
+        ("verification", {"code": {"tests": "assert f()"}}, {"code": {"tests": "assert f()"}}),
+        ("metadata", {"level": 3}, {"level": 3}),
+        ("task_type", "code", "code"),
+        ("system", "S", None),
+    ],
+)
+def test_every_part_can_be_named(tmp_path: Path, target: str, value: Any, kept: Any) -> None:
+    rows = [{"question": "q", "answer": "1", "mine": value}]
+    for columns in ({target: "mine"}, {"mine": target}):
+        [problem], _ = load(tmp_path / "p.jsonl", rows, columns=columns)
+        if target == "system":
+            assert said(problem) == [("system", "S"), ("user", "q")]
+        else:
+            assert problem[target] == kept or json.loads(problem[target]) == kept
+        assert target == "metadata" or problem["metadata"] is None
