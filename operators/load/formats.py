@@ -6,6 +6,7 @@ import codecs
 import difflib
 import gzip
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -26,12 +27,13 @@ def suffix_of(place: str) -> str:
     return Path(place.removesuffix(".gz")).suffix.lower()
 
 
-def read_bytes(data: bytes, place: str, encoding: str | None, notes: Notes) -> Rows:
+def read_bytes(data: bytes, place: str, encoding: str | None, notes: Notes, split: str | None = None) -> Rows:
     """Return the rows of one file.
 
     Args:
         place: its name: the suffix says what it is, and messages name it.
         encoding: of text files; None for UTF-8 (or what a byte-order mark says).
+        split: which table of a JSON file that has one for each split.
 
     Raises:
         BadInput: it is of another kind, or can't be read; with the place in it.
@@ -54,8 +56,11 @@ def read_bytes(data: bytes, place: str, encoding: str | None, notes: Notes) -> R
     except pl.exceptions.PolarsError as error:
         raise BadInput(f"'{place}' can't be read: {error}") from error
     text = decode(data, place, encoding)
-    rows = read_json(text, place, notes) if suffix == ".json" else read_lines(text, place, notes)
-    return Kinds().see(rows).rows(rows)
+    if suffix != ".json":
+        found = read_lines(text, place, notes)
+        return Kinds().see(found).rows(found)
+    found, chosen = read_json(text, place, notes, split)
+    return replace(Kinds().see(found).rows(found), split=chosen)
 
 
 def decode(data: bytes, place: str, encoding: str | None = None) -> str:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import polars as pl
 
 from operators.load.checks import Notes
-from operators.load.json_tables import rows_of
+from operators.load.json_tables import is_table, rows_of
 from operators.load.rows import Rows, as_json
 from schemas.errors import BadInput
 
@@ -43,20 +43,26 @@ def _constant(name: str) -> float | None:
 _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
-def read_json(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:
-    """Return the objects of a ``.json`` file: of an array, of lines, or of one object that holds an array.
+def read_json(
+    text: str, source: str, notes: Notes, split: str | None = None
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the objects of a ``.json`` file: of an array, of lines, or of one object that holds them.
+
+    Args:
+        split: which table of an object that has one for each split; it is returned where it says so.
 
     Raises:
         BadInput: with the line of what can't be read.
     """
     start = text.lstrip()[:1]
     if start == "[":
-        return _array(text, text.index("["), source, notes)
+        return _array(text, text.index("["), source, notes), None
     if start == "{":
         value, end = _value(text, text.index("{"), source)
         if text[end:].strip():  # more than one: lines
-            return read_lines(text, source, notes)
-        return _whole(rows_of(value, source), text, notes)
+            return read_lines(text, source, notes), None
+        chosen = split if split is not None and is_table(split, value.get(split)) else None
+        return _whole(value[split] if chosen is not None else rows_of(value, source), text, notes), chosen
     raise BadInput(f"'{source}', line 1 is not a JSON object or an array of them")
 
 

@@ -22,14 +22,13 @@ def rows_of(value: Row, source: str) -> list[Row]:
     items = [*value.values()]
     if {"columns", "data"} <= value.keys() and all(isinstance(value[name], list) for name in ("columns", "data")):
         return _split(value["columns"], value["data"], source)
-    tables = {name: cast("list[Row]", item) for name, item in value.items() if _is_table(name, item)}
+    tables = {name: cast("list[Row]", item) for name, item in value.items() if is_table(name, item)}
     meant = [name for name in tables if name in _TABLES] or ([*tables] if len(value) == 1 else [])
     if len(meant) == 1:
         return tables[meant[0]]
     if len(tables) > 1 and len(tables) == len(value):
         raise BadInput(
-            f"'{source}' holds {len(tables)} tables: {', '.join(tables)}. Write the one that is meant to a file of "
-            "its own"
+            f"'{source}' holds {len(tables)} tables: {', '.join(tables)}. Say which: load.split={next(iter(tables))}"
         )
     asks = [item for name, item in value.items() if plain(name) in ASKING]
     if asks and all(isinstance(item, dict) for item in items):  # {"question": {"0": ...}, "answer": {"0": ...}}
@@ -51,7 +50,7 @@ def rows_of(value: Row, source: str) -> list[Row]:
     return [value]
 
 
-def _is_table(name: str, item: Any) -> bool:
+def is_table(name: str, item: Any) -> bool:
     """Whether a value is a list of rows; turns of a conversation are none."""
     if not isinstance(item, list) or not item or not all(isinstance(row, dict) for row in cast("list[Any]", item)):
         return False

@@ -55,7 +55,8 @@ class Load(Operator):
     config: dict[str, Any] = {}
     """Further settings of a generated source."""
     split: str | None = None
-    """Which split of a folder that has several, or of a Hugging Face dataset (there ``test``, unless it is said)."""
+    """Which split of a folder, a JSON file or a column ``split`` that has several, or of a Hugging Face dataset (there
+    ``test``, unless it is said)."""
     prompt_column: str | None = None
     answer_column: str | None = None
     id_column: str | None = None
@@ -93,7 +94,7 @@ class Load(Operator):
 
     def batches(self, tell: Callable[[str], None]) -> Iterator[pl.DataFrame]:
         notes = PieceNotes()
-        pieces = pieces_of(self.source, notes) if self.in_pieces() and self.encoding is None else None
+        pieces = pieces_of(self.source, notes) if self.in_pieces() else None
         try:  # what has to be known of all rows
             facts = (
                 None if pieces is None else reduce(Facts.__or__, (self.facts(rows) for rows in self._limited(pieces)))
@@ -149,7 +150,7 @@ class Load(Operator):
     def in_pieces(self) -> bool:
         """Whether the source can be read piece by piece: no row's problem depends on other rows."""
         generated = self.source == "human_eval" or self.source.partition(":")[0] in ("reasoning_gym", "hf")
-        return self.duplicates == "refuse" and not generated
+        return self.duplicates == "refuse" and self.encoding is None and self.split is None and not generated
 
     def facts(self, rows: Rows) -> Facts:
         """Return what has to be known of all rows to read any of them."""

@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from operators.load.rows import Rows, parsed
 from schemas.errors import BadInput
@@ -250,7 +251,7 @@ def _inside(rows: Rows) -> str | None:
         if column not in rows.columns:
             continue
         values = rows.values(column) if column in rows.objects else [rows.first(column)]
-        objects = [value for value in map(parsed, values) if isinstance(value, Mapping)]
+        objects = [cast("Mapping[str, Any]", value) for value in map(parsed, values) if isinstance(value, Mapping)]
         for field in fields:
             if any(field in value for value in objects):
                 return f"{column}.{field}"

@@ -34,7 +34,8 @@ def read_place(source: str, split: str | None, encoding: str | None, notes: Note
     """Return the rows of a file or a folder on any file system.
 
     Args:
-        split: which split of a folder with several.
+        split: which split of a folder with several files of that name, of a JSON file with a table for each, or of
+            rows with a column ``split``.
 
     Raises:
         BadInput: it doesn't exist, can't be read, or has splits of which none was asked for.
@@ -46,7 +47,8 @@ def read_place(source: str, split: str | None, encoding: str | None, notes: Note
     if not fs.exists(place):
         raise BadInput(f"'{source}' doesn't exist{_near_files(source)}")
     if not fs.isdir(place):
-        return read_bytes(fs.cat_file(place), source, encoding, notes)
+        rows = read_bytes(fs.cat_file(place), source, encoding, notes, split)
+        return rows if split is None or _names(source, split) else _of_column(rows, split, source)
     if fs.exists(f"{place}/_delta_log"):
         return Rows(pl.read_delta(source))
     return _read_folder(fs, place, source, split, encoding, notes)
@@ -67,7 +69,38 @@ def _read_folder(fs: Any, place: str, source: str, split: str | None, encoding: 
     _refuse_configurations(wanted, within, source)
     tables = {within[path]: read_bytes(fs.cat_file(path), path, encoding, notes) for path in wanted}
     _refuse_other_questions(tables, source)
-    return together([*tables.values()], source)
+    rows = together([*tables.values()], source)
+    named = split is None or any(split_of(within[path]) is not None for path in wanted)
+    return rows if named else _of_column(rows, split, source)
+
+
+def _names(path: str, split: str) -> bool:
+    """Whether a file's own name says that it is of a split."""
+    own = split_of(path.rpartition("/")[2])
+    return own is not None and own.lower() in _same(split)
+
+
+def _same(split: str) -> set[str]:
+    return next((group for group in _ALIASES if split.lower() in group), {split.lower()})
+
+
+def _of_column(rows: Rows, split: str | None, source: str) -> Rows:
+    """Return the rows whose ``split`` is that one; of a table that was chosen by it, all."""
+    if split is None or rows.split == split:
+        return rows
+    texts = rows.texts("split", source) if "split" in rows.columns and not rows.is_nested("split") else None
+    if texts is None:
+        raise BadInput(
+            f"'{source}' has no split '{split}': neither its name nor a column 'split' says so. Leave it out"
+        )
+    there = texts.str.to_lowercase().is_in([*_same(split)]).fill_null(False)
+    if not there.any():
+        counts = texts.value_counts(sort=True).head(10).iter_rows()
+        raise BadInput(
+            f"'{source}' has no split '{split}'; its column 'split' has "
+            + ", ".join(f"{name} ({count} rows)" for name, count in counts)
+        )
+    return rows.take(there.arg_true().to_list())
 
 
 def _refuse_configurations(paths: list[str], within: dict[str, str], source: str) -> None:
@@ -146,10 +179,9 @@ def _of_split(paths: list[str], within: dict[str, str], split: str | None, sourc
         if len(splits) == 1:
             return paths
         raise BadInput(f"the folder '{source}' has several splits: {counts}. Say which: load.split={names[0]}")
-    same = next((group for group in _ALIASES if split.lower() in group), {split.lower()})
-    chosen = [name for name in names if name == split] or [name for name in names if name.lower() in same]
+    chosen = [name for name in names if name == split] or [name for name in names if name.lower() in _same(split)]
     if not chosen and not names:
-        raise BadInput(f"the folder '{source}' has no split '{split}': its files name none. Leave load.split out")
+        return paths  # their rows may say it
     if not chosen:
         raise BadInput(f"the folder '{source}' has no split '{split}'; it has {counts}")
     return [path for name in chosen for path in splits[name]]

@@ -29,10 +29,12 @@ class Rows:
         table: columns of plain values, and nested ones of files that have dtypes.
         objects: columns of a JSON file with lists, objects, or numbers of several kinds, as Python values: each row
             keeps its own shape, and none is bent to that of its neighbours.
+        split: the split that the rows were chosen by, where their file has several.
     """
 
     table: pl.DataFrame
     objects: Mapping[str, list[Any]] = field(default_factory=dict[str, list[Any]])
+    split: str | None = None
 
     @property
     def columns(self) -> list[str]:

@@ -9,6 +9,7 @@ import polars as pl
 from operators.load.checks import Notes
 from operators.load.facts import Facts
 from operators.load.names import ANSWER_NAMES, PROMPT_NAMES, Names, plain
+from operators.load.places import split_of
 from operators.load.rows import Rows
 
 _SOLUTIONS = ("solution", "finalanswer", "groundtruth", "expectedanswer", "target")
@@ -44,6 +45,7 @@ def tell(
         if _IMAGE.fullmatch(plain(name)):
             told = f"with '{name}', which isn't shown to the model: images go in parts of messages"
             notes.count_where(told, _there(rows, name))
+    _tell_splits(rows, notes)
     unanswered = problems["answer"].is_null() & (problems["verification"].is_null() | _undecided(problems))
     free = [name for name in rows.columns if name not in names.used | _NO_ANSWERS]
     maybe = [names.answer] if names.whole and names.answer is not None else []  # whole texts, taken as they stand
@@ -53,6 +55,16 @@ def tell(
         has = rows.texts(other).str.strip_chars() != ""
         told = f"without '{names.answer}' that have '{other}': load.answer_column={other} would read golds from it"
         notes.count_where(told, unanswered & has.fill_null(False))
+
+
+def _tell_splits(rows: Rows, notes: Notes) -> None:
+    """Tell which splits are read together, where a column says it."""
+    if "split" not in rows.columns or rows.is_nested("split"):
+        return
+    texts = rows.texts("split")
+    for name in texts.drop_nulls().unique(maintain_order=True):
+        if split_of(f"{name}.") is not None:
+            notes.count_where(f"of the split '{name}': load.split={name} reads no others", texts == name)
 
 
 def _undecided(problems: pl.DataFrame) -> pl.Series:

@@ -224,3 +224,28 @@ def test_files_of_several_kinds_are_not_merged(tmp_path: Path, other: Row, words
         Load(source=str(source)).run()
     (source / "2.json").write_text(json.dumps({"question": "b"}))
     assert len(Load(source=str(source)).run()) == 2
+
+
+def test_splits_stand_in_folders_files_and_columns(tmp_path: Path) -> None:
+    column = [{**ONE, "split": "train"}, {**TWO, "split": "test"}]
+    sources = {
+        "column.jsonl": "".join(json.dumps(row) + "\n" for row in column),
+        "tables.json": json.dumps({"train": [ONE], "test": [TWO]}),
+    }
+    for name, content in sources.items():
+        source = tmp_path / name
+        source.write_text(content)
+        assert Load(source=str(source), split="test").run()["prompt"].to_list() == ["b"], name
+        with pytest.raises(BadInput, match=r"has no split 'dev'; its column|2 tables: train, test"):
+            Load(source=str(source), split="dev").run()
+    with pytest.raises(BadInput, match=r"2 tables: train, test. Say which: load.split=train"):
+        Load(source=str(tmp_path / "tables.json")).run()
+    notes = Notes()
+    assert len(Load(source=str(tmp_path / "column.jsonl")).read(notes)) == 2
+    assert "1 row of the split 'test': load.split=test reads no others (row 2)" in notes.sentences()
+    many = folder(tmp_path / "many", {"1.json": column[0], "2.json": column[1]})
+    assert Load(source=str(many), split="training").run()["prompt"].to_list() == ["a"]
+    plain = folder(tmp_path / "plain", {"gsm_test.json": ONE})
+    assert len(Load(source=str(plain / "gsm_test.json"), split="test").run()) == 1
+    with pytest.raises(BadInput, match=r"no split 'train': neither its name nor a column 'split'"):
+        Load(source=str(plain / "gsm_test.json"), split="train").run()
