@@ -1,4 +1,4 @@
-"""One file's bytes, as rows: Parquet, JSON lines, JSON, CSV and TSV, each also ``.gz``; and the text they are in."""
+"""One file's bytes, as rows: Parquet, Arrow, JSON, CSV and TSV, each also ``.gz``; and the text they are in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from operators.load.json_rows import Kinds, read_json, read_lines
 from operators.load.rows import Rows
 from schemas.errors import BadInput
 
-SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+SUFFIXES = (".parquet", ".arrow", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -51,12 +51,16 @@ def read_bytes(data: bytes, place: str, encoding: str | None, notes: Notes, spli
     try:
         if suffix == ".parquet":
             return Rows(pl.read_parquet(io.BytesIO(data)))
+        if suffix == ".arrow":  # a file begins with a mark, a stream (as datasets are saved) doesn't
+            read = pl.read_ipc if data.startswith(b"ARROW1") else pl.read_ipc_stream
+            return Rows(read(io.BytesIO(data)))
         if suffix in _SEPARATORS:
             return Rows(read_csv(data, decode(data, place, encoding), place, _SEPARATORS[suffix], notes))
     except pl.exceptions.PolarsError as error:
         raise BadInput(f"'{place}' can't be read: {error}") from error
     text = decode(data, place, encoding)
-    if suffix != ".json":
+    first = text.lstrip().partition("\n")[0].strip()
+    if suffix != ".json" and first not in ("[", "{") and not first.startswith(("[{", "[ {")):
         found = read_lines(text, place, notes)
         return Kinds().see(found).rows(found)
     found, chosen = read_json(text, place, notes, split)

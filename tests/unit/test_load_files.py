@@ -141,6 +141,8 @@ def test_tab_separated_and_double_headers(tmp_path: Path) -> None:
         ("hard-00001-of-00003.parquet", "hard"),
         ("dev.jsonl.gz", "dev"),
         ("part-00000.parquet", None),
+        ("train/data-00000-of-00001.arrow", "train"),
+        ("data-00000-of-00001.parquet", None),
         ("latest.parquet", None),
         ("trainer.parquet", None),
     ],
@@ -249,3 +251,42 @@ def test_splits_stand_in_folders_files_and_columns(tmp_path: Path) -> None:
     assert len(Load(source=str(plain / "gsm_test.json"), split="test").run()) == 1
     with pytest.raises(BadInput, match=r"no split 'train': neither its name nor a column 'split'"):
         Load(source=str(plain / "gsm_test.json"), split="train").run()
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda rows: json.dumps(rows),
+        lambda rows: json.dumps(rows, indent=2),
+        lambda rows: "\n".join(json.dumps(row, indent=2) for row in rows),
+        lambda rows: "\n".join(json.dumps(row) for row in rows) + "\n\n",
+    ],
+)
+def test_json_in_whatever_lines_it_is_written(tmp_path: Path, suffix: str, written: Any) -> None:
+    (tmp_path / f"p{suffix}").write_text(written([ONE, TWO]))
+    assert Load(source=str(tmp_path / f"p{suffix}")).run()["prompt"].to_list() == ["a", "b"]
+
+
+def test_the_line_of_an_object_over_several_lines_is_told(tmp_path: Path) -> None:
+    text = json.dumps(ONE, indent=1) + '\n{\n"question": "b",\n"question": "c"\n}'
+    assert "line 5: the key 'question' stands there twice" in refused(tmp_path / "p.json", text)
+    assert "line 5: something" in refused(tmp_path / "p.json", json.dumps(ONE, indent=1) + "\n7")
+
+
+def test_data_sets_as_they_are_saved(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        place = tmp_path / "saved" / split
+        place.mkdir(parents=True)
+        pl.DataFrame({"question": [split], "answer": ["1"]}).write_ipc_stream(place / "data-00000-of-00001.arrow")
+        (place / "dataset_info.json").write_text("{}")
+    with pytest.raises(BadInput, match=r"several splits: test \(1 file\), train \(1 file\)"):
+        Load(source=str(tmp_path / "saved")).run()
+    assert Load(source=str(tmp_path / "saved"), split="test").run()["prompt"].to_list() == ["test"]
+    pl.DataFrame([ONE]).write_ipc(tmp_path / "p.arrow")
+    assert Load(source=str(tmp_path / "p.arrow")).run()["prompt"].to_list() == ["a"]
+
+
+def test_a_table_without_a_first_line_of_names(tmp_path: Path) -> None:
+    told = refused(tmp_path / "p.csv", f"{'What? ' * 40},1,2,A\nWhy?,3,4,B\n")
+    assert "does its first line name the columns?" in told and len(told) < 400
