@@ -16,6 +16,7 @@ from operators.load.rows import Rows, parsed
 from schemas.conversation import TURNS, Turn
 from schemas.errors import BadInput
 from schemas.messages import NotATurn, turn_of, turns_of
+from schemas.parts import content_of
 
 
 def with_before(
@@ -34,19 +35,20 @@ def with_before(
     if names.system is None and names.history is None:
         return messages
     nothing: list[Any] = [None] * len(rows)
-    systems = nothing if names.system is None else rows.texts(names.system, source).to_list()
+    systems = nothing if names.system is None else rows.values(names.system)
     histories = nothing if names.history is None else rows.values(names.history)
     found: list[list[Turn] | None] = nothing if messages is None else messages.to_list()
-    for row, (system, history, prompt) in enumerate(zip(systems, histories, prompts, strict=True)):
-        system = None if system is None or not system.strip() else system
-        earlier = [] if history is None else _earlier(history, f"'{source}', row {row + 1}", names.history or "")
+    for row, (given, history, prompt) in enumerate(zip(systems, histories, prompts, strict=True)):
+        where = f"'{source}', row {row + 1}"
+        system = None if given is None else _system(given, where, names.system or "")
+        earlier = [] if history is None else _earlier(history, where, names.history or "")
         if system is None and not earlier:
             continue
         own = found[row] or [turn_of({"role": "user", "content": prompt or ""})]
         begins = own[0]["content"] if own[0]["role"] in ("system", "developer") else None
         if system is not None and begins is not None and begins.strip() != system.strip():
             raise BadInput(
-                f"'{source}', row {row + 1}: '{names.system}' and the system turn of its conversation differ. Leave "
+                f"{where}: '{names.system}' and the system turn of its conversation differ. Leave "
                 "one out, such as with load.columns={" + str(names.system) + ": null}"
             )
         head, rest = (own[:1], own[1:]) if begins is not None else ([], own)
@@ -54,6 +56,18 @@ def with_before(
             head = [turn_of({"role": "system", "content": system})]
         found[row] = [*head, *earlier, *rest]
     return pl.Series("messages", found, dtype=TURNS)
+
+
+def _system(given: Any, where: str, column: str) -> str | None:
+    """Return what a system turn says, of a text or of parts; None where that is nothing."""
+    try:
+        text, parts = content_of(given)
+        if parts is not None and any(part["type"] != "text" for part in parts):
+            raise NotATurn("has parts that are no texts")
+    except NotATurn as error:
+        told = f"{where}: '{column}' must be a text, or a list of texts: it {error}. Mend it, or leave it out with "
+        raise BadInput(told + "load.columns={" + column + ": null}") from error
+    return text if text.strip() else None
 
 
 def _earlier(history: Any, where: str, column: str) -> list[Turn]:

@@ -257,6 +257,9 @@ def _position(value: Any, texts: list[str], labels: list[str], base: int, where:
     if letter and letter[1].upper() in LETTERS[: len(texts)] and text not in texts:
         upper = [label.upper() for label in labels]
         return upper.index(letter[1].upper()) if letter[1].upper() in upper else LETTERS.index(letter[1].upper())
+    whole = re.fullmatch(r"\(?([A-Z])\s?[).:]\s*(.+)", text, re.S)  # "A) 21"
+    if whole and whole[1] in LETTERS[: len(texts)] and texts[LETTERS.index(whole[1])] == whole[2].strip():
+        return LETTERS.index(whole[1])
     index = int(float(text)) - base if re.fullmatch(r"\d+(?:\.0)?", text) else None
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if text in texts and not number:

@@ -78,4 +78,6 @@ def _there(rows: Rows, name: str) -> pl.Series:
     if name in rows.objects:
         return pl.Series([value not in (None, "", [], {}) for value in rows.objects[name]], dtype=pl.Boolean)
     values = rows.table[name]
+    if isinstance(values.dtype, pl.List):
+        return (values.list.len() > 0).fill_null(False)
     return values.is_not_null() & ((values != "") if values.dtype == pl.String else values.is_not_null())

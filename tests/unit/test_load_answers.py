@@ -324,6 +324,13 @@ def test_several_right_options(tmp_path: Path, key: Any, check: Row) -> None:
     assert problem["prompt"] == "q\n\nA. x\nB. y\nC. z\nD. x"
 
 
+@pytest.mark.parametrize("key", ["B", "(B)", "B.", "b", "B) two", "(B) two", "B. two", "two", " Two ", 1, "1", ["B"]])
+def test_one_option_in_all_its_names(tmp_path: Path, key: Any) -> None:
+    for choices in (["one", "two"], ["A) one", "B) two"], "A. one B. two", {"A": "one", "B": "two"}):
+        [problem], _ = load(tmp_path / "p.jsonl", [{"question": "q", "choices": choices, "answer": key}])
+        assert problem["answer"] == "B" and json.loads(problem["verification"])["choices"] == ["one", "two"]
+
+
 def test_options_of_one_text_are_shown_once_where_the_order_is_ours(tmp_path: Path) -> None:
     wrong = {"Incorrect Answer 1": "4", "Incorrect Answer 2": "5", "Incorrect Answer 3": "5\n"}
     [problem], _ = load(tmp_path / "p.jsonl", [{"Question": "q", "Correct Answer": " 4 ", **wrong}])

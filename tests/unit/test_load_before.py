@@ -47,6 +47,7 @@ EARLIER = [("user", "a"), ("assistant", "b")]
         ({"conversations": [{"from": "human", "value": "Q"}], "system": "S"}, [("system", "S"), ("user", "Q")]),
         ({"messages": [{"role": "system", "content": "S"}, Q, A], "system": "S"}, [("system", "S"), ("user", "Q")]),
         ({"problem": "Q", "messages": [Q, A], "system": "S"}, [("system", "S"), ("user", "Q")]),
+        ({"question": "Q", "system": [{"type": "text", "text": "S"}]}, [("system", "S"), ("user", "Q")]),
         ({"question": "Q", "system": "", "history": []}, None),
         ({"question": "Q", "system": None, "history": ""}, None),
         ({"question": "Q", "system": "S", "choices": ["x", "y"]}, [("system", "S"), ("user", "Q\n\nA. x\nB. y")]),
@@ -65,7 +66,7 @@ def test_what_is_said_before_a_question_is_read_by_the_model(tmp_path: Path, row
         ({"question": "Q", "history": "long ago"}, "row 2: 'history' must be a list of turns .*it is no list.*null}"),
         ({"question": "Q", "history": [["a"]]}, "row 2: 'history' .*no pair of texts"),
         ({"messages": [{"role": "system", "content": "T"}, Q], "system": "S"}, "row 2: 'system' and the system turn"),
-        ({"question": "Q", "system": ["S"]}, "row 2: 'system' holds a list"),
+        ({"question": "Q", "system": {"S": 1}}, "row 2: 'system' must be a text, or a list of texts.*system: null}"),
     ],
 )
 def test_what_cannot_be_said_before_is_refused_with_its_row(tmp_path: Path, row: Row, words: str) -> None:
