@@ -49,7 +49,7 @@ def read_turns(rows: Rows, column: str, source: str) -> pl.Series:
         if column in rows.objects:
             values = rows.objects[column]
             if all(value is None or _is_plain(value) for value in values):
-                return conversations(pl.Series(column, values, dtype=_PLAIN))
+                return conversations(_column(values).alias(column))
             return pl.Series(column, conversations_of(values), dtype=TURNS)
         if rows.table.schema[column] == pl.Null:
             return rows.table[column].cast(TURNS)
@@ -58,6 +58,22 @@ def read_turns(rows: Rows, column: str, source: str) -> pl.Series:
         wanted = "a list" if column in MESSAGE_NAMES else "a text, or a list"
         told = f"'{source}', row {error.row + 1}: '{column}' must be {wanted} of {{role, content}}: it {error}. "
         raise BadInput(told + "Mend it, or leave it out with load.columns={" + column + ": null}") from error
+
+
+def _column(values: list[list[dict[str, str]] | None]) -> pl.Series:
+    """Return lists of plain turns as a column: by way of all turns together, which is far faster than list by list."""
+    turns = [turn for value in values if value for turn in value]
+    flat = {
+        "row": pl.Series([row for row, value in enumerate(values) for _ in value or ()], dtype=pl.Int64),
+        "role": pl.Series([turn["role"] for turn in turns], dtype=pl.String),
+        "content": pl.Series([turn["content"] for turn in turns], dtype=pl.String),
+    }
+    lists = pl.DataFrame(flat).group_by("row", maintain_order=True).agg(turns=pl.struct("role", "content"))
+    given = pl.Series("given", [value is not None for value in values], dtype=pl.Boolean)
+    rows = given.to_frame().with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
+    found = rows.join(lists, on="row", how="left", maintain_order="left")
+    empty = pl.col("given") & pl.col("turns").is_null()
+    return found.select(pl.when(empty).then(pl.lit([], dtype=_PLAIN)).otherwise("turns")).to_series()
 
 
 def _is_plain(value: Any) -> bool:
