@@ -30,7 +30,7 @@ def _braces(depth: int) -> str:
 
 _GROUPS = r"(?:,|\{,\}|\\,|\\!,?|,\\!|[ '\x{a0}\x{2009}\x{202f}])"
 """What may stand between three digits and three."""
-_DIGITS = rf"(?:\d{{1,3}}(?:{_GROUPS}\d{{3}})+\b|\d+)(?:\.\d+)?|\.\d+"
+_DIGITS = rf"(?:\d{{1,3}}(?:\.\d{{3}}){{2,}}(?:,\d+)?\b|\d{{1,3}}(?:{_GROUPS}\d{{3}})+\b|\d+)(?:\.\d+)?|\.\d+"
 _SIGN = r"[-+\x{2010}-\x{2015}\x{2212}\x{fe63}\x{ff0b}\x{ff0d}\x{2796}]"
 _HALF = r"[ap]\.?\s?m\b\.?"
 _POWER = r"(?:[eE][-+]?\d+|\s*(?:\\times|\\cdot|[x×*])\s*10\s*\^\s*\{?-?\d+\}?)"
@@ -48,8 +48,23 @@ _PHRASE = (
     rf"(?im)(?:answer|^A|答案|回答)(?:\s+(?:is|are|would\s+be|must\s+be|will\s+be|should\s+be)|\s*[=:：是为為])"
     rf"[:：\s]*{_ADVERBS}"
 )
-_HEADING = r"^\s*####[ \t]*\**\(?\d{1,2}(?:\.\d+)*[.):]+\**[ \t]+\S"
+_PLACE = (
+    r"(?:steps?|parts?|cases?|sections?|stages?|phases?|methods?|equations?|eqs?\.?|formulas?|theorems?|lemmas?|"
+    r"examples?|figures?|tables?|schritt|étape|paso)"
+)
+_HEADING = rf"(?i)^\s*####[ \t]*\**(?:\(?\d{{1,2}}(?:\.\d+)*[.):]+\**[ \t]+\S|\d{{1,2}}(?:st|nd|rd|th)[ \t]+{_PLACE}\b)"
 """A heading with a number, which is no answer: ``#### 2. Conclude``."""
+_TITLE = r"(?m)^[ \t]*#{1,6}[ \t]*\**\d{1,2}(?:\.\d+)*\**[ \t]+(?:[-\x{2013}\x{2014}:]+[ \t]+)?\**[A-Z][a-z][^\n]*\n"
+"""A heading with a number and no stop behind it, an answer only at the end: ``#### 2.1 Solve``, ``#### 10 Dollars``."""
+_NUMBERED = (
+    rf"(?i)(?m)(^[ \t]*(?:#{{1,6}}|[-*+>])?[ \t]*(?:\*\*|__|[*\[(])?[ \t]*|"
+    rf"\b(?:in|from|by|see|using|of|per|to|with|and)\s+|\()"
+    rf"(?:{_PLACE}\s*\(?\d+(?:\.\d+)*(?:\s+of\s+\d+)?|\d{{1,2}}(?:st|nd|rd|th)\s+{_PLACE}|(?:步骤|步驟)\s*\d+|第\s*\d+\s*步)\b?"
+)
+"""A place in the text that has a number: ``Step 2``, ``by equation (3)``."""
+_LISTED = r"(?m)^([ \t]*(?:#{1,6}[ \t]*)?\**)\(?\d{1,2}(?:\.\d+)*[.):]+(\**[ \t]+\S)"
+"""What begins an element of a list, or a numbered heading."""
+_LIST = r"(?m)^[ \t]*(?:\**\(?1[.)]|#{1,6}[ \t]*\**\(?\d{1,2}(?:\.\d+)*[.):])"
 
 _PATTERNS: dict[str, str] = {
     "tag": r"(?s)<answer>\s*(.*?)\s*</answer>",
@@ -111,10 +126,10 @@ def _find(text: pl.Expr, rule: Rule) -> pl.Expr:
         case "phrase":
             return _last_match(text, _PHRASE_TEXT)
         case "hashes":
-            lines = text.str.extract_all(_PATTERNS[rule])
+            lines = text.str.strip_chars_end().str.replace_all(_TITLE, "\n").str.extract_all(_PATTERNS[rule])
             return lines.list.eval(pl.element().filter(~pl.element().str.contains(_HEADING))).list.last()
         case "last_number":
-            return _number(text)
+            return _number(_without_numbering(text))
         case _:
             return _last_match(text, _PATTERNS[rule])
 
@@ -142,6 +157,12 @@ def _phrase(found: pl.Expr) -> pl.Expr:
     return pl.coalesce(
         found.str.extract(_PHRASE_MATH, 1), several, found.str.extract(_PHRASE_NUMBER, 1), sentence, words
     )
+
+
+def _without_numbering(text: pl.Expr) -> pl.Expr:
+    """Take away the numbers of headings, steps and the elements of a list, which are none of the answer's."""
+    text = text.str.strip_chars_end().str.replace_all(_TITLE, "\n").str.replace_all(_NUMBERED, "$1")
+    return pl.when(text.str.contains(_LIST)).then(text.str.replace_all(_LISTED, "$1$2")).otherwise(text)
 
 
 def _number(text: pl.Expr) -> pl.Expr:

@@ -51,6 +51,8 @@ _NOTHING = re.compile(
     r"(?![a-zA-Z])|\\phantom\{[^}]*\}|\\mathstrut(?![a-zA-Z])"
 )
 _GROUPED = re.compile(r"(?<=\d)(?:\{,\}|,?\s*\\!\s*,?\s*|,\s*\\!\s*|\\[,;: ]|['\u2009\u202f\u00a0])(?=\d{3}(?!\d))")
+_POINTED = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?(?![\d.,]\d)")
+"""Thousands grouped by points: ``1.234.567,5``."""
 _FRACTION = re.compile(r"\\[dtc]?frac\s*(\d|\{[^{}]*\})\s*(\d|\{[^{}]*\})")
 _MATRIX = re.compile(r"\\begin\{|\\\\")
 _COMMANDS = {
@@ -72,6 +74,7 @@ def tidy(answer: str) -> str:
     text = _money(answer.strip())
     text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda run: f"^{{{run[0].translate(_RAISED)}}}", text)
     text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉₊₋ₙ]+", lambda run: f"_{{{run[0].translate(_LOWERED)}}}", text)
+    text = _POINTED.sub(lambda number: number[0].translate({ord("."): ",", ord(","): "."}), text)
     text = _GROUPED.sub(",", _VULGAR.sub(_vulgar, text))
     text = unicodedata.normalize("NFKC", text.translate(SIGNS)).translate(SIGNS)
     text = _GREEK.sub(_greek, text)
