@@ -45,7 +45,7 @@ _ADVERBS = (
     r"\b[,:\s]*)*"
 )
 _PHRASE = (
-    rf"(?im)(?:answer|^A|答案|回答)(?:\s+(?:is|are|would\s+be|must\s+be|will\s+be|should\s+be)|\s*[=:：是为為])"
+    rf"(?im)(?:answers?|^A|答案|回答)(?:\s+(?:is|are|would\s+be|must\s+be|will\s+be|should\s+be)|\s*[=:：是为為])"
     rf"[:：\s]*{_ADVERBS}"
 )
 _PLACE = (
@@ -183,7 +183,10 @@ def _group(found: pl.Expr, pattern: str) -> pl.Expr:
 
 def _tidy(answer: pl.Expr) -> pl.Expr:
     """Strip what surrounds an answer: space, Markdown emphasis, dollar signs, inline-math brackets, a full stop."""
-    tidy = answer.str.strip_chars().str.replace_all(r"\*\*|__|`", "")
+    tidy = answer.str.strip_chars()
+    emphasized = tidy.str.contains(r"^(?:\*\*|__)|(?:\*\*|__)[.,:]?$")
+    powers = tidy.str.replace_all(r"([A-Za-z0-9)])\*\*(\(?-?[A-Za-z0-9])", "$1^$2")  # x**2
+    tidy = pl.when(emphasized).then(tidy).otherwise(powers).str.replace_all(r"\*\*|__|`", "")
     tidy = tidy.str.replace(r"^\\[(\[]\s*(.*?)\s*\\[)\]]\.?$", "$1")
     tidy = tidy.str.strip_chars(" \t\n").str.replace(r"\.$", "").str.strip_chars(" $\t\n")
     return pl.when(tidy == "").then(None).otherwise(tidy)

@@ -189,6 +189,8 @@ class _Comparison:
             return _plain_words(gold) == _plain_words(answer)
         if gold.base or answer.base:
             return self._numerals(gold, answer)
+        if gold.digits(self.asks.bases) or answer.digits(self.asks.bases):
+            return gold.digits(self.asks.bases) == answer.digits(self.asks.bases)
         if gold.variable and answer.variable and gold.variable != answer.variable:
             return False
         if gold.label and answer.label and not (gold.label <= answer.label or answer.label <= gold.label):
@@ -351,7 +353,8 @@ def _has_letters(text: str) -> bool:
 
 def _plain_words(leaf: Leaf) -> str:
     text = re.sub(r"[\s()\"'.{}\\-]+", " ", leaf.text.casefold()).strip()
-    return text.removeprefix("the ").removeprefix("a ").removeprefix("an ").replace(" ", "")
+    text = text.removeprefix("the ").removeprefix("a ").removeprefix("an ")
+    return re.sub(r"(?<!\d) | (?!\d)", "", text)  # between digits a blank says something
 
 
 def _half_of(leaf: Leaf) -> str:
