@@ -14,6 +14,8 @@ from typing import Literal
 
 import polars as pl
 
+from operators.verify.reading.units import writings
+
 Rule = Literal["tag", "boxed", "hashes", "phrase", "last_number", "last_line", "whole"]
 
 DEFAULT_RULES: tuple[Rule, ...] = ("boxed", "hashes", "phrase", "last_number")
@@ -34,11 +36,18 @@ _DIGITS = rf"(?:\d{{1,3}}(?:\.\d{{3}}){{2,}}(?:,\d+)?\b|\d{{1,3}}(?:{_GROUPS}\d{
 _SIGN = r"[-+\x{2010}-\x{2015}\x{2212}\x{fe63}\x{ff0b}\x{ff0d}\x{2796}]"
 _HALF = r"[ap]\.?\s?m\b\.?"
 _POWER = r"(?:[eE][-+]?\d+|\s*(?:\\times|\\cdot|[x×*])\s*10\s*\^\s*\{?-?\d+\}?)"
-_BEHIND = r"(?:_\{?\d+\}?|\s*\\?%|\s+(?:(?i:per\s?cent)|million|billion|trillion|thousand|hundred|dozen)\b)"
+_BEHIND = (
+    r"(?:_\{?\d+\}?|\s*\\?%|\s+(?:(?i:per\s?cent)|million|billion|trillion|thousand|hundred|dozen)\b|\s*[万萬亿億만억])"
+)
 NUMBER = (
     rf"{_SIGN}?\$?(?:\\[dt]?frac\{{-?\d+\}}\{{\d+\}}|\d{{1,2}}:\d{{2}}(?:\s*(?i:{_HALF}))?|\d{{1,2}}\s?(?i:{_HALF})|"
     rf"(?:{_DIGITS})(?:\s*/\s*\d+|{_POWER})?){_BEHIND}?"
 )
+_UNITS = "|".join(writings())
+_UNIT = rf"(?:(?:square|cubic|sq\.?|cu\.?)\s+)?(?:{_UNITS})\b(?:\^\{{?-?\d\}}?|[²³])?"
+_MEASURED = rf"{_SIGN}?(?:{_DIGITS})\s*{_UNIT}"
+QUANTITY = rf"(?:{_MEASURED},?\s+(?:and\s+)?)?{NUMBER}(?:\s*-?\s*{_UNIT}(?:(?:\s*/\s*|\s+per\s+){_UNIT})?)?"
+"""A number with the unit behind it, or a sum of two: ``2 hours and 30 minutes``."""
 _BOXED = rf"\\(?:boxed|fbox)\s*(?:\{{({_braces(6)})\}}|(\w+))"
 _ADVERBS = (
     r"(?:(?:therefore|thus|then|hence|so|simply|just|clearly|exactly|precisely|indeed|equal\s+to|now|finally|given\s+by)"
@@ -78,7 +87,6 @@ _MARKERS: dict[str, str] = {"tag": "<answer>", "boxed": "box", "hashes": "####"}
 _PHRASE_MATH = _PHRASE + r"(?:\*\*)?(\$[^$\n]+\$|\\\([^\n]*?\\\))"
 _END = r"(?:\*\*)?(?:\s*$|[.;!。；！](?:\s|$)|,(?:\s*$|\s+[A-Za-z])|[，。]|\s+[A-Za-z])"
 _PHRASE_LIST = _PHRASE + rf"(?:\*\*)?({NUMBER}(?:(?:\s*,\s*(?:and\s+|or\s+)?|\s+and\s+|\s+or\s+){NUMBER})+){_END}"
-_PHRASE_NUMBER = _PHRASE + rf"(?:\*\*)?({NUMBER}){_END}"
 _PHRASE_TEXT = _PHRASE + r"(\S[^\n]*?)\s*(?:\.(?:\s|$)|$)"
 _MANY_WORDS = r"(?:[A-Za-z]+\s+){3}"
 
@@ -95,11 +103,16 @@ def extract_answer(text: pl.Expr, rules: Iterable[Rule] = DEFAULT_RULES, pattern
     return pl.coalesce([_tidy(_read(_find(text, rule), rule)) for rule in rules])
 
 
-def extract_answers(texts: pl.Series, rules: Iterable[Rule] = DEFAULT_RULES, pattern: str | None = None) -> pl.Series:
+def extract_answers(
+    texts: pl.Series, rules: Iterable[Rule] = DEFAULT_RULES, pattern: str | None = None, number: str = NUMBER
+) -> pl.Series:
     """Return what ``extract_answer`` finds in each text, faster.
 
     A rule only sees the texts that those before it left, and that have its marker (``####``); what it finds is short
     and repeats, so each distinct finding is read once.
+
+    Args:
+        number: what of a number in prose is taken: ``NUMBER``, or ``QUANTITY`` with its unit.
     """
     rest = texts.rename("text").to_frame().with_row_index()
     if pattern is not None:
@@ -108,8 +121,10 @@ def extract_answers(texts: pl.Series, rules: Iterable[Rule] = DEFAULT_RULES, pat
     for rule in rules:
         marker = _MARKERS.get(rule)
         seen = rest if marker is None else rest.filter(pl.col("text").str.contains(marker, literal=True))
-        found = seen.select("index", found=_find(pl.col("text"), rule)).filter(pl.col("found").is_not_null())
-        distinct = found.select(pl.col("found").unique()).with_columns(answer=_tidy(_read(pl.col("found"), rule)))
+        found = seen.select("index", found=_find(pl.col("text"), rule, number)).filter(pl.col("found").is_not_null())
+        distinct = found.select(pl.col("found").unique()).with_columns(
+            answer=_tidy(_read(pl.col("found"), rule, number))
+        )
         answers = found.join(distinct.filter(pl.col("answer").is_not_null()), on="found").select("index", "answer")
         every.append(answers)
         if len(answers):
@@ -118,7 +133,7 @@ def extract_answers(texts: pl.Series, rules: Iterable[Rule] = DEFAULT_RULES, pat
     return pl.concat(every).sort("index")["answer"]
 
 
-def _find(text: pl.Expr, rule: Rule) -> pl.Expr:
+def _find(text: pl.Expr, rule: Rule, number: str = NUMBER) -> pl.Expr:
     """Return the last place of each text where a rule matches."""
     match rule:
         case "boxed":
@@ -129,12 +144,12 @@ def _find(text: pl.Expr, rule: Rule) -> pl.Expr:
             lines = text.str.strip_chars_end().str.replace_all(_TITLE, "\n").str.extract_all(_PATTERNS[rule])
             return lines.list.eval(pl.element().filter(~pl.element().str.contains(_HEADING))).list.last()
         case "last_number":
-            return _number(_without_numbering(text))
+            return _number(_without_numbering(text), number)
         case _:
             return _last_match(text, _PATTERNS[rule])
 
 
-def _read(found: pl.Expr, rule: Rule) -> pl.Expr:
+def _read(found: pl.Expr, rule: Rule, number: str = NUMBER) -> pl.Expr:
     """Return the answer in what ``_find`` found."""
     match rule:
         case "boxed":
@@ -142,21 +157,22 @@ def _read(found: pl.Expr, rule: Rule) -> pl.Expr:
             inner = pl.coalesce(found.str.extract(_BOXED, 1), found.str.extract(_BOXED, 2))
             return inner.str.replace(rf"^\s*{_BOXED}\s*$", "$1")  # a box in a box
         case "phrase":
-            return _phrase(found)
+            return _phrase(found, number)
         case "last_number":
             return found
         case _:
             return _group(found, _PATTERNS[rule])
 
 
-def _phrase(found: pl.Expr) -> pl.Expr:
+def _phrase(found: pl.Expr, number: str) -> pl.Expr:
     """Return what follows "the answer is": a formula, a number, or words (of a sentence its last number)."""
     words = found.str.extract(_PHRASE_TEXT, 1)
-    sentence = pl.when(words.str.contains(_MANY_WORDS) & ~words.str.contains("\\", literal=True)).then(_number(words))
-    several = found.str.extract(_PHRASE_LIST, 1)
-    return pl.coalesce(
-        found.str.extract(_PHRASE_MATH, 1), several, found.str.extract(_PHRASE_NUMBER, 1), sentence, words
+    sentence = pl.when(words.str.contains(_MANY_WORDS) & ~words.str.contains("\\", literal=True)).then(
+        _number(words, number)
     )
+    several = found.str.extract(_PHRASE_LIST, 1)
+    single = found.str.extract(_PHRASE + rf"(?:\*\*)?({number}){_END}", 1)
+    return pl.coalesce(found.str.extract(_PHRASE_MATH, 1), several, single, sentence, words)
 
 
 def _without_numbering(text: pl.Expr) -> pl.Expr:
@@ -165,12 +181,12 @@ def _without_numbering(text: pl.Expr) -> pl.Expr:
     return pl.when(text.str.contains(_LIST)).then(text.str.replace_all(_LISTED, "$1$2")).otherwise(text)
 
 
-def _number(text: pl.Expr) -> pl.Expr:
+def _number(text: pl.Expr, number: str) -> pl.Expr:
     """Return the last number. A sign belongs to it only where no operand stands before: 16-3 ends in 3.
 
     Letters of scripts that are written without blanks may stand beside it.
     """
-    return (pl.lit(" ") + text).str.extract_all(rf"[^A-Za-z0-9_.)\]}}](?:{NUMBER})").list.last().str.slice(1)
+    return (pl.lit(" ") + text).str.extract_all(rf"[^A-Za-z0-9_.)\]}}](?:{number})").list.last().str.slice(1)
 
 
 def _last_match(text: pl.Expr, pattern: str) -> pl.Expr:

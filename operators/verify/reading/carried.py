@@ -17,6 +17,8 @@ _WORDS = re.compile(
     r"(?:[A-Za-z][A-Za-z'.,-]*|\([A-Za-z][A-Za-z ,.'-]*\))(?:\s+(?:[A-Za-z][A-Za-z'.,-]*|\([A-Za-z][A-Za-z ,.'-]*\)))*"
 )
 _PROSE = re.compile(r"[A-Za-z]{2,}(?:[ ,'.-]+[A-Za-z]+)*\.?|[A-Z]|\(\s*[A-Za-z]\s*\)|[A-Za-z]-[a-z]{4,}(?: [a-z]+)*")
+_COUNTED = re.compile(r"(?!.*[半和与或至到又点時时分])[\u4e00-\u9fff\u3040-\u30ff\uac00-\ud7af]+")
+"""Words of scripts without blanks: what is counted, in a language that the other side needn't use."""
 _SHORT = (
     "men|man|egg|pie|car|cat|dog|cow|pig|hen|toy|box|bag|cup|pen|way|row|hat|bus|kid|bar|jar|red|big|new|old|tie|bee|ant|can|hot|"
     "fox|cub|nut|pea|pot|pan|tin|mug|rug|tub|van|map|key|gem|pet|fan|lap|day|job|age|leg|win|tip|bed|net|mat|all|per|for|the|of|in"
@@ -142,7 +144,9 @@ _FORMULA = re.compile(
 )
 _COMMANDS = re.compile(r"\\begin\{[a-z]*\}|\\end\{[a-z]*\}|\\[A-Za-z]+")
 _OPERATORS = re.compile(r"\\(?:cdot|times|div|pm|mp|circ)(?![A-Za-z])")
-_NO_PRODUCT = re.compile(r"(?<![_^\d.])\d[\d.]*\s+\d|[A-Za-z]{4,}|[A-Za-z]{2,}\s+[A-Za-z]{2,}|(?<![A-Za-z\\])[A-Za-z]\d")
+_NO_PRODUCT = re.compile(
+    r"(?<![_^\d.])\d[\d.]*\s+\d|[A-Za-z]{4,}|[A-Za-z]{2,}\s+[A-Za-z]{2,}|(?<![A-Za-z\\])[A-Za-z]\d"
+)
 _TRIG = re.compile(r"(?<!arc)(?:sin|cos|tan|sec|csc|cot)(?![a-z])")
 _LEFTOVER = re.compile(r"\\(?:frac|sqrt|cdot|times|div)\s*$|[-+*/^_=]\s*$")
 
@@ -198,6 +202,8 @@ def what_follows(rest: str, number: str = "1") -> tuple[Unit | None, frozenset[s
     said, rest = SAID in rest, rest.replace(SAID, "")
     spaced, tail = rest[:1].isspace() or not rest or said, rest.strip()
     if not tail:
+        return None, frozenset(), False
+    if _COUNTED.fullmatch(tail):
         return None, frozenset(), False
     percent = _PER_CENT.fullmatch(tail)
     if percent:

@@ -248,7 +248,9 @@ def _range(text: str, time: bool, depth: int) -> Reading:
     if named:
         return _region(named[2], named[1])
     letters = set(
-        re.findall(r"[A-Za-z]", _LATEX_COMMAND.sub(" ", re.sub(r"\\(?:text|mathbb)\{[^}]*\}|\b(?:or|and)\b", " ", text)))
+        re.findall(
+            r"[A-Za-z]", _LATEX_COMMAND.sub(" ", re.sub(r"\\(?:text|mathbb)\{[^}]*\}|\b(?:or|and)\b", " ", text))
+        )
     )
     if len(letters) > 1:
         parts = split(text)
@@ -264,7 +266,7 @@ def _region(text: str, variable: str) -> Leaf:
 
 def plus_minus(text: str) -> tuple[str, str] | None:
     """Return both meanings of a text with ``\\pm``; None where there is none."""
-    if not re.search(r"\\pm(?![a-zA-Z])", text):
+    if not re.search(r"\\[pm]{2}(?<!mm)(?<!pp)(?![a-zA-Z])", text):
         return None
     upper = re.sub(r"\\mp(?![a-zA-Z])\s*", "-", re.sub(r"\\pm(?![a-zA-Z])\s*", "+", text))
     lower = re.sub(r"\\mp(?![a-zA-Z])\s*", "+", re.sub(r"\\pm(?![a-zA-Z])\s*", "-", text))

@@ -51,17 +51,37 @@ _NOTHING = re.compile(
     r"\\(?:left|right|middle)(?![a-zA-Z])\.?|\\[bB]ig{1,2}[lrm]?(?![a-zA-Z])|\\(?:displaystyle|textstyle|limits|nolimits)"
     r"(?![a-zA-Z])|\\phantom\{[^}]*\}|\\mathstrut(?![a-zA-Z])"
 )
-_GROUPED = re.compile(r"(?<=\d)(?:\{,\}|\\text\{,\}|,?\s*\\!\s*,?\s*|,\s*\\!\s*|\\[,;: ]|['\u2009\u202f\u00a0])(?=\d{3}(?!\d))")
+_GROUPED = re.compile(
+    r"(?<=\d)(?:\{,\}|\\text\{,\}|,?\s*\\!\s*,?\s*|,\s*\\!\s*|\\[,;: ]|['\u2009\u202f\u00a0])(?=\d{3}(?!\d))"
+)
 _POINTED = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?(?![\d.,]\d)")
 """Thousands grouped by points: ``1.234.567,5``."""
 _FRACTION = re.compile(r"\\[dtc]?frac\s*(\d|\{[^{}]*\})\s*(\d|\{[^{}]*\})")
+_ENDED = re.compile(r"(?:\s*\\(?:checkmark|blacksquare|square|Box|qed|implies|Rightarrow)(?![a-zA-Z])|\s*[■□✓✔∎])+\s*$")
+"""What follows an answer to say that it is one."""
+_HEADED = re.compile(r"^(\u2060?[A-Za-z][A-Za-z ]{2,40}?)\s*:\s*(?=[-\d\\($])(?!.*[:,])")
+_SPELLED = re.compile(
+    r"(?i)^(?:(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|"
+    r"(?:twen|thir|for|fif|six|seven|eigh|nine)ty|hundred|thousand|million|and)[\s-]*)+\((\d[\d,.]*)\)"
+)
+"""``twelve (12)``."""
+_SQUARE = {"": "", "平方": "square ", "立方": "cubic "}
+_MEASURES = {
+    "毫米": "mm", "厘米": "cm", "公分": "cm", "分米": "dm", "千米": "km", "公里": "km", "米": "m", "毫克": "mg", "千克": "kg",
+    "公斤": "kg", "克": "g", "毫升": "mL", "升": "L", "小时": "h", "小時": "h", "時間": "h", "分钟": "min", "分鐘": "min", "秒": "s",
+    "天": "day", "元": "yuan", "度": "deg", "円": "yen",
+}  # fmt: skip
+_MEASURED = re.compile(rf"(?<=\d)\s*(平方|立方)?({'|'.join(_MEASURES)})(?![\u4e00-\u9fff])")
 _OLD_FONT = re.compile(r"\{\s*\\(?:rm|bf|it|sf|tt)\s+([^{}]*)\}")
 _OVER = re.compile(r"\{([^{}]*)\\(over|choose)(?![a-zA-Z])([^{}]*)\}|^([^{}=]*)\\(over|choose)(?![a-zA-Z])([^{}]*)$")
 _CHOOSE = re.compile(r"\\[dt]?binom\s*(\d|\{[^{}]*\})\s*(\d|\{[^{}]*\})")
 _ANSWER = re.compile(r"^\u2060?(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is|:|=)\s*:?\s*", re.IGNORECASE)
 _IN_WORDS = (
     (re.compile(r"(?i)(?:the\s+)?(?:empty|null)\s+set|the\s+set\s+is\s+empty"), r"\emptyset"),
-    (re.compile(r"(?i)(?:x\s*(?:\\in|is)\s*)?(?:all|any|every)\s+(?:the\s+)?reals?(?:\s+numbers?)?(?:\s+x)?"), r"\mathbb{R}"),
+    (
+        re.compile(r"(?i)(?:x\s*(?:\\in|is)\s*)?(?:all|any|every)\s+(?:the\s+)?reals?(?:\s+numbers?)?(?:\s+x)?"),
+        r"\mathbb{R}",
+    ),
 )
 """Words that mean a set, where they are the whole answer."""
 _MATRIX = re.compile(r"\\begin\{|\\\\")
@@ -90,6 +110,7 @@ def tidy(answer: str) -> str:
     text = unicodedata.normalize("NFKC", text.translate(SIGNS)).translate(SIGNS)
     text = _GREEK.sub(_greek, text)
     text = _COMMAND.sub(lambda name: _COMMANDS[name[1]] + " ", text).replace("\\%", "%").replace("\\!", "")
+    text = _MEASURED.sub(lambda parts: f" {_SQUARE[parts[1] or '']}{_MEASURES[parts[2]]}", text)
     text = _OVER.sub(_over, _OLD_FONT.sub(r"\\text{\1}", text))
     text = _unwrapped(_roots(_NOTHING.sub("", text)))
     for _ in range(3):  # one inside another
@@ -109,7 +130,8 @@ def tidy(answer: str) -> str:
         "",
         text.strip(),
     )
-    text = re.sub(r"(?<!\.)[.,;]+$", "", _ANSWER.sub("", text.strip())).strip()
+    text = re.sub(r"(?<!\.)[.,;]+$", "", _ANSWER.sub("", _ENDED.sub("", text.strip()))).strip()
+    text = _SPELLED.sub(r"\1", _HEADED.sub(r"\1=", text))
     return next((sign for words, sign in _IN_WORDS if words.fullmatch(text.replace(SAID, ""))), text)
 
 
