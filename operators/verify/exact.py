@@ -13,7 +13,7 @@ from operators.base import Operator
 from operators.thinking import answers_only
 from operators.verify.extract import Rule
 from operators.verify.golds import Golds, check_golds, golds_of
-from operators.verify.reading.compare import matches
+from operators.verify.reading.matching import matches
 from operators.verify.verdicts import SAMPLES, join_answers, predicted, verdicts
 from schemas.datasets import Problem, Verdict
 from schemas.identity import Added

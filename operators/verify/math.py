@@ -22,8 +22,9 @@ from operators.thinking import answers_only
 from operators.verify.extract import DEFAULT_RULES, QUANTITY, Rule
 from operators.verify.golds import Golds, check_golds, golds_of
 from operators.verify.reading.asks import Asks, asks_of
-from operators.verify.reading.compare import Formula, Judge, Tolerance, any_of
+from operators.verify.reading.compare import Formula, Judge, Tolerance
 from operators.verify.reading.keys import key_of
+from operators.verify.reading.matching import any_of
 from operators.verify.reading.reader import read
 from operators.verify.reading.symbolic import Value, formula_value, formulas_agree
 from operators.verify.reading.tree import Reading, leaves

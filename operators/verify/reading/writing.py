@@ -67,9 +67,9 @@ _SPELLED = re.compile(
 """``twelve (12)``."""
 _SQUARE = {"": "", "平方": "square ", "立方": "cubic "}
 _MEASURES = {
-    "毫米": "mm", "厘米": "cm", "公分": "cm", "分米": "dm", "千米": "km", "公里": "km", "米": "m", "毫克": "mg", "千克": "kg",
-    "公斤": "kg", "克": "g", "毫升": "mL", "升": "L", "小时": "h", "小時": "h", "時間": "h", "分钟": "min", "分鐘": "min", "秒": "s",
-    "天": "day", "元": "yuan", "度": "deg", "円": "yen",
+    "毫米": "mm", "厘米": "cm", "公分": "cm", "分米": "dm", "千米": "km", "公里": "km", "米": "m", "毫克": "mg",
+    "千克": "kg", "公斤": "kg", "克": "g", "毫升": "mL", "升": "L", "小时": "h", "小時": "h", "時間": "h", 
+    "分钟": "min", "分鐘": "min", "秒": "s", "天": "day", "元": "yuan", "度": "deg", "円": "yen",
 }  # fmt: skip
 _MEASURED = re.compile(rf"(?<=\d)\s*(平方|立方)?({'|'.join(_MEASURES)})(?![\u4e00-\u9fff])")
 _OLD_FONT = re.compile(r"\{\s*\\(?:rm|bf|it|sf|tt)\s+([^{}]*)\}")
@@ -90,7 +90,8 @@ _COMMANDS = {
     r"\gt": ">", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\lbrack": "[", r"\rbrack": "]", r"\colon": ":",
     r"\varnothing": r"\emptyset", r"\degree": r"^\circ", r"\dfrac": r"\frac", r"\tfrac": r"\frac",
     r"\cfrac": r"\frac", r"\ast": "*", r"\div": "/",
-    r"\sfrac": r"\frac", r"\nicefrac": r"\frac", r"\lor": r"\text{ or }", r"\vee": r"\text{ or }", r"\land": r"\text{ and }",
+    r"\sfrac": r"\frac", r"\nicefrac": r"\frac", r"\lor": r"\text{ or }", r"\vee": r"\text{ or }",
+    r"\land": r"\text{ and }",
     r"\percent": "%", r"\euro": "€", r"\pounds": "£", r"\yen": "¥", r"\mid": "|", r"\dots": r"\ldots",
 }  # fmt: skip
 _COMMAND = re.compile("(" + "|".join(re.escape(name) for name in _COMMANDS) + r")(?![a-zA-Z])")
