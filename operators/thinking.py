@@ -103,9 +103,9 @@ def _outside(text: str, marks: list[int], inside: bool) -> str | None:
     text = text.removeprefix(_BARE_FINAL)
     data, spoken, at, closed = text.encode(), list[bytes](), 0, False
     for start in marks:
-        if start and data[start - 1] in _QUOTES:
-            continue  # text about tags: a program that strips them, say
         tag = _tag(data, start)
+        if _quoted(data, start, start + _LENGTHS[tag]):
+            continue  # text about tags: a program that strips them, say
         if tag not in _CLOSING:
             if not inside:
                 spoken.append(data[at:start])
@@ -120,6 +120,11 @@ def _outside(text: str, marks: list[int], inside: bool) -> str | None:
     if inside:
         return None
     return b"\n".join([*spoken, data[at:]]).decode()
+
+
+def _quoted(data: bytes, start: int, end: int) -> bool:
+    """Whether a tag stands in quotation marks of its own; a thought may end with one, or with a block of code."""
+    return start > 0 and end < len(data) and data[start - 1] in _QUOTES and data[start - 1] == data[end]
 
 
 def _tag(data: bytes, start: int) -> bytes:

@@ -87,7 +87,9 @@ _MARKERS: dict[str, str] = {"tag": "<answer>", "boxed": "box", "hashes": "####"}
 _PHRASE_MATH = _PHRASE + r"(?:\*\*)?(\$[^$\n]+\$|\\\([^\n]*?\\\))"
 _END = r"(?:\*\*)?(?:\s*$|[.;!。；！](?:\s|$)|,(?:\s*$|\s+[A-Za-z])|[，。]|\s+[A-Za-z])"
 _PHRASE_LIST = _PHRASE + rf"(?:\*\*)?({NUMBER}(?:(?:\s*,\s*(?:and\s+|or\s+)?|\s+and\s+|\s+or\s+){NUMBER})+){_END}"
-_PHRASE_TEXT = _PHRASE + r"(\S[^\n]*?)\s*(?:\.(?:\s|$)|$)"
+_ABBREVIATED = r"\b(?:Dr|Mr|Mrs|Ms|St|Mt|Ft|Prof|Sr|Jr|vs|Gen|Lt|Col|Capt|Rev|Sen|Gov|Pres)\.\s"
+"""After these a stop doesn't end a sentence."""
+_PHRASE_TEXT = _PHRASE + rf"((?:{_ABBREVIATED}|\S)(?:{_ABBREVIATED}|[^\n])*?)\s*(?:\.(?:\s|$)|$)"
 _MANY_WORDS = r"(?:[A-Za-z]+\s+){3}"
 
 

@@ -55,6 +55,8 @@ HARMONY = "<|channel|>analysis<|message|>It is 42.<|end|><|start|>assistant<|cha
         ("<|channel|>commentary to=functions.sum<|message|>{}<|call|>", None),
         ("analysisWe need 42.assistantfinal43", "43"),
         ("analysisWe need 42.", None),
+        ("<think>```\n42\n```</think>43", "43"),
+        ("<think>It is '42'</think>43", "43"),
         ("analysis of it: 43", "analysis of it: 43"),
         ("43<|im_end|>\n", "43"),
         ("43</s>", "43"),
