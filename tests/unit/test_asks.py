@@ -47,7 +47,7 @@ from operators.verify.reading.asks import NOTHING, asks_of
         ("What is 15 percent of 60?", False),
         ("What percent?\nLet's think step by step.", True),
         (
-            "What percentage of the class passed? Please reason step by step, and put your final answer within \\boxed{}.",
+            "What percentage of the class passed? Please put your final answer within \\boxed{}.",
             True,
         ),
         ("What fraction of the students, who make up 20% of the school, passed?", False),
@@ -61,7 +61,7 @@ from operators.verify.reading.asks import NOTHING, asks_of
         ("What concentration (percent) does it have?", True),
         ("What would be her percentage score?", True),
         (
-            "What percentage is left? Round your answer to the nearest whole number and don't include the percent sign.",
+            "What percentage is left? Round it, and don't include the percent sign.",
             True,
         ),
     ],
