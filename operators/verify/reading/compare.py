@@ -17,6 +17,7 @@ from operators.verify.reading.rationals import agree, number_key
 from operators.verify.reading.symbolic import Value
 from operators.verify.reading.tree import Group, Leaf, LeafKind, Named, Reading
 from operators.verify.reading.units import Unit
+from operators.verify.reading.writing import text_key
 
 Formula = tuple[LeafKind, str]
 """``formula`` or ``region``, and its text."""
@@ -61,6 +62,9 @@ class Judge:
         if isinstance(answer, Named):
             members = [value for _, value in answer.values]
             answer = members[0] if len(members) == 1 else Group("list", tuple(members))
+        if isinstance(answer, Leaf) and answer.kind == "words":
+            parts = [part for part in re.split(r"[,;]|\band\b", answer.text) if part.strip()]
+            answer = Group("list", tuple(Leaf("words", part.strip()) for part in parts))
         given = answer.members if isinstance(answer, Group) and answer.kind in ("list", "set", "tuple") else (answer,)
         if len(given) != len(golds):
             return False
@@ -186,7 +190,9 @@ class _Comparison:
             return True
         if "clock" in (gold.kind, answer.kind):
             return self._clocks(gold, answer)
-        if "words" in (gold.kind, answer.kind) or "text" in (gold.kind, answer.kind):
+        if "text" in (gold.kind, answer.kind):
+            return text_key(gold.text) == text_key(answer.text)
+        if "words" in (gold.kind, answer.kind):
             return _plain_words(gold) == _plain_words(answer)
         if gold.base or answer.base:
             return self._numerals(gold, answer)

@@ -56,7 +56,8 @@ _GROUPED = re.compile(
 )
 _POINTED = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?(?![\d.,]\d)")
 """Thousands grouped by points: ``1.234.567,5``."""
-_FRACTION = re.compile(r"\\[dtc]?frac\s*(\d|\{[^{}]*\})\s*(\d|\{[^{}]*\})")
+_PART = r"(\d|[A-Za-z]|\\[A-Za-z]+|\{(?:[^{}]|\{[^{}]*\})*\})"
+_FRACTION = re.compile(rf"\\[dtc]?frac(?:(?=[\d\\{{])|\s+)\s*{_PART}\s*{_PART}")
 _ENDED = re.compile(r"(?:\s*\\(?:checkmark|blacksquare|square|Box|qed|implies|Rightarrow)(?![a-zA-Z])|\s*[■□✓✔∎])+\s*$")
 """What follows an answer to say that it is one."""
 _HEADED = re.compile(r"^(\u2060?[A-Za-z][A-Za-z ]{2,40}?)\s*:\s*(?=[-\d\\($])(?!.*[:,])")
