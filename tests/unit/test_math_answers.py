@@ -20,7 +20,7 @@ def test_every_verdict_is_known() -> None:
     texts = [
         (row["asked"], row["gold"], text, side) for row in ROWS for side in ("right", "wrong") for text in row[side]
     ]
-    assert len(texts) > 1400
+    assert len(texts) > 2000
     keys = [str(number) for number in range(len(texts))]
     asked, golds, completions, sides = zip(*texts, strict=True)
     samples = pl.DataFrame({"problem_key": keys, "problem_id": keys, "completion": completions})
