@@ -18,7 +18,7 @@ from cluster.storage.ranges import Ranges
 from operators.measure.difficulty import RATES, Difficulty
 from operators.measure.flaws import best_tries, reward, tasks
 from operators.measure.pass_at_k import PassAtK
-from operators.measure.survival import first_success
+from operators.measure.survival import first_success, interval
 from operators.policies.compute_optimal import ComputeOptimal
 from operators.policies.consistency import AdaptiveConsistency, BayesianStopping, EarlyStopping
 from operators.policies.counting import Uniform, UntilCorrect
@@ -285,10 +285,13 @@ def test_coverage_after_stopping_at_successes_has_no_bias() -> None:
 
 def test_survival_where_everything_or_nothing_is_solved() -> None:
     n, none = np.array([5, 9, 7]), np.zeros(3, dtype=np.int64)
-    value, low, high = first_success(n, none, np.array([1, 5]))
-    assert (value == 0).all() and (low == 0).all() and (high > 0.5).all()
-    value, low, high = first_success(n, np.array([1, 2, 2]), np.array([1, 2, 100]))
-    assert value.tolist() == pytest.approx([1 / 3, 1.0, 1.0]) and high[1] == 1.0 and 0 < low[1] < 1
+    k = np.array([1, 5])
+    low, high = interval(n, none, k, 1_000, 0)
+    assert (first_success(n, none, k) == 0).all() and (low == 0).all() and (high > 0.5).all()
+    k, solved = np.array([1, 2, 100]), np.array([1, 2, 2])
+    low, high = interval(n, solved, k, 1_000, 0)
+    assert first_success(n, solved, k).tolist() == pytest.approx([1 / 3, 1.0, 1.0])
+    assert high[1] == 1.0 and 0 < low[1] < 1
     with pytest.raises(BadInput, match=r"no unsolved problem has more than 9 samples"):
         first_success(n, none, np.array([10]))
 
