@@ -90,24 +90,21 @@ def main() -> None:
                     before = np.stack([prior_n, prior_c], axis=1)[mine]
                     policy = Marginal(Setting(n[mine], np.ones(len(n)), before))
                     verdicts = played(policy, (c / n)[mine], budget, rng)
-                    operator = PassAtK(k=tuple(SIZES.tolist()), bootstrap=1000, seed=number)
-                    partial = operator.partial(verdicts=verdicts, before=known(*before.T))
-                    found = operator.merge(partial)
-                    error = found["coverage"].to_numpy() - same
-                    plain = ignorant(partial, SIZES) - same
-                    usual = float(np.median(partial["n"].to_numpy()))
-                    ends = [found[name].to_numpy() for name in ("low", "high", "same_low", "same_high")]
-                    held = [(ends[0] <= truth) & (truth <= ends[1]), (ends[2] <= same) & (same <= ends[3])]
-                    wide = found["most"].fill_null(0.0) - found["least"].fill_null(0.0)
-                    for place, k in enumerate(SIZES.tolist()):
-                        shown = (
-                            error[place],
-                            held[0][place],
-                            ends[1][place] - ends[0][place],
-                            held[1][place],
-                            wide[place],
+                    partial = PassAtK().partial(verdicts=verdicts, before=known(*before.T))
+                    sizes = SIZES[: (partial["n"].to_numpy().max() >= SIZES).sum()]
+                    found = PassAtK(k=tuple(sizes.tolist()), bootstrap=1000, seed=number).merge(partial)
+                    for row, value in zip(found.iter_rows(named=True), ignorant(partial, sizes).tolist(), strict=True):
+                        place = SIZES.tolist().index(row["k"])
+                        of_all, of_these = truth[place], same[place]
+                        rows.append(
+                            (
+                                *(budget, model, other, row["k"], row["k"] <= partial["n"].median()),
+                                *(value - of_these, row["coverage"] - of_these),
+                                *(row["low"] <= of_all <= row["high"], row["high"] - row["low"]),
+                                row["same_low"] <= of_these <= row["same_high"],
+                                (row["most"] or 0.0) - (row["least"] or 0.0),
+                            )
                         )
-                        rows.append((budget, model, other, k, k <= usual, plain[place], *shown))
     names = ["budget", "model", "prior", "k", "within", "survival", "error", "covers", "width", "same_covers", "bounds"]
     table = pl.DataFrame(rows, schema=names, orient="row")
     within = pl.col("error").filter("within").mean().alias("bias_within")
