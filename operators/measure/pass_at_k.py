@@ -217,11 +217,11 @@ class PassAtK(FromCounts):
         named = ", ".join(
             f"'{problem}' (n = {n:,})" for problem, n in few.select("problem_id", "n").head(3).iter_rows()
         )
-        bounded = f", for k <= {usual:,} to get bounds," if usual > smallest else ""
+        bounded = f", for k <= {usual:,} to get bounds" if usual > smallest else ""
         raise BadInput(
             f"measure.pass_at_k: k = {_listed(k[k > usual])} needs that many samples of every problem, but "
             f"{len(few):,} of {len(counts):,} problems have fewer, for example {named}. Leaving these out would "
-            f"measure different problems at different k. Ask for k <= {smallest:,}{bounded} draw more samples of them, "
+            f"measure different problems at different k. Ask for k <= {smallest:,}{bounded}, draw more samples of them, "
             "or leave them out of the whole measurement"
         )
 

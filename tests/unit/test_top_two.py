@@ -233,3 +233,11 @@ def test_two_who_always_say_yes_make_it_no_worse_than_the_vote(skill: list[float
     assert min(gained) >= -0.02
     if yes == 0.5 and len(skill) > 2:
         assert np.mean(gained) > 0.03, "habits are seen through"
+
+
+@pytest.mark.parametrize(("workers", "k"), [(3, 3), (4, 4), (5, 5), (3, 6), (6, 3)])
+def test_ties_everywhere_are_an_answer_like_any_other(workers: int, k: int) -> None:
+    """Each worker has a label of its own, the same for all tasks: no direction stands out."""
+    worker, task = (axis.ravel() for axis in np.indices((workers, 4)))
+    found = top_two(worker, task, worker % k, k)
+    assert ((found.q >= 0.5) & (found.q < 1.0)).all() and (found.first != found.second).all()
