@@ -221,7 +221,7 @@ class PassAtK(FromCounts):
         raise BadInput(
             f"measure.pass_at_k: k = {_listed(k[k > usual])} needs that many samples of every problem, but "
             f"{len(few):,} of {len(counts):,} problems have fewer, for example {named}. Leaving these out would "
-            f"measure different problems at different k. Ask for k <= {smallest:,}{bounded}, draw more samples of them, "
+            f"measure different problems at different k. Ask for k <= {smallest:,}{bounded}, draw more of them, "
             "or leave them out of the whole measurement"
         )
 
