@@ -331,7 +331,7 @@ def _leading(signs: Any, lift: float) -> Floats:
 
         operator = linalg.LinearOperator(signs.shape, matvec=forward, rmatvec=backward, dtype=np.float64)
         # where all labels are given alike, ones alone are mapped to zero, which can't be begun with
-        start = np.random.default_rng(0).uniform(0.9, 1.1, min(signs.shape))
+        start: Floats = np.random.default_rng(0).uniform(0.9, 1.1, int(min(signs.shape)))
         u = linalg.svds(operator, k=1, v0=start, return_singular_vectors="u")[0][:, 0]
     return u if u.sum() > 0 else -u
 
