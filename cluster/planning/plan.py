@@ -114,7 +114,7 @@ class StagePlan:
         return "top up" if self.held else "compute"
 
 
-@dataclass
+@dataclass(repr=False)  # asyncio writes the results of its tasks out, and these have millions of ranges
 class RunPlan:
     """The plans of all stages, in order, with what they share."""
 

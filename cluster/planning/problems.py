@@ -37,12 +37,14 @@ class Problems:
         view: the id of this choice of problems, which depends on all that they say.
         notes: what the source has to tell of them.
         classes: the task type of each problem, as a number; all 0 where there is one type.
+        longest: UTF-8 bytes of the longest prompt, with what is said in its conversation.
     """
 
     def __init__(self, spill: Spill, numbering: Numbering, look: _SecondLook, notes: tuple[str, ...]) -> None:
         self.numbering = numbering
         self.view = look.view.hexdigest()
         self.classes = look.classes
+        self.longest = look.longest
         self.notes = notes
         self._size = look.size
         self._spill: Spill | None = spill
@@ -121,12 +123,17 @@ class _Given:
             yield table
 
 
+_LENGTH = pl.col("prompt").str.len_bytes().cast(pl.Int64) + (
+    pl.col("messages").list.eval(pl.element().struct.field("content").str.len_bytes()).list.sum().fill_null(0)
+)
+
+
 class _SecondLook:
     """What is learnt of problems when they come in order; called with each table, it returns the keys."""
 
     def __init__(self, checks: list[Operator], more: set[str]) -> None:
         self.view = TableDigest(more)
-        self.size = 0
+        self.size = self.longest = 0
         self._checks = checks
         self._names: dict[str, int] = {}
         self._classes: list[NDArray[np.int32]] = []
@@ -136,6 +143,7 @@ class _SecondLook:
             operator.check_problems(table)
         self.view.add(table)
         self.size += int(table.estimated_size())
+        self.longest = max(self.longest, int(table.select(_LENGTH.max()).item()))
         for name in table["task_type"].unique(maintain_order=True):
             self._names.setdefault(name, len(self._names))
         if len(self._names) == 1:  # as an array without memory of its own

@@ -15,11 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize as _optimize  # pyright: ignore[reportMissingTypeStubs]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-optimize: Any = _optimize  # ships no types
 
 LOGITS: Floats = np.linspace(-13.8, 3.9, 96)
 RATES: Floats = 1.0 / (1.0 + np.exp(-LOGITS))
@@ -208,6 +206,8 @@ def fit(theta: Floats, free: list[int], known: Floats, weight: Floats, hint: Flo
         full = theta.copy()
         full[free] = some
         return full
+
+    from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]  # 40 MB: only fitting pays for it
 
     worth = [place for place in free if place not in prior.ends]
     found = optimize.minimize(loss, theta[free], jac=True, method="BFGS", options={"maxiter": 50})
