@@ -174,15 +174,14 @@ class _Unique:
     """Whether texts are all different, by their hashes."""
 
     def __init__(self) -> None:
-        self._hashes: list[NDArray[np.uint64]] = []
+        self._hashes = bytearray()
 
     def add(self, texts: pl.Series) -> None:
-        self._hashes.append(texts.hash(7).to_numpy())
+        self._hashes += texts.hash(7).to_numpy().data
 
     @property
     def doubtful(self) -> bool:
         """Whether two may be the same."""
-        hashes = np.concatenate(self._hashes)
-        self._hashes = [hashes]
+        hashes = np.frombuffer(self._hashes, np.uint64)
         hashes.sort()
         return bool((hashes[1:] == hashes[:-1]).any())
