@@ -21,6 +21,7 @@ from cluster.storage.numbering import Numbering
 from cluster.storage.ranges import Ints
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
+from cluster.storage.slices import Slice
 from operators.base import Operator
 from pipelines.graph import Stage
 from schemas.contract import Columns, validate
@@ -65,6 +66,11 @@ class Problems:
     def kept_in(self, rows: NumberedRows) -> None:
         """Hear that the snapshot of the problems is there: from now on they are read from it."""
         self._rows, self._spill = rows, None
+
+    def slice(self, numbers: Ints) -> Slice:
+        """Describe the rows of some problems, for a worker; their snapshot must be there."""
+        assert self._rows is not None
+        return self._rows.slice(numbers, self.numbering)
 
     def tables(self, root: Root, columns: Columns | None = None) -> Iterator[pl.DataFrame]:
         """Yield the problems in the order of their numbers, a few megabytes at a time."""

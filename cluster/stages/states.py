@@ -374,6 +374,8 @@ def input_slice(upstream: StagePlan, run: RunPlan, ranges: Ranges, numbers: Ints
     """Return what to read of ``upstream``: some ranges of a store, or what a snapshot has of some problems (or all)."""
     if upstream.store is not None:
         return upstream.store.slice(ranges)
+    if numbers is not None and upstream.stage.operator.scope == "source":
+        return run.problems.slice(numbers)
     assert upstream.snapshot is not None
     manifest = upstream.snapshot.manifest()
     assert manifest is not None, f"{upstream.stage.name} was read before it was complete"
