@@ -17,11 +17,12 @@ import polars as pl
 from cluster.engines import resolve
 from cluster.planning.problems import Problems, read_problems
 from cluster.records.rules import Rules
+from cluster.storage.delta import stored_identities
 from cluster.storage.ranges import Ints, Ranges, RangeSet
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
 from cluster.storage.snapshot import Snapshot
-from cluster.storage.store import Store, stored_identities
+from cluster.storage.store import Store
 from operators.sample.sampling import Sampling
 from pipelines.graph import Pipeline, Stage
 from pipelines.identity import (
