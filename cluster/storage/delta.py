@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import TableNotFoundError
 
@@ -63,7 +62,7 @@ def check_version(folder: str, table: DeltaTable) -> None:
 
 def listed_files(table: DeltaTable) -> pl.DataFrame:
     """Return the files of a table: name, size, rows and the bounds of their keys, as the log has them."""
-    adds = pl.DataFrame(pl.from_arrow(pa.table(table.get_add_actions(flatten=True))))
+    adds = pl.DataFrame(table.get_add_actions(flatten=True))
     wanted = {
         "path": "name",
         "size_bytes": "size",

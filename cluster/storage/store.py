@@ -136,8 +136,11 @@ class Store:
         batch = pl.col("rows").fill_null(0).cum_sum() // READ_ROWS
         for names in others.group_by(batch.alias("batch"), maintain_order=True).agg("name")["name"]:
             some = names.to_list()
-            ranges = self._patiently(lambda some=some: read_keys(self.root, self.folder, some), "reading the keys of")
+            ranges = self._patiently(lambda some=some: self._read_keys(some), "reading the keys of")
             self._remember(some, ranges)
+
+    def _read_keys(self, names: list[str]) -> pl.DataFrame:
+        return read_keys(self.root, self.folder, names)
 
     def _remember(self, names: Sequence[str], keyed: pl.DataFrame) -> None:
         """Take in files that were committed, with ``name`` and keyed ranges of what is in them."""
