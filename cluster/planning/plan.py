@@ -41,7 +41,7 @@ from schemas.job import RunSettings
 CHUNK_SAMPLES = 200_000
 """Problem-scope work is cut into chunks of about this many samples: one task, one part."""
 AT_ONCE = 20_000
-"""So many ranges are written out with their keys at a time."""
+"""How many ranges are written out with their keys at a time."""
 
 ALLOCATIONS = "allocations"
 """The input of operators that ask by what rule samples came about; a run's log gives it."""
