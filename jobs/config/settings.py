@@ -166,7 +166,9 @@ def explain(
     """
     lines: list[str] = []
     for item in error.errors():
-        location = [str(part) for part in item["loc"] if part not in _UNION_TAGS]
+        *above, last = item["loc"] or ("",)
+        location = [str(part) for part in above if part not in _UNION_TAGS]
+        location += [str(last)] if last and (last not in _UNION_TAGS or item["type"] == "extra_forbidden") else []
         if location and location[0] in skip and item["type"] == "missing":
             continue
         key = ".".join([*([prefix] if prefix else []), *location])
