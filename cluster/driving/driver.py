@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ from cluster.driving.control import Control
 from cluster.driving.keep_alive import KeepAlive
 from cluster.driving.watch import Watch
 from cluster.planning.plan import RunPlan, StagePlan
-from cluster.pools.engine_stages import SamplingEngines, ScoringEngines
 from cluster.pools.replicas import Replicas
-from cluster.pools.scorers import Scorers
+from cluster.pools.sampling import SamplingFeed
+from cluster.pools.stage_engines import StageEngines
 from cluster.pools.turns import Turns
 from cluster.records.recorder import RunRecorder
 from cluster.records.rules import rules_of_store
@@ -31,8 +32,9 @@ from cluster.records.run import Observer, RunResult
 from cluster.runners.interruption import Interruption
 from cluster.runners.runner import Runner
 from cluster.sandbox import UNSAFE
+from cluster.spending.books import Books
 from cluster.spending.source import view_of
-from cluster.stages.flights import Flight, Flights
+from cluster.stages.flights import Flight, Flights, Workers
 from cluster.stages.sample_state import SampleState
 from cluster.stages.states import ChunkState, DatasetState, StageState, StoreState, StreamState
 from cluster.storage.ranges import Ints, Ranges
@@ -82,21 +84,16 @@ class Driver:
         self.watch = Watch(self.recorder, runner, settings, observer)
         self.claims = Claims(self.root, self.manifest.run_id, settings)
         self.keep_alive = KeepAlive(self.claims, self.recorder, settings.lease_seconds)
-        self.flights = Flights(runner, settings, self._handle, self._on_landed, self._on_quarantined, self.watch.say)
+        self.flights = self._make_flights(runner)
         self.turns = Turns(settings.turn_seconds)
+        self.books = Books(self.root, self.manifest.run_id)
+        self.control = Control(self.root, settings, self.manifest, self.books, self.watch.say)
         self.replicas = Replicas(
-            runner,
-            settings,
-            self.manifest.run_id,
-            self._handle,
-            lambda: self._commit(now=True),
-            self._leave_out,
-            self._skip,
-            self.turns.awake,
+            runner, settings, self.manifest.run_id, self.books, self._handle, self.turns.awake, self.control.on_short,
             self.watch.say,
-        )
-        self.control = Control(self.root, settings, self.manifest, self.watch.say)
-        self.scoring: dict[StageState, ScoringEngines] = {}
+        )  # fmt: skip
+        self.asking: dict[StageState, Flights] = {}
+        """Of stages that ask an engine: the work at their replicas."""
         self.states: dict[str, StageState] = {}
         self._settled = False
         """Whether all views are known."""
@@ -143,16 +140,19 @@ class Driver:
         Args:
             placed: whether sample-scope stages have theirs already.
         """
-        groups: dict[str, list[tuple[StageState, SamplingEngines | ScoringEngines]]] = {}
+        groups: dict[str, list[tuple[StageState, StageEngines]]] = {}
         for state in self.states.values():
             spec = state.plan.stage.engine
             if spec is None or state.complete or (placed and isinstance(state, StoreState)):
                 continue
             if isinstance(state, SampleState):
-                member: SamplingEngines | ScoringEngines = SamplingEngines(state, self.replicas)
+                commit = partial(self._commit, now=True)
+                feed = SamplingFeed(state, self._handle, commit, self._leave_out, self._skip, self.turns.awake)
+                self.replicas.add(feed)
             else:
-                member = self.scoring[state] = self._scoring(state)
+                self.asking[state] = self._make_flights(self.replicas.asking(state))
             if spec.takes_turns is not None:
+                member = StageEngines(state, self.replicas, self.asking.get(state))
                 groups.setdefault(spec.takes_turns, []).append((state, member))
         engines = [state.plan.stage.engine for state in self.states.values() if not state.complete]
         self.runner.check([spec for spec in engines if spec is not None])
@@ -171,17 +171,12 @@ class Driver:
         for state in running:
             state.unsafe = True
 
-    def _scoring(self, state: StageState) -> ScoringEngines:
-        scorers = Scorers(self.runner, self.settings, state, self._handle, self.watch.say)
-        flights = Flights(scorers, self.settings, self._handle, self._on_landed, self._on_quarantined, self.watch.say)
-        return ScoringEngines(state, scorers, flights)
-
-    def _flights_of(self, state: StageState) -> Flights:
-        return self.scoring[state].flights if state in self.scoring else self.flights
+    def _make_flights(self, workers: Workers) -> Flights:
+        return Flights(workers, self.settings, self._handle, self._on_landed, self._on_quarantined, self.watch.say)
 
     @property
     def _all_flights(self) -> list[Flights]:
-        return [self.flights, *(scoring.flights for scoring in self.scoring.values())]
+        return [self.flights, *self.asking.values()]
 
     @property
     def _flying(self) -> bool:
@@ -191,8 +186,12 @@ class Driver:
         """Give all work up (the run is ending)."""
         for flights in self._all_flights:
             flights.abandon()
-        for scoring in self.scoring.values():
-            scoring.scorers.close()
+
+    def _stop_engines(self) -> None:
+        """Send nothing more to any engine; what was drawn is kept, and what was answered to unfinished work."""
+        for flights in self.asking.values():
+            flights.abandon()
+        self.replicas.stop()
 
     def _execute(self, plan: RunPlan) -> None:
         try:
@@ -215,8 +214,6 @@ class Driver:
             raise
         finally:
             self.replicas.stop()
-            for scoring in self.scoring.values():
-                scoring.scorers.close()
 
     @property
     def _views_change(self) -> bool:
@@ -276,7 +273,7 @@ class Driver:
             self.replicas.top_up()
             self._commit()
             if self.control.look():
-                self.replicas.stop()
+                self._stop_engines()
             for flights in self._all_flights:
                 flights.look_after()
             self.turns.go_on()
@@ -304,18 +301,17 @@ class Driver:
     def _idle(self) -> bool:
         """Whether nobody works, nothing waits to be committed, and no stage waits for its turn."""
         uncommitted = any(state.uncommitted for state in self.states.values() if isinstance(state, StoreState))
-        return not (self._flying or uncommitted or self.turns.unfinished or self.replicas.any)
+        return not (self._flying or uncommitted or self.turns.unfinished or self.replicas.holding)
 
     def _submit_ready(self) -> None:
-        """Submit ready work while there is room; start replicas where there is something to draw."""
+        """Submit ready work while there is room; start replicas where there is something for them to do."""
         for flights in self._all_flights:
             flights.submit_waiting()
         for state in self.states.values():
             if not self.turns.awake(state) or self._waits_for_view(state):
                 continue
-            if isinstance(state, SampleState):
-                self.replicas.start_where_needed(state)
-            flights = self._flights_of(state)
+            self.replicas.start_where_needed(state)
+            flights = self.asking.get(state, self.flights)
             if flights.room <= 0:
                 continue
             for work in state.tasks():
@@ -374,10 +370,11 @@ class Driver:
 
     def _commit(self, now: bool = False) -> None:
         """Commit what waits, in groups (at once where nobody is working); then tell every stage what became a fact."""
-        now = now or not (self.replicas.any or self._flying)
+        now = now or not (self.replicas.holding or self._flying)
         if not now and time.monotonic() - self._last_commit < self.settings.commit_seconds:
             return
         self._last_commit = time.monotonic()
+        self.books.flush()  # a bill stands in them before what it paid for is a fact
         for state in self.states.values():
             if isinstance(state, StoreState) and state.uncommitted:
                 ranges = state.commit()
@@ -397,8 +394,7 @@ class Driver:
             self.recorder.show()
 
     def _observe(self, now: bool = False) -> None:
-        scorers = [scoring.scorers for scoring in self.scoring.values()]
-        self.watch.look(self.states, self.replicas, scorers, self._all_flights, now)
+        self.watch.look(self.states, self.replicas, self._all_flights, now)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -415,6 +411,7 @@ class Driver:
             self._hear(0.2)
             self._show()
         self._abandon()
+        self.replicas.stop()
         self._commit(now=True)
 
     def _rescue(self) -> None:
