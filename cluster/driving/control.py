@@ -6,7 +6,7 @@ The driver calls it: once before anything is sent, after every commit, in every 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 import polars as pl
@@ -36,7 +36,6 @@ from operators.measure.counts import count_verdicts
 from operators.measure.difficulty import log_odds
 from operators.policies.named import AnyPolicy, ComputeOptimalSpec, MarginalSpec, UniformSpec
 from operators.policies.policy import Ints
-from operators.sample.sampling import Sampling
 from schemas.budget import Budget
 from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
@@ -137,16 +136,17 @@ class Control:
         asking = [state for state in self._asking if not state.complete]
         for state in asking:
             state.loan = Loan(account, self.books, state.name, by_token[state.name])
-        for state in self._sampling:
-            keeping = tuple(_keepings(state, states))
-            state.purse = Purse(account, self.books, state.name, by_token[state.name], len(state.run.problems), keeping)
         self._keep_for_whole_problems(budget, [state for state in asking if not isinstance(state, StoreState)])
+        for state in self._sampling:
+            keeping = tuple(_keepings(state, states, budget.keep))
+            state.purse = Purse(account, self.books, state.name, by_token[state.name], len(state.run.problems), keeping)
         if account.share >= 1.0:
             self._say(f"the account '{name}' has nothing left: {before.samples:,} samples, {before.tokens:,} tokens")
 
     def _keep_for_whole_problems(self, budget: Budget, stages: list[StageState]) -> None:
-        """Keep a share of the caps for stages that ask about whole problems, once all samples are there: what
-        ``run.budget.keep`` says, else what they take at most, and no more than half of the caps for all of them."""
+        """Keep money for stages that ask about whole problems once all samples are there: the share that
+        ``run.budget.keep`` says; else what they take at most for each sample, up to half of the caps for all of them.
+        """
         unknown = sorted(set(budget.keep) - {state.name for state in self._asking if not isinstance(state, StoreState)})
         if unknown:
             raise BadInput(
@@ -155,15 +155,15 @@ class Control:
             )
         assert self.account is not None
         _, tokens, micro = self.account.caps
-        by_itself = [state for state in stages if state.name not in budget.keep]
+        by_itself = sum(state.name not in budget.keep for state in stages)
         for state in stages:
             assert state.loan is not None
-            share = budget.keep.get(state.name, KEPT / max(1, len(by_itself)))
-            state.loan.keep(Amount(0, int((tokens or 0) * share), int((micro or 0) * share)))
-        if by_itself and self._sampling:
-            first = self._sampling[0]
-            assert first.purse is not None
-            first.purse.on_prompts.append(lambda prompts: _keep_worst(by_itself, prompts, first.operator))
+            share = budget.keep.get(state.name, KEPT / max(1, by_itself))
+            amount = Amount(0, int((tokens or 0) * share), int((micro or 0) * share))
+            if state.name in budget.keep:
+                state.loan.keep(amount)
+            else:
+                state.loan.most = amount
 
     def _policy(self, state: SampleState) -> AnyPolicy | None:
         if state.operator.policy is not None:
@@ -263,6 +263,8 @@ class Control:
         """Hear what became a fact, and tell the policies."""
         if state.loan is not None:
             state.loan.on_done(ranges.total, state.complete)
+            for sampling in self._sampling:  # what was kept for these is free
+                sampling.broke = False
         for sampling in self._sampling:
             source = sampling.source
             if source is None:
@@ -306,6 +308,9 @@ class Control:
         if self.account is None or self.budget is None:
             return False
         self._count_gpu_time(self.account)
+        for state in self._asking:
+            if state.loan is not None and state.complete:
+                state.loan.release()
         self.manifest.spending = self._spending(self.account)
         if self.stopped is None:
             if not self._warned and self.account.share >= self.budget.warn_at:
@@ -456,27 +461,23 @@ def _judge(state: SampleState, states: Iterable[StageState]) -> StreamState | No
     return None
 
 
-def _keep_worst(stages: Iterable[StageState], prompts: Ints, sampling: Sampling) -> None:
-    """Keep no more for stages than what they take at most, given the tokens of all prompts."""
-    for state in stages:
-        operator = state.plan.stage.operator
-        if state.loan is not None and isinstance(operator, AskingOperator):
-            read, written = operator.most_tokens(prompts, np.full_like(prompts, sampling.max_tokens))
-            state.loan.keep_no_more_than(sampling.n * int((read + written).sum()))
+def _keepings(state: SampleState, states: Mapping[str, StageState], shares: Collection[str]) -> Iterator[Keeping]:
+    """Yield what is to be kept for each stage that will ask an engine about a sampling stage's samples.
 
-
-def _keepings(state: SampleState, states: Mapping[str, StageState]) -> Iterator[Keeping]:
-    """Yield what is to be kept for each stage that will ask an engine about a sampling stage's samples."""
+    Args:
+        shares: stages for which a share of the caps is kept.
+    """
     reads = {state.name}
     for other in states.values():
         upstream = {stage.name for stage in other.plan.stage.inputs.values()}
-        if not isinstance(other, StreamState) or not upstream & reads:
+        if not upstream & reads:
             continue
         reads.add(other.name)
         operator = other.plan.stage.operator
-        if other.loan is not None and isinstance(operator, AskingOperator):
-            waiting = _waiting(state, other)
-            yield Keeping(other.loan, operator, state.operator.max_tokens, len(state.run.problems), waiting)
+        if other.loan is None or other.name in shares or not isinstance(operator, AskingOperator):
+            continue
+        waiting = _waiting(state, other) if isinstance(other, StreamState) else None
+        yield Keeping(other.loan, operator, state.operator.max_tokens, len(state.run.problems), waiting)
 
 
 def _waiting(sampling: SampleState, other: StreamState) -> Callable[[], Ranges]:

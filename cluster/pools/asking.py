@@ -96,9 +96,9 @@ class AskingFeed:
         replica.under_way[work.number] = future
 
         def answered(inner: Future[Any]) -> None:
-            error = inner.exception()
             if replica not in self._replicas or replica.under_way.get(work.number) is not future:
                 return  # it died, or the work was given up
+            error = inner.exception()
             if isinstance(error, WorkerLost | EngineDied):
                 self._on_lost(replica, error)
                 return
@@ -127,6 +127,7 @@ class AskingFeed:
 
     def on_loaded(self, replica: Replica) -> None:
         self._replicas.append(replica)
+        self.state.capacity = replica.ready.capacity if replica.ready is not None else 0
         self._dispatch()
 
     def on_report(self, replica: Replica, report: Report) -> bool:
@@ -166,7 +167,7 @@ class AskingFeed:
             _settle(future, None, fault)
         return 2 * math.ceil(math.log2(ENGINE_SAMPLES)) if lost else 0
 
-    def on_ended(self, replica: Replica) -> None:
+    def on_ended(self, replica: Replica, reported: bool) -> None:
         for future in self._drop(replica):
             _settle(future, None, WorkerLost("its engine was ended"))
 

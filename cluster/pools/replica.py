@@ -104,6 +104,6 @@ class Feed(Protocol):
         """Take back what a dead replica had; return how many more deaths in a row that explains."""
         ...
 
-    def on_ended(self, replica: Replica) -> None:
-        """Take back what a replica had that ended without its last report."""
+    def on_ended(self, replica: Replica, reported: bool) -> None:
+        """Let go of a replica that was ended; without its last report, take back what it had."""
         ...

@@ -220,11 +220,10 @@ class Replicas:
 
     def _retire(self, replica: Replica) -> None:
         self._all.remove(replica)
-        if not self._end(replica, replica.handle.call_last(EngineWorker.stop), 60):
-            self._feeds[replica.state].on_ended(replica)  # lost at the last moment, with what it had
+        self._end(replica, replica.handle.call_last(EngineWorker.stop), 60)
 
-    def _end(self, replica: Replica, future: Future[Report], seconds: float) -> bool:
-        """Take the last reports; False if they never came."""
+    def _end(self, replica: Replica, future: Future[Report], seconds: float) -> None:
+        """Take the last reports, and let go of it."""
         ended = True
         try:
             if replica.collecting is not None:
@@ -234,7 +233,7 @@ class Replicas:
             self._say(f"a replica ended without its last report: {error}", replica.state.name)
             ended = False
         replica.handle.kill()
-        return ended
+        self._feeds[replica.state].on_ended(replica, ended)
 
     def on_died(self, replica: Replica, error: BaseException) -> None:
         """Take its unfinished work back and start another, a bounded number of times in a row."""
@@ -303,5 +302,4 @@ class Replicas:
         self._all = [replica for replica in self._all if replica not in replicas]
         futures = [(replica, replica.handle.call_last(EngineWorker.drain, seconds)) for replica in replicas]
         for replica, future in futures:
-            if not self._end(replica, future, seconds + 60):
-                self._feeds[replica.state].on_ended(replica)
+            self._end(replica, future, seconds + 60)

@@ -180,6 +180,7 @@ class SamplingFeed:
             ) from error
         self._leave_out(state, state.leave_out(np.array([number])), error)
 
-    def on_ended(self, replica: Replica) -> None:
-        self._commit()
-        self.state.give_back(replica.assigned.ranges, replica.number)
+    def on_ended(self, replica: Replica, reported: bool) -> None:
+        if not reported:
+            self._commit()
+            self.state.give_back(replica.assigned.ranges, replica.number)

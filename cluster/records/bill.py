@@ -38,6 +38,10 @@ class Amount:
         """Whether there is at least as much of everything."""
         return all(mine >= theirs for mine, theirs in zip(self.parts, other.parts, strict=True))
 
+    def at_most(self, other: Amount) -> Amount:
+        """Return the smaller of each part."""
+        return Amount(*map(min, self.parts, other.parts))
+
     def at_least(self, other: Amount) -> Amount:
         """Return the larger of each part."""
         return Amount(*map(max, self.parts, other.parts))

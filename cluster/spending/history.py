@@ -127,7 +127,8 @@ def append_ledger(root: Root, entries: pl.DataFrame) -> None:
     rows = entries.to_arrow().cast(arrow_schema(LedgerEntry))
 
     def write() -> None:
-        write_deltalake(root.uri(LEDGER), rows, mode="append", storage_options=root.storage_options() or None)
+        options = root.storage_options() or None  # an older ledger gets the columns that were added since
+        write_deltalake(root.uri(LEDGER), rows, mode="append", schema_mode="merge", storage_options=options)
 
     root.patiently(write, "writing the ledger")
 

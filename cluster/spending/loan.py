@@ -45,13 +45,21 @@ class Loan:
         self._due_samples = 0
         """Kept for samples that are there and wait for this stage, and how many they are."""
         self._share = Amount()
-        """Kept for a stage that sees whole problems, until it is done."""
+        """Kept for the stage as a whole, until it is complete."""
+        self.most: Amount | None = None
+        """More isn't kept, whatever the samples say."""
         account.keepers.append(self.kept)
 
     def kept(self) -> Amount:
         """Return what nobody else may take, beyond what is lent already."""
         kept = self._coming + self._due + self._share - self.out - self._unfinished
+        kept = kept if self.most is None else kept.at_most(self.most)
         return kept.at_least(Amount())
+
+    def release(self) -> None:
+        """Keep nothing any more: the stage is complete."""
+        self._coming = self._due = self._share = Amount()
+        self._due_samples = 0
 
     @property
     def waits(self) -> bool:
@@ -63,14 +71,6 @@ class Loan:
     def keep(self, share: Amount) -> None:
         """Keep so much for the stage as a whole, until it is complete."""
         self._share = share
-
-    def keep_no_more_than(self, tokens: int) -> None:
-        """Hear how many tokens the stage takes at most."""
-        if tokens < self._share.tokens or not self._share.tokens:
-            micro = 0
-            if self.prices is not None and self.prices.rates is not None:
-                micro = min(self._share.microdollars, int(tokens * max(self.prices.rates)) + 1)
-            self._share = Amount(0, min(tokens, self._share.tokens), micro)
 
     def on_sent(self, worst: Amount) -> None:
         """Hear of samples that are drawn, and what this stage will take for them at most."""
@@ -99,7 +99,7 @@ class Loan:
             self._due -= Amount(0, tokens, micro)
             self._due_samples -= done
         if complete:
-            self._due, self._due_samples, self._share = Amount(), 0, Amount()
+            self._due, self._due_samples = Amount(), 0
 
     # -- credit ----------------------------------------------------------------------------------------------------
 
@@ -161,11 +161,12 @@ class Keeping:
 
     Args:
         completion: the most tokens of a completion.
-        waiting: tells which samples are there and wait for the asking stage.
+        waiting: tells which samples are there and wait for the asking stage; None where it waits for all of them, and
+            what is kept stays until it is complete.
     """
 
     def __init__(
-        self, loan: Loan, operator: AskingOperator, completion: int, problems: int, waiting: Callable[[], Ranges]
+        self, loan: Loan, operator: AskingOperator, completion: int, problems: int, waiting: Callable[[], Ranges] | None
     ) -> None:
         self.loan = loan
         self._waiting = waiting
@@ -177,8 +178,9 @@ class Keeping:
     def learn_prompts(self, numbers: Ints, tokens: Ints) -> None:
         """Hear how many tokens the prompts of problems have at most."""
         self._tokens[numbers], self._micro[numbers] = self._cost(tokens, np.full_like(tokens, self.completion))
-        waiting = self._waiting()
-        self.loan.on_due(self.worst(waiting), waiting.total)
+        if self._waiting is not None:
+            waiting = self._waiting()
+            self.loan.on_due(self.worst(waiting), waiting.total)
 
     def _cost(self, prompt: Ints, completion: Ints) -> tuple[Ints, Ints]:
         read, written = self.operator.most_tokens(prompt, completion)
@@ -202,7 +204,7 @@ class Keeping:
         whole = self._cost(nothing, nothing + self.completion * ranges.total)
         real = self._cost(nothing, nothing + completion_tokens)
         saved = Amount(0, int(whole[0][0] - real[0][0]), int(whole[1][0] - real[1][0]))
-        self.loan.on_drawn(worst, (worst - saved).at_least(Amount()), ranges.total)
+        self.loan.on_drawn(worst, (worst - saved).at_least(Amount()), 0 if self._waiting is None else ranges.total)
 
 
 def _total(each: NDArray[np.int64], ranges: Ranges) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,8 +39,6 @@ class Purse:
         self.stage = stage
         self.prices = prices
         self.keeping = keeping
-        self.on_prompts: list[Callable[[Ints], None]] = []
-        """Called once with the tokens of all prompts."""
         self.reserved = 0
         """Samples of this stage that were sent and haven't come back."""
         self._tokens = np.zeros(problems, np.int64)
@@ -65,8 +61,6 @@ class Purse:
             self._micro[numbers] = micro
         for keeping in self.keeping:
             keeping.learn_prompts(numbers, tokens)
-        for hear in self.on_prompts:
-            hear(tokens)
 
     def worst(self, numbers: Ints) -> tuple[Ints, Ints]:
         """Return the tokens and microdollars that a sample of each problem may take at most."""

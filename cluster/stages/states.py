@@ -38,8 +38,8 @@ TASK_SAMPLES = 20_000
 """Sample-scope work is cut into tasks of about this many samples."""
 ENGINE_SAMPLES = 512
 """And work that asks an engine into smaller ones: the next ones are there already."""
-PAID_SAMPLES = 64
-"""Smaller still where a budget may end in the middle: what is asked about in vain is about so much."""
+PAID_SAMPLES = 16
+"""Smaller still where a budget may end in the middle: as many as the engine takes at once, and so many at least."""
 FAILED_MERGES = 3
 """So many merges of a store may fail before a run leaves its small files as they are."""
 
@@ -77,6 +77,8 @@ class StageState:
         """Whether its engine may not be asked any more: a deadline has passed, or the money is at its end."""
         self.loan: Loan | None = None
         """How a stage that asks an engine about samples is paid, where there is a budget."""
+        self.capacity = 0
+        """How many requests its engine wants in flight; 0 before that is known."""
         self.short = False
         """Whether calls wait for money."""
         self._left: bool | None = None
@@ -273,7 +275,7 @@ class StreamState(StoreState):
     def tasks(self) -> Iterator[Work]:
         room = TASK_SAMPLES
         if self.asks:
-            room = ENGINE_SAMPLES if self.loan is None else PAID_SAMPLES
+            room = ENGINE_SAMPLES if self.loan is None else max(PAID_SAMPLES, self.capacity)
         while self._pending and not self.closed:
             yield self._task(self._pending.take(room))
 

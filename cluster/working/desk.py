@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from cluster.records.bill import Amount, Bill
@@ -117,10 +118,27 @@ class Desk(Engine):
             prompt = await self._engine.most_tokens(request.prompt + request.prefix)
             return credit.worst(request.n * prompt, request.n * request.params.max_tokens)
 
-        answers = await self._tried(lambda: self._engine.generate(request), worst, _generated)
+        async def send() -> list[Completion]:
+            answers = await self._engine.generate(request)
+            if not self._engine.counts or all(
+                one.prompt_tokens and (one.completion_tokens or not one.text) for one in answers
+            ):
+                return answers
+            return [await self._counted(request, one) for one in answers]
+
+        answers = await self._tried(send, worst, _generated)
         if len(answers) != request.n:
             raise EngineError(f"request {request.request_id}: asked for {request.n} completion(s), got {len(answers)}")
         return answers
+
+    async def _counted(self, request: Request, answer: Completion) -> Completion:
+        """Return an answer with its tokens, of which the engine says nothing: as many as there can be at most."""
+        most = self._engine.most_tokens
+        return replace(
+            answer,
+            prompt_tokens=answer.prompt_tokens or await most(request.prompt + request.prefix),
+            completion_tokens=answer.completion_tokens or min(await most(answer.text), request.params.max_tokens),
+        )
 
     async def _score(self, request: ScoreRequest) -> Scored:
         async def worst(credit: Credit) -> Amount:
