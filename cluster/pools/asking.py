@@ -131,7 +131,12 @@ class AskingFeed:
         self._dispatch()
 
     def on_report(self, replica: Replica, report: Report) -> bool:
-        loan = self.state.loan
+        loan, record, bill = self.state.loan, self.state.record, report.bill
+        record.calls += bill.calls
+        record.passes += bill.passes
+        record.prompt_tokens += bill.prompt_tokens
+        record.cached_prompt_tokens += bill.cached_prompt_tokens
+        record.completion_tokens += bill.completion_tokens
         if loan is not None:
             replica.lent -= report.paid + report.returned
             replica.wants, replica.first, replica.in_flight = report.wants, report.first, report.in_flight

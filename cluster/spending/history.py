@@ -115,6 +115,12 @@ def read_ledger(root: Root) -> pl.DataFrame:
         return pl.DataFrame(schema=polars_schema(LedgerEntry))
 
 
+def spent_by(root: Root, manifest: RunManifest) -> pl.DataFrame:
+    """Return what one run spent, as entries of the ledger; of a run that isn't settled, as they would be now."""
+    settled = read_ledger(root).filter(pl.col("run_id") == manifest.run_id)
+    return settled if len(settled) else _table(root, manifest)
+
+
 def settle(root: Root, manifest: RunManifest) -> None:
     """Write down what a run spent, once, by what its log and the stores say."""
     append_ledger(root, _table(root, manifest))

@@ -1,4 +1,4 @@
-"""Every call to every engine is paid from one account: what is drawn is judged, and a cap is a cap by all engines' count."""
+"""Every call to every engine is paid from one account; what is drawn is judged, and a cap is one by every count."""
 
 from __future__ import annotations
 
