@@ -15,9 +15,9 @@ import pytest
 
 from cluster.records.reader import manifests
 from cluster.records.run import RunResult
-from cluster.runners.local import LocalRunner
 from cluster.spending.books import read_books
 from cluster.spending.history import LEDGER, History, read_ledger
+from cluster.upkeep.garbage import collect
 from operators.load import Load
 from operators.policies.named import UniformSpec
 from operators.sample.sampling import Sampling
@@ -31,7 +31,7 @@ from schemas.budget import Budget
 from schemas.engine import ScriptedSpec
 from schemas.errors import BadInput
 from schemas.prices import Prices
-from tests.support import QUICK, run, stage, write_problems
+from tests.support import BOTH, QUICK, make_runner, run, stage, write_problems
 
 SCHEDULES = int(os.environ.get("GRISTMILL_SCHEDULES", "3"))
 """How many random schedules of kills the cap is held against."""
@@ -72,13 +72,14 @@ def judged(
     return pipeline
 
 
-def play(pipeline: Pipeline, folder: Path, budget: Budget | None, **more: Any) -> RunResult:
+def play(pipeline: Pipeline, folder: Path, budget: Budget | None, runner: str = "local", **more: Any) -> RunResult:
     settings = QUICK.model_copy(update={"budget": budget, "flush_seconds": 0.1, **more})
-    return run(LocalRunner(), pipeline, folder / "root", settings)
+    return run(make_runner(runner), pipeline, folder / "root", settings)
 
 
-def test_judging_is_paid_and_what_is_drawn_is_judged(tmp_path: Path) -> None:
-    result = play(judged(tmp_path, n=500), tmp_path, Budget(tokens=12_000))
+@BOTH
+def test_judging_is_paid_and_what_is_drawn_is_judged(tmp_path: Path, runner: str) -> None:
+    result = play(judged(tmp_path, n=500), tmp_path, Budget(tokens=12_000), runner)
     used = counted(tmp_path)
     assert result.manifest.state == "budget reached"
     assert sum(used.values()) <= 12_000
@@ -230,3 +231,34 @@ def test_the_bills_of_a_run_without_a_budget(tmp_path: Path) -> None:
         "sample": counted(tmp_path)["policy"],
         "verify": counted(tmp_path)["judge"],
     }
+
+
+def test_a_judge_that_dies_is_asked_only_what_it_didnt_answer(tmp_path: Path) -> None:
+    log = tmp_path / "calls"
+    judge = {"deadly": "poison", "call_log": str(log), "latency": 0.003}
+    pipeline = judged(tmp_path, n=30, votes=2, judge=judge, by_prompt={"What is 1 +": (*LONG, "it is poison")})
+    result = play(pipeline, tmp_path, None, engine_restarts=30)
+    poisoned = result.dataset("sample").filter(pl.col("completion") == "it is poison").collect()
+    verdicts = result.dataset("verify").collect()
+    assert len(poisoned) and len(verdicts) == 300 - len(poisoned)
+    texts = result.dataset("sample").filter(pl.col("completion") != "it is poison").collect()
+    distinct = texts.select("problem_key", "completion").n_unique()
+    record = next(found for found in result.manifest.stages if found.name == "verify")
+    deaths = sum(replica.deaths for replica in record.replicas)
+    assert deaths >= len(poisoned.unique("problem_key"))
+    asked = len(log.read_text().splitlines())
+    in_flight = 2 * 8  # of two tasks at once, when it died
+    assert asked <= 2 * distinct + deaths * in_flight
+    assert record.calls >= 2 * distinct - deaths * in_flight
+
+
+def test_old_answers_to_work_that_nobody_went_on_with_are_garbage(tmp_path: Path) -> None:
+    play(judged(tmp_path), tmp_path, None)
+    result = play(judged(tmp_path, votes=3), tmp_path, Budget(tokens=9_000))
+    left = list((tmp_path / "root").glob("answers/**/*.jsonl"))
+    assert left
+    assert collect(result.root, older_than=1.0).count("answers to unfinished work") == 0
+    for path in left:
+        os.utime(path, (0, 0))
+    assert collect(result.root, older_than=1.0).count("answers to unfinished work") == len(left)
+    assert not list((tmp_path / "root").glob("answers/**/*.jsonl"))
