@@ -1,9 +1,9 @@
 """Reading conversations: turns as people have them, brought into the form of ``schemas.conversation``.
 
-Understood are OpenAI's messages (with tool calls, calls of the old ``function_call`` kind, and parts), ShareGPT's
-``{from, value}``, messages with ``reasoning_content``, turns as they are stored here, and texts that hold a list of any
-of these as JSON. Thinking that comes apart from its turn becomes the beginning of the content, in ``<think>`` tags.
-Fields that no model reads (a turn's weight, its date) are left out.
+Understood are OpenAI's messages (with tool calls, calls of the old ``function_call`` kind, and parts), Anthropic's,
+ShareGPT's ``{from, value}``, messages with ``reasoning_content``, turns as they are stored here, and texts that hold a
+list of any of these as JSON. Thinking that comes apart from its turn becomes the beginning of the content, in
+``<think>`` tags. Fields that no model reads (a turn's weight, its date) are left out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,18 @@ from typing import Any, cast
 import polars as pl
 
 from schemas.conversation import MORE, TURNS, Turn
+from schemas.parts import NotATurn, content_of, spread, without_nulls
+
+__all__ = [
+    "NotATurn",
+    "calls_of",
+    "conversations",
+    "conversations_of",
+    "tools_column",
+    "tools_of",
+    "turn_of",
+    "turns_of",
+]
 
 ROLES = {
     "human": "user",
@@ -36,17 +48,6 @@ CALLING = ("function_call", "tool_call")
 """ShareGPT's roles of an assistant's turn that is a call, as JSON."""
 THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")
 """Fields of an assistant's turn that hold its thinking."""
-TEXTS = ("text", "input_text", "output_text")
-REFERENCES = ("image_url", "image", "url", "path", "audio_url", "video_url", "video", "audio", "file", "input_audio")
-"""Fields of a part that say where its image (sound, film, file) is."""
-
-
-class NotATurn(ValueError):
-    """What can't be read as a turn. ``row`` counts from 0 where a whole column was read."""
-
-    def __init__(self, message: str, row: int = 0) -> None:
-        super().__init__(message)
-        self.row = row
 
 
 def _named_otherwise(roles: pl.Series) -> bool:
@@ -112,16 +113,54 @@ def turns_of(value: Any, *, padded: bool = False) -> list[Turn]:
     if isinstance(value, str):
         value = _parsed(value)
     if isinstance(value, Mapping):
+        if not {"role", "from"} & value.keys():
+            raise NotATurn("is an object without a role")
         value = [value]
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise NotATurn("is no list of turns")
+    listed = cast("Sequence[Any]", value)
+    if len(listed) == 1 and isinstance(listed[0], list):  # one conversation in a list of such
+        listed = cast("list[Any]", listed[0])
+    if listed and all(isinstance(text, str) for text in listed):
+        raise NotATurn(
+            "is a list of texts: a problem is asked once. Write a row for each, with what is said before it in messages"
+        )
     turns: list[Turn] = []
-    for number, message in enumerate(cast("Sequence[Any]", value), 1):
+    unnamed: list[int] = []  # turns whose calls have no ids in the form they come in
+    for number, message in enumerate(listed, 1):
         try:
-            turns.append(turn_of(message, padded=padded))
+            found = [turn_of(one, padded=padded) for one in spread(message)]
         except NotATurn as error:
             raise NotATurn(f"turn {number} {error}") from None
-    return turns
+        unnamed += [len(turns)] if _calls_of_old(message) else []
+        turns += found
+    return _with_ids(turns, unnamed) if unnamed else turns
+
+
+def _calls_of_old(message: Any) -> bool:
+    """Whether a message calls as it was done before calls had ids."""
+    given = cast("Mapping[str, Any]", message)
+    return bool(given.get("function_call")) or str(given.get("role", given.get("from", ""))).lower() in CALLING
+
+
+def _with_ids(turns: list[Turn], unnamed: list[int]) -> list[Turn]:
+    """Return turns whose calls have ids, and the answers behind them these: a server takes no calls without them."""
+    waiting: list[str] = []
+    found: list[Turn] = []
+    for place, turn in enumerate(turns):
+        if place in unnamed and turn["tool_calls"] is not None:
+            # (of nine letters and digits: some chat templates refuse others)
+            calls = [
+                {"id": f"call{place:03d}{number:02d}", **call}
+                for number, call in enumerate(json.loads(turn["tool_calls"]))
+            ]
+            waiting = [call["id"] for call in calls]
+            turn = {**turn, "tool_calls": _json(calls)}
+        elif turn["role"] == "tool" and turn["tool_call_id"] is None and waiting:
+            turn = {**turn, "tool_call_id": waiting[0]}
+            waiting = waiting[1:] or waiting
+        found.append(turn)
+    return found
 
 
 def turn_of(message: Any, *, padded: bool = False) -> Turn:
@@ -142,7 +181,7 @@ def turn_of(message: Any, *, padded: bool = False) -> Turn:
     tool_calls = _calls(calls, padded)
     if content is None and tool_calls is None and not any(given.get(name) for name in THOUGHTS):
         raise NotATurn("has no content")
-    text, parts = _content("" if content is None else content)
+    text, parts = content_of("" if content is None else content)
     if role == "assistant":
         text, parts = _with_thought(given, text, parts)
     return {
@@ -153,49 +192,6 @@ def turn_of(message: Any, *, padded: bool = False) -> Turn:
         "tool_call_id": str(given["tool_call_id"]) if given.get("tool_call_id") not in (None, "") else None,
         "parts": None if parts is None else _json(parts),
     }
-
-
-def _content(content: Any) -> tuple[str, list[Turn] | None]:
-    """Return a content as text, and its parts where it is more than one text."""
-    if isinstance(content, str):
-        return content, None
-    if isinstance(content, int | float) and not isinstance(content, bool):
-        return _json(content), None
-    if not isinstance(content, Sequence):
-        raise NotATurn("has a content that is neither text nor a list of parts")
-    parts = [_part(part) for part in cast("Sequence[Any]", content)]
-    text = "\n".join(str(part["text"]) for part in parts if part["type"] == "text")
-    plain = len(parts) < 2 and all(set(part) == {"type", "text"} for part in parts)
-    return text, None if plain else parts
-
-
-def _part(part: Any) -> Turn:
-    """Return one part of a content: text, or something that is referred to."""
-    if isinstance(part, str):
-        return {"type": "text", "text": part}
-    if not isinstance(part, Mapping):
-        raise NotATurn("has a part that is neither text nor an object such as {type, text}")
-    found: Turn = _without_nulls(cast("Mapping[Any, Any]", part))
-    kind = str(found.get("type") or ("text" if "text" in found else ""))
-    if kind in TEXTS:
-        if not isinstance(found.get("text"), str):
-            raise NotATurn("has a part of type 'text' without a text")
-        return {**found, "type": "text"}
-    if not kind:
-        raise NotATurn("has a part without a type")
-    if not any(_refers(found.get(name)) for name in REFERENCES):
-        raise NotATurn(
-            f"has a part of type '{kind}' that says nowhere where its content is: give a reference, such as "
-            '{"type": "image_url", "image_url": {"url": "https://..."}}; bytes are not taken'
-        )
-    return {**found, "type": kind}
-
-
-def _refers(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        items = [*cast("Mapping[Any, Any]", value).values()]
-        return any(isinstance(item, str) and item for item in items) and not any(isinstance(i, bytes) for i in items)
-    return isinstance(value, str) and bool(value)
 
 
 def _calls(value: Any, padded: bool) -> list[Turn] | None:
@@ -236,21 +232,13 @@ def _call(call: Any, number: int, padded: bool) -> Turn:
         parsed: Any = _parsed(arguments, otherwise=None) if arguments.strip() else {}
         arguments = cast("Any", parsed if isinstance(parsed, dict) else arguments)
     elif padded:
-        arguments = _without_nulls(arguments)
+        arguments = without_nulls(arguments)
     about = {"id": str(given["id"])} if given.get("id") not in (None, "") else {}
     return {
         **about,
         "type": "function",
         "function": {"name": name, "arguments": {} if arguments is None else arguments},
     }
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _without_nulls(item) for k, item in cast("Mapping[str, Any]", value).items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in cast("list[Any]", value)]
-    return value
 
 
 def _with_thought(given: Mapping[str, Any], text: str, parts: list[Turn] | None) -> tuple[str, list[Turn] | None]:
@@ -269,23 +257,32 @@ def calls_of(value: Any) -> str | None:
     return None if calls is None else _json(calls)
 
 
-def tools_column(values: pl.Series) -> pl.Series | None:
-    """Return a column of tools' descriptions as the contracts have it; None where a row has something else."""
-    padded = isinstance(values.dtype, pl.List)
-    given: list[Any] = values.to_list()
-    found = [None if value is None else tools_of(value, padded=padded) for value in given]
-    other = any(tools is None and value not in (None, [], "") for tools, value in zip(found, given, strict=True))
-    return None if other else pl.Series(values.name, found, dtype=pl.String)
+def tools_column(values: Sequence[Any], *, padded: bool = False) -> tuple[pl.Series, list[int]]:
+    """Return a column of tools' descriptions as the contracts have it, and the rows (from 0) that have something else.
+
+    Args:
+        padded: the values come from a table, where objects have the names of all rows': nulls are none.
+    """
+    found = [None if value is None else tools_of(value, padded=padded) for value in values]
+    nothing: tuple[Any, ...] = (None, [], "", "[]", "null")
+    other = [
+        row
+        for row, (tools, value) in enumerate(zip(found, values, strict=True))
+        if tools is None and (value.strip() if isinstance(value, str) else value) not in nothing
+    ]
+    return pl.Series("tools", found, dtype=pl.String), other
 
 
 def tools_of(value: Any, *, padded: bool = False) -> str | None:
     """Return what describes the tools of a conversation, as a JSON list; None where the value is something else.
 
-    Taken are lists (or their JSON) of OpenAI's ``{"type": "function", "function": {"name", ...}}`` and of the functions
-    alone.
+    Taken are lists (or their JSON) of OpenAI's ``{"type": "function", "function": {"name", ...}}``, of the functions
+    alone, and of Anthropic's tools, whose ``input_schema`` becomes ``parameters``.
     """
     if isinstance(value, str):
         value = _parsed(value, otherwise=None)
+    if isinstance(value, Mapping):
+        value = [value]
     if not isinstance(value, list) or not value:
         return None
     found: list[Turn] = []
@@ -293,10 +290,15 @@ def tools_of(value: Any, *, padded: bool = False) -> str | None:
         tool = _parsed(tool, otherwise=None) if isinstance(tool, str) else tool
         if not isinstance(tool, Mapping):
             return None
-        given = cast("dict[str, Any]", _without_nulls(tool) if padded else tool)
+        given = cast("dict[str, Any]", without_nulls(tool) if padded else tool)
         function: Any = given.get("function", given)
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):  # pyright: ignore[reportUnknownMemberType]
             return None
+        if "input_schema" in function:
+            function = {
+                name: item for name, item in cast("Mapping[str, Any]", function).items() if name != "input_schema"
+            }
+            function["parameters"] = given["input_schema"]
         found.append(given if "function" in given else {"type": "function", "function": function})
     return _json(found)
 

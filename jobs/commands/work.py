@@ -121,7 +121,12 @@ def op(
 
     if not out:
         raise BadInput("give the place of the result: --out PATH")
-    result = run_op(name, inputs or [], out, parse_assignments(settings or []), allow_unsafe_execution)
+    told = Console(stderr=True)
+
+    def tell(sentence: str) -> None:
+        told.print(f"note: {sentence}", soft_wrap=True, highlight=False, markup=False)
+
+    result = run_op(name, inputs or [], out, parse_assignments(settings or []), allow_unsafe_execution, tell)
     if as_json:
         print_json({"operator": name, "rows": len(result), "out": out})
     else:

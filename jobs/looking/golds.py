@@ -23,7 +23,7 @@ from operators.load import Load
 from operators.load.checks import Notes
 from operators.verify.golds import golds_of
 from operators.verify.reading.reader import read
-from operators.verify.reading.tree import Leaf
+from operators.verify.reading.tree import Leaf, leaves
 from operators.verify.reading.writing import text_key
 from schemas.contract import conform
 from schemas.errors import BadInput
@@ -37,6 +37,11 @@ KINDS = {
     "unread": "NOT READ by {verifier}: every sample of these problems would be wrong, or not judged",
     "none": "without an answer",
 }
+
+
+_PROSE = re.compile(r"(?<![\\\w{])[^\W\d_]{3,}(?=[\s.,;:!?]|$)")
+"""A word of three letters or more that isn't a command of LaTeX, nor in its braces."""
+_IN_FORMULAS = {"sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "mod", "max", "min", "gcd", "lcm", "det"}
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,17 @@ def check_golds(load: Load, verifier: str | None) -> tuple[list[Gold], tuple[str
     notes = Notes()
     problems = load.read(notes).with_row_index("row", offset=1)
     found: list[Gold] = []
-    for kind, part in problems.group_by("task_type", maintain_order=True):
+    tasks = [_task(*row) for row in problems.select("task_type", "verification").iter_rows()]
+    for kind, part in problems.group_by(pl.Series("kind", tasks), maintain_order=True):
         name = verifier or OF_TASKS.get(str(kind[0]), "verify.math")
         found += _check(build_operator({"operator": name}, "check-golds"), part)
     return sorted(found, key=lambda gold: gold.row), notes.sentences()
+
+
+def _task(task_type: str, verification: str | None) -> str:
+    """Return what kind of problem one is: what says how it is checked says so, whatever it is called."""
+    told = json.loads(verification or "{}")
+    return next((task for task, field in (("code", "code"), ("choice", "choices")) if told.get(field)), task_type)
 
 
 def _check(verifier: Operator, problems: pl.DataFrame) -> Iterator[Gold]:
@@ -139,12 +151,17 @@ def _without_answers(verification: pl.Series) -> pl.Series:
 
 
 def _only_text(gold: str, key: str | None) -> bool:
-    """Whether an answer is a sentence, or was compared as text and is several words: nobody says just that."""
-    words = re.findall(r"(?<![\\\\\w])[^\W\d_]{3,}", gold)
-    reading = read(gold)
-    plain = isinstance(reading, Leaf) and reading.kind in ("words", "text")
+    """Whether an answer is prose, or was compared as text and is several words: nobody says just that."""
     said = {text_key(gold), " ".join(gold.casefold().split())}
-    return len(words) > 3 or (plain and key in said and len(gold.split()) > 2)
+    reading = read(gold)
+    alone = isinstance(reading, Leaf) and reading.kind in ("words", "text")
+    if len(_PROSE.findall(gold)) > 3 or "####" in gold or (alone and key in said and len(gold.split()) > 2):
+        return True
+    return any(
+        (leaf.kind == "text" and len(leaf.text.split()) > 2)
+        or (leaf.kind == "formula" and bool({*_PROSE.findall(leaf.text.casefold())} - _IN_FORMULAS))
+        for leaf in leaves(reading)
+    )
 
 
 def print_golds(console: Console, golds: list[Gold], notes: tuple[str, ...], verifier: str | None, most: int) -> None:

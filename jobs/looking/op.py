@@ -7,7 +7,7 @@ It is how people try one thing on their own data. Tables are taken leniently: ``
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,17 +27,23 @@ from jobs.config.settings import build_operator, explain, merge
 from operators import operator_class
 from operators.base import Operator
 from operators.load import Load
+from operators.load.checks import Notes
 from operators.load.recorded import COMPLETION_NAMES, as_samples
 from operators.load.rows import Rows
 from schemas.contract import Columns, conform, polars_schema, validate
 from schemas.datasets import DATASETS, Problem, Sample, Verdict
 from schemas.engine import AnyEngineSpec, LlamaCppSpec
-from schemas.errors import BadInput
+from schemas.errors import BadInput, StageFailed
 from schemas.identity import digest
 
 
 def run_op(
-    name: str, inputs: Sequence[str], output: str, settings: Mapping[str, Any], unsafe: bool = False
+    name: str,
+    inputs: Sequence[str],
+    output: str,
+    settings: Mapping[str, Any],
+    unsafe: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> pl.DataFrame:
     """Run the operator ``name`` on files and write its result.
 
@@ -47,16 +53,19 @@ def run_op(
         settings: the operator's fields; for an operator that uses an engine, also ``engine``; and ``columns``, which
             names columns of recorded samples: ``{completion: generation}``.
         unsafe: run programs that a model wrote without a sandbox.
+        tell: hears what there is to say of the inputs and the result, a sentence at a time.
 
     Raises:
         BadInput: no such operator, input, column or setting.
+        StageFailed: no sample could be judged; what is known of each is written.
     """
     fields = dict(settings)
     engine_settings = fields.pop("engine", None)
     kind = operator_class(name)
     columns = {} if "columns" in kind.model_fields else fields.pop("columns", {})
     operator = build_operator({"operator": name, **_required_source(kind, inputs, fields)}, name)
-    tables = _inputs(operator, {} if operator.scope == "source" else _named(operator, inputs), columns)
+    notes = Notes()
+    tables = _inputs(operator, {} if operator.scope == "source" else _named(operator, inputs), columns, notes)
     if "engine" not in operator.tools and engine_settings is not None:
         raise BadInput(f"{name} doesn't use an engine; leave engine settings out")
     lazy = operator.scope == "dataset"
@@ -64,9 +73,38 @@ def run_op(
     if unsafe and "sandbox" in operator.tools:
         Console(stderr=True).print(UNSAFE.format(stages=name), style="bold red")
     with _tools(operator, engine_settings or {}, tables) as tools:
-        result = validate(run_operator(operator, name, ready, unsafe, **tools), operator.output, name)
+        made = (
+            operator.read(notes) if isinstance(operator, Load) else run_operator(operator, name, ready, unsafe, **tools)
+        )
+        result = validate(made, operator.output, name)
     write_table(result, output)
+    for sentence in notes.sentences():
+        tell(sentence)
+    if operator.output is Verdict:
+        _tell_unjudged(name, result, tables.get("problems"), output, tell)
     return result
+
+
+def _tell_unjudged(
+    name: str, verdicts: pl.DataFrame, problems: pl.DataFrame | None, output: str, tell: Callable[[str], None]
+) -> None:
+    """Tell which samples have no verdict.
+
+    Raises:
+        StageFailed: every sample that could be judged ended in an error.
+    """
+    failed = verdicts.filter(pl.col("status").is_in(["error", "timeout"]))
+    if len(failed):
+        row = failed.row(0, named=True)
+        why = f"the first of problem '{row['problem_id']}': {row['detail'] or row['status']}"
+        if not (verdicts["is_correct"].is_not_null()).any():
+            raise StageFailed(f"{name}: none of {len(verdicts):,} samples could be judged, {why}. All are in {output}")
+        tell(f"{len(failed):,} of {len(verdicts):,} samples couldn't be judged, {why}")
+    if problems is not None and {"answer", "verification"} <= {*problems.columns}:
+        nothing = problems.filter(pl.col("answer").is_null() & pl.col("verification").is_null())
+        if len(nothing):
+            first = nothing["problem_id" if "problem_id" in nothing.columns else "problem_key"][0]
+            tell(f"{len(nothing):,} of {len(problems):,} problems have no answer (the first is '{first}')")
 
 
 @contextmanager
@@ -137,8 +175,10 @@ class _File:
     table: pl.DataFrame
 
 
-def _inputs(operator: Operator, paths: Mapping[str, str], columns: Mapping[str, Any]) -> dict[str, pl.DataFrame | None]:
-    files = _with_common_keys({path: _read(operator, path, paths, columns) for path in set(paths.values())})
+def _inputs(
+    operator: Operator, paths: Mapping[str, str], columns: Mapping[str, Any], notes: Notes
+) -> dict[str, pl.DataFrame | None]:
+    files = _with_common_keys({path: _read(operator, path, paths, columns, notes) for path in set(paths.values())})
     shared = {path for path in files if list(paths.values()).count(path) > 1}
     tables: dict[str, pl.DataFrame | None] = {}
     for name, wanted in operator.inputs.items():
@@ -156,12 +196,12 @@ def _inputs(operator: Operator, paths: Mapping[str, str], columns: Mapping[str, 
     return tables
 
 
-def _read(operator: Operator, path: str, paths: Mapping[str, str], columns: Mapping[str, Any]) -> _File:
+def _read(operator: Operator, path: str, paths: Mapping[str, str], columns: Mapping[str, Any], notes: Notes) -> _File:
     """Read one file; recorded samples of other tools get our names."""
     rows = read_rows(path)
     served = [name for name, other in paths.items() if other == path]
     if any("completion" in operator.inputs[name].names for name in served):
-        rows = as_samples(rows, _named_columns(columns, served), path)
+        rows = as_samples(rows, _named_columns(columns, served), path, notes)
         if "completion" not in rows.columns:
             raise BadInput(
                 f"'{path}' has no completions: found {rows.columns}, known are completion, "

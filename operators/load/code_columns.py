@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import pickle
+import re
 import zlib
 from collections.abc import Mapping
 from typing import Any, NoReturn, cast
@@ -15,6 +16,7 @@ from operators.verify.code_tests import is_code, zipped
 CODE_COLUMNS = (
     "test",
     "entry_point",
+    "test_cases",
     "test_list",
     "test_setup_code",
     "test_imports",
@@ -27,6 +29,9 @@ CODE_COLUMNS = (
     "starter_code",
 )
 """Columns that say how programs are checked; they are no part of a problem's ``metadata``."""
+_TEST = re.compile(r"^\s*def test_\w+\(", re.M)
+_MODULE = re.compile(r"^from solution import [^\n]*\n?", re.M)
+"""Where tests take what they test from a file of that name: here they stand below the program."""
 UNPACKED = 256 << 20
 """Bytes that packed tests may have."""
 
@@ -42,6 +47,10 @@ def from_columns(row: Mapping[str, Any]) -> dict[str, Any] | None:
         prefix = {"prefix": prompt} if is_code(prompt) else {}
         code = {"tests": row["test"], "entry_point": row["entry_point"], **prefix}
         return {"code": code}
+    if isinstance(row.get("test"), str) and _TEST.search(row["test"]):  # KodCode: pytest's functions, of a module
+        return {"code": {"tests": _MODULE.sub("", row["test"]).strip()}}
+    if isinstance(row.get("test_cases"), list) and all(str(one).startswith("assert ") for one in row["test_cases"]):
+        return {"code": {"tests": "\n".join(row["test_cases"])}}  # AceCode
     if row.get("test_list"):  # MBPP
         setup = row.get("test_setup_code") or "\n".join(row.get("test_imports") or ())
         return {"code": {"tests": "\n".join([setup, *row["test_list"]]).strip()}}

@@ -1,22 +1,23 @@
-"""One file's bytes, as rows: Parquet, JSON lines, JSON, CSV and TSV, each also ``.gz``; and the text they are in."""
+"""One file's bytes, as rows: Parquet, Arrow, JSON, CSV and TSV, each also ``.gz``; and the text they are in."""
 
 from __future__ import annotations
 
 import codecs
-import csv
 import difflib
 import gzip
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
 from operators.load.checks import Notes
+from operators.load.csv_rows import read_csv
 from operators.load.json_rows import Kinds, read_json, read_lines
 from operators.load.rows import Rows
 from schemas.errors import BadInput
 
-SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+SUFFIXES = (".parquet", ".arrow", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -26,12 +27,13 @@ def suffix_of(place: str) -> str:
     return Path(place.removesuffix(".gz")).suffix.lower()
 
 
-def read_bytes(data: bytes, place: str, encoding: str | None, notes: Notes) -> Rows:
+def read_bytes(data: bytes, place: str, encoding: str | None, notes: Notes, split: str | None = None) -> Rows:
     """Return the rows of one file.
 
     Args:
         place: its name: the suffix says what it is, and messages name it.
         encoding: of text files; None for UTF-8 (or what a byte-order mark says).
+        split: which table of a JSON file that has one for each split.
 
     Raises:
         BadInput: it is of another kind, or can't be read; with the place in it.
@@ -49,13 +51,20 @@ def read_bytes(data: bytes, place: str, encoding: str | None, notes: Notes) -> R
     try:
         if suffix == ".parquet":
             return Rows(pl.read_parquet(io.BytesIO(data)))
+        if suffix == ".arrow":  # a file begins with a mark, a stream (as datasets are saved) doesn't
+            read = pl.read_ipc if data.startswith(b"ARROW1") else pl.read_ipc_stream
+            return Rows(read(io.BytesIO(data)))
         if suffix in _SEPARATORS:
-            return Rows(_read_csv(data, place, _SEPARATORS[suffix], encoding))
+            return Rows(read_csv(data, decode(data, place, encoding), place, _SEPARATORS[suffix], notes))
     except pl.exceptions.PolarsError as error:
         raise BadInput(f"'{place}' can't be read: {error}") from error
     text = decode(data, place, encoding)
-    rows = read_json(text, place, notes) if suffix == ".json" else read_lines(text, place, notes)
-    return Kinds().see(rows).rows(rows)
+    first = text.lstrip().partition("\n")[0].strip()
+    if suffix != ".json" and first not in ("[", "{") and not first.startswith(("[{", "[ {")):
+        found = read_lines(text, place, notes)
+        return Kinds().see(found).rows(found)
+    found, chosen = read_json(text, place, notes, split)
+    return replace(Kinds().see(found).rows(found), split=chosen)
 
 
 def decode(data: bytes, place: str, encoding: str | None = None) -> str:
@@ -80,15 +89,3 @@ def decode(data: bytes, place: str, encoding: str | None = None) -> str:
             f"'{place}', line {line}, byte {place_in_line} (0x{data[error.start]:02x}, at {error.start:,} of the file) "
             f"isn't {name.removesuffix('-sig').upper()}. {remedy}"
         ) from error
-
-
-def _read_csv(data: bytes, place: str, separator: str, encoding: str | None) -> pl.DataFrame:
-    """Return a table of texts: "007" and "1.50" are what they are."""
-    text = decode(data, place, encoding)
-    header: list[str] = next(csv.reader(io.StringIO(text[:1_000_000], newline=""), delimiter=separator))
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise BadInput(f"'{place}': the column '{twice[0]}' stands twice in the first line; name one of them anew")
-    if encoding is not None or not data.isascii():
-        data = text.encode()
-    return pl.read_csv(io.BytesIO(data), infer_schema=False, separator=separator)

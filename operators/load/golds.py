@@ -6,14 +6,13 @@ right) or ``{"answers": {"all": [...]}}`` (all of them are asked for). NaN, empt
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import polars as pl
 
-from operators.load.rows import Rows, text_of
+from operators.load.rows import Rows, parsed, text_of
 from operators.verify.extract import extract_answer
 from schemas.errors import BadInput
 
@@ -54,15 +53,15 @@ def read_golds(rows: Rows, column: str, source: str, *, whole: bool = False, int
         BadInput: a value in which no answer is found; with its row.
     """
     name, _, field = column.partition(".")
-    if name in rows.table.columns and not rows.is_nested(name):
+    every = next((column for column in _ALL_WHERE if column in rows.columns), None)
+    if name in rows.table.columns and not rows.is_nested(name) and not field and every is None:
         values = rows.table[name]
         texts = final_answers(_as_text(values, integral), whole=whole)
         plain = texts.str.strip_chars().str.to_lowercase()
         absent = texts.is_not_null() & plain.is_in(NO_GOLD) | (texts.is_null() & values.is_not_null() & (not whole))
         none = texts.is_null() | plain.is_in(NO_GOLD)
-        return Golds(texts.set(none, None), _tolerances(rows, ~none, source), absent)
-    found = [_at(value, field) for value in rows.values(name)]
-    every = next((column for column in _ALL_WHERE if column in rows.columns), None)
+        return Golds(texts.set(none, None), _tolerances(rows, ~none, {}, source), absent)
+    found = [_at(value if every is None else parsed(value), field) for value in rows.values(name)]
     asks_all = [value is True or value in ("true", "True", 1) for value in rows.values(every)] if every else None
     lists: list[list[str]] = []
     kinds: list[Kind] = []
@@ -70,6 +69,8 @@ def read_golds(rows: Rows, column: str, source: str, *, whole: bool = False, int
         kind: Kind = "all" if asks_all is not None and asks_all[number - 1] else "any"
         try:
             texts, kind = _texts(value, kind)
+            if kind == "all" and len(texts) == 1 and asks_all is not None:
+                texts = listed(texts[0])
         except ValueError as error:
             raise BadInput(
                 f"'{source}', row {number}: no answer is found in '{column}' ({_short(value)}): {error}. Set "
@@ -91,7 +92,7 @@ def read_golds(rows: Rows, column: str, source: str, *, whole: bool = False, int
             more[row] = {"answers": {kind: distinct}}
     answer = pl.Series("answer", answers, dtype=pl.String)
     absent = answer.is_null() & pl.Series([value is not None for value in found], dtype=pl.Boolean)
-    for row, tolerance in _tolerances(rows, answer.is_not_null(), source).items():
+    for row, tolerance in _tolerances(rows, answer.is_not_null(), more, source).items():
         more[row] = {**more.get(row, {}), **tolerance}
     return Golds(answer, more, absent)
 
@@ -107,7 +108,8 @@ def final_answers(values: pl.Series, *, whole: bool = False) -> pl.Series:
     phrase = pl.when(text.str.contains("\n")).then(extract_answer(text, ("phrase",)))
     if whole:
         phrase = extract_answer(text, ("phrase",))
-    last = pl.lit(None, dtype=pl.String) if whole else text
+    unfinished = text.str.contains(r"(?m)^\s*####\s*\z")  # GSM8K's mark with nothing behind it: no gold
+    last = pl.lit(None, dtype=pl.String) if whole else pl.when(unfinished).then(pl.lit("")).otherwise(text)
     table = pl.DataFrame({"text": values.cast(pl.String)})
     return table.select(pl.coalesce(hashes, extract_answer(text, ("boxed",)), phrase, last)).to_series()
 
@@ -129,16 +131,13 @@ def is_integral(values: pl.Series) -> bool:
 
 
 def _at(value: Any, field: str) -> Any:
-    if not field or not isinstance(value, Mapping):
-        return None if field else value
-    found = cast("Mapping[str, Any]", value).get(field)
-    if isinstance(found, str) and found.lstrip().startswith("["):  # Skywork's: a list of golds, as text
-        try:
-            parsed = json.loads(found)
-        except ValueError:
-            return found
-        if isinstance(parsed, list) and all(isinstance(item, str) for item in parsed):  # pyright: ignore[reportUnknownVariableType]
-            return parsed  # pyright: ignore[reportUnknownVariableType]
+    if not field:
+        return value
+    value = parsed(value)
+    found = cast("Mapping[str, Any]", value).get(field) if isinstance(value, Mapping) else None
+    several = parsed(found)  # Skywork's: a list of golds, as text
+    if isinstance(several, list) and all(isinstance(item, str) for item in several):  # pyright: ignore[reportUnknownVariableType]
+        return several  # pyright: ignore[reportUnknownVariableType]
     return found
 
 
@@ -169,15 +168,56 @@ def _texts(value: Any, kind: Kind) -> tuple[list[str], Kind]:
     return [] if text is None else [text], kind
 
 
-def _tolerances(rows: Rows, there: pl.Series, source: str) -> dict[int, dict[str, Any]]:
-    """Return how far a number may be off, where a set of problems with a ``final_answer`` says so (``error``)."""
-    if not {"final_answer", "error"} <= set(rows.columns) or rows.is_nested("error"):
+def listed(text: str) -> list[str]:
+    """Return the answers that one text gives, which stand between commas or semicolons outside of all brackets."""
+    whole = text.strip()
+    if whole.startswith("$") and whole.endswith("$") and whole.count("$") == 2:
+        whole = whole[1:-1]
+    depth, begin, formula = 0, 0, False
+    found: list[str] = []
+    for place, letter in enumerate(whole):
+        if letter == "$":
+            formula = not formula
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter in ",;" and depth == 0 and not formula:
+            found.append(whole[begin:place])
+            begin = place + 1
+    found = [one.strip() for one in (*found, whole[begin:])]
+    return found if all(found) else [text]
+
+
+def _tolerances(
+    rows: Rows, there: pl.Series, more: Mapping[int, dict[str, Any]], source: str
+) -> dict[int, dict[str, Any]]:
+    """Return how far a number may be off, where a set of problems with a ``final_answer`` says so (``error``).
+
+    Args:
+        more: rows of several golds; there an error may say one number for each.
+
+    Raises:
+        BadInput: an error that is no number, or doesn't fit the golds; with its row.
+    """
+    if not {"final_answer", "error"} <= set(rows.columns):
         return {}
-    found = rows.texts("error", source).str.strip_chars().cast(pl.Float64, strict=False)
-    usable = found.is_not_null() & (found > 0) & there
-    return {
-        int(row): {"math": {"tolerance": {"absolute": found[int(row)]}}} for row in usable.fill_null(False).arg_true()
-    }
+    found: dict[int, dict[str, Any]] = {}
+    for row, value in enumerate(rows.values("error")):
+        given = cast("list[Any]", value) if isinstance(value, list) else (text_of(value) or "").split(",")
+        texts = [text for one in given if (text := str(one).strip()).lower() not in ("", "none", "nan")]
+        if not texts or not there[row]:
+            continue
+        golds = len(more.get(row, {}).get("answers", {}).get("all", ()))
+        try:
+            numbers = [float(text) for text in texts]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (1, golds) or min(numbers) < 0:
+            raise BadInput(
+                f"'{source}', row {row + 1}: 'error' is {_short(value)}: it must be a number, or one for each of the "
+                f"{max(1, golds)} answers. Mend it, or leave it out with load.columns={{error: null}}"
+            )
+        if any(numbers):
+            found[row] = {"math": {"tolerance": {"absolute": numbers[0] if len(numbers) == 1 else numbers}}}
+    return found
 
 
 def _short(value: Any) -> str:

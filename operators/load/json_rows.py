@@ -15,13 +15,12 @@ from typing import Any, cast
 import polars as pl
 
 from operators.load.checks import Notes
+from operators.load.json_tables import is_table, rows_of
 from operators.load.rows import Rows, as_json
 from schemas.errors import BadInput
 
 _HALVES = re.compile("[\ud800-\udfff]")
 _DEEPEST = 200
-_TABLES = ("data", "samples", "examples", "rows", "problems", "questions", "instances")
-"""Names of the one array of an object that is meant, whatever else stands beside it."""
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 
@@ -44,35 +43,41 @@ def _constant(name: str) -> float | None:
 _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
-def read_json(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:
-    """Return the objects of a ``.json`` file: of an array, of lines, or of one object that holds an array.
+def read_json(
+    text: str, source: str, notes: Notes, split: str | None = None
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the objects of a ``.json`` file: of an array, of lines, or of one object that holds them.
+
+    Args:
+        split: which table of an object that has one for each split; it is returned where it says so.
 
     Raises:
         BadInput: with the line of what can't be read.
     """
     start = text.lstrip()[:1]
     if start == "[":
-        return _array(text, text.index("["), source, notes)
+        return _array(text, text.index("["), source, notes), None
     if start == "{":
         value, end = _value(text, text.index("{"), source)
-        if text[end:].strip():  # more than one: lines
-            return read_lines(text, source, notes)
-        found: Any = value
-        tables: dict[str, list[dict[str, Any]]] = {
-            str(key): item
-            for key, item in found.items()
-            if isinstance(item, list) and item and all(map(_is_object, cast("list[Any]", item)))
-        }
-        meant = [name for name in tables if name in _TABLES] or ([*tables] if len(value) == 1 else [])
-        if len(meant) == 1:
-            return _whole(tables[meant[0]], text, notes)
-        if len(tables) > 1 and len(tables) == len(value):
-            raise BadInput(
-                f"'{source}' holds {len(tables)} tables: {', '.join(tables)}. Write the one that is meant to a file of "
-                "its own"
-            )
-        return _whole([value], text, notes)
+        if text[end:].strip():  # more than one: a line each, or several
+            if "\n" not in text[:end].strip():
+                return read_lines(text, source, notes), None
+            return _one_after_another(text, source, notes), None
+        chosen = split if split is not None and is_table(split, value.get(split)) else None
+        return _whole(value[split] if chosen is not None else rows_of(value, source), text, notes), chosen
     raise BadInput(f"'{source}', line 1 is not a JSON object or an array of them")
+
+
+def _one_after_another(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:
+    """Return objects that stand behind one another, each over several lines."""
+    blank, at = re.compile(r"\s*"), 0
+    rows: list[dict[str, Any]] = []
+    while (at := cast("re.Match[str]", blank.match(text, at)).end()) < len(text):
+        value, at = _value(text, at, source)
+        if not isinstance(value, dict):
+            raise BadInput(f"'{source}', line {_line(text, at)}: something that is no JSON object follows one")
+        rows.append(value)  # pyright: ignore[reportUnknownArgumentType]
+    return _whole(rows, text, notes)
 
 
 def read_lines(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:
@@ -92,15 +97,17 @@ def read_lines(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:
         except (ValueError, RecursionError) as error:
             raise BadInput(_told(error, source, number)) from error
         if not isinstance(row, dict):
-            raise BadInput(f"'{source}', line {number} is not a JSON object")
+            raise BadInput(f"'{source}', line {number} is not a JSON object{_remedy(row)}")
         if line.count("[") + line.count("{") > _DEEPEST and _depth(row) > _DEEPEST:
             raise BadInput(f"'{source}', line {number} is nested more than {_DEEPEST} deep")
         rows.append(row)  # pyright: ignore[reportUnknownArgumentType]
     return _whole(rows, text, notes)
 
 
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
+def _remedy(value: Any) -> str:
+    if isinstance(value, str):
+        return f". Write {json.dumps({'prompt': value[:40]}, ensure_ascii=False)}"
+    return '. Write {"messages": [...]}' if isinstance(value, list) else ""
 
 
 def _array(text: str, start: int, source: str, notes: Notes) -> list[dict[str, Any]]:
@@ -117,7 +124,9 @@ def _array(text: str, start: int, source: str, notes: Notes) -> list[dict[str, A
             raise BadInput(f"'{source}', line {_line(text, at)} is not valid JSON: expecting ',' or '{expected}'")
         value, at = _value(text, at, source)
         if not isinstance(value, dict):
-            raise BadInput(f"'{source}', line {_line(text, at)}: element {len(rows) + 1} is not a JSON object")
+            raise BadInput(
+                f"'{source}', line {_line(text, at)}: element {len(rows) + 1} is not a JSON object{_remedy(value)}"
+            )
         rows.append(value)  # pyright: ignore[reportUnknownArgumentType]
     if text[at + 1 :].strip():
         raise BadInput(f"'{source}', line {_line(text, at)}: something follows the array")

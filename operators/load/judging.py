@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -15,6 +17,8 @@ from operators.load.names import Names
 from operators.load.options import Choice, read_choices
 from operators.load.prompts import Prompts
 from operators.load.rows import Rows
+from operators.load.turns import with_question
+from schemas.conversation import TURNS, Turn
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Judging:
 
     Attributes:
         prompt: the questions, with options and the code that programs begin with.
+        messages: the conversations, with these in the turn that asks; None where the source has none.
         answer: the golds, of rows with options their letters.
         task_type: what kind each row is of.
         more: what goes to ``verification``, by row from 0.
@@ -30,6 +35,7 @@ class Judging:
     """
 
     prompt: pl.Series
+    messages: pl.Series | None
     answer: pl.Series
     task_type: pl.Series
     more: dict[int, dict[str, Any]]
@@ -50,30 +56,39 @@ def read_judging(rows: Rows, names: Names, facts: Facts, prompts: Prompts, sourc
         golds = _golds(rows, names, facts, prompts, [], source)
         answer = _nothing(rows) if golds is None else golds.answer
         more, absent = ({}, None) if golds is None else (golds.more, golds.absent)
-        return Judging(prompts.text, answer, _own_types(rows, kinds, source), more, absent)
+        return Judging(prompts.text, prompts.messages, answer, _own_types(rows, kinds, source), more, absent)
     code = code_of(rows, source) if facts.coding else [None] * len(rows)
-    choices = _choices(rows, names, facts, prompts, source)
+    own = rows.values("verification") if "verification" in rows.columns else [None] * len(rows)
+    settled = [bool(given or about) for given, about in zip(own, code, strict=True)]
+    choices = _choices(rows, names, facts, prompts, settled, source)
     golds = _golds(rows, names, facts, prompts, choices, source)
     texts: list[str | None] = golds.answer.to_list() if golds is not None else [None] * len(rows)
     asked: list[str | None] = prompts.text.to_list()
+    talks: list[list[Turn] | None] | None = None if prompts.messages is None else prompts.messages.to_list()
     starts = rows.texts("starter_code", source) if "starter_code" in rows.columns else None
     types: list[str] = kinds.to_list()
     more = {} if golds is None else dict(golds.more)
     for row, (choice, about) in enumerate(zip(choices, code, strict=True)):
-        prompt = asked[row]
+        shown: Callable[[str], str] | None = None
         if about is not None:
             types[row], more[row] = "code", {**more.get(row, {}), **about}
             if names.answer is not None and ("." in names.answer or names.answer in ("tests", "verification_info")):
                 texts[row] = None  # the tests were there in the place of a gold
-            if starts is not None and prompt is not None:
-                asked[row] = with_starter_code(prompt, starts[row])
+            if starts is not None:
+                shown = partial(with_starter_code, starter_code=starts[row])
         elif choice is not None:
             types[row], more[row], texts[row] = "choice", choice.verification, choice.letter
-            asked[row] = None if prompt is None else choice.shown(prompt)
+            shown = choice.shown
         elif facts.coding and texts[row] is None:
             types[row] = "code"
+        prompt, talk = asked[row], None if talks is None else talks[row]
+        if shown is not None and prompt is not None:
+            asked[row] = shown(prompt)
+        if shown is not None and talk and talks is not None:
+            talks[row] = with_question(talk, shown)
     return Judging(
         pl.Series("prompt", asked, dtype=pl.String),
+        None if talks is None else pl.Series("messages", talks, dtype=TURNS),
         pl.Series("answer", texts, dtype=pl.String),
         _own_types(rows, pl.Series("task_type", types, dtype=pl.String), source),
         more,
@@ -81,11 +96,13 @@ def read_judging(rows: Rows, names: Names, facts: Facts, prompts: Prompts, sourc
     )
 
 
-def _choices(rows: Rows, names: Names, facts: Facts, prompts: Prompts, source: str) -> list[Choice | None]:
+def _choices(
+    rows: Rows, names: Names, facts: Facts, prompts: Prompts, settled: list[bool], source: str
+) -> list[Choice | None]:
     if facts.options is None:
         return [None] * len(rows)
     keys = rows.values(names.answer) if names.answer is not None and "." not in names.answer else None
-    return read_choices(rows, facts.options, prompts.text.to_list(), keys, names.answer, source)
+    return read_choices(rows, facts.options, prompts.text.to_list(), keys, names.answer, settled, source)
 
 
 def _golds(

@@ -16,22 +16,23 @@ import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
+from operators.load.before import with_before
 from operators.load.checks import Notes, refuse_duplicates, refuse_empty, without_copies
 from operators.load.code_columns import CODE_COLUMNS
 from operators.load.extras import json_objects, metadata_of
-from operators.load.facts import Facts, facts_of
+from operators.load.facts import Facts, facts_of, tools_of
 from operators.load.generated import hugging_face_rows, human_eval_problems, reasoning_gym_tasks
-from operators.load.judging import Judging, read_judging, with_more
-from operators.load.names import ANSWER_NAMES, PROMPT_NAMES, Names, find_names, mapped
+from operators.load.judging import read_judging, with_more
+from operators.load.names import Names, find_names, mapped
 from operators.load.pieces import PieceNotes, Pieces, pieces_of
 from operators.load.places import read_place
 from operators.load.prompts import read_prompts
 from operators.load.rows import Rows
+from operators.load.telling import tell
 from schemas.contract import polars_schema
 from schemas.datasets import Problem
 from schemas.errors import BadInput
 from schemas.identity import Added, digest, problem_keys, prompt_keys
-from schemas.messages import tools_column
 
 
 class Load(Operator):
@@ -43,7 +44,7 @@ class Load(Operator):
     output = Problem
 
     source: str
-    """A path or URL (.parquet, .jsonl, .json, .csv, .tsv, each also .gz; a folder of them), ``hf:NAME``,
+    """A path or URL (.parquet, .arrow, .jsonl, .json, .csv, .tsv, each also .gz; a folder of them), ``hf:NAME``,
     ``reasoning_gym:TASK``, or ``human_eval``."""
     limit: int | None = Field(default=None, ge=1)
     """Take only the first so many problems."""
@@ -54,7 +55,8 @@ class Load(Operator):
     config: dict[str, Any] = {}
     """Further settings of a generated source."""
     split: str | None = None
-    """Which split of a folder that has several, or of a Hugging Face dataset (there ``test``, unless it is said)."""
+    """Which split of a folder, a JSON file or a column ``split`` that has several, or of a Hugging Face dataset (there
+    ``test``, unless it is said)."""
     prompt_column: str | None = None
     answer_column: str | None = None
     id_column: str | None = None
@@ -92,7 +94,7 @@ class Load(Operator):
 
     def batches(self, tell: Callable[[str], None]) -> Iterator[pl.DataFrame]:
         notes = PieceNotes()
-        pieces = pieces_of(self.source, notes) if self.in_pieces() and self.encoding is None else None
+        pieces = pieces_of(self.source, notes) if self.in_pieces() else None
         try:  # what has to be known of all rows
             facts = (
                 None if pieces is None else reduce(Facts.__or__, (self.facts(rows) for rows in self._limited(pieces)))
@@ -148,7 +150,7 @@ class Load(Operator):
     def in_pieces(self) -> bool:
         """Whether the source can be read piece by piece: no row's problem depends on other rows."""
         generated = self.source == "human_eval" or self.source.partition(":")[0] in ("reasoning_gym", "hf")
-        return self.duplicates == "refuse" and not generated
+        return self.duplicates == "refuse" and self.encoding is None and self.split is None and not generated
 
     def facts(self, rows: Rows) -> Facts:
         """Return what has to be known of all rows to read any of them."""
@@ -205,14 +207,19 @@ class Load(Operator):
         rows, _ = mapped(rows, self.columns, self.source)
         prompts = read_prompts(rows, names, self.source, self.continue_last, notes)
         judging = read_judging(rows, names, facts, prompts, self.source, self.task_type)
+        messages = with_before(rows, names, judging.prompt, judging.messages, self.source)
         used = names.used | {"task_type", "verification", *(CODE_COLUMNS if facts.coding else ())}
-        tools = _tools(rows)
-        used |= {"tools"} if tools is not None else set()
+        tools, other, described = tools_of(rows)
+        if other:
+            told = f"whose '{described}' describe no functions: no row's are shown to the model"
+            notes.count(told, other[0] + 1, len(other))
+        tools = tools if facts.tools else None
+        used |= {described} if tools is not None else set()
         nothing = pl.Series("", [None], dtype=pl.String).new_from_index(0, len(rows))
         out = pl.DataFrame(
             {
                 "prompt": judging.prompt,
-                "messages": nothing if prompts.messages is None else prompts.messages,
+                "messages": nothing if messages is None else messages,
                 "tools": nothing if tools is None else tools,
                 "answer": judging.answer,
                 "task_type": judging.task_type,
@@ -223,7 +230,7 @@ class Load(Operator):
         dtypes = polars_schema(Problem)
         out = out.with_columns(pl.col(name).cast(dtypes[name]) for name in out.columns)
         refuse_empty(out["prompt"], self.source, " and ".join(names.prompt) or names.messages or "messages")
-        self._tell(rows, names, facts, judging, out, notes)
+        tell(rows, names, facts, judging.absent, out, notes)
         return self._with_identity(out, rows, names).select(list(dtypes))
 
     def _with_identity(self, out: pl.DataFrame, rows: Rows, names: Names) -> pl.DataFrame:
@@ -242,25 +249,3 @@ class Load(Operator):
             }
             out = out.with_columns(pl.Series(name, values) for name, values in hashes.items())
         return out.with_columns(ids.alias("problem_id"))
-
-    def _tell(self, rows: Rows, names: Names, facts: Facts, judging: Judging, out: pl.DataFrame, notes: Notes) -> None:
-        """Tell from where problems were read, where that isn't plain, and which have no answer."""
-        read = {"prompt": [*([names.context] if names.context else []), *names.prompt]}
-        if facts.options is not None:
-            read["options"] = [*facts.options.columns, *([facts.options.right] if facts.options.right else [])]
-        read["answer"] = [names.answer] if names.answer is not None else []
-        told = [f"{what} from {' and '.join(map(repr, columns))}" for what, columns in read.items() if columns]
-        if any(name not in (*PROMPT_NAMES, *ANSWER_NAMES) for columns in read.values() for name in columns):
-            notes.say(f"read as {', '.join(told)}")
-        if names.context is None and "context" in rows.columns and not rows.is_nested("context"):
-            notes.say("'context' isn't shown to the model; load.columns={context: context} puts it before the question")
-        absent = out["answer"].is_null() & out["verification"].is_null()
-        free = [name for name in rows.columns if name not in names.used | {"metadata", "task_type"}]
-        notes.count_answers(absent, judging.absent, names.answer, free)
-
-
-def _tools(rows: Rows) -> pl.Series | None:
-    """Return a column that describes tools; None where there is none, or it holds something else."""
-    if "tools" not in rows.columns:
-        return None
-    return tools_column(rows.frame()["tools"] if "tools" in rows.objects else rows.table["tools"])

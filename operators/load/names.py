@@ -11,8 +11,9 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
-from operators.load.rows import Rows
+from operators.load.rows import Rows, parsed
 from schemas.errors import BadInput
 
 ID_NAMES = ("problem_id", "id", "unique_id", "uuid", "task_id")
@@ -29,6 +30,9 @@ ANSWER_NAMES = (
 MESSAGE_NAMES = ("messages", "conversations", "conversation")
 CONTEXT_NAMES = ("context", "passage", "article", "paragraph", "body")
 """What a question is about, where it stands apart from it."""
+SYSTEM_NAMES = ("system", "systemprompt", "systemmessage")
+HISTORY_NAMES = ("history",)
+"""What is said before a question, where that has columns of its own."""
 
 _MORE_IDS = ("problemid", "id", "uniqueid", "uuid", "taskid", "recordid")
 _MORE_PROMPTS = (
@@ -43,7 +47,7 @@ _BETTER_ANSWERS = (
 )
 _WEAKER_ANSWERS = (
     *("target", "solution", "label", "labels", "answers", "answersspans", "answernumber", "ans", "finalans"),
-    *("correct", "cop", "answeridx", "answerindex", "correctoption", "reference"),
+    *("correct", "cop", "answeridx", "answerindex", "correctoption", "reference", "finaldecision"),
 )
 _APART = ("answers", "answersspans")
 """Answers of sets whose questions are about a ``context``."""
@@ -51,9 +55,14 @@ _WHOLE_TEXTS = (("instruction", "output"), ("query", "response"))
 """(prompt, answer): whole answers of a teacher, whose end may be the gold."""
 TARGETS = (
     *("problem_id", "prompt", "messages", "tools", "answer", "task_type", "verification", "metadata"),
-    *("context", "choices"),
+    *("context", "choices", "system", "history"),
 )
 """What ``load.columns`` can name a column for."""
+_AS_NAMED = ("tools", "task_type", "verification", "metadata")
+"""Those of which there is nothing to know but the column."""
+ASKING = frozenset(re.sub("_", "", name) for name in (*PROMPT_NAMES, *MESSAGE_NAMES, *_MORE_PROMPTS))
+ANSWERING = frozenset(re.sub("_", "", name) for name in (*ANSWER_NAMES, *_BETTER_ANSWERS, *_WEAKER_ANSWERS))
+"""All names, plain, of columns that ask, and of those that may have the answer."""
 SETTINGS = {"problem_id": "id_column", "prompt": "prompt_column", "answer": "answer_column"}
 
 
@@ -65,6 +74,8 @@ class Names:
         prompt: several where they are put together, as an instruction and its input.
         answer: a column, or ``column.field`` of one that holds objects.
         whole: whether the answers are whole texts, whose end may be the gold.
+        system: the turn that everything begins with.
+        history: turns, or pairs of texts, before the question.
     """
 
     problem_id: str | None = None
@@ -73,12 +84,14 @@ class Names:
     answer: str | None = None
     whole: bool = False
     context: str | None = None
+    system: str | None = None
+    history: str | None = None
 
     @property
     def used(self) -> set[str]:
         """The columns that are read, and don't ride along as they are."""
         answer = self.answer if self.answer is None or "." not in self.answer else None
-        every = (self.problem_id, *self.prompt, self.messages, answer, self.context)
+        every = (self.problem_id, *self.prompt, self.messages, answer, self.context, self.system, self.history)
         return {name for name in every if name is not None}
 
 
@@ -124,7 +137,10 @@ def mapped(rows: Rows, columns: Mapping[str, str | None], source: str) -> tuple[
                 f"load.columns: neither '{one}' nor '{other}' is something that a column can be: {', '.join(TARGETS)}. "
                 "Write such as {prompt: my_column}, or {my_column: null} to leave one out"
             )
-    return rows.select(name for name in rows.columns if name not in left_out), named
+    rows = rows.select(name for name in rows.columns if name not in left_out)
+    as_named = {named.pop(target): target for target in _AS_NAMED if target in named}
+    rows = rows.select(name for name in rows.columns if name not in as_named.values() or name in as_named)
+    return rows.rename(as_named), named
 
 
 def find_names(rows: Rows, named: Mapping[str, str], source: str, coding: bool, choosing: bool) -> Names:
@@ -145,8 +161,16 @@ def find_names(rows: Rows, named: Mapping[str, str], source: str, coding: bool, 
     talking = [name for name in rows.columns if name in MESSAGE_NAMES]
     messages = named.get("messages") or next((name for name in MESSAGE_NAMES if name in talking), None)
     if not prompt and messages is None:
+        turns = next((name for name in rows.columns if plain(name) == "turns" and rows.is_nested(name)), None)
+        if turns is not None and isinstance((rows.first(turns) or [None])[0], str):
+            prompt = (turns,)
+        else:
+            messages = turns
+    if not prompt and messages is None:
+        found = [name if len(name) <= 60 else name[:57] + "..." for name in rows.columns]
+        unnamed = " (does its first line name the columns?)" if source.endswith((".csv", ".tsv")) else ""
         raise BadInput(
-            f"'{source}' has no prompt. Columns found: {rows.columns}; accepted: {list(PROMPT_NAMES)} or messages, "
+            f"'{source}' has no prompt. Columns found: {found}{unnamed}; accepted: {list(PROMPT_NAMES)} or messages, "
             "or set load.prompt_column"
         )
     answer, whole = _answer(rows, named.get("answer"), source, prompt)
@@ -159,7 +183,12 @@ def find_names(rows: Rows, named: Mapping[str, str], source: str, coding: bool, 
         told_apart = choosing or "is_multiple_answer" in rows.columns or plain(answer or "") in _APART
         if about and (told_apart or plain(about[0]) != "context"):
             context = about[0]
-    return Names(named.get("problem_id") or (ids[0] if ids else None), prompt, messages, answer, whole, context)
+    system, history = (
+        named.get(target) or next(iter(_alike(known, rows.columns)), None)
+        for target, known in (("system", SYSTEM_NAMES), ("history", HISTORY_NAMES))
+    )
+    problem_id = named.get("problem_id") or (ids[0] if ids else None)
+    return Names(problem_id, prompt, messages, answer, whole, context, system, history)
 
 
 def _alike(names: Iterable[str], columns: Sequence[str]) -> list[str]:
@@ -187,7 +216,10 @@ def _answer(rows: Rows, named: str | None, source: str, prompt: tuple[str, ...])
     """Return the answer's column, and whether it holds whole texts."""
     if named is not None:
         return named, False
-    free = [name for name in rows.columns if name not in prompt]
+    every = [name for name in rows.columns if name not in prompt]
+    free = [name for name in every if not rows.is_empty(name)]
+    if not any(plain(name) in ANSWERING for name in free):
+        free = every
     known = [name for name in ANSWER_NAMES if name in free]
     strong = [name for name in known if name != "solution"]
     if len(known) > 1 and known[0] != "answer" and (len(strong) > 1 or "target" in strong):
@@ -220,9 +252,10 @@ def _inside(rows: Rows) -> str | None:
     for column, fields in (("reward_model", ("ground_truth", "answer")), ("extra_info", ("answer", "ground_truth"))):
         if column not in rows.columns:
             continue
-        first = rows.first(column)
+        values = rows.values(column) if column in rows.objects else [rows.first(column)]
+        objects = [cast("Mapping[str, Any]", value) for value in map(parsed, values) if isinstance(value, Mapping)]
         for field in fields:
-            if isinstance(first, Mapping) and field in first:
+            if any(field in value for value in objects):
                 return f"{column}.{field}"
     return None
 

@@ -6,8 +6,6 @@ its text. Where the right one always comes first in a data set, the options are 
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -15,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from operators.load.names import plain
-from operators.load.rows import Rows, text_of
+from operators.load.rows import Rows, parsed, text_of
 from schemas.errors import BadInput
 from schemas.identity import digest
 
@@ -34,6 +32,8 @@ _ONE_BASED = (("option1", "answer"), ("answera", "label"))
 """(first option's column, key's column): where the key counts from 1."""
 _WRONG = re.compile(r"(?:incorrectanswer|distractor)s?(\d*)$")
 _MARKED = re.compile(r"(?:^|[\s,;\[])['\"]?\(?([A-Ja-j])\s?[).:]\s*")
+_SEVERAL = re.compile(r"\(?[A-Z]\)?(?:(?:\s*[,;/&|+]\s*|\s+and\s+|\s*)\(?[A-Z]\)?)+\.?|[a-z](?:\s*[,;]\s*[a-z])+")
+"""A key of several letters: ``A,C``, ``AC``, ``(A) and (C)``."""
 LETTERS = string.ascii_uppercase
 
 
@@ -83,32 +83,44 @@ class Choice:
 
     Attributes:
         labels: what its key may name them by.
-        right: the position of the right one; None where the row doesn't tell.
+        right: the positions of the right ones; none where the row doesn't tell.
+        every: whether all of them are asked for; else any of them is right.
     """
 
     texts: list[str]
     labels: list[str]
-    right: int | None
+    right: tuple[int, ...] = ()
+    every: bool = False
 
     @property
     def verification(self) -> dict[str, Any]:
-        told = {} if self.right is None else {"choice": self.right}
-        return {"choices": self.texts, **told}
+        if len(self.right) > 1:
+            letters = [LETTERS[place] for place in self.right]
+            return {"choices": self.texts, "answers": {"all" if self.every else "any": letters}}
+        return {"choices": self.texts, **({"choice": self.right[0]} if self.right else {})}
 
     @property
     def letter(self) -> str | None:
-        return None if self.right is None else LETTERS[self.right]
+        letters = [LETTERS[place] for place in self.right]
+        return ", ".join(letters) if self.every else next(iter(letters), None)
 
     def shown(self, prompt: str) -> str:
         """Return the prompt with its options, unless it shows them already."""
-        if all(text in prompt for text in self.texts):
+        marked = (rf"(?:^|[\s(\[]){letter}\s?[).:\]]\s*" for letter in LETTERS)
+        if all(re.search(mark + re.escape(text), prompt) for mark, text in zip(marked, self.texts, strict=False)):
             return prompt
         listed = [f"{letter}. {text}" for letter, text in zip(LETTERS, self.texts, strict=False)]
         return prompt.rstrip() + "\n\n" + "\n".join(listed)
 
 
 def read_choices(
-    rows: Rows, options: Options, prompts: Sequence[Any], keys: Sequence[Any] | None, key: str | None, source: str
+    rows: Rows,
+    options: Options,
+    prompts: Sequence[Any],
+    keys: Sequence[Any] | None,
+    key: str | None,
+    settled: Sequence[bool],
+    source: str,
 ) -> list[Choice | None]:
     """Return the options of each row, None for rows that have none.
 
@@ -116,6 +128,7 @@ def read_choices(
         prompts: the questions; the order of options that a data set gives right ones first is drawn from them.
         keys: what the rows have as an answer.
         key: the column that this is in.
+        settled: which rows are judged by something else, so that their options are none.
 
     Raises:
         BadInput: a key that names none of its row's options, or could name two; with the row.
@@ -126,6 +139,9 @@ def read_choices(
     for row in range(len(rows)):
         values = [column[row] for column in columns]
         where = f"'{source}', row {row + 1}"
+        if settled[row]:
+            found.append(None)
+            continue
         if rights is not None:
             wrong = cast("list[Any]", values[0] if len(values) == 1 and isinstance(values[0], list) else values)
             found.append(_shuffled(prompts[row], text_of(rights[row]), wrong))
@@ -140,21 +156,25 @@ def read_choices(
             found.append(_shuffled(prompts[row], texts[right], [text for i, text in enumerate(texts) if i != right]))
             continue
         value = None if keys is None else keys[row]
-        found.append(Choice(texts, labels, _position(value, texts, labels, options.base, where, key or "answer")))
+        positions, every = _positions(value, texts, labels, options.base, where, key or "answer")
+        twins = [place for place, text in enumerate(texts) if not every and text in {texts[i] for i in positions}]
+        found.append(Choice(texts, labels, tuple(sorted({*positions, *twins})), every))
     return found
 
 
 def _beside(values: list[Any]) -> tuple[list[str], list[str], int | None]:
-    texts = [text for value in values if (text := text_of(value)) not in (None, "")]
+    texts = [text for value in values if (text := (text_of(value) or "").strip())]
     return texts, list(LETTERS[: len(texts)]), None
 
 
 def _shuffled(prompt: Any, right: str | None, wrong: list[Any]) -> Choice | None:
-    others = [text for value in wrong if (text := text_of(value)) not in (None, "")]
+    """Return options in an order of their own; what stands there twice is shown once."""
+    right = (right or "").strip()
+    others = {text for value in wrong if (text := (text_of(value) or "").strip())} - {right}
     if not right or not others:
         return None
     texts = sorted([right, *others], key=lambda text: digest([prompt, text]))
-    return Choice(texts, list(LETTERS[: len(texts)]), texts.index(right))
+    return Choice(texts, list(LETTERS[: len(texts)]), (texts.index(right),))
 
 
 def _read_list(value: Any) -> tuple[list[str], list[str], int | None] | None:
@@ -186,12 +206,9 @@ def _read_list(value: Any) -> tuple[list[str], list[str], int | None] | None:
 
 def _parsed(text: str) -> Any:
     """Return what a text of options holds: JSON, Python, or options marked by letters."""
-    if text.lstrip()[:1] in ("[", "{"):
-        for read in (json.loads, ast.literal_eval):
-            try:
-                return read(text)
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                continue
+    value = parsed(text)
+    if value is not text:
+        return value
     marks = list(_MARKED.finditer(text))
     if [mark[1].upper() for mark in marks] != list(LETTERS[: len(marks)]) or len(marks) < 2:
         return None
@@ -202,7 +219,7 @@ def _parsed(text: str) -> Any:
 def _checked(texts: list[Any], labels: list[str], right: int | None) -> tuple[list[str], list[str], int | None] | None:
     if len(texts) < 2 or any(text is None or isinstance(text, list | dict) for text in texts):
         return None
-    plain_texts = [cast("str", text_of(text)) for text in texts]
+    plain_texts = [(text_of(text) or "").strip() for text in texts]
     marks = [re.match(r"\(?([A-J])\s?[).:]\s*", text) for text in plain_texts]
     if all(mark is not None and mark[1] == LETTERS[i] for i, mark in enumerate(marks)):  # "A) 21": the letter is ours
         plain_texts = [text[cast("re.Match[str]", mark).end() :] for text, mark in zip(plain_texts, marks, strict=True)]
@@ -210,10 +227,26 @@ def _checked(texts: list[Any], labels: list[str], right: int | None) -> tuple[li
     return plain_texts, labels if fitting else list(LETTERS[: len(texts)]), right
 
 
+def _positions(
+    value: Any, texts: list[str], labels: list[str], base: int, where: str, key: str
+) -> tuple[list[int], bool]:
+    """Return which options a key means, and whether all of them are asked for: of a list, any is right."""
+    value = parsed(value)
+    if isinstance(value, list):
+        places = [_position(one, texts, labels, base, where, key) for one in cast("list[Any]", value)]
+        return [place for place in places if place is not None], False
+    text = (text_of(value) or "").strip()
+    letters = re.findall("[A-Z]|(?<![a-z])[a-z](?![a-z])", text) if _SEVERAL.fullmatch(text) else []
+    known = [label.upper() for label in labels]
+    places = [known.index(letter.upper()) for letter in letters if letter.upper() in known]
+    if 1 < len(letters) == len({*places}) and (sorted(places) == places or "," in text) and text not in texts:
+        return sorted(places), True
+    place = _position(value, texts, labels, base, where, key)
+    return ([] if place is None else [place]), False
+
+
 def _position(value: Any, texts: list[str], labels: list[str], base: int, where: str, key: str) -> int | None:
     """Return which option a key means."""
-    if isinstance(value, list) and len(cast("list[Any]", value)) == 1:
-        value = cast("list[Any]", value)[0]
     text = text_of(value)
     if text is None or text.strip() in ("", "-1") or text.lower() == "nan":
         return None
@@ -224,6 +257,9 @@ def _position(value: Any, texts: list[str], labels: list[str], base: int, where:
     if letter and letter[1].upper() in LETTERS[: len(texts)] and text not in texts:
         upper = [label.upper() for label in labels]
         return upper.index(letter[1].upper()) if letter[1].upper() in upper else LETTERS.index(letter[1].upper())
+    whole = re.fullmatch(r"\(?([A-Z])\s?[).:]\s*(.+)", text, re.S)  # "A) 21"
+    if whole and whole[1] in LETTERS[: len(texts)] and texts[LETTERS.index(whole[1])] == whole[2].strip():
+        return LETTERS.index(whole[1])
     index = int(float(text)) - base if re.fullmatch(r"\d+(?:\.0)?", text) else None
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if text in texts and not number:

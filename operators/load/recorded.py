@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from operators.load.checks import Notes
 from operators.load.json_rows import Kinds
 from operators.load.names import check_named
 from operators.load.rows import Rows
@@ -35,10 +36,11 @@ class _Format:
     read: Callable[[Row, str], list[Row]]
 
 
-def as_samples(rows: Rows, columns: Mapping[str, str], source: str) -> Rows:
+def as_samples(rows: Rows, columns: Mapping[str, str], source: str, notes: Notes) -> Rows:
     """Return recorded samples with a ``completion`` each, numbered by ``sample_index`` where a row had several.
 
-    Rows that have a ``completion`` already, and those of a format that isn't known, are returned as they are.
+    Rows that have a ``completion`` already, and those of a format that isn't known, are returned as they are. ``notes``
+    hears of requests that failed, and of rows that say again what others said.
 
     Args:
         columns: our name -> theirs, where it has to be said.
@@ -55,14 +57,21 @@ def as_samples(rows: Rows, columns: Mapping[str, str], source: str) -> Rows:
         other = next((name for name in COMPLETION_NAMES if name in rows.columns), None)
         if other is None:
             return rows
-        return as_samples(rows.rename({other: "completion"}), {}, source)
+        return as_samples(rows.rename({other: "completion"}), {}, source, notes)
     names = rows.columns
     columns_of = [rows.values(name) for name in names]
     found: list[Row] = []
+    filters: dict[Any, Any] = {}
     for number, values in enumerate(zip(*columns_of, strict=True), 1):
         row = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        if known.read is _harness and filters.setdefault(row["doc_id"], row.get("filter")) != row.get("filter"):
+            notes.count("left out: another filter's reading of completions that are there already", number)
+            continue
         try:
-            found += known.read(row, names[0])
+            made = known.read(row, names[0])
+            if any(sample.get("status") == "error" for sample in made):
+                notes.count("whose request failed: they have no completion, and are not judged", number)
+            found += made
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(
                 f"'{source}', row {number}: no completion is found where this format has it ({type(error).__name__}: "
@@ -137,12 +146,13 @@ def _batch(row: Row, _: str) -> list[Row]:
     """Return the completions of a line of a batch's output."""
     problem = {"problem_id": str(row["custom_id"])}
     response: Row = row.get("response") or {}
-    body: Row = response.get("body") or {}
+    given: Any = response.get("body") or {}
+    body = cast("Row", given) if isinstance(given, dict) else {}
     error = row.get("error") or body.get("error")
     status = int(response.get("status_code") or 200)
-    if error or status >= 400:
-        told = json.dumps(error or body, default=str)
-        return [{**problem, "completion": "", "status": "error", "error": told, "finish_reason": "stop"}]
+    if error or status >= 400 or body.get("choices") == []:
+        told = json.dumps(error or given, default=str)
+        return [{**problem, "completion": "", "status": "error", "error": told, "finish_reason": "error"}]
     usage: Row = body.get("usage") or {}
     found: list[Row] = []
     for choice in body["choices"]:

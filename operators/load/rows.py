@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,12 @@ import polars as pl
 
 from schemas.errors import BadInput
 
-as_json = json.JSONEncoder(sort_keys=True, default=str).encode
+
+def _as_text(value: Any) -> str:
+    return f"{len(value):,} bytes" if isinstance(value, bytes) else str(value)
+
+
+as_json = json.JSONEncoder(sort_keys=True, default=_as_text).encode
 """A value as the JSON that is kept of it."""
 
 
@@ -23,10 +29,12 @@ class Rows:
         table: columns of plain values, and nested ones of files that have dtypes.
         objects: columns of a JSON file with lists, objects, or numbers of several kinds, as Python values: each row
             keeps its own shape, and none is bent to that of its neighbours.
+        split: the split that the rows were chosen by, where their file has several.
     """
 
     table: pl.DataFrame
     objects: Mapping[str, list[Any]] = field(default_factory=dict[str, list[Any]])
+    split: str | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -40,6 +48,10 @@ class Rows:
         if name in self.objects:
             return any(isinstance(value, list | dict) for value in self.objects[name])
         return self.table.schema[name].is_nested()
+
+    def is_empty(self, name: str) -> bool:
+        """Whether a column is known to have no value in any row of its source."""
+        return name not in self.objects and self.table.schema[name] == pl.Null
 
     def is_truth(self, name: str) -> bool:
         """Whether a column's values are true or false."""
@@ -67,6 +79,9 @@ class Rows:
                 if isinstance(value, list | dict):
                     raise BadInput(f"'{source}', row {number}: '{name}' holds a list or an object, not a text")
             return pl.Series(name, [text_of(value) for value in self.objects[name]], dtype=pl.String)
+        if self.table.schema[name].is_nested():
+            row = int(self.table[name].is_not_null().arg_max() or 0) + 1
+            raise BadInput(f"'{source}', row {row}: '{name}' holds a list or an object, not a text")
         try:
             return self.table[name].cast(pl.String)
         except pl.exceptions.PolarsError as error:
@@ -82,7 +97,8 @@ class Rows:
     def with_columns(self, *columns: pl.Series) -> Rows:
         """Return the rows with columns added, or put in the place of others of their names."""
         names = {column.name for column in columns}
-        return Rows(self.table.with_columns(columns), {n: v for n, v in self.objects.items() if n not in names})
+        table = pl.DataFrame({**{c.name: c for c in self.table.get_columns()}, **{c.name: c for c in columns}})
+        return Rows(table, {n: v for n, v in self.objects.items() if n not in names})
 
     def select(self, names: Iterable[str]) -> Rows:
         kept = [*names]
@@ -100,7 +116,19 @@ class Rows:
             pl.Series(name, [None if value is None else as_json(value) for value in values], dtype=pl.String)
             for name, values in self.objects.items()
         ]
-        return self.table.with_columns(made) if made else self.table
+        return pl.DataFrame([*self.table.get_columns(), *made])
+
+
+def parsed(value: Any) -> Any:
+    """Return what a text of JSON (or of Python, as tables of CSV have it) holds; anything else as it is."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "["):
+        return value
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+            continue
+    return value
 
 
 def text_of(value: Any) -> str | None:
@@ -131,7 +159,7 @@ def together(tables: Sequence[Rows], source: str) -> Rows:
     }
     try:
         plain = [
-            rows.table.drop(loose, strict=False).with_columns(pl.Series("__row", [None] * len(rows), dtype=pl.Null))
+            pl.DataFrame([*rows.table.drop(loose, strict=False), pl.Series("__row", [None] * len(rows), dtype=pl.Null)])
             for rows in tables
         ]
         return Rows(pl.concat(plain, how="diagonal_relaxed").drop("__row"), objects)

@@ -6,12 +6,15 @@ writes, so what the assistant says after the last turn of the user or of a tool 
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
 from operators.load.checks import Notes
+from operators.load.names import MESSAGE_NAMES
 from operators.load.rows import Rows
 from schemas.conversation import TURNS, Turn
 from schemas.errors import BadInput
@@ -46,14 +49,31 @@ def read_turns(rows: Rows, column: str, source: str) -> pl.Series:
         if column in rows.objects:
             values = rows.objects[column]
             if all(value is None or _is_plain(value) for value in values):
-                return conversations(pl.Series(column, values, dtype=_PLAIN))
+                return conversations(_column(values).alias(column))
             return pl.Series(column, conversations_of(values), dtype=TURNS)
         if rows.table.schema[column] == pl.Null:
             return rows.table[column].cast(TURNS)
         return conversations(rows.table[column])
     except NotATurn as error:
-        told = f"'{source}', row {error.row + 1}: '{column}' must be a list of {{role, content}}: it {error}. "
+        wanted = "a list" if column in MESSAGE_NAMES else "a text, or a list"
+        told = f"'{source}', row {error.row + 1}: '{column}' must be {wanted} of {{role, content}}: it {error}. "
         raise BadInput(told + "Mend it, or leave it out with load.columns={" + column + ": null}") from error
+
+
+def _column(values: list[list[dict[str, str]] | None]) -> pl.Series:
+    """Return lists of plain turns as a column: by way of all turns together, which is far faster than list by list."""
+    turns = [turn for value in values if value for turn in value]
+    flat = {
+        "row": pl.Series([row for row, value in enumerate(values) for _ in value or ()], dtype=pl.Int64),
+        "role": pl.Series([turn["role"] for turn in turns], dtype=pl.String),
+        "content": pl.Series([turn["content"] for turn in turns], dtype=pl.String),
+    }
+    lists = pl.DataFrame(flat).group_by("row", maintain_order=True).agg(turns=pl.struct("role", "content"))
+    given = pl.Series("given", [value is not None for value in values], dtype=pl.Boolean)
+    rows = given.to_frame().with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
+    found = rows.join(lists, on="row", how="left", maintain_order="left")
+    empty = pl.col("given") & pl.col("turns").is_null()
+    return found.select(pl.when(empty).then(pl.lit([], dtype=_PLAIN)).otherwise("turns")).to_series()
 
 
 def _is_plain(value: Any) -> bool:
@@ -153,6 +173,19 @@ def _refuse_unasked(turns: pl.Series, prompts: pl.Series | None, source: str, co
             f"'{source}', row {unasked.arg_true()[0] + 1}: nobody asks anything in '{column}': it has no turn of the "
             f"user's ({unasked.sum()} such row(s)). Give it one{remedy}"
         )
+
+
+def with_question(turns: list[Turn], shown: Callable[[str], str]) -> list[Turn]:
+    """Return a conversation whose user's last turn is what ``shown`` makes of it: the question with its options."""
+    last = max((place for place, turn in enumerate(turns) if turn["role"] == "user"), default=None)
+    if last is None:
+        return turns
+    turn, before = dict(turns[last]), turns[last]["content"]
+    turn["content"] = shown(before)
+    if turn.get("parts") is not None and turn["content"] != before:
+        more = {"type": "text", "text": turn["content"].removeprefix(before.rstrip()).lstrip()}
+        turn["parts"] = json.dumps([*json.loads(turn["parts"]), more], ensure_ascii=False)
+    return [*turns[:last], turn, *turns[last + 1 :]]
 
 
 def prompts_of(turns: pl.Series) -> pl.Series:

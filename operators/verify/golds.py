@@ -3,7 +3,7 @@
 One gold is the problem's ``answer``. Several are in its ``verification``: ``{"answers": {"any": [...]}}``, or
 ``{"answers": {"all": [...]}}`` whose elements are matched with the answer's one to one, in any order; an element of
 ``all`` may itself be a list of writings. ``{"math": {"tolerance": {"absolute": 0.01}}}`` (or ``relative``; a number
-alone is absolute) says how far from a gold a number may be.
+alone is absolute) says how far from a gold a number may be; a list of numbers has one for each of ``all``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ class Golds:
     """What is expected: ``any`` of several, or ``all``, each in one of several writings; and how exactly.
 
     Attributes:
-        tolerance: how far a number may be from a gold, (absolute, relative) as texts of numbers.
+        tolerances: how far a number may be from a gold, (absolute, relative) as texts of numbers: none, one for all,
+            or one for each of ``all``.
     """
 
     any: tuple[str, ...] = ()
     all: tuple[tuple[str, ...], ...] = ()
-    tolerance: tuple[str, str] | None = None
+    tolerances: tuple[tuple[str, str], ...] = ()
 
     @property
     def known(self) -> bool:
@@ -47,11 +48,10 @@ def golds_of(problem: Mapping[str, Any]) -> Golds:
         BadInput: ``verification`` holds answers or a tolerance of another shape.
     """
     given = _given(problem)
-    tolerance = _tolerance(given, problem)
     answers = given.get("answers")
     if answers is None:
         answer = problem.get("answer")
-        return Golds((answer,) if answer is not None else (), (), tolerance)
+        return Golds((answer,) if answer is not None else (), (), _tolerances(given, problem, 1))
     if not isinstance(answers, dict) or len(cast("dict[str, Any]", answers)) != 1:
         raise _refused(problem, 'verification.answers must be {"any": [...]} or {"all": [...]}')
     [(how, listed)] = cast("dict[str, Any]", answers).items()
@@ -66,8 +66,8 @@ def golds_of(problem: Mapping[str, Any]) -> Golds:
     if not all(texts) or (how == "any" and any(len(one) != 1 for one in texts)):
         raise _refused(problem, "each of verification.answers must be a text; of 'all', a list of writings too")
     if how == "any":
-        return Golds(tuple(dict.fromkeys(one[0] for one in texts)), (), tolerance)
-    return Golds((), tuple(texts), tolerance)
+        return Golds(tuple(dict.fromkeys(one[0] for one in texts)), (), _tolerances(given, problem, 1))
+    return Golds((), tuple(texts), _tolerances(given, problem, len(texts)))
 
 
 def check_golds(problems: pl.DataFrame) -> None:
@@ -95,28 +95,35 @@ def _text(value: Any, problem: Mapping[str, Any]) -> str:
     return text
 
 
-def _tolerance(given: dict[str, Any], problem: Mapping[str, Any]) -> tuple[str, str] | None:
+def _tolerances(given: dict[str, Any], problem: Mapping[str, Any], golds: int) -> tuple[tuple[str, str], ...]:
     math = given.get("math")
     if math is None:
-        return None
+        return ()
     if not isinstance(math, dict):
         raise _refused(problem, 'verification.math must be an object, such as {"tolerance": {"absolute": 0.01}}')
     found = cast("dict[str, Any]", math).get("tolerance")
     if found is None:
-        return None
+        return ()
     said = cast("dict[str, Any]", found) if isinstance(found, dict) else {"absolute": found}
-    values = [said.get("absolute", 0), said.get("relative", 0)]
+    each = {name: cast("list[Any]", value) if isinstance(value, list) else [value] for name, value in said.items()}
+    count = max(map(len, each.values()), default=0)
     try:
-        if {*said} - {"absolute", "relative"} or not said or any(isinstance(value, bool) for value in values):
+        if {*said} - {"absolute", "relative"} or any(len(values) not in (1, count) for values in each.values()):
             raise ValueError
-        numbers = [Fraction(str(value)) for value in values]
-        if min(numbers) < 0:
+        if count not in (1, golds) or any(isinstance(value, bool) for values in each.values() for value in values):
+            raise ValueError
+        numbers = {name: [Fraction(str(value)) for value in values] * count for name, values in each.items()}
+        if min(min(values) for values in numbers.values()) < 0:
             raise ValueError
     except (ValueError, ZeroDivisionError) as error:
         raise _refused(
-            problem, 'verification.math.tolerance must be {"absolute": NUMBER}, {"relative": NUMBER} or both, from 0 on'
+            problem,
+            'verification.math.tolerance must be {"absolute": NUMBER}, {"relative": NUMBER} or both, from 0 on; a list '
+            "of numbers has one for each of verification.answers.all",
         ) from error
-    return str(numbers[0]), str(numbers[1])
+    none = [Fraction(0)] * count
+    absolute, relative = numbers.get("absolute", none), numbers.get("relative", none)
+    return tuple((str(absolute[place]), str(relative[place])) for place in range(count))
 
 
 def _refused(problem: Mapping[str, Any], why: str) -> BadInput:

@@ -192,12 +192,13 @@ class _Work:
         answer = read(text, asks.time)
         if self._is_late([answer]):
             return None
-        tolerance = golds.tolerance and Tolerance(*map(Fraction, golds.tolerance))
+        tolerances = [Tolerance(*map(Fraction, tolerance)) for tolerance in golds.tolerances]
         if golds.all:
             expected = [[read(gold, asks.time) for gold in member] for member in golds.all]
-            return self.judge.agree_all(expected, answer, asks, tolerance)
+            return self.judge.agree_all(expected, answer, asks, tolerances)
         # a gold is read once: one that hangs costs one limit, not one for each answer
         expected = [read(gold, asks.time) for gold in golds.any]
+        tolerance = tolerances[0] if tolerances else None
         return any_of(
             None if self._is_late([gold]) else self.judge.agree(gold, answer, asks, tolerance) for gold in expected
         )

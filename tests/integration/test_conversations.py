@@ -106,6 +106,47 @@ def test_what_was_loaded_is_what_is_loaded_of_the_export(source: Path, result: R
     assert described(first["tools"][0]) == [TOOL]
 
 
+def test_messages_of_other_apis_are_what_they_become(tmp_path: Path) -> None:
+    """Old functions, Anthropic's parts, a system turn and a history in columns: through a run, an export, and back."""
+    function = {"name": "weather", "arguments": "{}"}
+    used = {"type": "tool_use", "id": "t1", "name": "weather", "input": {}}
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": "Weather?"},
+                {"role": "assistant", "content": None, "function_call": function},
+                {"role": "function", "name": "weather", "content": "12"},
+            ],
+            "functions": [TOOL["function"]],
+        },
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "Weather there?"}]},
+                {"role": "assistant", "content": [{"type": "text", "text": "I call."}, used]},
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "12"}]},
+            ],
+            "system": "Be brief.",
+        },
+        {"prompt": "And now?", "system": "S", "history": [["a", "b"]]},
+    ]
+    source = tmp_path / "problems.jsonl"
+    source.write_text(
+        "".join(json.dumps({"id": f"p{at}", "answer": "12", **row}) + "\n" for at, row in enumerate(rows))
+    )
+    first = Load(source=str(source)).run().sort("problem_id")
+    assert [[turn["role"] for turn in turns] for turns in first["messages"].to_list()] == [
+        ["user", "assistant", "tool"],
+        ["system", "user", "assistant", "tool"],
+        ["system", "user", "assistant", "user"],
+    ]
+    engine = ScriptedSpec(answers=(THOUGHT,))
+    done = run_pipeline(pipeline(source, engine), LocalRunner(), str(tmp_path / "root"), QUICK)
+    exported(done, tmp_path / "out", "messages")
+    again = Load(source=str(tmp_path / "out")).run().sort("problem_id")
+    assert again["messages"].to_list() == first["messages"].to_list()
+    assert again["tools"].to_list() == first["tools"].to_list() and described(first["tools"][0]) == [TOOL]
+
+
 def test_the_thought_is_where_a_trainer_wants_it(result: RunResult, tmp_path: Path) -> None:
     said: dict[str, dict[str, Any]] = {}
     for how in ("tags", "open", "field", "drop"):

@@ -211,6 +211,155 @@ def test_two_shapes_of_verification_stand_in_one_file(tmp_path: Path) -> None:
     assert [json.loads(row["verification"]) for row in problems] == shapes
 
 
+def test_a_row_says_itself_how_it_is_checked_whatever_others_have(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"prompt": "f", "test_list": ["assert f() == 1"]},
+        {"prompt": "g", "verification": {"code": {"tests": "assert g() == 2"}}},
+        {"prompt": "2 + 2", "answer": "4"},
+        {"prompt": "Which?", "choices": ["x", "y"], "answer": "y"},
+        {"prompt": "So?", "choices": ["x", "y"], "verification": {"choices": ["x", "y"], "choice": 0}},
+    ]
+    problems, told = load(tmp_path / "p.jsonl", rows)
+    assert [json.loads(row["verification"] or "{}") for row in problems] == [
+        {"code": {"tests": "assert f() == 1"}},
+        {"code": {"tests": "assert g() == 2"}},
+        {},
+        {"choices": ["x", "y"], "choice": 1},
+        {"choices": ["x", "y"], "choice": 0},
+    ]
+    assert [row["task_type"] for row in problems][:4] == ["code", "code", "math", "choice"]
+    assert problems[4]["prompt"] == "So?" and "no answer" not in told
+
+
+@pytest.mark.parametrize(
+    ("final", "several", "error", "check"),
+    [
+        (["3,4"], True, None, {"answers": {"all": ["3", "4"]}}),
+        ("3,4", True, None, {"answers": {"all": ["3", "4"]}}),
+        (["$(1,2),(3,4)$"], True, "", {"answers": {"all": ["(1,2)", "(3,4)"]}}),
+        (["$-1$,$\\frac{1}{2}$"], True, None, {"answers": {"all": ["$-1$", "$\\frac{1}{2}$"]}}),
+        (["3; 4"], "True", None, {"answers": {"all": ["3", "4"]}}),
+        (["3,4"], False, None, {}),
+        (
+            ["0.1,0.2"],
+            True,
+            "0.1,0.2",
+            {"answers": {"all": ["0.1", "0.2"]}, "math": {"tolerance": {"absolute": [0.1, 0.2]}}},
+        ),
+        (["3", "4"], True, "1e-1", {"answers": {"all": ["3", "4"]}, "math": {"tolerance": {"absolute": 0.1}}}),
+        (["3"], False, 0.5, {"math": {"tolerance": {"absolute": 0.5}}}),
+        (["3"], True, None, {}),
+    ],
+)
+def test_several_answers_in_one_text_are_asked_for_where_the_set_says_so(
+    tmp_path: Path, final: Any, several: Any, error: Any, check: Row
+) -> None:
+    row = {"question": "q", "final_answer": final, "is_multiple_answer": several, "error": error}
+    [problem], _ = load(tmp_path / "p.jsonl", [row])
+    assert json.loads(problem["verification"] or "{}") == check
+
+
+@pytest.mark.parametrize("error", ["0.1,0.2,0.3", "about 1", "-1"])
+def test_an_error_that_does_not_fit_its_answers_is_refused(tmp_path: Path, error: str) -> None:
+    row = {"question": "q", "final_answer": ["3,4"], "is_multiple_answer": True, "error": error}
+    with pytest.raises(BadInput, match=r"row 1: 'error' is .*one for each of the 2 answers.*error: null"):
+        load(tmp_path / "p.jsonl", [row])
+
+
+@pytest.mark.parametrize("written", [json.dumps, str, lambda value: value])
+def test_answers_of_reward_functions_in_objects_and_in_their_texts(tmp_path: Path, written: Any) -> None:
+    rows = [
+        {"prompt": [{**Q, "content": text}], "reward_model": written({"style": "rule", "ground_truth": gold})}
+        for text, gold in (("Q", "5"), ("R", "7"))
+    ]
+    problems, _ = load(tmp_path / "p.jsonl", rows)
+    assert [row["answer"] for row in problems] == ["5", "7"]
+    [problem], _ = load(tmp_path / "p.jsonl", [{"prompt": "Q", "extra_info": written({"index": 0, "answer": "7"})}])
+    assert problem["answer"] == "7"
+    tests = json.dumps({"inputs": ["1"], "outputs": ["2"]})
+    row = {"prompt": [Q], "reward_model": written({"style": "rule", "ground_truth": tests})}
+    [problem], _ = load(tmp_path / "p.jsonl", [row])
+    assert (problem["answer"], json.loads(problem["verification"])["code"]["inputs"]) == (None, ["1"])
+
+
+def test_a_mark_with_nothing_behind_it_is_no_gold(tmp_path: Path) -> None:
+    rows = [{"question": text, "answer": text} for text in ("Add.\n#### ", "####", "Add.\n#### 4", "#### x\ny")]
+    problems, told = load(tmp_path / "p.jsonl", rows)
+    assert [row["answer"] for row in problems] == [None, None, "4", "#### x\ny"]
+    assert "2 rows whose 'answer' is empty" in told and "2 of 4 problems have no answer" in told
+
+
+def test_where_else_an_answer_might_be_is_told(tmp_path: Path) -> None:
+    rows = [
+        {"problem": "q", "answer": None, "solution": "so \\boxed{4}"},
+        {"problem": "r", "answer": "5", "solution": "x"},
+    ]
+    problems, told = load(tmp_path / "p.jsonl", rows)
+    assert [row["answer"] for row in problems] == [None, "5"]
+    assert "1 row without 'answer' that have 'solution': load.answer_column=solution" in told
+    problems, _ = load(tmp_path / "p.jsonl", [{**row, "answer": None} for row in rows])
+    assert problems[0]["answer"] == "4"  # a column without any value is none
+
+
+@pytest.mark.parametrize(
+    ("key", "check"),
+    [
+        ("A,C", {"all": ["A", "C"]}),
+        ("AC", {"all": ["A", "C"]}),
+        ("C, A", {"all": ["A", "C"]}),
+        ("(A) and (C)", {"all": ["A", "C"]}),
+        ("a;c", {"all": ["A", "C"]}),
+        (["B", "C"], {"any": ["B", "C"]}),
+        ("['B', 'C']", {"any": ["B", "C"]}),
+        ([1, 2], {"any": ["B", "C"]}),
+        ("x", {"any": ["A", "D"]}),  # an option that is there twice
+        (3, {"any": ["A", "D"]}),
+    ],
+)
+def test_several_right_options(tmp_path: Path, key: Any, check: Row) -> None:
+    [problem], _ = load(tmp_path / "p.jsonl", [{"question": "q", "choices": [" x", "y", "z\n", "x"], "answer": key}])
+    about = json.loads(problem["verification"])
+    assert about == {"choices": ["x", "y", "z", "x"], "answers": check}
+    assert problem["answer"] == ("A, C" if "all" in check else check["any"][0])
+    assert problem["prompt"] == "q\n\nA. x\nB. y\nC. z\nD. x"
+
+
+@pytest.mark.parametrize("key", ["B", "(B)", "B.", "b", "B) two", "(B) two", "B. two", "two", " Two ", 1, "1", ["B"]])
+def test_one_option_in_all_its_names(tmp_path: Path, key: Any) -> None:
+    for choices in (["one", "two"], ["A) one", "B) two"], "A. one B. two", {"A": "one", "B": "two"}):
+        [problem], _ = load(tmp_path / "p.jsonl", [{"question": "q", "choices": choices, "answer": key}])
+        assert problem["answer"] == "B" and json.loads(problem["verification"])["choices"] == ["one", "two"]
+
+
+def test_options_of_one_text_are_shown_once_where_the_order_is_ours(tmp_path: Path) -> None:
+    wrong = {"Incorrect Answer 1": "4", "Incorrect Answer 2": "5", "Incorrect Answer 3": "5\n"}
+    [problem], _ = load(tmp_path / "p.jsonl", [{"Question": "q", "Correct Answer": " 4 ", **wrong}])
+    about = json.loads(problem["verification"])
+    assert sorted(about["choices"]) == ["4", "5"] and about["choices"][about["choice"]] == "4"
+    assert about["choices"]["AB".index(problem["answer"])] == "4"
+
+
+def test_options_that_the_question_only_happens_to_contain_are_shown(tmp_path: Path) -> None:
+    row = {"question": "What is 1 + 2 + 3?", "choices": ["1", "2", "3"], "answer": 2}
+    [problem], _ = load(tmp_path / "p.jsonl", [row])
+    assert problem["prompt"].endswith("A. 1\nB. 2\nC. 3")
+
+
+def test_options_without_a_key_are_counted_as_problems_without_an_answer(tmp_path: Path) -> None:
+    rows = [{"question": n, "choices": ["x", "y"], "answer": key} for n, key in (("q", None), ("r", "A"), ("s", ""))]
+    _, told = load(tmp_path / "p.jsonl", rows)
+    assert "2 of 3 problems have no answer (the first is row 1)" in told
+
+
+def test_what_is_not_shown_is_told(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"question": "q", "answer": "1", "image_1": {"bytes": None, "path": "a.png"}, "context": {"sentences": ["s"]}},
+        {"question": "r", "answer": "1", "image_1": None, "context": {"sentences": ["s"]}},
+    ]
+    _, told = load(tmp_path / "p.jsonl", rows)
+    assert "1 row with 'image_1', which isn't shown to the model" in told and "'context' isn't shown" in told
+
+
 def test_the_keys_of_problems_that_were_loaded_before_stay_as_they_were(tmp_path: Path) -> None:
     """Stored data is found by these: a change here orphans every store there is."""
     rows: list[Row] = [
@@ -226,3 +375,24 @@ def test_the_keys_of_problems_that_were_loaded_before_stay_as_they_were(tmp_path
         "9f23412512b2cfe6c98836abbef401ea",
         "8570de5135bc60752115b67a8313b92a",
     ]
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "kept"),
+    [
+        ("tools", [{"name": "f"}], [{"type": "function", "function": {"name": "f"}}]),
+        ("verification", {"code": {"tests": "assert f()"}}, {"code": {"tests": "assert f()"}}),
+        ("metadata", {"level": 3}, {"level": 3}),
+        ("task_type", "code", "code"),
+        ("system", "S", None),
+    ],
+)
+def test_every_part_can_be_named(tmp_path: Path, target: str, value: Any, kept: Any) -> None:
+    rows = [{"question": "q", "answer": "1", "mine": value}]
+    for columns in ({target: "mine"}, {"mine": target}):
+        [problem], _ = load(tmp_path / "p.jsonl", rows, columns=columns)
+        if target == "system":
+            assert said(problem) == [("system", "S"), ("user", "q")]
+        else:
+            assert problem[target] == kept or json.loads(problem[target]) == kept
+        assert target == "metadata" or problem["metadata"] is None

@@ -14,6 +14,8 @@ from operators.load.checks import Notes
 from operators.load.places import split_of
 from schemas.errors import BadInput
 
+Row = dict[str, Any]
+
 
 def loaded(path: Path, content: bytes | str, **settings: Any) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Return the problems of a file with this content, in its order, and what was told."""
@@ -139,6 +141,8 @@ def test_tab_separated_and_double_headers(tmp_path: Path) -> None:
         ("hard-00001-of-00003.parquet", "hard"),
         ("dev.jsonl.gz", "dev"),
         ("part-00000.parquet", None),
+        ("train/data-00000-of-00001.arrow", "train"),
+        ("data-00000-of-00001.parquet", None),
         ("latest.parquet", None),
         ("trainer.parquet", None),
     ],
@@ -164,3 +168,125 @@ def test_a_folder_of_json_files_keeps_the_shape_of_each_row(tmp_path: Path) -> N
     problems = Load(source=str(tmp_path)).run()
     assert problems["answer"].to_list() == ["3", "7"]
     assert [json.loads(text or "{}") for text in problems["verification"]] == [{"answers": {"any": ["3", "5"]}}, {}]
+
+
+def folder(root: Path, files: dict[str, Row]) -> Path:
+    for name, row in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".parquet"):
+            pl.DataFrame([row]).write_parquet(root / name)
+        else:
+            (root / name).write_text(json.dumps(row))
+    return root
+
+
+ONE, TWO = {"question": "a", "answer": "1"}, {"question": "b", "answer": "2"}
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "words"),
+    [
+        (
+            ("main/train-00000-of-00001.parquet", "socratic/train-00000-of-00001.parquet"),
+            "train",
+            "main (1 file), socratic",
+        ),
+        (("ARC-Easy/test.jsonl", "ARC-Challenge/test.jsonl"), None, "ARC-Challenge (1 file), ARC-Easy (1 file)"),
+        (("main/test/0.parquet", "socratic/test/0.parquet"), "test", "load.source=FOLDER/main"),
+        (("all/test.jsonl", "test.jsonl"), None, "load.source=FOLDER/all"),
+        (("train/algebra/1.json", "train/geometry/2.json"), "train", None),
+        (("algebra/1.json", "geometry/2.json"), None, None),
+        (("year=2023/train.parquet", "year=2024/train.parquet"), None, None),
+        (("data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"), "train", None),
+    ],
+)
+def test_configurations_of_a_data_set_are_not_merged(
+    tmp_path: Path, names: tuple[str, str], split: str | None, words: str | None
+) -> None:
+    source = str(folder(tmp_path / "set", dict(zip(names, (ONE, TWO), strict=True))))
+    if words is None:
+        assert Load(source=source, split=split).run()["prompt"].to_list() == ["a", "b"]
+        return
+    with pytest.raises(BadInput, match="several configurations") as refused:
+        Load(source=source, split=split).run()
+    assert words.replace("FOLDER", source) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"problem": "b", "answer": "2"}, r"1.json asks in 'question', 2.json in 'problem'"),
+        ({"messages": [{"role": "user", "content": "b"}]}, r"1.json asks in 'question', 2.json in 'messages'"),
+        ({"question": "b", "final_answer": "2"}, r"1.json has its answers in 'answer', 2.json in 'final_answer'"),
+    ],
+)
+def test_files_of_several_kinds_are_not_merged(tmp_path: Path, other: Row, words: str) -> None:
+    source = folder(tmp_path / "set", {"1.json": ONE, "2.json": other})
+    with pytest.raises(BadInput, match=f"several kinds: {words}.*load.source=.*/2.json"):
+        Load(source=str(source)).run()
+    (source / "2.json").write_text(json.dumps({"question": "b"}))
+    assert len(Load(source=str(source)).run()) == 2
+
+
+def test_splits_stand_in_folders_files_and_columns(tmp_path: Path) -> None:
+    column = [{**ONE, "split": "train"}, {**TWO, "split": "test"}]
+    sources = {
+        "column.jsonl": "".join(json.dumps(row) + "\n" for row in column),
+        "tables.json": json.dumps({"train": [ONE], "test": [TWO]}),
+    }
+    for name, content in sources.items():
+        source = tmp_path / name
+        source.write_text(content)
+        assert Load(source=str(source), split="test").run()["prompt"].to_list() == ["b"], name
+        with pytest.raises(BadInput, match=r"has no split 'dev'; its column|2 tables: train, test"):
+            Load(source=str(source), split="dev").run()
+    with pytest.raises(BadInput, match=r"2 tables: train, test. Say which: load.split=train"):
+        Load(source=str(tmp_path / "tables.json")).run()
+    notes = Notes()
+    assert len(Load(source=str(tmp_path / "column.jsonl")).read(notes)) == 2
+    assert "1 row of the split 'test': load.split=test reads no others (row 2)" in notes.sentences()
+    many = folder(tmp_path / "many", {"1.json": column[0], "2.json": column[1]})
+    assert Load(source=str(many), split="training").run()["prompt"].to_list() == ["a"]
+    plain = folder(tmp_path / "plain", {"gsm_test.json": ONE})
+    assert len(Load(source=str(plain / "gsm_test.json"), split="test").run()) == 1
+    with pytest.raises(BadInput, match=r"no split 'train': neither its name nor a column 'split'"):
+        Load(source=str(plain / "gsm_test.json"), split="train").run()
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda rows: json.dumps(rows),
+        lambda rows: json.dumps(rows, indent=2),
+        lambda rows: "\n".join(json.dumps(row, indent=2) for row in rows),
+        lambda rows: "\n".join(json.dumps(row) for row in rows) + "\n\n",
+    ],
+)
+def test_json_in_whatever_lines_it_is_written(tmp_path: Path, suffix: str, written: Any) -> None:
+    (tmp_path / f"p{suffix}").write_text(written([ONE, TWO]))
+    assert Load(source=str(tmp_path / f"p{suffix}")).run()["prompt"].to_list() == ["a", "b"]
+
+
+def test_the_line_of_an_object_over_several_lines_is_told(tmp_path: Path) -> None:
+    text = json.dumps(ONE, indent=1) + '\n{\n"question": "b",\n"question": "c"\n}'
+    assert "line 5: the key 'question' stands there twice" in refused(tmp_path / "p.json", text)
+    assert "line 5: something" in refused(tmp_path / "p.json", json.dumps(ONE, indent=1) + "\n7")
+
+
+def test_data_sets_as_they_are_saved(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        place = tmp_path / "saved" / split
+        place.mkdir(parents=True)
+        pl.DataFrame({"question": [split], "answer": ["1"]}).write_ipc_stream(place / "data-00000-of-00001.arrow")
+        (place / "dataset_info.json").write_text("{}")
+    with pytest.raises(BadInput, match=r"several splits: test \(1 file\), train \(1 file\)"):
+        Load(source=str(tmp_path / "saved")).run()
+    assert Load(source=str(tmp_path / "saved"), split="test").run()["prompt"].to_list() == ["test"]
+    pl.DataFrame([ONE]).write_ipc(tmp_path / "p.arrow")
+    assert Load(source=str(tmp_path / "p.arrow")).run()["prompt"].to_list() == ["a"]
+
+
+def test_a_table_without_a_first_line_of_names(tmp_path: Path) -> None:
+    told = refused(tmp_path / "p.csv", f"{'What? ' * 40},1,2,A\nWhy?,3,4,B\n")
+    assert "does its first line name the columns?" in told and len(told) < 400

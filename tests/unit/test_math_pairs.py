@@ -133,6 +133,12 @@ ROWS = [
         ("9.7", "10", "-9.81"), given='{"math": {"tolerance": {"absolute": 0.02}}}'),
     Row("a relative one", "2000", ("1990", "2019", "2000.0 m"),
         ("1970", "2100", "20"), given='{"math": {"tolerance": {"relative": 0.01}}}'),
+    Row("one for each of all", "1, 20", ("1.05, 21.5", "18.5 and 0.95", "1, 20"), ("1.5, 20", "1, 23", "1.05"),
+        given='{"answers": {"all": ["1", "20"]}, "math": {"tolerance": {"absolute": [0.1, 2]}}}'),
+    Row("one for all", "1, 20", ("1.05, 20.05", "20, 0.95"), ("1.5, 20", "1, 21.5"),
+        given='{"answers": {"all": ["1", "20"]}, "math": {"tolerance": {"absolute": 0.1}}}'),
+    Row("each of two kinds", "1, 20", ("1.05, 21.5", "1, 20"), ("1.5, 20", "1, 23"),
+        given='{"answers": {"all": ["1", "20"]}, "math": {"tolerance": {"absolute": [0.1, 0], "relative": [0, 0.1]}}}'),
 ]  # fmt: skip
 
 

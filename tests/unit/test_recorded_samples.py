@@ -12,7 +12,7 @@ import pytest
 from jobs.looking.golds import check_golds
 from jobs.looking.op import run_op
 from operators.load import Load
-from schemas.errors import BadInput
+from schemas.errors import BadInput, StageFailed
 
 Row = dict[str, Any]
 PROBLEMS = [{"id": "007", "question": "2+2?", "answer": "4"}, {"id": "008", "question": "3+3?", "answer": "6"}]
@@ -23,9 +23,13 @@ def lines(path: Path, rows: list[Row]) -> str:
     return str(path)
 
 
-def judged(folder: Path, *inputs: str, **settings: Any) -> list[tuple[str, int, bool | None, str]]:
-    """Return (problem_id, sample_index, is_correct, status) of verify.exact."""
-    found = run_op("verify.exact", list(inputs), str(folder / "out.jsonl"), {"extract": ["whole"], **settings})
+def judged(
+    folder: Path, *inputs: str, told: list[str] | None = None, **settings: Any
+) -> list[tuple[str, int, bool | None, str]]:
+    """Return (problem_id, sample_index, is_correct, status) of verify.exact; ``told`` gets what there is to tell."""
+    tell = (told if told is not None else []).append
+    fields = {"extract": ["whole"], **settings}
+    found = run_op("verify.exact", list(inputs), str(folder / "out.jsonl"), fields, tell=tell)
     return [(r["problem_id"], r["sample_index"], r["is_correct"], r["status"]) for r in found.to_dicts()]
 
 
@@ -54,11 +58,16 @@ def test_samples_of_problems_that_are_not_there_are_an_error(tmp_path: Path) -> 
         ({"response": {"status_code": 200, "body": {"choices": [choice([{"type": "text", "text": "4"}])]}}}, 1),
         ({"response": {"status_code": 400, "body": {"error": {"message": "too long"}}}, "error": None}, 0),
         ({"response": None, "error": {"code": "batch_expired"}}, 0),
+        ({"response": {"status_code": 500, "body": {"error": {"message": "oh"}}}, "error": None}, 0),
+        ({"response": {"status_code": "503", "body": "Service unavailable"}}, 0),
+        ({"response": {"status_code": 200, "body": {"choices": []}}}, 0),
     ],
 )
 def test_batch_outputs_of_servers(tmp_path: Path, row: Row, completions: int) -> None:
     samples = lines(tmp_path / "s.jsonl", [{"id": "r1", "custom_id": "007", **row}])
-    found = judged(tmp_path, f"samples={samples}", f"problems={lines(tmp_path / 'p.jsonl', PROBLEMS)}")
+    told: list[str] = []
+    found = judged(tmp_path, f"samples={samples}", f"problems={lines(tmp_path / 'p.jsonl', PROBLEMS)}", told=told)
+    assert any("1 row whose request failed" in sentence for sentence in told) == (not completions)
     if completions:
         assert found[0] == ("007", 0, True, "ok") and len(found) == completions
     else:
@@ -73,6 +82,18 @@ def test_samples_of_an_evaluation_harness(tmp_path: Path) -> None:
     ]
     with pytest.raises(BadInput, match=r"row 1: .*likelihoods of options, not texts"):
         judged(tmp_path, lines(tmp_path / "s.jsonl", [{**row, "resps": [[["-1.5", "False"]]]}]))
+
+
+def test_completions_that_several_filters_read_count_once(tmp_path: Path) -> None:
+    rows = [
+        {"doc_id": doc, "target": "4", "arguments": [["Q", {}]], "resps": [["4", "5"]], "filter": name}
+        for name in ("strict-match", "flexible-extract")
+        for doc in (0, 1)
+    ]
+    told: list[str] = []
+    found = judged(tmp_path, lines(tmp_path / "s.jsonl", rows), told=told)
+    assert [row[:3] for row in found] == [("0", 0, True), ("0", 1, False), ("1", 0, True), ("1", 1, False)]
+    assert "2 rows left out: another filter's reading" in told[0]
 
 
 def test_logs_of_inspect(tmp_path: Path) -> None:
@@ -127,6 +148,13 @@ def test_golds_are_checked_before_anything_is_paid(tmp_path: Path) -> None:
         {"id": "none", "question": "d", "answer": ""},
         {"id": "pick", "question": "e", "choices": ["x", "y"], "answer": "y"},
         {"id": "torn", "question": "f", "answer": "{{{"},
+        {"id": "mark", "question": "g", "answer": "Add.\n#### "},
+        {"id": "bare", "question": "h", "answer": "Add 3 and 4 so it is 7"},
+        {"id": "steps", "question": "i", "answer": "He has 3+4=<<3+4=7>>7 pears.\nSo 7."},
+        {"id": "word", "question": "j", "answer": "#### seven"},
+        {"id": "unit", "question": "k", "answer": "2 hours and 30 minutes"},
+        {"id": "sine", "question": "l", "answer": "2 sin x + log 3"},
+        {"id": "code", "question": "m", "verification": {"code": {"tests": "assert f() == 1"}}},
     ]
     golds, told = check_golds(Load(source=lines(tmp_path / "p.jsonl", rows)), None)
     kinds = {gold.problem_id: gold.kind for gold in golds}
@@ -137,8 +165,42 @@ def test_golds_are_checked_before_anything_is_paid(tmp_path: Path) -> None:
         "none": "none",
         "pick": "read",
         "torn": "unread",
+        "mark": "none",
+        "bare": "word for word",
+        "steps": "word for word",
+        "word": "word for word",
+        "unit": "read",
+        "sine": "read",
+        "code": "tests",
     }
-    assert [gold.row for gold in golds] == [1, 2, 2, 3, 4, 5, 6]
-    assert any("1 of 6 problems have no answer" in sentence for sentence in told)
+    assert [gold.row for gold in golds] == [1, 2, *range(2, 14)]
+    assert any("2 of 13 problems have no answer" in sentence for sentence in told)
     with pytest.raises(BadInput, match=r"measure.pass_at_k doesn't compare"):
         check_golds(Load(source=str(tmp_path / "p.jsonl")), "measure.pass_at_k")
+
+
+def test_loading_tells_what_a_run_tells(tmp_path: Path) -> None:
+    told: list[str] = []
+    rows: list[Row] = [{"question": "a", "answer": "1"}, {"question": "b", "answer": None}]
+    run_op("load", [lines(tmp_path / "p.jsonl", rows)], str(tmp_path / "out.jsonl"), {}, tell=told.append)
+    assert told == ["1 of 2 problems have no answer (the first is row 2): they are sampled, and not judged"]
+
+
+def test_samples_that_nothing_could_judge_are_an_error_or_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text("def check(completion, answer, problem):\n    return {'4': True}[completion]\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    problems = f"problems={lines(tmp_path / 'p.jsonl', [*PROBLEMS, {'id': '9', 'question': 'x'}])}"
+    told: list[str] = []
+
+    def verify(*texts: str) -> pl.DataFrame:
+        samples = lines(tmp_path / "s.jsonl", [{"id": "007", "completion": text} for text in texts])
+        out = str(tmp_path / "v.jsonl")
+        inputs = [f"samples={samples}", problems]
+        return run_op("verify.function", inputs, out, {"function": "mine:check"}, tell=told.append)
+
+    with pytest.raises(StageFailed, match=r"none of 2 samples could be judged, the first of problem '007': KeyError"):
+        verify("5", "6")
+    assert len(pl.read_ndjson(tmp_path / "v.jsonl")) == 2
+    verify("4", "6")
+    assert "1 of 2 samples couldn't be judged, the first of problem '007': KeyError: '6'" in told[0]
+    assert told[1] == "1 of 3 problems have no answer (the first is '9')"

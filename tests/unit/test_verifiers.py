@@ -285,7 +285,11 @@ def test_exact_takes_any_of_several_golds_or_all_of_them() -> None:
 @pytest.mark.parametrize(
     "bad", [{"answers": ["3"]}, {"answers": {"some": ["3"]}}, {"answers": {"any": []}}, {"answers": {"any": [" "]}},
             {"answers": {"any": [["3", "4"]]}}, {"answers": {"all": [True]}}, {"math": {"tolerance": -1}},
-            {"math": {"tolerance": {"percent": 5}}}, {"math": {"tolerance": "near"}}, {"math": 3}]
+            {"math": {"tolerance": {"percent": 5}}}, {"math": {"tolerance": "near"}}, {"math": 3},
+            {"math": {"tolerance": [0.1, 0.2]}}, {"math": {"tolerance": []}}, {"math": {"tolerance": [True]}},
+            {"answers": {"all": ["3", "4"]}, "math": {"tolerance": [1, 2, 3]}},
+            {"answers": {"any": ["3", "4"]}, "math": {"tolerance": [1, 2]}},
+            {"answers": {"all": ["3", "4"]}, "math": {"tolerance": {"absolute": [1, 2], "relative": [1, 2, 3]}}}]
 )  # fmt: skip
 def test_golds_of_another_shape_are_refused_by_name(bad: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=r"problem 'p0': .*verification"):

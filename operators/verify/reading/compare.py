@@ -54,17 +54,27 @@ class Judge:
         return _Comparison(self, asks, tolerance).readings(gold, answer)
 
     def agree_all(
-        self, golds: Sequence[Sequence[Reading]], answer: Reading, asks: Asks, tolerance: Tolerance | None = None
+        self, golds: Sequence[Sequence[Reading]], answer: Reading, asks: Asks, tolerances: Sequence[Tolerance] = ()
     ) -> bool | None:
-        """Return whether an answer gives all golds (each in one of several writings), each once, in any order."""
+        """Return whether an answer gives all golds (each in one of several writings), each once, in any order.
+
+        Args:
+            tolerances: none, one for all golds, or one for each.
+        """
         if isinstance(answer, Named):
             members = [value for _, value in answer.values]
             answer = members[0] if len(members) == 1 else Group("list", tuple(members))
         given = answer.members if isinstance(answer, Group) and answer.kind in ("list", "set", "tuple") else (answer,)
         if len(given) != len(golds):
             return False
-        compare = _Comparison(self, asks, tolerance).readings
-        return one_to_one([[any_of([compare(gold, one) for gold in writings]) for one in given] for writings in golds])
+        each = [*tolerances] * len(golds) if len(tolerances) == 1 else [*tolerances] or [None] * len(golds)
+        compares = [_Comparison(self, asks, tolerance).readings for tolerance in each]
+        return one_to_one(
+            [
+                [any_of([compare(gold, one) for gold in writings]) for one in given]
+                for writings, compare in zip(golds, compares, strict=True)
+            ]
+        )
 
 
 @dataclass
