@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -15,7 +16,7 @@ from typing import TypeVar
 from cluster.records.bill import Amount, Bill
 from cluster.records.timeline import Timeline
 from cluster.working.credit import Credit
-from cluster.working.journal import Answer, Journal, key_of
+from cluster.working.journal import Journal, key_of
 from operators.engine import Completion, Engine, EngineError, Request, Scored, ScoreRequest
 from schemas.conversation import Turn
 
@@ -66,7 +67,7 @@ class Desk(Engine):
         self._meter = meter
         self._retries = retries
         self._journal = journal
-        self._open: dict[bytes, asyncio.Future[Answer]] = {}
+        self._asked: Counter[bytes] = Counter()
         self.info = engine.info
         self.capacity = engine.capacity
 
@@ -96,22 +97,15 @@ class Desk(Engine):
     async def _once(
         self, journal: Journal, request: Request | ScoreRequest, ask: Callable[..., Awaitable[Said]]
     ) -> Said:
-        """Ask what has no answer yet; who asks the same meanwhile waits for it."""
+        """Ask what has no answer yet. Who asks the same n times gets n answers, so many of the known ones as there are."""
         key = key_of(request)
-        while True:
-            if (known := journal.find(key)) is not None:
-                return known  # pyright: ignore[reportReturnType]: the key tells the kinds apart
-            if key not in self._open:
-                break
-            await asyncio.wait([self._open[key]])
-        done = self._open[key] = asyncio.get_running_loop().create_future()
-        try:
-            answer = await ask(request)
-            journal.note(key, answer)
-            return answer
-        finally:
-            del self._open[key]
-            done.set_result([])
+        place = self._asked[key]
+        self._asked[key] += 1
+        if (known := journal.find(key, place)) is not None:
+            return known  # pyright: ignore[reportReturnType]: the key tells the kinds apart
+        answer = await ask(request)
+        journal.note(key, answer)
+        return answer
 
     async def _generate(self, request: Request) -> list[Completion]:
         async def worst(credit: Credit) -> Amount:

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import time
 import uuid
+from collections import defaultdict
 from typing import Any
 
 import xxhash
@@ -34,7 +35,7 @@ class Answers:
     def __init__(self, root: Root, folder: str) -> None:
         self.root = root
         self.folder = f"{FOLDER}/{folder}"
-        self._known: dict[bytes, Answer] = {}
+        self._known: defaultdict[bytes, list[Answer]] = defaultdict(list)
         self._read: set[str] = set()
 
     def read(self) -> None:
@@ -43,12 +44,15 @@ class Answers:
             self._read.add(name)
             try:
                 lines = self.root.read_bytes(self.folder, name).decode().splitlines()
-                self._known |= dict(map(_parsed, lines))
+                for key, answer in map(_parsed, lines):
+                    self._known[key].append(answer)
             except (GristmillError, OSError, ValueError, KeyError, TypeError):
                 continue
 
-    def find(self, key: bytes) -> Answer | None:
-        return self._known.get(key)
+    def find(self, key: bytes, place: int) -> Answer | None:
+        """Return the answer to a request that was asked before; of several that are equal, one of them."""
+        found = self._known.get(key, [])
+        return found[place] if place < len(found) else None
 
 
 class Journal:
@@ -59,17 +63,15 @@ class Journal:
         self._lines: list[str] = []
         self._since = time.monotonic()
         self._writing: asyncio.Task[None] | None = None
-        self._mine: dict[bytes, Answer] = {}
         self.files: list[str] = []
         """Those that were written, by their names in the stage's folder."""
 
-    def find(self, key: bytes) -> Answer | None:
-        """Return the answer to a request that was asked before, in this work or in what it repeats."""
-        return self._mine.get(key) or self._answers.find(key)
+    def find(self, key: bytes, place: int) -> Answer | None:
+        """Return the answer to a request that was asked before, in what this work repeats."""
+        return self._answers.find(key, place)
 
     def note(self, key: bytes, answer: Answer) -> None:
         """Keep an answer; now and then all that came since are written."""
-        self._mine[key] = answer
         self._lines.append(_written(key, answer))
         late = time.monotonic() - self._since >= FLUSH_SECONDS
         if late and (self._writing is None or self._writing.done()):
@@ -98,8 +100,10 @@ def forget_all(root: Root, folder: str) -> None:
 
 
 def key_of(request: Request | ScoreRequest) -> bytes:
-    """Return the same key for requests that ask the same."""
+    """Return the same key for requests that ask the same, whatever they are called."""
     asked = dataclasses.asdict(request)
+    for name in ("request_id", "problem_id"):
+        asked.pop(name, None)
     if isinstance(request, Request):
         asked["params"] = request.params.model_dump(mode="json")
     return xxhash.xxh3_128_digest(json.dumps(asked, sort_keys=True).encode())
