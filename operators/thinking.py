@@ -15,25 +15,44 @@ TAGS = (
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),
+    ("<thoughts>", "</thoughts>"),
     ("<reasoning>", "</reasoning>"),
+    ("<scratchpad>", "</scratchpad>"),
     ("<seed:think>", "</seed:think>"),
     ("[THINK]", "[/THINK]"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|channel>", "<channel|>"),
     ("◁think▷", "◁/think▷"),
 )
-"""What opens and closes a thought; in any case of letters."""
+"""What opens and closes a thought; in any case of letters, those in ``<>`` with blanks or attributes too."""
 
-_CHANNEL = "<|channel|>"
-_MARKS = [*(mark for pair in TAGS for mark in pair), _CHANNEL]
+_MESSAGE = "<|message|>"
+_MARKS = [*(mark for pair in TAGS for mark in pair), _MESSAGE, "<|channel|>"]
 _CLOSING = {closing.casefold().encode() for _, closing in TAGS}
 _LENGTHS = {mark.casefold().encode(): len(mark.encode()) for pair in TAGS for mark in pair}
 _LONGEST = max(_LENGTHS.values())
 _QUOTES = b"\"'`"
-_FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>", re.IGNORECASE)
+_NAMES = "|".join(opening[1:-1] for opening, _ in TAGS if re.fullmatch(r"<[a-z:]+>", opening))
+_ATTRIBUTES = r"""(?:\s+[\w:-]+\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>/]+))*"""
+_LOOSE_TAG = rf"(?i)(^|[^\"'`])<\s*(/?)\s*({_NAMES}){_ATTRIBUTES}\s*>"
+_EMPTY_TAG = rf"(?i)(^|[^\"'`])<\s*(?:{_NAMES}){_ATTRIBUTES}\s*/\s*>"
+_NO_PLAIN_TAG = rf"(?i)<\s*/?\s*(?:{_NAMES})[\s/]"
+_END_OF_TURN = (
+    r"(?:\s*(?:<\|(?:im_end|eot_id|eom_id|end|return|endoftext|end_of_text|end_of_turn)\|>|</s>|<eos>|<end_of_turn>|"
+    r"<turn\|>|<\x{ff5c}end\x{2581}of\x{2581}sentence\x{ff5c}>))+\s*$"
+)
+"""What ends a turn, where it was recorded along with the text."""
+_HEAD = re.compile(r"(?:^|<\|(?:start|channel|end|return|call)\|>)\s*([^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>")
+"""What stands before a message in a channel; its group names the channel, or nobody but who speaks."""
+_ANSWERS = re.compile(r"(?i)(?:assistant)?\s*(?:final\b.*)?", re.DOTALL)
 _END_OF_MESSAGE = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
-_OPEN_AT_END = "(?i)(?:{}|<\\|channel\\|>\\s*(?:analysis|commentary)\\b[^<]*<\\|message\\|>)\\s*$".format(
-    "|".join(re.escape(opening) for opening, _ in TAGS)
+_BARE_ANALYSIS = r"^\s*(?:assistant)?(?:analysis|commentary)[A-Z\"'0-9(]"
+"""How a text in channels begins where the marks between them weren't recorded."""
+_BARE_FINAL = "assistantfinal"
+_OPEN_AT_END = (
+    rf"(?i)(?:{'|'.join(re.escape(opening) for opening, _ in TAGS)}|<\s*(?:{_NAMES}){_ATTRIBUTES}\s*>|"
+    rf"<\|channel>\s*thought|<\|channel\|>\s*(?:analysis|commentary)\b[^<]*<\|message\|>)\s*$"
 )
 
 
@@ -54,8 +73,12 @@ def answer_texts(texts: pl.Series, thought_open: pl.Series | None = None) -> pl.
         thought_open: whether the prompt had opened a thought; null counts as no.
     """
     opened = pl.Series([False]).new_from_index(0, len(texts)) if thought_open is None else thought_open.fill_null(False)
+    if texts.str.contains(_NO_PLAIN_TAG).any():
+        texts = texts.str.replace_all(_EMPTY_TAG, "$1").str.replace_all(_LOOSE_TAG, "$1<$2$3>")
+    texts = texts.str.replace(_END_OF_TURN, "")
     places = texts.str.find_many(_MARKS, ascii_case_insensitive=True)
-    concerned = ((places.list.len() > 0) | opened).fill_null(False).arg_true()
+    bare = texts.str.contains(_BARE_ANALYSIS) | texts.str.contains(_BARE_FINAL, literal=True)
+    concerned = ((places.list.len() > 0) | opened | bare).fill_null(False).arg_true()
     if concerned.is_empty():
         return texts
     rows = zip(texts.gather(concerned), places.gather(concerned), opened.gather(concerned), strict=True)
@@ -71,14 +94,18 @@ def _outside(text: str, marks: list[int], inside: bool) -> str | None:
         marks: byte offsets of ``_MARKS``.
         inside: whether the text begins in a thought.
     """
-    if _CHANNEL in text:
-        finals = list(_FINAL.finditer(text))
-        return _END_OF_MESSAGE.split(text[finals[-1].end() :])[0] if finals else None
+    if _MESSAGE in text or "<|channel|>" in text:
+        heads = [head for head in _HEAD.finditer(text) if not inside or head.start() or head[1]]
+        finals = [head.end() for head in heads if _ANSWERS.fullmatch(head[1])]
+        return _END_OF_MESSAGE.split(text[finals[-1] :])[0] if finals else None
+    if re.match(_BARE_ANALYSIS, text) or (inside and _BARE_FINAL in text):
+        return text.rpartition(_BARE_FINAL)[2] if _BARE_FINAL in text else None
+    text = text.removeprefix(_BARE_FINAL)
     data, spoken, at, closed = text.encode(), list[bytes](), 0, False
     for start in marks:
-        if start and data[start - 1] in _QUOTES:
-            continue  # text about tags: a program that strips them, say
         tag = _tag(data, start)
+        if _quoted(data, start, start + _LENGTHS[tag]):
+            continue  # text about tags: a program that strips them, say
         if tag not in _CLOSING:
             if not inside:
                 spoken.append(data[at:start])
@@ -93,6 +120,11 @@ def _outside(text: str, marks: list[int], inside: bool) -> str | None:
     if inside:
         return None
     return b"\n".join([*spoken, data[at:]]).decode()
+
+
+def _quoted(data: bytes, start: int, end: int) -> bool:
+    """Whether a tag stands in quotation marks of its own; a thought may end with one, or with a block of code."""
+    return start > 0 and end < len(data) and data[start - 1] in _QUOTES and data[start - 1] == data[end]
 
 
 def _tag(data: bytes, start: int) -> bytes:

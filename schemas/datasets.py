@@ -389,6 +389,7 @@ class SelectionAccuracy(Contract):
     method = dy.String(primary_key=True)
     accuracy = dy.Float64(nullable=False, min=0.0, max=1.0)
     low = dy.Float64(nullable=False, min=0.0, max=1.0)
+    """``low`` to ``high``: what the accuracy over many problems like these may be."""
     high = dy.Float64(nullable=False, min=0.0, max=1.0)
     first_n = dy.Float64(nullable=True, min=0.0, max=1.0)
     subsets = dy.Int64(nullable=True, min=1)

@@ -49,7 +49,7 @@ class SlurmOptions(Settings):
     environment: str | None = Field(default=None, pattern=PLAIN)
     """The Python environment on the nodes (its folder); by default the one that submits."""
     notice_seconds: int = Field(default=120, ge=1)
-    """So long before it is killed a job hears of it, to write down what is in flight."""
+    """How long before Slurm kills a job it is told, so that it can write down what is in flight."""
     requeues: int = Field(default=10, ge=0)
     """How often a job that was stopped before it was done queues itself again."""
 
@@ -81,7 +81,7 @@ class KubeRayOptions(Settings):
     queue: str | None = None
     """A Kueue queue; the job then begins suspended."""
     keep_seconds: int = Field(default=600, ge=0)
-    """So long after its end the cluster stays, to be looked at."""
+    """How long the cluster stays after the job's end, so that it can be looked at."""
 
 
 class Resources(Settings):

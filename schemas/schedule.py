@@ -35,9 +35,9 @@ class Schedule(Settings):
     catch_up: Literal["latest", "all", "none"] = "latest"
     """Which of the nights that nobody was awake for are run later."""
     window_hours: float = Field(default=6.0, gt=0)
-    """So long after its time a night may begin, and one that failed is tried again."""
+    """How long after its time a night may still begin, and for how long one that failed is tried again."""
     retry_minutes: float = Field(default=15.0, ge=0)
-    """So long after a failure it is tried again."""
+    """How long after a failure the night is tried again."""
     month: MonthlyCap | None = None
     """Beside ``run.budget``, which is a night's."""
     new_only: bool = True

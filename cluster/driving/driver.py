@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from cluster.driving.claims import Claims
 from cluster.driving.control import Control
+from cluster.driving.ending import outcome, what_is_lacking
 from cluster.driving.keep_alive import KeepAlive
+from cluster.driving.left_out import LeftOut
 from cluster.driving.watch import Watch
-from cluster.planning.plan import RunPlan, StagePlan
+from cluster.planning.plan import RunPlan
 from cluster.pools.replicas import Replicas
 from cluster.pools.sampling import SamplingFeed
 from cluster.pools.stage_engines import StageEngines
@@ -35,9 +35,10 @@ from cluster.sandbox import UNSAFE
 from cluster.spending.books import Books
 from cluster.spending.source import view_of
 from cluster.stages.flights import Flight, Flights, Workers
+from cluster.stages.making import make_state, make_states
 from cluster.stages.sample_state import SampleState
-from cluster.stages.states import ChunkState, DatasetState, StageState, StoreState, StreamState
-from cluster.storage.ranges import Ints, Ranges
+from cluster.stages.states import StageState, StoreState
+from cluster.storage.ranges import Ranges
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
 from cluster.working.compaction import Merge
@@ -84,10 +85,11 @@ class Driver:
         self.watch = Watch(self.recorder, runner, settings, observer)
         self.claims = Claims(self.root, self.manifest.run_id, settings)
         self.keep_alive = KeepAlive(self.claims, self.recorder, settings.lease_seconds)
-        self.flights = self._make_flights(runner)
         self.turns = Turns(settings.turn_seconds)
         self.books = Books(self.root, self.manifest.run_id)
         self.control = Control(self.root, settings, self.manifest, self.books, self.watch.say)
+        self.left_out = LeftOut(self.control, self.recorder, self.watch)
+        self.flights = self._make_flights(runner)
         self.replicas = Replicas(
             runner, settings, self.manifest.run_id, self.books, self._handle, self.turns.awake, self.control.on_short,
             self.watch.say,
@@ -111,7 +113,7 @@ class Driver:
         return RunResult(self.manifest, self.root)
 
     def _begin(self, plan: RunPlan) -> None:
-        self.states = _make_states(plan)
+        self.states = make_states(plan)
         self.manifest.notes = list(plan.notes)
         for note in plan.notes:
             self.watch.say(note)
@@ -147,7 +149,9 @@ class Driver:
                 continue
             if isinstance(state, SampleState):
                 commit = partial(self._commit, now=True)
-                feed = SamplingFeed(state, self._handle, commit, self._leave_out, self._skip, self.turns.awake)
+                feed = SamplingFeed(
+                    state, self._handle, commit, self.left_out.leave_out, self.left_out.skip, self.turns.awake
+                )
                 self.replicas.add(feed)
             else:
                 self.asking[state] = self._make_flights(self.replicas.asking(state))
@@ -172,7 +176,8 @@ class Driver:
             state.unsafe = True
 
     def _make_flights(self, workers: Workers) -> Flights:
-        return Flights(workers, self.settings, self._handle, self._on_landed, self._on_quarantined, self.watch.say)
+        hears = self._handle, self._on_landed, self.left_out.on_quarantined, self.watch.say
+        return Flights(workers, self.settings, *hears)
 
     @property
     def _all_flights(self) -> list[Flights]:
@@ -200,7 +205,7 @@ class Driver:
             if self._views_change and not self.interruption.requested:
                 self._go_on_with_views(plan)
                 self._loop()
-            self._finish(self._outcome())
+            self._finish(outcome(self.states.values(), self.control, self.interruption, self.manifest))
         except KeyboardInterrupt:  # the second signal: at once
             self._abandon()
             self._rescue()
@@ -234,7 +239,7 @@ class Driver:
             if isinstance(state, StoreState):
                 state.read_view(plan, plan.stages[name])
             elif not state.complete:
-                self.states[name] = _make_state(plan, plan.stages[name], self.states)
+                self.states[name] = make_state(plan, plan.stages[name], self.states)
         self.manifest.stages = [state.record for state in self.states.values()]
         self._place_engines(placed=True)
         self._record_views(plan)
@@ -243,22 +248,6 @@ class Driver:
         stores = (stage for stage in plan.stages.values() if stage.store is not None)
         views = {stage.stage.name: stage.view.tables(plan.problems) for stage in stores}
         self.recorder.begin(plan.problem_view, len(plan.problems), views)
-
-    def _outcome(self) -> RunState:
-        if self.control.gate_failed:
-            self.manifest.error, self.manifest.gate_failed = self.control.stopped, True
-            return "failed"
-        if self.control.reached is not None and not self.interruption.requested:
-            self.manifest.error = f"budget reached: {self.control.reached}"
-            return "incomplete" if self._lacks_rows() else "budget reached"
-        if all(state.complete for state in self.states.values()) and not self._lacks_rows():
-            return "done"
-        return "interrupted" if self.interruption.requested else "incomplete"
-
-    def _lacks_rows(self) -> bool:
-        """Whether rows were asked for that could not be made."""
-        states = self.states.values()
-        return any(s.record.quarantined or (isinstance(s, SampleState) and s.lost) for s in states)
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -337,37 +326,6 @@ class Driver:
             for other in self.states.values():
                 other.on_snapshot_part(state.name, work.index)
 
-    def _on_quarantined(self, flight: Flight, error: BaseException) -> None:
-        """Leave the rows of work that keeps failing out of the run."""
-        state, work = flight.state, flight.work
-        assert isinstance(state, StoreState) and isinstance(work, Task)
-        ranges = work.inputs["samples"].ranges
-        assert ranges is not None
-        self._leave_out(state, state.store.numbering.ranges(ranges), error)
-
-    def _leave_out(self, state: StoreState, ranges: Ranges, error: BaseException) -> None:
-        """Leave rows out of the run and write down why."""
-        rows = [
-            {"stage": state.name, "problem_key": key, "sample_index": index, "error": str(error)}
-            for key, first, count in state.store.numbering.keyed(ranges).iter_rows()
-            for index in range(first, first + count)
-        ]
-        self.control.on_left_out(state, ranges)
-        state.quarantined.add(ranges)
-        state.record.quarantined = len(state.quarantined) - state.record.skipped
-        self.recorder.quarantine(rows)
-        self.watch.say(f"{len(rows)} row(s) quarantined: {str(error).splitlines()[0][:200]}", state.name)
-
-    def _skip(self, state: SampleState, numbers: Ints, why: str) -> None:
-        """Leave problems out of the run that it is told to skip: nothing is lacking for that."""
-        ranges = state.leave_out(numbers)
-        state.quarantined.add(ranges)
-        state.record.skipped += ranges.total
-        if state.source is not None:
-            state.source.ban(numbers)
-        self.manifest.notes.append(why)
-        self.watch.say(why, state.name)
-
     def _commit(self, now: bool = False) -> None:
         """Commit what waits, in groups (at once where nobody is working); then tell every stage what became a fact."""
         now = now or not (self.replicas.holding or self._flying)
@@ -425,22 +383,7 @@ class Driver:
     def _finish(self, state: RunState) -> None:
         self.manifest.state = state
         self.manifest.finished = datetime.now(UTC)
-        lost = [
-            f"{s.store.numbering.keys(np.array([number]))[0]}/{index}: {why}"
-            for s in self.states.values()
-            if isinstance(s, SampleState)
-            for number, index, why in s.lost
-        ]
-        quarantined = sum(s.record.quarantined for s in self.states.values())
-        said = [] if self.manifest.error is None else [self.manifest.error]
-        if lost:
-            said.append(f"{len(lost)} sample(s) could not be drawn, for example {lost[0]}")
-        if quarantined:
-            said.append(
-                f"{quarantined} row(s) are quarantined, because the work on them keeps failing: see "
-                f"{self.root.uri(self.recorder.folder, 'quarantine.jsonl')}"
-            )
-        self.manifest.error = "; ".join(said) or None
+        self.manifest.error = what_is_lacking(self.states.values(), self.recorder, self.manifest.error)
         self.manifest.waits_for = None
         self._observe(now=True)
         self.watch.log.add("end", self.manifest.error or "", state=state)
@@ -451,23 +394,3 @@ class Driver:
             self.recorder.end()
         except GristmillError as error:
             self.watch.say(f"the run's last manifest could not be written: {error}")
-
-
-def _make_states(run_plan: RunPlan) -> dict[str, StageState]:
-    states: dict[str, StageState] = {}
-    for name, plan in run_plan.stages.items():
-        states[name] = _make_state(run_plan, plan, states)
-    return states
-
-
-def _make_state(run_plan: RunPlan, plan: StagePlan, states: dict[str, StageState]) -> StageState:
-    scope = plan.stage.operator.scope
-    if scope == "source":
-        return StageState(plan, run_plan)
-    if plan.stage.samples:
-        return SampleState(plan, run_plan)
-    if scope == "sample":
-        return StreamState(plan, run_plan)
-    if scope == "problem":
-        return ChunkState(plan, run_plan)
-    return DatasetState(plan, run_plan, states)

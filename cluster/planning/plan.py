@@ -17,11 +17,12 @@ import polars as pl
 from cluster.engines import resolve
 from cluster.planning.problems import Problems, read_problems
 from cluster.records.rules import Rules
+from cluster.storage.delta import stored_identities
 from cluster.storage.ranges import Ints, Ranges, RangeSet
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
 from cluster.storage.snapshot import Snapshot
-from cluster.storage.store import Store, stored_identities
+from cluster.storage.store import Store
 from operators.sample.sampling import Sampling
 from pipelines.graph import Pipeline, Stage
 from pipelines.identity import (
@@ -40,7 +41,7 @@ from schemas.job import RunSettings
 CHUNK_SAMPLES = 200_000
 """Problem-scope work is cut into chunks of about this many samples: one task, one part."""
 AT_ONCE = 20_000
-"""So many ranges are written out with their keys at a time."""
+"""How many ranges are written out with their keys at a time."""
 
 ALLOCATIONS = "allocations"
 """The input of operators that ask by what rule samples came about; a run's log gives it."""
@@ -114,7 +115,7 @@ class StagePlan:
         return "top up" if self.held else "compute"
 
 
-@dataclass
+@dataclass(repr=False)  # asyncio writes the results of its tasks out, and these have millions of ranges
 class RunPlan:
     """The plans of all stages, in order, with what they share."""
 

@@ -21,6 +21,7 @@ from cluster.storage.numbering import Numbering
 from cluster.storage.ranges import Ints
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
+from cluster.storage.slices import Slice
 from operators.base import Operator
 from pipelines.graph import Stage
 from schemas.contract import Columns, validate
@@ -37,12 +38,14 @@ class Problems:
         view: the id of this choice of problems, which depends on all that they say.
         notes: what the source has to tell of them.
         classes: the task type of each problem, as a number; all 0 where there is one type.
+        longest: UTF-8 bytes of the longest prompt, with what is said in its conversation.
     """
 
     def __init__(self, spill: Spill, numbering: Numbering, look: _SecondLook, notes: tuple[str, ...]) -> None:
         self.numbering = numbering
         self.view = look.view.hexdigest()
         self.classes = look.classes
+        self.longest = look.longest
         self.notes = notes
         self._size = look.size
         self._spill: Spill | None = spill
@@ -63,6 +66,11 @@ class Problems:
     def kept_in(self, rows: NumberedRows) -> None:
         """Hear that the snapshot of the problems is there: from now on they are read from it."""
         self._rows, self._spill = rows, None
+
+    def slice(self, numbers: Ints) -> Slice:
+        """Describe the rows of some problems, for a worker; their snapshot must be there."""
+        assert self._rows is not None
+        return self._rows.slice(numbers, self.numbering)
 
     def tables(self, root: Root, columns: Columns | None = None) -> Iterator[pl.DataFrame]:
         """Yield the problems in the order of their numbers, a few megabytes at a time."""
@@ -121,12 +129,17 @@ class _Given:
             yield table
 
 
+_LENGTH = pl.col("prompt").str.len_bytes().cast(pl.Int64) + (
+    pl.col("messages").list.eval(pl.element().struct.field("content").str.len_bytes()).list.sum().fill_null(0)
+)
+
+
 class _SecondLook:
     """What is learnt of problems when they come in order; called with each table, it returns the keys."""
 
     def __init__(self, checks: list[Operator], more: set[str]) -> None:
         self.view = TableDigest(more)
-        self.size = 0
+        self.size = self.longest = 0
         self._checks = checks
         self._names: dict[str, int] = {}
         self._classes: list[NDArray[np.int32]] = []
@@ -136,6 +149,7 @@ class _SecondLook:
             operator.check_problems(table)
         self.view.add(table)
         self.size += int(table.estimated_size())
+        self.longest = max(self.longest, int(table.select(_LENGTH.max()).item()))
         for name in table["task_type"].unique(maintain_order=True):
             self._names.setdefault(name, len(self._names))
         if len(self._names) == 1:  # as an array without memory of its own
@@ -166,15 +180,14 @@ class _Unique:
     """Whether texts are all different, by their hashes."""
 
     def __init__(self) -> None:
-        self._hashes: list[NDArray[np.uint64]] = []
+        self._hashes = bytearray()
 
     def add(self, texts: pl.Series) -> None:
-        self._hashes.append(texts.hash(7).to_numpy())
+        self._hashes += texts.hash(7).to_numpy().data
 
     @property
     def doubtful(self) -> bool:
         """Whether two may be the same."""
-        hashes = np.concatenate(self._hashes)
-        self._hashes = [hashes]
+        hashes = np.frombuffer(self._hashes, np.uint64)
         hashes.sort()
         return bool((hashes[1:] == hashes[:-1]).any())

@@ -17,7 +17,7 @@ import pyarrow as pa
 from cluster.storage.numbering import Keys, as_bytes
 
 HELD_BYTES = 2**22
-"""So much is held in memory before it is written."""
+"""How much is held in memory before it is written to the files."""
 PIECE_ROWS, PIECE_BYTES = 10_000, 2**21
 """How large the tables are that are read back, about."""
 STRETCHES = 128

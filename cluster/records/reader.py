@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 import polars as pl
 from deltalake.exceptions import TableNotFoundError
 
+from cluster.storage.delta import scan_store
 from cluster.storage.documents import documents, read_document
 from cluster.storage.lease import read_lease
 from cluster.storage.ranges import restrict
 from cluster.storage.root import Root
 from cluster.storage.slices import scan_files
 from cluster.storage.snapshot import MANIFEST, read_snapshot
-from cluster.storage.store import scan_store
 from schemas.contract import polars_schema
 from schemas.datasets import DATASETS
 from schemas.errors import BadInput

@@ -22,9 +22,9 @@ from cluster.records.reader import alive, manifests
 from cluster.spending.allocations import ranges_of, read_allocations
 from cluster.spending.books import read_books
 from cluster.storage.arrow import arrow_schema
+from cluster.storage.delta import scan_store
 from cluster.storage.ranges import KEYED
 from cluster.storage.root import Root
-from cluster.storage.store import scan_store
 from schemas.contract import polars_schema, validate
 from schemas.datasets import LedgerEntry, Sample
 from schemas.errors import StoreBusy

@@ -37,11 +37,11 @@ TALLIED = (
 TASK_SAMPLES = 20_000
 """Sample-scope work is cut into tasks of about this many samples."""
 ENGINE_SAMPLES = 512
-"""And work that asks an engine into smaller ones: the next ones are there already."""
+"""Tasks that ask an engine are smaller: the next one waits already."""
 PAID_SAMPLES = 16
 """Smaller still where a budget may end in the middle: as many as the engine takes at once, and so many at least."""
 FAILED_MERGES = 3
-"""So many merges of a store may fail before a run leaves its small files as they are."""
+"""After so many failed merges of a store a run leaves its small files as they are."""
 
 _numbers = count()
 
@@ -417,6 +417,8 @@ def input_slice(upstream: StagePlan, run: RunPlan, ranges: Ranges, numbers: Ints
     """Return what to read of ``upstream``: some ranges of a store, or what a snapshot has of some problems (or all)."""
     if upstream.store is not None:
         return upstream.store.slice(ranges)
+    if numbers is not None and upstream.stage.operator.scope == "source":
+        return run.problems.slice(numbers)
     assert upstream.snapshot is not None
     manifest = upstream.snapshot.manifest()
     assert manifest is not None, f"{upstream.stage.name} was read before it was complete"

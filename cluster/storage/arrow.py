@@ -6,7 +6,10 @@ from functools import cache
 
 import pyarrow as pa
 
+from cluster.storage.memory import keep_little
 from schemas.contract import Contract
+
+keep_little()  # here, because all that reads or writes tables comes by
 
 
 @cache

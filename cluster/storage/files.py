@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cluster.storage.ranges import Ints, Ranges
 
 MOST_YOUNG = 20_000
-"""So many ranges, or an eighth of all, may be kept apart."""
+"""How many ranges may be kept beside the sorted table before they are merged into it (or an eighth of all)."""
 
 
 class FileTable:

@@ -113,14 +113,15 @@ class Numbering:
 
 def _joined(keys: Iterable[pl.Series]) -> tuple[_Index, bool]:
     """Return keys that come some at a time as one index, and whether they are packed: all are, or none."""
-    found: list[Keys] = [np.empty(0, "S16")]
-    is_packed = True
-    for some in map(as_bytes, keys):
-        short, fits = packed(some)
-        if is_packed and not fits.all():
-            found, is_packed = [unpacked(earlier) for earlier in found], False
-        found.append(short if is_packed else some)
-    return _Index(np.concatenate(found)), is_packed
+    short = bytearray()  # it grows where it stands: many keys are never there twice
+    rest = map(as_bytes, keys)
+    for some in rest:
+        data, fits = packed(some)
+        if not fits.all():
+            found = [unpacked(np.frombuffer(short, "S16")), some, *rest]
+            return _Index(np.concatenate(found)), False
+        short += data.data
+    return _Index(np.frombuffer(short, "S16")), True
 
 
 class _Index:

@@ -43,18 +43,21 @@ class Slice:
     Attributes:
         ranges: restricts a store's rows to a view; keyed ranges.
         problem_keys: restricts a snapshot's rows to some problems. Where neither is there, all rows are taken.
+        stretches: (first row, rows) of each file, where it is known that no others are wanted; an address may be there
+            several times.
     """
 
     uris: tuple[str, ...]
     ranges: pl.DataFrame | None = None
     problem_keys: pl.Series | None = None
+    stretches: tuple[tuple[int, int], ...] | None = None
 
     def scan(self, root: Root, columns: Columns) -> pl.LazyFrame:
         """Return a lazy scan of the wanted columns; only they, and the keys that restrict rows, are read."""
         dtypes = {name: polars_schema(columns.contract)[name] for name in columns.names}
         if not self.uris:
             return pl.LazyFrame(schema=dtypes)
-        rows = scan_files(root, self.uris, columns.contract)
+        rows = self._scan_files(root, columns.contract)
         keys = self.problem_keys
         if self.ranges is not None:
             keys = self.ranges["problem_key"].unique()
@@ -63,6 +66,12 @@ class Slice:
         if self.ranges is not None:
             rows = restrict(rows, self.ranges)
         return rows.select(columns.names)
+
+    def _scan_files(self, root: Root, contract: type[Contract]) -> pl.LazyFrame:
+        if self.stretches is None:
+            return scan_files(root, self.uris, contract)
+        places = zip(self.uris, self.stretches, strict=True)
+        return pl.concat(scan_files(root, uri, contract).slice(first, rows) for uri, (first, rows) in places)
 
     def read(self, root: Root, columns: Columns) -> pl.DataFrame:
         """Return the rows.

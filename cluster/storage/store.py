@@ -11,31 +11,28 @@ Workers write parts; the driver commits them in groups. Three rules keep every k
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from cluster.storage.arrow import arrow_schema
+from cluster.storage.delta import check_version, listed_files, make_table, open_table, read_keys, widen
 from cluster.storage.files import FileTable
 from cluster.storage.lease import LEASE_SECONDS, Lease, read_lease, write_lease
 from cluster.storage.numbering import Numbering
 from cluster.storage.parts import Part, write_part
 from cluster.storage.patience import is_away
-from cluster.storage.ranges import KEYED, Ranges, RangeSet, ranges_by_file, restrict
+from cluster.storage.ranges import Ranges, RangeSet, restrict
 from cluster.storage.root import Root
-from cluster.storage.slices import UNREADABLE, Slice, damaged_file, scan_files
-from schemas import __version__
+from cluster.storage.slices import Slice, scan_files
 from schemas.contract import Contract
-from schemas.datasets import SCHEMA_VERSION
-from schemas.errors import BadInput, GristmillError, LeaseLost, StoreBusy
+from schemas.errors import GristmillError, LeaseLost, StoreBusy
 
 Result = TypeVar("Result")
 
@@ -83,12 +80,8 @@ class Store:
             self._table = open_table(root, folder)
         except TableNotFoundError:
             return
-        self._check_version()
+        check_version(self.folder, self._table)
         self._read_new_files()
-
-    @property
-    def uri(self) -> str:
-        return self.root.uri(self.folder)
 
     def _patiently(self, action: Callable[[], Result], verb: str) -> Result:
         return self.root.patiently(action, f"{verb} {self.folder}")
@@ -98,41 +91,10 @@ class Store:
     def create(self) -> None:
         """Make the table if it isn't there (another writer may make it at the same time)."""
         if self._table is not None:
-            self._widen()
+            widen(self.root, self.folder, self._table, self.contract)
             return
-        about = {"identity": self.fingerprint, "schema_version": SCHEMA_VERSION, "gristmill": __version__}
-        self._table = self._patiently(
-            lambda: DeltaTable.create(
-                self.uri,
-                arrow_schema(self.contract),
-                mode="ignore",
-                name=self.folder.split("/")[0],
-                description=json.dumps(about, sort_keys=True),
-                configuration={"delta.checkpointInterval": "100"},
-                storage_options=self.root.storage_options(),
-            ),
-            "making",
-        )
+        self._table = make_table(self.root, self.folder, self.contract, self.fingerprint)
         self._read_new_files()
-
-    def _widen(self) -> None:
-        """Give a table of an older Gristmill the columns that its contract got since; its files stay as they are."""
-        assert self._table is not None
-        known = {field.name for field in self._table.schema().fields}
-        wanted = Schema.from_arrow(arrow_schema(self.contract)).fields
-        added = [field for field in wanted if field.name not in known]
-        if added:
-            table = self._table
-            self._patiently(lambda: table.alter.add_columns(added), "adding columns to")
-
-    def _check_version(self) -> None:
-        assert self._table is not None
-        about = json.loads(self._table.metadata().description or "{}")
-        if about.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
-            raise BadInput(
-                f"store '{self.folder}' has schema version {about['schema_version']}, this Gristmill writes "
-                f"{SCHEMA_VERSION}: use the version that made it ({about.get('gristmill')}) or another root"
-            )
 
     def refresh(self) -> None:
         """Learn what others committed."""
@@ -159,7 +121,7 @@ class Store:
 
     def _listed(self) -> pl.DataFrame:
         assert self._table is not None
-        return _listed_files(self._table)
+        return listed_files(self._table)
 
     def _learn(self, fresh: pl.DataFrame) -> None:
         """Learn the keys of committed files."""
@@ -178,19 +140,7 @@ class Store:
             self._remember(some, ranges)
 
     def _read_keys(self, names: list[str]) -> pl.DataFrame:
-        """Return ``name`` and keyed ranges of some files."""
-        uris = [self.root.uri(self.folder, name) for name in names]
-        rows = pl.scan_parquet(uris, include_file_paths="name", storage_options=self.root.storage_options())
-        try:
-            found = ranges_by_file(rows.select("problem_key", "sample_index", file="name"))
-            return found.select(pl.col("file").str.split("/").list.last().alias("name"), *KEYED)
-        except UNREADABLE as error:
-            if not self.root.is_local and is_away(error):
-                raise
-            damaged = damaged_file(self.root, uris, ["problem_key", "sample_index"])
-            if damaged is None:
-                raise
-            raise damaged from error
+        return read_keys(self.root, self.folder, names)
 
     def _remember(self, names: Sequence[str], keyed: pl.DataFrame) -> None:
         """Take in files that were committed, with ``name`` and keyed ranges of what is in them."""
@@ -447,58 +397,3 @@ class Store:
         keyed = self.numbering.keyed(wanted)
         table = self._patiently(lambda: restrict(rows, keyed).collect(), "reading a part of")
         return write_part(self.root, self.folder, table, self.contract, self.folder)
-
-
-def _listed_files(table: DeltaTable) -> pl.DataFrame:
-    """Return the files of a table: name, size, rows and the bounds of their keys, as the log has them."""
-    adds = pl.DataFrame(pl.from_arrow(pa.table(table.get_add_actions(flatten=True))))
-    wanted = {
-        "path": "name",
-        "size_bytes": "size",
-        "num_records": "rows",
-        "min.problem_key": "low_key",
-        "max.problem_key": "high_key",
-        "min.sample_index": "low",
-        "max.sample_index": "high",
-    }
-    present = [pl.col(old).alias(new) for old, new in wanted.items() if old in adds.columns]
-    absent = [pl.lit(None).alias(new) for old, new in wanted.items() if old not in adds.columns]
-    return adds.select(*present, *absent)
-
-
-def open_table(root: Root, folder: str) -> DeltaTable:
-    """Return a store's table as its log has it now.
-
-    Raises:
-        TableNotFoundError: there is no such store.
-    """
-    return root.patiently(
-        lambda: DeltaTable(root.uri(folder), storage_options=root.storage_options()), f"opening {folder}"
-    )
-
-
-def scan_store(root: Root, folder: str, contract: type[Contract]) -> pl.LazyFrame:
-    """Return a lazy scan of all rows of a store.
-
-    Delta's own readers take the files' addresses as URLs, in which a blank of a folder's name isn't a blank any more.
-
-    Raises:
-        TableNotFoundError: there is no such store.
-    """
-    table = open_table(root, folder)
-    names = root.patiently(lambda: _listed_files(table), f"reading the log of {folder}")["name"].to_list()
-    return scan_files(root, [root.uri(folder, name) for name in names], contract)
-
-
-def stored_identities(root: Root, kind: str) -> dict[str, dict[str, Any]]:
-    """Return store id -> identity of all stores of a kind under the root (``kind``: "samples", say)."""
-    return {name: stored_identity(root, f"{kind}/{name}") for name in root.list(kind)}
-
-
-def stored_identity(root: Root, folder: str) -> dict[str, Any]:
-    """Return what a store's rows depend on, as its log has it; nothing where there is no such store."""
-    try:
-        table = open_table(root, folder)
-    except TableNotFoundError:
-        return {}
-    return json.loads(table.metadata().description or "{}").get("identity", {})

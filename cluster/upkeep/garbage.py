@@ -22,10 +22,11 @@ from deltalake import DeltaTable
 
 from cluster.records.reader import HEARTBEAT, alive, damaged_runs, manifests
 from cluster.records.recorder import write_manifest
+from cluster.storage.delta import open_table
 from cluster.storage.lease import Lease, read_lease
 from cluster.storage.root import Root
 from cluster.storage.snapshot import MANIFEST
-from cluster.storage.store import EPOCH, open_table
+from cluster.storage.store import EPOCH
 from cluster.upkeep.repair import CONTRACTS
 from cluster.upkeep.verify_store import LenientStore
 from cluster.working.journal import FOLDER as ANSWERS

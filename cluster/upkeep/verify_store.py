@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import polars as pl
-import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
@@ -65,7 +64,7 @@ class StoreCheck:
 
     def _listed(self) -> dict[str, tuple[int | None, int | None]]:
         table = DeltaTable(self.root.uri(self.folder), storage_options=self.root.storage_options())
-        adds = pl.DataFrame(pl.from_arrow(pa.table(table.get_add_actions(flatten=True))))
+        adds = pl.DataFrame(table.get_add_actions(flatten=True))
         rows = pl.col("num_records") if "num_records" in adds.columns else pl.lit(None, pl.Int64).alias("num_records")
         listed = adds.sort("modification_time", "path").select("path", rows, "size_bytes")
         return {name: (count, size) for name, count, size in listed.iter_rows()}

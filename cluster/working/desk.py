@@ -97,7 +97,7 @@ class Desk(Engine):
     async def _once(
         self, journal: Journal, request: Request | ScoreRequest, ask: Callable[..., Awaitable[Said]]
     ) -> Said:
-        """Ask what has no answer yet. Who asks the same n times gets n answers, so many of the known ones as there are."""
+        """Ask what has no answer yet. Who asks the same several times gets as many answers, the known ones first."""
         key = key_of(request)
         place = self._asked[key]
         self._asked[key] += 1

@@ -14,8 +14,8 @@ from collections.abc import Collection
 import polars as pl
 from deltalake.exceptions import DeltaError
 
+from cluster.storage.delta import scan_store
 from cluster.storage.root import Root
-from cluster.storage.store import scan_store
 from operators.sample.sampling import ConfidenceCut
 from schemas.datasets import Sample
 from schemas.errors import GristmillError

@@ -15,7 +15,6 @@ from jobs.config.options import (
     complete_run,
     examples,
 )
-from jobs.config.settings import parse_assignments
 
 app = typer.Typer()
 
@@ -134,6 +133,7 @@ def simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Replay sampling policies on recorded samples: what each would have reached, and for how much. Spends nothing."""
+    from jobs.config.settings import parse_assignments
     from jobs.simulate import simulate as replay
     from jobs.simulate.simulation import Ask
 

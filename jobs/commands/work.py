@@ -19,7 +19,6 @@ from jobs.config.options import (
     examples,
     print_json,
 )
-from jobs.config.settings import parse_assignments
 from schemas.errors import BadInput, BudgetReached, GristmillError, RunIncomplete
 
 app = typer.Typer()
@@ -117,6 +116,7 @@ def op(
     as_json: JsonOption = False,
 ) -> None:
     """Run one operator on plain Parquet, JSONL or CSV files, without a pipeline."""
+    from jobs.config.settings import parse_assignments
     from jobs.looking.op import run_op
 
     if not out:
@@ -153,7 +153,7 @@ def check_golds(
     as_json: JsonOption = False,
 ) -> None:
     """Say which expected answers no verifier can read, before anything is paid."""
-    from jobs.config.settings import build_operator
+    from jobs.config.settings import build_operator, parse_assignments
     from jobs.looking.golds import check_golds, document, print_golds
     from operators.load import Load
 

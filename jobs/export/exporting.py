@@ -11,8 +11,8 @@ import polars as pl
 import xxhash
 
 from cluster.records.reader import last_stage, open_stage
+from cluster.storage.delta import stored_identity
 from cluster.storage.root import Root
-from cluster.storage.store import stored_identity
 from jobs.export.ask import Ask
 from jobs.export.card import Counts, write_card
 from jobs.export.formats import FORMATS, Layout

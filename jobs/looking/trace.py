@@ -10,8 +10,8 @@ import polars as pl
 from rich.console import Console
 
 from cluster.records.reader import find_run, open_stage
+from cluster.storage.delta import stored_identity
 from cluster.storage.root import Root
-from cluster.storage.store import stored_identity
 from cluster.storage.tables import read_table
 from schemas.datasets import SAMPLES_FOLDER
 from schemas.errors import BadInput

@@ -207,6 +207,12 @@ FORECASTS = {
 }
 
 
+TO_COME = (
+    "The share of these very problems that will have a right sample once each has k. The interval has both what isn't "
+    "known of the hard ones and the luck of the samples to come."
+)
+
+
 def forecast(rows: pl.DataFrame, measured: pl.DataFrame | None) -> Chart:
     """Draw the coverage that more samples will bring, behind what was measured; published forecasts beside ours."""
     model = rows["model"][0]
@@ -230,7 +236,7 @@ def forecast(rows: pl.DataFrame, measured: pl.DataFrame | None) -> Chart:
             layers += _curve(curve, x, ends, colour, dash=method != "combined", band=method == "combined")
             legend.append((CLASSES[colour], f"{label}, with its 95% interval" if method == "combined" else label))
     last = mine.filter(pl.col("method") == "combined").sort("k").row(-1, named=True)
-    notes = rows["note"].unique(maintain_order=True).to_list()
+    notes = [TO_COME, *rows["note"].unique(maintain_order=True).to_list()]
     models = rows["model"].n_unique()
     return Chart(
         "Coverage to come",

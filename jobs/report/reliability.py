@@ -32,7 +32,7 @@ def calibration(rows: pl.DataFrame, uncalibrated: Sequence[str] = ()) -> Chart:
         layers.append(base.mark_line(color=colour, strokeWidth=1.5).encode(x=x, y=y))
         size = alt.Size("n:Q", scale=alt.Scale(range=[16, 160]), legend=None)
         layers.append(base.mark_circle(color=colour, opacity=1).encode(x=x, y=y, size=size))
-        legend.append((CLASSES[colour], f"{row['method']}: expected calibration error {percent(row['ece'])}"))
+        legend.append((CLASSES[colour], f"{row['method']}: {_error(row)}"))
     first = rows.row(0, named=True)
     notes = [
         "Whether a confidence says how often answers are right. Dots are tenths of confidence, larger where there are "
@@ -46,8 +46,7 @@ def calibration(rows: pl.DataFrame, uncalibrated: Sequence[str] = ()) -> Chart:
         "Calibration",
         svg(
             alt.layer(*layers).properties(width=WIDE - 56, height=230),
-            f"Share of right answers by confidence: {first['method']} has an expected calibration error of "
-            f"{percent(first['ece'])}",
+            f"Share of right answers by confidence: {first['method']} has {_error(first)}",
         ),
         legend,
         ("method", "accuracy", "95% interval", "RMSCE", "95% interval", "ECE", "Brier", "problems"),
@@ -66,3 +65,8 @@ def calibration(rows: pl.DataFrame, uncalibrated: Sequence[str] = ()) -> Chart:
         ],
         notes,
     )
+
+
+def _error(row: dict[str, Any]) -> str:
+    """Say how far confidences are off; older runs have the plain error only."""
+    return f"ECE {percent(row['ece'])}" if row["rmsce"] is None else f"RMSCE {percent(row['rmsce'])}"

@@ -16,8 +16,8 @@ from cluster.engines import resolve
 from cluster.planning.plan import RunPlan, StagePlan
 from cluster.records.reader import manifests
 from cluster.records.throughput import read_entry
+from cluster.storage.delta import scan_store
 from cluster.storage.root import Root
-from cluster.storage.store import scan_store
 from operators.sample.sampling import Sampling
 from schemas import datasets
 from schemas.conversation import text_of

@@ -14,8 +14,8 @@ import polars as pl
 from cluster.planning.plan import RunPlan, StagePlan
 from cluster.records.rules import rules_of_store
 from cluster.spending.history import History
+from cluster.storage.delta import scan_store
 from cluster.storage.slices import scan_files
-from cluster.storage.store import scan_store
 from jobs.running.asking import Asking
 from jobs.running.estimate import Estimate
 from schemas.budget import Budget

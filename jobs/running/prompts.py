@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import polars as pl
-
 from cluster.engines import build_engine
 from cluster.planning.plan import RunPlan
 from operators.engine import Engine
@@ -74,9 +72,6 @@ def _may_be_full(plan: RunPlan, operator: Sampling, spec: EngineSpec) -> bool:
     context: int | None = getattr(spec, "context", None)
     if context is None:
         return False
-    said = pl.col("messages").list.eval(pl.element().struct.field("content").str.len_bytes()).list.sum()
-    length = pl.col("prompt").str.len_bytes() + said.fill_null(0)
-    longest = max(table.select(length.max()).item() or 0 for table in plan.problems.tables(plan.root))
     around = [operator.system or "", operator.template, *(e.prompt + e.completion for e in operator.few_shot)]
-    whole = int(longest) + sum(len(text.encode()) for text in around) + TEMPLATE_BYTES
+    whole = plan.problems.longest + sum(len(text.encode()) for text in around) + TEMPLATE_BYTES
     return whole > context - operator.max_tokens

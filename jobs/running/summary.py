@@ -237,7 +237,7 @@ def _print_coverage(console: Console, root: Root, manifest: RunManifest) -> None
     rows = coverage(root, manifest)
     if rows.is_empty():
         return
-    console.print("coverage, with 95% intervals:", highlight=False)
+    console.print("coverage, with 95% intervals for problems like these:", highlight=False)
     for row in rows.iter_rows(named=True):
         console.print(
             f"  pass@{row['k']:<5} {row['coverage']:.3f}  [{row['low']:.3f}, {row['high']:.3f}]",

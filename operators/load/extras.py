@@ -52,6 +52,8 @@ def metadata_of(rows: Rows, used: set[str], cut: Mapping[int, list[Turn]], sourc
     own = _own(rows)
     names = [name for name in rows.columns if name not in used and (name != "metadata" or own is None)]
     pieces = [(json.dumps(name) + ": ", _encoded(rows, name)) for name in sorted(names)]
+    if own is None and not cut:
+        return _joined(pieces, len(rows))
     found: list[str | None] = []
     for row in range(len(rows)):
         parts = [head + text for head, texts in pieces if (text := texts[row]) is not None]
@@ -64,6 +66,17 @@ def metadata_of(rows: Rows, used: set[str], cut: Mapping[int, list[Turn]], sourc
             extra[CUT] = [{key: item for key, item in turn.items() if item is not None} for turn in cut[row]]
         found.append(as_json(extra) if extra else None)
     return pl.Series("metadata", found, dtype=pl.String)
+
+
+def _joined(pieces: list[tuple[str, list[str | None]]], count: int) -> pl.Series:
+    """Return the JSON objects of all rows at once; null where a row has none of the fields."""
+    if not pieces:
+        return pl.Series("metadata", [None], dtype=pl.String).new_from_index(0, count)
+    fields = [pl.Series(str(number), texts, dtype=pl.String) for number, (_, texts) in enumerate(pieces)]
+    texts = [pl.lit(head) + pl.col(field.name) for (head, _), field in zip(pieces, fields, strict=True)]
+    whole = pl.lit("{") + pl.concat_str(texts, separator=", ", ignore_nulls=True) + pl.lit("}")
+    there = pl.any_horizontal(pl.all().is_not_null())
+    return pl.DataFrame(fields).select(metadata=pl.when(there).then(whole)).to_series()
 
 
 def _own(rows: Rows) -> list[dict[str, Any] | None] | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
+from itertools import chain
 from typing import Any, cast
 
 import polars as pl
@@ -41,6 +42,17 @@ def _constant(name: str) -> float | None:
 
 
 _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+_scan = cast(Any, _decoder).scan_once
+
+
+def _decode(line: str) -> Any:
+    """Return the value of a line; most begin and end with it, and need no look at what is around."""
+    text = line.strip(" \t\r")
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        return _decoder.decode(line)
+    return value if end == len(text) else _decoder.decode(line)
 
 
 def read_json(
@@ -87,13 +99,12 @@ def read_lines(text: str, source: str, notes: Notes) -> list[dict[str, Any]]:
         BadInput: with the line of what can't be read.
     """
     lines = text.split("\n" if "\n" in text else "\r")
-    decode = _decoder.decode
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         if not line or line.isspace():
             continue
         try:
-            row = decode(line)
+            row = _decode(line)
         except (ValueError, RecursionError) as error:
             raise BadInput(_told(error, source, number)) from error
         if not isinstance(row, dict):
@@ -187,6 +198,11 @@ def _mended(value: Any) -> Any:
     return value
 
 
+def by_column(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return rows' values by their names, None where a row has none."""
+    return {name: [row.get(name) for row in rows] for name in dict.fromkeys(chain.from_iterable(rows))}
+
+
 class Kinds:
     """Which kinds of values each column of a JSON source has: what its columns become depends on all of its rows."""
 
@@ -194,27 +210,29 @@ class Kinds:
         self.found: dict[str, set[type[Any]]] = {}
         self._long: set[str] = set()
 
-    def see(self, rows: Iterable[dict[str, Any]]) -> Kinds:
+    def see(self, rows: list[dict[str, Any]]) -> Kinds:
         """Take note of more rows."""
-        for row in rows:
-            for name, value in row.items():
-                kind = cast("type[Any]", type(value))
-                if name in self.found:
-                    self.found[name].add(kind)
-                else:
-                    self.found[name] = {kind}
-                if kind is int and not _LEAST <= value <= _MOST:
-                    self._long.add(name)
-        for kinds in self.found.values():
-            kinds.discard(type(None))
+        return self.see_columns(by_column(rows))
+
+    def see_columns(self, columns: Mapping[str, list[Any]]) -> Kinds:
+        """Take note of more rows, given by column."""
+        for name, values in columns.items():
+            kinds = set(map(type, values)) - {type(None)}
+            self.found[name] = self.found.get(name, set()) | kinds
+            if int in kinds and not all(_LEAST <= value <= _MOST for value in values if type(value) is int):
+                self._long.add(name)
         return self
 
     def rows(self, found: list[dict[str, Any]]) -> Rows:
         """Return objects as columns. Text and numbers in one column are text; other mixtures stay as they are."""
+        return self.rows_of(len(found), by_column(found))
+
+    def rows_of(self, count: int, found: Mapping[str, list[Any]]) -> Rows:
+        """Return so many objects, given by column, as ``rows`` does; a column that isn't there is null."""
         columns: dict[str, pl.Series] = {}
         loose: dict[str, list[Any]] = {}
         for name, kinds in self.found.items():
-            values = [row.get(name) for row in found]
+            values = found[name] if name in found else [None] * count
             if kinds & {list, dict} or kinds == {int, float} or name in self._long:
                 loose[name] = values
             elif len(kinds) > 1:

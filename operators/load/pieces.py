@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow.parquet  # pyright: ignore[reportMissingTypeStubs]
 
 from operators.load.checks import Notes
-from operators.load.json_rows import Kinds, read_lines
+from operators.load.json_rows import Kinds, by_column, read_lines
 from operators.load.rows import Rows
 
 LARGE = 2**24
@@ -76,9 +76,9 @@ class ParquetPieces(Pieces):
 
     def rows(self) -> Iterator[Rows]:
         parquet = cast(Any, pyarrow.parquet)
-        with self.fs.open(self.place, "rb") as file, parquet.ParquetFile(file) as reader:
+        with self.fs.open(self.place, "rb") as file, parquet.ParquetFile(file, pre_buffer=False) as reader:
             rows = max(100, reader.metadata.num_rows * PIECE_BYTES // max(1, _unpacked(reader)))
-            for batch in reader.iter_batches(batch_size=min(rows, 20_000)):
+            for batch in reader.iter_batches(batch_size=min(rows, 20_000), use_threads=False):
                 yield Rows(cast(Any, pl).from_arrow(batch))
 
 
@@ -102,7 +102,7 @@ class LinePieces(Pieces):
         assert self._kinds is not None
         self._parsed.seek(0)
         while length := int.from_bytes(self._parsed.read(8), "little"):
-            yield self._kinds.rows(marshal.loads(self._parsed.read(length)))
+            yield self._kinds.rows_of(*marshal.loads(self._parsed.read(length)))
 
     def _parse(self) -> None:
         kinds = Kinds()
@@ -110,8 +110,9 @@ class LinePieces(Pieces):
             found = read_lines(text, self.source, self.notes)
             self.notes.before += len(found)
             if found:
-                kinds.see(found)
-                data = marshal.dumps(found)
+                columns = by_column(found)
+                kinds.see_columns(columns)
+                data = marshal.dumps((len(found), columns))
                 self._parsed.write(len(data).to_bytes(8, "little") + data)
         self._parsed.write(bytes(8))
         self.notes.before = 0

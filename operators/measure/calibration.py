@@ -31,7 +31,7 @@ class MeasureCalibration(PiecewiseOperator):
 
     * ``rmsce`` is the root of the answers' mean squared gap, each bin's square less the variance that chance gives it
       (Kumar, Liang and Ma 2019, "Verified Uncertainty Calibration"): a calibrated method comes out near 0. A bin with
-      a single answer tells nothing.
+      a single answer tells nothing; where there is no other, ``rmsce`` is null.
     * ``ece`` (Guo et al. 2017) is the answers' mean absolute gap. Chance alone makes it too large, the more so the
       fewer answers a bin has, and no interval around it holds: it has none, and is there for comparison.
     * ``brier`` is the mean of (confidence - right)^2.
@@ -97,7 +97,8 @@ class MeasureCalibration(PiecewiseOperator):
         for name, *values in zip(MEASURED, estimate, low, high, strict=True):
             shares = np.clip(values, 0.0, 1.0)
             named = np.sqrt(shares) if name == "rmsce" else shares
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), named.tolist(), strict=True))
+            said = [None] * 3 if name == "rmsce" and count.max() < 2 else named.tolist()
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), said, strict=True))
         return {**row, "bins": reliability}
 
     def _replicates(self, confidence: Floats, place: Ints, chance: Floats) -> Floats:

@@ -11,15 +11,13 @@ near 0 and leaves every problem with the same wide distribution, so it does next
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize as _optimize  # pyright: ignore[reportMissingTypeStubs]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-optimize: Any = _optimize  # ships no types
 
 LOGITS: Floats = np.linspace(-13.8, 3.9, 96)
 RATES: Floats = 1.0 / (1.0 + np.exp(-LOGITS))
@@ -209,8 +207,10 @@ def fit(theta: Floats, free: list[int], known: Floats, weight: Floats, hint: Flo
         full[free] = some
         return full
 
+    from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]: 40 MB, for which only fitting pays
+
     worth = [place for place in free if place not in prior.ends]
-    found = optimize.minimize(loss, theta[free], jac=True, method="BFGS", options={"maxiter": 50})
+    found = cast(Any, optimize).minimize(loss, theta[free], jac=True, method="BFGS", options={"maxiter": 50})
     if not np.isfinite(found.x).all():
         return Fit(theta, float(loss(theta[free])[0]), float(np.log(prior.spread[worth]).sum()))
     best = whole(found.x)

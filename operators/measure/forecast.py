@@ -183,7 +183,7 @@ def _curve_of(drawn: Drawn) -> Measured:
     if first is None:
         return lambda some: (np.ones(1, dtype=np.int64), np.zeros(1))
     points = log_spaced(max(1, unstopped(n, first)))
-    return lambda some: (points, first_success(n[some], first[some], points)[0])
+    return lambda some: (points, first_success(n[some], first[some], points))
 
 
 def _measured(n: Ints, c: Ints, k: Ints) -> Floats:

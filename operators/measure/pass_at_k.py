@@ -31,7 +31,7 @@ from scipy.special import gammaln  # pyright: ignore[reportMissingTypeStubs, rep
 from operators.measure.counts import LEFT_OUT, Drawn, FromCounts, left_out
 from operators.measure.hinted import hinted
 from operators.measure.intervals import ends, new_problems, same_problems
-from operators.measure.survival import first_success, unstopped
+from operators.measure.survival import first_success, interval, unstopped
 from operators.measure.tail import expected, fit_all
 from schemas import datasets
 from schemas.contract import polars_schema
@@ -167,8 +167,11 @@ class PassAtK(FromCounts):
             how = "hints chose whom to sample; what is missing is estimated from all counts with the hints"
         else:
             k = self._sizes(unstopped(n, first))
-            value, low, high = first_success(n, first, k)
-            intervals = [low, high, *ends(same_problems(n, c, k, self.bootstrap, self.seed), value)]
+            value = first_success(n, first, k)
+            intervals = [
+                *interval(n, first, k, self.bootstrap, self.seed),
+                *ends(same_problems(n, c, k, self.bootstrap, self.seed), value),
+            ]
             how = "n may have depended on results: from when each problem was first solved (Kaplan-Meier)"
         solved = (first[:, None] > 0) & (first[:, None] <= k)
         missing = (first[:, None] == 0) & (n[:, None] < k)
@@ -214,11 +217,11 @@ class PassAtK(FromCounts):
         named = ", ".join(
             f"'{problem}' (n = {n:,})" for problem, n in few.select("problem_id", "n").head(3).iter_rows()
         )
-        bounded = f", for k <= {usual:,} to get bounds," if usual > smallest else ""
+        bounded = f", for k <= {usual:,} to get bounds" if usual > smallest else ""
         raise BadInput(
             f"measure.pass_at_k: k = {_listed(k[k > usual])} needs that many samples of every problem, but "
             f"{len(few):,} of {len(counts):,} problems have fewer, for example {named}. Leaving these out would "
-            f"measure different problems at different k. Ask for k <= {smallest:,}{bounded} draw more samples of them, "
+            f"measure different problems at different k. Ask for k <= {smallest:,}{bounded}, draw more of them, "
             "or leave them out of the whole measurement"
         )
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from operators.base import AnyOperator
+from operators.measure.intervals import new_problems
 from operators.measure.pass_at_k import powers_of_two
 from operators.measure.subsets import Aligned, align, pack, right_on, unpack
 from operators.piecewise import PiecewiseOperator
@@ -31,8 +32,6 @@ from schemas.errors import BadInput
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-BLOCK = 4_000_000
-"""Numbers held at once while bootstrapping (two arrays of 32 MB)."""
 COUNTED = 1_000_000
 """Votes counted at once (arrays of 8 and 4 MB). With a quarter of that, malloc gives memory back to the system at every
 step and faults it in again, which takes longer than counting; with more, they leave the cache."""
@@ -65,17 +64,16 @@ class MeasureSelection(PiecewiseOperator):
     longer curve for some would compare different problems at different n. ``first_n`` is the accuracy with the first n
     samples by sample_index.
 
-    ``low`` and ``high`` are the 2.5% and 97.5% quantiles of ``bootstrap`` replicates, each the mean over problems drawn
-    with replacement of how right a random subset of each is: the spread of a single run with n samples on as many
-    problems. Each drawn problem gets a subset of its own; one for all would count the noise within problems twice. As n
-    nears N subsets overlap, and at N only the spread over problems is left.
+    Each sample comes first in as many subsets as any other, so that at n = 1 accuracy is the pass rate. ``low`` and
+    ``high`` are the ends of the 95% interval for problems like these (``operators.measure.intervals``): of how right
+    the subsets of each problem are on average, with ``bootstrap`` draws. Where nothing is right it doesn't end at 0.
 
     Problems without a known answer are left out. Samples count in n as they do in ``select.majority``. A majority costs
     the counting of votes; of other methods a size is measured on fewer subsets where all would have more than ``rows``
     rows together (``subsets`` tells on how many).
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     output = SelectionAccuracy
 
     methods: tuple[AnyOperator, ...] = (MajorityVote(),)
@@ -84,7 +82,7 @@ class MeasureSelection(PiecewiseOperator):
     """Random subsets per n."""
     rows: int = Field(default=2_000_000, ge=1)
     bootstrap: int = Field(default=1000, ge=100)
-    """Bootstrap replicates."""
+    """Draws that intervals are made of."""
     seed: int = 0
 
     @field_validator("methods")
@@ -163,8 +161,7 @@ class MeasureSelection(PiecewiseOperator):
         partials = partials.sort("problem_key")
         data = _arrange(partials)
         total, problems = data.votes.shape
-        rng = np.random.default_rng(self.seed)
-        orders = [rng.permutation(total) for _ in range(self.subsets)]
+        orders = _orders(total, self.subsets, np.random.default_rng(self.seed))
         sizes = powers_of_two(total)
         pieces = [align(unpack(packed), total) for packed in partials["tables"].drop_nulls()]
         found: list[pl.DataFrame] = []
@@ -173,7 +170,7 @@ class MeasureSelection(PiecewiseOperator):
                 curves = {method.method: (subset_accuracy(data, sizes, orders), first_accuracy(data, sizes))}
             else:
                 curves = self._stacked(method, pieces, sizes, orders, problems)
-            found += [self._summary(name, sizes, *curve, rng) for name, curve in sorted(curves.items())]
+            found += [self._summary(name, sizes, *curve) for name, curve in sorted(curves.items())]
         return pl.concat(found)
 
     def _stacked(
@@ -194,11 +191,10 @@ class MeasureSelection(PiecewiseOperator):
                 first.setdefault(name, []).append(float(right[0].mean()))
         return {name: (curve, np.array(first[name])) for name, curve in drawn.items()}
 
-    def _summary(
-        self, name: str, sizes: list[int], right: list[Floats], first: Floats, rng: np.random.Generator
-    ) -> pl.DataFrame:
-        low, high = _interval(right, self.bootstrap, rng)
-        accuracy = np.array([one.mean() for one in right])
+    def _summary(self, name: str, sizes: list[int], right: list[Floats], first: Floats) -> pl.DataFrame:
+        of_each = np.stack([one.mean(axis=0) for one in right], axis=1)
+        low, high = new_problems(of_each, of_each, self.bootstrap, self.seed)
+        accuracy = of_each.mean(axis=0)
         columns = {
             "n": sizes,
             "method": [name] * len(sizes),
@@ -210,6 +206,14 @@ class MeasureSelection(PiecewiseOperator):
             "n_problems": [right[0].shape[1]] * len(sizes),
         }
         return pl.DataFrame(columns)
+
+
+def _orders(total: int, count: int, rng: np.random.Generator) -> list[Ints]:
+    """Return so many random orders of ``total`` samples, in which each comes first as often as any other, or once more
+    or less."""
+    first = np.concatenate([rng.permutation(total) for _ in range(-(-count // total))])[:count]
+    orders = [rng.permutation(total) for _ in range(count)]
+    return [np.concatenate([[one], order[order != one]]) for one, order in zip(first, orders, strict=True)]
 
 
 def _arrange(partials: pl.DataFrame) -> Votes:
@@ -289,18 +293,3 @@ def _first_wins(counts: Ints, data: Votes) -> Floats:
     right = np.zeros(data.offsets.size)
     right[answered] = data.correct[leading[first]]
     return right
-
-
-def _interval(right: list[Floats], replicates: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return the 2.5% and 97.5% quantiles over problems and subsets drawn anew: two arrays of shape [sizes]."""
-    problems = right[0].shape[1]
-    means = np.empty((len(right), replicates))
-    step = max(1, BLOCK // problems)
-    for start in range(0, replicates, step):
-        shape = (min(step, replicates - start), problems)
-        subset, problem = rng.random(size=shape), rng.integers(0, problems, size=shape)
-        for row, one in enumerate(right):
-            drawn = (subset * len(one)).astype(np.int64)
-            means[row, start : start + shape[0]] = one[drawn, problem].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975], axis=1)
-    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)

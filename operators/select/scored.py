@@ -20,7 +20,7 @@ class _Scored(Voting):
     transform: Transform = "none"
     """What is made of a score: ``sigmoid`` for a reward model's logits, ``softmax`` over the samples of a problem."""
     temperature: float = Field(default=1.0, gt=0.0)
-    """Of ``sigmoid`` and ``softmax``: scores are divided by it."""
+    """The temperature of ``sigmoid`` and ``softmax``: scores are divided by it before."""
 
     def transformed(self) -> pl.Expr:
         """Return the score as a weight."""

@@ -330,7 +330,9 @@ def _leading(signs: Any, lift: float) -> Floats:
             return transposed @ v - lift * v.sum()
 
         operator = linalg.LinearOperator(signs.shape, matvec=forward, rmatvec=backward, dtype=np.float64)
-        u = linalg.svds(operator, k=1, v0=np.ones(min(signs.shape)), return_singular_vectors="u")[0][:, 0]
+        # where all labels are given alike, ones alone are mapped to zero, which can't be begun with
+        start: Floats = np.random.default_rng(0).uniform(0.9, 1.1, int(min(signs.shape)))
+        u = linalg.svds(operator, k=1, v0=start, return_singular_vectors="u")[0][:, 0]
     return u if u.sum() > 0 else -u
 
 

@@ -13,10 +13,13 @@ from operators.base import Operator
 from operators.thinking import answers_only
 from operators.verify.extract import Rule
 from operators.verify.golds import Golds, check_golds, golds_of
-from operators.verify.reading.compare import matches
+from operators.verify.reading.matching import matches
 from operators.verify.verdicts import SAMPLES, join_answers, predicted, verdicts
 from schemas.datasets import Problem, Verdict
 from schemas.identity import Added
+
+_FONT = r"\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mathit|mbox)\s*\{([^{}]*)\}"
+_SIGNS = {r"[\x{2010}-\x{2015}\x{2212}]": "-", r"[\x{2018}\x{2019}]": "'", r"[\x{201c}\x{201d}]": '"'}
 
 
 class VerifyExact(Operator):
@@ -89,8 +92,16 @@ class VerifyExact(Operator):
         )
 
     def _key(self, text: pl.Expr) -> pl.Expr:
-        """Collapse white space, and drop what the settings say doesn't matter."""
-        key = text.str.normalize("NFKC")
+        """Return a text in one spelling, without emphasis, LaTeX's fonts, quotation marks and a stop at the end.
+
+        White space is collapsed, and what the settings say doesn't matter is dropped.
+        """
+        bare = text.str.normalize("NFKC").str.replace_all(_FONT, "$1").str.replace_all(r"\*\*|__|`|\$", "")
+        for written, sign in _SIGNS.items():
+            bare = bare.str.replace_all(written, sign)
+        bare = bare.str.strip_chars().str.replace(r"^([\"'])(.*?)[.!]?([\"'])[.!]?$", "$2")
+        bare = bare.str.strip_chars().str.replace(r"([^.!\s])\s*[.!。]+$", "$1")
+        key = pl.when(bare == "").then(text.str.normalize("NFKC")).otherwise(bare)
         if self.ignore_case:
             key = key.str.to_lowercase()
         if self.ignore_punctuation:

@@ -19,11 +19,12 @@ from pydantic import Field
 
 from operators.base import Operator
 from operators.thinking import answers_only
-from operators.verify.extract import DEFAULT_RULES, Rule
+from operators.verify.extract import DEFAULT_RULES, QUANTITY, Rule
 from operators.verify.golds import Golds, check_golds, golds_of
 from operators.verify.reading.asks import Asks, asks_of
-from operators.verify.reading.compare import Formula, Judge, Tolerance, any_of
+from operators.verify.reading.compare import Formula, Judge, Tolerance
 from operators.verify.reading.keys import key_of
+from operators.verify.reading.matching import any_of
 from operators.verify.reading.reader import read
 from operators.verify.reading.symbolic import Value, formula_value, formulas_agree
 from operators.verify.reading.tree import Reading, leaves
@@ -90,7 +91,7 @@ class VerifyMath(Operator):
             schema={"problem_key": pl.String, "answer": pl.String, "asks": pl.Int64},
             orient="row",
         )
-        found = predicted(samples, about, self.extract, self.pattern)
+        found = predicted(samples, about, self.extract, self.pattern, QUANTITY)
         distinct = found.filter(pl.col("predicted_answer").is_not_null()).select("predicted_answer", "asks").unique()
         work = _Work(self, workers)
         keys = work.keys(distinct, asks)

@@ -8,7 +8,7 @@ import polars as pl
 
 from operators.base import Operator
 from operators.sandbox import Outcome
-from operators.verify.extract import Rule, extract_answers
+from operators.verify.extract import NUMBER, Rule, extract_answers
 from schemas.contract import polars_schema
 from schemas.datasets import Sample, Verdict
 from schemas.identity import digest
@@ -18,14 +18,18 @@ SAMPLES = Sample.select("problem_key", "sample_index", "problem_id", "completion
 
 
 def predicted(
-    samples: pl.DataFrame, problems: pl.DataFrame, rules: Iterable[Rule], pattern: str | None = None
+    samples: pl.DataFrame,
+    problems: pl.DataFrame,
+    rules: Iterable[Rule],
+    pattern: str | None = None,
+    number: str = NUMBER,
 ) -> pl.DataFrame:
     """Return the samples with their problem's columns and a ``predicted_answer`` (null where none was found).
 
     Equal completions are searched once; failed samples have no answer.
     """
     texts = samples.filter(pl.col("status") == "ok").select("completion").unique()
-    texts = texts.with_columns(predicted_answer=extract_answers(texts["completion"], rules, pattern))
+    texts = texts.with_columns(predicted_answer=extract_answers(texts["completion"], rules, pattern, number))
     found = samples.join(texts, on="completion", how="left", maintain_order="left")
     found = found.with_columns(
         predicted_answer=pl.when(pl.col("status") == "ok").then(pl.col("predicted_answer")),

@@ -133,7 +133,9 @@ def look_alikes(gold: str) -> Iterator[Form]:
         yield from (("pair", f"({value},{value})"), ("scale", f"{value} thousand"), ("base", f"{abs(value)}_{{37}}"))
         yield from (("list", f"{value}, {value + 1}"), ("a little more", f"{value}.0001"))
     elif not re.search(r"[,=_\]]|matrix|deg|text|circ|\$|infty|pm", gold):
-        yield from (("negative", f"-({gold})"), ("one more", f"{gold}+1"), ("other", "12345"))
+        yield from (("half more", f"{gold}+\\frac{{1}}{{2}}"), ("one more", f"{gold}+1"), ("other", "12345"))
+        if value != 0:
+            yield "negative", f"-({gold})"
     if re.fullmatch(r"\([^()]*,[^()]*\)", gold):
         members = gold[1:-1].split(",")
         yield "set", rf"\{{{','.join(members)}\}}"

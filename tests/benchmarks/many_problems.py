@@ -80,11 +80,12 @@ def plan(source: Path, samples: int, root: Path) -> dict[str, Any]:
 
     job = Job(pipeline(source, samples), Root.at(root), "local", None, RunSettings(), JobFile(pipeline="many"))
     before = _peak()
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     show_plan(job, True)
     sys.stdout = sys.__stdout__
-    return {"seconds": time.perf_counter() - began, "start_mb": before, "peak_mb": _peak()}
+    seconds, used = time.perf_counter() - began, time.process_time() - used
+    return {"seconds": seconds, "cpu_seconds": used, "start_mb": before, "peak_mb": _peak()}
 
 
 def run(source: Path, samples: int, root: Path, runner_name: str) -> dict[str, Any]:

@@ -83,6 +83,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "measure.pass_at_k": (
         Case({"k": [1, 2, 4]}, tables={"counts": None, **UNRULED}),
         Case({"k": [1, 8]}, tables={"verdicts": None, **UNRULED}),
+        Case({"k": [1, 2], "stopped": True}, tables={"counts": None, **UNRULED}),
     ),
     "measure.forecast": (Case(FORECAST, tables={"verdicts": None, **UNRULED}),),
     "measure.verifier_audit": (Case(tables={"reference": "reference"}),),

@@ -23,7 +23,7 @@ from cluster.storage.root import Root
 from operators.measure.difficulty import RATES, Difficulty
 from operators.measure.flaws import best_tries, reward, tasks
 from operators.measure.pass_at_k import PassAtK
-from operators.measure.survival import first_success
+from operators.measure.survival import first_success, interval
 from operators.policies.compute_optimal import ComputeOptimal
 from operators.policies.consistency import AdaptiveConsistency, BayesianStopping, EarlyStopping
 from operators.policies.counting import Uniform, UntilCorrect
@@ -39,6 +39,7 @@ from schemas.errors import BadInput
 from schemas.prices import Prices, price_of
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 SHAPE = (0.5, 0.2, 0.1, 0.1, 0.05, 0.03, 0.01, 0.01)
 
 
@@ -117,17 +118,22 @@ def test_uniform_is_even_and_until_correct_stops() -> None:
     assert (stopping.counts.correct == 3).all() and stopping.done().all()
 
 
-def test_marginal_without_hints_is_early_stopping() -> None:
-    rates = np.random.default_rng(1).beta(0.3, 5.0, 100)
-    solved: dict[str, list[int]] = {"marginal": [], "until": []}
-    for seed in range(12):
-        for name, policy in (
-            ("marginal", Marginal(Setting.of(100, 400))),
-            ("until", UntilCorrect(Setting.of(100, 400))),
-        ):
-            play(policy, coins(rates, seed), 2_500)
-            solved[name].append(int((policy.counts.correct > 0).sum()))
-    assert np.mean(solved["marginal"]) >= 0.97 * np.mean(solved["until"])
+def test_marginal_without_hints_is_early_stopping_to_the_sample() -> None:
+    rng = np.random.default_rng(1)
+    rates = rng.beta(0.3, 5.0, 100)
+    right = rng.random((100, 400)) < rates[:, None]
+    drawn: list[list[int]] = []
+    for policy in (Marginal(Setting.of(100, 400)), UntilCorrect(Setting.of(100, 400))):
+        at = np.zeros(100, dtype=np.int64)
+
+        def draw(chunk: Chunk, at: Ints = at) -> Outcomes:
+            at[chunk.problem] += chunk.size
+            some = right[chunk.problem, at[chunk.problem] - chunk.size : at[chunk.problem]]
+            return Outcomes(np.full(chunk.size, chunk.problem), some)
+
+        play(policy, draw, 2_500)
+        drawn.append(policy.counts.drawn.tolist())
+    assert drawn[0] == drawn[1]
 
 
 def test_hints_pay_where_they_are_true_and_cost_little_where_not() -> None:
@@ -135,11 +141,11 @@ def test_hints_pay_where_they_are_true_and_cost_little_where_not() -> None:
     rates = 1 / (1 + np.exp(-rng.normal(-4.0, 2.0, 120)))
     true = np.stack([np.full(120, 1_000), rng.binomial(1_000, rates)], axis=1)
     useful: dict[str, list[int]] = {"none": [], "true": [], "shuffled": []}
-    for seed in range(6):
+    for seed in range(3):
         given_ = {"none": None, "true": true, "shuffled": true[np.random.default_rng(seed).permutation(120)]}
         for name, before in given_.items():
             policy = Marginal(Setting.of(120, 1_000, before), target=4)
-            play(policy, coins(rates, seed), 4_000, in_flight=8)
+            play(policy, coins(rates, seed), 2_500, in_flight=8)
             useful[name].append(int(np.minimum(policy.counts.correct, 4).sum()))
     assert np.mean(useful["true"]) > 1.2 * np.mean(useful["none"])
     assert np.mean(useful["shuffled"]) > 0.95 * np.mean(useful["none"])
@@ -274,7 +280,7 @@ def test_coverage_after_stopping_at_successes_has_no_bias() -> None:
     found: dict[int, list[float]] = {k: [] for k in truth}
     naive: list[float] = []
     inside = 0
-    for seed in range(40):
+    for seed in range(24):
         table = verdicts(rates, UntilCorrect(Setting.of(150, 12)), 10_000, seed)
         measured = PassAtK(k=tuple(truth), stopped=True).merge(PassAtK().partial(verdicts=table))
         for k, coverage, low, high in measured.select("k", "coverage", "low", "high").iter_rows():
@@ -283,18 +289,21 @@ def test_coverage_after_stopping_at_successes_has_no_bias() -> None:
         counts = table.group_by("problem").agg(c=pl.col("is_correct").sum(), n=pl.len())
         naive.append(float((counts["c"] / counts["n"]).mean()))  # pyright: ignore[reportArgumentType]
     for k, values in found.items():
-        assert np.mean(values) == pytest.approx(truth[k], abs=0.012), k
+        assert np.mean(values) == pytest.approx(truth[k], abs=0.015), k
     assert np.mean(naive) > truth[1] + 0.05, "c/n is far off"
-    assert inside >= 0.9 * 120
+    assert inside >= 0.9 * 72
     assert "Kaplan-Meier" in measured["note"][0]  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
 def test_survival_where_everything_or_nothing_is_solved() -> None:
     n, none = np.array([5, 9, 7]), np.zeros(3, dtype=np.int64)
-    value, low, high = first_success(n, none, np.array([1, 5]))
-    assert (value == 0).all() and (low == 0).all() and (high > 0.5).all()
-    value, low, high = first_success(n, np.array([1, 2, 2]), np.array([1, 2, 100]))
-    assert value.tolist() == pytest.approx([1 / 3, 1.0, 1.0]) and high[1] == 1.0 and 0 < low[1] < 1
+    k = np.array([1, 5])
+    low, high = interval(n, none, k, 1_000, 0)
+    assert (first_success(n, none, k) == 0).all() and (low == 0).all() and (high > 0.5).all()
+    k, solved = np.array([1, 2, 100]), np.array([1, 2, 2])
+    low, high = interval(n, solved, k, 1_000, 0)
+    assert first_success(n, solved, k).tolist() == pytest.approx([1 / 3, 1.0, 1.0])
+    assert high[1] == 1.0 and 0 < low[1] < 1
     with pytest.raises(BadInput, match=r"no unsolved problem has more than 9 samples"):
         first_success(n, none, np.array([10]))
 

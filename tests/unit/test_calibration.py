@@ -122,3 +122,12 @@ def test_without_known_answers_all_are_compared() -> None:
     assert found["ambiguity", ""] == 0.5
     with pytest.raises(BadInput, match="at least two methods"):
         multiplicity(a=[(0, None)])
+
+
+@pytest.mark.parametrize(
+    ("confidence", "right"), [([0.5], [True]), ([0.3, 0.9], [True, False]), ([0.2, None], [True, None])]
+)
+def test_bins_of_one_answer_tell_nothing_of_the_error(confidence: list[float | None], right: list[bool | None]) -> None:
+    found = calibration([0.0 if said is None else said for said in confidence], right)
+    assert found["rmsce"] is found["rmsce_low"] is found["rmsce_high"] is None
+    assert found["accuracy_low"] < found["accuracy_high"]

@@ -14,7 +14,7 @@ from operators.measure.counts import Drawn, odds_of
 from operators.measure.difficulty import Difficulty, hints, log_odds
 from operators.measure.forecast import MeasureForecast
 from operators.measure.pass_at_k import PassAtK, of_each
-from operators.measure.survival import first_success
+from operators.measure.survival import first_success, interval
 from operators.measure.tail import expected
 from operators.policies.counting import UntilCorrect
 from operators.policies.marginal import Marginal
@@ -240,6 +240,32 @@ def test_numbers_of_each_problem_are_compared_where_both_have_them() -> None:
     assert of_each(stopped, 4) == pytest.approx([1.0, 0.0, 0.0]) and of_each(stopped, 9) is None
 
 
+@pytest.mark.parametrize(("solved", "problems"), [(0, 8), (1, 8), (3, 8), (8, 8), (20, 128)])
+def test_where_nothing_was_given_up_intervals_of_first_successes_are_clopper_and_pearson_s(
+    solved: int, problems: int
+) -> None:
+    first = np.where(np.arange(problems) < solved, 5, 0)
+    low, high = interval(np.where(first > 0, 5, 50), first, np.array([5, 50]), 40_000, 0)
+    theirs = stats.binomtest(solved, problems).proportion_ci()
+    assert low == pytest.approx([theirs.low] * 2, abs=8e-3) and high == pytest.approx([theirs.high] * 2, abs=8e-3)
+
+
+@pytest.mark.parametrize("problems", [8, 30])
+def test_intervals_hold_where_few_problems_are_solved_and_some_given_up(problems: int) -> None:
+    rng = np.random.default_rng(9)
+    k, held = np.array([1, 10, 30]), np.zeros(3)
+    rates = rng.beta(0.3, 2.0, 20_000)
+    truth = (1 - (1 - rates[:, None]) ** k).mean(axis=0)
+    for seed in range(200):
+        draws = rng.geometric(rng.choice(rates, problems))
+        most = rng.integers(10, 60, problems)
+        most[0] = 60
+        first = np.where(draws <= most, draws, 0)
+        low, high = interval(np.minimum(draws, most), first, k, 400, seed)
+        held += (low <= truth) & (truth <= high)
+    assert (held / 200).min() >= 0.93
+
+
 def test_survival_and_posteriors_are_those_of_scipy() -> None:
     rng = np.random.default_rng(8)
     p = rng.beta(0.5, 3.0, 80)
@@ -247,12 +273,7 @@ def test_survival_and_posteriors_are_those_of_scipy() -> None:
     first, n = np.where(draws <= most, draws, 0), np.minimum(draws, most)
     theirs = stats.ecdf(stats.CensoredData(uncensored=n[first > 0], right=n[first == 0])).sf
     k = np.arange(1, 30)
-    value, low, high = first_success(n, first, k)
-    assert value == pytest.approx(1 - theirs.evaluate(k), abs=1e-12)
-    ends = theirs.confidence_interval(method="log-log")
-    inside = value > 0
-    assert low[inside] == pytest.approx(1 - ends.high.evaluate(k)[inside], abs=1e-6)
-    assert high[inside] == pytest.approx(1 - ends.low.evaluate(k)[inside], abs=1e-6)
+    assert first_success(n, first, k) == pytest.approx(1 - theirs.evaluate(k), abs=1e-12)
     theta = (np.array([0.4]), np.array([5.0]), np.array([0.1]))
     n, c = np.array([10, 10, 3]), np.array([0, 4, 0])
     found = expected(theta, n, c, np.array([7]))[0, :, 0]

@@ -1,5 +1,8 @@
 """Where answers are found in what models write."""
 
+# full-width signs are what some are about
+# ruff: noqa: RUF001
+
 from __future__ import annotations
 
 import polars as pl
@@ -47,6 +50,29 @@ def extract(text: str, *rules: Rule, pattern: str | None = None) -> str | None:
         (r"half, \frac{1}{2} of it", r"\frac{1}{2}"),
         ("about 3/4", "3/4"),
         ("50% of it", "50%"),
+        ("#### 2. Final step\nNothing numeric here.", None),
+        ("#### **2. Conclude**\nIt is blue.", None),
+        ("#### Step 2\nSo it is blue.", None),
+        ("### 3. Conclusion\nThe result is blue", None),
+        ("**Step 2:** blue", None),
+        ("Case 1. Odd.\nCase 2. Even: nothing.", None),
+        ("1. First we look\n2. Then it is blue", None),
+        ("1. First we look\n2. Then they are 14", "14"),
+        ("## Part 1\nThe total is 12 apples.\n## Part 2\nDone.", "12"),
+        ("We have 5 apples.\n\n#### 3. Conclude\nThat's all.", "5"),
+        ("We have 5 apples (see step 2).", "5"),
+        ("By equation (3) we get twelve.", None),
+        ("第2步：蓝色", None),
+        ("第2步：得到12个", "12"),
+        ("#### 2.1 Solve for x\nIt is 5.", "5"),
+        ("#### 3 Conclusion\nWe get 5", "5"),
+        ("#### 5 \u2013 Check\nWe have 8.", "8"),
+        ("#### 1st step\nWe have 8.", "8"),
+        ("#### 2.1 meters", "2.1 meters"),
+        ("#### 10 Dollars", "10 Dollars"),
+        ("### 42\n", "42"),
+        ("The sum:\n12. That is all.", "12"),
+        ("In all 1.234.567 people", "1.234.567"),
         ("no idea", None),
         ("", None),
     ],

@@ -120,9 +120,28 @@ def test_the_band_narrows_with_more_problems() -> None:
     assert ((many["high"] - many["low"]) < (few["high"] - few["low"])).all()
 
 
-def test_the_band_is_the_spread_of_one_run() -> None:
-    rng = np.random.default_rng(5)
-    draw = [["7" if right else "1" for right in rng.random(64) < 0.5] for _ in range(100)]
-    first = curve(verdicts(draw)).row(0, named=True)
-    expected = 2 * 1.96 * (0.25 / 100) ** 0.5  # one sample each of 100 problems at a half: a binomial
-    assert abs((first["high"] - first["low"]) / expected - 1) < 0.15
+def test_the_interval_doesn_t_end_where_all_that_was_seen_is_alike() -> None:
+    wrong, right = (curve(verdicts([[answer] * 4] * 8)) for answer in ("1", RIGHT))
+    assert wrong["low"].to_list() == [0.0] * 3 and wrong["high"].to_list() == pytest.approx([0.369] * 3, abs=0.03)
+    assert right["high"].to_list() == [1.0] * 3 and right["low"].to_list() == pytest.approx([0.631] * 3, abs=0.03)
+
+
+def test_the_interval_holds_the_accuracy_on_problems_like_these() -> None:
+    held = np.zeros(3)
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        rates = rng.beta(0.5, 0.7, 12)
+        draw = [[RIGHT if right else "1" for right in rng.random(5) < p] for p in rates]
+        table = curve(verdicts(draw), subsets=10, bootstrap=200)
+        a, b = 0.5, 0.7
+        moments = np.cumprod([(a + i) / (a + b + i) for i in range(5)])
+        of_five = 10 * moments[2] - 15 * moments[3] + 6 * moments[4]  # P(three or more of five are right)
+        truth = np.array([moments[0], moments[0], of_five])  # with two, a tie is half right
+        some = table.filter(pl.col("n").is_in([1, 2, 5]))
+        held += (some["low"].to_numpy() <= truth) & (truth <= some["high"].to_numpy())
+    assert (held / 60).min() >= 0.93
+
+
+def test_each_sample_is_first_as_often_as_any_other() -> None:
+    table = verdicts([["7", "1", "2", "1"], ["1", "7", "7", "7"]])
+    assert curve(table, subsets=100)["accuracy"][0] == pytest.approx(0.5, abs=1e-12)

@@ -358,9 +358,10 @@ def test_calibration_and_forecast_are_drawn_with_their_numbers() -> None:
             "ece": ece,
             "brier": 0.1,
             **shares,
+            **dict.fromkeys(("rmsce", "rmsce_low", "rmsce_high"), rmsce),
             "bins": bins,
         }
-        for method, ece in (("rpc", 0.123), ("majority", 0.25))
+        for method, ece, rmsce in (("rpc", 0.123, 0.1), ("majority", 0.25, None))
     ]
     forecast = [
         {
@@ -385,9 +386,8 @@ def test_calibration_and_forecast_are_drawn_with_their_numbers() -> None:
         manifest().stages[0].model_copy(update={"name": name, "dataset": name}) for name in ("calibration", "forecast")
     ]
     page = render(manifest(stages=[*manifest().stages, *stages]), given)
-    assert page.index("majority: expected calibration error 25.0%") < page.index(
-        "rpc: expected calibration error 12.3%"
-    )
+    assert page.index("majority: ECE 25.0%") < page.index("rpc: RMSCE 10.0%"), "an older run has no RMSCE"
+    assert "will have a right sample once each has k" in page
     assert "Coverage to come" in page
     assert "Forecast of coverage: 90.0% at 50 samples a problem" in page
     assert "one rate for all (saturates too early)" in page

@@ -38,6 +38,28 @@ HARMONY = "<|channel|>analysis<|message|>It is 42.<|end|><|start|>assistant<|cha
         ("<|channel|>analysis<|message|>42", None),
         ("<think>I shall close with '</think>'. 42</think>43", "43"),
         ("<think>42</think>text.split('<think>')", "text.split('<think>')"),
+        ("<think >42</think >43", "43"),
+        ('<think type="long" budget=3>42</think>43', "43"),
+        ("<thinking time='3s'>42", None),
+        ("<THINK lang=en>42</THINK\n>43", "43"),
+        ("<think/>43", "43"),
+        ("I <think that 42 > 41> 43", "I <think that 42 > 41> 43"),
+        ("text.split('<think >') # 43", "text.split('<think >') # 43"),
+        ("<thoughts>42</thoughts>43", "43"),
+        ("<|channel>thought\n42<channel|>43<turn|>", "43"),
+        ("<|channel>thought\n42", None),
+        (HARMONY.removeprefix("<|channel|>"), "43"),
+        ("analysis<|message|>42", None),
+        ("final<|message|>43<|return|>", "43"),
+        ("<|start|>assistant<|message|>43<|end|>", "43"),
+        ("<|channel|>commentary to=functions.sum<|message|>{}<|call|>", None),
+        ("analysisWe need 42.assistantfinal43", "43"),
+        ("analysisWe need 42.", None),
+        ("<think>```\n42\n```</think>43", "43"),
+        ("<think>It is '42'</think>43", "43"),
+        ("analysis of it: 43", "analysis of it: 43"),
+        ("43<|im_end|>\n", "43"),
+        ("43</s>", "43"),
     ],
 )
 def test_what_is_said(text: str, said: str | None) -> None:
@@ -46,7 +68,17 @@ def test_what_is_said(text: str, said: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("42", None), ("42</think>43", "43"), ("", None), ("<think>42</think>43", "43")]
+    ("text", "said"),
+    [
+        ("42", None),
+        ("42</think>43", "43"),
+        ("", None),
+        ("<think>42</think>43", "43"),
+        ("42</think >43", "43"),
+        ("42<|end|><|start|>assistant<|channel|>final<|message|>43", "43"),
+        ("<|message|>42", None),
+        ("42.assistantfinal43", "43"),
+    ],
 )
 def test_a_thought_that_the_prompt_opened(text: str, said: str | None) -> None:
     assert answer_text(text, thought_open=True) == said
@@ -55,6 +87,8 @@ def test_a_thought_that_the_prompt_opened(text: str, said: str | None) -> None:
 def test_prompts_that_open_a_thought() -> None:
     assert opens_thought("<|im_start|>assistant\n<think>\n")
     assert opens_thought("<|start|>assistant<|channel|>analysis<|message|>")
+    assert opens_thought("<think budget=3 >\n")
+    assert opens_thought("<|turn>model\n<|channel>thought\n")
     assert not opens_thought("<|im_start|>assistant\n<think>\n\n</think>\n\n")
     assert not opens_thought("What does <think> mean?")
 

@@ -214,3 +214,30 @@ def test_one_configuration_needs_no_more_than_counts() -> None:
     likelihood = 50 * np.log(p * grid + guessed) + 30 * np.log(p * (1 - grid) + guessed)
     assert row["confidence"] == pytest.approx(grid[likelihood.argmax()], abs=1e-3)
     assert row["runner_up_confidence"] == pytest.approx(1 - row["confidence"])
+
+
+@pytest.mark.parametrize("yes", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("skill", [[0.75] * 5, [0.85] * 3, [0.8] * 2], ids=len)
+def test_two_who_always_say_yes_make_it_no_worse_than_the_vote(skill: list[float], yes: float) -> None:
+    """Whether yes is a habit or the truth can't always be told; where it can't, it's the vote."""
+    gained = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        truth = (rng.random(300) < yes).astype(int)
+        labels = [np.where(rng.random(300) < p, truth, 1 - truth) for p in skill] + [np.ones(300, dtype=int)] * 2
+        worker, task = (axis.ravel() for axis in np.indices((len(labels), 300)))
+        found = top_two(worker, task, np.concatenate(labels), 2)
+        share = np.mean(labels, axis=0)
+        voted = np.where(share == 0.5, labels[0], share > 0.5)
+        gained.append(error(voted, truth) - error(found.first, truth))
+    assert min(gained) >= -0.02
+    if yes == 0.5 and len(skill) > 2:
+        assert np.mean(gained) > 0.03, "habits are seen through"
+
+
+@pytest.mark.parametrize(("workers", "k"), [(3, 3), (4, 4), (5, 5), (3, 6), (6, 3)])
+def test_ties_everywhere_are_an_answer_like_any_other(workers: int, k: int) -> None:
+    """Each worker has a label of its own, the same for all tasks: no direction stands out."""
+    worker, task = (axis.ravel() for axis in np.indices((workers, 4)))
+    found = top_two(worker, task, worker % k, k)
+    assert ((found.q >= 0.5) & (found.q < 1.0)).all() and (found.first != found.second).all()

@@ -18,13 +18,17 @@ _INSTRUCTION = re.compile(
 _PER_CENT = r"(?:per\s?-?cent(?:age)?s?\b|\\?%)"
 _NOT = re.compile(rf"(?i)\bnot\s+(?:as\s+|in\s+|a\s+|an\s+|the\s+)*{_PER_CENT}|without\s+(?:the\s+|a\s+)?{_PER_CENT}")
 _PER_CENT_ASKED = re.compile(
-    rf"(?i)\b(?:what|which|how\s+many|find|calculate|compute|determine|give|state|estimate|report)\s+"
+    rf"(?i)\b(?:what|which|how\s+many|how\s+much|find|calculate|compute|determine|give|state|estimate|report)\s+"
     rf"(?:(?:is|are|was|were|will\s+be|would\s+be|the|a|an|his|her|their|its|this|that|your)\s+)*"
     rf"(?:(?!\d)[a-z'-]+\s+){{0,3}}?{_PER_CENT}"
     rf"|\b(?:as|in|into|to)\s+(?:an?\s+|the\s+|terms\s+of\s+)?(?:[a-z]+\s+){{0,4}}{_PER_CENT}"
     rf"|\bby\s+(?:what|how\s+many)\s+{_PER_CENT}|\bthe\s+{_PER_CENT}\s+(?:is|of\s+\w+\s+(?:that|who|which|is|are))"
-    rf"|{_PER_CENT}\s*\?\s*$|\b(?:answer|result)\b[^.?!]*\bin\s+{_PER_CENT}"
+    rf"|{_PER_CENT}\s*\?\s*$|\b(?:answer|result)\b[^.?!]*\bin\s+{_PER_CENT}|\b(?:what|which|find)\b[^.?!]*\(\s*(?:in\s+)?(?:an?\s+)?{_PER_CENT}\s*\)"
 )
+_GIVEN = re.compile(
+    rf"(?i)\b(?:if|given\s+that|when|suppose(?:\s+that)?|assuming)\s+(?:the|a|this|that)\s+{_PER_CENT}[^,;?]*"
+)
+"""A condition that gives a percentage."""
 _NUMBERED = re.compile(
     rf"(?i)(?:\d[\d.,]*|\$|\}}|\b(?:ten|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|five)\b)\s*-?\s*"
     rf"{_PER_CENT}"
@@ -48,7 +52,7 @@ _WORDS = {
     "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "twenty": 20,
 }  # fmt: skip
 _BASE = re.compile(
-    rf"(?i)\bbase[\s\-$\\{{}}a-z]{{0,12}}?(\d{{1,2}}|{'|'.join(_WORDS)})\b|\b({'|'.join(_NAMES)})\b|\d_\{{?(\d{{1,2}})\b"
+    rf"(?i)\bbase(?!\s+(?:of|is|has|and|with|length|area|angle|side)\b)[\s\-$\\{{}}a-z]{{0,12}}?(\d{{1,2}}|{'|'.join(_WORDS)})\b|\b({'|'.join(_NAMES)})\b|\d_\{{?(\d{{1,2}})\b"
 )
 _LONGEST = 20_000
 
@@ -99,7 +103,7 @@ def _asking(question: str) -> str:
 def _percent(asking: str) -> bool:
     if _NOT.search(asking):
         return False
-    return _PER_CENT_ASKED.search(_NUMBERED.sub(" ", asking)) is not None
+    return _PER_CENT_ASKED.search(_NUMBERED.sub(" ", _GIVEN.sub(" ", asking))) is not None
 
 
 def _bases(question: str) -> set[int]:

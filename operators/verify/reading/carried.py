@@ -17,6 +17,8 @@ _WORDS = re.compile(
     r"(?:[A-Za-z][A-Za-z'.,-]*|\([A-Za-z][A-Za-z ,.'-]*\))(?:\s+(?:[A-Za-z][A-Za-z'.,-]*|\([A-Za-z][A-Za-z ,.'-]*\)))*"
 )
 _PROSE = re.compile(r"[A-Za-z]{2,}(?:[ ,'.-]+[A-Za-z]+)*\.?|[A-Z]|\(\s*[A-Za-z]\s*\)|[A-Za-z]-[a-z]{4,}(?: [a-z]+)*")
+_COUNTED = re.compile(r"(?!.*[半和与或至到又点時时分])[\u4e00-\u9fff\u3040-\u30ff\uac00-\ud7af]+")
+"""Words of scripts without blanks: what is counted, in a language that the other side needn't use."""
 _SHORT = (
     "men|man|egg|pie|car|cat|dog|cow|pig|hen|toy|box|bag|cup|pen|way|row|hat|bus|kid|bar|jar|red|big|new|old|tie|bee|ant|can|hot|"
     "fox|cub|nut|pea|pot|pan|tin|mug|rug|tub|van|map|key|gem|pet|fan|lap|day|job|age|leg|win|tip|bed|net|mat|all|per|for|the|of|in"
@@ -122,7 +124,7 @@ _PER_CENT = re.compile(
     r"\s*(?:%|per\s?-?cents?\b(?!age\s+points?)|pct\b\.?|percentage\b(?!\s+points?))\s*(.*)", re.IGNORECASE | re.DOTALL
 )
 _BASE = re.compile(
-    r"\(?(?P<digits>-?[0-9A-Fa-f]+(?:\.[0-9A-Fa-f]+)?)\)?\s*(?:_\s*\{?\s*(?P<sub>\d{1,2}|[a-z]+)\s*\}?|[,(]?\s*(?:in\s+)?base[\s-]*\{?(?P<said>\d{1,2}|[a-z]+)\}?\)?)"
+    r"\(?(?P<digits>-?[0-9A-Fa-f]+(?:\.[0-9A-Fa-f]+)?)\)?\s*(?:_\s*\{?\s*\(?(?P<sub>\d{1,2}|[a-z]+)\)?\s*\}?|[,(]?\s*(?:in\s+)?base[\s-]*\{?(?P<said>\d{1,2}|[a-z]+)\}?\)?)"
 )
 _PREFIXED = re.compile(r"0(?P<kind>[bBxXoO])(?P<digits>[0-9A-Fa-f]+)")
 _BASE_WORDS = {
@@ -141,7 +143,11 @@ _FORMULA = re.compile(
     r"(?P<formula>.*?[\d})\]a-z])\s+(?P<words>\u2060?[A-Za-z(][A-Za-z'. (),/^{}\d\u2060-]*)", re.DOTALL
 )
 _COMMANDS = re.compile(r"\\begin\{[a-z]*\}|\\end\{[a-z]*\}|\\[A-Za-z]+")
-_NO_PRODUCT = re.compile(r"(?<![_^\d.])\d[\d.]*\s+\d|[A-Za-z]{4,}|[A-Za-z]{2,}\s+[A-Za-z]{2,}")
+_OPERATORS = re.compile(r"\\(?:cdot|times|div|pm|mp|circ)(?![A-Za-z])")
+_NO_PRODUCT = re.compile(
+    r"(?<![_^\d.])\d[\d.]*\s+\d|[A-Za-z]{4,}|[A-Za-z]{2,}\s+[A-Za-z]{2,}|(?<![A-Za-z\\])[A-Za-z]\d"
+)
+_TRIG = re.compile(r"(?<!arc)(?:sin|cos|tan|sec|csc|cot)(?![a-z])")
 _LEFTOVER = re.compile(r"\\(?:frac|sqrt|cdot|times|div)\s*$|[-+*/^_=]\s*$")
 
 
@@ -197,9 +203,12 @@ def what_follows(rest: str, number: str = "1") -> tuple[Unit | None, frozenset[s
     spaced, tail = rest[:1].isspace() or not rest or said, rest.strip()
     if not tail:
         return None, frozenset(), False
+    if _COUNTED.fullmatch(tail):
+        return None, frozenset(), False
     percent = _PER_CENT.fullmatch(tail)
     if percent:
         return None if percent[1] and not is_label(percent[1]) else (None, label_of(percent[1]), True)
+    tail = _unit_fraction(tail)
     tail = tail.removeprefix("-") if re.match(r"-[A-Za-z]{2,}", tail) else tail  # 5-cm
     single = re.match(r"[A-Za-z](?![A-Za-z])", tail)
     if single and not spaced:
@@ -212,6 +221,14 @@ def what_follows(rest: str, number: str = "1") -> tuple[Unit | None, frozenset[s
     if unit is None and after == tail and not spaced and not re.match(r"[A-Za-z]{3,}", tail):
         return None
     return unit, label_of(after), False
+
+
+def _unit_fraction(tail: str) -> str:
+    """Write ``\\frac{miles}{hour}`` as ``miles/hour``, if both are units."""
+    found = re.match(r"\\frac\{([^{}]*(?:\{[^{}]*\})?)\}\{([^{}]*(?:\{[^{}]*\})?)\}", tail.replace(SAID, ""))
+    if found is None or any(unit_at(part)[0] is None or unit_at(part)[1] for part in found.groups()):
+        return tail
+    return f"{found[1].strip()}/{found[2].strip()}{tail.replace(SAID, '')[found.end() :]}"
 
 
 def is_label(words: str, said: bool = False) -> bool:
@@ -326,7 +343,7 @@ def _formula(text: str) -> Leaf:
     found = _FORMULA.fullmatch(bare)
     bare = bare.replace(SAID, "")
     base = re.fullmatch(r"(.*[\d)}\]a-z])\s*(%|\^\\circ)", bare, re.DOTALL)
-    if base and not re.search(r"\^\\circ", base[1]):
+    if base and not re.search(r"\^\\circ", base[1]) and not (base[2] != "%" and _TRIG.search(base[1])):
         unit = None if base[2] == "%" else unit_at(r"^\circ")[0]
         return Leaf("formula", base[1].strip(), unit=money or unit, percent=base[2] == "%")
     if found and re.search(r"\d|\\(?:pi|sqrt)", found["formula"]) and not _LEFTOVER.search(found["formula"]):
@@ -334,4 +351,5 @@ def _formula(text: str) -> Leaf:
         if carried is not None and re.search(r"[A-Za-z]{2}", found["words"]):
             unit, label, percent = carried
             return Leaf("formula", found["formula"].strip(), unit=money or unit, label=label, percent=percent)
-    return Leaf("text" if _NO_PRODUCT.search(_COMMANDS.sub(" ", bare)) else "formula", bare, unit=money)
+    plain = _COMMANDS.sub(" ", _OPERATORS.sub("*", bare))
+    return Leaf("text" if _NO_PRODUCT.search(plain) else "formula", bare, unit=money)

@@ -7,15 +7,17 @@ somebody else compares them all at once, and it is asked again.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from operators.verify.reading.asks import Asks
+from operators.verify.reading.matching import any_of, every, one_to_one
 from operators.verify.reading.rationals import agree, number_key
 from operators.verify.reading.symbolic import Value
 from operators.verify.reading.tree import Group, Leaf, LeafKind, Named, Reading
 from operators.verify.reading.units import Unit
+from operators.verify.reading.writing import text_key
 
 Formula = tuple[LeafKind, str]
 """``formula`` or ``region``, and its text."""
@@ -64,6 +66,9 @@ class Judge:
         if isinstance(answer, Named):
             members = [value for _, value in answer.values]
             answer = members[0] if len(members) == 1 else Group("list", tuple(members))
+        if isinstance(answer, Leaf) and answer.kind == "words":
+            parts = [part for part in re.split(r"[,;]|\band\b", answer.text) if part.strip()]
+            answer = Group("list", tuple(Leaf("words", part.strip()) for part in parts))
         given = answer.members if isinstance(answer, Group) and answer.kind in ("list", "set", "tuple") else (answer,)
         if len(given) != len(golds):
             return False
@@ -195,10 +200,14 @@ class _Comparison:
             return True
         if "clock" in (gold.kind, answer.kind):
             return self._clocks(gold, answer)
-        if "words" in (gold.kind, answer.kind) or "text" in (gold.kind, answer.kind):
+        if "text" in (gold.kind, answer.kind):
+            return text_key(gold.text) == text_key(answer.text)
+        if "words" in (gold.kind, answer.kind):
             return _plain_words(gold) == _plain_words(answer)
         if gold.base or answer.base:
             return self._numerals(gold, answer)
+        if gold.digits(self.asks.bases) or answer.digits(self.asks.bases):
+            return gold.digits(self.asks.bases) == answer.digits(self.asks.bases)
         if gold.variable and answer.variable and gold.variable != answer.variable:
             return False
         if gold.label and answer.label and not (gold.label <= answer.label or answer.label <= gold.label):
@@ -305,41 +314,6 @@ class _Comparison:
         return None
 
 
-def every(results: Iterable[bool | None]) -> bool | None:
-    """Return whether all are true; None where that hangs on something unknown."""
-    found = list(results)
-    return False if False in found else (None if None in found else True)
-
-
-def any_of(results: Iterable[bool | None]) -> bool | None:
-    """Return whether any is true; None where that hangs on something unknown."""
-    found = list(results)
-    return True if True in found else (None if None in found else False)
-
-
-def one_to_one(table: list[list[bool | None]]) -> bool | None:
-    """Return whether each row can be given a column of its own in which it is true; None where that isn't known."""
-    if matches([[cell is True for cell in row] for row in table]):
-        return True
-    return None if matches([[cell is not False for cell in row] for row in table]) else False
-
-
-def matches(table: list[list[bool]]) -> bool:
-    """Return whether each row can be given a column of its own in which it is true (by augmenting paths)."""
-    taken: dict[int, int] = {}
-
-    def place(row: int, tried: set[int]) -> bool:
-        for column, fits in enumerate(table[row]):
-            if fits and column not in tried:
-                tried.add(column)
-                if column not in taken or place(taken[column], tried):
-                    taken[column] = row
-                    return True
-        return False
-
-    return all(place(row, set()) for row in range(len(table)))
-
-
 def _distinct(members: Sequence[Reading]) -> list[Reading]:
     return list(dict.fromkeys(members))
 
@@ -361,7 +335,8 @@ def _has_letters(text: str) -> bool:
 
 def _plain_words(leaf: Leaf) -> str:
     text = re.sub(r"[\s()\"'.{}\\-]+", " ", leaf.text.casefold()).strip()
-    return text.removeprefix("the ").removeprefix("a ").removeprefix("an ").replace(" ", "")
+    text = text.removeprefix("the ").removeprefix("a ").removeprefix("an ")
+    return re.sub(r"(?<!\d) | (?!\d)", "", text)  # between digits a blank says something
 
 
 def _half_of(leaf: Leaf) -> str:

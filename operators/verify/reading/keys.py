@@ -54,6 +54,9 @@ def _leaf_key(leaf: Leaf, values: Mapping[tuple[LeafKind, str], Value], asks: As
         return text_key(leaf.text) if leaf.kind == "text" else " ".join(leaf.text.casefold().split())
     if leaf.base not in (0, 10):
         return f"{leaf.text}_{leaf.base}"
+    digits = leaf.digits(asks.bases)
+    if digits is not None:
+        return f"{digits}(_{max(asks.bases)})"
     value = number_key(leaf.number) if leaf.number is not None else values[leaf.kind, leaf.text].key
     if leaf.kind == "region":
         sign = "::" if asks.pair else ":"  # no pair is a region

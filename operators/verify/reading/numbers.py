@@ -18,7 +18,8 @@ _HEAD = re.compile(
     )""",
     re.VERBOSE,
 )
-_SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+           "万": 10**4, "萬": 10**4, "만": 10**4, "亿": 10**8, "億": 10**8, "억": 10**8}  # fmt: skip
 _SCALE = re.compile(rf"[\s\u2060]*({'|'.join(_SCALES)})s?(?![a-z])", re.IGNORECASE)
 _SIMPLE = re.compile(r"[-+]?\d{1,18}(?:\.\d{1,18})?")
 

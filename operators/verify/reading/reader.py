@@ -24,6 +24,7 @@ _NAME = re.compile(
     r"(?:\\[a-zA-Z]+\s*)?[A-Za-z]?[A-Za-z ']*(?:_\{?\w+\}?)?(?:'+)?(?:\([A-Za-z\\ ,]*\))?|\|[A-Za-z]{1,3}\||"
     r"m?\\(?:angle|overline|triangle|measuredangle)\s*\{?[A-Za-z]{1,3}\}?|[A-Za-z]\(\w+\)|\([A-Za-z](?:\s*,\s*[A-Za-z])+\)"
 )
+_FRENCH = re.compile(r"(\])([^\[\]]*)([\[\]])|(\[)([^\[\]]*)(\[)")
 _LATEX_COMMAND = re.compile(r"\\[a-zA-Z]+")
 _BUILDER = re.compile(r"\\\{\s*([A-Za-z])\s*(?:\\in\s*(?:\\mathbb\{[A-Z]\}|[A-Z])\s*)?(?:\||:)\s*(.*)\\\}", re.DOTALL)
 _MATRIX = re.compile(r"\\begin\{|\\\\")
@@ -62,10 +63,11 @@ def _read(text: str, time: bool, depth: int = 0) -> Reading:
     if builder:
         return _region(builder[2], builder[1])
     text = marked
-    french = re.fullmatch(r"\]([^\[\]]*)\[", text)
-    grouped = _group(f"({french[1]})" if french else text, time, depth)
+    grouped = _group(_FRENCH.sub(_french, text), time, depth)
     if grouped is not None:
         return grouped
+    if text == r"\mathbb{R}":
+        return _region(text, "")
     if _RANGE.search(text):
         return _range(text, time, depth)
     parts = split(text)
@@ -224,6 +226,12 @@ def _group(text: str, time: bool, depth: int) -> Reading | None:
     return None
 
 
+def _french(found: re.Match[str]) -> str:
+    """Return ``]1;2]`` as ``(1;2]`` and ``[1;2[`` as ``[1;2)``."""
+    opening, inner, closing = found.groups()[:3] if found[1] else found.groups()[3:]
+    return f"{'(' if opening == ']' else '['}{inner}{')' if closing == '[' else ']'}"
+
+
 def _balanced(inner: str) -> bool:
     """Whether the first bracket of a text closes with its last one."""
     depth = 0
@@ -240,7 +248,9 @@ def _range(text: str, time: bool, depth: int) -> Reading:
     if named:
         return _region(named[2], named[1])
     letters = set(
-        re.findall(r"[A-Za-z]", _LATEX_COMMAND.sub(" ", re.sub(r"\\text\{[^}]*\}|\b(?:or|and)\b", " ", text)))
+        re.findall(
+            r"[A-Za-z]", _LATEX_COMMAND.sub(" ", re.sub(r"\\(?:text|mathbb)\{[^}]*\}|\b(?:or|and)\b", " ", text))
+        )
     )
     if len(letters) > 1:
         parts = split(text)
@@ -256,7 +266,7 @@ def _region(text: str, variable: str) -> Leaf:
 
 def plus_minus(text: str) -> tuple[str, str] | None:
     """Return both meanings of a text with ``\\pm``; None where there is none."""
-    if not re.search(r"\\pm(?![a-zA-Z])", text):
+    if not re.search(r"\\[pm]{2}(?<!mm)(?<!pp)(?![a-zA-Z])", text):
         return None
     upper = re.sub(r"\\mp(?![a-zA-Z])\s*", "-", re.sub(r"\\pm(?![a-zA-Z])\s*", "+", text))
     lower = re.sub(r"\\mp(?![a-zA-Z])\s*", "+", re.sub(r"\\pm(?![a-zA-Z])\s*", "-", text))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
@@ -10,6 +11,7 @@ from typing import Literal
 from operators.verify.reading.units import Unit
 
 LeafKind = Literal["number", "formula", "region", "words", "clock", "text"]
+NUMERAL = re.compile(r"[0-9A-Z]+")
 GroupKind = Literal["list", "set", "tuple", "interval", "ratio"]
 
 
@@ -43,6 +45,13 @@ class Leaf:
     time: bool = False
     half: str = ""
     variable: str = ""
+
+    def digits(self, bases: Collection[int]) -> str | None:
+        """Return a bare text as a numeral with letters for digits, where one of ``bases`` has such; else None."""
+        text = self.text.upper()
+        if self.kind == "number" or not bases or not NUMERAL.fullmatch(text):
+            return None
+        return text if max(bases) > max(int(digit, 36) for digit in text) else None
 
 
 @dataclass(frozen=True)

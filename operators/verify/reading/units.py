@@ -137,6 +137,7 @@ def _table() -> dict[str, Unit]:
     return table | {writing: table[name] for writing, name in also.items()}
 
 
+_AMBIGUOUS = frozenset({"in", "won", "rs", "A", "B", "T", "bit", "bits", "kilo", "also"})
 _NO_UNIT = re.compile(
     r"(?:(?:square|cubic|sq\.?|cu\.?)\s+)?units?(?:\s*\^\s*\{?[23]\}?)?(?:\s+squared|\s+cubed)?(?![A-Za-z])"
 )
@@ -168,6 +169,11 @@ def lookup(word: str) -> Unit | None:
     if word == "°":
         return table["deg"]
     return table.get(word) or (table.get(word.lower()) if len(word) > 1 else None)
+
+
+def writings() -> list[str]:
+    """Return the letters with which units are written and that mean nothing else behind a number, the longest first."""
+    return sorted((word for word in _table() if word.isalpha() and word not in _AMBIGUOUS), key=len, reverse=True)
 
 
 @lru_cache(maxsize=4096)

@@ -106,15 +106,23 @@ def _leaf(leaf: Leaf) -> _Meaning:
     found = _Meaning(frozenset({bare}))
     if leaf.unit is not None:
         unit = leaf.unit
-        measured = (
-            ("text", leaf.text, unit.factor)
-            if leaf.number is None
-            else _number((leaf.number + unit.offset) * unit.factor)
-        )
+        number = _times_pi(leaf.text) if leaf.number is None and unit.pi == -1 else leaf.number
+        if number is None or (unit.pi and leaf.number is not None):
+            measured: Hashable = ("text", leaf.text, unit.factor, unit.pi)
+        else:
+            measured = _number((number + unit.offset) * unit.factor)
         found = _Meaning(
             frozenset({bare, ("measure", unit.powers, measured)}), frozenset({("unit", (unit.powers, measured))})
         )
     return found.saying(label=leaf.label) if leaf.label else found
+
+
+def _times_pi(text: str) -> Fraction | None:
+    """Return how many times pi a text is, where that is rational: ``2*pi/3``."""
+    found = re.fullmatch(r"(-?)(?:(\d+)\s*\*?\s*)?\\pi\s*(?:/\s*(\d+))?", text.strip())
+    if found is None or found[3] == "0":
+        return None
+    return Fraction(int(f"{found[1]}{found[2] or 1}"), int(found[3] or 1))
 
 
 def _group(group: Group) -> _Meaning:
@@ -141,6 +149,8 @@ class _Class:
     votes: int
     values: set[Hashable]
     said: dict[str, Hashable] = field(default_factory=dict[str, Hashable])
+    bare: frozenset[Hashable] | None = None
+    """What those without a unit say in a class with one: 5 m and 500 cm are one answer, 5 and 500 aren't."""
 
     def takes(self, meaning: _Meaning) -> bool:
         """Whether a key may join: it shares a value, and says nothing else than what is said here."""
@@ -149,6 +159,8 @@ class _Class:
             meaning.order != self.said.get("order", meaning.order) and meaning.order
         ):
             return False
+        if "unit" in self.said and "unit" not in said and self.bare not in (None, meaning.values):
+            return False
         measures = {"unit", "label"} & {*said}, {"unit", "label"} & {*self.said}
         if len(measures[0]) == len(measures[1]) == 1 and measures[0] != measures[1]:
             return False  # 12 cm and 12 eggs
@@ -156,6 +168,8 @@ class _Class:
 
     def learn(self, meaning: _Meaning) -> None:
         """Take over what a new key says; of two labels the longer."""
+        if "unit" in self.said and "unit" not in dict(meaning.said):
+            self.bare = meaning.values
         for kind, content in meaning.said:
             if kind == "label" and kind in self.said:
                 content = max(content, self.said[kind], key=lambda label: len(cast("frozenset[str]", label)))

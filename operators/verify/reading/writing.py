@@ -34,7 +34,8 @@ _VULGAR = re.compile(r"(\d*)\s*([\u00bc-\u00be\u2150-\u215e\u2189])")
 _ROOT = re.compile(r"(?:√|\\sqrt|(?<![a-zA-Z\\])sqrt)\s*(?=\()|√\s*|(?<![a-zA-Z\\])sqrt(?=\{|\d)|∛\s*")
 _ROOT_OF = re.compile(r"(\\sqrt(?:\[3\])?)\s*(\d+(?:\.\d+)?|\\[a-z]+|[a-z])")
 _TEXT = re.compile(
-    r"\\(?:text(?:normal|bf|it|rm|sf|tt)?|math(?:rm|bf|it|sf|tt)|mbox|hbox|operatorname\*?|bold(?:symbol)?)\s*\{([^{}]*)\}"
+    r"\\(?:text(?:normal|bf|it|rm|sf|tt)?|math(?:rm|bf|it|sf|tt)|mbox|hbox|operatorname\*?|bold(?:symbol)?|underline|rm|bf|it|sf|tt)\s*"
+    r"\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}"
 )
 _UPRIGHT = re.compile(r"\\(?:math(?:rm|bf|it|sf)|text|rm|bf)\s+([A-Za-z])(?![A-Za-z])")
 _FUNCTIONS = (
@@ -50,14 +51,48 @@ _NOTHING = re.compile(
     r"\\(?:left|right|middle)(?![a-zA-Z])\.?|\\[bB]ig{1,2}[lrm]?(?![a-zA-Z])|\\(?:displaystyle|textstyle|limits|nolimits)"
     r"(?![a-zA-Z])|\\phantom\{[^}]*\}|\\mathstrut(?![a-zA-Z])"
 )
-_GROUPED = re.compile(r"(?<=\d)(?:\{,\}|,?\s*\\!\s*,?\s*|,\s*\\!\s*|\\[,;: ]|['\u2009\u202f\u00a0])(?=\d{3}(?!\d))")
-_FRACTION = re.compile(r"\\[dtc]?frac\s*(\d|\{[^{}]*\})\s*(\d|\{[^{}]*\})")
+_GROUPED = re.compile(
+    r"(?<=\d)(?:\{,\}|\\text\{,\}|,?\s*\\!\s*,?\s*|,\s*\\!\s*|\\[,;: ]|['\u2009\u202f\u00a0])(?=\d{3}(?!\d))"
+)
+_POINTED = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?(?![\d.,]\d)")
+"""Thousands grouped by points: ``1.234.567,5``."""
+_PART = r"(\d|[A-Za-z]|\\[A-Za-z]+|\{(?:[^{}]|\{[^{}]*\})*\})"
+_FRACTION = re.compile(rf"\\[dtc]?frac(?:(?=[\d\\{{])|\s+)\s*{_PART}\s*{_PART}")
+_ENDED = re.compile(r"(?:\s*\\(?:checkmark|blacksquare|square|Box|qed|implies|Rightarrow)(?![a-zA-Z])|\s*[■□✓✔∎])+\s*$")
+"""What follows an answer to say that it is one."""
+_HEADED = re.compile(r"^(\u2060?[A-Za-z][A-Za-z ]{2,40}?)\s*:\s*(?=[-\d\\($])(?!.*[:,])")
+_SPELLED = re.compile(
+    r"(?i)^(?:(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|"
+    r"(?:twen|thir|for|fif|six|seven|eigh|nine)ty|hundred|thousand|million|and)[\s-]*)+\((\d[\d,.]*)\)"
+)
+"""``twelve (12)``."""
+_SQUARE = {"": "", "平方": "square ", "立方": "cubic "}
+_MEASURES = {
+    "毫米": "mm", "厘米": "cm", "公分": "cm", "分米": "dm", "千米": "km", "公里": "km", "米": "m", "毫克": "mg",
+    "千克": "kg", "公斤": "kg", "克": "g", "毫升": "mL", "升": "L", "小时": "h", "小時": "h", "時間": "h", 
+    "分钟": "min", "分鐘": "min", "秒": "s", "天": "day", "元": "yuan", "度": "deg", "円": "yen",
+}  # fmt: skip
+_MEASURED = re.compile(rf"(?<=\d)\s*(平方|立方)?({'|'.join(_MEASURES)})(?![\u4e00-\u9fff])")
+_OLD_FONT = re.compile(r"\{\s*\\(?:rm|bf|it|sf|tt)\s+([^{}]*)\}")
+_OVER = re.compile(r"\{([^{}]*)\\(over|choose)(?![a-zA-Z])([^{}]*)\}|^([^{}=]*)\\(over|choose)(?![a-zA-Z])([^{}]*)$")
+_CHOOSE = re.compile(r"\\[dt]?binom\s*(\d|\{[^{}]*\})\s*(\d|\{[^{}]*\})")
+_ANSWER = re.compile(r"^\u2060?(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is|:|=)\s*:?\s*", re.IGNORECASE)
+_IN_WORDS = (
+    (re.compile(r"(?i)(?:the\s+)?(?:empty|null)\s+set|the\s+set\s+is\s+empty"), r"\emptyset"),
+    (
+        re.compile(r"(?i)(?:x\s*(?:\\in|is)\s*)?(?:all|any|every)\s+(?:the\s+)?reals?(?:\s+numbers?)?(?:\s+x)?"),
+        r"\mathbb{R}",
+    ),
+)
+"""Words that mean a set, where they are the whole answer."""
 _MATRIX = re.compile(r"\\begin\{|\\\\")
 _COMMANDS = {
     r"\leqslant": r"\le", r"\geqslant": r"\ge", r"\leq": r"\le", r"\geq": r"\ge", r"\neq": r"\ne", r"\lt": "<",
     r"\gt": ">", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\lbrack": "[", r"\rbrack": "]", r"\colon": ":",
     r"\varnothing": r"\emptyset", r"\degree": r"^\circ", r"\dfrac": r"\frac", r"\tfrac": r"\frac",
     r"\cfrac": r"\frac", r"\ast": "*", r"\div": "/",
+    r"\sfrac": r"\frac", r"\nicefrac": r"\frac", r"\lor": r"\text{ or }", r"\vee": r"\text{ or }",
+    r"\land": r"\text{ and }",
     r"\percent": "%", r"\euro": "€", r"\pounds": "£", r"\yen": "¥", r"\mid": "|", r"\dots": r"\ldots",
 }  # fmt: skip
 _COMMAND = re.compile("(" + "|".join(re.escape(name) for name in _COMMANDS) + r")(?![a-zA-Z])")
@@ -72,15 +107,21 @@ def tidy(answer: str) -> str:
     text = _money(answer.strip())
     text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda run: f"^{{{run[0].translate(_RAISED)}}}", text)
     text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉₊₋ₙ]+", lambda run: f"_{{{run[0].translate(_LOWERED)}}}", text)
+    text = _POINTED.sub(lambda number: number[0].translate({ord("."): ",", ord(","): "."}), text)
     text = _GROUPED.sub(",", _VULGAR.sub(_vulgar, text))
     text = unicodedata.normalize("NFKC", text.translate(SIGNS)).translate(SIGNS)
     text = _GREEK.sub(_greek, text)
     text = _COMMAND.sub(lambda name: _COMMANDS[name[1]] + " ", text).replace("\\%", "%").replace("\\!", "")
+    text = _MEASURED.sub(lambda parts: f" {_SQUARE[parts[1] or '']}{_MEASURES[parts[2]]}", text)
+    text = _OVER.sub(_over, _OLD_FONT.sub(r"\\text{\1}", text))
     text = _unwrapped(_roots(_NOTHING.sub("", text)))
     for _ in range(3):  # one inside another
         text = _TEXT.sub(_text, text)
     text = _UPRIGHT.sub(r"\1", text)
     text = _FRACTION.sub(lambda parts: rf"\frac{{{_bare(parts[1])}}}{{{_bare(parts[2])}}}", text)
+    text = _CHOOSE.sub(lambda parts: rf"\binom{{{_bare(parts[1])}}}{{{_bare(parts[2])}}}", text)
+    text = re.sub(r"\\log\s*_\s*\{?\s*e\s*\}?", r"\\ln ", text)
+    text = re.sub(r"\\mathbb\s+?([A-Z])(?![A-Za-z])", r"\\mathbb{\1}", text)
     text = re.sub(r"\^\s*\{\s*\\circ\s*\}", r"^\\circ", text)
     text = re.sub(r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi", text)
     text = re.sub(r"(?<![A-Za-z\\])(?:infinity|inf)(?![A-Za-z])", r"\\infty", text)
@@ -91,7 +132,14 @@ def tidy(answer: str) -> str:
         "",
         text.strip(),
     )
-    return re.sub(r"(?<!\.)[.,;]+$", "", text.strip()).strip()
+    text = re.sub(r"(?<!\.)[.,;]+$", "", _ANSWER.sub("", _ENDED.sub("", text.strip()))).strip()
+    text = _SPELLED.sub(r"\1", _HEADED.sub(r"\1=", text))
+    return next((sign for words, sign in _IN_WORDS if words.fullmatch(text.replace(SAID, ""))), text)
+
+
+def _over(found: re.Match[str]) -> str:
+    above, how, below = found.groups()[:3] if found[2] else found.groups()[3:]
+    return rf"\{'frac' if how == 'over' else 'binom'}{{{above.strip()}}}{{{below.strip()}}}"
 
 
 def _money(text: str) -> str:

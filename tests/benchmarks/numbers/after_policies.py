@@ -3,9 +3,11 @@
     python -m tests.benchmarks.numbers.after_policies --data DIR --simulations 10 --budgets 6000
 
 Each model is sampled with each other model's counts as prior; verdicts, and the counts that the policy was told of, go
-to ``measure.pass_at_k``. ``within`` is the share of simulations in which k was no larger than the median n; bias and
-cover are told of all, and of these alone. ``survival`` is the bias of Kaplan and Meier's estimate on the same verdicts,
-which knows nothing of the hints.
+to ``measure.pass_at_k``. The problems are the model's own, and both intervals (``covers``, ``same_covers``) are held
+against their coverage; with ``--resampled`` each simulation draws as many with replacement, and the interval of new
+problems is held against the coverage of all. ``within`` is the share of simulations in which k was no larger than the
+median n; bias is told of all, and of these alone. ``survival`` is the bias of Kaplan and Meier's estimate on the same
+verdicts, which knows nothing of the hints, and ``bounds`` the mean width between ``least`` and ``most``.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ def ignorant(counts: pl.DataFrame, k: Ints) -> Floats:
     found = np.full(len(k), np.nan)
     for place, size in enumerate(k.tolist()):
         try:
-            found[place] = first_success(n, first, np.array([size]))[0][0]
+            found[place] = first_success(n, first, np.array([size]))[0]
         except BadInput:
             break
     return found
@@ -71,6 +73,7 @@ def ignorant(counts: pl.DataFrame, k: Ints) -> Floats:
 def main() -> None:
     options = parser(__doc__, 10)
     options.add_argument("--budgets", default="6000,20000")
+    options.add_argument("--resampled", action="store_true", help="draw the problems anew in each simulation")
     chosen = options.parse_args()
     rng = np.random.default_rng(chosen.seed)
     counts = read_counts(chosen)
@@ -82,21 +85,27 @@ def main() -> None:
                 if other == model:
                     continue
                 for number in range(chosen.simulations):
-                    before = np.stack([prior_n, prior_c], axis=1)
-                    policy = Marginal(Setting(n, np.ones(len(n)), before))
-                    verdicts = played(policy, c / n, budget, rng)
-                    operator = PassAtK(k=tuple(SIZES.tolist()), bootstrap=1000, seed=number)
-                    partial = operator.partial(verdicts=verdicts, before=known(prior_n, prior_c))
-                    found = operator.merge(partial)
-                    error = found["coverage"].to_numpy() - truth
-                    plain = ignorant(partial, SIZES) - truth
-                    usual = float(np.median(partial["n"].to_numpy()))
-                    ends = [found[name].to_numpy() for name in ("low", "high", "same_low", "same_high")]
-                    held = [(low <= truth) & (truth <= high) for low, high in (ends[:2], ends[2:])]
-                    for place, k in enumerate(SIZES.tolist()):
-                        shown = (error[place], held[0][place], ends[1][place] - ends[0][place], held[1][place])
-                        rows.append((budget, model, other, k, k <= usual, plain[place], *shown))
-    names = ["budget", "model", "prior", "k", "within", "survival", "error", "covers", "width", "same_covers"]
+                    mine = rng.integers(0, len(n), len(n)) if chosen.resampled else np.arange(len(n))
+                    same = coverage((c / n)[mine], SIZES)
+                    before = np.stack([prior_n, prior_c], axis=1)[mine]
+                    policy = Marginal(Setting(n[mine], np.ones(len(n)), before))
+                    verdicts = played(policy, (c / n)[mine], budget, rng)
+                    partial = PassAtK().partial(verdicts=verdicts, before=known(*before.T))
+                    sizes = SIZES[: (partial["n"].to_numpy().max() >= SIZES).sum()]
+                    found = PassAtK(k=tuple(sizes.tolist()), bootstrap=1000, seed=number).merge(partial)
+                    for row, value in zip(found.iter_rows(named=True), ignorant(partial, sizes).tolist(), strict=True):
+                        place = SIZES.tolist().index(row["k"])
+                        of_all, of_these = truth[place], same[place]
+                        rows.append(
+                            (
+                                *(budget, model, other, row["k"], row["k"] <= partial["n"].median()),
+                                *(value - of_these, row["coverage"] - of_these),
+                                *(row["low"] <= of_all <= row["high"], row["high"] - row["low"]),
+                                row["same_low"] <= of_these <= row["same_high"],
+                                (row["most"] or 0.0) - (row["least"] or 0.0),
+                            )
+                        )
+    names = ["budget", "model", "prior", "k", "within", "survival", "error", "covers", "width", "same_covers", "bounds"]
     table = pl.DataFrame(rows, schema=names, orient="row")
     within = pl.col("error").filter("within").mean().alias("bias_within")
     figures = [
@@ -104,7 +113,7 @@ def main() -> None:
         pl.col("survival").fill_nan(None).mean(),
         pl.col("error").mean().alias("bias"),
         within,
-        pl.col("covers", "width", "same_covers").mean(),
+        pl.col("covers", "width", "same_covers", "bounds").mean(),
     ]
     for by in (["budget", "model", "prior", "k"], ["budget", "k"]):
         found = table.group_by(by, maintain_order=True).agg(figures)

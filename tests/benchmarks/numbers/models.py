@@ -46,6 +46,8 @@ def coverage(rates: Floats, k: Ints) -> Floats:
 def grid(rows: list[tuple[object, ...]], names: list[str]) -> pl.DataFrame:
     """Print rows as a table, and return it."""
     table = pl.DataFrame(rows, schema=names, orient="row")
-    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
+    with pl.Config(
+        tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True
+    ):
         print(table.with_columns(pl.col(pl.Float64).round(4)), flush=True)
     return table

@@ -1,78 +1,104 @@
-"""What other models' counts save ``marginal``: samples to the coverage that 1,000 of every problem should reach.
+"""What other models' counts save ``marginal``: samples to the coverage that 1,000 of every problem reach.
 
-    python -m tests.benchmarks.numbers.priors --data DIR --simulations 8
+    python -m tests.benchmarks.numbers.priors --data DIR --simulations 20
 
-1/x of those samples are needed. Cases: an oracle that knows every rate; no prior; each other model; all of them at
-once, each a source whose strength is learned; one of them shuffled over problems; one shuffled beside the others.
+1/x of those samples are needed, by the mean curve of replays of the counts. Cases: an oracle that knows every rate; no
+prior; each other model; all of them at once, each a source whose strength is learned; each of them shuffled over
+problems, by several shuffles; one shuffled beside the others. ``to_none`` is x over the x without a prior (the same
+samples in the same order), and ``error`` the standard error of that by replays drawn with replacement.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from operators.policies.marginal import Marginal
-from operators.policies.oracle import Oracle
-from operators.policies.policy import Outcomes, Policy, Setting
+from jobs.simulate.abreast import replay_abreast
+from jobs.simulate.records import Recorded
+from jobs.simulate.replay import Question
+from jobs.simulate.simulation import cost_to_reach
+from operators.measure.pass_at_k import estimate
+from operators.policies.named import AnyPolicy, MarginalSpec
 from tests.benchmarks.numbers.models import Floats, Ints, grid, parser, read_counts
 
 UNIFORM = 1000
 """Samples of every problem whose expected coverage is the goal."""
 IN_FLIGHT = 8
+SHUFFLES = 4
+"""Of each other model's counts; the replays are shared out among them."""
+AGAIN = 200
+"""Replays drawn with replacement."""
 
 
-def samples_to(policy: Policy, rates: Floats, goal: int, rng: np.random.Generator) -> int:
-    """Return how many samples a policy needs to solve ``goal`` problems; what uniform takes where it doesn't."""
-    solved, spent = np.zeros(len(rates), dtype=np.bool_), 0
-    while spent < UNIFORM * len(rates) and (chunks := policy.next(IN_FLIGHT)):
-        problems = np.concatenate([np.full(chunk.size, chunk.problem) for chunk in chunks])
-        right = rng.random(len(problems)) < rates[problems]
-        solved[problems[right]] = True
-        spent += len(problems)
-        if solved.sum() >= goal:
-            return spent
-        policy.observe(Outcomes(problems, right))
-    return UNIFORM * len(rates)
+class Case(NamedTuple):
+    """What a policy is told: counts by some sources, [problems, (sources,) 2], in several versions; None of no use."""
+
+    name: str
+    spec: AnyPolicy | None
+    before: tuple[Ints | None, ...] = (None,)
 
 
-def priors(others: dict[str, Ints], seed: int) -> dict[str, Ints | None]:
-    """Return the cases: name -> counts by the sources that a policy is told of.
+def cases(others: dict[str, Ints]) -> list[Case]:
+    """Return the cases.
 
     Args:
         others: model -> n and c of the same problems, shape [problems, 2].
     """
-    first, *rest = others
-    mixed = others[first][np.random.default_rng(1000 + seed).permutation(len(others[first]))]
-    return {
-        "no prior": None,
-        **others,
-        "all": np.stack(list(others.values()), axis=1),
-        f"{first} shuffled": mixed,
-        f"all, {first} shuffled": np.stack([mixed, *(others[name] for name in rest)], axis=1),
-    }
+    marginal = MarginalSpec()
+    found = [Case("oracle", None), Case("no prior", marginal)]
+    found += [Case(name, marginal, (counts,)) for name, counts in others.items()]
+    orders = [np.random.default_rng(1000 + number) for number in range(SHUFFLES)]
+    shuffled = {name: tuple(counts[rng.permutation(len(counts))] for rng in orders) for name, counts in others.items()}
+    found += [Case(f"{name} shuffled", marginal, versions) for name, versions in shuffled.items()]
+    if len(others) > 1:
+        first, *rest = others
+        beside = [others[name] for name in rest]
+        found.append(Case("all", marginal, (np.stack(list(others.values()), axis=1),)))
+        mixed = tuple(np.stack([version, *beside], axis=1) for version in shuffled[first])
+        found.append(Case(f"all, {first} shuffled", marginal, mixed))
+    return found
+
+
+def curves(case: Case, n: Ints, c: Ints, costs: Floats, simulations: int) -> Floats:
+    """Return the problems solved at each cost in each replay: [replays, costs]."""
+    recorded = Recorded([str(number) for number in range(len(n))], [""], n[:, None], c[:, None])
+    found: list[Floats] = []
+    for number, before in enumerate(case.before):
+        seeds = list(range(number, simulations, len(case.before)))
+        question = Question(recorded, "coverage", 1, "samples", float(costs[-1]), IN_FLIGHT, before, None, costs)
+        found += [one.values for one in replay_abreast(question, case.spec, seeds)]
+    order = np.argsort(np.concatenate([np.arange(n, simulations, len(case.before)) for n in range(len(case.before))]))
+    return np.stack(found)[order]
+
+
+def one_in(values: Floats, costs: Floats, goal: float) -> float:
+    """Return x, from curves [replays, costs]; 1 where the goal isn't reached."""
+    needed = cost_to_reach(costs.tolist(), values.mean(axis=0).tolist(), goal)
+    return float(costs[-1]) / (needed or float(costs[-1]))
 
 
 def main() -> None:
-    chosen = parser(__doc__, 8).parse_args()
+    chosen = parser(__doc__, 20).parse_args()
     counts = read_counts(chosen)
+    rng = np.random.default_rng(chosen.seed)
     rows: list[tuple[object, ...]] = []
     for model, (n, c) in counts.items():
-        rates, most = c / n, UNIFORM * len(n)
-        goal = round(float(-np.expm1(UNIFORM * np.log1p(-np.minimum(rates, 1 - 1e-12))).sum()))
+        goal = float(estimate(n, c, np.array([UNIFORM])).sum())
+        costs = np.unique(np.round(np.geomspace(8, UNIFORM * len(n), 400)))
         others = {name: np.stack(pair, axis=1) for name, pair in counts.items() if name != model}
-        needed: dict[str, list[int]] = {}
-        for number in range(chosen.simulations):
-            policies: dict[str, Policy] = {"oracle": Oracle(Setting(n, np.ones(len(n))), rates)}
-            for name, before in priors(others, number).items():
-                policies[name] = Marginal(Setting(n, np.ones(len(n)), before))
-            for name, policy in policies.items():
-                rng = np.random.default_rng(chosen.seed + number)
-                needed.setdefault(name, []).append(samples_to(policy, rates, goal, rng))
-        for name, samples in needed.items():
-            saved = most / np.array(samples)
-            error = float(saved.std(ddof=1) / np.sqrt(len(saved))) if len(saved) > 1 else None
-            row = (most / float(np.mean(samples)), float(np.exp(np.log(saved).mean())), error)
-            rows.append((model, name, *row))
-    grid(rows, ["model", "prior", "one_in", "geometric", "standard_error"])
+        plain = None
+        for case in cases(others):
+            found = curves(case, n, c, costs, chosen.simulations)
+            plain = found if case.name == "no prior" else plain
+            row = (model, case.name, one_in(found, costs, goal))
+            if plain is None:
+                rows.append((*row, None, None))
+                continue
+            drawn = rng.integers(0, len(found), (AGAIN, len(found)))
+            again = [one_in(found[some], costs, goal) / one_in(plain[some], costs, goal) for some in drawn]
+            rows.append((*row, row[2] / one_in(plain, costs, goal), float(np.std(again))))
+    grid(rows, ["model", "prior", "one_in", "to_none", "error"])
 
 
 if __name__ == "__main__":

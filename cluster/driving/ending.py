@@ -1,0 +1,54 @@
+"""How a run ended: in which state, and what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from cluster.driving.control import Control
+from cluster.records.recorder import RunRecorder
+from cluster.runners.interruption import Interruption
+from cluster.stages.sample_state import SampleState
+from cluster.stages.states import StageState
+from schemas.manifest import RunManifest, RunState
+
+
+def outcome(
+    states: Collection[StageState], control: Control, interruption: Interruption, manifest: RunManifest
+) -> RunState:
+    """Return the state in which a run ended that wasn't broken off; why goes into its manifest."""
+    if control.gate_failed:
+        manifest.error, manifest.gate_failed = control.stopped, True
+        return "failed"
+    if control.reached is not None and not interruption.requested:
+        manifest.error = f"budget reached: {control.reached}"
+        return "incomplete" if _lacks_rows(states) else "budget reached"
+    if all(state.complete for state in states) and not _lacks_rows(states):
+        return "done"
+    return "interrupted" if interruption.requested else "incomplete"
+
+
+def _lacks_rows(states: Collection[StageState]) -> bool:
+    """Whether rows were asked for that could not be made."""
+    return any(s.record.quarantined or (isinstance(s, SampleState) and s.lost) for s in states)
+
+
+def what_is_lacking(states: Collection[StageState], recorder: RunRecorder, error: str | None) -> str | None:
+    """Return a run's error with what it lacks: samples that could not be drawn, rows that are quarantined."""
+    lost = [
+        f"{s.store.numbering.keys(np.array([number]))[0]}/{index}: {why}"
+        for s in states
+        if isinstance(s, SampleState)
+        for number, index, why in s.lost
+    ]
+    quarantined = sum(s.record.quarantined for s in states)
+    said = [] if error is None else [error]
+    if lost:
+        said.append(f"{len(lost)} sample(s) could not be drawn, for example {lost[0]}")
+    if quarantined:
+        said.append(
+            f"{quarantined} row(s) are quarantined, because the work on them keeps failing: see "
+            f"{recorder.root.uri(recorder.folder, 'quarantine.jsonl')}"
+        )
+    return "; ".join(said) or None

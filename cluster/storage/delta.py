@@ -1,0 +1,135 @@
+"""A store's Delta table: made, opened, listed, its keys read. What that means and who may write is up to ``store``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import polars as pl
+from deltalake import DeltaTable, Schema
+from deltalake.exceptions import TableNotFoundError
+
+from cluster.storage.arrow import arrow_schema
+from cluster.storage.patience import is_away
+from cluster.storage.ranges import KEYED, ranges_by_file
+from cluster.storage.root import Root
+from cluster.storage.slices import UNREADABLE, damaged_file, scan_files
+from schemas import __version__
+from schemas.contract import Contract
+from schemas.datasets import SCHEMA_VERSION
+from schemas.errors import BadInput
+
+
+def make_table(root: Root, folder: str, contract: type[Contract], fingerprint: dict[str, Any]) -> DeltaTable:
+    """Make a store's table, and return it (another writer may make it at the same time)."""
+    about = {"identity": fingerprint, "schema_version": SCHEMA_VERSION, "gristmill": __version__}
+    return root.patiently(
+        lambda: DeltaTable.create(
+            root.uri(folder),
+            arrow_schema(contract),
+            mode="ignore",
+            name=folder.split("/")[0],
+            description=json.dumps(about, sort_keys=True),
+            configuration={"delta.checkpointInterval": "100"},
+            storage_options=root.storage_options(),
+        ),
+        f"making {folder}",
+    )
+
+
+def widen(root: Root, folder: str, table: DeltaTable, contract: type[Contract]) -> None:
+    """Give a table of an older Gristmill the columns that its contract got since; its files stay as they are."""
+    known = {field.name for field in table.schema().fields}
+    wanted = Schema.from_arrow(arrow_schema(contract)).fields
+    added = [field for field in wanted if field.name not in known]
+    if added:
+        root.patiently(lambda: table.alter.add_columns(added), f"adding columns to {folder}")
+
+
+def check_version(folder: str, table: DeltaTable) -> None:
+    """Refuse a table of another schema version.
+
+    Raises:
+        BadInput: with the version that made it.
+    """
+    about = json.loads(table.metadata().description or "{}")
+    if about.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+        raise BadInput(
+            f"store '{folder}' has schema version {about['schema_version']}, this Gristmill writes "
+            f"{SCHEMA_VERSION}: use the version that made it ({about.get('gristmill')}) or another root"
+        )
+
+
+def listed_files(table: DeltaTable) -> pl.DataFrame:
+    """Return the files of a table: name, size, rows and the bounds of their keys, as the log has them."""
+    adds = pl.DataFrame(table.get_add_actions(flatten=True))
+    wanted = {
+        "path": "name",
+        "size_bytes": "size",
+        "num_records": "rows",
+        "min.problem_key": "low_key",
+        "max.problem_key": "high_key",
+        "min.sample_index": "low",
+        "max.sample_index": "high",
+    }
+    present = [pl.col(old).alias(new) for old, new in wanted.items() if old in adds.columns]
+    absent = [pl.lit(None).alias(new) for old, new in wanted.items() if old not in adds.columns]
+    return adds.select(*present, *absent)
+
+
+def open_table(root: Root, folder: str) -> DeltaTable:
+    """Return a store's table as its log has it now.
+
+    Raises:
+        TableNotFoundError: there is no such store.
+    """
+    return root.patiently(
+        lambda: DeltaTable(root.uri(folder), storage_options=root.storage_options()), f"opening {folder}"
+    )
+
+
+def scan_store(root: Root, folder: str, contract: type[Contract]) -> pl.LazyFrame:
+    """Return a lazy scan of all rows of a store.
+
+    Delta's own readers take the files' addresses as URLs, in which a blank of a folder's name isn't a blank any more.
+
+    Raises:
+        TableNotFoundError: there is no such store.
+    """
+    table = open_table(root, folder)
+    names = root.patiently(lambda: listed_files(table), f"reading the log of {folder}")["name"].to_list()
+    return scan_files(root, [root.uri(folder, name) for name in names], contract)
+
+
+def stored_identities(root: Root, kind: str) -> dict[str, dict[str, Any]]:
+    """Return store id -> identity of all stores of a kind under the root (``kind``: "samples", say)."""
+    return {name: stored_identity(root, f"{kind}/{name}") for name in root.list(kind)}
+
+
+def stored_identity(root: Root, folder: str) -> dict[str, Any]:
+    """Return what a store's rows depend on, as its log has it; nothing where there is no such store."""
+    try:
+        table = open_table(root, folder)
+    except TableNotFoundError:
+        return {}
+    return json.loads(table.metadata().description or "{}").get("identity", {})
+
+
+def read_keys(root: Root, folder: str, names: list[str]) -> pl.DataFrame:
+    """Return ``name`` and keyed ranges of some files of a store.
+
+    Raises:
+        DamagedFile: a file can't be read; the text names it.
+    """
+    uris = [root.uri(folder, name) for name in names]
+    rows = pl.scan_parquet(uris, include_file_paths="name", storage_options=root.storage_options())
+    try:
+        found = ranges_by_file(rows.select("problem_key", "sample_index", file="name"))
+        return found.select(pl.col("file").str.split("/").list.last().alias("name"), *KEYED)
+    except UNREADABLE as error:
+        if not root.is_local and is_away(error):
+            raise
+        damaged = damaged_file(root, uris, ["problem_key", "sample_index"])
+        if damaged is None:
+            raise
+        raise damaged from error
