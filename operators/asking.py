@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, ClassVar, TypeVar
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.base import Operator
 from operators.engine import Engine, EngineError
 from schemas.identity import Execution
 
+Tokens = TypeVar("Tokens", int, NDArray[np.int64])
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
@@ -34,6 +36,14 @@ class AskingOperator(Operator):
         """Ask in an event loop of this call's own (for ``gristmill op``; a pipeline's worker keeps one loop)."""
         return asyncio.run(self.ask(engine, **inputs))
 
+    def most_tokens(self, prompt: Tokens, completion: Tokens) -> tuple[Tokens, Tokens]:
+        """Return the most tokens that the engine reads and writes over one sample, so that money for it is kept.
+
+        Args:
+            prompt, completion: tokens of the problem's prompt, and of the completion.
+        """
+        return prompt + completion, 0 * prompt + int(getattr(self, "max_tokens", 0))
+
     async def ask_each(
         self, engine: Engine, questions: Sequence[Question], one: Callable[[Question], Awaitable[Answer]]
     ) -> list[Answer | EngineError]:
@@ -44,22 +54,23 @@ class AskingOperator(Operator):
         """
         slots = asyncio.Semaphore(engine.capacity)
 
-        async def patiently(question: Question) -> Answer | EngineError:
+        async def answered(question: Question) -> Answer | EngineError:
             async with slots:
-                for attempt in range(self.retries + 1):
-                    try:
-                        return await one(question)
-                    except EngineError as error:
-                        if not error.transient:
-                            return error
-                        if attempt == self.retries:
-                            raise
-                    await asyncio.sleep(min(30.0, 0.25 * 2**attempt) * (0.5 + random.random()))
-            raise AssertionError("unreachable")
+                try:
+                    return await one(question)
+                except EngineError as error:
+                    if error.transient:
+                        raise
+                    return error
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(patiently(question)) for question in questions]
+                tasks = [group.create_task(answered(question)) for question in questions]
         except ExceptionGroup as failed:  # the first one is why the others were given up
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
+
+
+def at_most(template: str) -> int:
+    """Return about how many tokens a text has at most: natural language has more than three bytes a token."""
+    return len(template.encode()) // 3 + 16

@@ -141,6 +141,8 @@ class Engine(ABC):
 
     info: EngineInfo
     capacity: int
+    counts: bool = True
+    """Whether it tells the tokens that it used; a recording may not."""
     trouble: str = ""
     """Why requests aren't answered just now, where the engine knows: a server that is down, or has too much to do."""
 

@@ -23,7 +23,7 @@ class Gate(Settings):
 
 
 class Budget(Settings):
-    """Caps of a run's sampling (``run.budget`` in a job file); None is no cap.
+    """Caps of all that a run asks engines (``run.budget`` in a job file); None is no cap.
 
     ``samples``, ``tokens`` and ``dollars`` are hard: a request is only sent where its worst case (its prompt and
     max_tokens) still fits. They hold for everything spent on the same ``account`` under the same root, so a run that
@@ -38,6 +38,9 @@ class Budget(Settings):
     gpu_hours: float | None = Field(default=None, gt=0.0)
     hours: float | None = Field(default=None, gt=0.0)
     """Hours on the clock that each run may take."""
+    keep: dict[str, float] = Field(default_factory=dict)
+    """Share of the caps that is kept for a stage that asks an engine about whole problems (a transformation, a
+    selection by a model), by the stage's name. For those that ask about each sample, money is kept by itself."""
     account: str = ""
     """What spending is added up under; by default the pipeline's name."""
     warn_at: float = Field(default=0.8, gt=0.0, le=1.0)

@@ -248,8 +248,38 @@ class Allocation(Contract):
     """What the policy was told of the problem beforehand: log odds of success by each source (null: nothing)."""
 
 
+class Payment(Contract):
+    """One entry of a run's own books, written before what it paid for is committed.
+
+    ``credit``: money was lent to a worker, before it was told. ``bill``: calls took what is said here, and closed so
+    much credit. ``return``: credit came back unused. ``lost``: credit was closed by requests that brought nothing, and
+    counts as spent. Credit that nothing closed when a run ended is lost too. Ranges of samples are their own credit
+    (``Allocation``).
+    """
+
+    sequence = _key(minimum=0)
+    kind = _one_of(("credit", "bill", "return", "lost"))
+    stage = _text()
+    role = _text()
+    """What the engine is to the stage: ``policy`` samples, ``scorer`` is asked about samples."""
+    samples = _count()
+    """Those that the calls brought."""
+    calls = _count()
+    prompt_tokens = _count()
+    """The cached ones included."""
+    cached_prompt_tokens = _count()
+    completion_tokens = _count()
+    passes = _count()
+    """Texts that were scored."""
+    credit_samples = _count()
+    credit_tokens = _count()
+    credit_microdollars = _count()
+
+
 class LedgerEntry(Contract):
     """What was spent (``settle``) or counts as spent (``orphan``), in integer micro-dollars."""
+
+    added = frozenset({"role", "calls", "passes"})
 
     sequence = _key(minimum=0)
     run_id = dy.String(primary_key=True)
@@ -264,6 +294,10 @@ class LedgerEntry(Contract):
     engine_seconds = dy.Float64(nullable=False, min=0.0)
     gpu_seconds = dy.Float64(nullable=False, min=0.0)
     microdollars = _count()
+    role = _text(nullable=True)
+    """What the engine is to the stage (``Payment``)."""
+    calls = _count(nullable=True)
+    passes = _count(nullable=True)
 
 
 class ExpertCount(Contract):
@@ -446,6 +480,7 @@ DATASETS: dict[str, type[Contract]] = {
     "preferences": Preference,
     "step_rewards": StepReward,
     "allocations": Allocation,
+    "payments": Payment,
     "ledger": LedgerEntry,
     "expert_counts": ExpertCount,
     "routing": Routing,

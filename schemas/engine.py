@@ -117,6 +117,17 @@ class ScriptedSpec(EngineSpec):
     """Probability of each answer; equal when empty."""
     by_prompt: dict[str, tuple[str, ...]] = {}
     """Answers for prompts that contain the key; the first key that matches wins."""
+    by_prefix: Annotated[dict[str, tuple[str, ...]], Added] = {}
+    """Answers where what was said so far (prompt and beginning of the completion) ends with the key; the longest key
+    that matches wins, and goes before ``by_prompt``."""
+    scores: Annotated[dict[str, float], Added] = {}
+    """Scores of texts that end with the key; the longest wins. Other texts are scored by a hash."""
+    refuse: Annotated[tuple[str, ...], Added] = ()
+    """Texts that can't be scored."""
+    told_stops: Annotated[bool, Added] = True
+    """Whether it says that a stop string ended a completion; else that reads as the end of the text (OpenAI's API)."""
+    usage: Annotated[Literal["right", "missing", "half", "double"], Execution] = "right"
+    """What it says of the tokens it used, whatever ``token_log`` says."""
     latency: Annotated[float, Execution] = Field(default=0.0, ge=0.0)
     """Seconds a request takes; uniformly spread by ``jitter``."""
     jitter: Annotated[float, Execution] = Field(default=0.0, ge=0.0)

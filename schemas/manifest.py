@@ -95,7 +95,10 @@ class StageRecord(BaseModel):
     prompt_tokens: int = 0
     cached_prompt_tokens: int = 0
     completion_tokens: int = 0
-    """Tokens this run sampled (0 where nothing was); prompt tokens include the cached ones."""
+    """Tokens of this run's calls to the stage's engine; prompt tokens include the cached ones."""
+    calls: int = 0
+    """Calls to its engine in this run, of a stage that asks about samples; texts that it scored are ``passes``."""
+    passes: int = 0
     busy_seconds: float = 0.0
     """Sum over workers of the time they worked on it."""
     engine: EngineRecord | None = None

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from cluster.driving.claims import Claims
@@ -21,9 +22,9 @@ from cluster.driving.keep_alive import KeepAlive
 from cluster.driving.left_out import LeftOut
 from cluster.driving.watch import Watch
 from cluster.planning.plan import RunPlan
-from cluster.pools.engine_stages import SamplingEngines, ScoringEngines
 from cluster.pools.replicas import Replicas
-from cluster.pools.scorers import Scorers
+from cluster.pools.sampling import SamplingFeed
+from cluster.pools.stage_engines import StageEngines
 from cluster.pools.turns import Turns
 from cluster.records.recorder import RunRecorder
 from cluster.records.rules import rules_of_store
@@ -31,6 +32,7 @@ from cluster.records.run import Observer, RunResult
 from cluster.runners.interruption import Interruption
 from cluster.runners.runner import Runner
 from cluster.sandbox import UNSAFE
+from cluster.spending.books import Books
 from cluster.spending.source import view_of
 from cluster.stages.flights import Flight, Flights, Workers
 from cluster.stages.making import make_state, make_states
@@ -83,22 +85,17 @@ class Driver:
         self.watch = Watch(self.recorder, runner, settings, observer)
         self.claims = Claims(self.root, self.manifest.run_id, settings)
         self.keep_alive = KeepAlive(self.claims, self.recorder, settings.lease_seconds)
-        self.control = Control(self.root, settings, self.manifest, self.watch.say)
-        self.left_out = LeftOut(self.control, self.recorder, self.watch)
-        self.flights = self._flights(runner)
         self.turns = Turns(settings.turn_seconds)
+        self.books = Books(self.root, self.manifest.run_id)
+        self.control = Control(self.root, settings, self.manifest, self.books, self.watch.say)
+        self.left_out = LeftOut(self.control, self.recorder, self.watch)
+        self.flights = self._make_flights(runner)
         self.replicas = Replicas(
-            runner,
-            settings,
-            self.manifest.run_id,
-            self._handle,
-            lambda: self._commit(now=True),
-            self.left_out.leave_out,
-            self.left_out.skip,
-            self.turns.awake,
+            runner, settings, self.manifest.run_id, self.books, self._handle, self.turns.awake, self.control.on_short,
             self.watch.say,
-        )
-        self.scoring: dict[StageState, ScoringEngines] = {}
+        )  # fmt: skip
+        self.asking: dict[StageState, Flights] = {}
+        """Of stages that ask an engine: the work at their replicas."""
         self.states: dict[str, StageState] = {}
         self._settled = False
         """Whether all views are known."""
@@ -145,16 +142,21 @@ class Driver:
         Args:
             placed: whether sample-scope stages have theirs already.
         """
-        groups: dict[str, list[tuple[StageState, SamplingEngines | ScoringEngines]]] = {}
+        groups: dict[str, list[tuple[StageState, StageEngines]]] = {}
         for state in self.states.values():
             spec = state.plan.stage.engine
             if spec is None or state.complete or (placed and isinstance(state, StoreState)):
                 continue
             if isinstance(state, SampleState):
-                member: SamplingEngines | ScoringEngines = SamplingEngines(state, self.replicas)
+                commit = partial(self._commit, now=True)
+                feed = SamplingFeed(
+                    state, self._handle, commit, self.left_out.leave_out, self.left_out.skip, self.turns.awake
+                )
+                self.replicas.add(feed)
             else:
-                member = self.scoring[state] = self._scoring(state)
+                self.asking[state] = self._make_flights(self.replicas.asking(state))
             if spec.takes_turns is not None:
+                member = StageEngines(state, self.replicas, self.asking.get(state))
                 groups.setdefault(spec.takes_turns, []).append((state, member))
         engines = [state.plan.stage.engine for state in self.states.values() if not state.complete]
         self.runner.check([spec for spec in engines if spec is not None])
@@ -173,20 +175,13 @@ class Driver:
         for state in running:
             state.unsafe = True
 
-    def _scoring(self, state: StageState) -> ScoringEngines:
-        scorers = Scorers(self.runner, self.settings, state, self._handle, self.watch.say)
-        return ScoringEngines(state, scorers, self._flights(scorers))
-
-    def _flights(self, workers: Workers) -> Flights:
+    def _make_flights(self, workers: Workers) -> Flights:
         hears = self._handle, self._on_landed, self.left_out.on_quarantined, self.watch.say
         return Flights(workers, self.settings, *hears)
 
-    def _flights_of(self, state: StageState) -> Flights:
-        return self.scoring[state].flights if state in self.scoring else self.flights
-
     @property
     def _all_flights(self) -> list[Flights]:
-        return [self.flights, *(scoring.flights for scoring in self.scoring.values())]
+        return [self.flights, *self.asking.values()]
 
     @property
     def _flying(self) -> bool:
@@ -196,8 +191,12 @@ class Driver:
         """Give all work up (the run is ending)."""
         for flights in self._all_flights:
             flights.abandon()
-        for scoring in self.scoring.values():
-            scoring.scorers.close()
+
+    def _stop_engines(self) -> None:
+        """Send nothing more to any engine; what was drawn is kept, and what was answered to unfinished work."""
+        for flights in self.asking.values():
+            flights.abandon()
+        self.replicas.stop()
 
     def _execute(self, plan: RunPlan) -> None:
         try:
@@ -220,8 +219,6 @@ class Driver:
             raise
         finally:
             self.replicas.stop()
-            for scoring in self.scoring.values():
-                scoring.scorers.close()
 
     @property
     def _views_change(self) -> bool:
@@ -265,7 +262,7 @@ class Driver:
             self.replicas.top_up()
             self._commit()
             if self.control.look():
-                self.replicas.stop()
+                self._stop_engines()
             for flights in self._all_flights:
                 flights.look_after()
             self.turns.go_on()
@@ -293,18 +290,17 @@ class Driver:
     def _idle(self) -> bool:
         """Whether nobody works, nothing waits to be committed, and no stage waits for its turn."""
         uncommitted = any(state.uncommitted for state in self.states.values() if isinstance(state, StoreState))
-        return not (self._flying or uncommitted or self.turns.unfinished or self.replicas.any)
+        return not (self._flying or uncommitted or self.turns.unfinished or self.replicas.holding)
 
     def _submit_ready(self) -> None:
-        """Submit ready work while there is room; start replicas where there is something to draw."""
+        """Submit ready work while there is room; start replicas where there is something for them to do."""
         for flights in self._all_flights:
             flights.submit_waiting()
         for state in self.states.values():
             if not self.turns.awake(state) or self._waits_for_view(state):
                 continue
-            if isinstance(state, SampleState):
-                self.replicas.start_where_needed(state)
-            flights = self._flights_of(state)
+            self.replicas.start_where_needed(state)
+            flights = self.asking.get(state, self.flights)
             if flights.room <= 0:
                 continue
             for work in state.tasks():
@@ -332,10 +328,11 @@ class Driver:
 
     def _commit(self, now: bool = False) -> None:
         """Commit what waits, in groups (at once where nobody is working); then tell every stage what became a fact."""
-        now = now or not (self.replicas.any or self._flying)
+        now = now or not (self.replicas.holding or self._flying)
         if not now and time.monotonic() - self._last_commit < self.settings.commit_seconds:
             return
         self._last_commit = time.monotonic()
+        self.books.flush()  # a bill stands in them before what it paid for is a fact
         for state in self.states.values():
             if isinstance(state, StoreState) and state.uncommitted:
                 ranges = state.commit()
@@ -355,8 +352,7 @@ class Driver:
             self.recorder.show()
 
     def _observe(self, now: bool = False) -> None:
-        scorers = [scoring.scorers for scoring in self.scoring.values()]
-        self.watch.look(self.states, self.replicas, scorers, self._all_flights, now)
+        self.watch.look(self.states, self.replicas, self._all_flights, now)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -373,6 +369,7 @@ class Driver:
             self._hear(0.2)
             self._show()
         self._abandon()
+        self.replicas.stop()
         self._commit(now=True)
 
     def _rescue(self) -> None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 
 from cluster.pools.replicas import Replicas
-from cluster.pools.scorers import Scorers
 from cluster.stages.flights import Flights
 from cluster.stages.sample_state import SampleState
 from cluster.stages.states import StageState
@@ -41,11 +40,9 @@ def progress_of(states: Iterable[StageState], replicas: Replicas) -> object:
     return tuple((s.name, s.record.computed, s.record.failed, s.complete) for s in states), replicas.progress()
 
 
-def what_it_waits_for(
-    states: Iterable[StageState], replicas: Replicas, scorers: Iterable[Scorers], flights: Iterable[Flights]
-) -> str:
+def what_it_waits_for(states: Iterable[StageState], replicas: Replicas, flights: Iterable[Flights]) -> str:
     """Return why a run stands still, for people: the first thing that is in the way."""
-    reasons = [reason for found in (replicas, *scorers) for reason in found.waits_for()]
+    reasons = replicas.waits_for()
     for state in states:
         if isinstance(state, SampleState) and state.purse is not None and state.draws and not state.complete:
             account = state.purse.account

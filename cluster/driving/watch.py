@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from cluster.driving.health import Health, progress_of, what_it_waits_for
 from cluster.pools.replicas import Replicas
-from cluster.pools.scorers import Scorers
 from cluster.records.events import EventLog
 from cluster.records.recorder import RunRecorder
 from cluster.records.run import Observer
@@ -48,7 +47,6 @@ class Watch:
         self,
         states: Mapping[str, StageState],
         replicas: Replicas,
-        scorers: Sequence[Scorers],
         flights: Sequence[Flights],
         now: bool = False,
     ) -> None:
@@ -69,7 +67,7 @@ class Watch:
             if state.complete and state.name not in self._told:
                 self._told.add(state.name)
                 self.log.add("stage done", stage=state.name, rows=state.record.computed, reused=state.record.reused)
-        self._see_whether_it_gets_on(states, replicas, scorers, flights)
+        self._see_whether_it_gets_on(states, replicas, flights)
         self.runner.publish(self.manifest)
         self.log.flush(now=False)
 
@@ -77,12 +75,11 @@ class Watch:
         self,
         states: Mapping[str, StageState],
         replicas: Replicas,
-        scorers: Sequence[Scorers],
         flights: Sequence[Flights],
     ) -> None:
         waited = self.health.stalled(progress_of(states.values(), replicas))
         before = self.manifest.waits_for
-        reason = None if waited is None else what_it_waits_for(states.values(), replicas, scorers, flights)
+        reason = None if waited is None else what_it_waits_for(states.values(), replicas, flights)
         if reason == before:
             return
         self.manifest.waits_for = reason

@@ -28,6 +28,7 @@ class ReplayEngine(Engine):
     def __init__(self, spec: ReplaySpec) -> None:
         self.spec = spec
         self.capacity = spec.slots
+        self.counts = False
         model, revision = self.resolve(spec)
         self.info = EngineInfo(
             model=model, revision=revision, family="replay", context=spec.context, logprobs="as recorded"

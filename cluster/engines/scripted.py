@@ -11,9 +11,10 @@ import json
 import math
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
+from typing import TypeVar
 
 import xxhash
 
@@ -21,6 +22,8 @@ from cluster.engines.content import TEXT, shown
 from operators.engine import Completion, Engine, EngineDied, EngineError, EngineInfo, Request, Scored, ScoreRequest
 from schemas.conversation import Turn
 from schemas.engine import EngineSpec, SamplingParams, ScriptedSpec
+
+T = TypeVar("T")
 
 
 class ScriptedEngine(Engine):
@@ -73,10 +76,24 @@ class ScriptedEngine(Engine):
             for _ in range(request.n)
         ]
         answered = [self._cut(completion, request.cut_below) for completion in made]
+        self._count(*((answer.prompt_tokens, answer.completion_tokens) for answer in answered))
+        return [self._told(answer) for answer in answered]
+
+    def _count(self, *tokens: tuple[int, int]) -> None:
+        """Write down what was used, by its own count."""
         if self.spec.token_log:
             with open(self.spec.token_log, "a") as log:
-                log.writelines(f"{answer.prompt_tokens} {answer.completion_tokens}\n" for answer in answered)
-        return answered
+                log.writelines(f"{prompt} {completion}\n" for prompt, completion in tokens)
+
+    def _told(self, answer: Completion) -> Completion:
+        """Return an answer with what is said of its tokens, and of how it ended."""
+        times = {"right": 1.0, "missing": 0.0, "half": 0.5, "double": 2.0}[self.spec.usage]
+        if times != 1.0:
+            tokens = {name: int(getattr(answer, name) * times) for name in ("prompt_tokens", "completion_tokens")}
+            answer = replace(answer, **tokens)
+        if answer.finish_reason == "stop_string" and not self.spec.told_stops:
+            return replace(answer, finish_reason="stop")
+        return answer
 
     @staticmethod
     def _cut(completion: Completion, below: float | None) -> Completion:
@@ -100,13 +117,23 @@ class ScriptedEngine(Engine):
         """Score by a hash of the text: in [0, 1], or as log-probs of its words."""
         self._note(f"score {request.request_id}", request.prompt + request.completion)
         await asyncio.sleep(self.spec.latency)
+        text = request.prompt + request.completion
+        if any(text.endswith(refused) for refused in self.spec.refuse):
+            raise EngineError(f"request {request.request_id} can't be scored, as scripted")
+        tokens = len(text.split())
+        self._count((tokens, 0))
+        return replace(self._score(request, text), prompt_tokens=tokens)
+
+    def _score(self, request: ScoreRequest, text: str) -> Scored:
+        known = _longest(self.spec.scores, text)
         if request.kind == "reward":
-            return Scored(_hash(request.prompt + request.completion))
+            return Scored(_hash(text) if known is None else known)
         if request.kind == "steps":
             *steps, _ = request.completion.split(request.step_tag)
             if not steps:
                 raise EngineError(f"request {request.request_id}: no step tag '{request.step_tag}'")
-            values = tuple(_hash(step) for step in steps)
+            told = [(step, _longest(self.spec.scores, step)) for step in steps]
+            values = tuple(_hash(step) if value is None else value for step, value in told)
             return Scored(min(values), values)
         values = tuple(math.log(1.0 - 0.9 * _hash(word)) for word in request.completion.split())
         return Scored(sum(values), values)
@@ -128,7 +155,9 @@ class ScriptedEngine(Engine):
             raise EngineError(f"request {request.request_id} failed once, as scripted", transient=True)
 
     def _complete(self, prompt: str, params: SamplingParams, seed: int, draws: random.Random) -> Completion:
-        answers = next((found for key, found in self.spec.by_prompt.items() if key in prompt), self.spec.answers)
+        answers = _longest(self.spec.by_prefix, prompt)
+        if answers is None:
+            answers = next((found for key, found in self.spec.by_prompt.items() if key in prompt), self.spec.answers)
         bounds = self._bounds if answers is self.spec.answers else None
         text = draws.choices(answers, cum_weights=bounds)[0].replace("{prompt}", prompt).replace("{seed}", str(seed))
         finish = "stop"
@@ -170,6 +199,12 @@ def _written(turn: Turn) -> str:
     text = turn["content"] if isinstance(turn["content"], str) else ""
     told = f"{json.dumps(more, ensure_ascii=False)}\n" if more else ""
     return f"<|{turn['role']}|>\n{text}\n{told}"
+
+
+def _longest(table: Mapping[str, T], text: str) -> T | None:
+    """Return what a table has for the longest key that a text ends with."""
+    fitting = [key for key in table if text.endswith(key)]
+    return table[max(fitting, key=len)] if fitting else None
 
 
 def _hash(text: str) -> float:

@@ -21,7 +21,10 @@ FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "gristmill_rows_planned": ("Rows or problems that the run asks for", STAGE),
     "gristmill_rows_computed": ("Rows or problems that this run made", STAGE),
     "gristmill_queue_depth": ("Rows in an engine or with a worker, or waiting there", STAGE),
-    "gristmill_tokens": ("Tokens that this run sampled, by kind: prompt, cached or completion", (*STAGE, "kind")),
+    "gristmill_tokens": (
+        "Tokens of this run's calls to engines, by kind: prompt, cached or completion",
+        (*STAGE, "kind"),
+    ),
     "gristmill_failures": ("Rows without a result, by kind: failed or quarantined", (*STAGE, "kind")),
     "gristmill_accepted": ("Correct verdicts that this run made", STAGE),
     "gristmill_engine_busy_share": ("Share of its time in which an engine had work", (*STAGE, "replica")),
@@ -59,7 +62,7 @@ class RunMetrics:
             self._set("gristmill_failures", rows, {**labels, "kind": kind})
         if record.dataset == "verdicts":
             self._set("gristmill_accepted", record.accepted, labels)
-        if record.dataset == "samples":
+        if record.engine is not None:
             fresh = record.prompt_tokens - record.cached_prompt_tokens
             tokens = {"prompt": fresh, "cached": record.cached_prompt_tokens, "completion": record.completion_tokens}
             for kind, count in tokens.items():

@@ -1,9 +1,9 @@
 """Runners: whatever executes work. The driver moves a pipeline; a runner knows only tasks and engine workers.
 
 Two kinds of work exist. *Work* (``cluster.working.work``) is one call of one operator or one merge, cheap and
-repeatable. An *engine worker* is a long-lived worker around an engine (``cluster.working.sampler.Sampler``,
-``cluster.working.scorer.Scorer``), whose methods are called through a handle. Everything comes back as a
-``concurrent.futures.Future``, so the driver is the same for all runners.
+repeatable. An *engine worker* is a long-lived worker around an engine (``cluster.working.engine_worker``); its methods
+are called through a handle. Everything comes back as a ``concurrent.futures.Future``, so the driver is the same for all
+runners.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ J = TypeVar("J", covariant=True)
 P = ParamSpec("P")
 R = TypeVar("R")
 Method = Callable[Concatenate[W, P], Coroutine[Any, Any, R]]
-"""A coroutine method of a worker's class, such as ``Sampler.collect``."""
+"""A coroutine method of a worker's class, such as ``EngineWorker.collect``."""
 
 
 class EngineJob(Protocol[J]):
-    """What a worker with an engine has to know, and of which class it is (``Sampler``, ``Scorer``)."""
+    """What a worker with an engine has to know, and of which class it is."""
 
     @property
     def stage(self) -> str: ...
@@ -41,7 +41,7 @@ class EngineJob(Protocol[J]):
 
 
 class WorkerHandle(Protocol[W]):  # pyright: ignore[reportInvalidTypeVarUse]: methods of W are taken, none of its values
-    """A worker with an engine, wherever it lives: ``handle.call(Sampler.assign, ranges)``."""
+    """A worker with an engine, wherever it lives: ``handle.call(EngineWorker.assign, ranges)``."""
 
     def call(self, method: Method[W, P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Call a coroutine method of the worker; the future fails when the worker died."""

@@ -1,7 +1,9 @@
 """What was spent on an account before: the ledger's entries, and for runs that ended without any, what they left.
 
-A run that was killed settled nothing. What it spent follows from its log and the stores: each sample it committed took
-what the sample says, and each one it sent beyond these its worst case.
+A run that was killed settled nothing. What it spent follows from its books (``cluster.spending.books``): its bills, and
+the worst case of all that it lent or sent and that no bill closed. Of a run of a version that kept no books it follows
+from its log and the stores: each sample it committed took what the sample says, and each one it sent beyond these its
+worst case.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ import polars as pl
 from deltalake import write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
+from cluster.records.bill import Amount
 from cluster.records.reader import alive, manifests
-from cluster.spending.account import Amount
 from cluster.spending.allocations import ranges_of, read_allocations
+from cluster.spending.books import read_books
 from cluster.storage.arrow import arrow_schema
 from cluster.storage.delta import scan_store
 from cluster.storage.ranges import KEYED
@@ -29,6 +32,8 @@ from schemas.manifest import RunManifest, StageRecord
 from schemas.prices import Prices
 
 LEDGER = "ledger"
+TOKENS = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens")
+CREDIT = ("samples", "tokens", "microdollars")
 
 
 class Spent:
@@ -110,6 +115,12 @@ def read_ledger(root: Root) -> pl.DataFrame:
         return pl.DataFrame(schema=polars_schema(LedgerEntry))
 
 
+def spent_by(root: Root, manifest: RunManifest) -> pl.DataFrame:
+    """Return what one run spent, as entries of the ledger; of a run that isn't settled, as they would be now."""
+    settled = read_ledger(root).filter(pl.col("run_id") == manifest.run_id)
+    return settled if len(settled) else _table(root, manifest)
+
+
 def settle(root: Root, manifest: RunManifest) -> None:
     """Write down what a run spent, once, by what its log and the stores say."""
     append_ledger(root, _table(root, manifest))
@@ -122,7 +133,8 @@ def append_ledger(root: Root, entries: pl.DataFrame) -> None:
     rows = entries.to_arrow().cast(arrow_schema(LedgerEntry))
 
     def write() -> None:
-        write_deltalake(root.uri(LEDGER), rows, mode="append", storage_options=root.storage_options() or None)
+        options = root.storage_options() or None  # an older ledger gets the columns that were added since
+        write_deltalake(root.uri(LEDGER), rows, mode="append", schema_mode="merge", storage_options=options)
 
     root.patiently(write, "writing the ledger")
 
@@ -130,19 +142,50 @@ def append_ledger(root: Root, entries: pl.DataFrame) -> None:
 def _table(root: Root, manifest: RunManifest) -> pl.DataFrame:
     """Return a run's entries of the ledger."""
     prices = {name: Prices.model_validate(found) for name, found in manifest.prices.items()}
-    entries = [
-        entry
-        for record in manifest.stages
-        if record.dataset == "samples"
-        for entry in _entries(root, manifest, record, prices.get(record.name))
-    ]
+    books = read_books(root, manifest.run_id)
+    entries: list[dict[str, Any]] = []
+    for record in manifest.stages:
+        if len(books):
+            entries += _booked(root, manifest, record, books, prices.get(record.name))
+        elif record.dataset == "samples":
+            entries += _entries(root, manifest, record, prices.get(record.name))
     entries = entries or [_entry(manifest, "", "settle", {}, 0)]
     rows = [{**entry, "sequence": place} for place, entry in enumerate(entries)]
     return validate(pl.DataFrame(rows, schema=polars_schema(LedgerEntry), orient="row"), LedgerEntry, LEDGER)
 
 
+def _booked(
+    root: Root, manifest: RunManifest, record: StageRecord, books: pl.DataFrame, prices: Prices | None
+) -> Iterator[dict[str, Any]]:
+    """Yield what a stage spent, by the run's books: its bills, and the credit that no bill and no return closed."""
+    mine = books.filter(pl.col("stage") == record.name)
+    if mine.is_empty() and not record.gpu_seconds:
+        return
+    role = mine["role"][0] if len(mine) else None
+    bills = mine.filter(pl.col("kind") == "bill").select(pl.col("samples", "calls", "passes", *TOKENS).sum())
+    took = {name: int(value or 0) for name, value in bills.row(0, named=True).items()}
+    prompt, cached, completion = (took[name] for name in TOKENS)
+    micro = prices.microdollars(prompt, cached, completion, record.gpu_seconds) if prices is not None else None
+    yield _entry(manifest, record.name, "settle", took, micro or 0) | {
+        "role": role,
+        "engine": record.engine.model if record.engine else "",
+        "engine_seconds": record.busy_seconds,
+        "gpu_seconds": record.gpu_seconds,
+    }
+    sent = read_allocations(root, manifest.run_id).filter(pl.col("stage") == record.name, pl.col("count") > 0)
+    tokens, micros = (pl.col("count") * pl.col(f"worst_{name}") for name in CREDIT[1:])
+    lent = sent.select(samples="count", tokens=tokens, microdollars=micros)
+    # what was lost closed its credit, and is lost all the same
+    sign = pl.when(pl.col("kind") == "credit").then(1).when(pl.col("kind") == "lost").then(0).otherwise(-1)
+    credit = mine.select((pl.col(f"credit_{name}") * sign).alias(name) for name in CREDIT)
+    lost = [max(0, int(value or 0)) for value in pl.concat([lent, credit]).sum().row(0)]
+    if any(lost):
+        counts = {"samples": lost[0], "completion_tokens": lost[1]}
+        yield _entry(manifest, record.name, "orphan", counts, lost[2]) | {"role": role}
+
+
 def _entries(root: Root, manifest: RunManifest, record: StageRecord, prices: Prices | None) -> Iterator[dict[str, Any]]:
-    sums = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens")
+    sums = TOKENS
     try:
         rows = scan_store(root, record.path, Sample).filter(pl.col("run_id") == manifest.run_id)
     except TableNotFoundError:
@@ -175,7 +218,7 @@ def _entries(root: Root, manifest: RunManifest, record: StageRecord, prices: Pri
 
 
 def _entry(manifest: RunManifest, stage: str, kind: str, counts: dict[str, int], micro: int) -> dict[str, Any]:
-    names = ("samples", "prompt_tokens", "cached_prompt_tokens", "completion_tokens")
+    names = ("samples", *TOKENS)
     return {
         "run_id": manifest.run_id,
         "time": datetime.now(UTC),
@@ -183,6 +226,9 @@ def _entry(manifest: RunManifest, stage: str, kind: str, counts: dict[str, int],
         "stage": stage,
         "engine": "",
         **{name: counts.get(name, 0) for name in names},
+        "role": None,
+        "calls": counts.get("calls"),
+        "passes": counts.get("passes"),
         "engine_seconds": 0.0,
         "gpu_seconds": 0.0,
         "microdollars": micro,

@@ -6,7 +6,7 @@
   left out of the run and recorded with its traceback. Everything else goes on.
 * An operator that fails on more than a handful of rows is broken itself; then the run ends with its error.
 * Work that takes much longer than its like is started a second time where a worker is idle. It is cheap, and whichever
-  copy comes first counts. Sampling never goes this way.
+  copy comes first counts. Sampling never goes this way, nor does work that asks an engine: that would be paid twice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from cluster.records.run import Say
@@ -178,6 +178,8 @@ class Flights:
         self._cut(flight, error)
 
     def _again(self, flight: Flight) -> None:
+        if isinstance(flight.work, Task):
+            flight.work = replace(flight.work, again=True)
         flight.state.on_submitted()
         self._waiting.append(flight)
 
@@ -228,13 +230,17 @@ class Flights:
                 flight.started = now
             if flight.started is None or not isinstance(flight.work, Task):
                 continue
+            if flight.state.short:  # it waits for money, which may take as long as it takes
+                flight.started = now
             elapsed, usual = now - flight.started, self._usual(flight.work)
             if elapsed > self._limit(flight.work, usual):
                 self._say(f"work on {flight.work.rows:,} rows took over {elapsed:.0f} s", flight.state.name)
                 flight.hung, flight.started = flight.hung + 1, now
                 for copy in list(flight.copies):
                     self.workers.cancel(copy)
-            elif usual and elapsed > max(STRAGGLER, 4 * usual) and len(flight.copies) == 1 and self._idle_worker():
+            elif flight.state.asks or not usual or len(flight.copies) > 1:
+                continue
+            elif elapsed > max(STRAGGLER, 4 * usual) and self._idle_worker():
                 self._copy(flight)
 
     def _usual(self, work: Task) -> float:

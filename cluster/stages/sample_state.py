@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.planning.plan import RunPlan, StagePlan, missing_ranges
-from cluster.spending.account import Purse
+from cluster.records.bill import Amount
 from cluster.spending.allocations import AllocationLog, Decisions
+from cluster.spending.books import Books
+from cluster.spending.purse import ROLE, Purse, bill_of
 from cluster.spending.source import PolicySource
 from cluster.stages.states import TASK_SAMPLES, StoreState, next_number
 from cluster.stages.suspects import Suspects
@@ -19,7 +21,7 @@ from cluster.storage.parts import Part
 from cluster.storage.queue import RangeQueue
 from cluster.storage.ranges import Ints, Ranges
 from cluster.working.carry import CarryOver
-from cluster.working.work import Done, Work
+from cluster.working.work import Work
 from operators.sample.sampling import Sampling
 
 NOBODY = -1
@@ -59,8 +61,7 @@ class SampleState(StoreState):
         self.log: AllocationLog | None = None
         self.broke = False
         """Whether something was wanted that the account doesn't afford; cleared when money comes back."""
-        self.closed = False
-        """Whether nothing may be sent any more: a deadline has passed, or the first samples failed the gate."""
+        self.books: Books | None = None
         self._failed: dict[tuple[int, int], int] = {}
         """How often a request failed, where each try is paid for."""
 
@@ -103,13 +104,20 @@ class SampleState(StoreState):
         self.carrying -= carried
         return news
 
+    def flush_log(self) -> None:
+        if self.log is not None:
+            self.log.flush()
+
     def on_delivered(self, parts: list[Part]) -> None:
         """Take parts that a replica wrote, and what they really took off the account."""
         self.uncommitted += parts
-        if self.purse is not None and parts:
-            for part in parts:
+        for part in parts:
+            if self.purse is not None:
                 self.purse.settle(part, self.store.numbering.ranges(part.ranges))
-            self.broke = False
+                self.broke = False
+            elif self.books is not None:
+                sent = Amount() if self.log is None else Amount(part.rows)
+                self.books.add("bill", self.name, ROLE, sent, bill_of(part), part.rows)
 
     def tasks(self) -> Iterator[Work]:
         source = self.plan.extends
@@ -118,10 +126,6 @@ class SampleState(StoreState):
             ranges = self._carried.popleft()
             reads = source.slice(ranges)
             yield CarryOver(next_number(), self.name, self.run.root.url, reads, self.plan.folder, ranges.total)
-
-    def on_finished(self, work: Work, done: Done) -> None:
-        super().on_finished(work, done)
-        self.uncommitted.append(done.part)
 
     def take(self, samples: int, replica: int, only: frozenset[int] = frozenset()) -> Ranges:
         """Return up to ``samples`` samples' worth of ranges for a replica to draw next.

@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.planning.plan import ALLOCATIONS, RunPlan, StagePlan, missing_ranges
+from cluster.spending.loan import Loan
 from cluster.storage.parts import Part
 from cluster.storage.queue import RangeQueue
 from cluster.storage.ranges import Ints, Ranges, RangeSet
 from cluster.storage.slices import Slice
 from cluster.working.compaction import Merge, next_merge
+from cluster.working.journal import FOLDER, forget, forget_all
 from cluster.working.work import Done, Task, Work
 from operators.piecewise import PiecewiseOperator
 from schemas.datasets import dataset_name
@@ -35,7 +37,9 @@ TALLIED = (
 TASK_SAMPLES = 20_000
 """Sample-scope work is cut into tasks of about this many samples."""
 ENGINE_SAMPLES = 512
-"""Tasks that ask an engine are smaller: a task is what is lost when an engine dies, and the next one waits already."""
+"""Tasks that ask an engine are smaller: the next one waits already."""
+PAID_SAMPLES = 16
+"""Smaller still where a budget may end in the middle: as many as the engine takes at once, and so many at least."""
 FAILED_MERGES = 3
 """After so many failed merges of a store a run leaves its small files as they are."""
 
@@ -69,6 +73,15 @@ class StageState:
         self.in_flight = 0
         self.unsafe = False
         """Whether the stage may run generated programs without a sandbox."""
+        self.closed = False
+        """Whether its engine may not be asked any more: a deadline has passed, or the money is at its end."""
+        self.loan: Loan | None = None
+        """How a stage that asks an engine about samples is paid, where there is a budget."""
+        self.capacity = 0
+        """How many requests its engine wants in flight; 0 before that is known."""
+        self.short = False
+        """Whether calls wait for money."""
+        self._left: bool | None = None
         self._began: float | None = None
 
     @property
@@ -83,6 +96,17 @@ class StageState:
     def tasks(self) -> Iterator[Work]:
         """Yield what can be submitted now; taking one from the iterator commits to submitting it."""
         return iter(())
+
+    @property
+    def asks(self) -> bool:
+        """Whether its work asks an engine."""
+        return self.plan.stage.engine is not None and not self.plan.stage.samples
+
+    def _was_begun(self) -> bool:
+        """Whether earlier work of the stage, which came to nothing, left answers."""
+        if self._left is None:
+            self._left = self.asks and bool(self.run.root.list(FOLDER, self.plan.folder))
+        return self._left
 
     def task(self, inputs: dict[str, Slice], rows: int, index: int = 0) -> Task:
         """Describe one call of this stage's operator about ``rows`` samples (stores) or problems (snapshots)."""
@@ -100,7 +124,11 @@ class StageState:
             index=index,
             rows=rows,
             unsafe=self.unsafe,
+            again=self._was_begun(),
         )
+
+    def flush_log(self) -> None:
+        """Make durable what must be before anything is sent."""
 
     def on_submitted(self) -> None:
         """Note that a task left."""
@@ -150,6 +178,13 @@ class StoreState(StageState):
         self._seal(self.store.held.present(plan.view.all.ranges))
         self._merging = False
         self._failed_merges = 0
+        self._answers: list[str] = []
+        """Files that are of no use once what waits is committed."""
+
+    def on_finished(self, work: Work, done: Done) -> None:
+        super().on_finished(work, done)
+        self.uncommitted.append(done.part)
+        self._answers += done.answers
 
     def read_view(self, run: RunPlan, plan: StagePlan) -> None:
         """Hear which rows the run is about, now that its policies have ended; all of them are there."""
@@ -176,7 +211,15 @@ class StoreState(StageState):
         self.touch()
         news = self.store.take_news()
         self._seal(news)
+        self._forget_answers()
         return news
+
+    def _forget_answers(self) -> None:
+        answers, self._answers = self._answers, []
+        if self.asks and self.complete:
+            forget_all(self.run.root, self.plan.folder)
+        elif answers:
+            forget(self.run.root, self.plan.folder, answers)
 
     def merge(self) -> Merge | None:
         """Return a merge of small files that is due; one at a time."""
@@ -212,7 +255,7 @@ class StreamState(StoreState):
 
     @property
     def waiting(self) -> bool:
-        return bool(self._pending)
+        return bool(self._pending) and not self.closed
 
     def on_committed(self, stage: str, ranges: Ranges) -> None:
         if stage in self._stores:
@@ -230,18 +273,16 @@ class StreamState(StoreState):
         self._pending.append(fresh)
 
     def tasks(self) -> Iterator[Work]:
-        room = TASK_SAMPLES if self.plan.stage.engine is None else ENGINE_SAMPLES
-        while self._pending:
+        room = TASK_SAMPLES
+        if self.asks:
+            room = ENGINE_SAMPLES if self.loan is None else max(PAID_SAMPLES, self.capacity)
+        while self._pending and not self.closed:
             yield self._task(self._pending.take(room))
 
     def _task(self, ranges: Ranges) -> Task:
         numbers = np.unique(ranges.numbers)
         inputs = {name: input_slice(self.upstream(name), self.run, ranges, numbers) for name in self.plan.stage.inputs}
         return self.task(inputs, ranges.total)
-
-    def on_finished(self, work: Work, done: Done) -> None:
-        super().on_finished(work, done)
-        self.uncommitted.append(done.part)
 
 
 class ChunkState(StageState):
@@ -275,7 +316,7 @@ class ChunkState(StageState):
 
     @property
     def waiting(self) -> bool:
-        return bool(self._ready)
+        return bool(self._ready) and not self.closed
 
     def on_committed(self, stage: str, ranges: Ranges) -> None:
         if stage not in self._open or self.complete:
@@ -299,7 +340,7 @@ class ChunkState(StageState):
         self._ready.extend(chunks[self._waits[chunks] == 0].tolist())
 
     def tasks(self) -> Iterator[Work]:
-        while self._ready:
+        while self._ready and not self.closed:
             index = self._ready.popleft()
             yield self.task(chunk_inputs(self.plan, self.run, index), len(self.run.chunks[index]), index)
 
@@ -320,7 +361,7 @@ class DatasetState(StageState):
         self._started = self.complete
 
     def tasks(self) -> Iterator[Work]:
-        if self._started or not all(state.complete for state in self._upstream):
+        if self._started or self.closed or not all(state.complete for state in self._upstream):
             return
         self._started = True
         upstream = {name: self.upstream(name) for name in self.plan.stage.inputs}
@@ -368,6 +409,8 @@ def finish_snapshot(state: StageState, parts: dict[str, int]) -> None:
     views = {name: state.upstream(name).view_id for name in state.plan.stage.inputs}
     snapshot.finish(parts, state.plan.stage.operator.fingerprint(), views)
     state.record.complete = True
+    if state.asks:
+        forget_all(state.run.root, state.plan.folder)
 
 
 def input_slice(upstream: StagePlan, run: RunPlan, ranges: Ranges, numbers: Ints | None) -> Slice:

@@ -29,11 +29,15 @@ from cluster.storage.snapshot import MANIFEST
 from cluster.storage.store import EPOCH
 from cluster.upkeep.repair import CONTRACTS
 from cluster.upkeep.verify_store import LenientStore
+from cluster.working.journal import FOLDER as ANSWERS
 from schemas.datasets import STORES
 from schemas.errors import BadInput, LeaseLost, StoreBusy
 from schemas.manifest import RunManifest
 
-KINDS = ("store files", "incomplete snapshots", "unnamed snapshots", "partial files", "logs of retired runs")
+KINDS = (
+    *("store files", "incomplete snapshots", "unnamed snapshots", "partial files", "logs of retired runs"),
+    "answers to unfinished work",
+)
 LOG_REMEMBERS = timedelta(days=7)
 """For how long a table's log says when a file was replaced; after that only the file's own age is known."""
 
@@ -112,6 +116,7 @@ def collect(root: Root, older_than: float = 24.0, dry_run: bool = False, retired
     for stage in root.list("snapshots") if not damaged else ():
         for view in root.list("snapshots", stage):
             _sweep_snapshot(root, f"snapshots/{stage}/{view}", found, named, in_use, dry_run)
+    _sweep_answers(root, found, dry_run)
     for manifest in known:
         if manifest.run_id in retired and manifest.retired is None:
             _retire(root, manifest, now, found, dry_run)
@@ -217,6 +222,15 @@ def _sweep_snapshot(root: Root, folder: str, found: Garbage, named: set[str], in
     for file in files:
         if file.path.endswith(".partial") and file.modified < found.limit:
             found.files["partial files"][file.path] = file.size
+            if not dry_run:
+                root.remove(file.path)
+
+
+def _sweep_answers(root: Root, found: Garbage, dry_run: bool) -> None:
+    """Remove what engines answered to work that nobody has finished since."""
+    for file in _files(root, ANSWERS):
+        if file.modified < found.limit:
+            found.files["answers to unfinished work"][file.path] = file.size
             if not dry_run:
                 root.remove(file.path)
 

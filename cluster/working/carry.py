@@ -10,7 +10,7 @@ import polars as pl
 from cluster.storage.parts import Part, write_part
 from cluster.storage.root import Root
 from cluster.storage.slices import Slice
-from cluster.working.sampler import is_truncated
+from cluster.working.drawing import is_truncated
 from cluster.working.work import Done
 from schemas.datasets import Sample
 

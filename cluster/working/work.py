@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from cluster.records.timeline import Timeline
 from cluster.storage.parts import Part, write_part
 from cluster.storage.root import Root
 from cluster.storage.slices import Slice
@@ -33,6 +32,8 @@ class Done:
 
     part: Part
     seconds: float
+    answers: tuple[str, ...] = ()
+    """Files of what the engine answered (``cluster.working.journal``); of no use once the part is committed."""
 
 
 class Work(Protocol):
@@ -75,6 +76,8 @@ class Task:
     """How many samples it reads, where it sees the whole dataset."""
     unsafe: bool = False
     """Whether generated programs may be run without a sandbox."""
+    again: bool = False
+    """Whether some of it was asked before, in work that came to nothing."""
 
     def run(self) -> Done:
         """Run the operator and write its part.
@@ -96,8 +99,11 @@ class Task:
             part = self._write(root, inputs, run_operator(operator, self.stage, inputs, self.unsafe, root))
         return Done(part, time.perf_counter() - began)
 
-    async def ask(self, engine: Engine, timeline: Timeline) -> Done:
+    async def ask(self, engine: Engine) -> Done:
         """Do the same with an operator that asks an engine, in the engine's own event loop.
+
+        Args:
+            engine: the worker's desk.
 
         Raises:
             StageFailed, ContractViolation, DamagedFile: as ``run``.
@@ -107,15 +113,12 @@ class Task:
         root, operator = Root(self.root), self.operator
         assert isinstance(operator, AskingOperator)
         inputs = await asyncio.to_thread(self._read, root)
-        timeline.enter()
         try:
             table = await operator.ask(engine, **inputs, **tools_of(operator, self.unsafe))
         except (GristmillError, EngineDied):
             raise
         except Exception as error:
             raise _failure(operator, self.stage, error) from None
-        finally:
-            timeline.leave()
         return Done(await asyncio.to_thread(self._write, root, inputs, table), time.perf_counter() - began)
 
     def _write(self, root: Root, inputs: dict[str, Any], table: pl.DataFrame) -> Part:
@@ -164,7 +167,9 @@ class Task:
         for number, half in enumerate(_halve(ranges)):
             inputs = {name: part.restricted_to(half) for name, part in self.inputs.items()}
             rows = int(half["count"].sum())
-            yield replace(self, number=int(digest([self.number, number])[:12], 16), inputs=inputs, rows=rows)
+            yield replace(
+                self, number=int(digest([self.number, number])[:12], 16), inputs=inputs, rows=rows, again=True
+            )
 
 
 def _halve(ranges: pl.DataFrame) -> Iterator[pl.DataFrame]:

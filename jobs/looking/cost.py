@@ -1,7 +1,8 @@
 """``gristmill cost``: what a run's results cost, and what each piece of them did.
 
-Costs are of the samples that the run's results stand on, whoever paid for them; what this run paid is told apart. Where
-GPUs are paid by the hour, their cost is spread over samples by their completion tokens.
+Costs are of the samples that the run's results stand on, whoever paid for them; what this run paid is told apart, for
+all that it asked engines: sampling, judging, scoring, rewriting. Where GPUs are paid by the hour, their cost is spread
+over samples by their completion tokens.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.records.reader import last_stage, open_stage
-from cluster.spending.history import read_ledger
+from cluster.spending.history import spent_by
 from cluster.storage.root import Root
 from schemas.manifest import RunManifest, StageRecord
 from schemas.prices import MICRO, Prices
@@ -37,8 +38,7 @@ def costs(root: Root, manifest: RunManifest) -> dict[str, Any]:
     document: dict[str, Any] = {
         "run": manifest.run_id,
         "total": _sums(samples, priced),
-        "paid_by_this_run": _sums(samples.filter(pl.col("run_id") == manifest.run_id), priced),
-        "lost": _lost(root, manifest),
+        **_paid(root, manifest, samples, priced),
         "by_stage": _by(samples, "stage", priced),
     }
     if judged is None:
@@ -135,28 +135,45 @@ def _each(total: dict[str, Any], count: float) -> dict[str, Any]:
     }
 
 
-def _lost(root: Root, manifest: RunManifest) -> dict[str, int]:
-    """Return what was charged to the account without anything to show for it, at its worst case."""
-    mine = read_ledger(root).filter(pl.col("run_id") == manifest.run_id, pl.col("kind") == "orphan")
-    return {"samples": int(mine["samples"].sum()), "tokens_at_most": int(mine["completion_tokens"].sum())}
+def _paid(root: Root, manifest: RunManifest, samples: pl.DataFrame, priced: bool) -> dict[str, Any]:
+    """Return what this run paid, whatever for: altogether, by what the engines were asked for, and in vain."""
+    entries = spent_by(root, manifest)
+    paid, lost = (entries.filter(pl.col("kind") == kind) for kind in ("settle", "orphan"))
+    document: dict[str, Any] = {
+        "paid_by_this_run": _sums(samples.filter(pl.col("run_id") == manifest.run_id), priced),
+        "lost": {"samples": int(lost["samples"].sum()), "tokens_at_most": int(lost["completion_tokens"].sum())},
+    }
+    if paid["role"].null_count() == len(paid):  # a run of a version that kept no books
+        return document
+    asked: dict[str, Any] = {}
+    for row in paid.filter(pl.col("role").is_not_null()).iter_rows(named=True):
+        prices = manifest.prices.get(row["stage"])
+        known = prices is not None and Prices.model_validate(prices).known
+        asked[f"{row['stage']} ({row['role']})"] = {
+            **{name: row[name] for name in ("samples", "calls", "passes", *TOKENS)},
+            "gpu_hours": row["gpu_seconds"] / 3600,
+            "dollars": row["microdollars"] / MICRO if known else None,
+        }
+    totals = {name: sum(one[name] for one in asked.values()) for name in ("samples", *TOKENS)}
+    dollars = [one["dollars"] for one in asked.values()]
+    document["paid_by_this_run"] = {**totals, "dollars": None if None in dollars else sum(dollars)}
+    document["asked"] = asked
+    return document
 
 
 def print_costs(console: Console, document: dict[str, Any]) -> None:
     """Print tables: totals, by difficulty and outcome, and what each thing cost."""
     for title, rows in (
         ("", {"all samples": document["total"], "paid by this run": document["paid_by_this_run"]}),
+        ("paid for", document.get("asked", {})),
         ("stage", document["by_stage"]),
         ("problems", document.get("by_difficulty", {})),
         ("outcome", document.get("by_outcome", {})),
     ):
         if rows:
             console.print(_table(title, rows))
-    if document["lost"]["samples"]:
-        lost = document["lost"]
-        console.print(
-            f"lost: {lost['samples']:,} requests that brought nothing, {lost['tokens_at_most']:,} tokens at most",
-            highlight=False,
-        )
+    if lost := document["lost"]["tokens_at_most"]:
+        console.print(f"lost: {lost:,} tokens at most, of requests that brought nothing", highlight=False)
     for name, each in document.get("per", {}).items():
         dollars = "no price known" if each["dollars"] is None else _dollars(each["dollars"])
         console.print(

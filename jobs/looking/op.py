@@ -18,8 +18,10 @@ from rich.console import Console
 
 from cluster.engines import build_engine
 from cluster.planning.content import check_problems
+from cluster.records.timeline import Timeline
 from cluster.sandbox import UNSAFE
 from cluster.storage.tables import read_rows, typed, write_table
+from cluster.working.desk import Desk, Meter
 from cluster.working.work import run_operator
 from jobs.config.settings import build_operator, explain, merge
 from operators import operator_class
@@ -119,7 +121,7 @@ def _tools(
             check_problems(operator, spec, table)
     engine = build_engine(spec)
     try:
-        yield {"engine": engine}
+        yield {"engine": Desk(engine, Meter(Timeline(""), None), getattr(operator, "retries", 0))}
     finally:
         asyncio.run(engine.close())
 

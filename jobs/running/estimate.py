@@ -70,7 +70,7 @@ def _estimate(plan: RunPlan, stage: StagePlan, table: Mapping[str, Prices]) -> E
     assert spec is not None
     model, revision = resolve(spec)
     entry = read_entry(plan.root, spec, model, revision)
-    prompt, completion, spread, tokens_from = _lengths(plan, stage, entry)
+    prompt, completion, spread, tokens_from = lengths(plan, stage, entry)
     rate, throughput_from = _rate(plan.root, spec, model, revision, entry)
     seconds = samples * completion / (rate * spec.replicas) if rate else None
     prices = price_of(model, table) or (entry.prices if entry is not None else Prices())
@@ -88,7 +88,7 @@ def _estimate(plan: RunPlan, stage: StagePlan, table: Mapping[str, Prices]) -> E
     )
 
 
-def _lengths(
+def lengths(
     plan: RunPlan, stage: StagePlan, entry: ThroughputEntry | None
 ) -> tuple[float, float, tuple[float, float], str]:
     """Return (prompt tokens, completion tokens) of a sample, an interval of the latter, and where they are from."""

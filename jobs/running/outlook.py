@@ -6,6 +6,7 @@ if every problem got the same number of samples; a policy reaches the same with 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import polars as pl
@@ -15,6 +16,7 @@ from cluster.records.rules import rules_of_store
 from cluster.spending.history import History
 from cluster.storage.delta import scan_store
 from cluster.storage.slices import scan_files
+from jobs.running.asking import Asking
 from jobs.running.estimate import Estimate
 from schemas.budget import Budget
 from schemas.datasets import Allocation, Verdict
@@ -64,17 +66,24 @@ class Outlook:
 
 
 def outlook(
-    plan: RunPlan, stage: StagePlan, found: Estimate, budget: Budget | None, worth: float | None = None
+    plan: RunPlan,
+    stage: StagePlan,
+    found: Estimate,
+    budget: Budget | None,
+    worth: float | None = None,
+    asked: Collection[Asking] = (),
 ) -> Outlook:
     """Return what is to be expected of a sampling stage.
 
     Args:
         worth: what 1% of coverage is worth, in dollars (tokens where no price is known).
+        asked: what other stages will ask about each sample, which is paid from the same budget.
     """
-    each = (found.prompt_tokens + found.completion_tokens) / max(1, found.samples)
+    each = (found.prompt_tokens + found.completion_tokens) / max(1, found.samples) + sum(one.each for one in asked)
     priced = found.dollars is not None and found.samples > 0
-    price = (found.dollars or 0.0) / max(1, found.samples) if priced else each
-    affords, binds = _affords(plan, stage, found, budget, each)
+    judging = sum((one.dollars or 0.0) / max(1, one.samples) for one in asked)
+    price = (found.dollars or 0.0) / max(1, found.samples) + judging if priced else each
+    affords, binds = _affords(plan, stage, found, budget, each, price)
     counts = _counts(plan, stage)
     problems = len(plan.problems)
     if counts is None:
@@ -102,7 +111,7 @@ def outlook(
 
 
 def _affords(
-    plan: RunPlan, stage: StagePlan, found: Estimate, budget: Budget | None, each: float
+    plan: RunPlan, stage: StagePlan, found: Estimate, budget: Budget | None, each: float, price: float
 ) -> tuple[tuple[int, int, int] | None, str]:
     """Return how many more samples the tightest cap affords (least, expected, most), and which it is."""
     if budget is None:
@@ -117,7 +126,7 @@ def _affords(
         options.append((max(0, budget.tokens - spent.tokens) / max(1.0, each), "tokens"))
     if budget.dollars is not None and found.dollars:
         left = budget.dollars - spent.microdollars / MICRO
-        options.append((max(0.0, left) / (found.dollars / found.samples), "dollars"))
+        options.append((max(0.0, left) / price, "dollars"))
     for name, hours in (("hours", budget.hours), ("gpu_hours", budget.gpu_hours)):
         if hours is not None and found.hours:
             spec = stage.stage.engine

@@ -23,6 +23,7 @@ from cluster.upkeep.retry import forget_errors
 from cluster.working.work import tools_of
 from jobs.config.job_file import read_job, with_assignments
 from jobs.config.settings import build_pipeline, run_settings
+from jobs.running.asking import asking
 from jobs.running.estimate import estimate
 from jobs.running.outlook import outlook
 from jobs.running.posterior import posteriors
@@ -163,13 +164,15 @@ def show_plan(job: Job, as_json: bool, worth: float | None = None) -> RunPlan:
     plan = with_reuse(make_plan(job.pipeline, job.root, job.execution), job.root)
     plan, _ = asyncio.run(look_at_prompts(plan, sure=False))
     estimates = estimate(plan, job.execution.prices)
+    asked = asking(plan, estimates, job.execution.prices)
     looks = {
-        name: outlook(plan, plan.stages[name], found, job.execution.budget, worth) for name, found in estimates.items()
+        name: outlook(plan, plan.stages[name], found, job.execution.budget, worth, asked.values())
+        for name, found in estimates.items()
     }
     if as_json:
-        sys.stdout.write(json.dumps(plan_document(plan, estimates, looks), indent=2) + "\n")
+        sys.stdout.write(json.dumps(plan_document(plan, estimates, asked, looks), indent=2) + "\n")
     else:
-        print_plan(Console(), plan, estimates, looks)
+        print_plan(Console(), plan, estimates, asked, looks)
     return plan
 
 
@@ -182,12 +185,14 @@ def show_dry_run(job: Job, as_json: bool, unsafe: bool = False) -> None:
     plan = with_reuse(make_plan(job.pipeline, job.root, job.execution), job.root)
     against = objections(plan, unsafe)
     plan, prompts = asyncio.run(look_at_prompts(plan, sure=True))
+    estimates = estimate(plan, job.execution.prices)
+    asked = asking(plan, estimates, job.execution.prices)
     if as_json:
-        document = plan_document(plan, estimate(plan, job.execution.prices))
+        document = plan_document(plan, estimates, asked)
         sys.stdout.write(json.dumps({**document, "objections": against, "first_prompts": prompts}, indent=2) + "\n")
         return
     console = Console()
-    print_plan(console, plan, estimate(plan, job.execution.prices))
+    print_plan(console, plan, estimates, asked)
     for line in against[:MOST_OBJECTIONS]:
         console.print(f"objection: {line}", markup=False, highlight=False, soft_wrap=True)
     if len(against) > MOST_OBJECTIONS:

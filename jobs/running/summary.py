@@ -16,6 +16,7 @@ from cluster.records.reader import alive, open_stage
 from cluster.storage.root import Root
 from jobs.moe.outlook import experts_of, lines_of
 from jobs.report.format import duration
+from jobs.running.asking import Asking
 from jobs.running.estimate import REMEDY, Estimate
 from jobs.running.outlook import Outlook
 from schemas.manifest import RunManifest, StageRecord
@@ -54,9 +55,13 @@ def coverage(root: Root, manifest: RunManifest) -> pl.DataFrame:
 
 
 def print_plan(
-    console: Console, plan: RunPlan, estimates: Mapping[str, Estimate], outlooks: Mapping[str, Outlook] | None = None
+    console: Console,
+    plan: RunPlan,
+    estimates: Mapping[str, Estimate],
+    asked: Mapping[str, Asking],
+    outlooks: Mapping[str, Outlook] | None = None,
 ) -> None:
-    """Print what each stage would reuse, top up or compute, and why; what the samples will take, and bring."""
+    """Print what each stage would reuse, top up or compute, and why; what samples and judging will take, and bring."""
     table = Table(title=f"Plan of {plan.pipeline.name}: {len(plan.problems):,} problems under {plan.root.url}")
     for heading in ("stage", "operator", "action", "there", "wanted", "why"):
         table.add_column(heading, justify="right" if heading in ("there", "wanted") else "left")
@@ -90,6 +95,14 @@ def print_plan(
             console.print(line, soft_wrap=True, highlight=False, markup=False)
         if outlooks is not None and name in outlooks:
             _print_outlook(console, outlooks[name])
+    for name, found in asked.items():
+        for line in (
+            f"{name}: {found.samples:,} samples to ask an engine about",
+            f"  tokens   {found.prompt_tokens:,} in prompts, {found.completion_tokens:,} in completions",
+            f"           ({found.tokens_from})",
+            *([f"  dollars  ${found.dollars:,.2f}"] if found.dollars is not None else []),
+        ):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _print_outlook(console: Console, found: Outlook) -> None:
@@ -121,7 +134,10 @@ def _print_outlook(console: Console, found: Outlook) -> None:
 
 
 def plan_document(
-    plan: RunPlan, estimates: Mapping[str, Estimate], outlooks: Mapping[str, Outlook] | None = None
+    plan: RunPlan,
+    estimates: Mapping[str, Estimate],
+    asked: Mapping[str, Asking],
+    outlooks: Mapping[str, Outlook] | None = None,
 ) -> dict[str, Any]:
     """Return the plan as one JSON-able document."""
     return {
@@ -139,6 +155,7 @@ def plan_document(
                 "why": stage.why,
                 "dataset": plan.root.uri(stage.folder),
                 **({"estimate": asdict(estimates[name])} if name in estimates else {}),
+                **({"asking": asdict(asked[name])} if name in asked else {}),
                 **({"outlook": asdict(outlooks[name])} if outlooks and name in outlooks else {}),
                 **({"experts": experts} if (experts := experts_of(stage.stage.engine)) else {}),
             }

@@ -8,7 +8,6 @@ index, and where the rows go, is the runner's business.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
@@ -167,21 +166,15 @@ class Sampling(Operator, SamplingParams):
         prefix = self.lead(problem) + ("" if begun is None else begun["completion"])
         window = WINDOW if self.cut is None else self.cut.window
         request = Request(prompt, params, seed, 1, name, problem["problem_id"], prefix, window, cut_below)
-        for attempt in range(self.retries + 1):
-            try:
-                completions = await engine.generate(request)
-                if len(completions) != 1:
-                    raise EngineError(f"asked for 1 completion, got {len(completions)}")
-                whole = completions[0] if begun is None else _joined(begun, completions[0])
-                return self._row(problem, sample_index, seed, run_id, whole, led)
-            except EngineError as error:
-                if not error.transient:
-                    failed = Completion("", "cut", 0, 0)
-                    return self._row(problem, sample_index, seed, run_id, failed, led, str(error))
-                if attempt == self.retries:
-                    raise
-                await asyncio.sleep(min(30.0, 0.25 * 2**attempt) * (0.5 + random.random()))
-        raise AssertionError("unreachable")
+        try:
+            [completion] = await engine.generate(request)
+        except EngineError as error:
+            if error.transient:
+                raise
+            failed = Completion("", "cut", 0, 0)
+            return self._row(problem, sample_index, seed, run_id, failed, led, str(error))
+        whole = completion if begun is None else _joined(begun, completion)
+        return self._row(problem, sample_index, seed, run_id, whole, led)
 
     def _row(
         self,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from operators.asking import Tokens, at_most
 from operators.engine import Engine, Request
 from operators.score.scoring import Row, Scoring, name_of
 from operators.text import fill
@@ -53,6 +54,11 @@ class ScoreJudge(Scoring, SamplingParams):
         if self.low >= self.high:
             raise ValueError("low must be below high")
         return self
+
+    def most_tokens(self, prompt: Tokens, completion: Tokens) -> tuple[Tokens, Tokens]:
+        words = max(at_most(self.template), at_most(self.template_checklist)) + at_most(self.rubric)
+        words += at_most(self.system or "") + sum(at_most(item) for item in self.checklist)
+        return self.votes * (prompt + completion + words), 0 * prompt + self.votes * self.max_tokens
 
     async def score(self, engine: Engine, problem: Row, row: Row) -> Row:
         listed = "\n".join(f"{number}. {item}" for number, item in enumerate(self.checklist, 1))

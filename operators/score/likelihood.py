@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import polars as pl
 from pydantic import Field
 
+from operators.asking import Tokens, at_most
 from operators.engine import Engine, EngineError, ScoreRequest
 from operators.score.scoring import Row, Scoring, name_of
 from operators.select.classes import one_verifier
@@ -58,6 +59,11 @@ class ScoreLikelihood(Scoring):
             answers = one_verifier(verdicts).select(*SAMPLE_KEY, "predicted_answer")
             samples = samples.join(answers, on=SAMPLE_KEY, how="left", maintain_order="left")
         return await super().ask(engine, problems=inputs["problems"], samples=samples)
+
+    def most_tokens(self, prompt: Tokens, completion: Tokens) -> tuple[Tokens, Tokens]:
+        if self.of == "truth":
+            return 2 * (prompt + completion + at_most(self.template)), 0 * prompt
+        return prompt + completion, 0 * prompt
 
     async def score(self, engine: Engine, problem: Row, row: Row) -> Row:
         if self.of == "truth":

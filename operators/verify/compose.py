@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import polars as pl
 from pydantic import Field
 
-from operators.asking import AskingOperator
+from operators.asking import AskingOperator, Tokens
 from operators.base import AnyOperator, Operator
 from operators.engine import Engine
 from schemas.contract import polars_schema
@@ -36,6 +36,14 @@ class Composition(AskingOperator):
     def parts(self) -> tuple[Operator, ...]:
         """Return the verifiers it is made of."""
         raise TypeError(f"{type(self).__name__} doesn't define parts()")
+
+    def most_tokens(self, prompt: Tokens, completion: Tokens) -> tuple[Tokens, Tokens]:
+        read, written = 0 * prompt, 0 * prompt
+        for part in self.parts():
+            if isinstance(part, AskingOperator) and "engine" in part.tools:
+                more = part.most_tokens(prompt, completion)
+                read, written = read + more[0], written + more[1]
+        return read, written
 
     def plan(self, samples: pl.DataFrame, problems: pl.DataFrame) -> Generator[Part, pl.DataFrame, None]:
         """Yield one verifier after the other with its samples; each ``yield`` gives back its verdicts."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 import polars as pl
 from pydantic import Field, field_validator
 
-from operators.asking import AskingOperator
+from operators.asking import AskingOperator, Tokens, at_most
 from operators.engine import Engine, EngineError, Request
 from operators.text import fill, said_last
 from operators.thinking import answer_text, answers_only, opens_thought
@@ -30,6 +30,9 @@ _ASK_ALONE = (
     "Is this answer to the problem right?\n\nProblem:\n{prompt}\n\nAnswer:\n{candidate}\n\nThink briefly. End with one "
     "line: VERDICT: RIGHT or VERDICT: WRONG"
 )
+
+ANSWER = 64
+"""Tokens of an expected answer, where money is kept for judging."""
 
 
 class VerifyJudge(AskingOperator, SamplingParams):
@@ -105,6 +108,10 @@ class VerifyJudge(AskingOperator, SamplingParams):
             seconds=pl.lit((time.perf_counter() - began) / max(1, len(rows)), dtype=pl.Float32),
         )
         return rows.select(list(polars_schema(Verdict)))
+
+    def most_tokens(self, prompt: Tokens, completion: Tokens) -> tuple[Tokens, Tokens]:
+        words = max(at_most(self.template), at_most(self.template_alone)) + at_most(self.system or "") + ANSWER
+        return self.votes * (prompt + completion + words), 0 * prompt + self.votes * self.max_tokens
 
     def conversation(self, problem: dict[str, Any], completion: str, vote: int) -> list[dict[str, str]]:
         """Return what one vote is asked."""

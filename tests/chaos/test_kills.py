@@ -96,7 +96,7 @@ def _verified(job: Job) -> int:
     return len(list(Path(job.root).glob("verdicts/*/*/*.parquet")))
 
 
-KINDS = {"task": "ray::_run", "sampler": "ray::Sampler", "idle": "ray::IDLE"}
+KINDS = {"task": "ray::_run", "sampler": "ray::EngineWorker", "idle": "ray::IDLE"}
 
 
 def _kill_a_worker(driver: Command, chance: random.Random) -> str | None:
@@ -154,6 +154,6 @@ def _choose_node(cluster: Any, chance: random.Random) -> tuple[Any, bool]:
     for node in cluster.worker_nodes:
         raylets = [info.process.pid for info in node.all_processes["raylet"]]
         titles = [title for pid in raylets for _, title in descendants(pid)]
-        sampling[any(title.startswith("ray::Sampler") for title in titles)].append(node)
+        sampling[any(title.startswith("ray::EngineWorker") for title in titles)].append(node)
     wanted = bool(sampling[True]) and (not sampling[False] or chance.random() < 0.7)
     return chance.choice(sampling[wanted]), wanted

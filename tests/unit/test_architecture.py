@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -38,3 +39,27 @@ print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
     done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return {*json.loads(done.stdout)}
+
+
+def test_the_desk_alone_calls_engines() -> None:
+    """Operators ask what they are handed, and a run hands them a desk; ``bench-engine`` measures engines as such."""
+    calls: dict[str, set[str]] = {}
+    for package in ("cluster", "jobs", "pipelines"):
+        for path in (HOME / package).rglob("*.py"):
+            name = path.relative_to(HOME).as_posix()
+            for node in ast.walk(ast.parse(path.read_text())):
+                called = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
+                if called in ("generate", "score") and not name.startswith("cluster/engines/"):
+                    calls.setdefault(name, set()).add(called)
+    assert calls == {"cluster/working/desk.py": {"generate", "score"}, "jobs/bench/measure.py": {"generate"}}
+    handed = {
+        path.relative_to(HOME).as_posix()
+        for package in ("cluster", "jobs", "pipelines", "operators")
+        for path in (HOME / package).rglob("*.py")
+        if "build_engine(" in path.read_text() or "to_thread(build_engine" in path.read_text()
+    }
+    # these make engines: two hand out desks, one renders prompts, one measures
+    assert handed == {
+        "cluster/engines/__init__.py", "cluster/working/engine_worker.py", "jobs/looking/op.py",
+        "jobs/running/prompts.py", "jobs/bench/benchmark.py",
+    }  # fmt: skip

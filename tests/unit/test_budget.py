@@ -12,9 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cluster.spending.account import Account, Amount, Purse, by_the_hour, check_prices
+from cluster.records.bill import Amount, Bill
+from cluster.spending.account import Account, check_prices
+from cluster.spending.books import Books
+from cluster.spending.loan import Keeping, Loan
+from cluster.spending.purse import Purse
 from cluster.storage.parts import Part
 from cluster.storage.ranges import Ranges
+from cluster.storage.root import Root
 from operators.measure.difficulty import RATES, Difficulty
 from operators.measure.flaws import best_tries, reward, tasks
 from operators.measure.pass_at_k import PassAtK
@@ -28,6 +33,7 @@ from operators.policies.pets import Pets, certainty
 from operators.policies.policy import Chunk, Outcomes, Policy, Setting
 from operators.policies.shapes import Shapes
 from operators.policies.with_flaws import WithFlaws
+from operators.verify.judge import VerifyJudge
 from schemas.budget import Budget
 from schemas.errors import BadInput
 from schemas.prices import Prices, price_of
@@ -302,12 +308,9 @@ def test_survival_where_everything_or_nothing_is_solved() -> None:
         first_success(n, none, np.array([10]))
 
 
-def test_dollars_are_hours_where_gpus_are_paid_by_the_hour() -> None:
+def test_prices_that_are_known_and_that_are_not() -> None:
     hourly = Prices(dollars_per_gpu_hour=2.5)
-    found = by_the_hour(Budget(dollars=10.0, gpu_hours=8.0, tokens=5), hourly)
-    assert (found.dollars, found.gpu_hours, found.tokens) == (None, 4.0, 5)
     by_token = Prices(dollars_per_million_prompt_tokens=1.0, dollars_per_million_completion_tokens=4.0)
-    assert by_the_hour(Budget(dollars=10.0), by_token).dollars == 10.0
     check_prices(Budget(dollars=1.0), hourly, "m")
     with pytest.raises(BadInput, match="no price of 'm' is known"):
         check_prices(Budget(dollars=1.0), Prices(), "m")
@@ -332,7 +335,7 @@ def test_a_budget_says_something_and_caps_are_positive() -> None:
 def test_an_account_never_lets_more_out_than_its_caps(data: st.DataObject) -> None:
     cap = data.draw(st.integers(1, 2_000))
     account = Account(Budget(tokens=cap), Amount(tokens=data.draw(st.integers(0, cap))))
-    purse = Purse(account, None, 2)
+    purse = Purse(account, Books(Root.at("nowhere"), "run"), "sample", None, 2)
     purse.learn_prompts(np.array([0, 1]), np.array([10, 40]), max_tokens=20)
     used, out = account.spent.tokens, list[Ranges]()
     for step in range(40):
@@ -367,3 +370,41 @@ def test_other_problems_of_the_kind_say_where_to_begin() -> None:
     nothing = np.zeros(10, dtype=np.int64)
     mean = known.posterior(nothing, nothing, np.arange(10)) @ RATES
     assert mean == pytest.approx(rates.mean(), rel=0.25)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_judging_always_finds_what_was_kept_for_it(data: st.DataObject) -> None:
+    cap = data.draw(st.integers(1_000, 20_000))
+    account, books = Account(Budget(tokens=cap), Amount()), Books(Root.at("nowhere"), "run")
+    judge = VerifyJudge(votes=2, max_tokens=10)
+    loan = Loan(account, books, "verify", None)
+    keeping = Keeping(loan, judge, 20, 1, Ranges.none)
+    purse = Purse(account, books, "sample", None, 1, (keeping,))
+    purse.learn_prompts(np.array([0]), np.array([10]), max_tokens=20)
+    drawn: list[int] = []  # the lengths of samples that wait for their verdict
+    for step in range(40):
+        ranges = Ranges.of(0, step * 10, data.draw(st.integers(1, 5)))
+        sizes = purse.affords(ranges)
+        if sizes[0]:
+            sent = Ranges(ranges.starts, sizes)
+            if data.draw(st.integers(0, 3)):
+                lengths = [data.draw(st.integers(1, 20)) for _ in range(int(sizes[0]))]
+                tallies = {"prompt_tokens": 10.0 * len(lengths), "completion_tokens": float(sum(lengths))}
+                purse.settle(Part("p", len(lengths), 0, "", tallies=tallies), sent)
+                drawn += lengths
+            else:
+                purse.charge(sent)
+        while drawn and data.draw(st.booleans()):
+            read, written = judge.most_tokens(10, drawn.pop())
+            for _ in range(2):  # two votes, each at its worst case
+                worst = Amount(0, read // 2, 0) + Amount(0, written // 2, 0)
+                lent = loan.lend(worst, worst)
+                assert lent.covers(worst), "what is drawn is judged"
+                took = data.draw(st.integers(0, lent.tokens))
+                loan.on_report(Bill(1, took), Amount(0, took), Amount(), lent - Amount(0, took))
+            loan.on_done(1, False)
+        assert account.spent.tokens + account.reserved.tokens + loan.kept().tokens <= cap
+    while drawn:
+        read, written = judge.most_tokens(10, drawn.pop())
+        assert loan.lend(Amount(0, read + written), Amount(0, read + written))

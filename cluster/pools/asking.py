@@ -1,0 +1,201 @@
+"""What the replicas of a stage that asks an engine are given: tasks, and credit to pay their calls with.
+
+The driver's flights see it as they see a runner: work goes in, a future comes back, a worker that died fails what it
+had with ``WorkerLost``, and they try again, bisect and quarantine as everywhere. The next piece always waits at a
+replica while it works on one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from typing import Any
+
+from cluster.pools.replica import Replica
+from cluster.records.bill import Amount
+from cluster.spending.books import Books
+from cluster.spending.loan import ROLE
+from cluster.stages.flights import Handle
+from cluster.stages.states import ENGINE_SAMPLES, StageState
+from cluster.working.engine_worker import EngineJob, EngineWorker, Report
+from cluster.working.work import Done, Task
+from operators.engine import EngineDied
+from schemas.errors import GristmillError, WorkerLost
+
+AHEAD = 2
+"""Pieces of work at one replica: one that is worked on, and the next."""
+
+
+class AskingFeed:
+    """Feeds the replicas of one stage that asks.
+
+    Args:
+        handle: queues a callback for a future's end into the driver's loop; nothing here runs in another thread.
+        on_lost: called with a replica that died over its work, and how.
+        start: starts the stage's replicas.
+    """
+
+    def __init__(
+        self,
+        state: StageState,
+        books: Books,
+        handle: Handle,
+        on_lost: Callable[[Replica, BaseException], None],
+        start: Callable[[], None],
+    ) -> None:
+        spec = state.plan.stage.engine
+        assert spec is not None
+        self.state = state
+        self.spec = spec
+        self._books = books
+        self._handle = handle
+        self._on_lost = on_lost
+        self._start = start
+        self._replicas: list[Replica] = []
+        self._queue: deque[tuple[Task, Future[Done]]] = deque()
+
+    # -- as the flights see it -------------------------------------------------------------------------------------
+
+    @property
+    def slots(self) -> int:
+        return self.spec.replicas
+
+    def submit(self, work: Task) -> Future[Done]:
+        """Give work to whichever replica has least to do, as soon as one has room."""
+        future: Future[Done] = Future()
+        self._queue.append((work, future))
+        self._start()
+        self._dispatch()
+        return future
+
+    def submit_wide(self, task: Task) -> Future[Done]:
+        return self.submit(task)
+
+    def cancel(self, future: Future[Done]) -> None:
+        """Give a piece of work up: ``WorkerLost``."""
+        for replica in self._replicas:
+            for number, known in list(replica.under_way.items()):
+                if known is future:
+                    replica.handle.call(EngineWorker.cancel, number)
+                    del replica.under_way[number]
+        _settle(future, None, WorkerLost("the work didn't return in time and was given up"))
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        while self._queue:
+            free = [one for one in self._replicas if one.ready is not None and len(one.under_way) < AHEAD]
+            if not free:
+                return
+            work, future = self._queue.popleft()
+            if not future.done():
+                self._give(min(free, key=lambda one: len(one.under_way)), work, future)
+
+    def _give(self, replica: Replica, work: Task, future: Future[Done]) -> None:
+        replica.under_way[work.number] = future
+
+        def answered(inner: Future[Any]) -> None:
+            if replica not in self._replicas or replica.under_way.get(work.number) is not future:
+                return  # it died, or the work was given up
+            error = inner.exception()
+            if isinstance(error, WorkerLost | EngineDied):
+                self._on_lost(replica, error)
+                return
+            del replica.under_way[work.number]
+            _settle(future, inner.result() if error is None else None, error)
+            self._dispatch()
+
+        self._handle(replica.handle.call(EngineWorker.run, work), answered)
+
+    # -- as the replicas see it ------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> bool:
+        return self.state.waiting or bool(self._queue)
+
+    @property
+    def holds(self) -> bool:
+        return False
+
+    def job(self, run_id: str, flush_rows: int, flush_seconds: float) -> EngineJob:
+        state, loan = self.state, self.state.loan
+        return EngineJob(
+            state.name, state.plan.stage.operator, self.spec, state.run.root.url, state.plan.folder, run_id, flush_rows,
+            flush_seconds, paid=loan is not None, prices=None if loan is None else loan.prices,
+        )  # fmt: skip
+
+    def on_loaded(self, replica: Replica) -> None:
+        self._replicas.append(replica)
+        self.state.capacity = replica.ready.capacity if replica.ready is not None else 0
+        self._dispatch()
+
+    def on_report(self, replica: Replica, report: Report) -> bool:
+        loan, record, bill = self.state.loan, self.state.record, report.bill
+        record.calls += bill.calls
+        record.passes += bill.passes
+        record.prompt_tokens += bill.prompt_tokens
+        record.cached_prompt_tokens += bill.cached_prompt_tokens
+        record.completion_tokens += bill.completion_tokens
+        if loan is not None:
+            replica.lent -= report.paid + report.returned
+            replica.wants, replica.first, replica.in_flight = report.wants, report.first, report.in_flight
+            loan.on_report(report.bill, report.paid, report.lost, report.returned)
+        elif report.bill.calls:
+            self._books.add("bill", self.state.name, ROLE, Amount(), report.bill)
+        return report.bill.calls > 0
+
+    def plan(self, replica: Replica) -> Callable[[], None] | None:
+        """Lend what the replica wants, as far as there is so much."""
+        return self.lend(replica) if replica.wants else None
+
+    def lend(self, replica: Replica, at_any_rate: bool = False) -> Callable[[], None] | None:
+        """Return what hands credit over once it stands in the books; None where there is too little."""
+        loan = self.state.loan
+        assert loan is not None
+        amount = loan.lend(replica.wants, replica.first, at_any_rate)
+        if not amount:
+            return None
+        replica.lent += amount
+        replica.wants = replica.first = Amount()
+        return lambda: _ignore(replica.handle.call(EngineWorker.lend, amount))
+
+    def finished_with(self, replica: Replica) -> bool:
+        return False  # it may be asked again; it ends with the run
+
+    def on_died(self, replica: Replica, error: BaseException) -> int:
+        lost = self._drop(replica)
+        fault: BaseException = WorkerLost(str(error))
+        if isinstance(error, GristmillError) and not isinstance(error, WorkerLost):
+            fault = error
+        for future in lost:
+            _settle(future, None, fault)
+        return 2 * math.ceil(math.log2(ENGINE_SAMPLES)) if lost else 0
+
+    def on_ended(self, replica: Replica, reported: bool) -> None:
+        for future in self._drop(replica):
+            _settle(future, None, WorkerLost("its engine was ended"))
+
+    def _drop(self, replica: Replica) -> list[Future[Done]]:
+        if replica in self._replicas:
+            self._replicas.remove(replica)
+        if self.state.loan is not None:
+            self.state.loan.on_worker_lost(replica.lent)
+            replica.lent = Amount()
+        lost, replica.under_way = list(replica.under_way.values()), {}
+        return lost
+
+
+def _ignore(_: Future[None]) -> None:
+    """A worker that dies before it hears is noticed by its reports."""
+
+
+def _settle(future: Future[Done], result: Done | None, error: BaseException | None) -> None:
+    """Resolve a future unless it was given up."""
+    try:
+        if error is not None:
+            future.set_exception(error)
+        elif result is not None:
+            future.set_result(result)
+    except InvalidStateError:
+        pass

@@ -1,0 +1,186 @@
+"""What the replicas of a sampling stage are given: ranges of samples.
+
+A replica's queue holds twice what its engine takes at once, or two seconds of work where that is more, so the engine
+never waits for the driver. What a dead replica had been given and not delivered is drawn again, by whoever is next;
+problems that kill one engine after the other are found and left out (``cluster.stages.suspects``).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import numpy as np
+
+from cluster.pools.replica import Replica
+from cluster.stages.flights import Handle
+from cluster.stages.sample_state import SampleState
+from cluster.storage.ranges import Ints, Ranges
+from cluster.storage.rows import NumberedRows
+from cluster.working.engine_worker import EngineJob, EngineWorker, Prompts, Report
+from operators.engine import EngineDied
+from operators.sample.lengths import told
+from schemas.errors import BadInput, EngineFailed, WorkerLost
+
+FEW = 10
+"""So many problems may be left out because they kill engines (and one in a hundred beyond): then it is the engine."""
+
+
+class SamplingFeed:
+    """Feeds the replicas of one sampling stage.
+
+    Args:
+        handle: queues a callback for a future's end into the driver's loop.
+        commit: commits what was delivered so far, now (before a dead replica's work is given out again).
+        leave_out: called with the ranges of a problem that kills engines, and why.
+        skip: called with problems whose prompts are too long, and the sentence that says so.
+        awake: whether a stage's engines have the GPUs now (``cluster.pools.turns``).
+    """
+
+    def __init__(
+        self,
+        state: SampleState,
+        handle: Handle,
+        commit: Callable[[], None],
+        leave_out: Callable[[SampleState, Ranges, BaseException], None],
+        skip: Callable[[SampleState, Ints, str], None],
+        awake: Callable[[SampleState], bool],
+    ) -> None:
+        self.state = state
+        self._handle = handle
+        self._commit = commit
+        self._leave_out = leave_out
+        self._skip = skip
+        self._awake = awake
+        self._guilty = 0
+
+    @property
+    def waiting(self) -> bool:
+        return self.state.draws
+
+    @property
+    def holds(self) -> bool:
+        return True
+
+    def job(self, run_id: str, flush_rows: int, flush_seconds: float) -> EngineJob:
+        state = self.state
+        plan, operator = state.plan, state.operator
+        problems = state.upstream("problems").snapshot
+        assert plan.stage.engine is not None and problems is not None
+        if state.purse is not None:  # each try is paid for, so each goes through the account
+            operator = operator.model_copy(update={"retries": 0})
+        return EngineJob(
+            state.name, operator, plan.stage.engine, state.run.root.url, plan.folder, run_id, flush_rows, flush_seconds,
+            NumberedRows.of(problems),
+        )  # fmt: skip
+
+    def on_loaded(self, replica: Replica) -> None:
+        """Before anything is sampled, the first replica measures the prompts; then work is handed out."""
+        replica.trial = self.state.suspects.next_trial()
+        if replica.number == 0 and not self.state.prompts_checked:
+            self._measure_prompts(replica)
+
+    def _measure_prompts(self, replica: Replica) -> None:
+        """See that all prompts fit; where every token is reserved, also how long each is at most."""
+        state = self.state
+        sent = state.pending.ranges if state.source is None else state.plan.view.ranges
+        numbers = np.unique(sent.numbers)
+        measured = replica.handle.call(EngineWorker.measure, numbers, state.purse is not None)
+        self._handle(measured, lambda done: self._on_prompts_measured(replica, numbers, done))
+
+    def _on_prompts_measured(self, replica: Replica, numbers: Ints, future: Future[Prompts]) -> None:
+        if isinstance(future.exception(), WorkerLost | EngineDied):
+            return  # its next report tells, and another replica measures
+        prompts, state, ready = future.result(), self.state, replica.ready
+        refused = prompts.too_long
+        operator = state.operator
+        assert ready is not None
+        if refused:
+            sentence = told([one for _, one in refused], operator, ready.info.context, state.name)
+            if operator.too_long == "refuse":
+                raise BadInput(sentence)
+            self._skip(state, np.array([number for number, _ in refused]), sentence)
+        if state.purse is not None:
+            state.purse.learn_prompts(numbers, prompts.tokens, operator.max_tokens)
+        state.prompts_checked = True
+
+    def on_report(self, replica: Replica, report: Report) -> bool:
+        now, state = time.monotonic(), self.state
+        elapsed = now - replica.asked if replica.asked else 0.0
+        if elapsed > 0:
+            replica.rate = 0.5 * replica.rate + 0.5 * (report.drawn - replica.drawn) / elapsed
+        got_on = report.drawn > replica.drawn
+        replica.asked, replica.drawn = now, report.drawn
+        state.on_delivered(report.parts)
+        for number, index, message in report.failed:
+            replica.assigned.remove(Ranges.of(number, index, 1))
+            state.on_failed(number, index, message, state.operator.retries)
+        return got_on
+
+    def plan(self, replica: Replica) -> Callable[[], None] | None:
+        ranges = self._order(replica)
+        return (lambda: self._send(replica, ranges)) if ranges else None
+
+    def _order(self, replica: Replica) -> Ranges:
+        """Return what fills a replica's queue to twice its capacity, or to two seconds of work where that is more."""
+        state = self.state
+        if replica.ready is None or not state.prompts_checked or not state.draws or not self._awake(state):
+            return Ranges.none()
+        wanted = max(2 * replica.ready.capacity, int(2 * replica.rate))
+        if replica.outstanding > (0 if replica.trial else wanted / 2):
+            return Ranges.none()
+        ranges = self._trial(replica, wanted) if replica.trial else Ranges.none()
+        return ranges or state.take(wanted - replica.outstanding, replica.number)
+
+    def _send(self, replica: Replica, ranges: Ranges) -> None:
+        state = self.state
+        replica.assigned.add(ranges)
+        replica.given += ranges.total
+        begun = state.plan.extends.slice(ranges) if state.plan.extends is not None else None
+        replica.handle.call(EngineWorker.assign, ranges, begun)
+
+    def _trial(self, replica: Replica, samples: int) -> Ranges:
+        """Return what a replica is tried with; nothing once it has lived through all trials."""
+        state = self.state
+        while replica.trial:
+            if not replica.tried:
+                replica.tried = True
+                share = max(1, samples // len(replica.trial))
+                each = [state.take(share, replica.number, frozenset({number})) for number in sorted(replica.trial)]
+                if any(each):
+                    return Ranges.joined(each)
+            state.suspects.on_survived(replica.trial)
+            replica.trial, replica.tried = state.suspects.next_trial(), False
+        return Ranges.none()
+
+    def finished_with(self, replica: Replica) -> bool:
+        return not (replica.outstanding or self.state.may_want or not self.state.prompts_checked)
+
+    def on_died(self, replica: Replica, error: BaseException) -> int:
+        state = self.state
+        self._commit()
+        unfinished = replica.assigned.ranges
+        state.give_back(unfinished, replica.number)
+        in_it = set(unfinished.numbers.tolist())
+        guilty = state.suspects.on_died(in_it, replica.trial)
+        others = ~np.isin(state.pending.ranges.numbers, list(in_it))
+        if guilty is not None and (state.record.computed or others.any()):
+            self._leave_out_guilty(guilty, error)  # else it is all there is, and may be the engine's own fault
+        return 2 * math.ceil(math.log2(max(1, len(in_it))))
+
+    def _leave_out_guilty(self, number: int, error: BaseException) -> None:
+        state = self.state
+        self._guilty += 1
+        if self._guilty > FEW + 0.01 * len(state.plan.view.ranges):
+            raise EngineFailed(
+                f"stage {state.name}: {self._guilty} problems killed the engine, each alone: it is the engine, not "
+                f"they; last: {error}"
+            ) from error
+        self._leave_out(state, state.leave_out(np.array([number])), error)
+
+    def on_ended(self, replica: Replica, reported: bool) -> None:
+        if not reported:
+            self._commit()
+            self.state.give_back(replica.assigned.ranges, replica.number)

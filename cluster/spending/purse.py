@@ -1,0 +1,136 @@
+"""The purse of a sampling stage: ranges of samples are paid for, each at its worst case until it is there."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.records.bill import Amount, Bill
+from cluster.spending.account import Account
+from cluster.spending.books import Books
+from cluster.spending.loan import Keeping
+from cluster.storage.parts import Part
+from cluster.storage.ranges import Ints, Ranges
+from schemas.prices import Prices
+
+ROLE = "policy"
+
+
+class Purse:
+    """One sampling stage's access to the account.
+
+    Args:
+        prices: of the engine's tokens; None where no cap is in dollars, or where the engine is paid by the hour.
+        problems: how many there are.
+        keeping: for the stages that will ask about the samples.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        books: Books,
+        stage: str,
+        prices: Prices | None,
+        problems: int,
+        keeping: tuple[Keeping, ...] = (),
+    ) -> None:
+        self.account = account
+        self.books = books
+        self.stage = stage
+        self.prices = prices
+        self.keeping = keeping
+        self.reserved = 0
+        """Samples of this stage that were sent and haven't come back."""
+        self._tokens = np.zeros(problems, np.int64)
+        self._micro = np.zeros(problems, np.int64)
+        """What a sample of each problem may take at most."""
+
+    @property
+    def may_afford(self) -> bool:
+        """Whether more may be affordable later: something is out, the first samples are still being judged, or money
+        is kept for samples that wait for their verdicts."""
+        waits = self.reserved > 0 or not self.account.gate_open
+        return waits or any(keeping.loan.waits for keeping in self.keeping)
+
+    def learn_prompts(self, numbers: Ints, tokens: Ints, max_tokens: int) -> None:
+        """Hear how many tokens the prompts of problems have at most."""
+        self._tokens[numbers] = tokens + max_tokens
+        if self.prices is not None:
+            # rounded up: a worst case that is rounded down isn't one
+            micro = [(self.prices.microdollars(prompt, 0, max_tokens, 0.0) or 0) + 1 for prompt in tokens.tolist()]
+            self._micro[numbers] = micro
+        for keeping in self.keeping:
+            keeping.learn_prompts(numbers, tokens)
+
+    def worst(self, numbers: Ints) -> tuple[Ints, Ints]:
+        """Return the tokens and microdollars that a sample of each problem may take at most."""
+        return self._tokens[numbers], self._micro[numbers]
+
+    def affords(self, ranges: Ranges) -> NDArray[np.int32]:
+        """Return how many samples of each range may be sent now, in turn, and set their worst case apart."""
+        if self._fit(ranges):
+            self._reserve(ranges)
+            return ranges.sizes
+        sizes = ranges.sizes.copy()
+        for place in range(len(ranges)):
+            one = ranges[place : place + 1]
+            number = int(one.numbers[0])
+            judging = sum((keeping.each(number) for keeping in self.keeping), Amount())
+            worst = Amount(1, int(self._tokens[number]), int(self._micro[number]))
+            sizes[place] = self.account.fits(worst + judging, int(sizes[place]))
+            self._reserve(Ranges(one.starts, sizes[place : place + 1]))
+        return sizes
+
+    def _fit(self, ranges: Ranges) -> bool:
+        """Whether there is enough for all of it."""
+        judging = sum((keeping.worst(ranges) for keeping in self.keeping), Amount())
+        if not self.account.covers(self._worst_of(ranges) + judging):
+            return False
+        gate = self.account.budget.gate
+        return self.account.gate_open or gate is None or self.account.dispatched + ranges.total <= gate.samples
+
+    def _worst_of(self, ranges: Ranges) -> Amount:
+        tokens, micro = (int((worst * ranges.sizes).sum()) for worst in self.worst(ranges.numbers))
+        return Amount(ranges.total, tokens, micro)
+
+    def _reserve(self, ranges: Ranges) -> None:
+        self.account.reserved += self._worst_of(ranges)
+        self.account.dispatched += ranges.total
+        self.reserved += ranges.total
+        for keeping in self.keeping:
+            keeping.loan.on_sent(keeping.worst(ranges))
+
+    def settle(self, part: Part, ranges: Ranges) -> None:
+        """Put what a written part really took in the place of what was set apart for its samples."""
+        worst = self._free(ranges)
+        bill = bill_of(part)
+        micro = 0 if self.prices is None else self.prices.microdollars(*_tokens(bill), 0.0) or 0
+        self.account.spent += Amount(part.rows, bill.tokens, micro)
+        self.books.add("bill", self.stage, ROLE, worst, bill, part.rows)
+        for keeping in self.keeping:
+            keeping.on_drawn(ranges, bill.completion_tokens)
+
+    def charge(self, ranges: Ranges) -> None:
+        """Count requests that brought no sample as spent, at their worst case."""
+        worst = self._free(ranges)
+        self.account.spent += worst
+        self.account.orphaned += worst
+        self.books.add("lost", self.stage, ROLE, worst)
+        for keeping in self.keeping:
+            keeping.loan.on_lost(keeping.worst(ranges))
+
+    def _free(self, ranges: Ranges) -> Amount:
+        worst = self._worst_of(ranges)
+        self.account.reserved -= worst
+        self.reserved -= ranges.total
+        return worst
+
+
+def bill_of(part: Part) -> Bill:
+    """Return what the samples of a part took."""
+    names = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens")
+    return Bill(part.rows, *(int(part.tallies.get(name, 0)) for name in names))
+
+
+def _tokens(bill: Bill) -> tuple[int, int, int]:
+    return bill.prompt_tokens, bill.cached_prompt_tokens, bill.completion_tokens

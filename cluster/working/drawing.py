@@ -1,0 +1,164 @@
+"""Drawing: what a sampling worker does with the ranges it is given, one sample after the other.
+
+As many coroutines as the engine wants in flight take the next index from a queue, so requests of different problems
+share the engine's batch and the tail of one problem overlaps the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from cluster.storage.ranges import Ints, Ranges
+from cluster.storage.root import Root
+from cluster.storage.rows import NumberedRows
+from cluster.storage.slices import Slice
+from cluster.working.assigned import AssignedProblems
+from cluster.working.desk import Desk
+from cluster.working.warm_up import WarmUps
+from operators.engine import EngineError
+from operators.sample.lengths import TooLong, is_too_long
+from operators.sample.sampling import BEGUN, Sampling
+from schemas import datasets
+
+LOOK_SECONDS = 1.0
+"""Between two looks for warm-ups that others drew (``sample.cut``)."""
+Row = dict[str, Any]
+
+
+class Drawing:
+    """The samples that one worker has still to draw.
+
+    Args:
+        on_drawn: called with each row, or with (problem, sample index, message) of a draw whose transient fault
+            outlived the retries.
+        on_hungry: called when the queue runs low.
+        room: set while rows may be added.
+    """
+
+    def __init__(
+        self,
+        operator: Sampling,
+        desk: Desk,
+        root: Root,
+        folder: str,
+        problems: NumberedRows,
+        run_id: str,
+        on_drawn: Callable[[Row | tuple[int, int, str]], None],
+        on_hungry: Callable[[], None],
+        room: asyncio.Event,
+    ) -> None:
+        self.operator = operator
+        self.desk = desk
+        self.under_way = 0
+        """Samples that are being drawn."""
+        self.outstanding = 0
+        """Those, and what waits in the queue."""
+        self._root = root
+        self._run_id = run_id
+        self._on_drawn = on_drawn
+        self._on_hungry = on_hungry
+        self._room = room
+        self._queue: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+        self._problems = AssignedProblems(root, problems)
+        self._prompts: dict[int, asyncio.Task[str]] = {}
+        self._begun: dict[tuple[str, int], Row] = {}
+        self._warm_ups = None if operator.cut is None else WarmUps(operator.cut, root, folder)
+
+    async def measure(self, numbers: Ints, exactly: bool) -> tuple[list[tuple[int, TooLong]], Ints]:
+        """Return which prompts are too long, and how many tokens each has at most, where that is asked for."""
+        found: list[tuple[int, TooLong]] = []
+        tokens: list[int] = []
+        for block in self._problems.blocks(numbers):
+            rows = await asyncio.to_thread(self._problems.read, block)
+            for number, problem in zip(block.tolist(), rows.iter_rows(named=True), strict=True):
+                prompt = await self.operator.prompt(problem, self.desk) + self.operator.lead(problem)
+                if exactly:
+                    tokens.append(await self.desk.most_tokens(prompt))
+                if (too_long := await is_too_long(self.operator, self.desk, problem, prompt)) is not None:
+                    found.append((number, too_long))
+        return found, np.array(tokens, np.int64)
+
+    async def add(self, ranges: Ranges, begun: Slice | None) -> None:
+        """Queue ranges to draw; of those in ``begun``, truncated samples are continued."""
+        if begun is not None:
+            await self._read_begun(begun)
+        await self._problems.fetch(ranges)
+        for number, first, count in ranges:
+            for index in range(first, first + count):
+                self._queue.put_nowait((number, index))
+            self.outstanding += count
+
+    def drop(self) -> None:
+        """Empty the queue; what is under way goes on."""
+        with contextlib.suppress(asyncio.QueueEmpty):
+            while True:
+                self._queue.get_nowait()
+
+    async def _read_begun(self, begun: Slice) -> None:
+        columns = datasets.Sample.select("problem_key", "sample_index", "finish_reason", "status", *BEGUN)
+        rows = await asyncio.to_thread(begun.read, self._root, columns)
+        rows = rows.filter(is_truncated())
+        for row in rows.iter_rows(named=True):
+            self._begun[row["problem_key"], row["sample_index"]] = row
+
+    async def draw_forever(self) -> None:
+        """Draw one after the other; ends with whatever is wrong with the engine, or with the operator."""
+        low = self.desk.capacity - 1
+        while True:
+            await self._room.wait()
+            number, index = await self._queue.get()
+            if self._queue.qsize() == low:
+                self._on_hungry()
+            key = self._problems[number]["problem_key"]
+            if self._warm_ups is None or self._warm_ups.ready(number, index, key):
+                await self._draw(number, index)
+
+    async def look_forever(self) -> None:
+        """Queue what waits for samples that others drew."""
+        while self._warm_ups is not None:
+            await asyncio.sleep(LOOK_SECONDS)
+            for free in await self._warm_ups.look():
+                self._queue.put_nowait(free)
+
+    async def _draw(self, number: int, index: int) -> None:
+        problem = self._problems[number]
+        begun = self._begun.pop((problem["problem_key"], index), None)
+        self.under_way += 1
+        try:
+            prompt = await self._prompt(number, problem)
+            cut_below = None if self._warm_ups is None else self._warm_ups.threshold(number, index)
+            row = await self.operator.draw(problem, prompt, index, self.desk, self._run_id, begun, cut_below)
+            self._on_drawn(row)
+            self._warmed_up(number, index, row["lowest_group_confidence"])
+        except EngineError as error:
+            self._on_drawn((number, index, str(error)))
+            self._warmed_up(number, index, None)
+        finally:
+            self.under_way -= 1
+        self._problems.let_go(number)
+        self.outstanding -= 1
+
+    async def _prompt(self, number: int, problem: Row) -> str:
+        """Render a problem's prompt once for all its samples (the last few thousand problems are remembered)."""
+        if number not in self._prompts:
+            if len(self._prompts) >= 4096:
+                del self._prompts[next(iter(self._prompts))]
+            self._prompts[number] = asyncio.create_task(self.operator.prompt(problem, self.desk))
+        return await self._prompts[number]
+
+    def _warmed_up(self, number: int, index: int, lowest: float | None) -> None:
+        """Queue what waited for this sample."""
+        if self._warm_ups is not None:
+            for free in self._warm_ups.on_drawn(number, index, lowest):
+                self._queue.put_nowait(free)
+
+
+def is_truncated() -> pl.Expr:
+    """Whether a sample was cut at ``max_tokens`` and can be continued."""
+    return (pl.col("finish_reason") == "length") & (pl.col("status") == "ok")
