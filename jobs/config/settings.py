@@ -166,13 +166,16 @@ def explain(
     """
     lines: list[str] = []
     for item in error.errors():
-        *above, last = item["loc"] or ("",)
-        location = [str(part) for part in above if part not in _UNION_TAGS]
-        location += [str(last)] if last and (last not in _UNION_TAGS or item["type"] == "extra_forbidden") else []
+        unknown, end = item["type"] == "extra_forbidden", len(item["loc"]) - 1
+        location = [
+            str(part)
+            for place, part in enumerate(item["loc"])
+            if part not in _UNION_TAGS or (unknown and place == end)  # what people call a key is theirs
+        ]
         if location and location[0] in skip and item["type"] == "missing":
             continue
         key = ".".join([*([prefix] if prefix else []), *location])
-        if item["type"] == "extra_forbidden":
+        if unknown:
             names = _names_at(valid, location[:-1]) or _names_at(fields or {}, location[:-1])
             near = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
             hint = f"did you mean '{near[0]}'? " if near else ""
