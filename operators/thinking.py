@@ -28,6 +28,8 @@ TAGS = (
 """What opens and closes a thought; in any case of letters, those in ``<>`` with blanks or attributes too."""
 
 _MESSAGE = "<|message|>"
+_BRACKETS = ["<", "[", "◁"]
+"""What all marks contain one of."""
 _MARKS = [*(mark for pair in TAGS for mark in pair), _MESSAGE, "<|channel|>"]
 _CLOSING = {closing.casefold().encode() for _, closing in TAGS}
 _LENGTHS = {mark.casefold().encode(): len(mark.encode()) for pair in TAGS for mark in pair}
@@ -73,18 +75,28 @@ def answer_texts(texts: pl.Series, thought_open: pl.Series | None = None) -> pl.
         thought_open: whether the prompt had opened a thought; null counts as no.
     """
     opened = pl.Series([False]).new_from_index(0, len(texts)) if thought_open is None else thought_open.fill_null(False)
-    if texts.str.contains(_NO_PLAIN_TAG).any():
-        texts = texts.str.replace_all(_EMPTY_TAG, "$1").str.replace_all(_LOOSE_TAG, "$1<$2$3>")
-    texts = texts.str.replace(_END_OF_TURN, "")
-    places = texts.str.find_many(_MARKS, ascii_case_insensitive=True)
     bare = texts.str.contains(_BARE_ANALYSIS) | texts.str.contains(_BARE_FINAL, literal=True)
-    concerned = ((places.list.len() > 0) | opened | bare).fill_null(False).arg_true()
-    if concerned.is_empty():
+    looked_at = (texts.str.contains_any(_BRACKETS) | opened | bare).fill_null(False).arg_true()
+    if looked_at.is_empty():
         return texts
-    rows = zip(texts.gather(concerned), places.gather(concerned), opened.gather(concerned), strict=True)
+    some = _without_ends(texts.gather(looked_at))
+    places = some.str.find_many(_MARKS, ascii_case_insensitive=True)
+    concerned = (
+        ((places.list.len() > 0) | opened.gather(looked_at) | bare.gather(looked_at)).fill_null(False).arg_true()
+    )
+    rows = zip(
+        some.gather(concerned), places.gather(concerned), opened.gather(looked_at).gather(concerned), strict=True
+    )
     # a loop over the few marks of each text that has some: what they mean depends on those before
     found = [_outside(text, marks.to_list(), inside) for text, marks, inside in rows]
-    return texts.scatter(concerned, pl.Series(found, dtype=pl.String))
+    return texts.scatter(looked_at, some.scatter(concerned, pl.Series(found, dtype=pl.String)))
+
+
+def _without_ends(texts: pl.Series) -> pl.Series:
+    """Return texts with their tags written plainly, and without what ends a turn."""
+    if texts.str.contains(_NO_PLAIN_TAG).any():
+        texts = texts.str.replace_all(_EMPTY_TAG, "$1").str.replace_all(_LOOSE_TAG, "$1<$2$3>")
+    return texts.str.replace(_END_OF_TURN, "")
 
 
 def _outside(text: str, marks: list[int], inside: bool) -> str | None:

@@ -205,6 +205,7 @@ class Driver:
             if self._views_change and not self.interruption.requested:
                 self._go_on_with_views(plan)
                 self._loop()
+            self.replicas.stop()  # their last bills are this run's
             self._finish(outcome(self.states.values(), self.control, self.interruption, self.manifest))
         except KeyboardInterrupt:  # the second signal: at once
             self._abandon()

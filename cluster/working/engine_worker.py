@@ -324,7 +324,7 @@ class EngineWorker:
         if (credit := meter.credit) is not None:
             taken.paid, taken.lost, meter.paid, meter.lost = meter.paid, meter.lost, Amount(), Amount()
             taken.wants, taken.first, taken.in_flight = credit.wants, credit.first, credit.out
-            if credit.idle and not self._running:
+            if credit.idle and all(task.done() for task in self._running.values()):
                 taken.returned += credit.give_back()
         self.report = Report(drawn=taken.drawn)
         return taken
