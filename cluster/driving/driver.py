@@ -20,6 +20,7 @@ from cluster.driving.control import Control
 from cluster.driving.ending import outcome, what_is_lacking
 from cluster.driving.keep_alive import KeepAlive
 from cluster.driving.left_out import LeftOut
+from cluster.driving.money import Money
 from cluster.driving.watch import Watch
 from cluster.planning.plan import RunPlan
 from cluster.pools.replicas import Replicas
@@ -87,11 +88,12 @@ class Driver:
         self.keep_alive = KeepAlive(self.claims, self.recorder, settings.lease_seconds)
         self.turns = Turns(settings.turn_seconds)
         self.books = Books(self.root, self.manifest.run_id)
-        self.control = Control(self.root, settings, self.manifest, self.books, self.watch.say)
+        self.money = Money(self.root, settings, self.manifest, self.books, self.watch.say)
+        self.control = Control(self.root, self.manifest, self.money, self.watch.say)
         self.left_out = LeftOut(self.control, self.recorder, self.watch)
         self.flights = self._make_flights(runner)
         self.replicas = Replicas(
-            runner, settings, self.manifest.run_id, self.books, self._handle, self.turns.awake, self.control.on_short,
+            runner, settings, self.manifest.run_id, self.books, self._handle, self.turns.awake, self.money.on_short,
             self.watch.say,
         )  # fmt: skip
         self.asking: dict[StageState, Flights] = {}
@@ -206,7 +208,7 @@ class Driver:
                 self._go_on_with_views(plan)
                 self._loop()
             self.replicas.stop()  # their last bills are this run's
-            self._finish(outcome(self.states.values(), self.control, self.interruption, self.manifest))
+            self._finish(outcome(self.states.values(), self.money, self.interruption, self.manifest))
         except KeyboardInterrupt:  # the second signal: at once
             self._abandon()
             self._rescue()
@@ -241,6 +243,7 @@ class Driver:
                 state.read_view(plan, plan.stages[name])
             elif not state.complete:
                 self.states[name] = make_state(plan, plan.stages[name], self.states)
+        self.money.go_on(self.states)
         self.manifest.stages = [state.record for state in self.states.values()]
         self._place_engines(placed=True)
         self._record_views(plan)
@@ -262,7 +265,7 @@ class Driver:
             self._hear(0.2)
             self.replicas.top_up()
             self._commit()
-            if self.control.look():
+            if self.money.look():
                 self._stop_engines()
             for flights in self._all_flights:
                 flights.look_after()

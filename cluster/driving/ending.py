@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from cluster.driving.control import Control
+from cluster.driving.money import Money
 from cluster.records.recorder import RunRecorder
 from cluster.runners.interruption import Interruption
 from cluster.stages.sample_state import SampleState
@@ -15,14 +15,14 @@ from schemas.manifest import RunManifest, RunState
 
 
 def outcome(
-    states: Collection[StageState], control: Control, interruption: Interruption, manifest: RunManifest
+    states: Collection[StageState], money: Money, interruption: Interruption, manifest: RunManifest
 ) -> RunState:
     """Return the state in which a run ended that wasn't broken off; why goes into its manifest."""
-    if control.gate_failed:
-        manifest.error, manifest.gate_failed = control.stopped, True
+    if money.gate_failed:
+        manifest.error, manifest.gate_failed = money.stopped, True
         return "failed"
-    if control.reached is not None and not interruption.requested:
-        manifest.error = f"budget reached: {control.reached}"
+    if money.reached is not None and not interruption.requested:
+        manifest.error = f"budget reached: {money.reached}"
         return "incomplete" if _lacks_rows(states) else "budget reached"
     if all(state.complete for state in states) and not _lacks_rows(states):
         return "done"

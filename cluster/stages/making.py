@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from cluster.planning.plan import RunPlan, StagePlan
 from cluster.stages.sample_state import SampleState
-from cluster.stages.states import ChunkState, DatasetState, StageState, StreamState
+from cluster.stages.snapshot_states import ChunkState, DatasetState
+from cluster.stages.states import StageState, StreamState
 
 
 def make_states(run_plan: RunPlan) -> dict[str, StageState]:

@@ -7,16 +7,12 @@ and tells everyone which ranges were committed; nothing waits for a whole stage 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import count
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cluster.planning.plan import ALLOCATIONS, RunPlan, StagePlan, missing_ranges
+from cluster.planning.plan import RunPlan, StagePlan, missing_ranges
 from cluster.spending.loan import Loan
 from cluster.storage.parts import Part
 from cluster.storage.queue import RangeQueue
@@ -25,7 +21,6 @@ from cluster.storage.slices import Slice
 from cluster.working.compaction import Merge, next_merge
 from cluster.working.journal import FOLDER, forget, forget_all
 from cluster.working.work import Done, Task, Work
-from operators.piecewise import PiecewiseOperator
 from schemas.datasets import dataset_name
 from schemas.manifest import StageRecord
 
@@ -283,134 +278,6 @@ class StreamState(StoreState):
         numbers = np.unique(ranges.numbers)
         inputs = {name: input_slice(self.upstream(name), self.run, ranges, numbers) for name in self.plan.stage.inputs}
         return self.task(inputs, ranges.total)
-
-
-class ChunkState(StageState):
-    """A problem-scope stage: a chunk of problems is computed when all of them are sealed."""
-
-    def __init__(self, plan: StagePlan, run: RunPlan) -> None:
-        super().__init__(plan, run)
-        self._parts: dict[str, int] = {}
-        self._ready: deque[int] = deque()
-        self._chunk_of = np.empty(len(run.problems), np.int32)
-        self._open: dict[str, NDArray[np.bool_]] = {}
-        """Store stage -> which problems' samples aren't all there."""
-        self._waits = np.zeros(len(run.chunks), np.int64)
-        """What each chunk still waits for: problems of a store, parts of a problem-scope snapshot."""
-        if self.complete:
-            return
-        for index, numbers in enumerate(run.chunks):
-            self._chunk_of[numbers] = index
-        self._piecewise: set[str] = set()
-        """Problem-scope stages whose parts are waited for."""
-        for name, upstream in {stage.name: run.stages[stage.name] for stage in plan.stage.inputs.values()}.items():
-            if upstream.store is not None:
-                lacking = np.zeros(len(run.problems), np.bool_)
-                lacking[missing_ranges(upstream).numbers] = True
-                self._open[name] = lacking
-                self._waits += np.bincount(self._chunk_of[lacking], minlength=len(run.chunks))
-            elif upstream.stage.operator.scope == "problem" and upstream.action != "reuse":
-                self._piecewise.add(name)
-                self._waits += 1
-        self._ready.extend(np.flatnonzero(self._waits == 0).tolist())
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self._ready) and not self.closed
-
-    def on_committed(self, stage: str, ranges: Ranges) -> None:
-        if stage not in self._open or self.complete:
-            return
-        upstream, lacking = self.run.stages[stage], self._open[stage]
-        assert upstream.store is not None
-        numbers = np.unique(ranges.numbers)
-        numbers = numbers[numbers < len(lacking)]
-        numbers = numbers[lacking[numbers]]
-        lacking[numbers] = False
-        lacking[upstream.store.held.missing(upstream.view.all.of_problems(numbers)).numbers] = True
-        arrived = numbers[~lacking[numbers]]
-        self._on_arrived(*np.unique(self._chunk_of[arrived], return_counts=True))
-
-    def on_snapshot_part(self, stage: str, index: int) -> None:
-        if not self.complete and stage in self._piecewise:
-            self._on_arrived(np.array([index]), np.array([1]))
-
-    def _on_arrived(self, chunks: NDArray[Any], counts: NDArray[Any]) -> None:
-        self._waits[chunks] -= counts
-        self._ready.extend(chunks[self._waits[chunks] == 0].tolist())
-
-    def tasks(self) -> Iterator[Work]:
-        while self._ready and not self.closed:
-            index = self._ready.popleft()
-            yield self.task(chunk_inputs(self.plan, self.run, index), len(self.run.chunks[index]), index)
-
-    def on_finished(self, work: Work, done: Done) -> None:
-        super().on_finished(work, done)
-        self.record.computed += work.rows
-        self._parts[done.part.name] = done.part.rows
-        if len(self._parts) == len(self.run.chunks):
-            finish_snapshot(self, self._parts)
-
-
-class DatasetState(StageState):
-    """A dataset-scope stage: one task once all inputs are complete."""
-
-    def __init__(self, plan: StagePlan, run: RunPlan, states: dict[str, StageState]) -> None:
-        super().__init__(plan, run)
-        self._upstream = [states[stage.name] for stage in plan.stage.inputs.values()]
-        self._started = self.complete
-
-    def tasks(self) -> Iterator[Work]:
-        if self._started or self.closed or not all(state.complete for state in self._upstream):
-            return
-        self._started = True
-        upstream = {name: self.upstream(name) for name in self.plan.stage.inputs}
-        inputs = {name: input_slice(plan, self.run, plan.view.ranges, None) for name, plan in upstream.items()}
-        task = self.task(inputs, self.plan.planned)
-        reads = max(plan.view.total for plan in upstream.values())
-        in_pieces = (
-            isinstance(task.operator, PiecewiseOperator)
-            and not task.operator.whole_inputs() & inputs.keys()
-            and all(plan.stage.operator.scope != "dataset" for plan in upstream.values())
-        )
-        pieces = tuple(chunk_inputs(self.plan, self.run, i) for i in range(len(self.run.chunks))) if in_pieces else ()
-        yield replace(task, pieces=pieces, reads=reads)
-
-    def on_finished(self, work: Work, done: Done) -> None:
-        super().on_finished(work, done)
-        self.record.computed += work.rows
-        finish_snapshot(self, {done.part.name: done.part.rows})
-
-
-def chunk_inputs(plan: StagePlan, run: RunPlan, index: int) -> dict[str, Slice]:
-    """Return what a stage reads of the problems in one chunk."""
-    numbers = run.chunks[index]
-    inputs: dict[str, Slice] = {}
-    for name, stage in plan.stage.inputs.items():
-        upstream = run.stages[stage.name]
-        if upstream.store is None and stage.operator.scope == "problem" and upstream.action != "reuse":
-            assert upstream.snapshot is not None
-            inputs[name] = Slice((upstream.snapshot.part_uri(index),))
-        else:
-            inputs[name] = input_slice(upstream, run, upstream.view.all.of_problems(numbers), numbers)
-    return inputs | _rules(plan, run, numbers)
-
-
-def _rules(plan: StagePlan, run: RunPlan, numbers: Ints | None) -> dict[str, Slice]:
-    """Return what to read of the rules by which samples came about, for a stage that asks."""
-    keys = None if numbers is None else run.problems.numbering.keys(numbers)
-    return {} if plan.rules is None else {ALLOCATIONS: Slice(plan.rules.uris, problem_keys=keys)}
-
-
-def finish_snapshot(state: StageState, parts: dict[str, int]) -> None:
-    """Write the manifest of a stage whose parts are all there."""
-    snapshot = state.plan.snapshot
-    assert snapshot is not None
-    views = {name: state.upstream(name).view_id for name in state.plan.stage.inputs}
-    snapshot.finish(parts, state.plan.stage.operator.fingerprint(), views)
-    state.record.complete = True
-    if state.asks:
-        forget_all(state.run.root, state.plan.folder)
 
 
 def input_slice(upstream: StagePlan, run: RunPlan, ranges: Ranges, numbers: Ints | None) -> Slice:

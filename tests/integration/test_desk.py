@@ -35,7 +35,7 @@ from tests.support import BOTH, QUICK, make_runner, run, stage, write_problems
 
 SCHEDULES = int(os.environ.get("GRISTMILL_SCHEDULES", "3"))
 """How many random schedules of kills the cap is held against."""
-LONG = tuple(" ".join(["word"] * size) + f" {{seed}} {size % 3}" for size in (1, 4, 9, 14))
+LONG = tuple(" ".join(["word"] * size) + f" {{seed}} The answer is {size % 3}" for size in (1, 3, 6, 10))
 VOTES = ("I think so. VERDICT: SAME", "No, it differs, I am afraid. VERDICT: DIFFERENT")
 
 
@@ -175,6 +175,7 @@ def test_a_cap_over_four_engines_holds_whatever_is_killed(tmp_path: Path, seed: 
         samples, verdicts, scores = (len(result.dataset(name).collect()) for name in ("sample", "verify", "score"))
         assert samples == verdicts == scores
     used = counted(tmp_path)
+    assert used["editor"] > 0
     spending = result.manifest.spending
     assert spending is not None
     slots, worst = 8 + 8 + 4 + 4, 160
@@ -212,6 +213,8 @@ def test_money_for_whole_problems_is_kept(tmp_path: Path) -> None:
     used = counted(tmp_path)
     assert sum(used.values()) <= 12_000 and used["policy"] + used["judge"] <= 0.6 * 12_000
     assert len(result.dataset("pick").collect()) == 10
+    paid = read_ledger(result.root).group_by("stage").agg((pl.col("prompt_tokens") + pl.col("completion_tokens")).sum())
+    assert dict(paid.rows())["pick"] == used["chooser"] > 0
 
 
 @pytest.mark.parametrize("usage", ["missing", "half", "double"])
