@@ -91,5 +91,18 @@ WRITTEN: list[tuple[str, dict[str, Any], str, str]] = [
     ('callable', {'tests': 'assert callable(add)'}, '```python\ndef add(a, b):\n    return a - b\n```', "error"),
     ('is not none', {'tests': 'assert add(1,2) is not None'}, '```python\ndef add(a, b):\n    return a - b\n```', "error"),
     ('no loop', {'tests': 'for x in []:\n    assert add(1,2)==3'}, '```python\ndef add(a, b):\n    return a + b\n```', "error"),
+    ('imports from solution', {'tests': 'from solution import add\n\ndef test_a():\n    assert add(1,2)==3'}, '```python\ndef add(a, b):\n    return a + b\n```', "right"),
+    ('imports from solution, wrong', {'tests': 'from solution import add\n\ndef test_a():\n    assert add(1,2)==3'}, '```python\ndef add(a, b):\n    return a - b\n```', "wrong"),
+    ('imports import solution', {'tests': 'import solution\nassert solution.add(1,2)==3'}, '```python\ndef add(a, b):\n    return a + b\n```', "right"),
+    ('imports import solution, wrong', {'tests': 'import solution\nassert solution.add(1,2)==3'}, '```python\ndef add(a, b):\n    return a - b\n```', "wrong"),
+    ('imports from as', {'tests': 'from solution import add as plus\nassert plus(1,2)==3'}, '```python\ndef add(a, b):\n    return a + b\n```', "right"),
+    ('imports from as, wrong', {'tests': 'from solution import add as plus\nassert plus(1,2)==3'}, '```python\ndef add(a, b):\n    return a - b\n```', "wrong"),
+    ('imports star', {'tests': 'from main import *\nassert add(1,2)==3'}, '```python\ndef add(a, b):\n    return a + b\n```', "right"),
+    ('imports star, wrong', {'tests': 'from main import *\nassert add(1,2)==3'}, '```python\ndef add(a, b):\n    return a - b\n```', "wrong"),
+    ('imports own name', {'tests': 'from my_adder import add\nassert add(1,2)==3'}, '```python\ndef add(a, b):\n    return a + b\n```', "right"),
+    ('imports own name, wrong', {'tests': 'from my_adder import add\nassert add(1,2)==3'}, '```python\ndef add(a, b):\n    return a - b\n```', "wrong"),
+    ('imports in a test', {'tests': 'def test_a():\n    from solution import add\n    assert add(1,2)==3'}, '```python\ndef add(a, b):\n    return a + b\n```', "right"),
+    ('imports in a test, wrong', {'tests': 'def test_a():\n    from solution import add\n    assert add(1,2)==3'}, '```python\ndef add(a, b):\n    return a - b\n```', "wrong"),
+    ('imports what it lacks', {'tests': 'from solution import mul\nassert mul(1,2)==2'}, '```python\ndef add(a, b):\n    return a + b\n```', "wrong"),
 ]  # fmt: skip
 """Name, ``verification.code``, completion, and what its verdict is: right, wrong or error."""

@@ -88,6 +88,10 @@ class Trial:
         namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": known}
         if entry_point:
             namespace[entry_point] = value
+        if "import" in self._tests:
+            from . import imports
+
+            imports.lend(self._tests, known.__getitem__)
         exec(self._code, namespace)
         for check in _checks(namespace, entry_point):
             check(value)
