@@ -394,6 +394,9 @@ class Driver:
         self.watch.log.flush()
         try:
             self.control.finish()
+        except GristmillError as error:  # a full disk: the next run on the account settles, by what the books say
+            self.watch.say(f"the run could not be settled: {error}")
+        try:
             self.keep_alive.stop_beating()
             self.recorder.end()
         except GristmillError as error:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -149,10 +151,11 @@ def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             one.bind(("127.0.0.1", 0))
             ports.append(one.getsockname()[1])
     ray = str(Path(sys.executable).with_name("ray"))
+    own = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # jobs join whoever began last in Ray's folder; sockets are short
     command = [
         ray, "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1", f"--port={ports[0]}",
         "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={ports[1]}", "--num-cpus=4",
-        "--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0",
+        "--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={own}",
     ]  # fmt: skip
     log = tmp_path_factory.mktemp("ray") / "ray.log"
     activated = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # as in a container
@@ -171,6 +174,7 @@ def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             head.wait(timeout=30)
         except subprocess.TimeoutExpired:
             os.killpg(head.pid, signal.SIGKILL)
+        shutil.rmtree(own, ignore_errors=True)
 
 
 @pytest.mark.ray

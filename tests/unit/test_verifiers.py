@@ -10,6 +10,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from cluster.records.timeline import Timeline
+from cluster.working.desk import Desk, Meter
 from operators.base import Operator
 from operators.engine import Completion, Engine, EngineError, EngineInfo, Request
 from operators.verify.choice import VerifyChoice
@@ -129,7 +131,9 @@ class Judge(Engine):
         self.words, self.flaky = words, flaky
         self.requests: list[Request] = []
 
-    async def render(self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False) -> str:
+    async def render(
+        self, messages: Sequence[dict[str, str]], *, chat: bool = True, answered: bool = False, tools: Any = ()
+    ) -> str:
         return messages[-1]["content"]
 
     async def count_tokens(self, prompt: str) -> int:
@@ -159,7 +163,8 @@ def test_judge_goes_with_the_majority_and_counts_votes() -> None:
 
     engine = Judge(words, flaky=True)
     rows = samples((0, "six"), (0, "six"), (0, "seven"), (0, "tie"), (0, "mumble"), (0, " "))
-    found = verify(VerifyJudge(votes=2), rows, problems(answer=["6"]), engine=engine)
+    desk = Desk(engine, Meter(Timeline(""), None), retries=4)
+    found = verify(VerifyJudge(votes=2), rows, problems(answer=["6"]), engine=desk)
     assert found["is_correct"].to_list() == [True, True, False, None, None, False]
     assert found["credit"].to_list() == [1.0, 1.0, 0.0, 0.5, None, None]
     assert found["status"].to_list() == ["ok", "ok", "ok", "unparseable", "unparseable", "unparseable"]
