@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import sys
@@ -33,11 +34,15 @@ os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish() -> None:
-    if "tests.engines" in sys.modules:
-        from tests.engines import close_shared
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if "tests.engines" not in sys.modules:
+        return
+    from tests.engines import close_shared
 
-        close_shared()
+    logging.disable()  # what an engine says as it ends would stand behind pytest's last line
+    close_shared()
+    if (capture := session.config.pluginmanager.getplugin("capturemanager")) is not None:
+        capture.read_global_capture()
 
 
 @pytest.hookimpl(trylast=True)
