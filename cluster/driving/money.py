@@ -53,6 +53,8 @@ class Money:
         self.books = books
         self._say = say
         self._must_stop = False
+        self._ended: str | None = None
+        """Why sampling ended before it had all that was wanted."""
         self._began = time.monotonic()
         self._warned = False
         self._gpu_hours_before = 0.0
@@ -84,7 +86,10 @@ class Money:
             self._open_account(self.budget, prices, states)
 
     def go_on(self, states: Mapping[str, StageState]) -> None:
-        """Hear that stages were planned anew: they go on with the money of those before them."""
+        """Hear that sampling is over, and stages were planned anew: they go on with the money of those before them."""
+        self._ended = self.reached
+        for sampling in self._sampling:
+            sampling.closed = True  # what comes back now is the next run's
         for place, before in enumerate(self._asking):
             state = self._asking[place] = states[before.name]
             if state is not before:
@@ -154,8 +159,6 @@ class Money:
         """Hear that a stage that asks is done with samples, or will never be: what was kept for them is free."""
         if state.loan is not None:
             state.loan.on_done(samples, state.complete)
-            for sampling in self._sampling:
-                sampling.broke = False
 
     def look(self) -> bool:
         """Warn, check the gate and the deadlines; return whether what runs has to be cancelled now."""
@@ -257,8 +260,7 @@ class Money:
             self._stop(f"the first samples don't pass run.budget.gate: {'; '.join(failed)}")
         else:
             self.account.gate_open = True
-            for state in self._sampling:
-                state.broke = False
+            self.account.freed += 1
             self._say(f"the first {drawn:,} samples pass the gate")
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -268,6 +270,8 @@ class Money:
         """Why there are fewer samples than were wanted, where that was the budget; None otherwise."""
         if self.stopped is not None:
             return self.stopped
+        if self._ended is not None:
+            return self._ended
         if any(state.broke and state.wants for state in self._sampling):
             return "the budget doesn't afford another sample"
         return None

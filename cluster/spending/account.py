@@ -33,6 +33,8 @@ class Account:
         """Ranges of samples that are out, and credit that is lent, at their worst case."""
         self.dispatched = 0
         """Samples this run sent."""
+        self.freed = 0
+        """Counts how often money came back: whoever could not afford something may ask again."""
         self.gate_open = budget.gate is None
         self.gpu_time = Amount()
         """What the time of engines costs that are paid by the hour."""

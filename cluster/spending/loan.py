@@ -58,6 +58,8 @@ class Loan:
 
     def release(self) -> None:
         """Keep nothing any more: the stage is complete."""
+        if self._coming or self._due or self._share:
+            self.account.freed += 1
         self._coming = self._due = self._share = Amount()
         self._due_samples = 0
 
@@ -92,6 +94,7 @@ class Loan:
 
     def on_done(self, samples: int, complete: bool) -> None:
         """Hear that the stage is done with some samples."""
+        self.account.freed += 1
         self._unfinished = Amount()
         if self._due_samples:
             done = min(samples, self._due_samples)
@@ -152,6 +155,8 @@ class Loan:
             self._close(out)
 
     def _close(self, amount: Amount) -> None:
+        if amount:
+            self.account.freed += 1
         self.out -= amount
         self.account.reserved -= amount
 

@@ -122,6 +122,7 @@ class Purse:
     def _free(self, ranges: Ranges) -> Amount:
         worst = self._worst_of(ranges)
         self.account.reserved -= worst
+        self.account.freed += 1
         self.reserved -= ranges.total
         return worst
 

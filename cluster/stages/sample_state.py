@@ -59,8 +59,8 @@ class SampleState(StoreState):
         self.source: PolicySource | None = None
         self.purse: Purse | None = None
         self.log: AllocationLog | None = None
-        self.broke = False
-        """Whether something was wanted that the account doesn't afford; cleared when money comes back."""
+        self._broke_at: int | None = None
+        """How often money had come back when something was wanted that the account didn't afford."""
         self.books: Books | None = None
         self._failed: dict[tuple[int, int], int] = {}
         """How often a request failed, where each try is paid for."""
@@ -80,6 +80,11 @@ class SampleState(StoreState):
     def wants(self) -> bool:
         """Whether there is something to hand out, as far as is known."""
         return bool(self.pending) or (self.source is not None and self.source.wants)
+
+    @property
+    def broke(self) -> bool:
+        """Whether something was wanted that the account doesn't afford, and no money has come back since."""
+        return self.purse is not None and self._broke_at == self.purse.account.freed
 
     @property
     def draws(self) -> bool:
@@ -114,7 +119,6 @@ class SampleState(StoreState):
         for part in parts:
             if self.purse is not None:
                 self.purse.settle(part, self.store.numbering.ranges(part.ranges))
-                self.broke = False
             elif self.books is not None:
                 sent = Amount() if self.log is None else Amount(part.rows)
                 self.books.add("bill", self.name, ROLE, sent, bill_of(part), part.rows)
@@ -157,7 +161,8 @@ class SampleState(StoreState):
         sizes = ranges.sizes if self.purse is None else self.purse.affords(ranges)
         short = sizes < ranges.sizes
         if short.any():
-            self.broke = True
+            assert self.purse is not None
+            self._broke_at = self.purse.account.freed
             rest = Ranges(ranges.starts[short] + sizes[short], ranges.sizes[short] - sizes[short])
             if self.source is None or decisions.reason == "hole":
                 self.pending.append(rest)
