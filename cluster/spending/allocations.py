@@ -7,7 +7,6 @@ which the next run fills first, and what they may have cost at worst.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +14,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cluster.records.rules import FOLDER
+from cluster.spending.pieces import join_pieces, read_pieces, write_piece
 from cluster.storage.ranges import Ints, Ranges
 from cluster.storage.root import Root
-from schemas.contract import polars_schema, validate
+from schemas.contract import polars_schema
 from schemas.datasets import Allocation
-
-WHOLE = "allocations.parquet"
-"""What a finished run's log is put together into."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,32 +77,16 @@ class AllocationLog:
         if not self._tables:
             return
         tables, self._tables = self._tables, []
-        table = validate(pl.concat(tables), Allocation, FOLDER)
-        buffer = io.BytesIO()
-        table.write_parquet(buffer)
-        self.root.write_bytes(buffer.getvalue(), self.folder, f"{table['sequence'][0]:010d}.parquet")
+        write_piece(self.root, self.folder, pl.concat(tables), Allocation)
 
     def close(self) -> None:
         """Put the pieces together into one file."""
-        table = read_allocations(self.root, self.folder.split("/")[1])
-        if len(table):
-            buffer = io.BytesIO()
-            table.write_parquet(buffer)
-            self.root.write_bytes(buffer.getvalue(), self.folder, WHOLE)
-            for name in self.root.list(self.folder):
-                if name.endswith(".parquet") and name != WHOLE:
-                    self.root.remove(self.folder, name)
+        join_pieces(self.root, self.folder, Allocation)
 
 
 def read_allocations(root: Root, run_id: str) -> pl.DataFrame:
     """Return the log of a run, in order; empty where it has none."""
-    folder = f"runs/{run_id}/{FOLDER}"
-    names = [name for name in root.list(folder) if name.endswith(".parquet")]
-    tables = [pl.read_parquet(io.BytesIO(root.read_bytes(folder, name))) for name in names]
-    if not tables:
-        return pl.DataFrame(schema=polars_schema(Allocation))
-    # a crash while the pieces were put together leaves both
-    return pl.concat(tables, how="diagonal").unique("sequence", keep="first").sort("sequence")
+    return read_pieces(root, f"runs/{run_id}/{FOLDER}", Allocation)
 
 
 def ranges_of(allocations: pl.DataFrame) -> pl.DataFrame:

@@ -6,19 +6,17 @@ killed, the books say what was spent at most, without the stores: these may be m
 
 from __future__ import annotations
 
-import io
 from typing import Literal
 
 import polars as pl
 
 from cluster.records.bill import Amount, Bill
+from cluster.spending.pieces import join_pieces, read_pieces, write_piece
 from cluster.storage.root import Root
-from schemas.contract import polars_schema, validate
+from schemas.contract import polars_schema
 from schemas.datasets import Payment
 
 FOLDER = "payments"
-WHOLE = "payments.parquet"
-"""What a finished run's books are put together into."""
 Kind = Literal["credit", "bill", "return", "lost"]
 
 
@@ -56,30 +54,15 @@ class Books:
         if not self._rows:
             return
         rows, self._rows = self._rows, []
-        table = validate(pl.DataFrame(rows, schema=polars_schema(Payment), orient="row"), Payment, FOLDER)
-        buffer = io.BytesIO()
-        table.write_parquet(buffer)
-        self.root.write_bytes(buffer.getvalue(), self.folder, f"{table['sequence'][0]:010d}.parquet")
+        table = pl.DataFrame(rows, schema=polars_schema(Payment), orient="row")
+        write_piece(self.root, self.folder, table, Payment)
 
     def close(self) -> None:
         """Put the pieces together into one file."""
         self.flush()
-        table = read_books(self.root, self.run_id)
-        if len(table):
-            buffer = io.BytesIO()
-            table.write_parquet(buffer)
-            self.root.write_bytes(buffer.getvalue(), self.folder, WHOLE)
-            for name in self.root.list(self.folder):
-                if name != WHOLE:
-                    self.root.remove(self.folder, name)
+        join_pieces(self.root, self.folder, Payment)
 
 
 def read_books(root: Root, run_id: str) -> pl.DataFrame:
     """Return the books of a run, in order; empty where it has none."""
-    folder = f"runs/{run_id}/{FOLDER}"
-    names = [name for name in root.list(folder) if name.endswith(".parquet")]
-    tables = [pl.read_parquet(io.BytesIO(root.read_bytes(folder, name))) for name in names]
-    if not tables:
-        return pl.DataFrame(schema=polars_schema(Payment))
-    # a crash while the pieces were put together leaves both
-    return pl.concat(tables, how="diagonal").unique("sequence", keep="first").sort("sequence")
+    return read_pieces(root, f"runs/{run_id}/{FOLDER}", Payment)

@@ -142,11 +142,11 @@ def append_ledger(root: Root, entries: pl.DataFrame) -> None:
 def _table(root: Root, manifest: RunManifest) -> pl.DataFrame:
     """Return a run's entries of the ledger."""
     prices = {name: Prices.model_validate(found) for name, found in manifest.prices.items()}
-    books = read_books(root, manifest.run_id)
+    books, sent = read_books(root, manifest.run_id), read_allocations(root, manifest.run_id)
     entries: list[dict[str, Any]] = []
     for record in manifest.stages:
         if len(books):
-            entries += _booked(root, manifest, record, books, prices.get(record.name))
+            entries += _booked(manifest, record, books, sent, prices.get(record.name))
         elif record.dataset == "samples":
             entries += _entries(root, manifest, record, prices.get(record.name))
     entries = entries or [_entry(manifest, "", "settle", {}, 0)]
@@ -155,7 +155,7 @@ def _table(root: Root, manifest: RunManifest) -> pl.DataFrame:
 
 
 def _booked(
-    root: Root, manifest: RunManifest, record: StageRecord, books: pl.DataFrame, prices: Prices | None
+    manifest: RunManifest, record: StageRecord, books: pl.DataFrame, sent: pl.DataFrame, prices: Prices | None
 ) -> Iterator[dict[str, Any]]:
     """Yield what a stage spent, by the run's books: its bills, and the credit that no bill and no return closed."""
     mine = books.filter(pl.col("stage") == record.name)
@@ -172,7 +172,7 @@ def _booked(
         "engine_seconds": record.busy_seconds,
         "gpu_seconds": record.gpu_seconds,
     }
-    sent = read_allocations(root, manifest.run_id).filter(pl.col("stage") == record.name, pl.col("count") > 0)
+    sent = sent.filter(pl.col("stage") == record.name, pl.col("count") > 0)
     tokens, micros = (pl.col("count") * pl.col(f"worst_{name}") for name in CREDIT[1:])
     lent = sent.select(samples="count", tokens=tokens, microdollars=micros)
     # what was lost closed its credit, and is lost all the same
