@@ -95,15 +95,15 @@ class Control:
         before, similar = self._before(spec, plan.problems)
         sent = numbering.known_ranges(holes(self.root, state.plan.folder))
         first = self._first_arm(state, spec)
-        source = PolicySource(spec, numbering, operator.n, state.store.held, sent, before, similar, first)
+        source = PolicySource(spec, numbering, operator.per_problem, state.store.held, sent, before, similar, first)
         state.follow(source)
         state.record.policy = spec.name
         budget = self.money.budget
         caps = None if budget is None else budget.model_dump(mode="json", exclude_none=True, exclude={"keep"})
-        rule = {"policy": spec.model_dump(mode="json"), "n": operator.n, "budget": caps}
+        rule = {"policy": spec.model_dump(mode="json"), "n": operator.per_problem, "budget": caps}
         odds = None if before is None else log_odds(before)
         write_rules(self.root, self.manifest.run_id, state.name, rule, plan.problems.keys, state.store.held, odds)
-        there = view_of(len(plan.problems), operator.n, state.store.held)
+        there = view_of(len(plan.problems), operator.per_problem, state.store.held)
         if judge is None:
             source.observe_samples(there)
             return

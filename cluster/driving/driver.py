@@ -234,7 +234,7 @@ class Driver:
         views: dict[str, Ranges] = {}
         for state in self.states.values():
             if isinstance(state, SampleState) and (state.source is not None or state.record.skipped):
-                views[state.name] = view_of(len(plan.problems), state.operator.n, state.store.held)
+                views[state.name] = view_of(len(plan.problems), state.operator.per_problem, state.store.held)
         rules = {name: rules_of_store(self.root, plan.stages[name].folder) for name in views}
         rules = {name: found for name, found in rules.items() if found.uris}
         plan = self.claims.plan_again(self.pipeline, plan, views, rules)

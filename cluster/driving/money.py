@@ -329,5 +329,5 @@ def _keepings(state: SampleState, states: Mapping[str, StageState], shares: Coll
 def _waiting(sampling: SampleState, other: StreamState) -> Callable[[], Ranges]:
     """Return what tells which samples of a run are there and wait for a stage."""
     return lambda: other.store.held.missing(
-        view_of(len(sampling.run.problems), sampling.operator.n, sampling.store.held)
+        view_of(len(sampling.run.problems), sampling.operator.per_problem, sampling.store.held)
     )

@@ -190,7 +190,7 @@ def make_plan(
             plans[stage.name] = planner.plan(stage)
         else:
             plans[stage.name] = _plan_snapshot(stage, plans, root, len(order), rules or {})
-    largest = max((s.operator.n for s in others if isinstance(s.operator, Sampling)), default=1)
+    largest = max((s.operator.per_problem for s in others if isinstance(s.operator, Sampling)), default=1)
     size = max(1, min(4096, CHUNK_SAMPLES // largest))
     chunks = [order[at : at + size] for at in range(0, len(order), size)]
     return RunPlan(pipeline, root, problems, plans, chunks, problems.notes)
@@ -241,7 +241,7 @@ class _StorePlanner:
         if stage.name in self.views:
             return View(self.views[stage.name])
         if isinstance(stage.operator, Sampling):
-            n = stage.operator.n
+            n = stage.operator.per_problem
             if n not in self.whole:
                 self.whole[n] = View(Ranges.of(self.order, 0, n))
             return self.whole[n]
