@@ -17,6 +17,7 @@ from cluster.records.bill import Amount, Bill
 from cluster.records.timeline import Timeline
 from cluster.working.credit import Credit
 from cluster.working.journal import Journal, key_of
+from cluster.working.turnstile import Turnstile
 from operators.engine import Completion, Engine, EngineError, Request, Scored, ScoreRequest
 from schemas.conversation import Turn
 
@@ -60,13 +61,25 @@ class Desk(Engine):
     Args:
         retries: how often a request is tried again after a transient fault, with exponential backoff.
         journal: where answers are kept until the work is finished; None where none are.
+        turnstile: where calls wait for their turn at the engine; None where they needn't.
+        rank: the work's; smaller ones go first.
     """
 
-    def __init__(self, engine: Engine, meter: Meter, retries: int, journal: Journal | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        meter: Meter,
+        retries: int,
+        journal: Journal | None = None,
+        turnstile: Turnstile | None = None,
+        rank: int = 0,
+    ) -> None:
         self._engine = engine
         self._meter = meter
         self._retries = retries
         self._journal = journal
+        self._turnstile = turnstile
+        self._rank = rank
         self._asked: Counter[bytes] = Counter()
         self.info = engine.info
         self.capacity = engine.capacity
@@ -146,11 +159,25 @@ class Desk(Engine):
         worst_of: Callable[[Credit], Awaitable[Amount]],
         bill_of: Callable[[Said], Bill],
     ) -> Said:
+        if self._turnstile is None:
+            return await self._paid(send, worst_of, bill_of)
+        await self._turnstile.enter(self._rank)
+        try:
+            return await self._paid(send, worst_of, bill_of)
+        finally:
+            self._turnstile.leave()
+
+    async def _paid(
+        self,
+        send: Callable[[], Awaitable[Said]],
+        worst_of: Callable[[Credit], Awaitable[Amount]],
+        bill_of: Callable[[Said], Bill],
+    ) -> Said:
         meter = self._meter
         worst = Amount() if meter.credit is None else await worst_of(meter.credit)
         for attempt in range(self._retries + 1):
             if meter.credit is not None:
-                await meter.credit.take(worst)
+                await meter.credit.take(worst, self._rank)
             took: Bill | None = None
             meter.timeline.enter()
             try:
