@@ -22,6 +22,7 @@ class EngineRecord(BaseModel):
     logprobs: str
     version: str = ""
     seeds: str = ""
+    stops: str = ""
 
 
 class ReplicaRecord(BaseModel):

@@ -17,9 +17,11 @@ from cluster.records.bill import Amount, Bill
 from cluster.records.timeline import Timeline
 from cluster.working.credit import Credit
 from cluster.working.journal import Journal, key_of
+from cluster.working.stops import ask_for_a_stop
 from cluster.working.turnstile import Turnstile
 from operators.engine import Completion, Engine, EngineError, Request, Scored, ScoreRequest
 from schemas.conversation import Turn
+from schemas.errors import BadInput
 
 Said = TypeVar("Said", list[Completion], Scored)
 
@@ -31,6 +33,7 @@ class Meter:
         bill: by the engine's own count.
         paid: that, at the engine's prices, and ``lost``.
         lost: the worst cases of calls that brought nothing, since nobody knows what the engine did for them.
+        shows_stops: whether the engine told a stop string when it was asked for one; None before that.
     """
 
     def __init__(self, timeline: Timeline, credit: Credit | None) -> None:
@@ -39,6 +42,7 @@ class Meter:
         self.bill = Bill()
         self.paid = Amount()
         self.lost = Amount()
+        self.shows_stops: bool | None = None
 
     def settle(self, worst: Amount, took: Bill | None) -> None:
         """Note what became of a call; None where nobody knows."""
@@ -95,8 +99,26 @@ class Desk(Engine):
     async def most_tokens(self, prompt: str) -> int:
         return await self._engine.most_tokens(prompt)
 
+    async def tells_stops(self) -> bool:
+        """Whether ``finish_reason`` tells stop strings. What isn't known of an engine is asked, once in its life.
+
+        Raises:
+            EngineError: transient; the engine didn't answer.
+        """
+        if self._engine.info.stops == "told":
+            return True
+        if self._meter.shows_stops is None:
+            self._meter.shows_stops = await ask_for_a_stop(self, self._generate)
+        return self._meter.shows_stops
+
     async def generate(self, request: Request) -> list[Completion]:
-        """See ``Engine.generate``; transient faults were tried again."""
+        """See ``Engine.generate``; transient faults were tried again.
+
+        Raises:
+            BadInput: the text shall end with its stop string, and the engine doesn't tell what ended a text.
+        """
+        if request.params.keep_stop and request.params.stop and not await self.tells_stops():
+            raise BadInput(f"keep_stop: {self.info.model} doesn't tell a stop string from the end of a text")
         if self._journal is None:
             return await self._generate(request)
         return await self._once(self._journal, request, self._generate)

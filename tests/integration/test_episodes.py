@@ -166,7 +166,7 @@ def test_a_worker_that_dies_loses_no_answer_that_was_committed(tmp_path: Path) -
     write_problems(tmp_path / "problems.jsonl", PROBLEMS)
     problems = (tmp_path / "problems.jsonl").read_text()
     first, *_ = problems.splitlines()
-    deadly = json.loads(first) | {"problem_id": "deadly", "prompt": "deadly"}
+    deadly = json.loads(first) | {"id": "deadly", "question": "deadly"}
     (tmp_path / "problems.jsonl").write_text(problems + json.dumps(deadly) + "\n")
     pipeline = searched(tmp_path, n=8, latency=0.01, deadly="deadly")
     result = play(tmp_path, pipeline, "ray", engine_restarts=30)
