@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import xxhash
 
 from operators.engine import Completion, Engine, EngineError, Request, Scored, ScoreRequest
 from operators.strategies.calls import Call, Journal, digest_of
-from operators.strategies.words import POLICY, Ask, Bill, Said
+from operators.strategies.words import POLICY, Ask, Bill, Said, refuse_twins
 from schemas.conversation import Turn
 from schemas.engine import SamplingParams
 from schemas.identity import sample_seed
@@ -56,6 +56,7 @@ class Setting:
         params: the sampling stage's.
         engines: role -> engine.
         chat: whether prompts are conversations.
+        tools: what verifiers need (``Operator.tools``).
     """
 
     problem: Mapping[str, Any]
@@ -67,6 +68,7 @@ class Setting:
     engines: Mapping[str, Engine]
     journal: Journal
     chat: bool = True
+    tools: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Episode:
@@ -86,6 +88,8 @@ class Episode:
         self.capped = False
         self._caps = caps or Caps()
         self._group = 0
+        self.memo: dict[str, float | None] = {}
+        """What scorers made of several answers, by what was scored."""
         self._anew = False
         """Whether an answer is other than it was when the calls of later groups were made: these are asked anew."""
         self._scoring: dict[str, asyncio.Future[Call]] = {}
@@ -135,25 +139,30 @@ class Episode:
 
     # -- completions -----------------------------------------------------------------------------------------------
 
-    async def generate(self, asks: Sequence[Ask], path: str | None = None) -> list[Said]:
+    async def generate(
+        self, asks: Sequence[Ask], slots: Sequence[int] | None = None, again: Sequence[str] | None = None
+    ) -> list[Said]:
         """Ask for completions as one group; return them in the order asked, ``n`` of each.
 
         Where a cap of the episode would be passed nothing is asked, and all that is said is ``finish="cap"``.
 
         Args:
-            path: of a group that repeats another, which takes no number; the slot is put behind it.
+            slots: of the asks in the group; by default their places.
+            again: the paths of calls that repeat calls of an earlier group (``Said.call`` and more); such a group takes
+                no number.
 
         Raises:
             EngineError: a fault that may pass; the episode is played again later.
+            BadInput: the same would be asked twice at temperature 0.
         """
-        if path is None:
-            path = f"{self._group}."
-            self._group += 1
+        refuse_twins(asks, self.params.temperature)
+        paths = again or [f"{self.branch}{self._group}.{slot}" for slot in slots or range(len(asks))]
+        self._group += again is None
         anew = self._anew
         if not await self._affords(asks):
             self.capped = True
             return [Said("", "cap") for ask in asks for _ in range(ask.n)]
-        calls = [self._generated(f"{self.branch}{path}{slot}", ask, anew) for slot, ask in enumerate(asks)]
+        calls = [self._generated(path, ask, anew) for path, ask in zip(paths, asks, strict=True)]
         return [said for answers in await _all(calls) for said in answers]
 
     async def _affords(self, asks: Sequence[Ask]) -> bool:
@@ -217,8 +226,8 @@ class Episode:
         own = ask.prompt is None
         changes: dict[str, Any] = {"stop": ask.stop, "json_schema": ask.json_schema, "regex": ask.regex}
         changes["max_tokens"] = max(1, ask.max_tokens or self.params.max_tokens)
-        if ask.temperature is not None:
-            changes["temperature"] = ask.temperature
+        changes |= {} if ask.temperature is None else {"temperature": ask.temperature}
+        changes |= {} if ask.top_p is None else {"top_p": ask.top_p}
         key = self.problem["problem_key"]
         return Request(
             ask.prompt if ask.prompt is not None else self.prompt,
@@ -288,8 +297,7 @@ class Episode:
         return await self._scoring[asked]
 
     async def _asked_for_score(self, request: ScoreRequest, role: str, asked: str) -> Call:
-        path = f"{SCORE_PATH}{asked}"
-        calls, attempt = self._known(path, asked, anew=False)
+        calls, attempt = self._known(path := f"{SCORE_PATH}{asked}", asked, anew=False)
         if calls is not None:
             return calls[0]
         call = Call(
@@ -327,7 +335,7 @@ class Episode:
         forks = {name: Episode(self.setting, caps, f"{self.branch}{name}/") for name in branches}
         for fork in forks.values():
             fork.bill, fork.notes, fork._anew = before, self.notes, self._anew
-            fork._scoring, fork._billed = self._scoring, dict(self._billed)
+            fork._scoring, fork._billed, fork.memo = self._scoring, dict(self._billed), dict(self.memo)
         found = await _all([play(forks[name]) for name, play in branches.items()])
         known = set(self._billed)
         for fork in forks.values():

@@ -70,6 +70,16 @@ class Strategy(Settings, ABC):
         return self.roles
 
     @property
+    def tools(self) -> tuple[str, ...]:
+        """What it needs beside engines (``operators.base.Operator.tools``)."""
+        return ()
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What people should know of this configuration before they pay for it, a sentence each."""
+        return ()
+
+    @property
     def shows_answers(self) -> bool:
         """Whether the problem's answer is looked at on the way (an upper bound, not a method)."""
         return False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from schemas.conversation import Turn
+from schemas.errors import BadInput
 
 POLICY = "policy"
 """The role of the stage's own engine, which every strategy asks."""
@@ -17,7 +18,7 @@ class Ask:
 
     Attributes:
         prefix: the beginning of the completion, which is continued.
-        max_tokens, temperature, stop: None takes the sampling stage's (which has no stop strings).
+        max_tokens, temperature, top_p, stop: None takes the sampling stage's (which has no stop strings).
         keep_stop: put the stop string behind the text that it ended.
         n: completions of this one request.
         prompt: a rendered prompt (``Episode.render``); None is the problem's own, as plain sampling asks it.
@@ -31,6 +32,7 @@ class Ask:
     stop: tuple[str, ...] = ()
     keep_stop: bool = True
     temperature: float | None = None
+    top_p: float | None = None
     n: int = 1
     role: str = POLICY
     prompt: str | None = None
@@ -38,6 +40,23 @@ class Ask:
     prefix_tokens: int = 0
     json_schema: Mapping[str, object] | None = None
     regex: str | None = None
+
+
+def refuse_twins(asks: Sequence[Ask], temperature: float) -> None:
+    """Refuse a group that would get one answer twice: asks that are equal but for their seeds, at temperature 0.
+
+    Args:
+        temperature: of asks that say none.
+
+    Raises:
+        BadInput: with the remedy.
+    """
+    greedy = [ask for ask in asks if (temperature if ask.temperature is None else ask.temperature) == 0]
+    if any(ask.n > 1 for ask in greedy) or len({repr(ask) for ask in greedy}) < len(greedy):
+        raise BadInput(
+            "a strategy asks for the same completion several times at temperature 0, and would get one answer; set "
+            "sample.temperature above 0"
+        )
 
 
 @dataclass(frozen=True)
@@ -73,6 +92,7 @@ class Node:
         score: the scorer's value in [0, 1] of the whole text.
         sum_logprob: of the whole text, in nats; None where one of its steps has none.
         step_logprob: mean log-prob of the last step's tokens.
+        cut: whether the last step ended because no more tokens were allowed.
         tokens: of the whole text.
         lineage: slot of its ancestor of the first step.
         slot: its place in the group that made it.
@@ -87,6 +107,7 @@ class Node:
     score: float | None = None
     sum_logprob: float | None = 0.0
     step_logprob: float | None = None
+    cut: bool = False
     tokens: int = 0
     prompt_tokens: int = 0
     cached: int = 0
@@ -109,6 +130,7 @@ class Node:
             finish=said.finish,
             sum_logprob=said.sum_logprob,
             step_logprob=None if said.sum_logprob is None else said.sum_logprob / max(1, said.tokens),
+            cut=said.finish == "length",
             tokens=said.tokens,
             prompt_tokens=said.prompt_tokens,
             cached=said.cached,
@@ -146,6 +168,9 @@ class Bill:
     def tokens(self) -> int:
         """All that was read and written."""
         return self.prompt_tokens + self.completion_tokens + self.scorer_tokens
+
+    def times(self, factor: int) -> Bill:
+        return Bill(*(factor * part for part in self.parts))
 
     def __add__(self, other: Bill) -> Bill:
         return Bill(*(mine + more for mine, more in zip(self.parts, other.parts, strict=True)))
