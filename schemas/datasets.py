@@ -143,6 +143,9 @@ class Sample(Contract):
 class Call(Contract):
     """One answer to one call that an episode made. A call was asked again where it is there in a later attempt."""
 
+    index = "episode"
+    repeats = True
+
     problem_key = dy.String(primary_key=True)
     episode = _key(minimum=0)
     call = dy.String(primary_key=True)
@@ -565,10 +568,11 @@ class VerifierAudit(Contract):
     note = _text()
 
 
-STORES: dict[type[Contract], str] = {Sample: "samples", Verdict: "verdicts", Score: "scores"}
+STORES: dict[type[Contract], str] = {Sample: "samples", Call: "calls", Verdict: "verdicts", Score: "scores"}
 """Contracts whose rows are append-only facts, and the folder of their stores; all others become snapshots."""
 
 SAMPLES_FOLDER = STORES[Sample]
+CALLS_FOLDER = STORES[Call]
 
 DATASETS: dict[str, type[Contract]] = {
     "problems": Problem,

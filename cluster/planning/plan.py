@@ -34,7 +34,7 @@ from pipelines.identity import (
     store_folder,
 )
 from schemas.contract import Contract
-from schemas.datasets import SAMPLES_FOLDER, Problem
+from schemas.datasets import CALLS_FOLDER, SAMPLES_FOLDER, Call, Problem
 from schemas.identity import difference
 from schemas.job import RunSettings
 
@@ -105,6 +105,8 @@ class StagePlan:
     view: View = field(default_factory=lambda: View(Ranges.none()))
     rules: Rules | None = None
     """By what rule the samples came about, for a stage that asks (its input ``allocations``)."""
+    calls: Store | None = None
+    """Where the calls of episodes are kept, of a sampling stage with a strategy that lacks something."""
     extends: Store | None = None
     """A store with a smaller ``max_tokens`` whose truncated samples are continued."""
 
@@ -222,6 +224,8 @@ class _StorePlanner:
         plan = StagePlan(stage, view.id_in(folder, self.problems), folder, view.total, held, "", store=store, view=view)
         if held < plan.planned and isinstance(stage.operator, Sampling) and stage.operator.extend_truncated:
             plan.extends = self._shorter(stage.operator, store)
+        if held < plan.planned and isinstance(stage.operator, Sampling) and stage.operator.strategy is not None:
+            plan.calls = self._open(f"{CALLS_FOLDER}/{folder.split('/')[1]}", Call, store.fingerprint)
         plan.why = self._why(plan)
         return plan
 
