@@ -367,6 +367,8 @@ def _score_of(call: Call) -> Scored | None:
 
 
 def _call_of(completion: Completion, ask: Ask) -> Call:
+    if completion.finish_reason == "stop_string" and completion.stop is None and ask.keep_stop:
+        raise EngineError(f"the engine doesn't say which of {list(ask.stop)} ended the text")
     return Call(
         "", 0, None, "", "", "generate", "",
         text=completion.text,
@@ -377,7 +379,7 @@ def _call_of(completion: Completion, ask: Ask) -> Call:
         sum_logprob=completion.sum_logprob,
         reasoning=completion.reasoning,
         tool_calls=completion.tool_calls,
-        stop=ask.stop[0] if completion.finish_reason == "stop_string" and len(ask.stop) == 1 else None,
+        stop=completion.stop,
     )  # fmt: skip
 
 

@@ -28,7 +28,8 @@ class Says(Wild):
         for _ in range(request.n):
             text, finish, *tokens = self.said.pop(0)
             count = tokens[0] if tokens else len(text.split())
-            found.append(Completion(text, finish, 1, count, sum_logprob=-1.0 * count))
+            stop = "\n\n" if finish == "stop_string" else None
+            found.append(Completion(text, finish, 1, count, sum_logprob=-1.0 * count, stop=stop))
         return found
 
 
