@@ -146,11 +146,11 @@ def _counts(plan: RunPlan, stage: StagePlan) -> pl.DataFrame | None:
     """Return what ``MeasureForecast`` keeps of the verdicts that are there; None where there are too few."""
     for other in plan.stages.values():
         if other.stage.operator.output is Verdict and stage.stage in other.stage.inputs.values() and other.held:
-            names = ["problem_key", "sample_index", "verifier", "is_correct", "status"]
-            keys = plan.problems.keys.to_frame("problem_key").lazy()
-            rows = scan_store(plan.root, other.folder, Verdict).select(names).join(keys, on="problem_key", how="semi")
             from operators.measure.forecast import MeasureForecast  # loads scipy: only a plan with verdicts pays for it
 
+            names = MeasureForecast.inputs["verdicts"].names
+            keys = plan.problems.keys.to_frame("problem_key").lazy()
+            rows = scan_store(plan.root, other.folder, Verdict).select(names).join(keys, on="problem_key", how="semi")
             rules = scan_files(plan.root, rules_of_store(plan.root, stage.folder).uris, Allocation)
             log = rules.select(MeasureForecast.inputs["allocations"].names).join(keys, on="problem_key", how="semi")
             counts = MeasureForecast().partial(verdicts=rows.collect(), allocations=log.collect())
