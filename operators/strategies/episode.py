@@ -192,7 +192,7 @@ class Episode:
         if calls is None:
             try:
                 completions = await self.engine(ask.role).generate(request)
-                calls = [_call_of(one, ask) for one in completions]
+                calls = [_call_of(one) for one in completions]
             except EngineError as error:
                 if error.transient:
                     raise
@@ -220,11 +220,12 @@ class Episode:
             sum(call.cached_prompt_tokens for call in calls),
             sum(call.completion_tokens for call in calls),
         )
-        return [_said(call, ask) for call in calls]
+        return [_said(call) for call in calls]
 
     def _request(self, path: str, ask: Ask) -> Request:
         own = ask.prompt is None
         changes: dict[str, Any] = {"stop": ask.stop, "json_schema": ask.json_schema, "regex": ask.regex}
+        changes["keep_stop"] = bool(ask.stop) and ask.keep_stop
         changes["max_tokens"] = max(1, ask.max_tokens or self.params.max_tokens)
         changes |= {} if ask.temperature is None else {"temperature": ask.temperature}
         changes |= {} if ask.top_p is None else {"top_p": ask.top_p}
@@ -366,7 +367,7 @@ def _score_of(call: Call) -> Scored | None:
     return Scored(call.value, tuple(call.values or ()), call.prompt_tokens, call.cached_prompt_tokens)
 
 
-def _call_of(completion: Completion, ask: Ask) -> Call:
+def _call_of(completion: Completion) -> Call:
     return Call(
         "", 0, None, "", "", "generate", "",
         text=completion.text,
@@ -377,7 +378,7 @@ def _call_of(completion: Completion, ask: Ask) -> Call:
         sum_logprob=completion.sum_logprob,
         reasoning=completion.reasoning,
         tool_calls=completion.tool_calls,
-        stop=ask.stop[0] if completion.finish_reason == "stop_string" and len(ask.stop) == 1 else None,
+        stop=completion.stop,
     )  # fmt: skip
 
 
@@ -385,9 +386,9 @@ def _refused(error: str) -> Call:
     return Call("", 0, None, "", "", "generate", "", finish="error", status="error", error=error)
 
 
-def _said(call: Call, ask: Ask) -> Said:
+def _said(call: Call) -> Said:
     return Said(
-        call.text + ((call.stop or "") if ask.keep_stop else ""),
+        call.text,
         call.finish or "error",
         call.completion_tokens,
         call.prompt_tokens,
