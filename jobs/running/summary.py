@@ -17,6 +17,7 @@ from cluster.storage.root import Root
 from jobs.moe.outlook import experts_of, lines_of
 from jobs.report.format import duration
 from jobs.running.asking import Asking
+from jobs.running.episodes import lines as lines_of_episodes
 from jobs.running.estimate import REMEDY, Estimate
 from jobs.running.outlook import Outlook
 from schemas.manifest import RunManifest, StageRecord
@@ -88,6 +89,7 @@ def print_plan(
             f"           ({found.tokens_from})",
             f"  time     {hours}",
             f"  dollars  {dollars}",
+            *(lines_of_episodes(found.episodes) if found.episodes is not None else []),
         ):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
         experts = experts_of(plan.stages[name].stage.engine)
