@@ -77,6 +77,7 @@ class Episode:
     Attributes:
         bill: what the calls so far took; in a branch, what was taken at the fork and its own since.
         notes: numbers for the episode's facts.
+        values: what the scorer said of the text up to a call, by the call's path.
         capped: whether a group wasn't issued, because a cap would have been passed.
     """
 
@@ -85,6 +86,7 @@ class Episode:
         self.branch = branch
         self.bill = Bill()
         self.notes: dict[str, float] = {}
+        self.values: dict[str, float] = {}
         self.capped = False
         self._caps = caps or Caps()
         self._group = 0
@@ -192,7 +194,7 @@ class Episode:
         if calls is None:
             try:
                 completions = await self.engine(ask.role).generate(request)
-                calls = [_call_of(one, ask) for one in completions]
+                calls = [_call_of(one) for one in completions]
             except EngineError as error:
                 if error.transient:
                     raise
@@ -220,11 +222,12 @@ class Episode:
             sum(call.cached_prompt_tokens for call in calls),
             sum(call.completion_tokens for call in calls),
         )
-        return [_said(call, ask) for call in calls]
+        return [_said(call) for call in calls]
 
     def _request(self, path: str, ask: Ask) -> Request:
         own = ask.prompt is None
         changes: dict[str, Any] = {"stop": ask.stop, "json_schema": ask.json_schema, "regex": ask.regex}
+        changes["keep_stop"] = bool(ask.stop) and ask.keep_stop
         changes["max_tokens"] = max(1, ask.max_tokens or self.params.max_tokens)
         changes |= {} if ask.temperature is None else {"temperature": ask.temperature}
         changes |= {} if ask.top_p is None else {"top_p": ask.top_p}
@@ -335,6 +338,7 @@ class Episode:
         forks = {name: Episode(self.setting, caps, f"{self.branch}{name}/") for name in branches}
         for fork in forks.values():
             fork.bill, fork.notes, fork._anew = before, self.notes, self._anew
+            fork.values = self.values
             fork._scoring, fork._billed, fork.memo = self._scoring, dict(self._billed), dict(self.memo)
         found = await _all([play(forks[name]) for name, play in branches.items()])
         known = set(self._billed)
@@ -366,9 +370,7 @@ def _score_of(call: Call) -> Scored | None:
     return Scored(call.value, tuple(call.values or ()), call.prompt_tokens, call.cached_prompt_tokens)
 
 
-def _call_of(completion: Completion, ask: Ask) -> Call:
-    if completion.finish_reason == "stop_string" and completion.stop is None and ask.keep_stop:
-        raise EngineError(f"the engine doesn't say which of {list(ask.stop)} ended the text")
+def _call_of(completion: Completion) -> Call:
     return Call(
         "", 0, None, "", "", "generate", "",
         text=completion.text,
@@ -387,9 +389,9 @@ def _refused(error: str) -> Call:
     return Call("", 0, None, "", "", "generate", "", finish="error", status="error", error=error)
 
 
-def _said(call: Call, ask: Ask) -> Said:
+def _said(call: Call) -> Said:
     return Said(
-        call.text + ((call.stop or "") if ask.keep_stop else ""),
+        call.text,
         call.finish or "error",
         call.completion_tokens,
         call.prompt_tokens,

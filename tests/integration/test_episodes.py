@@ -13,11 +13,15 @@ from typing import Any
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from cluster.records.run import RunResult
 from cluster.storage.delta import scan_store
 from cluster.storage.root import Root
+from cluster.upkeep.gather import gather
+from cluster.upkeep.repair import repair
+from cluster.upkeep.verify_data import verify
 from operators.load import Load
 from operators.policies.named import UniformSpec
 from operators.sample.sampling import Sampling
@@ -30,7 +34,7 @@ from schemas.engine import ScriptedSpec
 from schemas.errors import BadInput, StageFailed
 from tests.integration.test_desk import LONG, SCHEDULES, VOTES, counted
 from tests.strategies import Rounds
-from tests.support import BOTH, QUICK, make_runner, run, write_problems
+from tests.support import QUICK, make_runner, run, write_problems
 
 PROBLEMS, WIDTH, ROUNDS = 10, 4, 3
 CALLS = WIDTH * ROUNDS + 2
@@ -91,9 +95,8 @@ def texts(result: RunResult) -> pl.DataFrame:
     return result.dataset("sample").select(TEXTS).sort(TEXTS[:2]).collect()
 
 
-@BOTH
-def test_rows_are_whole_episodes_and_calls_are_kept(tmp_path: Path, runner: str) -> None:
-    result = play(tmp_path, searched(tmp_path, n=6), runner)
+def test_rows_are_whole_episodes_and_calls_are_kept(tmp_path: Path) -> None:
+    result = play(tmp_path, searched(tmp_path, n=6))
     assert result.manifest.state == "done"
     rows = result.dataset("sample").collect()
     assert len(rows) == PROBLEMS * 8, "n = 6 is rounded up to two episodes of four"
@@ -108,9 +111,9 @@ def test_rows_are_whole_episodes_and_calls_are_kept(tmp_path: Path, runner: str)
     record = next(record for record in result.manifest.stages if record.name == "sample")
     assert record.calls == 2 * PROBLEMS * CALLS + record.passes and record.passes == len(asked(tmp_path, "scorer"))
     assert record.completion_tokens == sum(one["completion_tokens"] for one in facts)
-    again = play(tmp_path, searched(tmp_path, n=6), runner)
+    again = play(tmp_path, searched(tmp_path, n=6))
     assert again.manifest.state == "done" and len(asked(tmp_path)) == 2 * PROBLEMS * CALLS
-    more = play(tmp_path, searched(tmp_path, n=12), runner)
+    more = play(tmp_path, searched(tmp_path, n=12))
     assert len(more.dataset("sample").collect()) == PROBLEMS * 12
     assert len(asked(tmp_path)) == 3 * PROBLEMS * CALLS
 
@@ -170,7 +173,7 @@ def test_a_worker_that_dies_loses_no_answer_that_was_committed(tmp_path: Path) -
     (tmp_path / "problems.jsonl").write_text(problems + json.dumps(deadly) + "\n")
     pipeline = searched(tmp_path, n=8, latency=0.01, deadly="deadly")
     result = play(tmp_path, pipeline, "ray", engine_restarts=30)
-    assert result.manifest.state == "incomplete" and "1 " in (result.manifest.error or "")
+    assert result.manifest.state == "incomplete" and "8 row(s) are quarantined" in (result.manifest.error or "")
     assert len(result.dataset("sample").collect()) == PROBLEMS * 8
     assert max(asked(tmp_path).values()) <= 1 + sum(one.deaths for one in result.manifest.stages[1].replicas)
 
@@ -206,11 +209,10 @@ def test_roles_are_checked(tmp_path: Path) -> None:
         )
 
 
-@BOTH
-def test_a_cap_suspends_episodes_and_a_later_run_goes_on(tmp_path: Path, runner: str) -> None:
+def test_a_cap_suspends_episodes_and_a_later_run_goes_on(tmp_path: Path) -> None:
     pipeline = searched(tmp_path, n=40, judge=True, latency=0.002)
     cap = 30_000
-    result = play(tmp_path, pipeline, runner, budget=Budget(tokens=cap))
+    result = play(tmp_path, pipeline, budget=Budget(tokens=cap))
     assert result.manifest.state == "budget reached"
     used = counted(tmp_path)
     assert sum(used.values()) <= cap
@@ -221,7 +223,7 @@ def test_a_cap_suspends_episodes_and_a_later_run_goes_on(tmp_path: Path, runner:
     samples, verdicts = (result.dataset(name).collect() for name in ("sample", "verify"))
     assert len(samples) == len(verdicts) > 0, "what was drawn is judged"
     known = asked(tmp_path)
-    rest = play(tmp_path, pipeline, runner)
+    rest = play(tmp_path, pipeline)
     assert rest.manifest.state == "done"
     assert all(asked(tmp_path)[name] == 1 for name in known), "what was answered isn't asked again"
 
@@ -266,3 +268,25 @@ def test_a_sample_without_a_strategy_has_no_episode(tmp_path: Path) -> None:
     assert all(rows[name].null_count() == len(rows) for name in ("episode", "slot", "chosen", "episode_facts"))
     assert not (tmp_path / "root" / "calls").exists()
     assert set(Sample.added) >= {"episode", "turns"}
+
+
+def test_calls_are_verified_merged_and_gathered(tmp_path: Path) -> None:
+    pipeline = searched(tmp_path, n=24, latency=0.03)
+    result = play(tmp_path, pipeline, flush_seconds=0.02, commit_seconds=0.02, flush_rows=40)
+    before = calls_of(result)
+    assert not verify(result.root, result.manifest).findings
+    [store] = (tmp_path / "root" / "calls").iterdir()
+    there = scan_store(result.root, f"calls/{store.name}", Call)
+    assert len(there.select("problem_key").collect()) == len(before)
+    merged = [path for path in store.glob("*.parquet") if pl.read_parquet_metadata(path)]
+    assert len(DeltaTable(str(store)).file_uris()) < len(merged), "sixteen small files became one"
+    other = Root.at(str(tmp_path / "other"))
+    taken = gather(other, [result.root], lambda _: None)
+    assert taken.rows["calls"] == len(before) and taken.rows["samples"] == PROBLEMS * 24
+    assert scan_store(other, f"calls/{store.name}", Call).collect().sort(pl.all()).equals(before.sort(pl.all()))
+    damaged = next(path for path in store.glob("*.parquet") if path.name in DeltaTable(str(store)).file_uris()[0])
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    found = verify(result.root, result.manifest).findings
+    assert {one.remedy for one in found} == {"drop"} and "calls/" in found[0].file
+    assert any("dropped" in line for line in repair(result.root, result.manifest, found))
+    assert not verify(result.root, result.manifest).findings
