@@ -55,6 +55,12 @@ class StorageUnavailable(GristmillError, OSError):
     exit_code = 3
 
 
+class RootLost(GristmillError, OSError):
+    """The root was removed, or can't be written any more, while it was in use; what was committed stays in it."""
+
+    exit_code = 3
+
+
 class StorageFull(GristmillError, OSError):
     """No space is left where the root lies; what was committed stays."""
 
@@ -63,6 +69,10 @@ class StorageFull(GristmillError, OSError):
 
 class DamagedFile(GristmillError, OSError):
     """A committed file can't be read: truncated, overwritten or gone."""
+
+
+class DamagedLog(GristmillError, OSError):
+    """A table's log isn't whole: the text names the file and what mends it. Nothing was read or drawn."""
 
 
 class StoreBusy(GristmillError, RuntimeError):

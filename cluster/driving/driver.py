@@ -45,11 +45,11 @@ from cluster.storage.rows import NumberedRows
 from cluster.working.compaction import Merge
 from cluster.working.work import Done, Task
 from pipelines.graph import Pipeline
-from schemas.errors import GristmillError, LeaseLost, StorageFull, StorageUnavailable, StoreBusy
+from schemas.errors import GristmillError, LeaseLost, RootLost, StorageFull, StorageUnavailable, StoreBusy
 from schemas.job import RunSettings
 from schemas.manifest import RunState
 
-RESUMABLE = (StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
+RESUMABLE = (RootLost, StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
 """Errors that end a run in good order: the same command goes on later."""
 
 
@@ -217,8 +217,11 @@ class Driver:
             self._abandon()
             if not isinstance(error, LeaseLost):
                 self._rescue()
-            self.manifest.error = str(error)
-            self._finish("incomplete" if isinstance(error, RESUMABLE) else "failed")
+            lost = None if isinstance(error, RESUMABLE) else self._lost_root()  # work fails in its own words then
+            self.manifest.error = str(lost or error)
+            self._finish("incomplete" if isinstance(lost or error, RESUMABLE) else "failed")
+            if lost is not None:
+                raise lost from error
             raise
         finally:
             self.replicas.stop()
@@ -383,6 +386,17 @@ class Driver:
             self._commit(now=True)
         except Exception as error:
             self.watch.say(f"what was drawn last could not be committed: {error}")
+
+    def _lost_root(self) -> RootLost | None:
+        """Return what to say where a run failed because its root isn't there any more, or can't be written."""
+        try:
+            self.root.check_there()
+            self.recorder.write()
+        except RootLost as error:
+            return error
+        except Exception:  # of what ails the storage otherwise, the run's own error tells
+            return None
+        return None
 
     def _finish(self, state: RunState) -> None:
         self.manifest.state = state

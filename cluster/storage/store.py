@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from cluster.storage.arrow import arrow_schema
-from cluster.storage.delta import check_version, listed_files, make_table, open_table, read_keys, widen
+from cluster.storage.delta import append_entry, check_version, listed_files, make_table, open_table, read_keys, widen
+from cluster.storage.delta_log import check_log, sync_log
 from cluster.storage.files import FileTable
 from cluster.storage.lease import LEASE_SECONDS, Lease, read_lease, write_lease
 from cluster.storage.numbering import Numbering
@@ -97,8 +97,13 @@ class Store:
         self._read_new_files()
 
     def refresh(self) -> None:
-        """Learn what others committed."""
+        """Learn what others committed.
+
+        Raises:
+            DamagedLog: the log isn't whole any more.
+        """
         if self._table is not None:
+            check_log(self.root, self.folder)
             self._patiently(self._table.update_incremental, "reading the log of")
             self._read_new_files()
 
@@ -353,11 +358,10 @@ class Store:
         numbers = [Transaction(WRITER, self._sequence + 1)]
         if epoch is not None:
             numbers.append(Transaction(EPOCH, epoch))
-        mark = CommitProperties(app_transactions=numbers, max_commit_retries=0)
-        schema = arrow_schema(self.contract)
+        before = table.version()
 
         def commit() -> None:
-            table.create_write_transaction(actions, mode="append", schema=schema, commit_properties=mark)
+            append_entry(self.root, self.folder, table, actions, numbers, self.contract)
 
         try:
             if self.root.is_local:
@@ -373,6 +377,7 @@ class Store:
             self._patiently(table.update_incremental, "reading the log of")
             return False
         self._patiently(table.update_incremental, "reading the log of")
+        self._patiently(lambda: sync_log(self.root, self.folder, before, table.version()), "committing to")
         self._sequence += 1
         return True
 

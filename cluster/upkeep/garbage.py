@@ -23,6 +23,7 @@ from deltalake import DeltaTable
 from cluster.records.reader import HEARTBEAT, alive, damaged_runs, manifests
 from cluster.records.recorder import write_manifest
 from cluster.storage.delta import open_table
+from cluster.storage.delta_log import check_log
 from cluster.storage.lease import Lease, read_lease
 from cluster.storage.root import Root
 from cluster.storage.snapshot import MANIFEST
@@ -31,7 +32,7 @@ from cluster.upkeep.repair import CONTRACTS
 from cluster.upkeep.verify_store import LenientStore
 from cluster.working.journal import FOLDER as ANSWERS
 from schemas.datasets import STORES
-from schemas.errors import BadInput, LeaseLost, StoreBusy
+from schemas.errors import BadInput, DamagedLog, LeaseLost, StoreBusy
 from schemas.manifest import RunManifest
 
 KINDS = (
@@ -99,6 +100,11 @@ def collect(root: Root, older_than: float = 24.0, dry_run: bool = False, retired
     }
     in_use = {record.path for manifest in known if _may_wake(root, manifest) for record in manifest.stages}
     for folder in store_folders(root):
+        try:
+            check_log(root, folder)
+        except DamagedLog as error:
+            found.spared.append(str(error))
+            continue
         lease = read_lease(root, folder)
         live_writer = lease is not None and lease.run_id in {manifest.run_id for manifest in live}
         if lease is not None and lease.alive() and not live_writer:
