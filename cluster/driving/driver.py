@@ -39,6 +39,7 @@ from cluster.stages.flights import Flight, Flights, Workers
 from cluster.stages.making import make_state, make_states
 from cluster.stages.sample_state import SampleState
 from cluster.stages.states import StageState, StoreState
+from cluster.storage.delta_log import LOG
 from cluster.storage.ranges import Ranges
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
@@ -391,6 +392,9 @@ class Driver:
         """Return what to say where a run failed because its root isn't there any more, or can't be written."""
         try:
             self.root.check_there()
+            for state in self.states.values():
+                if isinstance(state, StoreState) and state.store.lease is not None:
+                    self.root.check_there(f"{state.store.folder}/{LOG}")
             self.recorder.write()
         except RootLost as error:
             return error

@@ -11,7 +11,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from cluster.storage.arrow import arrow_schema
-from cluster.storage.delta_log import CHECKPOINT_INTERVAL, LINES, check_log, sync_log, table_exists
+from cluster.storage.delta_log import CHECKPOINT_INTERVAL, LINES, LOG, check_log, sync_log, table_exists
 from cluster.storage.documents import tell
 from cluster.storage.patience import is_away
 from cluster.storage.ranges import KEYED, ranges_by_file
@@ -67,7 +67,7 @@ def append_entry(
         CommitFailedError: another writer's came first.
         RootLost: the table isn't there any more.
     """
-    root.check_there(folder)
+    root.check_there(f"{folder}/{LOG}")
     lines = {LINES: str(1 + len(actions) + len(numbers))}
     mark = CommitProperties(app_transactions=numbers, max_commit_retries=0, custom_metadata=lines)
     table.create_write_transaction(actions, mode="append", schema=arrow_schema(contract), commit_properties=mark)

@@ -202,7 +202,7 @@ def sync_log(root: Root, folder: str, after: int, newest: int) -> None:
     log = Path(root.uri(folder, LOG))
     for version in range(after + 1, newest + 1):
         sync_file(log / f"{version:020}.json")
-    if newest // CHECKPOINT_INTERVAL > after // CHECKPOINT_INTERVAL:
+    if (newest + 1) // CHECKPOINT_INTERVAL > (after + 1) // CHECKPOINT_INTERVAL:
         for path in [*log.glob("*.checkpoint*.parquet"), *log.glob(HINT)]:
             sync_file(path)
     sync_folder(log)

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from cluster.storage.root import Root
 
+LEASE = "_lease.json"
 LEASE_SECONDS = 60.0
 """A lease that isn't renewed for so long has lapsed."""
 
@@ -74,16 +75,22 @@ class Lease(BaseModel):
         return f"run {self.run_id} (process {self.pid} on {self.host}, lease valid for another {left:.0f} s)"
 
 
-def read_lease(root: Root, folder: str, name: str = "_lease.json") -> Lease | None:
+def read_lease(root: Root, folder: str, name: str = LEASE) -> Lease | None:
     """Return the lease on a folder, or None where nobody ever had one."""
     if not root.exists(folder, name):
         return None
     return Lease.model_validate_json(root.read_bytes(folder, name))
 
 
-def write_lease(root: Root, folder: str, lease: Lease, name: str = "_lease.json") -> None:
+def write_lease(root: Root, folder: str, lease: Lease, name: str = LEASE) -> None:
     """Publish a lease."""
     root.write_bytes(lease.model_dump_json().encode(), folder, name)
+
+
+def publish_lease(root: Root, folder: str, lease: Lease) -> None:
+    """Publish the lease of a store, unless that isn't there any more."""
+    root.check_there(folder)
+    write_lease(root, folder, lease)
 
 
 @cache

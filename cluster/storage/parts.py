@@ -26,7 +26,7 @@ from cluster.storage.ranges import KEYED, ranges_of
 from cluster.storage.root import Root
 from schemas import __version__
 from schemas.contract import Contract, validate
-from schemas.datasets import SCHEMA_VERSION
+from schemas.datasets import SCHEMA_VERSION, STORES
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,8 @@ def _whole_file(root: Root, folder: str, name: str) -> Iterator[Any]:
             root.fs.pipe_file(root.uri(folder, name), stream.getvalue().to_pybytes())
         return
     target = Path(root.uri(folder, name))
+    if folder.split("/")[0] in STORES.values():
+        root.check_there(folder)  # made with its table
     root.make_folder(target.parent)
     temporary = target.with_name(f"{uuid.uuid4().hex}.partial")  # not hidden: vacuum finds what a crash leaves
     try:

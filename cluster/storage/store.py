@@ -24,7 +24,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from cluster.storage.delta import append_entry, check_version, listed_files, make_table, open_table, read_keys, widen
 from cluster.storage.delta_log import check_log, sync_log
 from cluster.storage.files import FileTable
-from cluster.storage.lease import LEASE_SECONDS, Lease, read_lease, write_lease
+from cluster.storage.lease import LEASE_SECONDS, Lease, publish_lease, read_lease
 from cluster.storage.numbering import Numbering
 from cluster.storage.parts import Part, write_part
 from cluster.storage.patience import is_away
@@ -97,11 +97,7 @@ class Store:
         self._read_new_files()
 
     def refresh(self) -> None:
-        """Learn what others committed.
-
-        Raises:
-            DamagedLog: the log isn't whole any more.
-        """
+        """Learn what others committed; ``DamagedLog`` where the log isn't whole any more."""
         if self._table is not None:
             check_log(self.root, self.folder)
             self._patiently(self._table.update_incremental, "reading the log of")
@@ -113,7 +109,9 @@ class Store:
         The log's own statistics tell the keys of a file with one unbroken range; of the others the keys are read.
         """
         self._sequence = self._last_number(WRITER)
-        present = self._patiently(self._listed, "reading the log of")
+        assert self._table is not None
+        table = self._table
+        present = self._patiently(lambda: listed_files(table), "reading the log of")
         gone = self._forget(set(self.files) - set(present["name"]))
         self._learn(present.filter(~pl.col("name").is_in(list(self.files))))
         self._let_go(gone)
@@ -123,10 +121,6 @@ class Store:
         assert self._table is not None
         table = self._table
         return self._patiently(lambda: table.transaction_version(application), "reading the log of") or 0
-
-    def _listed(self) -> pl.DataFrame:
-        assert self._table is not None
-        return listed_files(self._table)
 
     def _learn(self, fresh: pl.DataFrame) -> None:
         """Learn the keys of committed files."""
@@ -204,7 +198,7 @@ class Store:
                 self.refresh()
                 if self._last_number(EPOCH) == epoch + 1:  # else it slept, and another took over
                     self.lease = Lease.of(run_id, epoch + 1, seconds)
-                    write_lease(self.root, self.folder, self.lease)
+                    publish_lease(self.root, self.folder, self.lease)
                     return
         raise StoreBusy(f"store {self.folder}: other runs took it {ATTEMPTS} times in a row; try again later")
 
@@ -226,7 +220,7 @@ class Store:
         if lease is None or not lease.alive():
             return False
         self.lease = Lease.of(lease.run_id, lease.epoch, self._lease_seconds)
-        write_lease(self.root, self.folder, self.lease)
+        publish_lease(self.root, self.folder, self.lease)
         return True
 
     def reclaim(self) -> None:
@@ -239,7 +233,7 @@ class Store:
             self.refresh()
             self._check_epoch()
             self.lease = Lease.of(self.lease.run_id, self.lease.epoch, self._lease_seconds)
-            write_lease(self.root, self.folder, self.lease)
+            publish_lease(self.root, self.folder, self.lease)
 
     def release(self) -> None:
         """Let others write. A lease that lapsed is looked at first: it may be another's by now.
@@ -252,7 +246,7 @@ class Store:
                 self.refresh()
                 self._check_epoch()
             lease, self.lease = self.lease, None
-            write_lease(self.root, self.folder, lease.model_copy(update={"released": True}))
+            publish_lease(self.root, self.folder, lease.model_copy(update={"released": True}))
 
     def _check_epoch(self) -> None:
         assert self.lease is not None

@@ -21,7 +21,7 @@ import polars as pl
 from cluster.spending.history import LEDGER, append_ledger, read_ledger
 from cluster.storage.delta import make_table
 from cluster.storage.delta_log import LOG, LogDamage, find_damage
-from cluster.storage.lease import read_lease
+from cluster.storage.lease import LEASE, read_lease
 from cluster.storage.numbering import Numbering
 from cluster.storage.parts import Part, part_of, write_part
 from cluster.storage.ranges import Ranges, RangeSet, ranges_of, restrict
@@ -59,6 +59,7 @@ def mend_log(root: Root, folder: str, name: str) -> list[str]:
         done.append(_set_aside(root, folder, damage))
         if damage.remedy == "rebuild" and folder != LEDGER:
             make_table(root, folder, _contract(folder), identity, anew=True)
+            root.remove(folder, LEASE)  # its epoch is the old log's
         elif damage.remedy == "rebuild":
             break
     if folder == LEDGER:
@@ -122,7 +123,7 @@ def _take_in(store: LenientStore, removed: set[str]) -> list[str]:
             skipped += 1
             continue
         ranges = store.held.missing(store.numbering.ranges(part.ranges))
-        for other, earlier in unnamed:
+        for other, earlier in unnamed if seen.present(ranges) else ():
             if twice := RangeSet(earlier).present(ranges):
                 doubtful.add(_differing(store, other.name, name, twice))
         fresh = seen.missing(ranges)
@@ -135,9 +136,7 @@ def _take_in(store: LenientStore, removed: set[str]) -> list[str]:
             taken += sum(one.rows for one in store.commit([_only(store, part, wanted)]))
     done: list[str] = [f"{store.folder}: {taken:,} row(s) taken in from files that no entry names"] if taken else []
     if doubtful:
-        done.append(
-            f"{store.folder}: {doubtful.ranges.total:,} row(s) of which files say different things were left out"
-        )
+        done.append(f"{store.folder}: {doubtful.ranges.total:,} row(s) left out, of which files say different things")
     if skipped:
         done.append(f"{store.folder}: {skipped:,} file(s) that can't be read were left out")
     return done
