@@ -89,3 +89,13 @@ class LeaseLost(GristmillError, RuntimeError):
 
 class WorkerLost(GristmillError, RuntimeError):
     """A worker died or had to be killed while it held a batch; the batch is tried again."""
+
+
+class NodeLost(WorkerLost):
+    """A node died with the worker on it: what the worker held is not to blame, and is tried again."""
+
+
+class ClusterLost(GristmillError, RuntimeError):
+    """What runs the workers died; what was committed stays, and the same command starts another."""
+
+    exit_code = 3

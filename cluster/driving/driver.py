@@ -17,7 +17,7 @@ from typing import Any
 
 from cluster.driving.claims import Claims
 from cluster.driving.control import Control
-from cluster.driving.ending import outcome, what_is_lacking
+from cluster.driving.ending import lost_root, outcome, what_is_lacking
 from cluster.driving.keep_alive import KeepAlive
 from cluster.driving.left_out import LeftOut
 from cluster.driving.money import Money
@@ -39,18 +39,17 @@ from cluster.stages.flights import Flight, Flights, Workers
 from cluster.stages.making import make_state, make_states
 from cluster.stages.sample_state import SampleState
 from cluster.stages.states import StageState, StoreState
-from cluster.storage.delta_log import LOG
 from cluster.storage.ranges import Ranges
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
 from cluster.working.compaction import Merge
 from cluster.working.work import Done, Task
 from pipelines.graph import Pipeline
-from schemas.errors import GristmillError, LeaseLost, RootLost, StorageFull, StorageUnavailable, StoreBusy
+from schemas.errors import ClusterLost, GristmillError, LeaseLost, RootLost, StorageFull, StorageUnavailable, StoreBusy
 from schemas.job import RunSettings
 from schemas.manifest import RunState
 
-RESUMABLE = (RootLost, StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
+RESUMABLE = (ClusterLost, RootLost, StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
 """Errors that end a run in good order: the same command goes on later."""
 
 
@@ -218,7 +217,7 @@ class Driver:
             self._abandon()
             if not isinstance(error, LeaseLost):
                 self._rescue()
-            lost = None if isinstance(error, RESUMABLE) else self._lost_root()  # work fails in its own words then
+            lost = None if isinstance(error, RESUMABLE) else lost_root(self.states.values(), self.recorder)
             self.manifest.error = str(lost or error)
             self._finish("incomplete" if isinstance(lost or error, RESUMABLE) else "failed")
             if lost is not None:
@@ -387,20 +386,6 @@ class Driver:
             self._commit(now=True)
         except Exception as error:
             self.watch.say(f"what was drawn last could not be committed: {error}")
-
-    def _lost_root(self) -> RootLost | None:
-        """Return what to say where a run failed because its root isn't there any more, or can't be written."""
-        try:
-            self.root.check_there()
-            for state in self.states.values():
-                if isinstance(state, StoreState) and state.store.lease is not None:
-                    self.root.check_there(f"{state.store.folder}/{LOG}")
-            self.recorder.write()
-        except RootLost as error:
-            return error
-        except Exception:  # of what ails the storage otherwise, the run's own error tells
-            return None
-        return None
 
     def _finish(self, state: RunState) -> None:
         self.manifest.state = state
