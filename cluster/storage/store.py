@@ -24,7 +24,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from cluster.storage.delta import append_entry, check_version, listed_files, make_table, open_table, read_keys, widen
 from cluster.storage.delta_log import check_log, sync_log
 from cluster.storage.files import FileTable
-from cluster.storage.lease import LEASE_SECONDS, Lease, publish_lease, read_lease
+from cluster.storage.lease import LEASE_SECONDS, Lease, publish_lease, read_lease, watch
 from cluster.storage.numbering import Numbering
 from cluster.storage.parts import Part, write_part
 from cluster.storage.patience import is_away
@@ -188,7 +188,7 @@ class Store:
         for _ in range(ATTEMPTS):
             self.refresh()
             epoch = self._last_number(EPOCH)
-            current = self._settled_lease(epoch, seconds)
+            current = watch(lambda epoch=epoch: self._settled_lease(epoch, seconds))
             if current is not None and current.alive():
                 raise StoreBusy(
                     f"store {self.folder} is being written by {current.describe()}. Wait for it (--if-busy wait), use "
@@ -217,7 +217,7 @@ class Store:
         Any thread may call it, while another commits: it touches nothing but the lease.
         """
         lease = self.lease
-        if lease is None or not lease.alive():
+        if lease is None or not lease.held():
             return False
         self.lease = Lease.of(lease.run_id, lease.epoch, self._lease_seconds)
         publish_lease(self.root, self.folder, self.lease)
@@ -229,7 +229,7 @@ class Store:
         Raises:
             LeaseLost: another run took over.
         """
-        if self.lease is not None and not self.lease.alive():
+        if self.lease is not None and not self.lease.held():
             self.refresh()
             self._check_epoch()
             self.lease = Lease.of(self.lease.run_id, self.lease.epoch, self._lease_seconds)
@@ -242,7 +242,7 @@ class Store:
             LeaseLost: it is.
         """
         if self.lease is not None:
-            if not self.lease.alive():
+            if not self.lease.held():
                 self.refresh()
                 self._check_epoch()
             lease, self.lease = self.lease, None
@@ -317,7 +317,7 @@ class Store:
         """Before each commit: the lease is ours, or it lapsed and nobody wanted it."""
         if self.lease is None:
             raise LeaseLost(f"store {self.folder}: this run doesn't hold its lease, so it can't commit")
-        if not self.lease.alive():
+        if not self.lease.held():
             self.reclaim()
 
     def _commit_files(self, parts: list[Part], gone: Collection[str], *, keeps_rows: bool = True) -> bool:

@@ -21,7 +21,7 @@ import polars as pl
 from cluster.spending.history import LEDGER, append_ledger, read_ledger
 from cluster.storage.delta import make_table
 from cluster.storage.delta_log import LOG, LogDamage, find_damage
-from cluster.storage.lease import LEASE, read_lease
+from cluster.storage.lease import LEASE, read_lease, watch
 from cluster.storage.numbering import Numbering
 from cluster.storage.parts import Part, part_of, write_part
 from cluster.storage.ranges import Ranges, RangeSet, ranges_of, restrict
@@ -44,7 +44,7 @@ def mend_log(root: Root, folder: str, name: str) -> list[str]:
     Raises:
         StoreBusy: a run is writing it; nothing was done.
     """
-    lease = read_lease(root, folder)
+    lease = watch(lambda: read_lease(root, folder))
     if lease is not None and lease.alive():
         raise StoreBusy(f"store {folder} is being written by {lease.describe()}: mend it once that is done")
     done: list[str] = []

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.records.reader import alive, open_stage
+from cluster.records.reader import open_stage, seems_alive
 from cluster.storage.root import Root
 from schemas.manifest import RunManifest, StageRecord
 from schemas.prices import MICRO
@@ -37,7 +37,7 @@ def document(root: Root, manifest: RunManifest) -> dict[str, Any]:
 
 def state_of(root: Root, manifest: RunManifest) -> str:
     """Return a run's state; one that was killed couldn't write down its own."""
-    return "killed" if manifest.state == "running" and not alive(root, manifest.run_id) else manifest.state
+    return "killed" if manifest.state == "running" and not seems_alive(root, manifest.run_id) else manifest.state
 
 
 def coverage(root: Root, manifest: RunManifest) -> pl.DataFrame:
