@@ -373,6 +373,8 @@ class Store:
         self._patiently(table.update_incremental, "reading the log of")
         self._patiently(lambda: sync_log(self.root, self.folder, before, table.version()), "committing to")
         self._sequence += 1
+        if epoch is None and table.version() > before + 1:
+            self._check_epoch()  # asleep right after the commit, so that another's takeover is known and not noticed
         return True
 
     def _without_held(self, parts: list[Part]) -> list[Part]:

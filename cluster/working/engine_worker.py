@@ -14,7 +14,8 @@ import contextlib
 import socket
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any
+
+import polars as pl
 
 from cluster.engines import build_engine
 from cluster.records.bill import Amount, Bill
@@ -27,6 +28,7 @@ from cluster.storage.slices import Slice
 from cluster.working.credit import Credit
 from cluster.working.desk import Desk, Meter
 from cluster.working.drawing import Drawing, Row
+from cluster.working.drawn import DrawnRows
 from cluster.working.journal import Answers, Journal
 from cluster.working.work import Done, Task
 from operators.asking import AskingOperator
@@ -127,7 +129,7 @@ class EngineWorker:
     def __init__(self, job: EngineJob) -> None:
         self.job = job
         self.root = Root(job.root)
-        self.rows: list[Row] = []
+        self.rows = DrawnRows()
         self.report = Report()
         self._oldest = 0.0
         self._flush_after = min(FIRST_FLUSH, job.flush_seconds)
@@ -195,7 +197,7 @@ class EngineWorker:
             return
         if not self.rows:
             self._oldest = time.monotonic()
-        self.rows.append(drawn)
+        self.rows.add(drawn)
         self._count_unwritten(1)
         if len(self.rows) >= self.job.flush_rows:
             self._flush()
@@ -348,19 +350,22 @@ class EngineWorker:
     def _flush(self) -> None:
         """Start writing the rows drawn so far; drawing goes on meanwhile, and a cancelled draw can't lose the part."""
         if self.rows:
-            rows, self.rows = self.rows, []
-            write = asyncio.create_task(self._write(rows))
+            try:
+                table = self.rows.take()
+            except Exception as error:  # rows of a user's own operator that don't fit
+                self._fail(error)
+                return
+            write = asyncio.create_task(self._write(table))
             self._writes.add(write)
             write.add_done_callback(self._writes.discard)
 
-    async def _write(self, rows: list[dict[str, Any]]) -> None:
+    async def _write(self, table: pl.DataFrame) -> None:
         try:
-            table = Sampling.table(rows)
             arguments = (self.root, self.job.folder, table, datasets.Sample, self.job.stage)
             part = await asyncio.to_thread(write_part, *arguments)
             self.report.parts.append(part)  # to the report that is open now, not the one that was when writing began
         except Exception as error:
             self._fail(error)
         finally:
-            self._count_unwritten(-len(rows))
+            self._count_unwritten(-len(table))
             self.news.set()
