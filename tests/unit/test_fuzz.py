@@ -1,4 +1,4 @@
-"""Whatever a job file, ``--set`` or a file of problems says: an error in words, or none; never a traceback, never long."""
+"""Whatever a job file, ``--set`` or a file of problems says: an error in words, or none; never a traceback."""
 
 from __future__ import annotations
 
