@@ -15,7 +15,10 @@ SCHEMA_VERSION = 1
 """Raised by hand when a contract changes; a newer major is a new store."""
 
 SAMPLE_STATUS = ("ok", "error")
-FINISH_REASONS = ("stop", "length", "stop_string", "cut")
+FINISH_REASONS = ("stop", "length", "stop_string", "cut", "refusal")
+"""``stop``: the model's own end; ``length``: ``max_tokens``; ``stop_string``: one of ``stop``; ``cut``: somebody else's
+end (a confidence cut, a word of the server's that isn't known); ``refusal``: the server marked the text as the model's
+refusal to answer."""
 CALIBRATION = ("calibrated", "uncalibrated")
 VERDICT_STATUS = ("ok", "unparseable", "timeout", "error", "skipped")
 
@@ -86,7 +89,7 @@ class Problem(Contract):
 class Sample(Contract):
     """One completion for one problem."""
 
-    added = frozenset({"tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open"})
+    added = frozenset({"tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open", "tokens_estimated"})
 
     problem_key = dy.String(primary_key=True)
     sample_index = _key(minimum=0)
@@ -112,6 +115,8 @@ class Sample(Contract):
     error = _text(nullable=True)
     thought_open = dy.Bool(nullable=True)
     """Whether the prompt ended inside a thought that its template, or the beginning of the completion, had opened."""
+    tokens_estimated = dy.Bool(nullable=True)
+    """Whether its tokens aren't the engine's own count, but the most that they can be."""
 
 
 class Verdict(Contract):

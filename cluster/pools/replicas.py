@@ -170,10 +170,30 @@ class Replicas:
 
     def _take(self, replica: Replica, report: Report) -> bool:
         self._record(replica, report.activity)
+        self._tell(replica.state, report)
         replica.trouble = report.activity.trouble
         if report.paid or report.returned:
             self._calls_back = 0
         return self._feeds[replica.state].on_report(replica, report)
+
+    def _tell(self, state: StageState, report: Report) -> None:
+        """Say what the engine's counts are worth, once; and how much more it takes than it is asked to."""
+        record = state.record
+        if report.estimated and not record.estimated:
+            self._say(
+                "the engine doesn't say what its answers take, or says what can't be: their tokens are estimated at "
+                "the most they can be (tokens_estimated of the samples)",
+                state.name,
+            )
+        record.estimated += report.estimated
+        if report.overrun:
+            over = report.overrun
+            record.overrun = (
+                f"THE ENGINE TAKES MORE THAN IT IS ASKED TO: {over.prompt:,} tokens more of a prompt than it can have, "
+                f"{over.completion:,} more of a completion than was asked for. From now on so much more is set apart "
+                "for each request; what was in flight can pass a cap by that"
+            )
+            self._say(record.overrun, state.name)
 
     def _record(self, replica: Replica, now: Activity) -> None:
         """Keep a replica's timeline, the engines that died in its place included."""

@@ -14,27 +14,28 @@ import contextlib
 import socket
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from cluster.engines import build_engine
 from cluster.records.bill import Amount, Bill
 from cluster.records.timeline import Activity, Timeline
-from cluster.storage.parts import Part, write_part
+from cluster.storage.parts import Part
 from cluster.storage.ranges import Ints, Ranges
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
 from cluster.storage.slices import Slice
 from cluster.working.credit import Credit
 from cluster.working.desk import Desk, Meter
-from cluster.working.drawing import Drawing, Row
+from cluster.working.drawing import Drawing, Failed, Row
 from cluster.working.journal import Answers, Journal
+from cluster.working.overrun import Overrun
+from cluster.working.unproven import Unproven
 from cluster.working.work import Done, Task
+from cluster.working.writing import write_samples
 from operators.asking import AskingOperator
 from operators.base import Operator
 from operators.engine import Engine, EngineInfo
 from operators.sample.lengths import TooLong
 from operators.sample.sampling import Sampling
-from schemas import datasets
 from schemas.engine import EngineSpec
 from schemas.prices import Prices
 
@@ -52,6 +53,7 @@ class EngineJob:
         folder: of the stage's store, or snapshots.
         problems: where a sampling stage's problems are.
         paid: whether the stage's tasks are paid for by credit that the driver lends.
+        each_try: whether each try of a sample is paid for by the driver, so that none is made here.
         prices: of the engine's tokens, where something is capped in dollars.
     """
 
@@ -65,6 +67,7 @@ class EngineJob:
     flush_seconds: float
     problems: NumberedRows | None = None
     paid: bool = False
+    each_try: bool = False
     prices: Prices | None = None
 
     @property
@@ -85,10 +88,14 @@ class Report:
     """What happened since the last report, and how things stand.
 
     Attributes:
-        failed: (problem, sample index, message) of draws whose transient fault outlived the retries.
+        failed: draws whose transient fault outlived the retries.
+        unsent: what was assigned, and won't be begun here.
+        unwritten: (problem_key, sample index, why) of rows that no table takes.
         drawn: samples drawn since the worker started, flushed or not.
         activity: what the engine did since the worker started.
         bill: what calls took.
+        estimated: calls whose tokens aren't the engine's own count.
+        overrun: what the engine takes beyond what was asked of it, at most so far.
         paid, lost: what that cost of the worker's credit, and how much of it brought nothing.
         returned: credit that the worker doesn't need any more.
         wants, first: credit that would keep calls from waiting, and that the first which waits needs.
@@ -96,10 +103,14 @@ class Report:
     """
 
     parts: list[Part] = field(default_factory=list[Part])
-    failed: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
+    failed: list[Failed] = field(default_factory=list[Failed])
+    unsent: Ranges = field(default_factory=Ranges.none)
+    unwritten: list[tuple[str, int, str]] = field(default_factory=list[tuple[str, int, str]])
     drawn: int = 0
     activity: Activity = field(default_factory=Activity)
     bill: Bill = field(default_factory=Bill)
+    estimated: int = 0
+    overrun: Overrun = field(default_factory=Overrun)
     paid: Amount = field(default_factory=Amount)
     lost: Amount = field(default_factory=Amount)
     returned: Amount = field(default_factory=Amount)
@@ -128,6 +139,7 @@ class EngineWorker:
         self.job = job
         self.root = Root(job.root)
         self.rows: list[Row] = []
+        self._unproven = Unproven()
         self.report = Report()
         self._oldest = 0.0
         self._flush_after = min(FIRST_FLUSH, job.flush_seconds)
@@ -151,9 +163,10 @@ class EngineWorker:
         self.news = asyncio.Event()
         capacity = self.engine.capacity
         self.meter = Meter(self._timeline, Credit(job.prices, capacity) if job.paid else None)
+        self.meter.on_overrun = self._on_overrun
         if isinstance(job.operator, Sampling):
             assert job.problems is not None
-            desk = Desk(self.engine, self.meter, job.operator.retries)
+            desk = self._desk(None if job.each_try else job.operator.retries)
             drawing = self._drawing = Drawing(
                 job.operator, desk, self.root, job.folder, job.problems, job.run_id, self._on_drawn, self._on_hungry,
                 self._room,
@@ -166,6 +179,9 @@ class EngineWorker:
         elif job.paid:
             self._tasks = [asyncio.create_task(self._tell_when_credit_is_wanted())]
         return Ready(self.engine.info, capacity)
+
+    def _desk(self, retries: int | None, journal: Journal | None = None) -> Desk:
+        return Desk(self.engine, self.meter, retries, journal, self.job.engine.most_completion)
 
     # -- sampling --------------------------------------------------------------------------------------------------
 
@@ -187,18 +203,35 @@ class EngineWorker:
         except Exception as error:
             self._fail(error)
 
-    def _on_drawn(self, drawn: Row | tuple[int, int, str]) -> None:
+    def _on_drawn(self, drawn: Row | Failed) -> None:
         self.report.drawn += 1
-        if isinstance(drawn, tuple):
+        if isinstance(drawn, Failed):
             self.report.failed.append(drawn)
             self.news.set()
             return
-        if not self.rows:
+        self._keep(self._unproven.proven(drawn))
+
+    def _keep(self, rows: list[Row]) -> None:
+        """Take rows to be written."""
+        if rows and not self.rows:
             self._oldest = time.monotonic()
-        self.rows.append(drawn)
-        self._count_unwritten(1)
+        self.rows += rows
+        self._count_unwritten(len(rows))
         if len(self.rows) >= self.job.flush_rows:
             self._flush()
+
+    def _on_overrun(self) -> None:
+        """The engine takes more than was set apart for each sample: what isn't sent is handed out anew."""
+        self.report.overrun = self.meter.overrun
+        if self.job.each_try:
+            self._drop()
+        self.news.set()
+
+    def _drop(self) -> None:
+        """Give back what isn't begun."""
+        if self._drawing is not None and (dropped := self._drawing.drop()):
+            numbers, indices = zip(*dropped, strict=True)
+            self.report.unsent = Ranges.joined([self.report.unsent, Ranges.of(numbers, indices, 1)])
 
     def _on_hungry(self) -> None:
         self._hungry = True
@@ -236,7 +269,7 @@ class EngineWorker:
             await asyncio.to_thread(self._answers.read)
         journal = Journal(self._answers)
         try:
-            done = await work.ask(Desk(self.engine, self.meter, work.operator.retries, journal))
+            done = await work.ask(self._desk(work.operator.retries, journal))
         except BaseException:
             await asyncio.shield(journal.flush())
             raise
@@ -274,7 +307,7 @@ class EngineWorker:
         Raises:
             Exception: whatever ended a drawing coroutine; the engine is to be considered dead.
         """
-        if not (self.report.parts or self.report.failed or self._hungry):
+        if not (self.report.parts or self.report.failed or self.report.unsent or self._hungry):
             self.news.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.news.wait(), seconds)
@@ -291,7 +324,10 @@ class EngineWorker:
 
     async def stop(self) -> Report:
         """Drop what is queued or in flight, flush what was drawn, free the engine; return the last report."""
+        self._drop()
         await self.abandon()
+        if self._crash is None:
+            self._keep(self._unproven.rest())
         self._flush()
         await asyncio.gather(*self._writes)
         await self.engine.close()
@@ -304,7 +340,7 @@ class EngineWorker:
         self._ending = True
         until = time.monotonic() + seconds
         if self._drawing is not None:
-            self._drawing.drop()
+            self._drop()
             while self._drawing.under_way and time.monotonic() < until and self._crash is None:
                 await asyncio.sleep(0.02)
         return await self.stop()
@@ -321,6 +357,7 @@ class EngineWorker:
         taken, meter = self.report, self.meter
         taken.activity = replace(self._timeline.activity(), trouble=self.engine.trouble)
         taken.bill, meter.bill = meter.bill, Bill()
+        taken.estimated, meter.estimated = meter.estimated, 0
         if (credit := meter.credit) is not None:
             taken.paid, taken.lost, meter.paid, meter.lost = meter.paid, meter.lost, Amount(), Amount()
             taken.wants, taken.first, taken.in_flight = credit.wants, credit.first, credit.out
@@ -340,6 +377,8 @@ class EngineWorker:
         assert self._drawing is not None
         while True:
             await asyncio.sleep(min(0.1, self.job.flush_seconds / 4))
+            if not self._drawing.outstanding:
+                self._keep(self._unproven.rest())
             waited = time.monotonic() - self._oldest
             if self.rows and (waited >= self._flush_after or (waited >= 0.1 and not self._drawing.outstanding)):
                 self._flush_after = min(2 * self._flush_after, self.job.flush_seconds)
@@ -353,12 +392,12 @@ class EngineWorker:
             self._writes.add(write)
             write.add_done_callback(self._writes.discard)
 
-    async def _write(self, rows: list[dict[str, Any]]) -> None:
+    async def _write(self, rows: list[Row]) -> None:
         try:
-            table = Sampling.table(rows)
-            arguments = (self.root, self.job.folder, table, datasets.Sample, self.job.stage)
-            part = await asyncio.to_thread(write_part, *arguments)
-            self.report.parts.append(part)  # to the report that is open now, not the one that was when writing began
+            part, bad = await asyncio.to_thread(write_samples, self.root, self.job.folder, rows, self.job.stage)
+            if part is not None:
+                self.report.parts.append(part)  # to the report that is open now, not the one that was when it began
+            self.report.unwritten += [(row["problem_key"], row["sample_index"], why) for row, why in bad]
         except Exception as error:
             self._fail(error)
         finally:

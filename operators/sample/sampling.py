@@ -171,7 +171,7 @@ class Sampling(Operator, SamplingParams):
         except EngineError as error:
             if error.transient:
                 raise
-            failed = Completion("", "cut", 0, 0)
+            failed = Completion("", "cut", *error.used)
             return self._row(problem, sample_index, seed, run_id, failed, led, str(error))
         whole = completion if begun is None else _joined(begun, completion)
         return self._row(problem, sample_index, seed, run_id, whole, led)
@@ -211,6 +211,7 @@ class Sampling(Operator, SamplingParams):
             "run_id": run_id,
             "error": error,
             "thought_open": led and completion.reasoning is None,
+            "tokens_estimated": completion.estimated,
         }
 
     @staticmethod
