@@ -8,6 +8,7 @@ are drawn (``generate``); reward models and likelihoods are asked with ``score``
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -62,6 +63,10 @@ def _engine_error(
     kind: type[EngineError], message: str, transient: bool, served: bool, busy: bool, used: tuple[int, int]
 ) -> EngineError:
     return kind(message, transient, served=served, busy=busy, used=used)
+
+
+class NeverSent(asyncio.CancelledError):
+    """A request was given up while it waited for its turn: the engine never saw it, and it costs nothing."""
 
 
 class EngineDied(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from cluster.records.recorder import RunRecorder
 from cluster.runners.interruption import Interruption
 from cluster.stages.sample_state import SampleState
 from cluster.stages.states import StageState
+from schemas.errors import BadInput, RunIncomplete
 from schemas.manifest import RunManifest, RunState
 
 
@@ -32,6 +33,27 @@ def outcome(
 def _lacks_rows(states: Collection[StageState]) -> bool:
     """Whether rows were asked for that could not be made."""
     return any(s.record.quarantined or (isinstance(s, SampleState) and s.lost) for s in states)
+
+
+def with_reasons(
+    error: BaseException, states: Collection[StageState], refusals: Callable[[], list[str]]
+) -> BaseException:
+    """Return why a run really ended that ends because a stage has nothing to work on: nothing could be drawn, or all
+    that was drawn was refused.
+
+    Args:
+        refusals: reads in which words.
+    """
+    sampling = [state for state in states if isinstance(state, SampleState)]
+    if not isinstance(error, BadInput) or any(state.record.computed > state.record.failed for state in sampling):
+        return error
+    lost = [(state, *one) for state in sampling for one in state.lost]
+    if lost:
+        _, _, _, why = lost[0]
+        return RunIncomplete(f"{len(lost):,} sample(s) could not be drawn: {why}. So: {error}")
+    if any(state.record.failed for state in sampling):
+        return BadInput(f"{'; '.join(refusals())}. So: {error}")
+    return error
 
 
 def what_is_lacking(states: Collection[StageState], recorder: RunRecorder, error: str | None) -> str | None:

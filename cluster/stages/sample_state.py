@@ -189,13 +189,15 @@ class SampleState(StoreState):
         often as it would have been.
         """
         name, sample = (failed.number, failed.index), Ranges.of(failed.number, failed.index, 1)
+        again = failed.again
         if self.purse is not None:
             (self.purse.charge if failed.served else self.purse.give_back)(sample)
             if failed.served and not failed.again:
-                self._failed[name] = self._failed.get(name, 0) + 1
-            if failed.again or (failed.served and self._failed[name] <= retries):
-                self.pending.put_first(sample)
-                return
+                tries = self._failed[name] = self._failed.get(name, 0) + 1
+                again = tries <= retries
+        if again:
+            self.pending.put_first(sample)
+            return
         self.lost.append((*name, failed.message))
         if self.source is not None:
             self.source.give_up(sample)

@@ -19,11 +19,13 @@ from cluster.working.journal import Journal, key_of
 from cluster.working.overrun import Overrun, overrun_of
 from cluster.working.stops import ask_for_a_stop
 from cluster.working.tries import Tries
-from operators.engine import Completion, Engine, EngineError, Request, Scored, ScoreRequest
+from operators.engine import Completion, Engine, EngineError, NeverSent, Request, Scored, ScoreRequest
 from schemas.conversation import Turn
 from schemas.errors import BadInput
 from schemas.unicode import whole
 
+FIRST = 4
+"""Calls that are sent before the first answer shows what they take, where money is capped."""
 Said = TypeVar("Said", list[Completion], Scored)
 
 
@@ -35,11 +37,13 @@ class Meter:
         paid: that, at the engine's prices, and ``lost``.
         lost: the worst cases of calls that brought nothing, since nobody knows what the engine did for them.
         overrun: what the engine takes beyond what was asked of it; ``on_overrun`` is called whenever that grows.
+        answered: set once an answer showed what a call really takes, or at once where nothing is capped: before that no
+            more than ``FIRST`` are sent.
         estimated: calls whose tokens aren't the engine's own count.
         shows_stops: whether the engine told a stop string when it was asked for one; None before that.
     """
 
-    def __init__(self, timeline: Timeline, credit: Credit | None) -> None:
+    def __init__(self, timeline: Timeline, credit: Credit | None, capped: bool = False) -> None:
         self.timeline = timeline
         self.credit = credit
         self.bill = Bill()
@@ -48,6 +52,9 @@ class Meter:
         self.overrun = Overrun()
         self.on_overrun: Callable[[], None] = lambda: None
         self.estimated = 0
+        self.answered = asyncio.Event()
+        if not capped:
+            self.answered.set()
         self.shows_stops: bool | None = None
 
     def note(self, answers: Sequence[Completion], prompt: int, completion: int) -> None:
@@ -212,11 +219,14 @@ class Desk(Engine):
         meter = self._meter
         tries = Tries(self._retries or 0, 0.0 if self._retries is None else self.patience)
         while True:
+            if not meter.answered.is_set() and meter.timeline.in_flight >= FIRST:
+                await meter.answered.wait()
             worst = await self._set_apart(worst_of)
             took: Bill | None = None
             meter.timeline.enter()
             try:
                 answer = await send()
+                meter.answered.set()
                 took = bill_of(answer)
                 return answer
             except EngineError as error:
@@ -224,7 +234,11 @@ class Desk(Engine):
                     took = Bill(int(not error.transient), error.used[0], 0, error.used[1])
                 pause = tries.again(error)
                 if pause is None:
+                    meter.answered.set()
                     raise
+            except (BadInput, NeverSent):
+                took = Bill()
+                raise
             finally:
                 meter.timeline.leave(0 if took is None else took.completion_tokens)
                 meter.settle(worst, took)

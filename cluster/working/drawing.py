@@ -23,10 +23,11 @@ from cluster.working.assigned import AssignedProblems
 from cluster.working.desk import Desk
 from cluster.working.tries import Waiting
 from cluster.working.warm_up import WarmUps
-from operators.engine import EngineError
+from operators.engine import EngineError, NeverSent
 from operators.sample.lengths import TooLong, is_too_long
 from operators.sample.sampling import BEGUN, Sampling
 from schemas import datasets
+from schemas.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Failed:
 
     Attributes:
         served: it may have been paid for.
-        again: the engine couldn't just now, and is still waited for: it was no try.
+        again: it was no try, since the engine couldn't just now and is still waited for, or was never asked.
     """
 
     number: int
@@ -168,6 +169,9 @@ class Drawing:
             self._on_drawn(Failed(number, index, str(error), error.served, again))
             if not again:
                 self._warmed_up(number, index, None)
+        except (BadInput, NeverSent) as error:
+            self._on_drawn(Failed(number, index, str(error), served=False, again=True))
+            raise
         finally:
             self.under_way -= 1
         self._problems.let_go(number)

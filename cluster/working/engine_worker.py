@@ -153,6 +153,7 @@ class EngineWorker:
         self._room.set()
         self._hungry = False
         self._crash: BaseException | None = None
+        self._crash_told = False
         self._drawing: Drawing | None = None
         self._answers = Answers(self.root, job.folder)
 
@@ -162,7 +163,8 @@ class EngineWorker:
         self.engine: Engine = await asyncio.to_thread(build_engine, job.engine)
         self.news = asyncio.Event()
         capacity = self.engine.capacity
-        self.meter = Meter(self._timeline, Credit(job.prices, capacity) if job.paid else None)
+        credit = Credit(job.prices, capacity) if job.paid else None
+        self.meter = Meter(self._timeline, credit, job.paid or job.each_try)
         self.meter.on_overrun = self._on_overrun
         if isinstance(job.operator, Sampling):
             assert job.problems is not None
@@ -312,6 +314,7 @@ class EngineWorker:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.news.wait(), seconds)
         if self._crash is not None:
+            self._crash_told = True
             raise self._crash
         return self._take_report()
 
@@ -331,7 +334,7 @@ class EngineWorker:
         self._flush()
         await asyncio.gather(*self._writes)
         await self.engine.close()
-        if self._crash is not None and not self.report.parts:
+        if self._crash is not None and not self._crash_told and not self.report.parts:
             raise self._crash
         return self._take_report()
 

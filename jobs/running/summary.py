@@ -13,6 +13,7 @@ from rich.table import Table
 
 from cluster.planning.plan import RunPlan
 from cluster.records.reader import alive, open_stage
+from cluster.records.refused import refused, told
 from cluster.storage.root import Root
 from jobs.moe.outlook import experts_of, lines_of
 from jobs.report.format import duration
@@ -38,6 +39,7 @@ def document(root: Root, manifest: RunManifest) -> dict[str, Any]:
         "spending": manifest.spending.model_dump() if manifest.spending else None,
         "n_problems": manifest.n_problems,
         "notes": manifest.notes,
+        "refused": [asdict(found) for found in refused(root, manifest)],
         "stages": [record.model_dump(mode="json") for record in manifest.stages],
         "pass_at_k": coverage(root, manifest).to_dicts(),
     }
@@ -172,6 +174,9 @@ def print_run(console: Console, root: Root, manifest: RunManifest) -> None:
     if manifest.error:
         console.print(f"[red]{escape(manifest.error)}[/]", highlight=False)
     console.print(_stage_table(manifest))
+    for line in told(refused(root, manifest)):
+        console.print(line, style="red", soft_wrap=True, highlight=False, markup=False)
+    _print_what_was_taken(console, manifest)
     _print_replicas(console, manifest)
     _print_spending(console, manifest)
     _print_coverage(console, root, manifest)
@@ -201,6 +206,23 @@ def _stage_table(manifest: RunManifest) -> Table:
             f"{record.completion_tokens:,}" if record.completion_tokens else "",
         )
     return table
+
+
+def _print_what_was_taken(console: Console, manifest: RunManifest) -> None:
+    """Print where what engines say they took isn't what counts."""
+    for record in manifest.stages:
+        if record.estimated:
+            console.print(
+                f"{record.name}: the tokens of {record.estimated:,} answers are estimated at the most they can be: the "
+                "engine doesn't say, or says what can't be",
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
+            )
+        if record.overrun:
+            console.print(
+                f"{record.name}: {record.overrun}", style="red", soft_wrap=True, highlight=False, markup=False
+            )
 
 
 def _print_replicas(console: Console, manifest: RunManifest) -> None:
@@ -275,21 +297,24 @@ def print_runs(console: Console, root: Root, manifests: list[RunManifest]) -> No
 def sample_rows(
     root: Root, manifest: RunManifest, problem: str | None, verdict: str | None, limit: int
 ) -> pl.DataFrame:
-    """Return samples with their verdicts: problem_id, sample_index, is_correct, predicted_answer, completion.
+    """Return samples with their verdicts: problem_id, sample_index, is_correct, predicted_answer, completion; of those
+    that were refused status and error say why.
 
     Args:
-        verdict: ``right`` or ``wrong`` keeps only these.
+        verdict: ``right`` or ``wrong`` keeps only these, ``refused`` those without a completion.
     """
     stage = {record.dataset: record.name for record in reversed(manifest.stages)}
     rows = open_stage(root, manifest, stage["samples"]).select(
-        "problem_key", "sample_index", "problem_id", "completion"
+        "problem_key", "sample_index", "problem_id", "completion", "status", "error"
     )
     if "verdicts" in stage:
         verdicts = open_stage(root, manifest, stage["verdicts"])
         keys = ["problem_key", "sample_index"]
         rows = rows.join(verdicts.select(*keys, "is_correct", "predicted_answer"), on=keys, how="left")
-        if verdict is not None:
+        if verdict in ("right", "wrong"):
             rows = rows.filter(pl.col("is_correct") == (verdict == "right"))
+    if verdict == "refused":
+        rows = rows.filter(pl.col("status") == "error")
     if problem is not None:
         rows = rows.filter(pl.col("problem_id") == problem)
     return rows.sort("problem_id", "sample_index").head(limit).drop("problem_key").collect()
@@ -304,6 +329,8 @@ def print_samples(console: Console, rows: pl.DataFrame) -> None:
         console.print(
             f"[bold]{escape(row['problem_id'])}[/]/{row['sample_index']}  {marks[row.get('is_correct')]}{said}"
         )
+        if row["status"] == "error":
+            console.print(f"refused: {row['error']}", style="red", markup=False, highlight=False)
         console.print(f"{row['completion']}\n", markup=False, highlight=False)
     if rows.is_empty():
         console.print("No such samples.")

@@ -20,6 +20,8 @@ import random
 from collections.abc import Callable
 from itertools import count
 
+from operators.engine import NeverSent
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
 """Seconds of the first pause that the server didn't name, and of the longest; each refusal in a row doubles it."""
 TRIAL = 1.0
@@ -96,6 +98,9 @@ class Gate:
 
         Args:
             tokens: what the request will take, as far as is known.
+
+        Raises:
+            NeverSent: it was cancelled meanwhile.
         """
         now = self._clock()
         if not self._queue and (wait := self._wait(now)) is not None and wait <= 0:
@@ -112,7 +117,7 @@ class Gate:
             else:
                 self._queue.remove(entry)
                 heapq.heapify(self._queue)
-            raise
+            raise NeverSent from None
         return self._pauses
 
     def leave(self) -> None:
