@@ -66,7 +66,7 @@ def what_is_lacking(states: Collection[StageState], recorder: RunRecorder, error
     ]
     quarantined = sum(s.record.quarantined for s in states)
     said = [] if error is None else [error]
-    if lost:
+    if lost and not (error and "could not be drawn" in error):
         said.append(f"{len(lost)} sample(s) could not be drawn, for example {lost[0]}")
     if quarantined:
         said.append(

@@ -41,12 +41,31 @@ def refused(root: Root, manifest: RunManifest) -> list[Refused]:
     for record in manifest.stages:
         if record.dataset != "samples" or not (record.failed or record.reused):
             continue
-        rows = open_stage(root, manifest, record.name).filter(pl.col("status") == "error")
-        alike = pl.col("error").fill_null("no reason was kept").str.replace_all(_VARYING, "#")
-        kinds = rows.group_by(alike.alias("kind")).agg(pl.len().alias("samples"), pl.col("error").min())
-        counted = kinds.sort("samples", "kind", descending=[True, False]).collect()
-        found += [Refused(record.name, row["samples"], row["error"] or "") for row in counted.iter_rows(named=True)]
+        found += refused_of(record.name, open_stage(root, manifest, record.name))
     return found
+
+
+def refused_of(stage: str, rows: pl.LazyFrame) -> list[Refused]:
+    """Return the refused samples of a stage, the commonest first."""
+    alike = pl.col("error").fill_null("no reason was kept").str.replace_all(_VARYING, "#")
+    kinds = rows.filter(pl.col("status") == "error").group_by(alike.alias("kind"))
+    counted = kinds.agg(pl.len().alias("samples"), pl.col("error").min())
+    counted = counted.sort("samples", "kind", descending=[True, False]).collect()
+    return [Refused(stage, row["samples"], row["error"] or "") for row in counted.iter_rows(named=True)]
+
+
+def remarks(manifest: RunManifest) -> list[str]:
+    """Return sentences about what engines say that they took, where that isn't what counts."""
+    lines: list[str] = []
+    for record in manifest.stages:
+        if record.estimated:
+            lines.append(
+                f"{record.name}: the tokens of {record.estimated:,} answers are estimated at the most they can be: the "
+                "engine doesn't say, or says what can't be"
+            )
+        if record.overrun:
+            lines.append(f"{record.name}: {record.overrun}")
+    return lines
 
 
 def told(found: list[Refused]) -> list[str]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.records.reader import last_stage, open_stage
+from cluster.records.refused import remarks
 from cluster.spending.history import spent_by
 from cluster.storage.root import Root
 from schemas.manifest import RunManifest, StageRecord
@@ -38,6 +39,8 @@ def costs(root: Root, manifest: RunManifest) -> dict[str, Any]:
     document: dict[str, Any] = {
         "run": manifest.run_id,
         "total": _sums(samples, priced),
+        "estimated_samples": int(samples["tokens_estimated"].sum() or 0) if len(samples) else 0,
+        "remarks": remarks(manifest),
         **_paid(root, manifest, samples, priced),
         "by_stage": _by(samples, "stage", priced),
     }
@@ -72,7 +75,7 @@ def _prices(manifest: RunManifest, record: StageRecord) -> Prices | None:
 
 def _samples(root: Root, manifest: RunManifest, record: StageRecord) -> pl.DataFrame:
     """Return one row per sample of a stage: key, run_id, status, tokens and microdollars."""
-    rows = open_stage(root, manifest, record.name).select(*KEY, "run_id", "status", *TOKENS)
+    rows = open_stage(root, manifest, record.name).select(*KEY, "run_id", "status", "tokens_estimated", *TOKENS)
     table = rows.collect(engine="streaming").with_columns(stage=pl.lit(record.name))
     return table.with_columns(microdollars=_microdollars(_prices(manifest, record), record, table))
 
@@ -172,6 +175,11 @@ def print_costs(console: Console, document: dict[str, Any]) -> None:
     ):
         if rows:
             console.print(_table(title, rows))
+    if estimated := document["estimated_samples"]:
+        said = f"estimated: the tokens of {estimated:,} samples, at the most they can be; the engine doesn't say"
+        console.print(said, style="red", highlight=False, soft_wrap=True)
+    for remark in document["remarks"]:
+        console.print(remark, style="red", highlight=False, soft_wrap=True, markup=False)
     if lost := document["lost"]["tokens_at_most"]:
         console.print(f"lost: {lost:,} tokens at most, of requests that brought nothing", highlight=False)
     for name, each in document.get("per", {}).items():

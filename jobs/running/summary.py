@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cluster.planning.plan import RunPlan
 from cluster.records.reader import alive, open_stage
-from cluster.records.refused import refused, told
+from cluster.records.refused import refused, remarks, told
 from cluster.storage.root import Root
 from jobs.moe.outlook import experts_of, lines_of
 from jobs.report.format import duration
@@ -174,9 +174,8 @@ def print_run(console: Console, root: Root, manifest: RunManifest) -> None:
     if manifest.error:
         console.print(f"[red]{escape(manifest.error)}[/]", highlight=False)
     console.print(_stage_table(manifest))
-    for line in told(refused(root, manifest)):
+    for line in [*told(refused(root, manifest)), *remarks(manifest)]:
         console.print(line, style="red", soft_wrap=True, highlight=False, markup=False)
-    _print_what_was_taken(console, manifest)
     _print_replicas(console, manifest)
     _print_spending(console, manifest)
     _print_coverage(console, root, manifest)
@@ -206,23 +205,6 @@ def _stage_table(manifest: RunManifest) -> Table:
             f"{record.completion_tokens:,}" if record.completion_tokens else "",
         )
     return table
-
-
-def _print_what_was_taken(console: Console, manifest: RunManifest) -> None:
-    """Print where what engines say they took isn't what counts."""
-    for record in manifest.stages:
-        if record.estimated:
-            console.print(
-                f"{record.name}: the tokens of {record.estimated:,} answers are estimated at the most they can be: the "
-                "engine doesn't say, or says what can't be",
-                soft_wrap=True,
-                highlight=False,
-                markup=False,
-            )
-        if record.overrun:
-            console.print(
-                f"{record.name}: {record.overrun}", style="red", soft_wrap=True, highlight=False, markup=False
-            )
 
 
 def _print_replicas(console: Console, manifest: RunManifest) -> None:
