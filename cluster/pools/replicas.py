@@ -283,15 +283,27 @@ class Replicas:
         done = [(id(one), one.drawn, one.lent.tokens, one.ready is None) for one in self._all]
         return tuple(done), tuple(self._deaths.values())
 
+    def known_waits(self) -> list[str]:
+        """Return what is in the way of replicas, where somebody says so: a model is being loaded, a server refuses."""
+        return [
+            f"stage {replica.state.name}, replica {replica.number}: {why}"
+            for replica in self._all
+            if (why := self._known(replica))
+        ]
+
+    @staticmethod
+    def _known(replica: Replica) -> str:
+        if replica.ready is None:
+            return replica.handle.waits_for() or "the model is being loaded"
+        return replica.trouble if replica.busy else ""
+
     def waits_for(self) -> list[str]:
         """Return what keeps replicas from answering."""
         found: list[str] = []
         for replica in self._all:
             who = f"stage {replica.state.name}, replica {replica.number}"
-            if replica.ready is None:
-                found.append(f"{who}: {replica.handle.waits_for() or 'its engine is being loaded'}")
-            elif replica.trouble:
-                found.append(f"{who}: {replica.trouble}")
+            if why := self._known(replica):
+                found.append(f"{who}: {why}")
             elif replica.first:
                 found.append(f"{who}: the budget: its calls wait for {replica.first.tokens:,} tokens")
             elif replica.outstanding:

@@ -36,6 +36,7 @@ def document(root: Root, manifest: RunManifest) -> dict[str, Any]:
         "datasets": {record.name: root.uri(record.path) for record in manifest.stages},
         "report": root.uri(manifest.report) if manifest.report else None,
         "error": manifest.error,
+        "waits_for": manifest.waits_for,
         "spending": manifest.spending.model_dump() if manifest.spending else None,
         "n_problems": manifest.n_problems,
         "notes": manifest.notes,
@@ -173,6 +174,8 @@ def print_run(console: Console, root: Root, manifest: RunManifest) -> None:
     console.print(f"\n[bold]{manifest.run_id}[/]  {state}  {manifest.n_problems:,} problems  {manifest.runner} runner")
     if manifest.error:
         console.print(f"[red]{escape(manifest.error)}[/]", highlight=False)
+    if manifest.waits_for:
+        console.print(f"waits for: {manifest.waits_for}", style="yellow", soft_wrap=True, markup=False, highlight=False)
     console.print(_stage_table(manifest))
     for line in [*told(refused(root, manifest)), *remarks(manifest)]:
         console.print(line, style="red", soft_wrap=True, highlight=False, markup=False)
