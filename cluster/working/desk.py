@@ -219,8 +219,6 @@ class Desk(Engine):
         meter = self._meter
         tries = Tries(self._retries or 0, 0.0 if self._retries is None else self.patience)
         while True:
-            if not meter.answered.is_set() and meter.timeline.in_flight >= FIRST:
-                await meter.answered.wait()
             worst = await self._set_apart(worst_of)
             took: Bill | None = None
             meter.timeline.enter()
@@ -245,8 +243,17 @@ class Desk(Engine):
             await asyncio.sleep(pause)
 
     async def _set_apart(self, worst_of: Callable[[Credit], Awaitable[Amount]]) -> Amount:
-        """Take the worst case of a call from the credit; return it."""
+        """Wait until a call may be sent, and take its worst case from the credit; return it.
+
+        Raises:
+            NeverSent: it was cancelled meanwhile.
+        """
         meter = self._meter
+        if not meter.answered.is_set() and meter.timeline.in_flight >= FIRST:
+            try:
+                await meter.answered.wait()
+            except asyncio.CancelledError:
+                raise NeverSent from None
         if meter.credit is None:
             return Amount()
         while True:

@@ -110,7 +110,12 @@ class Credentials:
             raise BadInput(
                 f"{self.source} doesn't hold a key: it has line breaks or characters that no HTTP header can carry"
             )
-        return {**({"Authorization": f"Bearer {key}"} if key else {}), **self._more}
+        return {**(self._carrying(key) if key else {}), **self._more}
+
+    def _carrying(self, key: str) -> dict[str, str]:
+        """Return the header for a key: Azure's URLs take plain keys in another one, and tokens in the usual one."""
+        azure = "api-version" in URL(self._spec.url).query and key.count(".") != 2
+        return {"api-key": key} if azure else {"Authorization": f"Bearer {key}"}
 
     def _key(self) -> str:
         spec = self._spec

@@ -214,4 +214,4 @@ class Refusals:
 
 def hopeless(said: str, model: str, key: str) -> BadInput:
     """Return the error that ends a run whose requests can't succeed."""
-    return BadInput(f"{said}. Check engine.url, engine.model ('{model}') and {key}")
+    return BadInput(f"{said.rstrip('.')}. Check engine.url, engine.model ('{model}') and {key}")
