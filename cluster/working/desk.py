@@ -247,6 +247,7 @@ class Desk(Engine):
 
         Raises:
             NeverSent: it was cancelled meanwhile.
+            EngineError: transient; what somebody else paid for it isn't enough.
         """
         meter = self._meter
         if not meter.answered.is_set() and meter.timeline.in_flight >= FIRST:
@@ -254,6 +255,8 @@ class Desk(Engine):
                 await meter.answered.wait()
             except asyncio.CancelledError:
                 raise NeverSent from None
+            if meter.overrun and self.pays_elsewhere:
+                raise EngineError("the engine takes more than was set apart", True, served=False, busy=True)
         if meter.credit is None:
             return Amount()
         while True:

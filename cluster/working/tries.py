@@ -59,6 +59,8 @@ class Waiting:
         """Whether a request is still to be waited for."""
         if not error.busy:
             return False
+        if not error.served:
+            return True  # it wasn't even asked
         now = self._clock()
         return now - self._since.setdefault(name, now) < self._patience
 
