@@ -323,7 +323,9 @@ def _keepings(state: SampleState, states: Mapping[str, StageState], shares: Coll
         if other.loan is None or other.name in shares or not isinstance(operator, AskingOperator):
             continue
         waiting = _waiting(state, other) if isinstance(other, StreamState) else None
-        yield Keeping(other.loan, operator, state.operator.max_tokens, len(state.run.problems), waiting)
+        assert state.plan.stage.engine is not None
+        most = state.plan.stage.engine.most_completion(state.operator.max_tokens)
+        yield Keeping(other.loan, operator, most, len(state.run.problems), waiting)
 
 
 def _waiting(sampling: SampleState, other: StreamState) -> Callable[[], Ranges]:
