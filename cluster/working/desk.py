@@ -59,10 +59,12 @@ class Meter:
 
     def note(self, answers: Sequence[Completion], prompt: int, completion: int) -> None:
         """Look whether answers took more than the most that was thought possible."""
-        before = self.overrun
+        before, estimated = self.overrun, False
         for answer in answers:
-            self.overrun = self.overrun.with_(overrun_of(answer, prompt, completion))
-        self.estimated += any(answer.estimated for answer in answers)
+            estimated = estimated or answer.estimated
+            if answer.completion_tokens > completion or answer.prompt_tokens > prompt:
+                self.overrun = self.overrun.with_(overrun_of(answer, prompt, completion))
+        self.estimated += estimated
         if self.overrun is not before:
             self.on_overrun()
 
@@ -177,16 +179,15 @@ class Desk(Engine):
             return credit.worst(request.n * prompt, request.n * (most + over.completion))
 
         async def send() -> list[Completion]:
-            answers = await self._engine.generate(request)
-            if self._engine.counts and not all(
-                one.prompt_tokens and (one.completion_tokens or not one.text) for one in answers
-            ):
-                answers = [await self._counted(request, one) for one in answers]
-            answers = [one if one.text.isascii() and not one.reasoning else _written(one) for one in answers]
-            prompt = largest = max((one.prompt_tokens for one in answers), default=0)
-            if largest > len(request.prompt):  # a token is a letter at least, nearly always
-                prompt = await self._engine.most_tokens(request.prompt + request.prefix)
-            self._meter.note(answers, prompt, most)
+            answers, longest = await self._engine.generate(request), 0
+            for place, one in enumerate(answers):
+                if self._engine.counts and not (one.prompt_tokens and (one.completion_tokens or not one.text)):
+                    one = await self._counted(request, one)
+                answers[place] = one if one.text.isascii() and not one.reasoning else _written(one)
+                longest = max(longest, one.prompt_tokens)
+            if longest > len(request.prompt):  # a token is a letter at least, nearly always
+                longest = await self._engine.most_tokens(request.prompt + request.prefix)
+            self._meter.note(answers, longest, most)
             return answers
 
         answers = await self._tried(send, worst, _generated)
@@ -217,7 +218,7 @@ class Desk(Engine):
         bill_of: Callable[[Said], Bill],
     ) -> Said:
         meter = self._meter
-        tries = Tries(self._retries or 0, 0.0 if self._retries is None else self.patience)
+        tries: Tries | None = None
         while True:
             worst = await self._set_apart(worst_of)
             took: Bill | None = None
@@ -230,6 +231,7 @@ class Desk(Engine):
             except EngineError as error:
                 if not error.served:
                     took = Bill(int(not error.transient), error.used[0], 0, error.used[1])
+                tries = tries or Tries(self._retries or 0, 0.0 if self.pays_elsewhere else self.patience)
                 pause = tries.again(error)
                 if pause is None:
                     meter.answered.set()

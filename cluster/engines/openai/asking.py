@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from yarl import URL
 
@@ -24,8 +23,7 @@ LONGEST_PAUSE = 30.0
 """Seconds of such a wait."""
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """One request, and what it may bring.
 
     Attributes:

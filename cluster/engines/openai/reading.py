@@ -65,10 +65,11 @@ def read_choices(answer: Any, params: SamplingParams, chat: bool, logprobs: bool
     if not read:
         raise Unreadable(f"no choices: {words(answer)}")
     usage = read_usage(answer.get("usage"), worst, counts, not any(one.wrote for one in read))
-    for choice, tokens in zip(choices, usage.completion_tokens, strict=True):
+    completions: list[Completion] = []
+    for one, choice, tokens, values in zip(read, choices, usage.completion_tokens, told, strict=True):
         _see_that_it_is_whole(choice, usage.prompt_tokens, tokens)
-    return [
-        Completion(
+        total = None if values is None else _sum(values)
+        completion = Completion(
             text=one.text,
             finish_reason=one.finish,
             prompt_tokens=usage.prompt_tokens,
@@ -81,9 +82,8 @@ def read_choices(answer: Any, params: SamplingParams, chat: bool, logprobs: bool
             mean_logprob=None if total is None or not values else total / len(values),
             estimated=usage.estimated,
         )
-        for one, tokens, values in zip(read, usage.completion_tokens, told, strict=True)
-        for total in [_sum(values)]
-    ]
+        completions.append(completion)
+    return completions
 
 
 class _Choice:
@@ -104,17 +104,20 @@ class _Choice:
 def _read(choice: Mapping[str, Any], params: SamplingParams, chat: bool) -> _Choice:
     message: Mapping[str, Any] = choice["message"] if chat else choice
     text, thought, refused = _content(message.get("content" if chat else "text"))
-    reasoning = _text_of(message.get("reasoning_content")) or _text_of(message.get("reasoning")) or thought
-    refusal = _text_of(message.get("refusal")) or refused
+    if thinking := message.get("reasoning_content") or message.get("reasoning"):
+        thought = _text_of(thinking)
     finish, stop = _finish(choice, params)
-    if refusal and not text:
+    if not text and (refusal := _text_of(message.get("refusal")) or refused):
         text, finish = refusal, "refusal"
-    return _Choice(text, reasoning or None, _calls(message) if chat else None, finish, stop)
+    calling = chat and (message.get("tool_calls") or message.get("function_call"))
+    return _Choice(text, thought or None, _calls(message) if calling else None, finish, stop)
 
 
 def _finish(choice: Mapping[str, Any], params: SamplingParams) -> tuple[str, str | None]:
     """Return our word for how a choice ended, and the stop string that ended it."""
-    said = str(choice.get("finish_reason") or "").lower()
+    said, stop = str(choice.get("finish_reason") or "").lower(), None
+    if not params.stop:
+        return FINISH.get(said, "cut"), None
     # vLLM and SGLang tell the string; a number is a token, the model's own end, and other words are a gateway's
     stop = next((found for name in STOPPED_BY if (found := choice.get(name)) in params.stop), None)
     if stop is not None or "stop_sequence" in (choice.get("stop_reason"), choice.get("native_finish_reason")):
@@ -187,7 +190,7 @@ def _logprobs(found: Mapping[str, Any] | None) -> list[float] | None:
     return [float(value) for value in found.get("token_logprobs") or [] if value is not None]
 
 
-def _sum(logprobs: list[float] | None) -> float | None:
+def _sum(logprobs: list[float]) -> float | None:
     """Return the sum of log-probs; None where one of them isn't known."""
     total = sum(logprobs) if logprobs else math.nan
     return total if math.isfinite(total) else None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -47,8 +46,7 @@ class TooLong(Exception):
     """The answer has more bytes than it can have by what was asked."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What a server answered.
 
     Attributes:
@@ -76,6 +74,8 @@ class Line:
         )
         self._spec = spec
         self._credentials = credentials
+        self._first = credentials.headers
+        """Those that every request carries; merging others into them takes time."""
         self._deadlines = Deadlines(spec.timeout)
         self._moved: dict[URL, URL] = {}
         self._proxies: dict[URL, str | None] = {}
@@ -83,7 +83,7 @@ class Line:
             # servers built on uvicorn hang up after 5 s of silence; so do we, a little earlier
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_SECONDS, spec.timeout)),
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json", **credentials.headers},
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
@@ -110,14 +110,15 @@ class Line:
 
     async def _send(self, url: URL, payload: bytes, most: int, asked: URL, moves: int = 0) -> Answer:
         headers = self._credentials.headers
+        news = None if headers is self._first else headers
         if url not in self._proxies:
             self._proxies[url] = proxy_for(url)
         async with self._session.post(
-            url, data=payload, headers=headers, proxy=self._proxies[url], allow_redirects=False
+            url, data=payload, headers=news, proxy=self._proxies[url], allow_redirects=False
         ) as response:
             status = response.status
             if status not in MOVED or "Location" not in response.headers or moves == MOST_MOVES:
-                streams = response.content_type == "text/event-stream" and status < 300
+                streams = self._spec.stream and status < 300 and response.content_type == "text/event-stream"
                 document, body = await (_streamed if streams else _read)(response, most if status < 300 else NO_ANSWER)
                 return Answer(status, response.headers, document, body, headers)
             target = moved(url, response.headers["Location"])

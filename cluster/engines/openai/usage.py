@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 ABSURD = 100
 """A count that is so many times the worst case, and more than any context, is a mistake."""
+CACHED = frozenset(
+    {
+        "prompt_tokens_details", "input_tokens_details", "prompt_cache_hit_tokens", "cache_read_input_tokens",
+        "cached_tokens",
+    }
+)  # fmt: skip
+"""Fields that tell what a cache had of the prompt."""
 LONGEST_CONTEXT = 20_000_000
 """Tokens; no model reads more."""
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """What one request took.
 
     Attributes:
@@ -33,8 +38,7 @@ class Usage:
     estimated: bool
 
 
-@dataclass(frozen=True)
-class Worst:
+class Worst(NamedTuple):
     """The most that a request may take, by what was asked: tokens of its prompt, and of each of its completions."""
 
     prompt_tokens: int
@@ -54,8 +58,9 @@ def read_usage(usage: Any, worst: Worst, told: Sequence[int | None], empty: bool
     prompt = _count(found, ("prompt_tokens", "input_tokens"), worst.prompt_tokens)
     written = _count(found, ("completion_tokens", "output_tokens"), most)
     total = _count(found, ("total_tokens",), worst.prompt_tokens + most)
-    reasoning = _count(_below(found, "completion_tokens_details"), ("reasoning_tokens",), most) or 0
-    visible = sum(count or 0 for count in told)
+    details = _below(found, "completion_tokens_details")
+    reasoning = (_count(details, ("reasoning_tokens",), most) or 0) if details else 0
+    visible = sum([count or 0 for count in told])
     if written is not None:
         if reasoning > written:  # counted apart
             written += reasoning
@@ -79,6 +84,8 @@ def _shared_out(written: int, told: Sequence[int | None]) -> tuple[int, ...]:
 
 def _cached(usage: Mapping[str, Any]) -> int:
     """Return how many tokens of the prompt a cache had, in whichever field that is said."""
+    if not CACHED & usage.keys():
+        return 0
     places = (
         (_below(usage, "prompt_tokens_details"), "cached_tokens"),
         (_below(usage, "input_tokens_details"), "cached_tokens"),
@@ -96,12 +103,16 @@ def _below(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _count(usage: Mapping[str, Any], names: Sequence[str], worst: int) -> int | None:
     """Return a count; None where there is none that can be."""
-    found = next((number for name in names if (number := _number(usage.get(name))) is not None), None)
-    return None if found is None or found > max(ABSURD * worst, LONGEST_CONTEXT) else found
+    for name in names:
+        if (found := _number(usage.get(name))) is not None:
+            return None if found > LONGEST_CONTEXT and found > ABSURD * worst else found
+    return None
 
 
 def _number(value: Any) -> int | None:
     """Return a number of tokens, however it is written; None for what is none."""
+    if type(value) is int:
+        return value if value >= 0 else None
     if isinstance(value, bool) or value is None:
         return None
     try:
