@@ -27,8 +27,8 @@ import time
 import typing
 from typing import Any
 
-from . import isolate, tester
-from .frames import Closed, Frames, TooSlow
+from . import isolate, tester, usage
+from .frames import Closed, Frames, Malformed, TooLarge, TooSlow
 from .program import PACKAGES, preload
 
 WARM = (array, ast, bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string, typing)
@@ -38,7 +38,8 @@ GRACE = 2.0
 
 
 def main(arguments: list[str]) -> None:
-    """Serve until standard input ends.
+    """Serve until standard input ends. The first message there is a part of all jobs: the inner ``profile`` of system
+    calls, and ``door``, a descriptor that lets into a control group (None: there is none).
 
     Args:
         arguments: ``separate`` (enter namespaces; else only limits hold a program), and where this runs as root, the
@@ -61,8 +62,9 @@ def main(arguments: list[str]) -> None:
     requests, answers = Frames(jobs, jobs, exact=True), Frames(results, results)
     gc.freeze()
     try:
+        common = requests.receive()
         while True:
-            job = requests.receive()
+            job = common | requests.receive()
             wanted = [name for name in job["packages"] if name not in loaded]
             if wanted:
                 preload(wanted)
@@ -77,7 +79,8 @@ def _launch(job: dict[str, Any], requests: Frames, results: int, separate: bool)
     began = time.monotonic()
     job["folder"] = None if separate else _folder()
     read, write = os.pipe()
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         try:
             os.close(read)
             os.close(results)
@@ -91,18 +94,44 @@ def _launch(job: dict[str, Any], requests: Frames, results: int, separate: bool)
         finally:
             os._exit(1)
     os.close(write)
+    watch = _Watch(job, child) if separate else None
+    answers, until = Frames(read, read), began + GRACE + job["most_seconds"]
     try:
-        outcome = Frames(read, read).receive(began + GRACE + job["most_seconds"])
+        served = answers.receive(until, watch)
+        if watch is not None and "serves" in served:
+            watch.besides.add(served["serves"])  # None, or who starts the program's runs and executes nothing of it
+        outcome = served if "status" in served else answers.receive(until, watch)
     except TooSlow:
         outcome = {"status": "timeout", "waited": isolate.waited(os.getpid(), 1) if separate else 0.0}
     except Closed:
         outcome = {"status": "failed", "detail": "the sandbox was killed, probably for want of memory"}
+    except (Malformed, TooLarge):
+        outcome = {"status": "refused", "detail": "the tests broke what runs them"}
     finally:
         os.close(read)
     _end_all(3.0)
     if job["folder"] is not None:
         _remove(job["folder"])
+    if watch is not None and watch.over is not None:
+        outcome |= {"status": "failed", "detail": watch.over}
     return {**outcome, "seconds": time.monotonic() - began}
+
+
+class _Watch:
+    """Looks at what all of a program's processes use together, whatever they, or their tests, are doing; kills them
+    when it is too much."""
+
+    def __init__(self, job: dict[str, Any], tester: int) -> None:
+        self._limits, self._counted = job["limits"], job["door"] is not None
+        self.besides: set[int | None] = {1, os.getpid(), tester}
+        """Processes that aren't the program's."""
+        self.over: str | None = None
+        """Which limit they were over."""
+
+    def __call__(self) -> None:
+        self.over = self.over or usage.overstepping(self._limits, self.besides, self._counted)
+        if self.over is not None:
+            usage.kill_program(self.besides)
 
 
 def _end_all(seconds: float) -> None:

@@ -1,0 +1,98 @@
+"""The kernel gives programs nothing that isn't theirs, and all that they keep is counted: for root, and for others."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+
+import pytest
+
+from cluster.sandbox.pool import SandboxPool
+from cluster.sandbox.system_calls import number
+from operators.sandbox import CheckJob, Limits, Mounts, Outcome
+from tests.sandbox import ordinary
+from tests.sandbox.hostile import TESTS
+from tests.sandbox.hostile_calls import CALLS, CANARY, EAT, LIMIT_MB, MEMORY
+
+pytestmark = pytest.mark.sandbox
+LIMITS = Limits(seconds=3, cpu_seconds=3, memory_mb=LIMIT_MB)
+PROGRAMS = {**CALLS, **MEMORY}
+JOBS = [CheckJob(program, TESTS, "add") for program in PROGRAMS.values()]
+SESSION_KEYRING, UNLINK = -3, 9
+
+
+@pytest.fixture(scope="module")
+def here() -> dict[str, Outcome]:
+    """Outcomes for whoever runs the tests, who has a key in the keyring of the session."""
+    call = ctypes.CDLL(None).syscall
+    key = call(number("add_key"), b"user", CANARY.encode(), b"not for programs", 16, SESSION_KEYRING)
+    try:
+        with SandboxPool(2) as pool:
+            return dict(zip(PROGRAMS, pool.run(JOBS, LIMITS, Mounts()), strict=True))
+    finally:
+        with contextlib.suppress(OSError):
+            call(number("keyctl"), UNLINK, key, SESSION_KEYRING)
+
+
+@pytest.fixture(scope="module")
+def for_others() -> dict[str, Outcome]:
+    """Outcomes for an ordinary user without control groups."""
+    weaker, outcomes = ordinary.outcomes(JOBS, LIMITS)
+    assert "no control group" in weaker
+    return dict(zip(PROGRAMS, outcomes, strict=True))
+
+
+def test_there_are_many() -> None:
+    assert len(PROGRAMS) >= 50
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_gets_nothing(here: dict[str, Outcome], name: str) -> None:
+    assert here[name].status in ("failed", "timeout"), here[name]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_an_ordinary_user_is_as_safe(for_others: dict[str, Outcome], name: str) -> None:
+    assert for_others[name].status in ("failed", "timeout"), for_others[name]
+
+
+FAIR = """
+import mmap, multiprocessing
+large = bytearray(200 << 20)
+def part(i):
+    return sum(large[::4096]) + i
+def add(a, b):
+    with multiprocessing.get_context('fork').Pool(4) as pool:
+        found = pool.map(part, range(4))
+    shared = mmap.mmap(-1, 1 << 16)
+    shared.write(bytes(1 << 16))
+    return a + b if found == [0, 1, 2, 3] else None
+"""
+"""Uses 200 MB in five processes, which are the same 200 MB, and a little shared memory."""
+
+
+def test_what_processes_share_is_counted_once() -> None:
+    job, limits = CheckJob(FAIR, TESTS, "add"), Limits(seconds=20, cpu_seconds=20, memory_mb=LIMIT_MB)
+    with SandboxPool(1) as pool:
+        [outcome] = pool.run([job], limits, Mounts())
+    assert outcome.status == "passed", outcome
+    _, [outcome] = ordinary.outcomes([job], limits)
+    assert outcome.status == "passed", outcome
+
+
+def test_programs_are_watched_while_their_tests_are_busy() -> None:
+    program = EAT + "def add(a, b):\n    return a + b\n"
+    tests = "while True:\n    pass\ndef check(candidate):\n    pass"
+    with SandboxPool(1) as pool:
+        [outcome] = pool.run([CheckJob(program, tests, "add")], LIMITS, Mounts())
+    assert (outcome.status, outcome.detail) == ("failed", f"more than {LIMIT_MB} MB of memory")
+
+
+def test_tests_have_no_more_of_the_kernel_than_programs() -> None:
+    tests = (
+        f"import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nfor call in {number('unshare')}, {number('mount')}, {number('keyctl')}:\n"
+        + ("    assert libc.syscall(call, 0, 0, 0, 0, 0) == -1 and ctypes.get_errno() == 38")
+    )
+    with SandboxPool(1) as pool:
+        [outcome] = pool.run([CheckJob("", tests)], LIMITS, Mounts())
+    assert outcome.status == "passed", outcome
