@@ -35,9 +35,13 @@ class Contract(dy.Schema):
     Class attributes:
         added: columns that the contract got after files of it were written; all of them may be null. Files without them
             are older, not damaged.
+        index: the column by which rows are known beside their problem, where they are facts of a store.
+        repeats: whether many rows have the same problem and index, and may come one after the other.
     """
 
     added: ClassVar[frozenset[str]] = frozenset()
+    index: ClassVar[str] = "sample_index"
+    repeats: ClassVar[bool] = False
 
     @classmethod
     def select(cls, *names: str) -> Columns:

@@ -21,14 +21,12 @@ from cluster.storage.slices import Slice
 from cluster.working.compaction import Merge, next_merge
 from cluster.working.journal import FOLDER, forget, forget_all
 from cluster.working.work import Done, Task, Work
+from operators.sample.sampling import Sampling
 from schemas.datasets import dataset_name
 from schemas.manifest import StageRecord
 
-TALLIED = (
-    *("failed", "accepted", "unparseable", "truncated"),
-    *("prompt_tokens", "cached_prompt_tokens", "completion_tokens"),
-)
-"""Sums over a part's rows that go into the stage's record."""
+TOKENS = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens")
+TALLIED = ("failed", "accepted", "unparseable", "truncated", *TOKENS)
 TASK_SAMPLES = 20_000
 """Sample-scope work is cut into tasks of about this many samples."""
 ENGINE_SAMPLES = 512
@@ -70,8 +68,8 @@ class StageState:
         """Whether the stage may run generated programs without a sandbox."""
         self.closed = False
         """Whether its engine may not be asked any more: a deadline has passed, or the money is at its end."""
-        self.loan: Loan | None = None
-        """How a stage that asks an engine about samples is paid, where there is a budget."""
+        self.loans: dict[str, Loan] = {}
+        """How its calls are paid, by role, where there is a budget; of plain samples ranges are paid (``Purse``)."""
         self.capacity = 0
         """How many requests its engine wants in flight; 0 before that is known."""
         self.short = False
@@ -82,6 +80,12 @@ class StageState:
     @property
     def complete(self) -> bool:
         return self.record.complete
+
+    @property
+    def rows(self) -> int:
+        """Sample rows of one draw: more than one where a strategy's episodes are drawn."""
+        operator = self.plan.stage.operator
+        return operator.rows if isinstance(operator, Sampling) else 1
 
     @property
     def waiting(self) -> bool:
@@ -194,13 +198,22 @@ class StoreState(StageState):
         self._lacks -= self.plan.view.all.present(news).total
         self.record.complete = self._lacks == 0
 
+    @property
+    def tallied(self) -> tuple[str, ...]:
+        """Sums over a part's rows that go into the stage's record."""
+        return TALLIED
+
+    @property
+    def has_uncommitted(self) -> bool:
+        return bool(self.uncommitted)
+
     def commit(self) -> Ranges:
         """Commit what waits, as one transaction; return the ranges that are new facts."""
         parts = [part for part in self.uncommitted if part.rows]
         committed = self.store.commit(parts) if parts else []
         self.uncommitted, self.fresh = [], committed
         self.record.computed += sum(part.rows for part in committed)
-        for name in TALLIED:
+        for name in self.tallied:
             added = int(sum(part.tallies.get(name, 0) for part in committed))
             setattr(self.record, name, getattr(self.record, name) + added)
         self.touch()
@@ -270,7 +283,7 @@ class StreamState(StoreState):
     def tasks(self) -> Iterator[Work]:
         room = TASK_SAMPLES
         if self.asks:
-            room = ENGINE_SAMPLES if self.loan is None else max(PAID_SAMPLES, self.capacity)
+            room = ENGINE_SAMPLES if not self.loans else max(PAID_SAMPLES, self.capacity)
         while self._pending and not self.closed:
             yield self._task(self._pending.take(room))
 

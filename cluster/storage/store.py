@@ -121,7 +121,7 @@ class Store:
 
     def _listed(self) -> pl.DataFrame:
         assert self._table is not None
-        return listed_files(self._table)
+        return listed_files(self._table, self.contract.index)
 
     def _learn(self, fresh: pl.DataFrame) -> None:
         """Learn the keys of committed files."""
@@ -129,6 +129,7 @@ class Store:
             return
         self.sizes.update(fresh.select("name", "size").iter_rows())
         unbroken = (pl.col("low_key") == pl.col("high_key")) & (pl.col("high") - pl.col("low") + 1 == pl.col("rows"))
+        unbroken = unbroken & (not self.contract.repeats)
         fresh = fresh.with_columns(unbroken=unbroken.fill_null(False))
         known = fresh.filter("unbroken").select("name", problem_key="low_key", first="low", count="rows")
         self._remember(known["name"].to_list(), known)
@@ -140,7 +141,7 @@ class Store:
             self._remember(some, ranges)
 
     def _read_keys(self, names: list[str]) -> pl.DataFrame:
-        return read_keys(self.root, self.folder, names)
+        return read_keys(self.root, self.folder, names, self.contract.index)
 
     def _remember(self, names: Sequence[str], keyed: pl.DataFrame) -> None:
         """Take in files that were committed, with ``name`` and keyed ranges of what is in them."""
@@ -377,7 +378,12 @@ class Store:
         return True
 
     def _without_held(self, parts: list[Part]) -> list[Part]:
-        """Cut from each part the keys that the store, or an earlier part of this commit, already has."""
+        """Cut from each part the keys that the store, or an earlier part of this commit, already has.
+
+        Where keys repeat, more rows of one are no second value.
+        """
+        if self.contract.repeats:
+            return [part for part in parts if part.rows and part.name not in self.files]
         kept: list[Part] = []
         seen = RangeSet()
         for part in parts:

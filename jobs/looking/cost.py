@@ -17,7 +17,7 @@ from cluster.records.reader import last_stage, open_stage
 from cluster.spending.history import spent_by
 from cluster.storage.root import Root
 from schemas.manifest import RunManifest, StageRecord
-from schemas.prices import MICRO, Prices
+from schemas.prices import MICRO, Prices, priced_as
 
 TOKENS = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens")
 BINS = ("never solved", "rarely (below 10%)", "sometimes (10% to 50%)", "often (above 50%)")
@@ -147,7 +147,8 @@ def _paid(root: Root, manifest: RunManifest, samples: pl.DataFrame, priced: bool
         return document
     asked: dict[str, Any] = {}
     for row in paid.filter(pl.col("role").is_not_null()).iter_rows(named=True):
-        prices = manifest.prices.get(row["stage"])
+        named = priced_as(row["stage"], row["role"])
+        prices = manifest.prices.get(named if named in manifest.prices else row["stage"])
         known = prices is not None and Prices.model_validate(prices).known
         asked[f"{row['stage']} ({row['role']})"] = {
             **{name: row[name] for name in ("samples", "calls", "passes", *TOKENS)},

@@ -48,9 +48,7 @@ class ScoreProcess(Scoring):
 
     def steps(self, completion: str) -> list[str]:
         """Return the steps of a completion, without tags of its own; at least one."""
-        parts = completion.split(self.separator) if self.separator else re.split(RULES[self.rule], completion)
-        kept = [part.replace(self.step_tag, " ").strip() for part in parts]
-        return [part for part in kept if part] or [""]
+        return steps_of(completion, self.rule, self.separator, self.step_tag)
 
     async def score(self, engine: Engine, problem: Row, row: Row) -> Row:
         steps = self.steps(row["completion"])
@@ -63,6 +61,17 @@ class ScoreProcess(Scoring):
                 "nothing else in the text is?"
             )
         return {"score": reduced(found.steps, self.reduce), "step_scores": list(found.steps)}
+
+
+def steps_of(completion: str, rule: StepRule, separator: str, step_tag: str) -> list[str]:
+    """Return the steps of a completion, without step tags of its own; at least one.
+
+    Args:
+        separator: cut at this text instead of by the rule.
+    """
+    parts = completion.split(separator) if separator else re.split(RULES[rule], completion)
+    kept = [part.replace(step_tag, " ").strip() for part in parts]
+    return [part for part in kept if part] or [""]
 
 
 def reduced(steps: tuple[float, ...], how: Reduction) -> float:
