@@ -5,35 +5,27 @@ python -m tests.sandbox.ordinary < jobs.json     jobs and limits -> what is weak
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cluster.sandbox.pool import SandboxPool
-from operators.sandbox import CheckJob, Limits, Mounts, Outcome
+from operators.sandbox import Job, Limits, Mounts, Outcome
 
 HOME = Path(__file__).parents[2]
 NOBODY = 65534
 GROUPS = "/sys/fs/cgroup"
 
 
-def outcomes(jobs: Sequence[CheckJob], limits: Limits) -> tuple[str, list[Outcome]]:
+def outcomes(jobs: Sequence[Job], limits: Limits) -> tuple[str, list[Outcome]]:
     """Return (what is weaker for an ordinary user, the outcomes of jobs)."""
-    done = subprocess.run(
-        [*_seen(), sys.executable, "-m", "tests.sandbox.ordinary"],
-        input=json.dumps({"jobs": [dataclasses.asdict(job) for job in jobs], "limits": limits.model_dump()}),
-        capture_output=True,
-        text=True,
-        cwd=HOME,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    return found["weaker"], [Outcome(**outcome) for outcome in found["outcomes"]]
+    command = [*_seen(), sys.executable, "-m", "tests.sandbox.ordinary"]
+    done = subprocess.run(command, input=pickle.dumps(([*jobs], limits)), capture_output=True, cwd=HOME)
+    assert done.returncode == 0, done.stderr.decode()
+    return pickle.loads(done.stdout)
 
 
 def _seen() -> list[str]:
@@ -57,15 +49,14 @@ def _seen() -> list[str]:
 
 
 def main() -> None:
-    asked: dict[str, Any] = json.load(sys.stdin)
+    jobs, limits = pickle.load(sys.stdin.buffer)
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
     with SandboxPool(2) as pool:
-        weaker = pool.check()
-        found = pool.run([CheckJob(**job) for job in asked["jobs"]], Limits(**asked["limits"]), Mounts())
-    print(json.dumps({"weaker": weaker, "outcomes": [dataclasses.asdict(outcome) for outcome in found]}))
+        answer = pool.check(), pool.run(jobs, limits, Mounts())
+    sys.stdout.buffer.write(pickle.dumps(answer))
 
 
 if __name__ == "__main__":

@@ -9,15 +9,29 @@ import pytest
 
 from cluster.sandbox.pool import SandboxPool
 from cluster.sandbox.system_calls import number
-from operators.sandbox import CheckJob, Limits, Mounts, Outcome
+from operators.sandbox import (
+    Call,
+    CallsJob,
+    Case,
+    CasesJob,
+    CheckJob,
+    CommandJob,
+    Job,
+    Language,
+    Limits,
+    Mounts,
+    Outcome,
+)
 from tests.sandbox import ordinary
 from tests.sandbox.hostile import TESTS
 from tests.sandbox.hostile_calls import CALLS, CANARY, EAT, LIMIT_MB, MEMORY
+from tests.sandbox.test_programs import PASSING
 
 pytestmark = pytest.mark.sandbox
 LIMITS = Limits(seconds=3, cpu_seconds=3, memory_mb=LIMIT_MB)
 PROGRAMS = {**CALLS, **MEMORY}
 JOBS = [CheckJob(program, TESTS, "add") for program in PROGRAMS.values()]
+SCRIPTS = [CasesJob(f"{program}\nprint(add(40, 2))", (Case(stdout="42"),)) for program in PROGRAMS.values()]
 SESSION_KEYRING, UNLINK = -3, 9
 
 
@@ -35,11 +49,18 @@ def here() -> dict[str, Outcome]:
 
 
 @pytest.fixture(scope="module")
-def for_others() -> dict[str, Outcome]:
-    """Outcomes for an ordinary user without control groups."""
-    weaker, outcomes = ordinary.outcomes(JOBS, LIMITS)
+def for_others() -> dict[str, tuple[Outcome, Outcome]]:
+    """Outcomes for an ordinary user without control groups, called by tests and as scripts."""
+    weaker, outcomes = ordinary.outcomes([*JOBS, *SCRIPTS], LIMITS)
     assert "no control group" in weaker
-    return dict(zip(PROGRAMS, outcomes, strict=True))
+    return dict(zip(PROGRAMS, zip(outcomes[: len(JOBS)], outcomes[len(JOBS) :], strict=True), strict=True))
+
+
+@pytest.fixture(scope="module")
+def as_scripts() -> dict[str, Outcome]:
+    """Outcomes of the same programs, run as scripts."""
+    with SandboxPool(2) as pool:
+        return dict(zip(PROGRAMS, pool.run(SCRIPTS, LIMITS, Mounts()), strict=True))
 
 
 def test_there_are_many() -> None:
@@ -52,8 +73,26 @@ def test_it_gets_nothing(here: dict[str, Outcome], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_an_ordinary_user_is_as_safe(for_others: dict[str, Outcome], name: str) -> None:
-    assert for_others[name].status in ("failed", "timeout"), for_others[name]
+def test_it_gets_nothing_as_a_script(as_scripts: dict[str, Outcome], name: str) -> None:
+    assert as_scripts[name].status in ("failed", "timeout"), as_scripts[name]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_an_ordinary_user_is_as_safe(for_others: dict[str, tuple[Outcome, Outcome]], name: str) -> None:
+    assert all(outcome.status in ("failed", "timeout") for outcome in for_others[name]), for_others[name]
+
+
+def test_right_programs_are_right_for_an_ordinary_user() -> None:
+    jobs: list[Job] = [CheckJob(program, tests) for program, tests in PASSING.values()]
+    jobs += [
+        CasesJob("print(int(input()) + 1)", (Case(stdin="1", stdout="2"), Case(stdin="41", stdout="42"))),
+        CasesJob("import mmap\nprint(mmap.mmap(0, 0, prot=1)[:3].decode())", (Case(stdin="abc" + "." * (2 << 20), stdout="abc"),)),
+        CasesJob("{ print $1 + 1 }", (Case(stdin="1", stdout="2"),), language=Language(file="m.awk", run=("awk", "-f", "{file}"))),
+        CallsJob("def f(x): return x + 1", "f", (Call(args=(1,), expected=2),)),
+        CommandJob(("cat", "a.txt", "-"), (("a.txt", "1"),), "2"),
+    ]  # fmt: skip
+    _, outcomes = ordinary.outcomes(jobs, Limits(seconds=20, cpu_seconds=20))
+    assert [(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True) if outcome.status != "passed"] == []
 
 
 FAIR = """
