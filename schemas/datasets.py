@@ -66,6 +66,9 @@ def _tools() -> dy.String:
 
 SAMPLE_KEY = ["problem_key", "sample_index"]
 """What a sample is known by, in every dataset that is about samples."""
+EPISODE = frozenset({"episode", "chosen"})
+"""What rows about samples copy from them, so that what counts draws can tell which rows are some
+(``operators.draws``)."""
 
 
 class Problem(Contract):
@@ -221,6 +224,8 @@ class Episode(Contract):
 class Verdict(Contract):
     """What one verifier says of one sample. `answer_key` is canonical and depends on this answer alone."""
 
+    added = EPISODE
+
     problem_key = dy.String(primary_key=True)
     sample_index = _key(minimum=0)
     verifier = dy.String(primary_key=True)
@@ -232,10 +237,15 @@ class Verdict(Contract):
     status = _one_of(VERDICT_STATUS)
     detail = _text(nullable=True)
     seconds = dy.Float32(nullable=False, min=0.0)
+    episode = _count(nullable=True)
+    """The sample's, as ``chosen`` is."""
+    chosen = dy.Bool(nullable=True)
 
 
 class Score(Contract):
     """What one reward model or likelihood says of one sample."""
+
+    added = EPISODE
 
     problem_key = dy.String(primary_key=True)
     sample_index = _key(minimum=0)
@@ -245,6 +255,9 @@ class Score(Contract):
     step_scores = dy.List(dy.Float32(nullable=True), nullable=True)
     status = _text()
     detail = _text(nullable=True)
+    episode = _count(nullable=True)
+    """The sample's, as ``chosen`` is."""
+    chosen = dy.Bool(nullable=True)
 
 
 class Path(Contract):

@@ -67,8 +67,8 @@ def _completion(node: Node | None) -> Completion:
         node.cached,
         node.reasoning,
         node.tool_calls,
-        node.sum_logprob,
-        None if node.sum_logprob is None else node.sum_logprob / max(1, node.tokens),
+        sum_logprob=node.sum_logprob,
+        mean_logprob=None if node.sum_logprob is None else node.sum_logprob / max(1, node.tokens),
     )
 
 
@@ -89,5 +89,7 @@ def _facts(strategy: Strategy, ep: Episode, result: Result) -> dict[str, Any]:
         "scorer_tokens": bill.scorer_tokens,
         "lineages": len({node.lineage for node in there}),
         "distinct_texts": len({node.text for node in there}),
+        "ends": [None if node is None else node.call for node in result.finals],
+        "scores": {call: round(value, 6) for call, value in sorted(ep.values.items())},
         "note": dict(sorted(ep.notes.items())),
     }

@@ -77,6 +77,7 @@ class Episode:
     Attributes:
         bill: what the calls so far took; in a branch, what was taken at the fork and its own since.
         notes: numbers for the episode's facts.
+        values: what the scorer said of the text up to a call, by the call's path.
         capped: whether a group wasn't issued, because a cap would have been passed.
     """
 
@@ -85,6 +86,7 @@ class Episode:
         self.branch = branch
         self.bill = Bill()
         self.notes: dict[str, float] = {}
+        self.values: dict[str, float] = {}
         self.capped = False
         self._caps = caps or Caps()
         self._group = 0
@@ -336,6 +338,7 @@ class Episode:
         forks = {name: Episode(self.setting, caps, f"{self.branch}{name}/") for name in branches}
         for fork in forks.values():
             fork.bill, fork.notes, fork._anew = before, self.notes, self._anew
+            fork.values = self.values
             fork._scoring, fork._billed, fork.memo = self._scoring, dict(self._billed), dict(self.memo)
         found = await _all([play(forks[name]) for name, play in branches.items()])
         known = set(self._billed)

@@ -65,6 +65,11 @@ class NodeScorer(Settings, ABC):
         asked = [place for place, node in enumerate(nodes) if node.finish not in ("error", "cap") and node.text]
         found = await self.values(ep, [nodes[place] for place in asked])
         scores = dict(zip(asked, found, strict=True))
+        ep.values |= {
+            call: score
+            for place, score in scores.items()
+            if score is not None and (call := nodes[place].call) is not None
+        }
         kept = {place: node.score for place, node in enumerate(nodes) if node.finish == "cap"}
         return [node.scored(scores.get(place, kept.get(place))) for place, node in enumerate(nodes)]
 
