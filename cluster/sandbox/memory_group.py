@@ -115,7 +115,7 @@ def _parent() -> Path | str:
         usable = (trial / "memory.max").exists() or (trial / "memory.limit_in_bytes").exists()
         trial.rmdir()
         if usable:
-            _tidy(place)
+            tidy(place)
             return place
     return why
 
@@ -129,7 +129,7 @@ def _passes_on(place: Path) -> bool:
     return "memory" in control.read_text().split()
 
 
-def _tidy(place: Path) -> None:
+def tidy(place: Path) -> None:
     """Remove groups of processes that are gone."""
     for left in place.glob(f"{NAME}-*"):
         pid = left.name.removeprefix(f"{NAME}-").partition("-")[0]

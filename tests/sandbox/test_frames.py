@@ -140,7 +140,7 @@ def test_answers_of_any_kind_are_errors_or_values(dice: random.Random) -> None:
 @pytest.mark.sandbox
 def test_no_frames_of_a_programs_make_it_right_or_break_the_sandbox() -> None:
     jobs: list[CheckJob | CasesJob] = []
-    for seed in range(120):
+    for seed in range(60):
         sent = base64.b64encode(hostile(random.Random(seed))).decode()
         program = f"import base64, os\nsent = base64.b64decode('{sent}')\nos.write(3, sent)\n{WRONG}"
         jobs += [CheckJob(program, TESTS, "add"), CasesJob(program, (Case(stdout="42"),))]
@@ -151,3 +151,30 @@ def test_no_frames_of_a_programs_make_it_right_or_break_the_sandbox() -> None:
         [good] = pool.run([CheckJob("def add(a, b): return a + b", TESTS, "add")], Limits(), Mounts())
     assert not [outcome for outcome in outcomes if outcome.status in ("passed", "missing")]
     assert good.status == "passed"
+
+
+FORGED: dict[str, bytes] = {
+    "no sandbox": framed({"status": "broken", "detail": "no namespaces here"}),
+    "another field": framed({"status": "failed", "more": 1}),
+    "another status": framed({"status": "right"}),
+    "another type": framed({"status": "failed", "detail": ["x"]}),
+    "no time": framed({"status": "timeout", "waited": "long"}),
+    "no outcome": framed({"serves": 1}),
+    "half of one": b"\0\0\0\x0d{",
+    "no message": b"\0\0\0\x02[]",
+    "far too much": b"\xff\xff\xff\xff",
+}
+
+
+@pytest.mark.sandbox
+def test_tests_that_write_to_what_runs_them_end_nobody_elses_work() -> None:
+    """Tests are data, too: they may spoil their own problem's verdicts, and nothing else."""
+    good = CheckJob("def add(a, b): return a + b", TESTS, "add")
+    jobs = []
+    for sent in FORGED.values():
+        tests = f"import os\nfor fd in range(3, 40):\n    try:\n        os.write(fd, {sent!r})\n    except OSError:\n        pass\n"
+        jobs += [CheckJob(good.program, f"{tests}os._exit(0)"), good]
+    with SandboxPool(1) as pool:
+        outcomes = pool.run(jobs, Limits(seconds=1), Mounts())
+    assert [outcome.status for outcome in outcomes[1::2]] == ["passed"] * len(FORGED)
+    assert {outcome.status for outcome in outcomes[::2]} <= {"refused", "failed", "timeout"}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
+from pathlib import Path
 
 import pytest
 
+from cluster.sandbox import memory_group
 from cluster.sandbox.pool import SandboxPool
 from cluster.sandbox.system_calls import number
 from operators.sandbox import (
@@ -42,7 +45,10 @@ def here() -> dict[str, Outcome]:
     key = call(number("add_key"), b"user", CANARY.encode(), b"not for programs", 16, SESSION_KEYRING)
     try:
         with SandboxPool(2) as pool:
-            return dict(zip(PROGRAMS, pool.run(JOBS, LIMITS, Mounts()), strict=True))
+            outcomes = pool.run(JOBS, LIMITS, Mounts())
+        left = [*Path("/sys/fs/cgroup").rglob(f"{memory_group.NAME}-{os.getpid()}-*")]
+        assert not left, f"control groups are left: {left}"
+        return dict(zip(PROGRAMS, outcomes, strict=True))
     finally:
         with contextlib.suppress(OSError):
             call(number("keyctl"), UNLINK, key, SESSION_KEYRING)

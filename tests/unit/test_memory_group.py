@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from cluster.sandbox.memory_group import MemoryGroup, candidates, uncounted
+from cluster.sandbox.memory_group import NAME, MemoryGroup, candidates, tidy, uncounted
 
 V1 = "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"
 V2 = "41 31 0:38 / /sys/fs/cgroup rw,relatime shared:9 - cgroup2 cgroup2 rw\n"
@@ -67,3 +68,12 @@ def test_limits_of_version_1(tmp_path: Path) -> None:
 def test_what_is_weaker_without_one_is_said_in_words() -> None:
     said = uncounted()
     assert said is None or ("no control group" in said and "memfd_create" in said)
+
+
+def test_groups_of_processes_that_are_gone_are_removed(tmp_path: Path) -> None:
+    gone = 2**22 + 1  # above what Linux gives
+    for name in (f"{NAME}-{gone}-0", f"{NAME}-{gone}-1", f"{NAME}-{os.getpid()}-0", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / f"{NAME}-{gone}-1" / "busy").mkdir()
+    tidy(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {f"{NAME}-{gone}-1", f"{NAME}-{os.getpid()}-0", "other"}

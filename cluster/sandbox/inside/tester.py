@@ -57,11 +57,11 @@ def main(job: dict[str, Any], tests: Frames, result: Frames) -> NoReturn:
         theirs.close()
         if job["door"] is not None:
             os.close(job["door"])
-        result.send({"serves": child if job["kind"] in ("cases", "command") else None})
         # the first message is ours: nothing of the program's has been executed yet
         started = Frames(ours.fileno(), ours.fileno(), exact=True).receive()
         if "broken" in started:
             raise NotIsolated(started["broken"])
+        result.send({"serves": child if job["kind"] in ("cases", "command") else None})
         about = tests.receive()
         if job["folder"] is None:
             isolate.give_up_privileges()

@@ -25,6 +25,7 @@ import string
 import sys
 import time
 import typing
+from types import NoneType
 from typing import Any
 
 from . import isolate, tester, usage
@@ -35,6 +36,17 @@ WARM = (array, ast, bisect, collections, copy, functools, heapq, itertools, math
 """Small modules: every megabyte makes forks slower."""
 GRACE = 2.0
 """Seconds beyond a job's own limits after which whoever should have reported is killed."""
+
+STATUSES = ("passed", "failed", "timeout", "refused", "missing")
+FIELDS: dict[str, tuple[type, ...]] = {
+    "status": (str,),
+    "detail": (str, NoneType),
+    "exit_code": (int, NoneType),
+    "stdout": (str,),
+    "probed": (str, NoneType),
+    "waited": (float, int),
+}
+"""What an outcome may say, as operators.sandbox.Outcome has it."""
 
 
 def main(arguments: list[str]) -> None:
@@ -97,10 +109,11 @@ def _launch(job: dict[str, Any], requests: Frames, results: int, separate: bool)
     watch = _Watch(job, child) if separate else None
     answers, until = Frames(read, read), began + GRACE + job["most_seconds"]
     try:
-        served = answers.receive(until, watch)
-        if watch is not None and "serves" in served:
-            watch.besides.add(served["serves"])  # None, or who starts the program's runs and executes nothing of it
-        outcome = served if "status" in served else answers.receive(until, watch)
+        outcome = answers.receive(until, watch)
+        if "serves" in outcome:  # the program is shut in; the rest is said by what may execute its tests
+            if watch is not None:
+                watch.besides.add(outcome["serves"])  # None, or who starts its runs and executes nothing of it
+            outcome = checked(answers.receive(until, watch))
     except TooSlow:
         outcome = {"status": "timeout", "waited": isolate.waited(os.getpid(), 1) if separate else 0.0}
     except Closed:
@@ -115,6 +128,19 @@ def _launch(job: dict[str, Any], requests: Frames, results: int, separate: bool)
     if watch is not None and watch.over is not None:
         outcome |= {"status": "failed", "detail": watch.over}
     return {**outcome, "seconds": time.monotonic() - began}
+
+
+def checked(outcome: dict[str, Any]) -> dict[str, Any]:
+    """Return an outcome that is one.
+
+    Raises:
+        Malformed: it is none: tests have got hold of what tells it.
+    """
+    if outcome.get("status") not in STATUSES:
+        raise Malformed
+    if any(not isinstance(value, FIELDS.get(name, ())) for name, value in outcome.items()):
+        raise Malformed
+    return outcome
 
 
 class _Watch:
