@@ -30,6 +30,7 @@ ENDED_FIRST = "500"
 """What the kernel adds to a program's score when it looks for a process to end for want of memory; the most is 1000."""
 JOIN_SESSION_KEYRING = 1
 """Of keyctl(2): without a name, a new and empty one."""
+_system_call = ctypes.CDLL(None).syscall  # looked up beforehand: between fork and exec no lock may be waited for
 
 
 class Cell:
@@ -157,7 +158,7 @@ def _leave(keyctl: int) -> None:
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write(ENDED_FIRST)
     if keyctl >= 0:
-        ctypes.CDLL(None).syscall(keyctl, JOIN_SESSION_KEYRING, None)
+        _system_call(keyctl, JOIN_SESSION_KEYRING, None)
 
 
 def _written(text: str) -> str:
