@@ -581,6 +581,44 @@ class VerifierAudit(Contract):
     note = _text()
 
 
+class EpisodeMeasure(Contract):
+    """What episodes of a strategy came to and took, in long form: one row a measure (measure.episodes)."""
+
+    strategy = dy.String(primary_key=True)
+    metric = dy.String(primary_key=True)
+    value = dy.Float64(nullable=True)
+    low = dy.Float64(nullable=True)
+    """``low`` to ``high``: 95% interval for problems like these."""
+    high = dy.Float64(nullable=True)
+    same_low = dy.Float64(nullable=True)
+    """``same_low`` to ``same_high``: 95% interval for these very problems, had they more episodes."""
+    same_high = dy.Float64(nullable=True)
+    n = _count()
+    """Episodes it is about."""
+    n_problems = _count()
+    note = _text()
+
+
+class ScorerSteps(Contract):
+    """How well a scorer's values of unfinished texts tell right ones from wrong ones (measure.scorer_steps)."""
+
+    scorer = dy.String(primary_key=True)
+    reduce = dy.String(primary_key=True)
+    """What is made of the steps' scores: the ``last`` one, or the ``min`` of them."""
+    depth = dy.String(primary_key=True)
+    """Where in their texts the prefixes end: ``first``, ``middle`` or ``last`` third, or ``all``."""
+    auc = _share(nullable=True)
+    """The chance that a prefix of a right text has a larger value than one of a wrong text; null without both kinds."""
+    low = _share(nullable=True)
+    high = _share(nullable=True)
+    within = _share(nullable=True)
+    """The same among prefixes of one problem, which is what a search compares."""
+    n = _count()
+    """Prefixes."""
+    n_problems = _count()
+    note = _text()
+
+
 STORES: dict[type[Contract], str] = {Sample: "samples", Call: "calls", Verdict: "verdicts", Score: "scores"}
 """Contracts whose rows are append-only facts, and the folder of their stores; all others become snapshots."""
 
@@ -611,6 +649,8 @@ DATASETS: dict[str, type[Contract]] = {
     "calibration": Calibration,
     "multiplicity": Multiplicity,
     "verifier_audit": VerifierAudit,
+    "episode_measures": EpisodeMeasure,
+    "scorer_steps": ScorerSteps,
 }
 """Dataset names, as inputs of operators and manifests use them."""
 

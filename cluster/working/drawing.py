@@ -65,7 +65,7 @@ class Drawing:
         self._on_hungry = on_hungry
         self._room = room
         self._queue: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
-        self._problems = AssignedProblems(root, problems)
+        self._problems = AssignedProblems(root, problems, operator.reads)
         self._prompts: dict[int, asyncio.Task[str]] = {}
         self._begun: dict[tuple[str, int], Row] = {}
         self._warm_ups = None if operator.cut is None else WarmUps(operator.cut, root, folder)
@@ -106,6 +106,11 @@ class Drawing:
         rows = rows.filter(is_truncated())
         for row in rows.iter_rows(named=True):
             self._begun[row["problem_key"], row["sample_index"]] = row
+
+    @property
+    def waiting(self) -> int:
+        """Draws that nobody has begun."""
+        return self._queue.qsize()
 
     @property
     def draws(self) -> int:

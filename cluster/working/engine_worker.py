@@ -58,6 +58,7 @@ class EngineJob:
         paid: whether calls are paid for by credit that the driver lends (plain samples are paid before they are sent).
         prices: of the engine's tokens, where something is capped in dollars; of each role's.
         roles: the engines that play other roles for a strategy.
+        unsafe: whether it may run generated programs without a sandbox.
     """
 
     stage: str
@@ -72,6 +73,7 @@ class EngineJob:
     paid: bool = False
     prices: Mapping[str, Prices | None] = field(default_factory=dict[str, "Prices | None"])
     roles: Mapping[str, EngineSpec] = field(default_factory=dict[str, EngineSpec])
+    unsafe: bool = False
 
     @property
     def worker(self) -> type[EngineWorker]:
@@ -136,7 +138,7 @@ class EngineWorker:
         )
         if operator.strategy is None:
             return Drawing(*others)
-        return Playing(self.roles, self._on_called, *others)
+        return Playing(self.roles, self._on_called, job.unsafe, *others)
 
     # -- sampling --------------------------------------------------------------------------------------------------
 
@@ -146,15 +148,13 @@ class EngineWorker:
         Args:
             exactly: tell how many tokens each has at most.
         """
-        assert self._drawing is not None
-        return Prompts(*await self._drawing.measure(numbers, exactly))
+        return Prompts(*await self.drawing.measure(numbers, exactly))
 
     async def assign(self, ranges: Ranges, begun: Slice | None = None) -> None:
         """Queue ranges to draw; of those in ``begun``, truncated samples are continued."""
-        assert self._drawing is not None
         try:
             if not self._ending:
-                await self._drawing.add(ranges, begun)
+                await self.drawing.add(ranges, begun)
         except Exception as error:
             self._fail(error)
 
@@ -317,6 +317,12 @@ class EngineWorker:
         taken.dues = {name: role.dues(over) for name, role in self.roles.items()}
         self.report = Report(drawn=taken.drawn)
         return taken
+
+    @property
+    def drawing(self) -> Drawing:
+        """What a sampling worker has still to draw."""
+        assert self._drawing is not None
+        return self._drawing
 
     @property
     def _over(self) -> bool:

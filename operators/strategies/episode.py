@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 import xxhash
 
-from operators.engine import Completion, Engine, EngineError, Request, Scored, ScoreRequest
+from operators.engine import Engine, EngineError, Request, Scored, ScoreRequest
 from operators.strategies.calls import Call, Journal, digest_of
+from operators.strategies.replies import call_of, refused, said_of, score_of
 from operators.strategies.words import POLICY, Ask, Bill, Said, refuse_twins
 from schemas.conversation import Turn
 from schemas.engine import SamplingParams
@@ -56,7 +57,8 @@ class Setting:
         params: the sampling stage's.
         engines: role -> engine.
         chat: whether prompts are conversations.
-        tools: what verifiers need (``Operator.tools``).
+        tools: what verifiers and tools need (``Operator.tools``).
+        turns: the conversation that asks the problem, of which ``prompt`` is made.
     """
 
     problem: Mapping[str, Any]
@@ -69,6 +71,7 @@ class Setting:
     journal: Journal
     chat: bool = True
     tools: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    turns: tuple[Turn, ...] = ()
 
 
 class Episode:
@@ -126,9 +129,18 @@ class Episode:
         """Return who plays a role: the policy where nobody else was given."""
         return self.setting.engines.get(role) or self.setting.engines[POLICY]
 
-    async def render(self, messages: Sequence[Turn], role: str = POLICY) -> str:
-        """Return the prompt of a conversation; nothing is asked."""
-        return await self.engine(role).render(messages, chat=self.setting.chat)
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The conversation that asks the problem."""
+        return self.setting.turns
+
+    async def render(self, messages: Sequence[Turn], role: str = POLICY, tools: Sequence[Turn] = ()) -> str:
+        """Return the prompt of a conversation; nothing is asked.
+
+        Args:
+            tools: those that the model may call, as OpenAI describes them.
+        """
+        return await self.engine(role).render(messages, chat=self.setting.chat, tools=tools)
 
     def uniform(self, name: str) -> float:
         """Return a number in [0, 1) that depends on the episode, the branch and the name alone."""
@@ -194,11 +206,11 @@ class Episode:
         if calls is None:
             try:
                 completions = await self.engine(ask.role).generate(request)
-                calls = [_call_of(one) for one in completions]
+                calls = [call_of(one) for one in completions]
             except EngineError as error:
                 if error.transient:
                     raise
-                calls = [_refused(str(error)) for _ in range(ask.n)]
+                calls = [refused(str(error)) for _ in range(ask.n)]
             calls = [
                 replace(
                     call,
@@ -222,7 +234,7 @@ class Episode:
             sum(call.cached_prompt_tokens for call in calls),
             sum(call.completion_tokens for call in calls),
         )
-        return [_said(call) for call in calls]
+        return [said_of(call) for call in calls]
 
     def _request(self, path: str, ask: Ask) -> Request:
         own = ask.prompt is None
@@ -282,7 +294,7 @@ class Episode:
         for key in fresh.keys() & calls.keys():
             self._billed[key] = Bill(passes=1, scorer_tokens=calls[key].prompt_tokens)
             self.bill += self._billed[key]
-        return [_score_of(calls[key]) if key in calls else None for key in keys]
+        return [score_of(calls[key]) if key in calls else None for key in keys]
 
     async def _affords_scores(self, requests: Collection[ScoreRequest], role: str) -> bool:
         caps = self._caps
@@ -326,6 +338,31 @@ class Episode:
         found = await self.score([ScoreRequest(prompt, text, "likelihood") for prompt, text in pairs], role)
         return [None if one is None else (one.score, one.steps) for one in found]
 
+    # -- tools -----------------------------------------------------------------------------------------------------
+
+    async def act(self, kind: str, asked: Sequence[Any], do: Callable[[int], str]) -> list[str]:
+        """Do what no engine does, as one group, one after the other in a thread; return what each brought.
+
+        What the journal has isn't done again.
+
+        Args:
+            kind: one of ``schemas.datasets.CALL_KINDS``.
+            asked: what tells each apart, as JSON values; also those that came before it, where these matter.
+            do: does the one of a place. What it raises ends the episode.
+        """
+        group, anew = self._group, self._anew
+        self._group += 1
+        said: list[str] = []
+        for slot, one in enumerate(asked):
+            path, digest = f"{self.branch}{group}.{slot}", digest_of(kind, one)
+            calls, attempt = self._known(path, digest, anew)
+            if calls is None:
+                text = await asyncio.to_thread(do, slot)
+                calls = [Call(path, attempt, None, self.branch, kind, kind, digest, text=text, finish="stop")]
+                self.setting.journal.note(calls)
+            said.append(calls[0].text)
+        return said
+
     # -- branches --------------------------------------------------------------------------------------------------
 
     async def together(self, branches: Mapping[str, Callable[[Episode], Awaitable[Outcome]]]) -> dict[str, Outcome]:
@@ -362,43 +399,3 @@ async def _all(coroutines: Sequence[Awaitable[Outcome]]) -> list[Outcome]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
-
-
-def _score_of(call: Call) -> Scored | None:
-    if call.value is None:
-        return None
-    return Scored(call.value, tuple(call.values or ()), call.prompt_tokens, call.cached_prompt_tokens)
-
-
-def _call_of(completion: Completion) -> Call:
-    return Call(
-        "", 0, None, "", "", "generate", "",
-        text=completion.text,
-        finish=completion.finish_reason,
-        prompt_tokens=completion.prompt_tokens,
-        cached_prompt_tokens=completion.cached_prompt_tokens,
-        completion_tokens=completion.completion_tokens,
-        sum_logprob=completion.sum_logprob,
-        reasoning=completion.reasoning,
-        tool_calls=completion.tool_calls,
-        stop=completion.stop,
-    )  # fmt: skip
-
-
-def _refused(error: str) -> Call:
-    return Call("", 0, None, "", "", "generate", "", finish="error", status="error", error=error)
-
-
-def _said(call: Call) -> Said:
-    return Said(
-        call.text,
-        call.finish or "error",
-        call.completion_tokens,
-        call.prompt_tokens,
-        call.cached_prompt_tokens,
-        call.sum_logprob,
-        call.reasoning,
-        call.tool_calls,
-        call.error,
-        call.call,
-    )

@@ -12,8 +12,8 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from operators.asking import at_most
 from operators.base import AnyOperator
+from operators.cutting import Reduction, StepRule, reduced, steps_of
 from operators.engine import Scored, ScoreRequest
-from operators.score.process import Reduction, StepRule, reduced, steps_of
 from operators.strategies.calls import digest_of
 from operators.strategies.episode import Episode
 from operators.strategies.verdicts import verdicts
