@@ -20,6 +20,7 @@ from cluster.engines import build_engine
 from cluster.planning.content import check_problems
 from cluster.records.timeline import Timeline
 from cluster.sandbox import UNSAFE
+from cluster.sandbox.memory_group import uncounted
 from cluster.storage.tables import read_rows, typed, write_table
 from cluster.working.desk import Desk, Meter
 from cluster.working.work import run_operator
@@ -72,6 +73,8 @@ def run_op(
     ready = {key: table.lazy() if lazy and table is not None else table for key, table in tables.items()}
     if unsafe and "sandbox" in operator.tools:
         Console(stderr=True).print(UNSAFE.format(stages=name), style="bold red")
+    elif "sandbox" in operator.tools and (weaker := uncounted()) is not None:
+        tell(weaker)
     with _tools(operator, engine_settings or {}, tables) as tools:
         made = (
             operator.read(notes) if isinstance(operator, Load) else run_operator(operator, name, ready, unsafe, **tools)
