@@ -46,7 +46,7 @@ class Part:
 
 ROW_GROUP = 20_000
 """Rows per row group: two problems at 10,000 samples each."""
-UNIQUE_TEXTS = ("completion", "reasoning", "prompt", "messages", "lineage")
+UNIQUE_TEXTS = ("completion", "reasoning", "prompt", "messages", "lineage", "text", "lead", "turns")
 """Columns whose values hardly repeat: no dictionary is tried for them, and no statistics kept."""
 
 
@@ -78,7 +78,7 @@ def write_part(
 
 def part_of(name: str, table: pl.DataFrame, size: int, contract: type[Contract]) -> Part:
     """Describe a file of ``size`` bytes that holds ``table``, in order of its keys."""
-    ranges = ranges_of(table) if is_about_samples(contract) else pl.DataFrame(schema=KEYED)
+    ranges = ranges_of(table, contract.index) if is_indexed(contract) else pl.DataFrame(schema=KEYED)
     return Part(name, len(table), size, _statistics(table, contract), ranges, _tallies(table))
 
 
@@ -87,9 +87,9 @@ def fresh_name() -> str:
     return f"{uuid.uuid4().hex}.parquet"
 
 
-def is_about_samples(contract: type[Contract]) -> bool:
-    """Whether its rows are keyed by sample."""
-    return {"problem_key", "sample_index"} <= set(contract.primary_key())
+def is_indexed(contract: type[Contract]) -> bool:
+    """Whether its rows are keyed by problem and sample (or episode)."""
+    return {"problem_key", contract.index} <= set(contract.primary_key())
 
 
 def write_tables(

@@ -53,6 +53,7 @@ class Store:
         held: the samples that are committed.
         files: the files, and which ranges are in them.
         sizes: file name -> bytes.
+        rows: file name -> rows.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Store:
         self.held = RangeSet()
         self.files = FileTable()
         self.sizes: dict[str, int] = {}
+        self.rows: dict[str, int] = {}
         self.lease: Lease | None = None
         self._lease_seconds = LEASE_SECONDS
         self._table: DeltaTable | None = None
@@ -111,7 +113,7 @@ class Store:
         self._sequence = self._last_number(WRITER)
         assert self._table is not None
         table = self._table
-        present = self._patiently(lambda: listed_files(table), "reading the log of")
+        present = self._patiently(lambda: listed_files(table, self.contract.index), "reading the log of")
         gone = self._forget(set(self.files) - set(present["name"]))
         self._learn(present.filter(~pl.col("name").is_in(list(self.files))))
         self._let_go(gone)
@@ -127,7 +129,9 @@ class Store:
         if not len(fresh):
             return
         self.sizes.update(fresh.select("name", "size").iter_rows())
+        self.rows.update(fresh.select("name", pl.col("rows").fill_null(0)).iter_rows())
         unbroken = (pl.col("low_key") == pl.col("high_key")) & (pl.col("high") - pl.col("low") + 1 == pl.col("rows"))
+        unbroken = unbroken & (not self.contract.repeats)
         fresh = fresh.with_columns(unbroken=unbroken.fill_null(False))
         known = fresh.filter("unbroken").select("name", problem_key="low_key", first="low", count="rows")
         self._remember(known["name"].to_list(), known)
@@ -139,7 +143,7 @@ class Store:
             self._remember(some, ranges)
 
     def _read_keys(self, names: list[str]) -> pl.DataFrame:
-        return read_keys(self.root, self.folder, names)
+        return read_keys(self.root, self.folder, names, self.contract.index)
 
     def _remember(self, names: Sequence[str], keyed: pl.DataFrame) -> None:
         """Take in files that were committed, with ``name`` and keyed ranges of what is in them."""
@@ -157,6 +161,7 @@ class Store:
         """Forget files that are gone; return what was in them. Where they were merged, their keys are in others."""
         for name in names:
             self.sizes.pop(name, None)
+            self.rows.pop(name, None)
         return self.files.remove(names)
 
     def _let_go(self, gone: Ranges) -> None:
@@ -337,6 +342,7 @@ class Store:
         else:
             left = self._forget(gone)
             self.sizes.update((part.name, part.size) for part in parts)
+            self.rows.update((part.name, part.rows) for part in parts)
             if gone and keeps_rows:
                 self._take_in({part.name: left.merged() for part in parts})
             else:
@@ -378,7 +384,12 @@ class Store:
         return True
 
     def _without_held(self, parts: list[Part]) -> list[Part]:
-        """Cut from each part the keys that the store, or an earlier part of this commit, already has."""
+        """Cut from each part the keys that the store, or an earlier part of this commit, already has.
+
+        Where keys repeat, more rows of one are no second value.
+        """
+        if self.contract.repeats:
+            return [part for part in parts if part.rows and part.name not in self.files]
         kept: list[Part] = []
         seen = RangeSet()
         for part in parts:

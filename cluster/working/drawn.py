@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
-from operators.sample.sampling import Sampling
+from schemas.contract import Contract, polars_schema
 
-CHUNK = 1024
+CHUNK = 256
 """So many rows are dictionaries at most."""
 
 
 class DrawnRows:
-    """Rows of samples, in the order in which they were added."""
+    """Rows of one contract, in the order in which they were added."""
 
-    def __init__(self) -> None:
+    def __init__(self, contract: type[Contract]) -> None:
+        self._schema = polars_schema(contract)
         self._rows: list[dict[str, Any]] = []
         self._tables: list[pl.DataFrame] = []
         self._count = 0
@@ -23,15 +25,18 @@ class DrawnRows:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, row: dict[str, Any]) -> None:
-        self._rows.append(row)
-        self._count += 1
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._rows += rows
+        self._count += len(rows)
         if len(self._rows) >= CHUNK:
-            self._tables.append(Sampling.table(self._rows))
+            self._tables.append(self._table())
             self._rows = []
 
     def take(self) -> pl.DataFrame:
         """Return all rows as one table, and forget them."""
-        tables = [*self._tables, Sampling.table(self._rows)]
+        tables = [*self._tables, self._table()]
         self._rows, self._tables, self._count = [], [], 0
         return pl.concat(tables)
+
+    def _table(self) -> pl.DataFrame:
+        return pl.DataFrame(self._rows, schema=self._schema, orient="row")
