@@ -10,6 +10,7 @@ import polars as pl
 
 from schemas.contract import Contract
 from schemas.conversation import MORE
+from schemas.measures import MEASURES
 
 SCHEMA_VERSION = 1
 """Raised by hand when a contract changes; a newer major is a new store."""
@@ -491,6 +492,7 @@ DATASETS: dict[str, type[Contract]] = {
     "calibration": Calibration,
     "multiplicity": Multiplicity,
     "verifier_audit": VerifierAudit,
+    **MEASURES,
 }
 """Dataset names, as inputs of operators and manifests use them."""
 

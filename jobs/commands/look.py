@@ -173,3 +173,40 @@ def diff(
         print_json(document)
     else:
         print_diff(Console(), document)
+
+
+@app.command(
+    epilog=examples(
+        "gristmill holdout latest --method majority",
+        "gristmill holdout latest --method weighted --baseline majority",
+        "gristmill holdout latest",
+    )
+)
+def holdout(
+    name: RunArgument,
+    method: Annotated[
+        str, typer.Option(metavar="REGEX", help="Ask about methods and verifiers whose name matches; else show.")
+    ] = "",
+    baseline: Annotated[str, typer.Option(metavar="METHOD", help="Ask by how much they beat this method.")] = "",
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Answers that may differ from the tuned ones (10), set once.")
+    ] = None,
+    tolerance: Annotated[float | None, typer.Option(help="A gap that doesn't matter (.08), set once.")] = None,
+    questions: Annotated[int | None, typer.Option(min=1, help="How many there may be (1000), set once.")] = None,
+    risk: Annotated[float | None, typer.Option(help="That an answer is off by more than said (.05), set once.")] = None,
+    root: RootOption = DEFAULT_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask whether what was tuned holds on held-out problems (load.holdout), without wearing them out: Thresholdout."""
+    from cluster.records.reader import find_run
+    from cluster.storage.root import Root
+    from jobs.looking.holdout import holdout as ask
+    from jobs.looking.holdout import print_holdout
+
+    place = Root.at(root)
+    terms = {"budget": budget, "tolerance": tolerance, "questions": questions, "risk": risk}
+    document = ask(place, find_run(place, name), method, baseline, terms)
+    if as_json:
+        print_json(document)
+    else:
+        print_holdout(Console(), document)

@@ -124,6 +124,9 @@ def simulate(
     prior_model: Annotated[
         str | None, typer.Option(help="Whose rows of --prior; by default all models, each a source.")
     ] = None,
+    holdout: Annotated[
+        float, typer.Option(min=0.0, max=0.99, help="Leave out this share of the problems, for it is held out.")
+    ] = 0.0,
     seeds: Annotated[int, typer.Option(min=1, help="How many replays, each in another order.")] = 20,
     in_flight: Annotated[int | None, typer.Option(min=1, help="Samples that are out at the same time.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="All policies that fit the goal.")] = False,
@@ -150,6 +153,7 @@ def simulate(
         model=model,
         prior=prior,
         prior_model=prior_model,
+        holdout=holdout,
         seeds=seeds,
         in_flight=in_flight,
         compare=compare,

@@ -63,6 +63,7 @@ class Ask:
     model: str | None
     prior: str | None
     prior_model: str | None
+    holdout: float
     seeds: int
     in_flight: int | None
     compare: bool
@@ -77,7 +78,7 @@ def simulate(ask: Ask, as_json: bool) -> dict[str, Any]:
         BadInput: no such record, policy or setting.
     """
     prices = run_settings({"prices": ask.prices}, None).prices if ask.prices else None
-    recorded = read_recorded(ask.source, ask.root, ask.model, ask.unit, prices)
+    recorded = read_recorded(ask.source, ask.root, ask.model, ask.unit, prices, ask.holdout)
     specs = _specs(ask)
     question = _question(ask, recorded, specs)
     console = Console(stderr=True)
@@ -139,7 +140,7 @@ def _question(ask: Ask, recorded: Recorded, specs: dict[str, AnyPolicy | None]) 
     budget = min(ask.budget or most, most)
     target = ask.target or (YIELD_TARGET if ask.goal == "yield" else 1)
     before, similar = (
-        read_before(ask.prior, ask.root, ask.prior_model, recorded.problems) if ask.prior else (None, None)
+        read_before(ask.prior, ask.root, ask.prior_model, recorded.problems, ask.holdout) if ask.prior else (None, None)
     )
     usual = 1 if ask.goal == "accuracy" else max(1, min(64, problems // 16))
     sample = most / max(1, int(recorded.n.sum()))  # what one costs
