@@ -44,6 +44,7 @@ OPERATORS: dict[str, str] = {
     "measure.multiplicity": "operators.measure.multiplicity:MeasureMultiplicity",
     "measure.rice": "operators.measure.rice:MeasureRice",
     "measure.verifier_audit": "operators.measure.verifier_audit:MeasureVerifierAudit",
+    "measure.estimate": "operators.measure.estimate:MeasureEstimate",
     "measure.holdout": "operators.measure.holdout:MeasureHoldout",
     "synthesize.choose": "operators.synthesize.choose:SynthesizeChoose",
     "synthesize.sft": "operators.synthesize.sft:SynthesizeSft",
