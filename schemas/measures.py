@@ -7,8 +7,8 @@ import dataframely as dy
 from schemas.contract import Contract
 
 
-def _number(nullable: bool = True) -> dy.Float64:
-    return dy.Float64(nullable=nullable)
+def _number(nullable: bool = True, primary_key: bool = False) -> dy.Float64:
+    return dy.Float64(nullable=nullable, primary_key=primary_key)
 
 
 def _count() -> dy.Int64:
@@ -90,9 +90,101 @@ class Estimate(Contract):
     note = _note()
 
 
+class Reliability(Contract):
+    """How surely a problem is solved again (measure.reliability)."""
+
+    metric = dy.String(primary_key=True, regex="^(pass_hat_k|g_pass|mg_pass)$")
+    k = dy.Int64(primary_key=True, min=1)
+    tau = _number(False, primary_key=True)
+    """The share of k that must be right; 1 for pass^k, .5 for mG-Pass (where its mean begins)."""
+    value = _number(False)
+    low = _number(False)
+    """``low`` to ``high``: 95% interval for problems like these."""
+    high = _number(False)
+    n_problems = _count()
+    note = _note()
+
+
+class Bounds(Contract):
+    """What n samples are worth at best and at worst, with their tokens (measure.bounds)."""
+
+    metric = dy.String(primary_key=True, regex="^(average|best|worst|majority|short|long)$")
+    n = dy.Int64(primary_key=True, min=1)
+    """Samples of a problem."""
+    problem_key = dy.String(primary_key=True)
+    """Empty: the mean over problems."""
+    value = _number(False)
+    low = _number()
+    """``low`` to ``high``: 95% interval for problems like these; null for one problem."""
+    high = _number()
+    tokens = _number()
+    """Completion tokens that a problem takes, on average."""
+    n_problems = _count()
+
+
+class Paired(Contract):
+    """Two runs on the same problems, task by task (measure.paired)."""
+
+    rank = dy.Int64(primary_key=True, min=0)
+    """1 is the task on which the second loses most; 0 is all problems together."""
+    task = dy.String(nullable=False)
+    n_problems = _count()
+    first = _number(False)
+    second = _number(False)
+    """Accuracy: the mean over problems of the share of right samples."""
+    difference = _number(False)
+    low = _number(False)
+    """``low`` to ``high``: 95% interval of the difference, by drawing problems with replacement."""
+    high = _number(False)
+    lost = _count()
+    """Problems whose majority answer is right in the first run alone."""
+    won = _count()
+    """The same in the second run alone."""
+    p_value = _number(False)
+    """Exact McNemar test that the two are alike."""
+    tokens_ratio = _number()
+    """Completion tokens of a sample in the second run over those in the first."""
+    dollars_ratio = _number()
+    worse = dy.Bool(nullable=False)
+    """Whether the whole interval is below 0."""
+
+
+class StressCurve(Contract):
+    """Accuracy by how many problems one prompt asks, and by their place (measure.stress)."""
+
+    metric = dy.String(primary_key=True, regex="^(accuracy|missing|tokens|stress_score)$")
+    level = dy.Int64(primary_key=True, min=0)
+    """How many problems a prompt asks; 0: all levels above 1."""
+    position = dy.Int64(primary_key=True, min=0)
+    """Place of the problem in its prompt, from 1; 0: all places."""
+    value = _number(False)
+    low = _number()
+    high = _number()
+    n = _count()
+    """Judgements that it is about."""
+
+
+class StepCurve(Contract):
+    """How far procedures are followed, by the number of their steps (measure.by_steps)."""
+
+    metric = dy.String(primary_key=True, regex="^(prefix|sequence|final)$")
+    steps = dy.String(primary_key=True)
+    """A number of steps, or ``short`` (2 to 6), ``medium`` (7 to 16), ``long`` (17 to 25), ``all``."""
+    value = _number(False)
+    low = _number(False)
+    high = _number(False)
+    n_problems = _count()
+    n_samples = _count()
+
+
 MEASURES: dict[str, type[Contract]] = {
     "holdout_answers": HoldoutAnswer,
     "labels": Label,
     "estimates": Estimate,
+    "reliability": Reliability,
+    "bounds": Bounds,
+    "paired": Paired,
+    "stress_curve": StressCurve,
+    "step_curve": StepCurve,
 }
 """Dataset names."""

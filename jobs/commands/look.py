@@ -154,10 +154,22 @@ def cost(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption
         print_costs(Console(), document)
 
 
-@app.command(epilog=examples("gristmill diff latest arithmetic-20260101", "gristmill diff RUN1 RUN2 --json"))
+@app.command(
+    epilog=examples(
+        "gristmill diff latest arithmetic-20260101",
+        "gristmill diff RUN1 RUN2 --json",
+        "gristmill diff DIRECT REASONED --paired --by level",
+    )
+)
 def diff(
     first: RunArgument,
     second: Annotated[str, typer.Argument(metavar="RUN", help="The other run.", autocompletion=complete_run)],
+    paired: Annotated[
+        bool, typer.Option("--paired", help="Accuracy problem by problem and task by task, the largest loss first.")
+    ] = False,
+    by: Annotated[
+        str, typer.Option(metavar="FIELD", help="What a task is, for --paired: a field of the problems' metadata.")
+    ] = "task_type",
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
@@ -168,7 +180,18 @@ def diff(
     from jobs.looking.diff import print_diff
 
     place = Root.at(root)
-    document = compare(place, find_run(place, first), find_run(place, second))
+    runs = find_run(place, first), find_run(place, second)
+    if paired:
+        from jobs.looking.paired import paired as pair
+        from jobs.looking.paired import print_paired
+
+        document = pair(place, *runs, by)
+        if as_json:
+            print_json(document)
+        else:
+            print_paired(wide_console(), document)
+        return
+    document = compare(place, *runs)
     if as_json:
         print_json(document)
     else:
