@@ -177,6 +177,20 @@ class StepCurve(Contract):
     n_samples = _count()
 
 
+class PairCalibration(Contract):
+    """How much a model learns of its second answer from its first one (measure.pairs)."""
+
+    metric = dy.String(primary_key=True, regex="^(doubt|repeat|collision|auc)$")
+    name = dy.String(primary_key=True)
+    """Of ``auc``: what predicts errors (``doubt``, ``entropy``, ``agreement``); else a problem, or empty for the mean."""
+    value = _number(False)
+    low = _number()
+    high = _number()
+    n_problems = _count()
+    n = _count()
+    """Second answers that it is about."""
+
+
 MEASURES: dict[str, type[Contract]] = {
     "holdout_answers": HoldoutAnswer,
     "labels": Label,
@@ -186,5 +200,6 @@ MEASURES: dict[str, type[Contract]] = {
     "paired": Paired,
     "stress_curve": StressCurve,
     "step_curve": StepCurve,
+    "pair_calibration": PairCalibration,
 }
 """Dataset names."""

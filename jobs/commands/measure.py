@@ -124,6 +124,13 @@ def simulate(
     prior_model: Annotated[
         str | None, typer.Option(help="Whose rows of --prior; by default all models, each a source.")
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TABLE",
+            help="What is known of the problems beforehand: numbers, levels, sources, embeddings, prompts.",
+        ),
+    ] = None,
     holdout: Annotated[
         float, typer.Option(min=0.0, max=0.99, help="Leave out this share of the problems, for it is held out.")
     ] = 0.0,
@@ -154,6 +161,7 @@ def simulate(
         prior=prior,
         prior_model=prior_model,
         holdout=holdout,
+        features=features,
         seeds=seeds,
         in_flight=in_flight,
         compare=compare,

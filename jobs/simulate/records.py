@@ -16,6 +16,7 @@ from cluster.storage.tables import SUFFIXES, read_table
 from jobs.looking.holdout import held_share
 from operators.load.held_out import part_of
 from operators.measure.counts import count_verdicts
+from operators.measure.features import features_of
 from operators.policies.policy import Bools, Floats, Ints
 from operators.select.classes import answer_key, classify, distinct_answers, in_n, one_verifier
 from operators.verify.exact import VerifyExact
@@ -132,6 +133,24 @@ def read_before(
     counts = np.stack([found.n, found.c], axis=2)
     before = np.where(rows[:, None, None] >= 0, counts[rows], 0)
     return before, np.delete(counts, rows[rows >= 0], axis=0).reshape(-1, 2)
+
+
+def read_features(source: str, problems: list[str]) -> Floats:
+    """Return what a table says of these problems beforehand, as features: [problems, features].
+
+    Raises:
+        BadInput: the table doesn't name its problems, lacks some of these, or says nothing of them.
+    """
+    table = read_table(source)
+    name = next((name for name in PROBLEM if name in table.columns), None)
+    if name is None:
+        raise BadInput(f"'{source}': no column names the problem; one of {', '.join(PROBLEM)} must")
+    table = table.with_columns(pl.col(name).cast(pl.String)).unique(name, keep="first", maintain_order=True)
+    ours = pl.DataFrame({name: problems}).join(table, on=name, how="left", maintain_order="left")
+    lacking = [problem for problem in problems if problem not in set(table[name])]
+    if lacking:
+        raise BadInput(f"'{source}' says nothing of {len(lacking)} problems, for example '{lacking[0]}'")
+    return features_of(ours)
 
 
 def rates(recorded: Recorded) -> Floats:

@@ -22,7 +22,7 @@ from cluster.storage.tables import write_table
 from jobs.config.settings import explain, run_settings
 from jobs.simulate.abreast import replay_abreast, runs_abreast
 from jobs.simulate.plot import save_plot
-from jobs.simulate.records import Recorded, Unit, read_before, read_recorded
+from jobs.simulate.records import Recorded, Unit, read_before, read_features, read_recorded
 from jobs.simulate.replay import Question, Replayed, best_arms, replay_each
 from operators.policies.named import SPECS, AnyPolicy, ComputeOptimalSpec, Goal, policy_spec
 from schemas.errors import BadInput
@@ -64,6 +64,7 @@ class Ask:
     prior: str | None
     prior_model: str | None
     holdout: float
+    features: str | None
     seeds: int
     in_flight: int | None
     compare: bool
@@ -146,7 +147,9 @@ def _question(ask: Ask, recorded: Recorded, specs: dict[str, AnyPolicy | None]) 
     sample = most / max(1, int(recorded.n.sum()))  # what one costs
     few = np.geomspace(max(1, problems // 8) * sample, max(budget, 2 * sample), POINTS)
     few = np.unique(np.round(few)) if ask.unit == "samples" else few
-    return Question(recorded, ask.goal, target, ask.unit, budget, ask.in_flight or usual, before, similar, few)
+    features = read_features(ask.features, recorded.problems) if ask.features else None
+    flight = ask.in_flight or usual
+    return Question(recorded, ask.goal, target, ask.unit, budget, flight, before, similar, few, features)
 
 
 def _replay_all(
