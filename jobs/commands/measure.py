@@ -83,6 +83,7 @@ def bench_engine(
         "--prior-model large",
         "gristmill simulate latest --goal accuracy --compare --plot curves.html",
         "gristmill simulate latest --compare --unit dollars --budget 5 --prices prices.yaml",
+        "gristmill simulate pilot.parquet --recommend --reach .8 --features problems.jsonl",
     )
 )
 def simulate(
@@ -137,6 +138,13 @@ def simulate(
     seeds: Annotated[int, typer.Option(min=1, help="How many replays, each in another order.")] = 20,
     in_flight: Annotated[int | None, typer.Option(min=1, help="Samples that are out at the same time.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="All policies that fit the goal.")] = False,
+    recommend: Annotated[
+        bool,
+        typer.Option("--recommend", help="Say which policy, prior and budget reach --reach, and what others cost."),
+    ] = False,
+    reach: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="For --recommend: the share of problems, traces or answers.")
+    ] = 0.8,
     out: Annotated[str | None, typer.Option(metavar="PATH", help="The curves as .parquet, .jsonl or .csv.")] = None,
     plot: Annotated[str | None, typer.Option(metavar="PATH", help="The curves as .html, .png or .svg.")] = None,
     root: RootOption = DEFAULT_ROOT,
@@ -167,5 +175,6 @@ def simulate(
         compare=compare,
         out=out,
         plot=plot,
+        reach=reach if recommend else None,
     )
     replay(ask, as_json)

@@ -255,7 +255,8 @@ def _judged(table: pl.DataFrame) -> pl.DataFrame:
 
 def _voted(table: pl.DataFrame) -> Recorded:
     """Number answers by class; rows that say nothing about the model are left out."""
-    rows = one_verifier(table).filter(in_n()).sort("problem_key", "sample_index")
+    said = [pl.col(name).cast(pl.String) for name in ("predicted_answer", "answer_key") if name in table.columns]
+    rows = one_verifier(table.with_columns(said)).filter(in_n()).sort("problem_key", "sample_index")
     if "answer_key" not in rows.columns:
         rows = rows.with_columns(answer_key="predicted_answer")
     if "predicted_answer" not in rows.columns:

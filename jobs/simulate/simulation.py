@@ -22,6 +22,7 @@ from cluster.storage.tables import write_table
 from jobs.config.settings import explain, run_settings
 from jobs.simulate.abreast import replay_abreast, runs_abreast
 from jobs.simulate.plot import save_plot
+from jobs.simulate.recommend import print_recommendation, recommend
 from jobs.simulate.records import Recorded, Unit, read_before, read_features, read_recorded
 from jobs.simulate.replay import Question, Replayed, best_arms, replay_each
 from operators.policies.named import SPECS, AnyPolicy, ComputeOptimalSpec, Goal, policy_spec
@@ -70,6 +71,8 @@ class Ask:
     compare: bool
     out: str | None
     plot: str | None
+    reach: float | None = None
+    """Recommend a policy and a budget for so much of the goal; None replays and shows curves."""
 
 
 def simulate(ask: Ask, as_json: bool) -> dict[str, Any]:
@@ -83,6 +86,13 @@ def simulate(ask: Ask, as_json: bool) -> dict[str, Any]:
     specs = _specs(ask)
     question = _question(ask, recorded, specs)
     console = Console(stderr=True)
+    if ask.reach is not None:
+        found = recommend(question, specs, ask.reach, ask.seeds)
+        if as_json:
+            print(json.dumps(found))
+        else:
+            print_recommendation(Console(), found)
+        return found
     curves = _replay_all(question, specs, ask.seeds, console)
     table = pl.concat(_rows(name, question, replays) for name, replays in curves.items())
     if ask.out:
@@ -100,7 +110,7 @@ def simulate(ask: Ask, as_json: bool) -> dict[str, Any]:
 def _specs(ask: Ask) -> dict[str, AnyPolicy | None]:
     """Return the policies by the names they are shown under, uniform and the oracle always among them."""
     wanted: list[dict[str, Any]] = [{"name": name, **ask.settings} for name in ask.policies]
-    if ask.compare or not wanted:
+    if ask.compare or ask.reach is not None or not wanted:
         wanted += COMPARED[ask.goal]
     specs: dict[str, AnyPolicy | None] = {"uniform": policy_spec({"name": "uniform"})}
     target = ask.target or (YIELD_TARGET if ask.goal == "yield" else 1)

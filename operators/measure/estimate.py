@@ -126,7 +126,8 @@ class MeasureEstimate(PiecewiseOperator):
         enough = {name: rows for name, rows in groups.items() if (rows & judged).sum() >= LEAST}
         found = estimate(sampled, np.stack(list(enough.values()), axis=1), self.seed)
         how = "whole problems were judged" if sampled.whole else "samples were judged one by one"
-        few = f"; too few judged of {', '.join(groups.keys() - enough.keys())}" if len(groups) > len(enough) else ""
+        lacking = [name for name in groups if name not in enough]
+        few = f"; too few judged of {', '.join(lacking)}" if lacking else ""
         rows = [_row(name, one, f"{how}{few}") for name, one in zip(enough, found, strict=True)]
         return pl.DataFrame(rows, schema=polars_schema(Estimate), orient="row")
 

@@ -103,8 +103,15 @@ def estimate(sampled: Sampled, groups: NDArray[np.bool_], seed: int) -> list[Exp
         own = None if column.all() or few else _predictions(sampled, features, column, fold)
         one = _expectation(sampled, column, pooled if own is None else 0.5 * (pooled + own), fold)
         alone = one if own is None else _expectation(sampled, column, own, fold)
-        found.append(alone if alone.same_error < CLEARLY * one.same_error else one)
+        best = alone if alone.same_error < CLEARLY * one.same_error else one
+        found.append(best if best.same_error < best.plain_same_error else _without(best))
     return found
+
+
+def _without(found: Expectation) -> Expectation:
+    """Return the mean of the judged samples alone, where cheap scores don't help."""
+    plain = (found.plain, found.plain_error, found.plain_same_error)
+    return Expectation(*plain, *plain, found.freedom + 1, found.n, found.of)
 
 
 def standardised(cheap: Floats) -> Floats:

@@ -46,6 +46,7 @@ TABLES = {
     "Sft": "sft",
     "Counts": "counts",
     "Routing": "routing",
+    "Label": "labels",
 }
 """Name of a contract -> the table with rows of it."""
 EXACT, CHOICE = {"operator": "verify.exact"}, {"operator": "verify.choice"}
@@ -86,7 +87,24 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case({"k": [1, 2], "stopped": True}, tables={"counts": None, **UNRULED}),
     ),
     "measure.forecast": (Case(FORECAST, tables={"verdicts": None, **UNRULED}),),
-    "measure.verifier_audit": (Case(tables={"reference": "reference"}),),
+    "measure.verifier_audit": (
+        Case(tables={"reference": "reference", "labels": None}),
+        Case(tables={"reference": None}),
+    ),
+    "measure.next_labels": (Case({"next": 5}), Case({"next": 5, "goal": "precision"}, tables={"scores": None})),
+    "measure.estimate": (Case({"by": ["length", "task_type"]}, tables={"cheap": "reference", "verdicts": None}),),
+    "measure.reliability": (
+        Case({"k": [1, 2]}, tables={"counts": None, **UNRULED}),
+        Case({"k": [1, 8]}, tables={"verdicts": None, **UNRULED}),
+    ),
+    "measure.bounds": (Case(), Case({"each": True}, tables={"samples": None})),
+    "measure.paired": (Case({"bootstrap": 200}, tables={"second": "reference"}),),
+    "measure.stress": (Case(tables={"verdicts": "rest_verdicts", "samples": None}),),
+    "measure.by_steps": (Case({}, ("tea",)),),
+    "measure.holdout": (Case({"holdout": 0.5, "budget": 1}), Case({"holdout": 0.5, "baseline": "majority"})),
+    "measure.pairs": (Case({"bootstrap": 100}, tables={"pairs": "pairs", "second": "second"}),),
+    "synthesize.pairs": (Case({}, NUMBERS),),
+    "synthesize.rest": (Case({"levels": [1, 2]}, (*NUMBERS, "capital")),),
     "synthesize.sft": (Case(), Case(tables={"paths": None})),
     "synthesize.choose": (Case(), Case({"prefer": "score"}), Case({"prefer": "diverse"})),
     "synthesize.deduplicate": (Case(), Case({"threshold": 0.5, "ngram": 1})),
