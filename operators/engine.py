@@ -63,13 +63,17 @@ class Completion:
 
     text: str
     finish_reason: str
-    """One of schemas.datasets.FINISH_REASONS."""
+    """One of schemas.datasets.FINISH_REASONS. ``stop_string`` only where the engine told it: see ``EngineInfo.stops``.
+    """
     prompt_tokens: int
     completion_tokens: int
     cached_prompt_tokens: int = 0
     reasoning: str | None = None
     tool_calls: str | None = None
     """What it calls, where the engine tells that apart: JSON, as in a stored turn."""
+    stop: str | None = None
+    """Which stop string ended it; None where none did, or where the engine doesn't say which of several it was. It is
+    the end of the text where ``SamplingParams.keep_stop`` is set, and left out of it elsewhere."""
     sum_logprob: float | None = None
     mean_logprob: float | None = None
     lowest_group_confidence: float | None = None
@@ -129,6 +133,9 @@ class EngineInfo:
     """What a seed promises: ``exact`` (the same request gives the same text), ``nearly`` (the same draws from
     probabilities that depend in their last digits on what shares the batch: texts are usually equal), ``asked`` (the
     seed is sent; what the server makes of it isn't known)."""
+    stops: Literal["told", "untold"] = "untold"
+    """Whether ``finish_reason`` tells a stop string from the model's own end. ``untold`` is also what isn't known yet:
+    a server shows it with its first answer that a stop string ended (``Desk.tells_stops`` asks for one)."""
 
 
 class Engine(ABC):
@@ -199,6 +206,24 @@ class Engine(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Free the model."""
+
+
+def ended_by(completion: Completion, params: SamplingParams) -> Completion:
+    """Return a completion with the stop string that ended it, as its request wants it.
+
+    Where there was only one stop string it is known which; ``keep_stop`` puts it back behind the text.
+
+    Raises:
+        EngineError: the text shall end with its stop string, and nothing says which of them it was.
+    """
+    if completion.finish_reason != "stop_string":
+        return completion
+    stop = params.stop[0] if completion.stop is None and len(params.stop) == 1 else completion.stop
+    if not params.keep_stop:
+        return replace(completion, stop=stop)
+    if stop is None:
+        raise EngineError(f"keep_stop: the engine doesn't say which of {list(params.stop)} ended the text")
+    return replace(completion, stop=stop, text=completion.text + stop)
 
 
 def alone(request: Request) -> list[Request]:

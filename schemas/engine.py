@@ -39,6 +39,8 @@ class SamplingParams(Settings):
     """Guided decoding: the completion is a JSON document of this schema."""
     regex: Annotated[str | None, Added] = None
     """Guided decoding: the whole completion matches this regular expression."""
+    keep_stop: Annotated[bool, Added] = False
+    """A completion that a stop string ended has it as its end. Of engines that tell which texts those are."""
 
     @model_validator(mode="after")
     def _one_guide(self) -> SamplingParams:

@@ -22,6 +22,7 @@ class EngineRecord(BaseModel):
     logprobs: str
     version: str = ""
     seeds: str = ""
+    stops: str = ""
 
 
 class ReplicaRecord(BaseModel):
@@ -53,6 +54,22 @@ class ReplicaRecord(BaseModel):
     def tokens_per_second(self) -> float:
         """Completion tokens a second between the first request and the last answer."""
         return self.completion_tokens / (self.last - self.first) if self.last > self.first else 0.0
+
+
+class RoleRecord(BaseModel):
+    """What one engine of a stage did in a run.
+
+    Attributes:
+        passes: texts that it scored.
+        prompt_tokens: the cached ones included.
+    """
+
+    engine: EngineRecord | None = None
+    calls: int = 0
+    passes: int = 0
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 class StageRecord(BaseModel):
@@ -97,8 +114,11 @@ class StageRecord(BaseModel):
     completion_tokens: int = 0
     """Tokens of this run's calls to the stage's engine; prompt tokens include the cached ones."""
     calls: int = 0
-    """Calls to its engine in this run, of a stage that asks about samples; texts that it scored are ``passes``."""
+    """Calls to its engines in this run, where it asks about samples or plays episodes; texts that were scored are
+    ``passes``."""
     passes: int = 0
+    roles: dict[str, RoleRecord] = {}
+    """The same by role, where a strategy asks several engines."""
     busy_seconds: float = 0.0
     """Sum over workers of the time they worked on it."""
     engine: EngineRecord | None = None
@@ -109,6 +129,21 @@ class StageRecord(BaseModel):
     complete: bool = False
     view: str | None = None
     """File of the view, relative to the root (stores only): problem_key, first, count."""
+
+    def add_calls(
+        self, role: str, calls: int, passes: int, prompt_tokens: int, cached_prompt_tokens: int, completion_tokens: int
+    ) -> None:
+        """Count what one role's calls took."""
+        took = {
+            "calls": calls,
+            "passes": passes,
+            "prompt_tokens": prompt_tokens,
+            "cached_prompt_tokens": cached_prompt_tokens,
+            "completion_tokens": completion_tokens,
+        }
+        for record in (self, *([self.roles[role]] if role in self.roles else [])):
+            for name, value in took.items():
+                setattr(record, name, getattr(record, name) + value)
 
     @property
     def gpu_seconds(self) -> float:

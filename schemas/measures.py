@@ -182,7 +182,7 @@ class PairCalibration(Contract):
 
     metric = dy.String(primary_key=True, regex="^(doubt|repeat|collision|auc)$")
     name = dy.String(primary_key=True)
-    """Of ``auc``: what predicts errors (``doubt``, ``entropy``, ``agreement``); else a problem, or empty for the mean."""
+    """Of ``auc``: what predicts errors (``doubt``, ``entropy``, ``agreement``); else a problem, or empty: the mean."""
     value = _number(False)
     low = _number()
     high = _number()

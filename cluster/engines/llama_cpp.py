@@ -37,7 +37,7 @@ import xllamacpp as _xllamacpp  # its OpenMP reads the variables when it is load
 from cluster.engines.content import TEXT, Takes, for_servers, gguf_template, shown
 from cluster.engines.slots import Slots
 from cluster.engines.weights import file_hash
-from operators.engine import Completion, Engine, EngineError, EngineInfo, Request, Scored, ScoreRequest, alone
+from operators.engine import Completion, Engine, EngineError, EngineInfo, Request, Scored, ScoreRequest, alone, ended_by
 from schemas.conversation import Turn
 from schemas.engine import EngineSpec, LlamaCppSpec
 from schemas.errors import BadInput
@@ -78,6 +78,7 @@ class LlamaCppEngine(Engine):
             logprobs="raw",
             version=importlib.metadata.version("xllamacpp"),
             seeds="nearly",
+            stops="told",
         )
         key = secrets.token_hex(16)
         self._copies = tempfile.TemporaryDirectory(prefix="gristmill-llama-")
@@ -173,7 +174,7 @@ class LlamaCppEngine(Engine):
             raise EngineError(f"llama.cpp broke off request {request.request_id}", transient=True)
         if chunks[-1].get("truncated"):
             raise EngineError(f"request {request.request_id} outgrew the context of {self.info.context} tokens")
-        return [_completion(chunks)]
+        return [ended_by(_completion(chunks), params)]
 
     @contextlib.asynccontextmanager
     async def _slot(self, prompt: str) -> AsyncIterator[int]:
@@ -331,6 +332,7 @@ def _completion(chunks: list[dict[str, Any]]) -> Completion:
     return Completion(
         text="".join(chunk["content"] for chunk in chunks),
         finish_reason=_FINISH.get(end.get("stop_type", ""), "cut"),
+        stop=end.get("stopping_word") or None,
         prompt_tokens=int(end["tokens_evaluated"]),
         completion_tokens=tokens,
         cached_prompt_tokens=int(end.get("timings", {}).get("cache_n", 0)),

@@ -19,7 +19,17 @@ from typing import TypeVar
 import xxhash
 
 from cluster.engines.content import TEXT, shown
-from operators.engine import Completion, Engine, EngineDied, EngineError, EngineInfo, Request, Scored, ScoreRequest
+from operators.engine import (
+    Completion,
+    Engine,
+    EngineDied,
+    EngineError,
+    EngineInfo,
+    Request,
+    Scored,
+    ScoreRequest,
+    ended_by,
+)
 from schemas.conversation import Turn
 from schemas.engine import EngineSpec, SamplingParams, ScriptedSpec
 
@@ -38,6 +48,7 @@ class ScriptedEngine(Engine):
             context=spec.context,
             logprobs="raw" if spec.logprobs else "none",
             seeds="exact",
+            stops="told" if spec.told_stops else "untold",
         )
         self.capacity = spec.slots
         self._bounds = list(accumulate(spec.weights)) if spec.weights else None
@@ -75,7 +86,7 @@ class ScriptedEngine(Engine):
             self._complete(request.prompt + request.prefix, request.params, request.seed, draws)
             for _ in range(request.n)
         ]
-        answered = [self._cut(completion, request.cut_below) for completion in made]
+        answered = [ended_by(self._cut(completion, request.cut_below), request.params) for completion in made]
         self._count(*((answer.prompt_tokens, answer.completion_tokens) for answer in answered))
         return [self._told(answer) for answer in answered]
 
@@ -92,7 +103,7 @@ class ScriptedEngine(Engine):
             tokens = {name: int(getattr(answer, name) * times) for name in ("prompt_tokens", "completion_tokens")}
             answer = replace(answer, **tokens)
         if answer.finish_reason == "stop_string" and not self.spec.told_stops:
-            return replace(answer, finish_reason="stop")
+            return replace(answer, finish_reason="stop", stop=None)
         return answer
 
     @staticmethod
@@ -102,7 +113,7 @@ class ScriptedEngine(Engine):
         if below is None or sure is None or sure >= below:
             return completion
         words = completion.text.split()
-        return replace(completion, text=" ".join(words[: len(words) // 2]), finish_reason="cut")
+        return replace(completion, text=" ".join(words[: len(words) // 2]), finish_reason="cut", stop=None)
 
     def _note(self, line: str, text: str) -> None:
         """Write down what was asked, and die of what kills."""
@@ -160,19 +171,20 @@ class ScriptedEngine(Engine):
             answers = next((found for key, found in self.spec.by_prompt.items() if key in prompt), self.spec.answers)
         bounds = self._bounds if answers is self.spec.answers else None
         text = draws.choices(answers, cum_weights=bounds)[0].replace("{prompt}", prompt).replace("{seed}", str(seed))
-        finish = "stop"
+        finish, hit = "stop", None
         for stop in params.stop:
             if stop in text:
-                text, finish = text.split(stop)[0], "stop_string"
+                text, finish, hit = text.split(stop)[0], "stop_string", stop
         words = text.split()
         if len(words) > params.max_tokens:
-            text, words, finish = " ".join(words[: params.max_tokens]), words[: params.max_tokens], "length"
+            text, words, finish, hit = " ".join(words[: params.max_tokens]), words[: params.max_tokens], "length", None
         tokens = max(1, len(words))
         sum_logprob = sum(math.log(1.0 - 0.9 * draws.random()) for _ in range(tokens)) if self.spec.logprobs else None
         sure = 20.0 * draws.random() if self.spec.logprobs else None
         return Completion(
             text=text,
             finish_reason=finish,
+            stop=hit,
             prompt_tokens=len(prompt.split()),
             completion_tokens=tokens,
             sum_logprob=sum_logprob,

@@ -11,9 +11,8 @@ from cluster.spending.books import Books
 from cluster.spending.loan import Keeping
 from cluster.storage.parts import Part
 from cluster.storage.ranges import Ints, Ranges
+from operators.strategies.words import POLICY
 from schemas.prices import Prices
-
-ROLE = "policy"
 
 
 class Purse:
@@ -106,7 +105,7 @@ class Purse:
         bill = bill_of(part)
         micro = 0 if self.prices is None else self.prices.microdollars(*_tokens(bill), 0.0) or 0
         self.account.spent += Amount(part.rows, bill.tokens, micro)
-        self.books.add("bill", self.stage, ROLE, worst, bill, part.rows)
+        self.books.add("bill", self.stage, POLICY, worst, bill, part.rows)
         for keeping in self.keeping:
             keeping.on_drawn(ranges, bill.completion_tokens)
 
@@ -115,7 +114,7 @@ class Purse:
         worst = self._free(ranges)
         self.account.spent += worst
         self.account.orphaned += worst
-        self.books.add("lost", self.stage, ROLE, worst)
+        self.books.add("lost", self.stage, POLICY, worst)
         for keeping in self.keeping:
             keeping.loan.on_lost(keeping.worst(ranges))
 

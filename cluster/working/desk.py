@@ -17,8 +17,11 @@ from cluster.records.bill import Amount, Bill
 from cluster.records.timeline import Timeline
 from cluster.working.credit import Credit
 from cluster.working.journal import Journal, key_of
+from cluster.working.stops import ask_for_a_stop
+from cluster.working.turnstile import Turnstile
 from operators.engine import Completion, Engine, EngineError, Request, Scored, ScoreRequest
 from schemas.conversation import Turn
+from schemas.errors import BadInput
 
 Said = TypeVar("Said", list[Completion], Scored)
 
@@ -30,6 +33,7 @@ class Meter:
         bill: by the engine's own count.
         paid: that, at the engine's prices, and ``lost``.
         lost: the worst cases of calls that brought nothing, since nobody knows what the engine did for them.
+        shows_stops: whether the engine told a stop string when it was asked for one; None before that.
     """
 
     def __init__(self, timeline: Timeline, credit: Credit | None) -> None:
@@ -38,6 +42,7 @@ class Meter:
         self.bill = Bill()
         self.paid = Amount()
         self.lost = Amount()
+        self.shows_stops: bool | None = None
 
     def settle(self, worst: Amount, took: Bill | None) -> None:
         """Note what became of a call; None where nobody knows."""
@@ -60,13 +65,25 @@ class Desk(Engine):
     Args:
         retries: how often a request is tried again after a transient fault, with exponential backoff.
         journal: where answers are kept until the work is finished; None where none are.
+        turnstile: where calls wait for their turn at the engine; None where they needn't.
+        rank: the work's; smaller ones go first.
     """
 
-    def __init__(self, engine: Engine, meter: Meter, retries: int, journal: Journal | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        meter: Meter,
+        retries: int,
+        journal: Journal | None = None,
+        turnstile: Turnstile | None = None,
+        rank: int = 0,
+    ) -> None:
         self._engine = engine
         self._meter = meter
         self._retries = retries
         self._journal = journal
+        self._turnstile = turnstile
+        self._rank = rank
         self._asked: Counter[bytes] = Counter()
         self.info = engine.info
         self.capacity = engine.capacity
@@ -82,8 +99,26 @@ class Desk(Engine):
     async def most_tokens(self, prompt: str) -> int:
         return await self._engine.most_tokens(prompt)
 
+    async def tells_stops(self) -> bool:
+        """Whether ``finish_reason`` tells stop strings. What isn't known of an engine is asked, once in its life.
+
+        Raises:
+            EngineError: transient; the engine didn't answer.
+        """
+        if self._engine.info.stops == "told":
+            return True
+        if self._meter.shows_stops is None:
+            self._meter.shows_stops = await ask_for_a_stop(self, self._generate)
+        return self._meter.shows_stops
+
     async def generate(self, request: Request) -> list[Completion]:
-        """See ``Engine.generate``; transient faults were tried again."""
+        """See ``Engine.generate``; transient faults were tried again.
+
+        Raises:
+            BadInput: the text shall end with its stop string, and the engine doesn't tell what ended a text.
+        """
+        if request.params.keep_stop and request.params.stop and not await self.tells_stops():
+            raise BadInput(f"keep_stop: {self.info.model} doesn't tell a stop string from the end of a text")
         if self._journal is None:
             return await self._generate(request)
         return await self._once(self._journal, request, self._generate)
@@ -146,11 +181,25 @@ class Desk(Engine):
         worst_of: Callable[[Credit], Awaitable[Amount]],
         bill_of: Callable[[Said], Bill],
     ) -> Said:
+        if self._turnstile is None:
+            return await self._paid(send, worst_of, bill_of)
+        await self._turnstile.enter(self._rank)
+        try:
+            return await self._paid(send, worst_of, bill_of)
+        finally:
+            self._turnstile.leave()
+
+    async def _paid(
+        self,
+        send: Callable[[], Awaitable[Said]],
+        worst_of: Callable[[Credit], Awaitable[Amount]],
+        bill_of: Callable[[Said], Bill],
+    ) -> Said:
         meter = self._meter
         worst = Amount() if meter.credit is None else await worst_of(meter.credit)
         for attempt in range(self._retries + 1):
             if meter.credit is not None:
-                await meter.credit.take(worst)
+                await meter.credit.take(worst, self._rank)
             took: Bill | None = None
             meter.timeline.enter()
             try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ class Drawing:
     """The samples that one worker has still to draw.
 
     Args:
-        on_drawn: called with each row, or with (problem, sample index, message) of a draw whose transient fault
+        on_drawn: called with the rows of each draw, or with (problem, draw, message) of one whose transient fault
             outlived the retries.
         on_hungry: called when the queue runs low.
         room: set while rows may be added.
@@ -49,7 +49,7 @@ class Drawing:
         folder: str,
         problems: NumberedRows,
         run_id: str,
-        on_drawn: Callable[[Row | tuple[int, int, str]], None],
+        on_drawn: Callable[[list[Row] | tuple[int, int, str]], None],
         on_hungry: Callable[[], None],
         room: asyncio.Event,
     ) -> None:
@@ -65,7 +65,7 @@ class Drawing:
         self._on_hungry = on_hungry
         self._room = room
         self._queue: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
-        self._problems = AssignedProblems(root, problems)
+        self._problems = AssignedProblems(root, problems, operator.reads)
         self._prompts: dict[int, asyncio.Task[str]] = {}
         self._begun: dict[tuple[str, int], Row] = {}
         self._warm_ups = None if operator.cut is None else WarmUps(operator.cut, root, folder)
@@ -107,6 +107,21 @@ class Drawing:
         for row in rows.iter_rows(named=True):
             self._begun[row["problem_key"], row["sample_index"]] = row
 
+    @property
+    def waiting(self) -> int:
+        """Draws that nobody has begun."""
+        return self._queue.qsize()
+
+    @property
+    def draws(self) -> int:
+        """How many draws keep the engine busy."""
+        return self.desk.capacity
+
+    def loops(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what has to run; each ends only with whatever is wrong with the engine, or with the operator."""
+        looking = [] if self._warm_ups is None else [self.look_forever()]
+        return [*(self.draw_forever() for _ in range(self.draws)), *looking]
+
     async def draw_forever(self) -> None:
         """Draw one after the other; ends with whatever is wrong with the engine, or with the operator."""
         low = self.desk.capacity - 1
@@ -134,7 +149,7 @@ class Drawing:
             prompt = await self._prompt(number, problem)
             cut_below = None if self._warm_ups is None else self._warm_ups.threshold(number, index)
             row = await self.operator.draw(problem, prompt, index, self.desk, self._run_id, begun, cut_below)
-            self._on_drawn(row)
+            self._on_drawn([row])
             self._warmed_up(number, index, row["lowest_group_confidence"])
         except EngineError as error:
             self._on_drawn((number, index, str(error)))

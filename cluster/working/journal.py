@@ -106,6 +106,8 @@ def key_of(request: Request | ScoreRequest) -> bytes:
         asked.pop(name, None)
     if isinstance(request, Request):
         asked["params"] = request.params.model_dump(mode="json")
+        if not request.params.keep_stop:
+            del asked["params"]["keep_stop"]  # keys of answers that are kept from before it was there
     return xxhash.xxh3_128_digest(json.dumps(asked, sort_keys=True).encode())
 
 

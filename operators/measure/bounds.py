@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
+from operators.draws import draws
 from operators.measure.counts import DRAWN
 from operators.measure.intervals import new_problems
 from operators.measure.pass_at_k import estimate, powers_of_two
@@ -17,7 +18,7 @@ from operators.piecewise import PiecewiseOperator
 from operators.select.classes import one_verifier
 from operators.select.majority import MajorityVote
 from schemas.contract import polars_schema
-from schemas.datasets import SAMPLE_KEY, Sample
+from schemas.datasets import SAMPLE_KEY, Sample, Verdict
 from schemas.errors import BadInput
 from schemas.measures import Bounds
 
@@ -38,7 +39,7 @@ class MeasureBounds(PiecewiseOperator):
 
     version: ClassVar[int] = 1
     inputs = {
-        "verdicts": MajorityVote.inputs["verdicts"],
+        "verdicts": Verdict.select(*MajorityVote.inputs["verdicts"].names, "chosen"),
         "samples": Sample.select(*SAMPLE_KEY, "completion_tokens"),
     }
     optional = frozenset({"samples"})
@@ -53,7 +54,7 @@ class MeasureBounds(PiecewiseOperator):
     def partial(self, verdicts: pl.DataFrame | None = None, samples: pl.DataFrame | None = None) -> pl.DataFrame:
         """Return a row per problem: n, c, majority, mean tokens, and accuracy and tokens of either half."""
         assert verdicts is not None
-        judged = one_verifier(verdicts)
+        judged = draws(one_verifier(verdicts)).drop("chosen")
         vote = MajorityVote().run(verdicts=judged).select("problem_key", majority=pl.col("is_correct").cast(pl.Float64))
         known = pl.col("status").is_in(DRAWN) & pl.col("is_correct").is_not_null()
         rows = judged.filter(known).select(*SAMPLE_KEY, right=pl.col("is_correct").cast(pl.Float64))

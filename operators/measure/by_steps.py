@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
+from operators.draws import draws
 from operators.measure.counts import DRAWN
 from operators.measure.intervals import new_problems
 from operators.piecewise import PiecewiseOperator
@@ -38,7 +39,9 @@ class MeasureBySteps(PiecewiseOperator):
 
     version: ClassVar[int] = 1
     inputs = {
-        "verdicts": Verdict.select(*SAMPLE_KEY, "verifier", "predicted_answer", "is_correct", "credit", "status"),
+        "verdicts": Verdict.select(
+            *SAMPLE_KEY, "verifier", "predicted_answer", "is_correct", "credit", "status", "chosen"
+        ),
         "problems": Problem.select("problem_key", "problem_id", "answer", "verification"),
     }
     output = StepCurve
@@ -55,7 +58,7 @@ class MeasureBySteps(PiecewiseOperator):
         verifier = VerifyProcedure(ignore_case=self.ignore_case)
         golds = {row["problem_key"]: verifier.gold(row) for row in problems.iter_rows(named=True)}
         known = {key: json.loads(text) for key, text in golds.items() if text is not None}
-        judged = one_verifier(verdicts).filter(
+        judged = draws(one_verifier(verdicts)).filter(
             pl.col("status").is_in(DRAWN),
             pl.col("is_correct").is_not_null(),
             pl.col("problem_key").is_in(list(known)),

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from operators.draws import draws
 from operators.measure.counts import DRAWN
 from operators.measure.labels import with_chances
 from operators.numeric.control_variates import Expectation, Sampled, estimate
@@ -46,7 +47,7 @@ class MeasureEstimate(PiecewiseOperator):
 
     version: ClassVar[int] = 1
     inputs = {
-        "samples": Sample.select(*SAMPLE_KEY, "mean_logprob", "completion_tokens", "finish_reason", "status"),
+        "samples": Sample.select(*SAMPLE_KEY, "mean_logprob", "completion_tokens", "finish_reason", "status", "chosen"),
         "verdicts": VERDICT,
         "labels": Label.select(),
         "cheap": VERDICT,
@@ -65,7 +66,7 @@ class MeasureEstimate(PiecewiseOperator):
     def partial(self, samples: pl.DataFrame | None = None, **others: pl.DataFrame | None) -> pl.DataFrame:
         """Return a row per sample: its key, y, chance (null where it wasn't judged), cheap features and groups."""
         assert samples is not None
-        drawn = samples.filter(pl.col("status") == "ok")
+        drawn = draws(samples).filter(pl.col("status") == "ok")
         table = drawn.select(
             *SAMPLE_KEY,
             f_likelihood=pl.col("mean_logprob"),

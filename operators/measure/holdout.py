@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
+from operators.draws import draws
 from operators.load.held_out import held_out
 from operators.measure.counts import count_verdicts
 from operators.numeric.thresholdout import Thresholdout
@@ -43,7 +44,7 @@ class MeasureHoldout(PiecewiseOperator):
     version: ClassVar[int] = 1
     inputs = {
         "answers": Answer.select("problem_key", "method", "is_correct"),
-        "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "status"),
+        "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "status", "chosen"),
         "asked": HoldoutAnswer.select(),
     }
     optional = frozenset({"answers", "verdicts", "asked"})
@@ -80,7 +81,7 @@ class MeasureHoldout(PiecewiseOperator):
             known = answers.filter(pl.col("is_correct").is_not_null())
             found.append(known.select("problem_key", name="method", value=pl.col("is_correct").cast(pl.Float64)))
         if verdicts is not None:
-            for (verifier,), rows in verdicts.group_by("verifier"):
+            for (verifier,), rows in draws(verdicts).group_by("verifier"):
                 counts = count_verdicts(rows).filter(pl.col("n") > 0)
                 value = pl.col("c") / pl.col("n")
                 found.append(counts.select(problem_key="problem_id", name=pl.lit(str(verifier)), value=value))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.base import Operator
+from operators.draws import draws
 from operators.select.classes import one_verifier
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Problem, Sample, Score, Verdict
@@ -53,7 +54,7 @@ class MeasureNextLabels(Operator):
     version: ClassVar[int] = 1
     scope = "dataset"
     inputs = {
-        "verdicts": Verdict.select(*SAMPLE_KEY, "verifier", "predicted_answer", "answer_key", "is_correct"),
+        "verdicts": Verdict.select(*SAMPLE_KEY, "verifier", "predicted_answer", "answer_key", "is_correct", "chosen"),
         "labels": Label.select(),
         "scores": Score.select(*SAMPLE_KEY, "scorer", "score"),
         "samples": Sample.select(*SAMPLE_KEY, "problem_id", "completion"),
@@ -80,7 +81,7 @@ class MeasureNextLabels(Operator):
         Raises:
             BadInput: there is no verdict, or nothing that isn't labelled.
         """
-        judged = one_verifier(verdicts).filter(pl.col("is_correct").is_not_null())
+        judged = draws(one_verifier(verdicts)).filter(pl.col("is_correct").is_not_null())
         table = _strata(judged, scores).sort(SAMPLE_KEY).collect(engine="streaming")
         known = pl.DataFrame(schema={**{name: table.schema[name] for name in SAMPLE_KEY}, "right": pl.Boolean})
         if labels is not None:

@@ -10,18 +10,19 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
+from operators.draws import draws
 from operators.measure.counts import DRAWN
 from operators.piecewise import PiecewiseOperator
 from operators.select.classes import one_verifier
 from operators.select.majority import MajorityVote
 from schemas.contract import polars_schema
-from schemas.datasets import SAMPLE_KEY, Problem, Sample
+from schemas.datasets import SAMPLE_KEY, Problem, Sample, Verdict
 from schemas.errors import BadInput
 from schemas.measures import Paired
 from schemas.prices import Prices
 
 Floats = NDArray[np.float64]
-VERDICTS = MajorityVote.inputs["verdicts"]
+VERDICTS = Verdict.select(*MajorityVote.inputs["verdicts"].names, "chosen")
 SAMPLES = Sample.select(*SAMPLE_KEY, "prompt_tokens", "cached_prompt_tokens", "completion_tokens")
 ENDS = (0.025, 0.975)
 BLOCK = 4_000_000
@@ -132,7 +133,7 @@ class MeasurePaired(PiecewiseOperator):
 
 
 def _of_run(verdicts: pl.DataFrame, samples: pl.DataFrame | None, prices: Prices) -> pl.DataFrame:
-    judged = one_verifier(verdicts)
+    judged = draws(one_verifier(verdicts)).drop("chosen")
     known = judged.filter(pl.col("status").is_in(DRAWN), pl.col("is_correct").is_not_null())
     accuracy = known.group_by("problem_key").agg(accuracy=pl.col("is_correct").mean())
     vote = MajorityVote().run(verdicts=judged).select("problem_key", majority="is_correct")

@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
+from operators.draws import draws
 from operators.measure.intervals import ENDS
 from operators.piecewise import PiecewiseOperator
 from operators.select.classes import answer_key, classify, distinct_answers, in_n, one_verifier
@@ -21,7 +22,7 @@ from schemas.errors import BadInput
 from schemas.measures import PairCalibration
 
 Floats = NDArray[np.float64]
-VERDICTS = Verdict.select(*SAMPLE_KEY, "verifier", "predicted_answer", "answer_key", "is_correct", "status")
+VERDICTS = Verdict.select(*SAMPLE_KEY, "verifier", "predicted_answer", "answer_key", "is_correct", "status", "chosen")
 
 
 class MeasurePairs(PiecewiseOperator):
@@ -62,7 +63,7 @@ class MeasurePairs(PiecewiseOperator):
         """Return ``kind``, problem, answer and counts: of first samples, or of second answers and repetitions."""
         found = [pl.DataFrame(schema=PARTIAL)]
         if verdicts is not None and len(verdicts):
-            rows = one_verifier(verdicts)
+            rows = draws(one_verifier(verdicts))
             classes = classify(distinct_answers(rows)).select("problem_key", "answer_key", "answer_class")
             voted = rows.filter(in_n()).with_columns(answer_key(rows.columns))
             voted = voted.join(classes, on=["problem_key", "answer_key"], how="left")
@@ -81,7 +82,7 @@ class MeasurePairs(PiecewiseOperator):
                 schema={"problem_key": pl.String, "of": pl.String, "first": pl.String, "times": pl.Int64},
                 orient="row",
             )
-            rows = one_verifier(second)
+            rows = draws(one_verifier(second))
             said = rows.filter(in_n()).with_columns(key=answer_key(rows.columns)).join(about, on="problem_key")
             again = (pl.col("key") == pl.col("first")).fill_null(False)
             counts = said.group_by("of", "first").agg(

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
+from operators.draws import draws
 from operators.measure.counts import DRAWN
 from operators.measure.intervals import ENDS
 from operators.piecewise import PiecewiseOperator
@@ -38,7 +39,9 @@ class MeasureStress(PiecewiseOperator):
 
     version: ClassVar[int] = 1
     inputs = {
-        "verdicts": Verdict.select(*SAMPLE_KEY, "verifier", "problem_id", "predicted_answer", "is_correct", "status"),
+        "verdicts": Verdict.select(
+            *SAMPLE_KEY, "verifier", "problem_id", "predicted_answer", "is_correct", "status", "chosen"
+        ),
         "samples": Sample.select(*SAMPLE_KEY, "completion_tokens", "status"),
     }
     optional = frozenset({"samples"})
@@ -54,7 +57,7 @@ class MeasureStress(PiecewiseOperator):
         """
         assert verdicts is not None
         place = pl.col("verifier").str.extract(PART).cast(pl.Int64)
-        rows = verdicts.filter(pl.col("status").is_in(DRAWN), pl.col("is_correct").is_not_null())
+        rows = draws(verdicts).filter(pl.col("status").is_in(DRAWN), pl.col("is_correct").is_not_null())
         rows = rows.with_columns(position=place)
         level = pl.col("position").max().over("problem_key").fill_null(1)
         rows = rows.with_columns(level=level).filter(pl.col("position").is_not_null() | (pl.col("level") == 1))

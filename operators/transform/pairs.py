@@ -13,6 +13,7 @@ import polars as pl
 from pydantic import AfterValidator, Field
 
 from operators.base import Operator
+from operators.draws import draws
 from operators.select.classes import answer_key, one_verifier
 from operators.text import fill
 from schemas.contract import polars_schema
@@ -45,7 +46,7 @@ class SynthesizePairs(Operator):
     scope = "problem"
     inputs = {
         "problems": Problem.select(),
-        "verdicts": Verdict.select(*SAMPLE_KEY, "verifier", "predicted_answer", "answer_key", "status"),
+        "verdicts": Verdict.select(*SAMPLE_KEY, "verifier", "predicted_answer", "answer_key", "status", "chosen"),
     }
     output = Problem
 
@@ -55,7 +56,7 @@ class SynthesizePairs(Operator):
 
     def run(self, problems: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
         """Return one problem for each answer that is shown, in the order of problems and answers."""
-        rows = one_verifier(verdicts).sort(SAMPLE_KEY)
+        rows = draws(one_verifier(verdicts)).sort(SAMPLE_KEY)
         rows = rows.filter(pl.int_range(pl.len()).over("problem_key") < self.per_problem)
         rows = rows.with_columns(key=answer_key(rows.columns)).filter(pl.col("key").is_not_null())
         shown = rows.group_by("problem_key", "key", maintain_order=True).agg(

@@ -162,8 +162,15 @@ def test_stop_strings_end_a_text_and_stay_out_of_it(subject: Subject) -> None:
         assert stop not in found.text
         if not subject.case.chat:  # a chat model needn't count on
             assert found.finish_reason == ("stop_string" if subject.case.keeps("tells stops") else "stop")
+            assert found.stop == (stop if subject.case.keeps("tells stops") else None)
     [unhit] = one(subject, prompt, SamplingParams(max_tokens=4, temperature=0.0, stop=("nowhere-in-it",)))
     assert unhit.finish_reason in ("length", "stop")
+    assert unhit.stop is None
+    assert (subject.engine.info.stops == "told") == subject.case.keeps("tells stops")
+    if subject.case.keeps("tells stops") and not subject.case.chat:
+        [without] = one(subject, prompt, params)
+        [kept] = one(subject, prompt, params.model_copy(update={"keep_stop": True}))
+        assert kept.text == without.text + stop
 
 
 def test_an_empty_text_is_an_answer(subject: Subject) -> None:

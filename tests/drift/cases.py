@@ -47,6 +47,7 @@ TABLES = {
     "Counts": "counts",
     "Routing": "routing",
     "Label": "labels",
+    "Episode": "episodes",
 }
 """Name of a contract -> the table with rows of it."""
 EXACT, CHOICE = {"operator": "verify.exact"}, {"operator": "verify.choice"}
@@ -54,6 +55,8 @@ NUMBERS = ("add", "roots", "sixth")
 ALONE: dict[str, str | None] = {"evidence": None, "evidence_samples": None}
 UNRULED: dict[str, str | None] = {"allocations": None, "before": None}
 """Nobody said by what rule problems were sampled."""
+PLAYED: dict[str, str | None] = {"samples": "played", "verdicts": "played_verdicts"}
+"""Rows of episodes."""
 FORECAST = {"k": [1, 4, 16, 64], "draws": 200, "bootstrap": 20}
 
 CASES: dict[str, tuple[Case, ...]] = {
@@ -81,6 +84,11 @@ CASES: dict[str, tuple[Case, ...]] = {
     "select.mbr": (Case(tables=ALONE), Case({"utility": "f1", "text": "completion"}, tables=ALONE)),
     "prune.confidence": (Case(), Case({"by": "tail"})),
     "score.judge": (Case({}, NUMBERS), Case({"checklist": ["Is it short?", "Is it right?"]}, NUMBERS)),
+    "score.search": (Case(tables=PLAYED),),
+    "score.steps": (Case({}, NUMBERS), Case({"by": {"name": "prm"}, "most": 2}, NUMBERS)),
+    "select.episode": (Case(tables=PLAYED), Case({"by": "best", "scorer": "score.process"}, tables=PLAYED)),
+    "collect.episodes": (Case(tables=PLAYED),),
+    "measure.episodes": (Case(tables=PLAYED),),
     "measure.pass_at_k": (
         Case({"k": [1, 2, 4]}, tables={"counts": None, **UNRULED}),
         Case({"k": [1, 8]}, tables={"verdicts": None, **UNRULED}),
@@ -106,7 +114,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "synthesize.pairs": (Case({}, NUMBERS),),
     "synthesize.rest": (Case({"levels": [1, 2]}, (*NUMBERS, "capital")),),
     "synthesize.sft": (Case(), Case(tables={"paths": None})),
-    "synthesize.choose": (Case(), Case({"prefer": "score"}), Case({"prefer": "diverse"})),
+    "synthesize.choose": (Case(), Case({"prefer": "score"}), Case({"prefer": "diverse"}), Case(tables=PLAYED)),
     "synthesize.deduplicate": (Case(), Case({"threshold": 0.5, "ngram": 1})),
     "synthesize.decontaminate": (Case({"benchmarks": [f"{HERE}/inputs/source.jsonl"], "ngram": 3}),),
     "synthesize.mix": (Case({"rows": {"math": 2, "*": 1}}), Case({"shares": {"math": 0.5, "choice": 0.5}})),

@@ -527,7 +527,7 @@ def test_log_probs_reasoning_stops_and_empty_texts() -> None:
     async def plain(http: web.Request) -> web.Response:
         return answer("", logprobs={"token_logprobs": [None, -2.0], "tokens": ["a", "b"]})
 
-    (one,) = only(ask(chat, request(), logprobs=True))
+    (one,) = only(ask(chat, request(stop=("END",)), logprobs=True))
     assert (one.text, one.reasoning, one.finish_reason) == ("", "hm", "stop_string")
     assert (one.sum_logprob, one.mean_logprob, one.completion_tokens) == (-2.0, -1.0, 2)
     (other,) = only(ask(plain, request(prompt="2+2="), logprobs=True, api="completions"))

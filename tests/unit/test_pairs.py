@@ -83,7 +83,7 @@ ALPHAS: Alphas = [(1.0, 1.0), (5.0, 5.0), (0.5, 1.5, 2.0), (200.0, 200.0, 200.0)
 
 def test_the_estimate_is_the_variance_of_what_the_model_does_not_know() -> None:
     found = measure(sampled(ALPHAS, 2000, 8, 0))
-    rows = {name: value for name, value in found.filter(metric="doubt").select("name", "value").iter_rows()}
+    rows = dict(found.filter(metric="doubt").select("name", "value").iter_rows())
     for number, alpha in enumerate(ALPHAS):
         assert rows[f"p{number:03}"] == pytest.approx(exact(alpha), abs=0.02)
     assert rows[""] == pytest.approx(np.mean([exact(alpha) for alpha in ALPHAS]), abs=0.01)

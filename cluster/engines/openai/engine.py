@@ -28,9 +28,19 @@ from cluster.engines.openai.adaptive import AdaptiveLimit
 from cluster.engines.openai.deadlines import Deadlines
 from cluster.engines.openai.prompts import chat, members
 from cluster.engines.openai.scores import score
-from operators.engine import Completion, Engine, EngineError, EngineInfo, Request, Scored, ScoreRequest, child_seed
+from operators.engine import (
+    Completion,
+    Engine,
+    EngineError,
+    EngineInfo,
+    Request,
+    Scored,
+    ScoreRequest,
+    child_seed,
+    ended_by,
+)
 from schemas.conversation import Turn
-from schemas.engine import EngineSpec, OpenAISpec
+from schemas.engine import EngineSpec, OpenAISpec, SamplingParams
 from schemas.errors import BadInput
 from schemas.messages import calls_of
 from schemas.redaction import protect, redact
@@ -41,6 +51,8 @@ MISCONFIGURED = frozenset({401, 402, 404, 405})
 """No request can succeed: wrong key, nothing paid, wrong URL or model. 403 too, where nothing has succeeded yet."""
 LONGEST_PAUSE = 30.0
 """Seconds."""
+STOPPED_BY = ("stop_reason", "matched_stop", "stop_sequence")
+"""Fields in which servers tell the stop string that ended a choice (vLLM, SGLang, gateways to Anthropic's models)."""
 BYTES_PER_TOKEN = 4
 """No tokenizer is known here: prompts are measured by this rule of thumb, and the server has the last word."""
 TEMPLATE_TOKENS = 64
@@ -123,21 +135,21 @@ class OpenAIEngine(Engine):
             parts = [(child, min(each, request.n - child)) for child in range(each, request.n, each)]
             bodies = [self._body(request, n, child_seed(request.seed, child)) for child, n in parts]
             answers = await asyncio.gather(*[self.ask(self._url, body) for body in bodies])
-            completions += [completion for text in answers for completion in self._read(text)]
+            completions += [completion for text in answers for completion in self._read(text, request.params)]
         completions = [_without(completion, request.prefix) for completion in completions[: request.n]]
         for completion in completions:
             check_guide(request.params, completion)
-        return completions
+        return [ended_by(completion, request.params) for completion in completions]
 
     async def _first(self, request: Request) -> list[Completion]:
         """Ask for as many as the server is known to give; one that refuses so many is asked for one."""
         n = min(request.n, self._at_once)
         try:
-            return self._read(await self.ask(self._url, self._body(request, n, request.seed)))
+            return self._read(await self.ask(self._url, self._body(request, n, request.seed)), request.params)
         except EngineError as error:
             if n == 1 or error.transient:
                 raise
-        return self._read(await self.ask(self._url, self._body(request, 1, request.seed)))
+        return self._read(await self.ask(self._url, self._body(request, 1, request.seed)), request.params)
 
     async def score(self, request: ScoreRequest) -> Scored:
         """Score through the server's ``classify``, ``pooling`` or (with echo) ``completions``."""
@@ -235,19 +247,23 @@ class OpenAIEngine(Engine):
         opened = self._open[asyncio.get_running_loop()] = session, Deadlines(self.spec.timeout)
         return opened
 
-    def _read(self, text: bytes) -> list[Completion]:
+    def _read(self, text: bytes, params: SamplingParams) -> list[Completion]:
         try:
             answer = json.loads(text)
             usage: dict[str, Any] = answer.get("usage") or {}
             choices: list[dict[str, Any]] = answer["choices"]
-            completions = [self._completion(choice, usage, len(choices)) for choice in choices]
+            completions = [self._completion(choice, usage, len(choices), params) for choice in choices]
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise EngineError(f"{self.spec.url} gave no completion: {_words(text)}", transient=True) from error
         if not completions:
             raise EngineError(f"{self.spec.url} gave no choices: {_words(text)}", transient=True)
+        if self.info.stops == "untold" and any(found.finish_reason == "stop_string" for found in completions):
+            self.info = replace(self.info, stops="told")
         return completions
 
-    def _completion(self, choice: Mapping[str, Any], usage: Mapping[str, Any], choices: int) -> Completion:
+    def _completion(
+        self, choice: Mapping[str, Any], usage: Mapping[str, Any], choices: int, params: SamplingParams
+    ) -> Completion:
         chat = self.spec.api == "chat"
         message: Mapping[str, Any] = choice["message"] if chat else choice
         text = message.get("content" if chat else "text") or ""
@@ -256,14 +272,17 @@ class OpenAIEngine(Engine):
         reason = choice.get("finish_reason")
         if reason == "content_filter":
             raise EngineError(f"{self.spec.url} filtered the completion (finish_reason = content_filter)")
-        if isinstance(choice.get("stop_reason"), str) or isinstance(choice.get("matched_stop"), str):
-            reason = "stop_string"  # vLLM and SGLang tell the string; a number is a token, the model's own end
+        # vLLM and SGLang tell the string; a number is a token, the model's own end, and other words are a gateway's
+        stop = next((found for name in STOPPED_BY if (found := choice.get(name)) in params.stop), None)
+        if stop is not None or "stop_sequence" in (choice.get("stop_reason"), choice.get("native_finish_reason")):
+            reason = "stop_string"
         logprobs = _logprobs(choice.get("logprobs")) if self.spec.logprobs else None
         tokens = len(logprobs) if logprobs is not None else int(usage.get("completion_tokens") or 0) // choices
         total = sum(logprobs) if logprobs else None
         return Completion(
             text=text,
             finish_reason=_FINISH.get(reason, "cut"),
+            stop=stop,
             prompt_tokens=int(usage.get("prompt_tokens") or 0),
             completion_tokens=tokens,
             cached_prompt_tokens=int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),

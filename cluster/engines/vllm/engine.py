@@ -78,6 +78,7 @@ class VllmEngine(Engine):
             logprobs="raw" if spec.logprobs or spec.confidence else "none",
             version=vllm.version.__version__,
             seeds="nearly",
+            stops="told",
         )
         self._vllm: Any = vllm
         self._words = LastWords()
@@ -239,6 +240,7 @@ class VllmEngine(Engine):
             min_p=params.min_p,
             max_tokens=params.max_tokens,
             stop=list(params.stop),
+            include_stop_str_in_output=params.keep_stop,
             logprobs=TOP if self.spec.confidence else 0 if self.spec.logprobs else None,
             flat_logprobs=True,
             skip_clone=True,
@@ -273,6 +275,7 @@ class VllmEngine(Engine):
         return Completion(
             text=text,
             finish_reason=reason,
+            stop=out.stop_reason if reason == "stop_string" else None,
             prompt_tokens=len(found.prompt_token_ids),
             completion_tokens=len(out.token_ids),
             cached_prompt_tokens=found.num_cached_tokens or 0,
