@@ -191,6 +191,20 @@ class PairCalibration(Contract):
     """Second answers that it is about."""
 
 
+class McqConfidence(Contract):
+    """How sure of its letter a model is when it answers at once and when it reasons first (measure.mcq_confidence)."""
+
+    subject = dy.String(primary_key=True)
+    """Empty: all questions."""
+    metric = dy.String(primary_key=True, regex="^(accuracy|confidence|confidence_right|confidence_wrong|brier|ece)$")
+    arm = dy.String(primary_key=True, regex="^(direct|reasoned|difference)$")
+    """``difference``: reasoned less direct, question by question."""
+    value = _number()
+    low = _number()
+    high = _number()
+    n_problems = _count()
+
+
 MEASURES: dict[str, type[Contract]] = {
     "holdout_answers": HoldoutAnswer,
     "labels": Label,
@@ -201,5 +215,6 @@ MEASURES: dict[str, type[Contract]] = {
     "stress_curve": StressCurve,
     "step_curve": StepCurve,
     "pair_calibration": PairCalibration,
+    "mcq_confidence": McqConfidence,
 }
 """Dataset names."""

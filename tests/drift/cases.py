@@ -111,6 +111,8 @@ CASES: dict[str, tuple[Case, ...]] = {
     "measure.by_steps": (Case({}, ("tea",)),),
     "measure.holdout": (Case({"holdout": 0.5, "budget": 1}), Case({"holdout": 0.5, "baseline": "majority"})),
     "measure.pairs": (Case({"bootstrap": 100}, tables={"pairs": "pairs", "second": "second"}),),
+    "measure.mcq_confidence": (Case({"bootstrap": 100}, tables={"reasoned": "reference"}),),
+    "score.letters": (Case({}, ("fruit",)),),
     "synthesize.pairs": (Case({}, NUMBERS),),
     "synthesize.rest": (Case({"levels": [1, 2]}, (*NUMBERS, "capital")),),
     "synthesize.sft": (Case(), Case(tables={"paths": None})),
