@@ -36,8 +36,8 @@ class MeasurePairs(PiecewiseOperator):
     as the variance of what it doesn't know of the true chances, given what it can tell apart (their V_cheat, summed
     over answers). It is 0 where the model knows them, however random answers are. Both chances are estimated without
     bias: ``repeat`` from second answers, each shown answer as often as it was given, ``collision`` from all pairs of
-    first samples: sum c_y (c_y - 1) / (n (n - 1)). A doubt well below 0 says that being asked for a second answer changes
-    what the model says at all: the template doesn't suit it, and nothing can be concluded.
+    first samples: sum c_y (c_y - 1) / (n (n - 1)). A doubt well below 0 says that being asked for a second answer
+    changes what the model says at all: the template doesn't suit it, and nothing can be concluded.
 
     ``doubt`` has a row per problem and one for the mean (problems drawn with replacement; of one problem first and
     second answers are). ``auc``: the chance that a problem whose majority is wrong has more of it than one whose
