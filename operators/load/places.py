@@ -68,7 +68,7 @@ def _data(fs: Any, place: str) -> bytes:
     local = isinstance(fs, LocalFileSystem)
     if local and not stat.S_ISREG(os.stat(place).st_mode):
         raise BadInput(f"'{place}' is no plain file (a pipe, or a device): copy what it says into one first")
-    return fs.cat_file(place)
+    return cast(Any, fs).cat_file(place)
 
 
 def _read_folder(fs: Any, place: str, source: str, split: str | None, encoding: str | None, notes: Notes) -> Rows:
