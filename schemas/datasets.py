@@ -10,6 +10,7 @@ import polars as pl
 
 from schemas.contract import Contract
 from schemas.conversation import MORE
+from schemas.measures import MEASURES
 
 SCHEMA_VERSION = 1
 """Raised by hand when a contract changes; a newer major is a new store."""
@@ -652,6 +653,7 @@ DATASETS: dict[str, type[Contract]] = {
     "calibration": Calibration,
     "multiplicity": Multiplicity,
     "verifier_audit": VerifierAudit,
+    **MEASURES,
     "episode_measures": EpisodeMeasure,
     "scorer_steps": ScorerSteps,
 }
