@@ -48,6 +48,7 @@ OPERATORS: dict[str, str] = {
     "measure.rice": "operators.measure.rice:MeasureRice",
     "measure.verifier_audit": "operators.measure.verifier_audit:MeasureVerifierAudit",
     "measure.episodes": "operators.measure.episodes:MeasureEpisodes",
+    "measure.equal_bill": "operators.measure.equal_bill:MeasureEqualBill",
     "measure.scorer_steps": "operators.measure.scorer_steps:MeasureScorerSteps",
     "collect.episodes": "operators.sample.collecting:CollectEpisodes",
     "synthesize.choose": "operators.synthesize.choose:SynthesizeChoose",
