@@ -77,10 +77,10 @@ class SamplingFeed:
         assert plan.stage.engine is not None and problems is not None
         if state.purse is not None and not self._plays:  # each try is paid for, so each goes through the account
             operator = operator.model_copy(update={"retries": 0})
+        prices = {role: loan.prices for role, loan in state.loans.items()}
         return EngineJob(
             state.name, operator, plan.stage.engine, state.run.root.url, plan.folder, run_id, flush_rows, flush_seconds,
-            NumberedRows.of(problems), paid=bool(state.loans),
-            prices={role: loan.prices for role, loan in state.loans.items()}, roles=plan.stage.engines,
+            NumberedRows.of(problems), bool(state.loans), prices, plan.stage.engines, state.unsafe,
         )  # fmt: skip
 
     @property

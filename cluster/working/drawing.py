@@ -65,7 +65,7 @@ class Drawing:
         self._on_hungry = on_hungry
         self._room = room
         self._queue: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
-        self._problems = AssignedProblems(root, problems)
+        self._problems = AssignedProblems(root, problems, operator.reads)
         self._prompts: dict[int, asyncio.Task[str]] = {}
         self._begun: dict[tuple[str, int], Row] = {}
         self._warm_ups = None if operator.cut is None else WarmUps(operator.cut, root, folder)

@@ -58,6 +58,7 @@ class EngineJob:
         paid: whether calls are paid for by credit that the driver lends (plain samples are paid before they are sent).
         prices: of the engine's tokens, where something is capped in dollars; of each role's.
         roles: the engines that play other roles for a strategy.
+        unsafe: whether it may run generated programs without a sandbox.
     """
 
     stage: str
@@ -72,6 +73,7 @@ class EngineJob:
     paid: bool = False
     prices: Mapping[str, Prices | None] = field(default_factory=dict[str, "Prices | None"])
     roles: Mapping[str, EngineSpec] = field(default_factory=dict[str, EngineSpec])
+    unsafe: bool = False
 
     @property
     def worker(self) -> type[EngineWorker]:
@@ -136,7 +138,7 @@ class EngineWorker:
         )
         if operator.strategy is None:
             return Drawing(*others)
-        return Playing(self.roles, self._on_called, *others)
+        return Playing(self.roles, self._on_called, job.unsafe, *others)
 
     # -- sampling --------------------------------------------------------------------------------------------------
 

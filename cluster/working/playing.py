@@ -19,6 +19,7 @@ from typing import Any
 from cluster.storage.slices import Slice
 from cluster.working.drawing import Drawing, Row
 from cluster.working.roles import Role
+from cluster.working.work import tools_of
 from operators.engine import EngineDied, EngineError
 from operators.strategies.calls import Call, MemoryJournal
 from operators.strategies.words import POLICY
@@ -52,15 +53,19 @@ class Playing(Drawing):
     Args:
         roles: the worker's engines.
         on_called: called with rows of calls, as they are answered.
+        unsafe: whether generated programs may be run without a sandbox.
         others: those of ``Drawing``.
     """
 
-    def __init__(self, roles: Mapping[str, Role], on_called: Callable[[list[Row]], None], *others: Any) -> None:
+    def __init__(
+        self, roles: Mapping[str, Role], on_called: Callable[[list[Row]], None], unsafe: bool, *others: Any
+    ) -> None:
         super().__init__(*others)
         assert self.operator.strategy is not None
         self._roles = roles
         self._policy = roles[POLICY]
         self._on_called = on_called
+        self._tools = tools_of(self.operator, unsafe)
         assert self._policy.turnstile is not None
         self._turnstile = self._policy.turnstile
         self._news = asyncio.Event()
@@ -148,7 +153,8 @@ class Playing(Drawing):
         self.under_way += 1
         try:
             prompt = await self._prompt(number, problem)
-            self._on_drawn(await self.operator.play(problem, prompt, index, desks, journal, self._run_id))
+            played = self.operator.play(problem, prompt, index, desks, journal, self._run_id, self._tools)
+            self._on_drawn(await played)
         except EngineError as error:
             self._on_drawn((number, index, str(error)))
         except (EngineDied, GristmillError):

@@ -15,4 +15,5 @@ STRATEGIES: dict[str, str] = {
     "mcts": "operators.strategies.mcts:Mcts",
     "tot_bfs": "operators.strategies.tot_bfs:TotBfs",
     "tot_dfs": "operators.strategies.tot_dfs:TotDfs",
+    "tools": "operators.strategies.tools:Tools",
 }
