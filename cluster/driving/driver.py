@@ -17,7 +17,7 @@ from typing import Any
 
 from cluster.driving.claims import Claims
 from cluster.driving.control import Control
-from cluster.driving.ending import outcome, what_is_lacking
+from cluster.driving.ending import lost_root, outcome, what_is_lacking
 from cluster.driving.keep_alive import KeepAlive
 from cluster.driving.left_out import LeftOut
 from cluster.driving.money import Money
@@ -45,11 +45,11 @@ from cluster.storage.rows import NumberedRows
 from cluster.working.compaction import Merge
 from cluster.working.work import Done, Task
 from pipelines.graph import Pipeline
-from schemas.errors import GristmillError, LeaseLost, StorageFull, StorageUnavailable, StoreBusy
+from schemas.errors import ClusterLost, GristmillError, LeaseLost, RootLost, StorageFull, StorageUnavailable, StoreBusy
 from schemas.job import RunSettings
 from schemas.manifest import RunState
 
-RESUMABLE = (StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
+RESUMABLE = (ClusterLost, RootLost, StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
 """Errors that end a run in good order: the same command goes on later."""
 
 
@@ -216,8 +216,11 @@ class Driver:
             self._abandon()
             if not isinstance(error, LeaseLost):
                 self._rescue()
-            self.manifest.error = str(error)
-            self._finish("incomplete" if isinstance(error, RESUMABLE) else "failed")
+            lost = None if isinstance(error, RESUMABLE) else lost_root(self.states.values(), self.recorder)
+            self.manifest.error = str(lost or error)
+            self._finish("incomplete" if isinstance(lost or error, RESUMABLE) else "failed")
+            if lost is not None:
+                raise lost from error
             raise
         finally:
             self.replicas.stop()

@@ -25,7 +25,7 @@ from cluster.storage.ranges import Ranges
 from cluster.working.engine_worker import EngineWorker
 from cluster.working.reports import Ready, Report
 from operators.engine import EngineDied
-from schemas.errors import EngineFailed, GristmillError, WorkerLost
+from schemas.errors import EngineFailed, GristmillError, NodeLost, WorkerLost
 from schemas.job import RunSettings
 from schemas.manifest import EngineRecord, ReplicaRecord, RoleRecord
 
@@ -253,7 +253,8 @@ class Replicas:
         state = replica.state
         if isinstance(error, GristmillError) and not isinstance(error, WorkerLost):
             raise error
-        deaths = self._deaths[state] = self._deaths.get(state, 0) + 1
+        fault = not isinstance(error, NodeLost)  # of what it was doing, or of its engine
+        deaths = self._deaths[state] = self._deaths.get(state, 0) + fault
         search = self._feeds[state].on_died(replica, error)
         allowed = self._allowed[state] = max(self._allowed.get(state, 0), self.settings.engine_restarts + search)
         if deaths > allowed:

@@ -25,7 +25,7 @@ from cluster.working.engine_worker import EngineJob, EngineWorker
 from cluster.working.reports import Prompts, Report
 from operators.engine import EngineDied
 from operators.sample.lengths import told
-from schemas.errors import BadInput, EngineFailed, WorkerLost
+from schemas.errors import BadInput, EngineFailed, NodeLost, WorkerLost
 
 FEW = 10
 """So many problems may be left out because they kill engines (and one in a hundred beyond): then it is the engine."""
@@ -185,6 +185,8 @@ class SamplingFeed:
         self._commit()
         unfinished = replica.assigned.ranges
         state.give_back(unfinished, replica.number)
+        if isinstance(error, NodeLost):
+            return 0
         in_it = set(unfinished.numbers.tolist())
         guilty = state.suspects.on_died(in_it, replica.trial)
         others = ~np.isin(state.pending.ranges.numbers, list(in_it))

@@ -26,6 +26,7 @@ from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
 from cluster.storage.slices import Slice
 from cluster.working.drawing import Drawing, Row
+from cluster.working.drawn import DrawnRows
 from cluster.working.journal import Answers, Journal
 from cluster.working.playing import Playing
 from cluster.working.reports import Prompts, Ready, Report
@@ -36,7 +37,7 @@ from operators.base import Operator
 from operators.sample.sampling import Sampling
 from operators.strategies.words import POLICY
 from schemas import datasets
-from schemas.contract import Contract, polars_schema
+from schemas.contract import Contract
 from schemas.engine import EngineSpec
 from schemas.prices import Prices
 
@@ -86,8 +87,8 @@ class EngineWorker:
     def __init__(self, job: EngineJob) -> None:
         self.job = job
         self.root = Root(job.root)
-        self.rows: list[Row] = []
-        self.calls: list[Row] = []
+        self.rows = DrawnRows(datasets.Sample)
+        self.calls = DrawnRows(datasets.Call)
         self.report = Report()
         self._oldest = 0.0
         self._flush_after = min(FIRST_FLUSH, job.flush_seconds)
@@ -168,10 +169,10 @@ class EngineWorker:
     def _on_called(self, calls: list[Row]) -> None:
         self._keep(self.calls, calls)
 
-    def _keep(self, buffer: list[Row], rows: list[Row]) -> None:
+    def _keep(self, buffer: DrawnRows, rows: list[Row]) -> None:
         if not (self.rows or self.calls):
             self._oldest = time.monotonic()
-        buffer += rows
+        buffer.add(rows)
         self._count_unwritten(len(rows))
         if len(buffer) >= self.job.flush_rows:
             self._flush()
@@ -350,24 +351,25 @@ class EngineWorker:
     def _flush(self) -> None:
         """Start writing what there is so far; drawing goes on meanwhile, and a cancelled draw can't lose the part."""
         if self.rows or self.calls:
-            calls, self.calls = self.calls, []
-            rows, self.rows = self.rows, []
+            try:
+                calls, rows = self.calls.take(), self.rows.take()
+            except Exception as error:  # rows of a user's own operator that don't fit
+                self._fail(error)
+                return
             write = asyncio.create_task(self._write(calls, rows))
             self._writes.add(write)
             write.add_done_callback(self._writes.discard)
 
-    async def _write(self, calls: list[Row], rows: list[Row]) -> None:
+    async def _write(self, calls: pl.DataFrame, rows: pl.DataFrame) -> None:
         """Write calls, then the samples that came of them; one after the other, where there are calls."""
         try:
             async with self._in_order if self._plays else contextlib.nullcontext():
-                if calls:
+                if len(calls):
                     folder = f"{datasets.CALLS_FOLDER}/{self.job.folder.split('/')[1]}"
-                    part = await self._written(folder, pl.DataFrame(calls, polars_schema(datasets.Call)), datasets.Call)
-                    self.report.calls.append(part)
-                if rows:
-                    part = await self._written(self.job.folder, Sampling.table(rows), datasets.Sample)
-                    # to the report that is open now, not the one that was when writing began
-                    self.report.parts.append(part)
+                    self.report.calls.append(await self._written(folder, calls, datasets.Call))
+                if len(rows):
+                    part = await self._written(self.job.folder, rows, datasets.Sample)
+                    self.report.parts.append(part)  # to the report that is open now, not when writing began
         except Exception as error:
             self._fail(error)
         finally:

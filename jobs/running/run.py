@@ -26,10 +26,11 @@ from jobs.config.settings import build_pipeline, run_settings
 from jobs.running.asking import asking
 from jobs.running.estimate import estimate
 from jobs.running.outlook import outlook
+from jobs.running.plan_text import plan_document, print_plan
 from jobs.running.posterior import posteriors
 from jobs.running.progress import Progress
 from jobs.running.prompts import look_at_prompts
-from jobs.running.summary import document, plan_document, print_plan, print_run
+from jobs.running.summary import document, print_run
 from pipelines.graph import Pipeline
 from schemas.errors import BadInput
 from schemas.job import JobFile, RunSettings

@@ -46,8 +46,9 @@ try:
 except SystemExit:
     pass
 except BaseException as error:
-    told = traceback.format_exception(type(error), error, error.__traceback__)
-    sys.stdout.write("".join(line for line in told if line.startswith('  File "cell"') or not line.startswith("  File")))
+    for line in traceback.format_exception(type(error), error, error.__traceback__):
+        if line.startswith('  File "cell"') or not line.startswith("  File"):
+            sys.stdout.write(line)
 sys.stdout.flush()
 """
 """Runs the last of some programs with what those before it left, and prints the value of its last line."""
