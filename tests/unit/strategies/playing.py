@@ -56,7 +56,6 @@ KINDS: list[dict[str, Any]] = [
     {"name": "tools", "style": "programs", "rounds": 3, "uses": 2},
     {"name": "tot_dfs", "rule": SMALL, "limit": 6},
     {"name": "tools", "rounds": 2},
-    {"name": "tools", "rounds": 2, "style": "programs"},
     {"name": "tot_dfs", "rule": SMALL, "limit": 8, "propose": "list", "worth": "mean", "threshold": None, "share": 0.5},
 ]  # fmt: skip
 """Each strategy, in each of its forms."""
