@@ -123,7 +123,8 @@ def execute(job: Job, settings: RunSettings, as_json: bool, retry_errors: bool =
     """Run a job, write its report, say what happened; return the state it ended in.
 
     Args:
-        retry_errors: give verdicts with status ``timeout`` or ``error`` again.
+        retry_errors: draw samples again that were refused, and give verdicts with status ``timeout`` or ``error``
+            again.
     """
     console = Console(stderr=True)
     if retry_errors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import polars as pl
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cluster.records.reader import open_stage, seems_alive
+from cluster.records.refused import refused, remarks, told
 from cluster.storage.root import Root
 from schemas.manifest import RunManifest, StageRecord
 from schemas.prices import MICRO
@@ -27,9 +29,11 @@ def document(root: Root, manifest: RunManifest) -> dict[str, Any]:
         "datasets": {record.name: root.uri(record.path) for record in manifest.stages},
         "report": root.uri(manifest.report) if manifest.report else None,
         "error": manifest.error,
+        "waits_for": manifest.waits_for,
         "spending": manifest.spending.model_dump() if manifest.spending else None,
         "n_problems": manifest.n_problems,
         "notes": manifest.notes,
+        "refused": [asdict(found) for found in refused(root, manifest)],
         "stages": [record.model_dump(mode="json") for record in manifest.stages],
         "pass_at_k": coverage(root, manifest).to_dicts(),
     }
@@ -53,7 +57,11 @@ def print_run(console: Console, root: Root, manifest: RunManifest) -> None:
     console.print(f"\n[bold]{manifest.run_id}[/]  {state}  {manifest.n_problems:,} problems  {manifest.runner} runner")
     if manifest.error:
         console.print(f"[red]{escape(manifest.error)}[/]", highlight=False)
+    if manifest.waits_for:
+        console.print(f"waits for: {manifest.waits_for}", style="yellow", soft_wrap=True, markup=False, highlight=False)
     console.print(_stage_table(manifest))
+    for line in [*told(refused(root, manifest)), *remarks(manifest)]:
+        console.print(line, style="red", soft_wrap=True, highlight=False, markup=False)
     _print_replicas(console, manifest)
     _print_spending(console, manifest)
     _print_coverage(console, root, manifest)
@@ -157,21 +165,24 @@ def print_runs(console: Console, root: Root, manifests: list[RunManifest]) -> No
 def sample_rows(
     root: Root, manifest: RunManifest, problem: str | None, verdict: str | None, limit: int
 ) -> pl.DataFrame:
-    """Return samples with their verdicts: problem_id, sample_index, is_correct, predicted_answer, completion.
+    """Return samples with their verdicts: problem_id, sample_index, is_correct, predicted_answer, completion; of those
+    that were refused status and error say why.
 
     Args:
-        verdict: ``right`` or ``wrong`` keeps only these.
+        verdict: ``right`` or ``wrong`` keeps only these, ``refused`` those without a completion.
     """
     stage = {record.dataset: record.name for record in reversed(manifest.stages)}
     rows = open_stage(root, manifest, stage["samples"]).select(
-        "problem_key", "sample_index", "problem_id", "completion"
+        "problem_key", "sample_index", "problem_id", "completion", "status", "error"
     )
     if "verdicts" in stage:
         verdicts = open_stage(root, manifest, stage["verdicts"])
         keys = ["problem_key", "sample_index"]
         rows = rows.join(verdicts.select(*keys, "is_correct", "predicted_answer"), on=keys, how="left")
-        if verdict is not None:
+        if verdict in ("right", "wrong"):
             rows = rows.filter(pl.col("is_correct") == (verdict == "right"))
+    if verdict == "refused":
+        rows = rows.filter(pl.col("status") == "error")
     if problem is not None:
         rows = rows.filter(pl.col("problem_id") == problem)
     return rows.sort("problem_id", "sample_index").head(limit).drop("problem_key").collect()
@@ -186,6 +197,8 @@ def print_samples(console: Console, rows: pl.DataFrame) -> None:
         console.print(
             f"[bold]{escape(row['problem_id'])}[/]/{row['sample_index']}  {marks[row.get('is_correct')]}{said}"
         )
+        if row["status"] == "error":
+            console.print(f"refused: {row['error']}", style="red", markup=False, highlight=False)
         console.print(f"{row['completion']}\n", markup=False, highlight=False)
     if rows.is_empty():
         console.print("No such samples.")

@@ -65,7 +65,8 @@ def _data(fs: Any, place: str) -> bytes:
     Raises:
         BadInput: it is no plain file: a pipe would be waited for, a device never ends.
     """
-    if isinstance(fs, LocalFileSystem) and not stat.S_ISREG(os.stat(place).st_mode):
+    local = isinstance(fs, LocalFileSystem)
+    if local and not stat.S_ISREG(os.stat(place).st_mode):
         raise BadInput(f"'{place}' is no plain file (a pipe, or a device): copy what it says into one first")
     return fs.cat_file(place)
 
