@@ -59,6 +59,7 @@ OPERATORS: dict[str, str] = {
     "measure.mcq_confidence": "operators.measure.mcq_confidence:MeasureMcqConfidence",
     "measure.holdout": "operators.measure.holdout:MeasureHoldout",
     "measure.episodes": "operators.measure.episodes:MeasureEpisodes",
+    "measure.equal_bill": "operators.measure.equal_bill:MeasureEqualBill",
     "measure.scorer_steps": "operators.measure.scorer_steps:MeasureScorerSteps",
     "collect.episodes": "operators.sample.collecting:CollectEpisodes",
     "synthesize.choose": "operators.synthesize.choose:SynthesizeChoose",

@@ -603,6 +603,30 @@ class EpisodeMeasure(Contract):
     note = _text()
 
 
+class EqualBill(Contract):
+    """A strategy's accuracy beside that of plain sampling at an equal bill (measure.equal_bill)."""
+
+    arm = dy.String(primary_key=True)
+    unit = dy.String(primary_key=True)
+    """Of the bill: ``completion_tokens``, ``tokens`` (read and written, by all roles) or ``scorer_passes``."""
+    method = dy.String(primary_key=True)
+    """Of plain sampling: ``majority``, ``rpc``, ``best_of_n``, or ``coverage`` (some sample is right)."""
+    n_equal = dy.Float64(nullable=True, min=0.0)
+    """N*: plain samples that cost what an episode does."""
+    bill = dy.Float64(nullable=False, min=0.0)
+    """Of an episode, on average."""
+    accuracy = _share()
+    """Of what episodes chose; for ``coverage``, how often some row of theirs is right."""
+    baseline = _share(nullable=True)
+    """Of plain sampling at N*."""
+    difference = dy.Float64(nullable=True, min=-1.0, max=1.0)
+    low = dy.Float64(nullable=True)
+    """``low`` to ``high``: 95% interval of the difference, on problems like these."""
+    high = dy.Float64(nullable=True)
+    n_problems = _count()
+    note = _text()
+
+
 class ScorerSteps(Contract):
     """How well a scorer's values of unfinished texts tell right ones from wrong ones (measure.scorer_steps)."""
 
@@ -655,6 +679,7 @@ DATASETS: dict[str, type[Contract]] = {
     "verifier_audit": VerifierAudit,
     **MEASURES,
     "episode_measures": EpisodeMeasure,
+    "equal_bill": EqualBill,
     "scorer_steps": ScorerSteps,
 }
 """Dataset names, as inputs of operators and manifests use them."""

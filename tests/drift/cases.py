@@ -89,6 +89,9 @@ CASES: dict[str, tuple[Case, ...]] = {
     "select.episode": (Case(tables=PLAYED), Case({"by": "best", "scorer": "score.process"}, tables=PLAYED)),
     "collect.episodes": (Case(tables=PLAYED),),
     "measure.episodes": (Case(tables=PLAYED),),
+    "measure.equal_bill": (
+        Case({"bootstrap": 100}, tables={"episodes_search": "episodes", "verdicts_search": "played_verdicts"}),
+    ),
     "measure.pass_at_k": (
         Case({"k": [1, 2, 4]}, tables={"counts": None, **UNRULED}),
         Case({"k": [1, 8]}, tables={"verdicts": None, **UNRULED}),
