@@ -226,7 +226,9 @@ class Sampling(Operator, SamplingParams):
         assert self.strategy is not None
         seed = sample_seed(self.seed, problem["problem_key"], index)
         lead = self.lead(problem)
-        setting = Setting(problem, index, seed, prompt, lead, self.params, engines, journal, self.chat)
+        turns = self.messages(problem)
+        turns = turns[:-1] if turns[-1]["role"] == "assistant" else turns
+        setting = Setting(problem, index, seed, prompt, lead, self.params, engines, journal, self.chat, turns=turns)
         return await play(self.strategy, setting, run_id)
 
     @staticmethod

@@ -57,6 +57,7 @@ class Setting:
         engines: role -> engine.
         chat: whether prompts are conversations.
         tools: what verifiers need (``Operator.tools``).
+        turns: the conversation that ``prompt`` was rendered from; by default the problem's prompt alone.
     """
 
     problem: Mapping[str, Any]
@@ -69,6 +70,7 @@ class Setting:
     journal: Journal
     chat: bool = True
     tools: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    turns: Sequence[Turn] = ()
 
 
 class Episode:
@@ -173,7 +175,8 @@ class Episode:
             return True
         worst = 0
         for ask in asks:
-            prompt = await self._tokens_of(ask.prompt or self.prompt, ask.role) + ask.prefix_tokens
+            prompt = await self._tokens_of(ask.prompt or self.prompt, ask.role)
+            prompt += ask.prefix_tokens or (await self._tokens_of(ask.prefix, ask.role) if ask.prefix else 0)
             worst += ask.n * (prompt + (ask.max_tokens or self.params.max_tokens))
         return self.bill.tokens + worst <= caps.tokens
 
