@@ -35,4 +35,7 @@ STRATEGIES: dict[str, str] = {
     "hedged": "operators.strategies.hedged:Hedged",
     "x_mbr": "operators.strategies.x_mbr:XMbr",
     "prompt_choice": "operators.strategies.prompt_choice:PromptChoice",
+    "rstar": "operators.strategies.rstar:RStar",
+    "stoc_tot": "operators.strategies.stoc_tot:StocTot",
+    "ab_mcts": "operators.strategies.ab_mcts:AbMcts",
 }

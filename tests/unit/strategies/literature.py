@@ -89,6 +89,11 @@ KINDS: list[dict[str, Any]] = [
     {"name": "prompt_choice", "prompts": ("{prompt} now", "Think: {prompt}"), "by": "likelihood"},
     {"name": "prompt_choice", "prompts": ("{prompt} now", "Think: {prompt}"), "by": "probe"},
     {"name": "prompt_choice", "prompts": ("{prompt} now", "Think: {prompt}"), "labelled": (("Q", 1), ("no", 0))},
+    {"name": "ab_mcts", "budget": 5, "scorer": "random"},
+    {"name": "rstar", "rollouts": 3, "depth": 2, "votes": 3, "step_tokens": 6},
+    {"name": "rstar", "rollouts": 4, "depth": 3, "votes": 2, "steps_wide": 2, "step_tokens": 6, "mutual": False},
+    {"name": "stoc_tot", "step_tokens": 8},
+    {"name": "stoc_tot", "step_tokens": 8, "select": "draw", "by": "likelihood", "depth": 2},
 ]  # fmt: skip
 """Each strategy, in each of its forms."""
 
