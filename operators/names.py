@@ -60,4 +60,5 @@ OPERATORS: dict[str, str] = {
     "synthesize.interleave": "operators.transform.interleave:SynthesizeInterleave",
     "synthesize.roll_outs": "operators.transform.roll_outs:SynthesizeRollOuts",
     "synthesize.roll_out_rewards": "operators.transform.roll_outs:SynthesizeRollOutRewards",
+    "train.navigator": "operators.train.navigator:TrainNavigator",
 }

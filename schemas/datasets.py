@@ -568,6 +568,15 @@ class VerifierAudit(Contract):
     note = _text()
 
 
+class Navigator(Contract):
+    """A trained navigator of the strategy rlot, one row a layer (train.navigator)."""
+
+    layer = dy.String(primary_key=True)
+    values = dy.List(dy.Float64(nullable=False), nullable=False)
+    """The layer's matrix, inputs by outputs in row-major order, and its biases behind it."""
+    note = _json(nullable=False)
+
+
 STORES: dict[type[Contract], str] = {Sample: "samples", Call: "calls", Verdict: "verdicts", Score: "scores"}
 """Contracts whose rows are append-only facts, and the folder of their stores; all others become snapshots."""
 
@@ -598,6 +607,7 @@ DATASETS: dict[str, type[Contract]] = {
     "calibration": Calibration,
     "multiplicity": Multiplicity,
     "verifier_audit": VerifierAudit,
+    "navigator": Navigator,
 }
 """Dataset names, as inputs of operators and manifests use them."""
 

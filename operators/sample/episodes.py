@@ -67,8 +67,8 @@ def _completion(node: Node | None) -> Completion:
         node.cached,
         node.reasoning,
         node.tool_calls,
-        node.sum_logprob,
-        None if node.sum_logprob is None else node.sum_logprob / max(1, node.tokens),
+        sum_logprob=node.sum_logprob,
+        mean_logprob=None if node.sum_logprob is None else node.sum_logprob / max(1, node.tokens),
     )
 
 

@@ -38,4 +38,5 @@ STRATEGIES: dict[str, str] = {
     "rstar": "operators.strategies.rstar:RStar",
     "stoc_tot": "operators.strategies.stoc_tot:StocTot",
     "ab_mcts": "operators.strategies.ab_mcts:AbMcts",
+    "rlot": "operators.strategies.rlot:Rlot",
 }

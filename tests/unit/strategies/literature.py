@@ -94,6 +94,8 @@ KINDS: list[dict[str, Any]] = [
     {"name": "rstar", "rollouts": 4, "depth": 3, "votes": 2, "steps_wide": 2, "step_tokens": 6, "mutual": False},
     {"name": "stoc_tot", "step_tokens": 8},
     {"name": "stoc_tot", "step_tokens": 8, "select": "draw", "by": "likelihood", "depth": 2},
+    {"name": "rlot", "max_actions": 3, "parts": 2, "step_tokens": 6},
+    {"name": "rlot", "max_actions": 4, "parts": 3, "step_tokens": 6, "scorer": "prm"},
 ]  # fmt: skip
 """Each strategy, in each of its forms."""
 
