@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,6 +29,13 @@ class PipelineConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: AnyEngineSpec = LlamaCppSpec()
+    engines: dict[str, AnyEngineSpec] = {}
+    """Engines that a strategy asks beside ``engine``, by role: ``engines.scorer.kind=transformers``."""
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What a sampling stage is told of engines."""
+        return {"engine": self.engine, "engines": self.engines}
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +121,7 @@ def _checked_roles(where: str, operator: Operator, engines: Mapping[str, EngineS
         BadInput: a role that it needs has none, or one is given that nobody asks.
     """
     strategy = operator.strategy if isinstance(operator, Sampling) else None
-    known = () if strategy is None else (*strategy.asks, *strategy.optional_roles)
+    known = () if strategy is None else tuple(dict.fromkeys((*strategy.asks, *strategy.optional_roles)))
     for role, spec in engines.items():
         if role not in known:
             asks = f"it asks {', '.join(known)}" if known else "it asks no engine but the stage's own"

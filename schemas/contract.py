@@ -62,6 +62,13 @@ def polars_schema(contract: type[Contract]) -> dict[str, pl.DataType]:
     return {name: column.dtype for name, column in contract.columns().items()}
 
 
+def complete(table: pl.DataFrame, contract: type[Contract]) -> pl.DataFrame:
+    """Return a contract's columns of a table in order; those that the contract got later are null where absent."""
+    absent = [pl.lit(None, dtype).alias(name) for name, dtype in polars_schema(contract).items()
+              if name in contract.added and name not in table.columns]  # fmt: skip
+    return table.with_columns(absent).select(list(polars_schema(contract)))
+
+
 def validate(table: pl.DataFrame, contract: type[Contract], stage: str) -> pl.DataFrame:
     """Return ``table`` with the contract's columns in order, sorted by key; or refuse it.
 

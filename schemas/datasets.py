@@ -66,6 +66,9 @@ def _tools() -> dy.String:
 
 SAMPLE_KEY = ["problem_key", "sample_index"]
 """What a sample is known by, in every dataset that is about samples."""
+EPISODE = frozenset({"episode", "chosen"})
+"""What rows about samples copy from them, so that what counts draws can tell which rows are some
+(``operators.draws``)."""
 
 
 class Problem(Contract):
@@ -221,6 +224,8 @@ class Episode(Contract):
 class Verdict(Contract):
     """What one verifier says of one sample. `answer_key` is canonical and depends on this answer alone."""
 
+    added = EPISODE
+
     problem_key = dy.String(primary_key=True)
     sample_index = _key(minimum=0)
     verifier = dy.String(primary_key=True)
@@ -232,10 +237,15 @@ class Verdict(Contract):
     status = _one_of(VERDICT_STATUS)
     detail = _text(nullable=True)
     seconds = dy.Float32(nullable=False, min=0.0)
+    episode = _count(nullable=True)
+    """The sample's, as ``chosen`` is."""
+    chosen = dy.Bool(nullable=True)
 
 
 class Score(Contract):
     """What one reward model or likelihood says of one sample."""
+
+    added = EPISODE
 
     problem_key = dy.String(primary_key=True)
     sample_index = _key(minimum=0)
@@ -245,6 +255,9 @@ class Score(Contract):
     step_scores = dy.List(dy.Float32(nullable=True), nullable=True)
     status = _text()
     detail = _text(nullable=True)
+    episode = _count(nullable=True)
+    """The sample's, as ``chosen`` is."""
+    chosen = dy.Bool(nullable=True)
 
 
 class Path(Contract):
@@ -577,6 +590,44 @@ class Navigator(Contract):
     note = _json(nullable=False)
 
 
+class EpisodeMeasure(Contract):
+    """What episodes of a strategy came to and took, in long form: one row a measure (measure.episodes)."""
+
+    strategy = dy.String(primary_key=True)
+    metric = dy.String(primary_key=True)
+    value = dy.Float64(nullable=True)
+    low = dy.Float64(nullable=True)
+    """``low`` to ``high``: 95% interval for problems like these."""
+    high = dy.Float64(nullable=True)
+    same_low = dy.Float64(nullable=True)
+    """``same_low`` to ``same_high``: 95% interval for these very problems, had they more episodes."""
+    same_high = dy.Float64(nullable=True)
+    n = _count()
+    """Episodes it is about."""
+    n_problems = _count()
+    note = _text()
+
+
+class ScorerSteps(Contract):
+    """How well a scorer's values of unfinished texts tell right ones from wrong ones (measure.scorer_steps)."""
+
+    scorer = dy.String(primary_key=True)
+    reduce = dy.String(primary_key=True)
+    """What is made of the steps' scores: the ``last`` one, or the ``min`` of them."""
+    depth = dy.String(primary_key=True)
+    """Where in their texts the prefixes end: ``first``, ``middle`` or ``last`` third, or ``all``."""
+    auc = _share(nullable=True)
+    """The chance that a prefix of a right text has a larger value than one of a wrong text; null without both kinds."""
+    low = _share(nullable=True)
+    high = _share(nullable=True)
+    within = _share(nullable=True)
+    """The same among prefixes of one problem, which is what a search compares."""
+    n = _count()
+    """Prefixes."""
+    n_problems = _count()
+    note = _text()
+
+
 STORES: dict[type[Contract], str] = {Sample: "samples", Call: "calls", Verdict: "verdicts", Score: "scores"}
 """Contracts whose rows are append-only facts, and the folder of their stores; all others become snapshots."""
 
@@ -608,6 +659,8 @@ DATASETS: dict[str, type[Contract]] = {
     "multiplicity": Multiplicity,
     "verifier_audit": VerifierAudit,
     "navigator": Navigator,
+    "episode_measures": EpisodeMeasure,
+    "scorer_steps": ScorerSteps,
 }
 """Dataset names, as inputs of operators and manifests use them."""
 

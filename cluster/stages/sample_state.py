@@ -16,6 +16,7 @@ from cluster.spending.allocations import AllocationLog, Decisions
 from cluster.spending.books import Books
 from cluster.spending.purse import Purse, bill_of
 from cluster.spending.source import PolicySource
+from cluster.stages.merging import Merging
 from cluster.stages.states import TASK_SAMPLES, TOKENS, StoreState, next_number
 from cluster.stages.suspects import Suspects
 from cluster.storage.parts import Part
@@ -72,6 +73,8 @@ class SampleState(StoreState):
         self.calls = plan.calls
         """Where the calls of episodes are kept."""
         self._uncommitted_calls: list[Part] = []
+        if plan.calls is not None:
+            self._merging.append(Merging(plan.calls, self.name))
 
     @property
     def operator(self) -> Sampling:

@@ -14,11 +14,12 @@ import numpy as np
 
 from cluster.planning.plan import RunPlan, StagePlan, missing_ranges
 from cluster.spending.loan import Loan
+from cluster.stages.merging import Merging
 from cluster.storage.parts import Part
 from cluster.storage.queue import RangeQueue
 from cluster.storage.ranges import Ints, Ranges, RangeSet
 from cluster.storage.slices import Slice
-from cluster.working.compaction import Merge, next_merge
+from cluster.working.compaction import Merge
 from cluster.working.journal import FOLDER, forget, forget_all
 from cluster.working.work import Done, Task, Work
 from operators.sample.sampling import Sampling
@@ -33,8 +34,6 @@ ENGINE_SAMPLES = 512
 """Tasks that ask an engine are smaller: the next one waits already."""
 PAID_SAMPLES = 16
 """Smaller still where a budget may end in the middle: as many as the engine takes at once, and so many at least."""
-FAILED_MERGES = 3
-"""After so many failed merges of a store a run leaves its small files as they are."""
 
 _numbers = count()
 
@@ -175,8 +174,7 @@ class StoreState(StageState):
         self._lacks = plan.view.total
         """How many samples of the view aren't committed."""
         self._seal(self.store.held.present(plan.view.all.ranges))
-        self._merging = False
-        self._failed_merges = 0
+        self._merging = [Merging(self.store, self.name)]
         self._answers: list[str] = []
         """Files that are of no use once what waits is committed."""
 
@@ -231,23 +229,16 @@ class StoreState(StageState):
 
     def merge(self) -> Merge | None:
         """Return a merge of small files that is due; one at a time."""
-        if self._merging or self.store.lease is None:
-            return None
-        names = next_merge(self.store.sizes)
-        if not names or self.store.root.free_bytes() < 4 * sum(self.store.sizes[name] for name in names):
-            return None  # the old files stay until they are vacuumed, and samples need the space more
-        self._merging = True
-        rows = sum(self.store.files.of(name).total for name in names)
-        number, url = next_number(), self.run.root.url
-        return Merge(number, self.name, url, self.plan.folder, self.store.contract, tuple(names), rows)
+        for merging in self._merging:
+            if (merge := merging.next(next_number())) is not None:
+                return merge
+        return None
 
     def on_merged(self, merge: Merge, done: Done | None) -> None:
-        """Commit a merge; None where it failed: it isn't needed, and after a few failures this run tries no more."""
-        if done is not None:
-            self.store.replace(merge.files, done.part)
-        else:
-            self._failed_merges += 1
-        self._merging = self._failed_merges >= FAILED_MERGES
+        """Hear of a merge; None where it failed."""
+        for merging in self._merging:
+            if merging.store.folder == merge.folder:
+                merging.on_merged(merge, done)
 
 
 class StreamState(StoreState):

@@ -53,6 +53,7 @@ class Store:
         held: the samples that are committed.
         files: the files, and which ranges are in them.
         sizes: file name -> bytes.
+        rows: file name -> rows.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Store:
         self.held = RangeSet()
         self.files = FileTable()
         self.sizes: dict[str, int] = {}
+        self.rows: dict[str, int] = {}
         self.lease: Lease | None = None
         self._lease_seconds = LEASE_SECONDS
         self._table: DeltaTable | None = None
@@ -128,6 +130,7 @@ class Store:
         if not len(fresh):
             return
         self.sizes.update(fresh.select("name", "size").iter_rows())
+        self.rows.update(fresh.select("name", pl.col("rows").fill_null(0)).iter_rows())
         unbroken = (pl.col("low_key") == pl.col("high_key")) & (pl.col("high") - pl.col("low") + 1 == pl.col("rows"))
         unbroken = unbroken & (not self.contract.repeats)
         fresh = fresh.with_columns(unbroken=unbroken.fill_null(False))
@@ -159,6 +162,7 @@ class Store:
         """Forget files that are gone; return what was in them. Where they were merged, their keys are in others."""
         for name in names:
             self.sizes.pop(name, None)
+            self.rows.pop(name, None)
         return self.files.remove(names)
 
     def _let_go(self, gone: Ranges) -> None:
@@ -339,6 +343,7 @@ class Store:
         else:
             left = self._forget(gone)
             self.sizes.update((part.name, part.size) for part in parts)
+            self.rows.update((part.name, part.rows) for part in parts)
             if gone and keeps_rows:
                 self._take_in({part.name: left.merged() for part in parts})
             else:

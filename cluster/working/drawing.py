@@ -108,6 +108,11 @@ class Drawing:
             self._begun[row["problem_key"], row["sample_index"]] = row
 
     @property
+    def waiting(self) -> int:
+        """Draws that nobody has begun."""
+        return self._queue.qsize()
+
+    @property
     def draws(self) -> int:
         """How many draws keep the engine busy."""
         return self.desk.capacity

@@ -146,15 +146,13 @@ class EngineWorker:
         Args:
             exactly: tell how many tokens each has at most.
         """
-        assert self._drawing is not None
-        return Prompts(*await self._drawing.measure(numbers, exactly))
+        return Prompts(*await self.drawing.measure(numbers, exactly))
 
     async def assign(self, ranges: Ranges, begun: Slice | None = None) -> None:
         """Queue ranges to draw; of those in ``begun``, truncated samples are continued."""
-        assert self._drawing is not None
         try:
             if not self._ending:
-                await self._drawing.add(ranges, begun)
+                await self.drawing.add(ranges, begun)
         except Exception as error:
             self._fail(error)
 
@@ -317,6 +315,12 @@ class EngineWorker:
         taken.dues = {name: role.dues(over) for name, role in self.roles.items()}
         self.report = Report(drawn=taken.drawn)
         return taken
+
+    @property
+    def drawing(self) -> Drawing:
+        """What a sampling worker has still to draw."""
+        assert self._drawing is not None
+        return self._drawing
 
     @property
     def _over(self) -> bool:

@@ -89,5 +89,7 @@ def _facts(strategy: Strategy, ep: Episode, result: Result) -> dict[str, Any]:
         "scorer_tokens": bill.scorer_tokens,
         "lineages": len({node.lineage for node in there}),
         "distinct_texts": len({node.text for node in there}),
+        "ends": [None if node is None else node.call for node in result.finals],
+        "scores": {call: round(value, 6) for call, value in sorted(ep.values.items())},
         "note": dict(sorted(ep.notes.items())),
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import polars as pl
@@ -34,6 +34,8 @@ from schemas.conversation import Turn, described, spoken
 from schemas.datasets import Problem
 from schemas.engine import SamplingParams
 from schemas.identity import Added, Execution, sample_seed
+
+Engines = TypeVar("Engines")
 
 
 class Example(BaseModel):
@@ -120,6 +122,11 @@ class Sampling(Operator, SamplingParams):
     def per_problem(self) -> int:
         """Samples per problem: ``n``, rounded up to whole episodes."""
         return -(-self.n // self.rows) * self.rows
+
+    def of_roles(self, engines: Mapping[str, Engines]) -> dict[str, Engines]:
+        """Return those of some engines that the strategy asks, by role."""
+        asked = () if self.strategy is None else (*self.strategy.asks, *self.strategy.optional_roles)
+        return {role: engine for role, engine in engines.items() if role in asked}
 
     def messages(self, problem: Mapping[str, Any]) -> list[Turn]:
         """Return the conversation that asks one problem: system, examples, then its own turns.

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import re
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import field_validator
 
+from operators.cutting import Reduction, StepRule, reduced, steps_of
 from operators.engine import Engine, EngineError, ScoreRequest
 from operators.score.scoring import Row, Scoring, name_of
-
-RULES = {
-    "blank_line": r"\n\s*\n",
-    "line": r"\n+",
-    "sentence": r"(?<=[.!?])\s+(?=[A-Z\"'(\\$])",
-    "numbered": r"\n+(?=(?:Step\s+)?\d+[.:)])",
-}
-StepRule = Literal["blank_line", "line", "sentence", "numbered"]
-Reduction = Literal["min", "prod", "last", "mean"]
 
 
 class ScoreProcess(Scoring):
@@ -61,23 +51,3 @@ class ScoreProcess(Scoring):
                 "nothing else in the text is?"
             )
         return {"score": reduced(found.steps, self.reduce), "step_scores": list(found.steps)}
-
-
-def steps_of(completion: str, rule: StepRule, separator: str, step_tag: str) -> list[str]:
-    """Return the steps of a completion, without step tags of its own; at least one.
-
-    Args:
-        separator: cut at this text instead of by the rule.
-    """
-    parts = completion.split(separator) if separator else re.split(RULES[rule], completion)
-    kept = [part.replace(step_tag, " ").strip() for part in parts]
-    return [part for part in kept if part] or [""]
-
-
-def reduced(steps: tuple[float, ...], how: Reduction) -> float:
-    """Return one score of the scores of all steps (at least one)."""
-    if how == "min":
-        return min(steps)
-    if how == "prod":
-        return math.prod(steps)
-    return steps[-1] if how == "last" else sum(steps) / len(steps)

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 import xxhash
 
-from operators.engine import Completion, Engine, EngineError, Request, Scored, ScoreRequest
+from operators.engine import Engine, EngineError, Request, Scored, ScoreRequest
 from operators.strategies.calls import Call, Journal, digest_of
+from operators.strategies.replies import call_of, refused, said_of, score_of
 from operators.strategies.words import POLICY, Ask, Bill, Said, refuse_twins
 from schemas.conversation import Turn
 from schemas.engine import SamplingParams
@@ -79,6 +80,7 @@ class Episode:
     Attributes:
         bill: what the calls so far took; in a branch, what was taken at the fork and its own since.
         notes: numbers for the episode's facts.
+        values: what the scorer said of the text up to a call, by the call's path.
         capped: whether a group wasn't issued, because a cap would have been passed.
     """
 
@@ -87,6 +89,7 @@ class Episode:
         self.branch = branch
         self.bill = Bill()
         self.notes: dict[str, float] = {}
+        self.values: dict[str, float] = {}
         self.capped = False
         self._caps = caps or Caps()
         self._group = 0
@@ -195,11 +198,11 @@ class Episode:
         if calls is None:
             try:
                 completions = await self.engine(ask.role).generate(request)
-                calls = [_call_of(one) for one in completions]
+                calls = [call_of(one) for one in completions]
             except EngineError as error:
                 if error.transient:
                     raise
-                calls = [_refused(str(error)) for _ in range(ask.n)]
+                calls = [refused(str(error)) for _ in range(ask.n)]
             calls = [
                 replace(
                     call,
@@ -223,7 +226,7 @@ class Episode:
             sum(call.cached_prompt_tokens for call in calls),
             sum(call.completion_tokens for call in calls),
         )
-        return [_said(call) for call in calls]
+        return [said_of(call) for call in calls]
 
     def _request(self, path: str, ask: Ask) -> Request:
         own = ask.prompt is None
@@ -283,7 +286,7 @@ class Episode:
         for key in fresh.keys() & calls.keys():
             self._billed[key] = Bill(passes=1, scorer_tokens=calls[key].prompt_tokens)
             self.bill += self._billed[key]
-        return [_score_of(calls[key]) if key in calls else None for key in keys]
+        return [score_of(calls[key]) if key in calls else None for key in keys]
 
     async def _affords_scores(self, requests: Collection[ScoreRequest], role: str) -> bool:
         caps = self._caps
@@ -339,6 +342,7 @@ class Episode:
         forks = {name: Episode(self.setting, caps, f"{self.branch}{name}/") for name in branches}
         for fork in forks.values():
             fork.bill, fork.notes, fork._anew = before, self.notes, self._anew
+            fork.values = self.values
             fork._scoring, fork._billed, fork.memo = self._scoring, dict(self._billed), dict(self.memo)
         found = await _all([play(forks[name]) for name, play in branches.items()])
         known = set(self._billed)
@@ -362,43 +366,3 @@ async def _all(coroutines: Sequence[Awaitable[Outcome]]) -> list[Outcome]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
-
-
-def _score_of(call: Call) -> Scored | None:
-    if call.value is None:
-        return None
-    return Scored(call.value, tuple(call.values or ()), call.prompt_tokens, call.cached_prompt_tokens)
-
-
-def _call_of(completion: Completion) -> Call:
-    return Call(
-        "", 0, None, "", "", "generate", "",
-        text=completion.text,
-        finish=completion.finish_reason,
-        prompt_tokens=completion.prompt_tokens,
-        cached_prompt_tokens=completion.cached_prompt_tokens,
-        completion_tokens=completion.completion_tokens,
-        sum_logprob=completion.sum_logprob,
-        reasoning=completion.reasoning,
-        tool_calls=completion.tool_calls,
-        stop=completion.stop,
-    )  # fmt: skip
-
-
-def _refused(error: str) -> Call:
-    return Call("", 0, None, "", "", "generate", "", finish="error", status="error", error=error)
-
-
-def _said(call: Call) -> Said:
-    return Said(
-        call.text,
-        call.finish or "error",
-        call.completion_tokens,
-        call.prompt_tokens,
-        call.cached_prompt_tokens,
-        call.sum_logprob,
-        call.reasoning,
-        call.tool_calls,
-        call.error,
-        call.call,
-    )

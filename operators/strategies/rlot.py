@@ -54,11 +54,11 @@ class Rlot(Strategy):
     """With {prompt} and {trace}."""
     blocks: dict[str, PromptTemplate] = {
         "reason": "{prompt}\n\nSolution so far:\n{trace}\n\nWrite the next step alone.",
-        "split": "{prompt}\n\nSolution so far:\n{trace}\n\nSplit the rest into at most {count} smaller problems, one a line.",
+        "split": "{prompt}\n\nSolution so far:\n{trace}\n\nSplit the rest into up to {count} parts, a line each.",
         "part": "{prompt}\n\nSolution so far:\n{trace}\n\nSolve this part alone: {part}",
         "combine": "{prompt}\n\nSolution so far:\n{trace}\n\nCombine what the parts gave, as one step.",
         "plans": "{prompt}\n\nSolution so far:\n{trace}\n\nPropose several different plans to go on, and compare them.",
-        "debate": "{prompt}\n\nSolution so far:\n{trace}\n\nPlans:\n{plans}\n\nTake the best, and write its first step alone.",
+        "debate": "{prompt}\n\nSolution so far:\n{trace}\n\nPlans:\n{plans}\n\nWrite the first step of the best.",
         "refine": "{prompt}\n\nSolution so far:\n{trace}\n\nWrite the last step anew without its mistakes.",
         "terminate": "{prompt}\n\nSolution so far:\n{trace}\n\nGive the final answer in \\boxed{}, with its reasons.",
     }
@@ -137,7 +137,7 @@ class Rlot(Strategy):
     async def _noted(
         self, ep: Episode, number: int, state: Sequence[float], block: int, allowed: Sequence[int], node: Node
     ) -> None:
-        """Note a transition, where texts are scored: state, action, which were allowed (as bits), the score after it."""
+        """Note a transition, where texts are scored: state, action, which were allowed (as bits), the score after."""
         if self.scorer is None:
             return
         [scored] = await self.scorer.judge(ep, [node])

@@ -12,8 +12,8 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from operators.asking import at_most
 from operators.base import AnyOperator
+from operators.cutting import Reduction, StepRule, reduced, steps_of
 from operators.engine import Scored, ScoreRequest
-from operators.score.process import Reduction, StepRule, reduced, steps_of
 from operators.strategies.calls import digest_of
 from operators.strategies.episode import Episode
 from operators.strategies.verdicts import verdicts
@@ -65,6 +65,11 @@ class NodeScorer(Settings, ABC):
         asked = [place for place, node in enumerate(nodes) if node.finish not in ("error", "cap") and node.text]
         found = await self.values(ep, [nodes[place] for place in asked])
         scores = dict(zip(asked, found, strict=True))
+        ep.values |= {
+            call: score
+            for place, score in scores.items()
+            if score is not None and (call := nodes[place].call) is not None
+        }
         kept = {place: node.score for place, node in enumerate(nodes) if node.finish == "cap"}
         return [node.scored(scores.get(place, kept.get(place))) for place, node in enumerate(nodes)]
 

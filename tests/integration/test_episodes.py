@@ -13,11 +13,15 @@ from typing import Any
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from cluster.records.run import RunResult
 from cluster.storage.delta import scan_store
 from cluster.storage.root import Root
+from cluster.upkeep.gather import gather
+from cluster.upkeep.repair import repair
+from cluster.upkeep.verify_data import verify
 from operators.load import Load
 from operators.policies.named import UniformSpec
 from operators.sample.sampling import Sampling
@@ -264,3 +268,25 @@ def test_a_sample_without_a_strategy_has_no_episode(tmp_path: Path) -> None:
     assert all(rows[name].null_count() == len(rows) for name in ("episode", "slot", "chosen", "episode_facts"))
     assert not (tmp_path / "root" / "calls").exists()
     assert set(Sample.added) >= {"episode", "turns"}
+
+
+def test_calls_are_verified_merged_and_gathered(tmp_path: Path) -> None:
+    pipeline = searched(tmp_path, n=24, latency=0.03)
+    result = play(tmp_path, pipeline, flush_seconds=0.02, commit_seconds=0.02, flush_rows=40)
+    before = calls_of(result)
+    assert not verify(result.root, result.manifest).findings
+    [store] = (tmp_path / "root" / "calls").iterdir()
+    there = scan_store(result.root, f"calls/{store.name}", Call)
+    assert len(there.select("problem_key").collect()) == len(before)
+    merged = [path for path in store.glob("*.parquet") if pl.read_parquet_metadata(path)]
+    assert len(DeltaTable(str(store)).file_uris()) < len(merged), "sixteen small files became one"
+    other = Root.at(str(tmp_path / "other"))
+    taken = gather(other, [result.root], lambda _: None)
+    assert taken.rows["calls"] == len(before) and taken.rows["samples"] == PROBLEMS * 24
+    assert scan_store(other, f"calls/{store.name}", Call).collect().sort(pl.all()).equals(before.sort(pl.all()))
+    damaged = next(path for path in store.glob("*.parquet") if path.name in DeltaTable(str(store)).file_uris()[0])
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    found = verify(result.root, result.manifest).findings
+    assert {one.remedy for one in found} == {"drop"} and "calls/" in found[0].file
+    assert any("dropped" in line for line in repair(result.root, result.manifest, found))
+    assert not verify(result.root, result.manifest).findings

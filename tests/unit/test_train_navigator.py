@@ -84,7 +84,11 @@ def _told(*scores: float, last: int = 4) -> dict[str, Any]:
     note: dict[str, Any] = {"actions": len(scores)}
     for at, score in enumerate(scores):
         note |= {f"state_{at}_{number}": at - 1.0 for number in range(7)}
-        note |= {f"action_{at}": last if at == len(scores) - 1 else 0, f"allowed_{at}": 0b10001, f"score_{at}": score}
+        note |= {
+            f"action_{at}": last if at == len(scores) - 1 else 0,
+            f"allowed_{at}": 0b10000 if at == 4 else 0b10001,
+            f"score_{at}": score,
+        }
     return note
 
 
@@ -145,7 +149,7 @@ def test_rules_hold_whatever_the_navigator_says() -> None:
     def say(request: Any) -> str:
         if "Rate it" in request.prompt:
             return "1 2 3 1 2 3 1"
-        if "write its first step" in request.prompt:
+        if "first step of the best" in request.prompt:
             return "it is \\boxed{7}"
         return "\\boxed{8} at last" if "Give the final answer" in request.prompt else "text"
 

@@ -124,7 +124,8 @@ class Wild(Engine):
                 finish = "stop"
         tokens = min(most, len(text.split()))
         self.longest = max(self.longest, tokens)
-        return Completion(text, finish, read, tokens, 0, sum_logprob=-draws.random() * (tokens + 1))
+        stop = "\n\n" if finish == "stop_string" else None
+        return Completion(text, finish, read, tokens, 0, sum_logprob=-draws.random() * (tokens + 1), stop=stop)
 
     async def score(self, request: ScoreRequest) -> Scored:
         self.asked.append(request.request_id.partition("/")[2].partition("/")[2])

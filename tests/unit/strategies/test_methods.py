@@ -276,7 +276,7 @@ def test_a_reference_weighs_what_it_weighed_at_that_depth() -> None:
     for index in range(250):
         at = setting(engine, index=index)
         rows = played(Gibbs(width=3, references=1, scorer=GOLD), at)
-        fresh = [call.text for call in at.journal if call.call in ("2.0", "2.1")]  # type: ignore[attr-defined]
+        fresh = [call.text.strip() for call in at.journal if call.call in ("2.0", "2.1")]  # type: ignore[attr-defined]
         if _boxes(rows)[-1] == "A" and fresh == ["B", "B"]:
             boxes += _boxes(rows)[3:5]
     assert len(boxes) > 40 and 0.1 < boxes.count("A") / len(boxes) < 0.5  # a quarter; of its final weight nearly all

@@ -28,7 +28,9 @@ class Says(Wild):
         for _ in range(request.n):
             text, finish, *tokens = self.said.pop(0)
             count = tokens[0] if tokens else len(text.split())
-            found.append(Completion(text, finish, 1, count, sum_logprob=-1.0 * count))
+            stop = "\n\n" if finish == "stop_string" else None
+            text += (stop or "") if request.params.keep_stop else ""
+            found.append(Completion(text, finish, 1, count, sum_logprob=-1.0 * count, stop=stop))
         return found
 
 
@@ -124,7 +126,7 @@ def test_a_child_knows_its_way() -> None:
     assert (end.text, end.tokens, end.steps, end.sum_logprob, end.step_logprob) == ("a b\n\nc", 3, 2, -3.0, -1.0)
     assert engine.requests[1].prefix == "a b\n\n" and engine.requests[1].request_id == "k/0/1.0"
     calls = {call.call: call for call in episode.setting.journal}  # type: ignore[attr-defined]
-    assert calls["1.0"].parent_call == "0.0" and calls["1.0"].lead == "\n\n"
+    assert calls["1.0"].parent_call == "0.0" and calls["1.0"].lead == ""
 
 
 def test_the_same_is_not_asked_twice_at_temperature_0() -> None:
