@@ -27,9 +27,9 @@ APPROACHES = (
 class DivSe(Strategy):
     """Ask once for each approach, and take the answer of most; of equal votes the one whose approach stands first.
 
-    Published at temperature 0 with approaches and personas that a model names, ordered by their accuracy on labelled
-    problems: see ``synthesize.approaches``, whose result belongs into ``approaches``. The control that the paper lacks
-    is the same approach several times (at a temperature above 0).
+    Published at temperature 0, with approaches and personas that a model names most often for the data set, ordered by
+    their accuracy on labelled problems: a run with candidates as ``approaches`` tells it. The control that the paper
+    lacks is the same approach several times (at a temperature above 0).
     """
 
     version: ClassVar[int] = 1

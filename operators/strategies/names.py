@@ -19,6 +19,7 @@ STRATEGIES: dict[str, str] = {
     "force": "operators.strategies.force:Force",
     "early": "operators.strategies.early:Early",
     "cascade": "operators.strategies.cascade:Cascade",
+    "step_cascade": "operators.strategies.step_cascade:StepCascade",
     "debate": "operators.strategies.debate:Debate",
     "bets": "operators.strategies.bets:Bets",
     "aggregate": "operators.strategies.aggregate:Aggregate",

@@ -57,6 +57,8 @@ KINDS: list[dict[str, Any]] = [
      "reflection": "(?i)[ab]"},
     {"name": "cascade"},
     {"name": "cascade", "by": "score", "large_samples": 2, "show_draft": True, "threshold": 0.7, "select": "best"},
+    {"name": "step_cascade", "rule": SMALL},
+    {"name": "step_cascade", "rule": SMALL, "scorer": "certainty", "threshold": 0.3},
     {"name": "debate"},
     {"name": "debate", "agents": 1, "rounds": 3},
     {"name": "bets"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -20,8 +21,11 @@ from operators.strategies.force import Force
 from operators.strategies.multiverse import Multiverse
 from operators.strategies.revise import Revise
 from operators.strategies.spawn import Spawn
+from operators.strategies.step_cascade import StepCascade
 from operators.strategies.talking import last_object, options, said_last, spoken_part, tagged
+from operators.strategies.thresholds import cheapest, lower_bound
 from operators.strategies.workers import Workers
+from tests.unit.strategies import playing
 from tests.unit.strategies.literature import Babbling, in_turn, scripted
 from tests.unit.strategies.playing import chosen, facts, played, setting
 
@@ -161,6 +165,32 @@ def test_a_draft_is_shown_where_it_is_wanted() -> None:
     at, engine = scripted(in_turn("\\boxed{1}", "\\boxed{9}"))
     played(Cascade(samples=1, threshold=1.0, by="score", scorer="certainty", show_draft=True), at)  # type: ignore[arg-type]
     assert "<assistant>\\boxed{1}<user>That is a colleague" in engine.requests[1].prompt
+
+
+def test_a_threshold_keeps_a_wanted_accuracy() -> None:
+    assert lower_bound(10, 10) == pytest.approx(0.05**0.1) and lower_bound(0, 5) == 0.0
+    values = [1.0] * 60 + [0.6] * 40 + [0.3] * 40
+    right = [True] * 60 + [True] * 39 + [False] + [False] * 40
+    assert cheapest(values, right, 0.9) == 0.6 and cheapest(values, right, 0.97) is None
+    assert cheapest(values[:5], right[:5], 0.9) is None
+    misses = 0
+    for seed in range(300):
+        draws = random.Random(seed)
+        scores = [draws.choice((0.2, 0.5, 0.8)) for _ in range(200)]
+        found = cheapest(scores, [draws.random() < 0.78 + score / 5 for score in scores], 0.9)
+        misses += found is not None and {0.2: 0.88, 0.5: 0.91, 0.8: 0.94}[found] < 0.9 and found == 0.2
+    assert misses <= 300 * 0.05 + 10
+
+
+def test_the_large_model_writes_the_steps_that_score_too_little() -> None:
+    script = {"Q": ("a\n\nx",), "a\n\n": ("bad\n\nx",), "a\n\nlarge\n\n": ("\\boxed{7}",)}
+    at, engine = scripted(lambda request: script[request.prefix or "Q"][0])
+    large = scripted(lambda request: "large\n\nx")[1]
+    scorer = playing.scripted({}, {"a": 0.9, "a bad": 0.1, "\\boxed{7}": 0.8})
+    at = replace(at, engines={"policy": engine, "large": large, "scorer": scorer})
+    rows = played(StepCascade(scorer={"name": "prm", "reduce": "whole", "step_tag": "#"}), at)  # type: ignore[arg-type]
+    assert rows[0]["completion"] == "a\n\nlarge\n\n\\boxed{7}" and note(rows) == {"steps": 3, "large": 1}
+    assert large.requests[0].prefix == "a\n\n"
 
 
 # -- debate, bets, aggregate -------------------------------------------------------------------------------------------
