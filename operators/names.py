@@ -54,6 +54,8 @@ OPERATORS: dict[str, str] = {
     "synthesize.sft": "operators.synthesize.sft:SynthesizeSft",
     "synthesize.preference": "operators.synthesize.preference:SynthesizePreference",
     "synthesize.step_rewards": "operators.synthesize.step_rewards:SynthesizeStepRewards",
+    "synthesize.siblings": "operators.synthesize.siblings:SynthesizeSiblings",
+    "synthesize.tree_rewards": "operators.synthesize.tree_rewards:SynthesizeTreeRewards",
     "synthesize.deduplicate": "operators.overlap.deduplicate:SynthesizeDeduplicate",
     "synthesize.decontaminate": "operators.overlap.decontaminate:SynthesizeDecontaminate",
     "synthesize.mix": "operators.synthesize.mix:SynthesizeMix",

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from operators.reflections import PHRASES, REFLECTION
 from operators.strategies.answers import Answers
 from operators.strategies.episode import Episode
 from operators.strategies.steps import StepRule, grow
@@ -17,8 +18,6 @@ from operators.strategies.talking import SILENT, continued, only
 from operators.strategies.words import Ask, Bill, Node, Result
 from operators.text import Pattern
 from operators.thinking import opens_thought
-from operators.transform.concise import PHRASES
-from operators.transform.trace import REFLECTION
 
 
 class Early(Strategy):
