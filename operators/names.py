@@ -66,6 +66,8 @@ OPERATORS: dict[str, str] = {
     "synthesize.sft": "operators.synthesize.sft:SynthesizeSft",
     "synthesize.preference": "operators.synthesize.preference:SynthesizePreference",
     "synthesize.step_rewards": "operators.synthesize.step_rewards:SynthesizeStepRewards",
+    "synthesize.siblings": "operators.synthesize.siblings:SynthesizeSiblings",
+    "synthesize.tree_rewards": "operators.synthesize.tree_rewards:SynthesizeTreeRewards",
     "synthesize.deduplicate": "operators.overlap.deduplicate:SynthesizeDeduplicate",
     "synthesize.decontaminate": "operators.overlap.decontaminate:SynthesizeDecontaminate",
     "synthesize.mix": "operators.synthesize.mix:SynthesizeMix",
@@ -80,4 +82,5 @@ OPERATORS: dict[str, str] = {
     "synthesize.interleave": "operators.transform.interleave:SynthesizeInterleave",
     "synthesize.roll_outs": "operators.transform.roll_outs:SynthesizeRollOuts",
     "synthesize.roll_out_rewards": "operators.transform.roll_outs:SynthesizeRollOutRewards",
+    "train.navigator": "operators.train.navigator:TrainNavigator",
 }

@@ -585,6 +585,15 @@ class VerifierAudit(Contract):
     note = _text()
 
 
+class Navigator(Contract):
+    """A trained navigator of the strategy rlot, one row a layer (train.navigator)."""
+
+    layer = dy.String(primary_key=True)
+    values = dy.List(dy.Float64(nullable=False), nullable=False)
+    """The layer's matrix, inputs by outputs in row-major order, and its biases behind it."""
+    note = _json(nullable=False)
+
+
 class EpisodeMeasure(Contract):
     """What episodes of a strategy came to and took, in long form: one row a measure (measure.episodes)."""
 
@@ -678,6 +687,7 @@ DATASETS: dict[str, type[Contract]] = {
     "multiplicity": Multiplicity,
     "verifier_audit": VerifierAudit,
     **MEASURES,
+    "navigator": Navigator,
     "episode_measures": EpisodeMeasure,
     "equal_bill": EqualBill,
     "scorer_steps": ScorerSteps,
