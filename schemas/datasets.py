@@ -142,7 +142,8 @@ class Sample(Contract):
     lineage = _count(nullable=True)
     """Slot of its ancestor of the search's first step."""
     turns = _messages(nullable=True)
-    """The whole conversation, where the row is more than one completion: tools and what they said, revisions."""
+    """All that was said behind the problem, where the row is more than one completion: tools and what they said,
+    revisions."""
     episode_facts = _json()
     """In the episode's first row: how it ended and what it took (``episodes`` are made of these)."""
 

@@ -34,6 +34,11 @@ def conversation(ep: Episode, *more: str) -> list[Turn]:
     return turns
 
 
+def since(ep: Episode, *more: str) -> tuple[Turn, ...]:
+    """Return what follows the problem's conversation, as a row keeps it."""
+    return tuple(conversation(ep, *more)[-len(more) :])
+
+
 def retold(ep: Episode, template: str, **places: str) -> list[Turn]:
     """Return the problem's conversation with a template as its last turn, which has {prompt}: what that turn said."""
     *before, last = conversation(ep)

@@ -46,7 +46,6 @@ class SynthesizeSft(Operator):
             "completion_tokens",
             "run_id",
             "status",
-            "turns",
         ),
         "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "credit", "status"),
         "paths": Path.select("problem_key", "sample_index", "kept"),
@@ -64,7 +63,8 @@ class SynthesizeSft(Operator):
     """Leave out longer completions."""
     reasoning: Annotated[Reasoning, Added] = "tags"
     conversation: Annotated[Literal["last", "whole"], Added] = "last"
-    """Of an episode that is a conversation (revisions, a debate): its last answer alone, or all of its turns."""
+    """Of an episode that is a conversation (revisions, a debate): its last answer alone, or all of its turns. Where
+    tools were called it is always all: the answer stands on what they said."""
 
     def run(
         self,
@@ -81,11 +81,12 @@ class SynthesizeSft(Operator):
             paths = chosen.run(samples, verdicts)
         rows = rows.join(paths.filter("kept"), on=SAMPLE_KEY, how="semi")
         kept = rows.join(problems.drop("problem_id"), on="problem_key")
-        answers = pl.coalesce("turns", turn("assistant", pl.col("said"), pl.col("tool_calls")))
         kept = kept.with_columns(said=said(kept, self.reasoning))
+        last = turn("assistant", pl.col("said"), pl.col("tool_calls"))
+        called = pl.col("turns").list.eval(pl.element().struct.field("tool_calls").is_not_null()).list.any()
+        whole = pl.lit(self.conversation == "whole") | called.fill_null(False)
+        answers = pl.when(whole).then(pl.coalesce("turns", last)).otherwise(last)
         messages = pl.concat_list(asked(self.system), answers)
-        if self.conversation == "whole":
-            messages = pl.coalesce("turns", messages)
         table = kept.with_columns(messages=messages, score=pl.col("credit"), lineage=self._lineage())
         schema = polars_schema(Sft)
         return table.select(pl.col(name).cast(dtype) for name, dtype in schema.items()).sort(*SAMPLE_KEY)
