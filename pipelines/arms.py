@@ -70,7 +70,8 @@ def build(config: Config) -> Pipeline:
     for arm in config.arms:
         engine = arm.engine or config.engine
         operator = sampling_of(config.sample, arm, "arms", policy=policy)
-        samples = pipeline.stage(f"sample_{arm.name}", operator, engine=engine, problems=problems)
+        roles = operator.of_roles(config.engines)
+        samples = pipeline.stage(f"sample_{arm.name}", operator, engine=engine, engines=roles, problems=problems)
         verdicts = pipeline.stage(f"verify_{arm.name}", config.verify, problems=problems, samples=samples)
         pipeline.stage(f"coverage_{arm.name}", config.coverage, verdicts=verdicts)
         pipeline.stage(f"sft_{arm.name}", config.sft, problems=problems, samples=samples, verdicts=verdicts)

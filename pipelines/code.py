@@ -27,7 +27,7 @@ def build(config: Config) -> Pipeline:
     """Wire the stages."""
     pipeline = Pipeline("code")
     problems = pipeline.stage("load", config.load)
-    samples = pipeline.stage("sample", config.sample, engine=config.engine, problems=problems)
+    samples = pipeline.stage("sample", config.sample, **config.asked, problems=problems)
     verdicts = pipeline.stage("verify", config.verify, problems=problems, samples=samples)
     pipeline.stage("coverage", config.coverage, verdicts=verdicts)
     pipeline.stage("sft", config.sft, problems=problems, samples=samples, verdicts=verdicts)

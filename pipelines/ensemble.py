@@ -54,7 +54,8 @@ def build(config: Config) -> Pipeline:
     for model in config.models:
         engine = model.engine or config.engine
         operator = sampling_of(config.sample, model, "ensemble")
-        samples = pipeline.stage(f"sample_{model.name}", operator, engine=engine, problems=problems)
+        roles = operator.of_roles(config.engines)
+        samples = pipeline.stage(f"sample_{model.name}", operator, engine=engine, engines=roles, problems=problems)
         stage = pipeline.stage(f"verify_{model.name}", config.verify, problems=problems, samples=samples)
         pipeline.stage(f"coverage_{model.name}", config.coverage, verdicts=stage)
         verdicts[f"verdicts_{model.name}"] = stage

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,6 +29,13 @@ class PipelineConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: AnyEngineSpec = LlamaCppSpec()
+    engines: dict[str, AnyEngineSpec] = {}
+    """Engines that a strategy asks beside ``engine``, by role: ``engines.scorer.kind=transformers``."""
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What a sampling stage is told of engines."""
+        return {"engine": self.engine, "engines": self.engines}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +46,8 @@ class Stage:
     operator: Operator
     inputs: Mapping[str, Stage]
     engine: EngineSpec | None = None
+    engines: Mapping[str, EngineSpec] = field(default_factory=dict[str, EngineSpec])
+    """Those that play other roles for a strategy."""
 
     @property
     def is_store(self) -> bool:
@@ -63,12 +73,14 @@ class Pipeline:
         operator: Operator,
         *,
         engine: EngineSpec | None = None,
+        engines: Mapping[str, EngineSpec] | None = None,
         offered: Mapping[str, Stage] | None = None,
         **inputs: Stage,
     ) -> Stage:
         """Add a stage whose inputs are earlier stages, and return it.
 
         Args:
+            engines: of a sampling stage with a strategy, the engines that it asks beside ``engine``, by role.
             offered: inputs by name, of which the operator takes those that it has (where a user chooses the operator).
 
         Raises:
@@ -89,16 +101,38 @@ class Pipeline:
             raise BadInput(f"{where}: {operator.public_name()} {verb} an engine")
         if isinstance(operator, Sampling) and engine is not None:
             _check_guides(where, operator, engine)
-        if operator.scope == "sample" and operator.output not in STORES:
+        if operator.scope == "sample" and (operator.output not in STORES or operator.output.repeats):
             raise BadInput(
-                f"{where}: a sample-scope operator gives {[kind.__name__ for kind in STORES]}, not "
+                f"{where}: a sample-scope operator gives {[kind.__name__ for kind in STORES if not kind.repeats]}, not "
                 f"{operator.output.__name__}; use scope 'problem' or 'dataset'"
             )
         if engine is not None:
             protect_settings(engine.model_dump())
-        added = Stage(name, operator, dict(inputs), engine)
+        roles = _checked_roles(where, operator, engines or {})
+        added = Stage(name, operator, dict(inputs), engine, roles)
         self.stages[name] = added
         return added
+
+
+def _checked_roles(where: str, operator: Operator, engines: Mapping[str, EngineSpec]) -> dict[str, EngineSpec]:
+    """Return the engines of the roles that a strategy asks.
+
+    Raises:
+        BadInput: a role that it needs has none, or one is given that nobody asks.
+    """
+    strategy = operator.strategy if isinstance(operator, Sampling) else None
+    known = () if strategy is None else tuple(dict.fromkeys((*strategy.asks, *strategy.optional_roles)))
+    for role, spec in engines.items():
+        if role not in known:
+            asks = f"it asks {', '.join(known)}" if known else "it asks no engine but the stage's own"
+            raise BadInput(f"{where}: no role '{role}': {asks}")
+        if spec.gpus:
+            raise BadInput(f"{where}: the engine of role '{role}' wants a GPU, and runs in the policy's worker")
+        protect_settings(spec.model_dump())
+    lacking = [] if strategy is None else [role for role in strategy.asks if role not in engines]
+    if strategy is not None and lacking:
+        raise BadInput(f"{where}: strategy {strategy.public_name()} asks {', '.join(lacking)}: give engines={{...}}")
+    return dict(engines)
 
 
 def _check_guides(where: str, operator: Sampling, engine: EngineSpec) -> None:

@@ -29,11 +29,16 @@ def sampling_fingerprint(stage: Stage, resolve: Resolve) -> dict[str, Any]:
 
 
 def _engine(stage: Stage, resolve: Resolve) -> dict[str, Any]:
-    """Return the identity of a stage's engine, if it has one."""
+    """Return the identity of a stage's engines, if it has any."""
     if stage.engine is None:
         return {}
-    model, revision = resolve(stage.engine)
-    return {"engine": {**identity(stage.engine), "model": model, "revision": revision}}
+    roles = {role: _resolved(spec, resolve) for role, spec in sorted(stage.engines.items())}
+    return {"engine": _resolved(stage.engine, resolve), **({"engines": roles} if roles else {})}
+
+
+def _resolved(engine: EngineSpec, resolve: Resolve) -> dict[str, Any]:
+    model, revision = resolve(engine)
+    return {**identity(engine), "model": model, "revision": revision}
 
 
 def store_fingerprint(stage: Stage, sampling: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def build(config: Config) -> Pipeline:
     """Wire the stages."""
     pipeline = Pipeline("math")
     problems = pipeline.stage("load", config.load)
-    samples = pipeline.stage("sample", config.sample, engine=config.engine, problems=problems)
+    samples = pipeline.stage("sample", config.sample, **config.asked, problems=problems)
     judge = config.judge if "engine" in config.verify.tools else None
     verdicts = pipeline.stage("verify", config.verify, engine=judge, problems=problems, samples=samples)
     known = {"problems": problems, "samples": samples, "verdicts": verdicts}

@@ -27,7 +27,7 @@ def build(config: Config) -> Pipeline:
     """Wire the stages."""
     pipeline = Pipeline("rollouts")
     problems = pipeline.stage("load", config.load)
-    samples = pipeline.stage("sample", config.sample, engine=config.engine, problems=problems)
+    samples = pipeline.stage("sample", config.sample, **config.asked, problems=problems)
     verdicts = pipeline.stage("verify", config.verify, problems=problems, samples=samples)
     pipeline.stage("step_rewards", config.step_rewards, problems=problems, verdicts=verdicts)
     return pipeline

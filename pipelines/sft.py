@@ -55,7 +55,7 @@ def build(config: Config) -> Pipeline:
     """Wire the stages."""
     pipeline = Pipeline("sft")
     problems = pipeline.stage("load", config.load)
-    samples = pipeline.stage("sample", config.sample, engine=config.engine, problems=problems)
+    samples = pipeline.stage("sample", config.sample, **config.asked, problems=problems)
     verdicts = pipeline.stage("verify", config.verify, problems=problems, samples=samples)
     known = {"problems": problems, "samples": samples, "verdicts": verdicts}
     if config.score is not None:

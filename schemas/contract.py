@@ -35,9 +35,13 @@ class Contract(dy.Schema):
     Class attributes:
         added: columns that the contract got after files of it were written; all of them may be null. Files without them
             are older, not damaged.
+        index: the column by which rows are known beside their problem, where they are facts of a store.
+        repeats: whether many rows have the same problem and index, and may come one after the other.
     """
 
     added: ClassVar[frozenset[str]] = frozenset()
+    index: ClassVar[str] = "sample_index"
+    repeats: ClassVar[bool] = False
 
     @classmethod
     def select(cls, *names: str) -> Columns:
@@ -56,6 +60,13 @@ class Contract(dy.Schema):
 def polars_schema(contract: type[Contract]) -> dict[str, pl.DataType]:
     """Return column name -> dtype, in the contract's order."""
     return {name: column.dtype for name, column in contract.columns().items()}
+
+
+def complete(table: pl.DataFrame, contract: type[Contract]) -> pl.DataFrame:
+    """Return a contract's columns of a table in order; those that the contract got later are null where absent."""
+    absent = [pl.lit(None, dtype).alias(name) for name, dtype in polars_schema(contract).items()
+              if name in contract.added and name not in table.columns]  # fmt: skip
+    return table.with_columns(absent).select(list(polars_schema(contract)))
 
 
 def validate(table: pl.DataFrame, contract: type[Contract], stage: str) -> pl.DataFrame:

@@ -14,11 +14,16 @@ from schemas.conversation import MORE
 SCHEMA_VERSION = 1
 """Raised by hand when a contract changes; a newer major is a new store."""
 
-SAMPLE_STATUS = ("ok", "error")
-FINISH_REASONS = ("stop", "length", "stop_string", "cut", "refusal")
-"""``stop``: the model's own end; ``length``: ``max_tokens``; ``stop_string``: one of ``stop``; ``cut``: somebody else's
-end (a confidence cut, a word of the server's that isn't known); ``refusal``: the server marked the text as the model's
-refusal to answer."""
+SAMPLE_STATUS = ("ok", "error", "none")
+"""``none``: a strategy gave no text for this row of its episode."""
+FINISH_REASONS = ("stop", "length", "stop_string", "cut", "error", "cap", "unfinished", "none", "refusal")
+"""``stop``: the model ended it; ``stop_string``: a stop string did; ``length``: ``max_tokens``; ``cut``: its confidence
+fell too low, or the server ended it for a reason of its own; ``error``: the request was refused; ``cap``: the episode's
+cap; ``unfinished``: a search ended before it; ``none``: there is no text; ``refusal``: the server marked the text as
+the model's refusal to answer."""
+CALL_KINDS = ("generate", "score", "likelihood", "tool", "verdict")
+ENDINGS = ("done", "max_steps", "cap", "first_right", "agreed", "nothing")
+"""Why an episode ended."""
 CALIBRATION = ("calibrated", "uncalibrated")
 VERDICT_STATUS = ("ok", "unparseable", "timeout", "error", "skipped")
 
@@ -62,6 +67,9 @@ def _tools() -> dy.String:
 
 SAMPLE_KEY = ["problem_key", "sample_index"]
 """What a sample is known by, in every dataset that is about samples."""
+EPISODE = frozenset({"episode", "chosen"})
+"""What rows about samples copy from them, so that what counts draws can tell which rows are some
+(``operators.draws``)."""
 
 
 class Problem(Contract):
@@ -89,7 +97,12 @@ class Problem(Contract):
 class Sample(Contract):
     """One completion for one problem."""
 
-    added = frozenset({"tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open", "tokens_estimated"})
+    added = frozenset(
+        {
+            *("tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open", "tokens_estimated"),
+            *("episode", "slot", "chosen", "search_score", "lineage", "turns", "episode_facts"),
+        }
+    )
 
     problem_key = dy.String(primary_key=True)
     sample_index = _key(minimum=0)
@@ -117,10 +130,104 @@ class Sample(Contract):
     """Whether the prompt ended inside a thought that its template, or the beginning of the completion, had opened."""
     tokens_estimated = dy.Bool(nullable=True)
     """Whether its tokens aren't the engine's own count, but the most that they can be."""
+    episode = _count(nullable=True)
+    """Of a strategy's rows: which run of it for this problem the row is from. Rows of one aren't independent draws."""
+    slot = _count(nullable=True)
+    """Its place in the episode: ``sample_index`` is episode x rows of an episode + slot."""
+    chosen = dy.Bool(nullable=True)
+    """Whether it is the one row that the episode stands for."""
+    search_score = dy.Float64(nullable=True)
+    """What the strategy's own scorer said of it; a search picks what its scorer likes, so this is no measure of it."""
+    lineage = _count(nullable=True)
+    """Slot of its ancestor of the search's first step."""
+    turns = _messages(nullable=True)
+    """The whole conversation, where the row is more than one completion: tools and what they said, revisions."""
+    episode_facts = _json()
+    """In the episode's first row: how it ended and what it took (``episodes`` are made of these)."""
+
+
+class Call(Contract):
+    """One answer to one call that an episode made. A call was asked again where it is there in a later attempt."""
+
+    index = "episode"
+    repeats = True
+
+    problem_key = dy.String(primary_key=True)
+    episode = _key(minimum=0)
+    call = dy.String(primary_key=True)
+    """Its path: branches, number of the group, slot: ``0.3``, ``chain2/1.0``; ``:k`` behind it is its k-th completion.
+    Of scores ``s/`` and the digest: the same text is scored once."""
+    attempt = _key(minimum=0)
+    parent_call = _text(nullable=True)
+    """The call whose text comes before this one's."""
+    branch = _text()
+    role = _text()
+    kind = _one_of(CALL_KINDS)
+    digest = _text()
+    """Of what was asked: role, kind, prompt, beginning, parameters, n and seed."""
+    seed = dy.Int64(nullable=True)
+    prompt_hash = _text()
+    lead = _text()
+    """What stands between the parent's text and this one's, or before this one's where it has no parent."""
+    prefix_length = _count()
+    """Characters of the completion that were given, or of the text that was scored."""
+    text = _text()
+    """What was written new."""
+    finish = _text(nullable=True)
+    prompt_tokens = _count()
+    """The cached ones included."""
+    cached_prompt_tokens = _count()
+    completion_tokens = _count()
+    sum_logprob = dy.Float64(nullable=True)
+    """Of the sampled tokens, in nats."""
+    value = dy.Float64(nullable=True)
+    """The score, or the sum of log-probs of a text whose likelihood was asked."""
+    values = dy.List(dy.Float64(nullable=True), nullable=True)
+    """Scores of the steps, or log-probs of the tokens."""
+    reasoning = _text(nullable=True)
+    tool_calls = _tools()
+    stop = _text(nullable=True)
+    """The stop string that ended it."""
+    status = _one_of(("ok", "error"))
+    error = _text(nullable=True)
+    run_id = _text()
+
+
+class Episode(Contract):
+    """One run of a strategy for one problem (collect.episodes)."""
+
+    problem_key = dy.String(primary_key=True)
+    episode = _key(minimum=0)
+    problem_id = _text()
+    strategy = _text()
+    rows = _count()
+    """Sample rows that it gave."""
+    finals = _count()
+    """Those with a text."""
+    chosen = _count(nullable=True)
+    """``sample_index`` of the row that it stands for; null where it found nothing."""
+    ended_by = _one_of(ENDINGS)
+    oracle = dy.Bool(nullable=False)
+    """Whether it looked at the answer: an upper bound, not a method."""
+    calls = _count()
+    prompt_tokens = _count()
+    """Read by all generating calls, the cached ones included."""
+    cached_prompt_tokens = _count()
+    completion_tokens = _count()
+    """Written by all calls, also in paths that were given up."""
+    scorer_passes = _count()
+    scorer_tokens = _count()
+    lineages = _count()
+    """Distinct ancestors of the first step among the finals: 1 means that all paths share it."""
+    distinct_texts = _count()
+    note = _json(nullable=False)
+    """Numbers that the strategy noted."""
 
 
 class Verdict(Contract):
     """What one verifier says of one sample. `answer_key` is canonical and depends on this answer alone."""
+
+    added = EPISODE
 
     problem_key = dy.String(primary_key=True)
     sample_index = _key(minimum=0)
@@ -133,10 +240,15 @@ class Verdict(Contract):
     status = _one_of(VERDICT_STATUS)
     detail = _text(nullable=True)
     seconds = dy.Float32(nullable=False, min=0.0)
+    episode = _count(nullable=True)
+    """The sample's, as ``chosen`` is."""
+    chosen = dy.Bool(nullable=True)
 
 
 class Score(Contract):
     """What one reward model or likelihood says of one sample."""
+
+    added = EPISODE
 
     problem_key = dy.String(primary_key=True)
     sample_index = _key(minimum=0)
@@ -146,6 +258,9 @@ class Score(Contract):
     step_scores = dy.List(dy.Float32(nullable=True), nullable=True)
     status = _text()
     detail = _text(nullable=True)
+    episode = _count(nullable=True)
+    """The sample's, as ``chosen`` is."""
+    chosen = dy.Bool(nullable=True)
 
 
 class Path(Contract):
@@ -469,16 +584,57 @@ class VerifierAudit(Contract):
     note = _text()
 
 
-STORES: dict[type[Contract], str] = {Sample: "samples", Verdict: "verdicts", Score: "scores"}
+class EpisodeMeasure(Contract):
+    """What episodes of a strategy came to and took, in long form: one row a measure (measure.episodes)."""
+
+    strategy = dy.String(primary_key=True)
+    metric = dy.String(primary_key=True)
+    value = dy.Float64(nullable=True)
+    low = dy.Float64(nullable=True)
+    """``low`` to ``high``: 95% interval for problems like these."""
+    high = dy.Float64(nullable=True)
+    same_low = dy.Float64(nullable=True)
+    """``same_low`` to ``same_high``: 95% interval for these very problems, had they more episodes."""
+    same_high = dy.Float64(nullable=True)
+    n = _count()
+    """Episodes it is about."""
+    n_problems = _count()
+    note = _text()
+
+
+class ScorerSteps(Contract):
+    """How well a scorer's values of unfinished texts tell right ones from wrong ones (measure.scorer_steps)."""
+
+    scorer = dy.String(primary_key=True)
+    reduce = dy.String(primary_key=True)
+    """What is made of the steps' scores: the ``last`` one, or the ``min`` of them."""
+    depth = dy.String(primary_key=True)
+    """Where in their texts the prefixes end: ``first``, ``middle`` or ``last`` third, or ``all``."""
+    auc = _share(nullable=True)
+    """The chance that a prefix of a right text has a larger value than one of a wrong text; null without both kinds."""
+    low = _share(nullable=True)
+    high = _share(nullable=True)
+    within = _share(nullable=True)
+    """The same among prefixes of one problem, which is what a search compares."""
+    n = _count()
+    """Prefixes."""
+    n_problems = _count()
+    note = _text()
+
+
+STORES: dict[type[Contract], str] = {Sample: "samples", Call: "calls", Verdict: "verdicts", Score: "scores"}
 """Contracts whose rows are append-only facts, and the folder of their stores; all others become snapshots."""
 
 SAMPLES_FOLDER = STORES[Sample]
+CALLS_FOLDER = STORES[Call]
 
 DATASETS: dict[str, type[Contract]] = {
     "problems": Problem,
     "samples": Sample,
     "verdicts": Verdict,
     "scores": Score,
+    "calls": Call,
+    "episodes": Episode,
     "paths": Path,
     "answers": Answer,
     "sft": Sft,
@@ -496,6 +652,8 @@ DATASETS: dict[str, type[Contract]] = {
     "calibration": Calibration,
     "multiplicity": Multiplicity,
     "verifier_audit": VerifierAudit,
+    "episode_measures": EpisodeMeasure,
+    "scorer_steps": ScorerSteps,
 }
 """Dataset names, as inputs of operators and manifests use them."""
 

@@ -56,6 +56,22 @@ class ReplicaRecord(BaseModel):
         return self.completion_tokens / (self.last - self.first) if self.last > self.first else 0.0
 
 
+class RoleRecord(BaseModel):
+    """What one engine of a stage did in a run.
+
+    Attributes:
+        passes: texts that it scored.
+        prompt_tokens: the cached ones included.
+    """
+
+    engine: EngineRecord | None = None
+    calls: int = 0
+    passes: int = 0
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
 class StageRecord(BaseModel):
     """One stage of one run: where its dataset is and what was done for it."""
 
@@ -102,8 +118,11 @@ class StageRecord(BaseModel):
     overrun: str = ""
     """What its engine takes beyond what is asked of it, for people; empty where it keeps to it."""
     calls: int = 0
-    """Calls to its engine in this run, of a stage that asks about samples; texts that it scored are ``passes``."""
+    """Calls to its engines in this run, where it asks about samples or plays episodes; texts that were scored are
+    ``passes``."""
     passes: int = 0
+    roles: dict[str, RoleRecord] = {}
+    """The same by role, where a strategy asks several engines."""
     busy_seconds: float = 0.0
     """Sum over workers of the time they worked on it."""
     engine: EngineRecord | None = None
@@ -114,6 +133,21 @@ class StageRecord(BaseModel):
     complete: bool = False
     view: str | None = None
     """File of the view, relative to the root (stores only): problem_key, first, count."""
+
+    def add_calls(
+        self, role: str, calls: int, passes: int, prompt_tokens: int, cached_prompt_tokens: int, completion_tokens: int
+    ) -> None:
+        """Count what one role's calls took."""
+        took = {
+            "calls": calls,
+            "passes": passes,
+            "prompt_tokens": prompt_tokens,
+            "cached_prompt_tokens": cached_prompt_tokens,
+            "completion_tokens": completion_tokens,
+        }
+        for record in (self, *([self.roles[role]] if role in self.roles else [])):
+            for name, value in took.items():
+                setattr(record, name, getattr(record, name) + value)
 
     @property
     def gpu_seconds(self) -> float:

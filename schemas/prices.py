@@ -66,6 +66,11 @@ class Prices(Settings):
         return None
 
 
+def priced_as(stage: str, role: str) -> str:
+    """Return the name under which a run's manifest has the prices of the engine that plays a role for a stage."""
+    return f"{stage}/{role}"
+
+
 def price_of(model: str, table: Mapping[str, Prices]) -> Prices | None:
     """Return the prices of a model: under its name, else under the longest pattern that fits it; None where unknown."""
     if model in table:

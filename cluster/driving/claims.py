@@ -102,12 +102,12 @@ class Claims:
     def _take(self, plan: RunPlan) -> tuple[StagePlan, StoreBusy] | None:
         """Take what the plan adds to; return the first that is taken by others."""
         wanted = [stage for stage in plan.stages.values() if stage.store is not None and stage.action != "reuse"]
-        for stage in sorted(wanted, key=lambda stage: stage.folder):
-            assert stage.store is not None
+        stores = [(store, stage) for stage in wanted for store in (stage.store, stage.calls) if store is not None]
+        for store, stage in sorted(stores, key=lambda one: one[0].folder):
             try:
                 with self._lock:
-                    if stage.store.lease is None:
-                        stage.store.acquire(self.run_id, self.settings.lease_seconds)
+                    if store.lease is None:
+                        store.acquire(self.run_id, self.settings.lease_seconds)
             except StoreBusy as error:
                 return stage, error
         return None

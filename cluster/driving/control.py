@@ -18,17 +18,17 @@ from cluster.records.rules import write_rules
 from cluster.records.run import Say
 from cluster.spending.allocations import AllocationLog
 from cluster.spending.history import holes
-from cluster.spending.source import LENGTHS, PolicySource, view_of
+from cluster.spending.source import EPISODES, LENGTHS, PolicySource, costs_of_episodes, view_of
 from cluster.stages.sample_state import SampleState
 from cluster.stages.states import StageState, StreamState
-from cluster.storage.ranges import Ranges, RangeSet
+from cluster.storage.ranges import Ranges, RangeSet, ranges_of
 from cluster.storage.root import Root
 from cluster.storage.tables import SUFFIXES, read_table
 from operators.measure.counts import count_verdicts
 from operators.measure.difficulty import log_odds
 from operators.policies.named import AnyPolicy, ComputeOptimalSpec, MarginalSpec, UniformSpec
 from operators.policies.policy import Ints
-from schemas.datasets import Problem, Verdict
+from schemas.datasets import SAMPLE_KEY, Problem, Sample, Verdict
 from schemas.errors import BadInput
 from schemas.manifest import RunManifest
 from schemas.prices import Prices
@@ -93,19 +93,20 @@ class Control:
             raise BadInput(f"stage {state.name}: policy {spec.name} needs verdicts, and no stage judges these samples")
         numbering = plan.problems.numbering
         before, similar = self._before(spec, plan.problems)
-        sent = numbering.known_ranges(holes(self.root, state.plan.folder))
+        sent = numbering.known_ranges(holes(self.root, state.plan.folder)).over(state.rows)
         first = self._first_arm(state, spec)
-        source = PolicySource(spec, numbering, operator.n, state.store.held, sent, before, similar, first)
+        draws, held = operator.per_problem // state.rows, RangeSet(state.store.held.ranges.over(state.rows))
+        source = PolicySource(spec, numbering, draws, held, sent, before, similar, first)
         state.follow(source)
         state.record.policy = spec.name
         budget = self.money.budget
         caps = None if budget is None else budget.model_dump(mode="json", exclude_none=True, exclude={"keep"})
-        rule = {"policy": spec.model_dump(mode="json"), "n": operator.n, "budget": caps}
+        rule = {"policy": spec.model_dump(mode="json"), "n": operator.per_problem, "budget": caps}
         odds = None if before is None else log_odds(before)
         write_rules(self.root, self.manifest.run_id, state.name, rule, plan.problems.keys, state.store.held, odds)
-        there = view_of(len(plan.problems), operator.n, state.store.held)
+        there = view_of(len(plan.problems), operator.per_problem, state.store.held)
         if judge is None:
-            source.observe_samples(there)
+            source.observe_samples(there.over(state.rows))
             return
         self._unjudged[state.name] = RangeSet(there)
         for part in judge.store.held.present(there).groups(READ_ROWS):
@@ -181,23 +182,29 @@ class Control:
             if source is None:
                 continue
             if state is sampling:
-                source.on_arrived(ranges)
+                source.on_arrived(ranges.over(sampling.rows))
                 if sampling.name in self._judges:
                     self._unjudged[sampling.name].add(ranges)
                 else:
-                    source.observe_samples(ranges)
+                    source.observe_samples(ranges.over(sampling.rows))
             elif state is self._judges.get(sampling.name):
                 self._hear(sampling, ranges)
 
     def _hear(self, sampling: SampleState, ranges: Ranges) -> None:
-        """Tell a policy of verdicts, each once."""
+        """Tell a policy of verdicts, each once; of an episode it hears what its chosen row is worth."""
         unjudged, source = self._unjudged[sampling.name], sampling.source
         assert source is not None
         fresh = unjudged.present(ranges)
         if fresh:
             unjudged.remove(fresh)
-            source.learn_costs(sampling.store.slice(fresh).read(self.root, LENGTHS), self._rates(sampling))
-            source.observe(self._judges[sampling.name].store.slice(fresh).read(self.root, source.columns))
+            verdicts = self._judges[sampling.name].store.slice(fresh).read(self.root, source.columns)
+            if sampling.operator.strategy is None:
+                source.learn_costs(sampling.store.slice(fresh).read(self.root, LENGTHS), self._rates(sampling))
+            else:
+                rows = sampling.store.slice(fresh).read(self.root, EPISODES)
+                source.learn_costs(costs_of_episodes(rows), self._rates(sampling))
+                verdicts = verdicts.join(rows.filter("chosen"), on=SAMPLE_KEY, how="semi")
+            source.observe(verdicts)
 
     def _rates(self, sampling: SampleState) -> tuple[float, float]:
         """Return what a prompt and a completion token cost, in any one unit."""
@@ -209,9 +216,16 @@ class Control:
         self.money.on_done(state, ranges.total)
         for sampling in self._sampling:
             if sampling.source is not None and state in (sampling, self._judges.get(sampling.name)):
-                sampling.source.give_up(ranges)
+                sampling.source.give_up(self._draws(sampling, state, ranges))
                 if state is sampling:
                     sampling.source.ban(np.unique(ranges.numbers))
+
+    def _draws(self, sampling: SampleState, state: StageState, ranges: Ranges) -> Ranges:
+        """Return the draws that are lost with some samples: of episodes those whose chosen row is among them."""
+        if sampling.rows == 1 or state is sampling:
+            return ranges.over(sampling.rows)
+        rows = sampling.store.slice(ranges).read(self.root, Sample.select(*SAMPLE_KEY, "chosen")).filter("chosen")
+        return sampling.store.numbering.ranges(ranges_of(rows.sort(SAMPLE_KEY))).over(sampling.rows)
 
     # -- the end -------------------------------------------------------------------------------------------------
 

@@ -152,9 +152,8 @@ class Driver:
                 continue
             if isinstance(state, SampleState):
                 commit = partial(self._commit, now=True)
-                feed = SamplingFeed(
-                    state, self._handle, commit, self.left_out.leave_out, self.left_out.skip, self.turns.awake
-                )
+                hears = self._handle, commit, self.left_out.leave_out, self.left_out.skip
+                feed = SamplingFeed(state, self.books, *hears, self.turns.awake)
                 self.replicas.add(feed)
             else:
                 self.asking[state] = self._make_flights(self.replicas.asking(state))
@@ -236,7 +235,7 @@ class Driver:
         views: dict[str, Ranges] = {}
         for state in self.states.values():
             if isinstance(state, SampleState) and (state.source is not None or state.record.skipped):
-                views[state.name] = view_of(len(plan.problems), state.operator.n, state.store.held)
+                views[state.name] = view_of(len(plan.problems), state.operator.per_problem, state.store.held)
         rules = {name: rules_of_store(self.root, plan.stages[name].folder) for name in views}
         rules = {name: found for name, found in rules.items() if found.uris}
         plan = self.claims.plan_again(self.pipeline, plan, views, rules)
@@ -295,7 +294,7 @@ class Driver:
     @property
     def _idle(self) -> bool:
         """Whether nobody works, nothing waits to be committed, and no stage waits for its turn."""
-        uncommitted = any(state.uncommitted for state in self.states.values() if isinstance(state, StoreState))
+        uncommitted = any(state.has_uncommitted for state in self.states.values() if isinstance(state, StoreState))
         return not (self._flying or uncommitted or self.turns.unfinished or self.replicas.holding)
 
     def _submit_ready(self) -> None:
@@ -340,7 +339,7 @@ class Driver:
         self._last_commit = time.monotonic()
         self.books.flush()  # a bill stands in them before what it paid for is a fact
         for state in self.states.values():
-            if isinstance(state, StoreState) and state.uncommitted:
+            if isinstance(state, StoreState) and state.has_uncommitted:
                 ranges = state.commit()
                 for part in state.fresh:
                     self.watch.log.add("commit", stage=state.name, part=part.name, rows=part.rows)

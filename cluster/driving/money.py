@@ -5,6 +5,7 @@ The driver calls it: once before anything is sent, after every commit, in every 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 
@@ -13,6 +14,7 @@ from cluster.records.bill import Amount
 from cluster.records.run import Say
 from cluster.records.throughput import read_entry
 from cluster.spending.account import Account, check_prices
+from cluster.spending.admission import Admission
 from cluster.spending.books import Books
 from cluster.spending.history import History, settle
 from cluster.spending.loan import Keeping, Loan
@@ -22,12 +24,15 @@ from cluster.stages.sample_state import SampleState
 from cluster.stages.states import StageState, StoreState, StreamState
 from cluster.storage.ranges import Ranges
 from cluster.storage.root import Root
+from cluster.working.engine_worker import SCORER
 from operators.asking import AskingOperator
+from operators.strategies.words import POLICY
 from schemas.budget import Budget
+from schemas.engine import EngineSpec
 from schemas.errors import BadInput
 from schemas.job import RunSettings
 from schemas.manifest import RunManifest, Spending
-from schemas.prices import MICRO, Prices, price_of
+from schemas.prices import MICRO, Prices, price_of, priced_as
 
 KEPT = 0.5
 """Share of the caps that is kept for stages that ask about whole problems, where ``run.budget.keep`` says nothing."""
@@ -55,6 +60,8 @@ class Money:
         self._must_stop = False
         self._ended: str | None = None
         """Why sampling ended before it had all that was wanted."""
+        self._suspended: str | None = None
+        """Why episodes were left unfinished."""
         self._began = time.monotonic()
         self._warned = False
         self._gpu_hours_before = 0.0
@@ -76,7 +83,7 @@ class Money:
         self._sampling = [state for state in states.values() if isinstance(state, SampleState)]
         self._asking = [state for state in states.values() if state.asks]
         self._judges = dict(judges)
-        prices = {state.name: self._prices(state) for state in self._engines}
+        prices = {name: self._prices(state, spec) for state in self._engines for name, spec in _engines_of(state)}
         for state in self._engines:
             _note_gpus(state)
         for state in self._sampling:
@@ -93,16 +100,14 @@ class Money:
         for place, before in enumerate(self._asking):
             state = self._asking[place] = states[before.name]
             if state is not before:
-                state.loan, state.closed = before.loan, before.closed
+                state.loans, state.closed = before.loans, before.closed
                 _note_gpus(state)
 
     @property
     def _engines(self) -> list[StageState]:
         return [*self._sampling, *self._asking]
 
-    def _prices(self, state: StageState) -> Prices | None:
-        spec = state.plan.stage.engine
-        assert spec is not None
+    def _prices(self, state: StageState, spec: EngineSpec) -> Prices | None:
         model, revision = resolve(spec)
         found = price_of(model, self.settings.prices)
         if found is None and (entry := read_entry(self.root, spec, model, revision)) is not None and entry.prices.known:
@@ -125,13 +130,36 @@ class Money:
         }
         asking = [state for state in self._asking if not state.complete]
         for state in asking:
-            state.loan = Loan(account, self.books, state.name, by_token[state.name])
+            state.loans = {SCORER: Loan(account, self.books, state.name, SCORER, by_token[state.name])}
         self._keep_for_whole_problems(budget, [state for state in asking if not isinstance(state, StoreState)])
         for state in self._sampling:
             keeping = tuple(_keepings(state, states, budget.keep))
-            state.purse = Purse(account, self.books, state.name, by_token[state.name], len(state.run.problems), keeping)
+            state.purse = self._purse(account, state, by_token, keeping)
         if account.share >= 1.0:
             self._say(f"the account '{name}' has nothing left: {before.samples:,} samples, {before.tokens:,} tokens")
+
+    def _purse(
+        self, account: Account, state: SampleState, by_token: Mapping[str, Prices | None], keeping: tuple[Keeping, ...]
+    ) -> Purse | Admission:
+        problems, strategy = len(state.run.problems), state.operator.strategy
+        if strategy is None:
+            return Purse(account, self.books, state.name, by_token[state.name], problems, keeping)
+        names = {POLICY: state.name, **{role: priced_as(state.name, role) for role in state.plan.stage.engines}}
+        state.loans = {
+            role: Loan(account, self.books, state.name, role, by_token[name]) for role, name in names.items()
+        }
+        known = [found for name in names.values() if (found := by_token[name]) is not None]
+
+        def worst(prompt: int) -> Amount:
+            took = strategy.worst(prompt, state.operator.max_tokens)
+            # every role's calls at the dearest role's price
+            rates = [rates for found in known if (rates := found.rates) is not None]
+            read = took.prompt_tokens + took.scorer_tokens
+            micro = max((read * rate[0] + took.completion_tokens * rate[2] for rate in rates), default=0.0)
+            return Amount(0, took.tokens, math.ceil(micro))
+
+        rows = state.rows
+        return Admission(account, self.books, state.name, rows, state.loans, worst, problems, keeping)
 
     def _keep_for_whole_problems(self, budget: Budget, stages: list[StageState]) -> None:
         """Keep money for stages that ask about whole problems once all samples are there: the share that
@@ -147,18 +175,18 @@ class Money:
         _, tokens, micro = self.account.caps
         by_itself = sum(state.name not in budget.keep for state in stages)
         for state in stages:
-            assert state.loan is not None
+            loan = state.loans[SCORER]
             share = budget.keep.get(state.name, KEPT / max(1, by_itself))
             amount = Amount(0, int((tokens or 0) * share), int((micro or 0) * share))
             if state.name in budget.keep:
-                state.loan.keep(amount)
+                loan.keep(amount)
             else:
-                state.loan.most = amount
+                loan.most = amount
 
     def on_done(self, state: StageState, samples: int) -> None:
         """Hear that a stage that asks is done with samples, or will never be: what was kept for them is free."""
-        if state.loan is not None:
-            state.loan.on_done(samples, state.complete)
+        for loan in state.loans.values():
+            loan.on_done(samples, state.complete)
 
     def look(self) -> bool:
         """Warn, check the gate and the deadlines; return whether what runs has to be cancelled now."""
@@ -166,8 +194,9 @@ class Money:
             return False
         self._count_gpu_time(self.account)
         for state in self._asking:
-            if state.loan is not None and state.complete:
-                state.loan.release()
+            if state.complete:
+                for loan in state.loans.values():
+                    loan.release()
         self.manifest.spending = self._spending(self.account)
         if self.stopped is None:
             if not self._warned and self.account.share >= self.budget.warn_at:
@@ -199,8 +228,16 @@ class Money:
                 self._stop(f"run.budget.dollars = {budget.dollars:g} are used up, with the time of the GPUs")
 
     def on_short(self, state: StageState) -> None:
-        """Hear that calls of a stage wait for money, and nobody will bring any."""
-        if self.stopped is None:
+        """Hear that calls of a stage wait for money, and nobody will bring any.
+
+        Episodes are suspended then, and what was drawn is judged with what was kept for it.
+        """
+        if isinstance(state, SampleState):
+            if not state.closed:
+                state.closed = True
+                self._suspended = f"the budget doesn't afford another call of stage {state.name}"
+                self._say(f"{self._suspended}: its unfinished episodes wait for a later run")
+        elif self.stopped is None:
             self._stop(f"the budget doesn't afford another call of stage {state.name}")
 
     def _held(self, state: StageState) -> float:
@@ -272,6 +309,8 @@ class Money:
             return self.stopped
         if self._ended is not None:
             return self._ended
+        if self._suspended is not None:
+            return self._suspended
         if any(state.broke and state.wants for state in self._sampling):
             return "the budget doesn't afford another sample"
         return None
@@ -302,6 +341,15 @@ class Money:
         )
 
 
+def _engines_of(state: StageState) -> Iterator[tuple[str, EngineSpec]]:
+    """Yield the names under which a stage's engines are priced, and the engines."""
+    stage = state.plan.stage
+    assert stage.engine is not None
+    yield stage.name, stage.engine
+    for role, spec in stage.engines.items():
+        yield priced_as(stage.name, role), spec
+
+
 def _note_gpus(state: StageState) -> None:
     spec = state.plan.stage.engine
     state.record.gpus_per_replica = spec.ranks * spec.gpus if spec is not None else 0.0
@@ -320,16 +368,16 @@ def _keepings(state: SampleState, states: Mapping[str, StageState], shares: Coll
             continue
         reads.add(other.name)
         operator = other.plan.stage.operator
-        if other.loan is None or other.name in shares or not isinstance(operator, AskingOperator):
+        if not other.loans or other.name in shares or not isinstance(operator, AskingOperator):
             continue
         waiting = _waiting(state, other) if isinstance(other, StreamState) else None
         assert state.plan.stage.engine is not None
         most = state.plan.stage.engine.most_completion(state.operator.max_tokens)
-        yield Keeping(other.loan, operator, most, len(state.run.problems), waiting)
+        yield Keeping(other.loans[SCORER], operator, most, len(state.run.problems), waiting)
 
 
 def _waiting(sampling: SampleState, other: StreamState) -> Callable[[], Ranges]:
     """Return what tells which samples of a run are there and wait for a stage."""
     return lambda: other.store.held.missing(
-        view_of(len(sampling.run.problems), sampling.operator.n, sampling.store.held)
+        view_of(len(sampling.run.problems), sampling.operator.per_problem, sampling.store.held)
     )

@@ -34,7 +34,7 @@ from pipelines.identity import (
     store_folder,
 )
 from schemas.contract import Contract
-from schemas.datasets import SAMPLES_FOLDER, Problem
+from schemas.datasets import CALLS_FOLDER, SAMPLES_FOLDER, Call, Problem
 from schemas.identity import difference
 from schemas.job import RunSettings
 
@@ -105,6 +105,8 @@ class StagePlan:
     view: View = field(default_factory=lambda: View(Ranges.none()))
     rules: Rules | None = None
     """By what rule the samples came about, for a stage that asks (its input ``allocations``)."""
+    calls: Store | None = None
+    """Where the calls of episodes are kept, of a sampling stage with a strategy that lacks something."""
     extends: Store | None = None
     """A store with a smaller ``max_tokens`` whose truncated samples are continued."""
 
@@ -190,7 +192,7 @@ def make_plan(
             plans[stage.name] = planner.plan(stage)
         else:
             plans[stage.name] = _plan_snapshot(stage, plans, root, len(order), rules or {})
-    largest = max((s.operator.n for s in others if isinstance(s.operator, Sampling)), default=1)
+    largest = max((s.operator.per_problem for s in others if isinstance(s.operator, Sampling)), default=1)
     size = max(1, min(4096, CHUNK_SAMPLES // largest))
     chunks = [order[at : at + size] for at in range(0, len(order), size)]
     return RunPlan(pipeline, root, problems, plans, chunks, problems.notes)
@@ -222,6 +224,8 @@ class _StorePlanner:
         plan = StagePlan(stage, view.id_in(folder, self.problems), folder, view.total, held, "", store=store, view=view)
         if held < plan.planned and isinstance(stage.operator, Sampling) and stage.operator.extend_truncated:
             plan.extends = self._shorter(stage.operator, store)
+        if held < plan.planned and isinstance(stage.operator, Sampling) and stage.operator.strategy is not None:
+            plan.calls = self._open(f"{CALLS_FOLDER}/{folder.split('/')[1]}", Call, store.fingerprint)
         plan.why = self._why(plan)
         return plan
 
@@ -241,7 +245,7 @@ class _StorePlanner:
         if stage.name in self.views:
             return View(self.views[stage.name])
         if isinstance(stage.operator, Sampling):
-            n = stage.operator.n
+            n = stage.operator.per_problem
             if n not in self.whole:
                 self.whole[n] = View(Ranges.of(self.order, 0, n))
             return self.whole[n]

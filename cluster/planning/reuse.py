@@ -105,7 +105,7 @@ def with_reuse(plan: RunPlan, root: Root) -> RunPlan:
     for reuse in reusable(plan, root):
         operator = reuse.stage.stage.operator
         assert isinstance(operator, Sampling)
-        reuse.stage.held += int(reuse.pairs["rows"].clip(upper_bound=operator.n).sum())
+        reuse.stage.held += int(reuse.pairs["rows"].clip(upper_bound=operator.per_problem).sum())
         notes.append(f"{reuse.stage.stage.name}: {reuse.sentence()}")
     return replace(plan, notes=tuple(notes))
 

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
+from cluster.pools.lending import Lending
 from cluster.pools.replica import Replica
-from cluster.records.bill import Amount
 from cluster.spending.books import Books
-from cluster.spending.loan import ROLE
 from cluster.stages.flights import Handle
 from cluster.stages.states import ENGINE_SAMPLES, StageState
-from cluster.working.engine_worker import EngineJob, EngineWorker, Report
+from cluster.working.engine_worker import EngineJob, EngineWorker
+from cluster.working.reports import Report
 from cluster.working.work import Done, Task
 from operators.engine import EngineDied
 from schemas.errors import GristmillError, WorkerLost
@@ -49,7 +49,7 @@ class AskingFeed:
         assert spec is not None
         self.state = state
         self.spec = spec
-        self._books = books
+        self.lending = Lending(state, books)
         self._handle = handle
         self._on_lost = on_lost
         self._start = start
@@ -119,10 +119,10 @@ class AskingFeed:
         return False
 
     def job(self, run_id: str, flush_rows: int, flush_seconds: float) -> EngineJob:
-        state, loan = self.state, self.state.loan
+        state = self.state
         return EngineJob(
             state.name, state.plan.stage.operator, self.spec, state.run.root.url, state.plan.folder, run_id, flush_rows,
-            flush_seconds, paid=loan is not None, prices=None if loan is None else loan.prices,
+            flush_seconds, paid=bool(state.loans), prices={role: loan.prices for role, loan in state.loans.items()},
         )  # fmt: skip
 
     def on_loaded(self, replica: Replica) -> None:
@@ -131,34 +131,11 @@ class AskingFeed:
         self._dispatch()
 
     def on_report(self, replica: Replica, report: Report) -> bool:
-        loan, record, bill = self.state.loan, self.state.record, report.bill
-        record.calls += bill.calls
-        record.passes += bill.passes
-        record.prompt_tokens += bill.prompt_tokens
-        record.cached_prompt_tokens += bill.cached_prompt_tokens
-        record.completion_tokens += bill.completion_tokens
-        if loan is not None:
-            replica.lent -= report.paid + report.returned
-            replica.wants, replica.first, replica.in_flight = report.wants, report.first, report.in_flight
-            loan.on_report(report.bill, report.paid, report.lost, report.returned)
-        elif report.bill.calls:
-            self._books.add("bill", self.state.name, ROLE, Amount(), report.bill)
-        return report.bill.calls > 0
+        self.lending.on_report(replica, report)
+        return report.called
 
-    def plan(self, replica: Replica) -> Callable[[], None] | None:
-        """Lend what the replica wants, as far as there is so much."""
-        return self.lend(replica) if replica.wants else None
-
-    def lend(self, replica: Replica, at_any_rate: bool = False) -> Callable[[], None] | None:
-        """Return what hands credit over once it stands in the books; None where there is too little."""
-        loan = self.state.loan
-        assert loan is not None
-        amount = loan.lend(replica.wants, replica.first, at_any_rate)
-        if not amount:
-            return None
-        replica.lent += amount
-        replica.wants = replica.first = Amount()
-        return lambda: _ignore(replica.handle.call(EngineWorker.lend, amount))
+    def plan(self, replica: Replica) -> list[Callable[[], None]]:
+        return self.lending.plan(replica)
 
     def finished_with(self, replica: Replica) -> bool:
         return False  # it may be asked again; it ends with the run
@@ -179,15 +156,9 @@ class AskingFeed:
     def _drop(self, replica: Replica) -> list[Future[Done]]:
         if replica in self._replicas:
             self._replicas.remove(replica)
-        if self.state.loan is not None:
-            self.state.loan.on_worker_lost(replica.lent)
-            replica.lent = Amount()
+        self.lending.drop(replica)
         lost, replica.under_way = list(replica.under_way.values()), {}
         return lost
-
-
-def _ignore(_: Future[None]) -> None:
-    """A worker that dies before it hears is noticed by its reports."""
 
 
 def _settle(future: Future[Done], result: Done | None, error: BaseException | None) -> None:

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from cluster.records.bill import Amount
 from cluster.runners.runner import WorkerHandle
 from cluster.stages.states import StageState
 from cluster.storage.ranges import RangeSet
-from cluster.working.engine_worker import EngineJob, EngineWorker, Ready, Report
+from cluster.working.engine_worker import EngineWorker
+from cluster.working.reports import Ready, Report
 from cluster.working.work import Done
 from schemas.manifest import ReplicaRecord
+
+
+@dataclass
+class Credit:
+    """The credit of one role's calls at one worker.
+
+    Attributes:
+        lent: what it has, as far as is known.
+        wants, first, in_flight: as ``cluster.working.reports.Dues``.
+    """
+
+    lent: Amount = field(default_factory=Amount)
+    wants: Amount = field(default_factory=Amount)
+    first: Amount = field(default_factory=Amount)
+    in_flight: int = 0
 
 
 @dataclass(eq=False)
@@ -47,13 +62,23 @@ class Replica:
     # of a stage that asks
     under_way: dict[int, Future[Done]] = field(default_factory=dict[int, "Future[Done]"])
     """Number of a task -> what the flights wait for."""
-    lent: Amount = field(default_factory=Amount)
-    """Credit that it has, as far as is known."""
-    wants: Amount = field(default_factory=Amount)
-    first: Amount = field(default_factory=Amount)
-    """What its calls want, and what the first that waits needs (``Report``)."""
-    in_flight: int = 0
-    """Calls that are paid and not answered."""
+    credit: defaultdict[str, Credit] = field(default_factory=lambda: defaultdict(Credit))
+    """Of each role's calls."""
+
+    @property
+    def lent(self) -> Amount:
+        """Credit that it has, as far as is known."""
+        return sum((one.lent for one in self.credit.values()), Amount())
+
+    @property
+    def first(self) -> Amount:
+        """What the first call needs that waits for credit."""
+        return next((one.first for one in self.credit.values() if one.first), Amount())
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are paid and not answered."""
+        return sum(one.in_flight for one in self.credit.values())
 
     @property
     def outstanding(self) -> int:
@@ -64,46 +89,3 @@ class Replica:
     def busy(self) -> bool:
         """Whether its engine has something to do."""
         return self.outstanding > 0 or bool(self.under_way)
-
-
-class Feed(Protocol):
-    """What the replicas of one stage are given, and what is made of what they say."""
-
-    @property
-    def state(self) -> StageState: ...
-
-    @property
-    def waiting(self) -> bool:
-        """Whether there is something to begin."""
-        ...
-
-    @property
-    def holds(self) -> bool:
-        """Whether the run can't end while there are replicas, since more may be wanted of them."""
-        ...
-
-    def job(self, run_id: str, flush_rows: int, flush_seconds: float) -> EngineJob: ...
-
-    def on_loaded(self, replica: Replica) -> None:
-        """Hear that a replica's engine is there."""
-        ...
-
-    def on_report(self, replica: Replica, report: Report) -> bool:
-        """Take a report; return whether the engine did something since the last one."""
-        ...
-
-    def plan(self, replica: Replica) -> Callable[[], None] | None:
-        """Decide what a replica gets next, and note it in the books; return what sends it once they are written."""
-        ...
-
-    def finished_with(self, replica: Replica) -> bool:
-        """Whether a replica can be ended."""
-        ...
-
-    def on_died(self, replica: Replica, error: BaseException) -> int:
-        """Take back what a dead replica had; return how many more deaths in a row that explains."""
-        ...
-
-    def on_ended(self, replica: Replica, reported: bool) -> None:
-        """Let go of a replica that was ended; without its last report, take back what it had."""
-        ...

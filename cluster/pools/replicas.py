@@ -12,19 +12,23 @@ from concurrent.futures import Future
 from typing import Any
 
 from cluster.pools.asking import AskingFeed
-from cluster.pools.replica import Feed, Replica
+from cluster.pools.feed import Feed
+from cluster.pools.replica import Replica
 from cluster.records.run import Say
 from cluster.records.timeline import Activity
 from cluster.runners.runner import Runner
 from cluster.spending.books import Books
 from cluster.stages.flights import Handle
+from cluster.stages.sample_state import SampleState
 from cluster.stages.states import StageState
 from cluster.storage.ranges import Ranges
-from cluster.working.engine_worker import EngineWorker, Ready, Report
+from cluster.working.engine_worker import EngineWorker
+from cluster.working.overrun import Overrun
+from cluster.working.reports import Ready, Report
 from operators.engine import EngineDied
 from schemas.errors import EngineFailed, GristmillError, WorkerLost
 from schemas.job import RunSettings
-from schemas.manifest import EngineRecord, ReplicaRecord
+from schemas.manifest import EngineRecord, ReplicaRecord, RoleRecord
 
 CALL_BACK_SECONDS = 0.5
 """Between two times that lent credit is called back, while somebody lacks it."""
@@ -65,6 +69,8 @@ class Replicas:
         self._allowed: dict[StageState, int] = {}
         """How many deaths in a row there may be: restarts, and what it takes to find two problems that kill."""
         self._records: dict[tuple[str, int], ReplicaRecord] = {}
+        self._overruns: dict[tuple[str, str], Overrun] = {}
+        """What is told already."""
         self._called_back = 0.0
         self._calls_back = 0
         """How often credit was called back since money moved."""
@@ -104,14 +110,14 @@ class Replicas:
         """Return stage -> samples drawn by living replicas, committed or not."""
         counts: dict[str, int] = {}
         for replica in self._all:
-            counts[replica.state.name] = counts.get(replica.state.name, 0) + replica.drawn
+            counts[replica.state.name] = counts.get(replica.state.name, 0) + replica.drawn * replica.state.rows
         return counts
 
     def on_committed(self, state: StageState, ranges: Ranges) -> None:
         """Hear what became a fact: it is no longer at stake."""
         for replica in self._all:
             if replica.state is state:
-                replica.assigned.remove(ranges)
+                replica.assigned.remove(ranges.over(state.rows))
 
     def _start(self, state: StageState, number: int) -> None:
         """Start a replica; the loop goes on while its engine loads."""
@@ -136,7 +142,10 @@ class Replicas:
 
     def _on_loaded(self, replica: Replica, ready: Ready) -> None:
         replica.ready = ready
-        replica.state.record.engine = EngineRecord(**vars(ready.info))
+        record = replica.state.record
+        record.engine = EngineRecord(**vars(ready.info))
+        for role, info in ready.roles.items():
+            record.roles.setdefault(role, RoleRecord()).engine = EngineRecord(**vars(info))
         self._feeds[replica.state].on_loaded(replica)
         self._ask(replica)
 
@@ -172,22 +181,26 @@ class Replicas:
         self._record(replica, report.activity)
         self._tell(replica.state, report)
         replica.trouble = report.activity.trouble
-        if report.paid or report.returned:
+        if any(dues.paid or dues.returned for dues in report.dues.values()):
             self._calls_back = 0
         return self._feeds[replica.state].on_report(replica, report)
 
     def _tell(self, state: StageState, report: Report) -> None:
         """Say what the engine's counts are worth, once; and how much more it takes than it is asked to."""
         record = state.record
-        if report.estimated and not record.estimated:
+        estimated = sum(dues.estimated for dues in report.dues.values())
+        if estimated and not record.estimated:
             self._say(
                 "the engine doesn't say what its answers take, or says what can't be: their tokens are estimated at "
                 "the most they can be (tokens_estimated of the samples)",
                 state.name,
             )
-        record.estimated += report.estimated
-        if report.overrun:
-            over = report.overrun
+        record.estimated += estimated
+        for role, dues in report.dues.items():
+            over = dues.overrun
+            if not over or self._overruns.get((state.name, role)) == over:
+                continue
+            self._overruns[state.name, role] = over
             record.overrun = (
                 f"THE ENGINE TAKES MORE THAN IT IS ASKED TO: {over.prompt:,} tokens more of a prompt than it can have, "
                 f"{over.completion:,} more of a completion than was asked for. From now on so much more is set apart "
@@ -205,7 +218,7 @@ class Replicas:
 
     def top_up(self) -> None:
         """Feed all that run low; what is logged is written once for all before anything goes out."""
-        orders = [order for replica in self._all if (order := self._feeds[replica.state].plan(replica)) is not None]
+        orders = [order for replica in self._all for order in self._feeds[replica.state].plan(replica)]
         orders += self._help_the_short()
         if orders:
             for state in self._feeds:
@@ -225,18 +238,21 @@ class Replicas:
             return
         self._called_back = now
         self._calls_back += 1
-        if self._calls_back <= 2 or any(replica.outstanding or replica.in_flight for replica in self._all):
+        waits = any(one.in_flight or (one.outstanding and not one.state.loans) for one in self._all)
+        if self._calls_back <= 2 or waits:
             for replica in self._all:
                 if replica.lent and replica.ready is not None:
                     replica.handle.call(EngineWorker.call_back)
             return
-        for replica in short:
-            feed = self._feeds[replica.state]
-            assert isinstance(feed, AskingFeed)
-            if (order := feed.lend(replica, at_any_rate=True)) is not None:
-                yield order
+        asking = [replica for replica in short if not isinstance(replica.state, SampleState)]
+        for replica in asking:
+            if orders := self._feeds[replica.state].lending.plan(replica, at_any_rate=True):
+                yield from orders
                 return
-        self._on_short(short[0].state)
+        for replica in [*asking, *short]:
+            if not isinstance(replica.state, SampleState) or not replica.state.money_may_come:
+                self._on_short(replica.state)
+                return
 
     def _retire(self, replica: Replica) -> None:
         self._all.remove(replica)

@@ -15,14 +15,19 @@ from concurrent.futures import Future
 import numpy as np
 import polars as pl
 
+from cluster.pools.lending import Lending
 from cluster.pools.replica import Replica
+from cluster.spending.books import Books
+from cluster.spending.purse import Purse
 from cluster.stages.flights import Handle
 from cluster.stages.sample_state import SampleState
 from cluster.storage.ranges import KEYED, Ints, Ranges
 from cluster.storage.rows import NumberedRows
-from cluster.working.engine_worker import EngineJob, EngineWorker, Prompts, Report
+from cluster.working.engine_worker import EngineJob, EngineWorker
+from cluster.working.reports import Prompts, Report
 from operators.engine import EngineDied
 from operators.sample.lengths import told
+from operators.strategies.words import POLICY
 from schemas.errors import BadInput, ContractViolation, EngineFailed, WorkerLost
 
 FEW = 10
@@ -33,6 +38,7 @@ class SamplingFeed:
     """Feeds the replicas of one sampling stage.
 
     Args:
+        books: of the run.
         handle: queues a callback for a future's end into the driver's loop.
         commit: commits what was delivered so far, now (before a dead replica's work is given out again).
         leave_out: called with the ranges of a problem that kills engines, and why.
@@ -43,6 +49,7 @@ class SamplingFeed:
     def __init__(
         self,
         state: SampleState,
+        books: Books,
         handle: Handle,
         commit: Callable[[], None],
         leave_out: Callable[[SampleState, Ranges, BaseException], None],
@@ -50,6 +57,7 @@ class SamplingFeed:
         awake: Callable[[SampleState], bool],
     ) -> None:
         self.state = state
+        self.lending = Lending(state, books)
         self._handle = handle
         self._commit = commit
         self._leave_out = leave_out
@@ -70,10 +78,17 @@ class SamplingFeed:
         plan, operator = state.plan, state.operator
         problems = state.upstream("problems").snapshot
         assert plan.stage.engine is not None and problems is not None
+        prices = {role: loan.prices for role, loan in state.loans.items()}
         return EngineJob(
             state.name, operator, plan.stage.engine, state.run.root.url, plan.folder, run_id, flush_rows, flush_seconds,
-            NumberedRows.of(problems), each_try=state.purse is not None,
+            NumberedRows.of(problems), bool(state.loans), prices, plan.stage.engines, state.unsafe,
+            each_try=state.purse is not None and not self._plays,
         )  # fmt: skip
+
+    @property
+    def _plays(self) -> bool:
+        """Whether draws are episodes, whose calls are paid one by one."""
+        return self.state.operator.strategy is not None
 
     def on_loaded(self, replica: Replica) -> None:
         """Before anything is sampled, the first replica measures the prompts; then work is handed out."""
@@ -112,36 +127,44 @@ class SamplingFeed:
         elapsed = now - replica.asked if replica.asked else 0.0
         if elapsed > 0:
             replica.rate = 0.5 * replica.rate + 0.5 * (report.drawn - replica.drawn) / elapsed
-        got_on = report.drawn > replica.drawn
+        got_on = report.drawn > replica.drawn or (self._plays and report.called)
         replica.asked, replica.drawn = now, report.drawn
+        if self._plays:
+            self.lending.on_report(replica, report)
         if report.unsent:
             replica.assigned.remove(report.unsent)
             replica.given -= report.unsent.total
             state.on_unsent(report.unsent)
-        if report.overrun and state.purse is not None:
-            state.purse.on_overrun(report.overrun)
-        state.on_delivered(report.parts)
+        if isinstance(state.purse, Purse) and (dues := report.dues.get(POLICY)) is not None and dues.overrun:
+            state.purse.on_overrun(dues.overrun)
+        state.on_delivered(report.parts, report.calls)
+        if self._plays and report.failed:
+            self._commit()  # whoever plays them again finds what was answered
         for failed in report.failed:
             replica.assigned.remove(Ranges.of(failed.number, failed.index, 1))
             state.on_failed(failed, state.operator.retries)
-        for key, index, why in report.unwritten:
-            one = pl.DataFrame([(key, index, 1)], schema=KEYED, orient="row")
-            ranges = state.store.numbering.ranges(one)
-            replica.assigned.remove(ranges)
-            state.on_unwritten(ranges)
-            self._leave_out(state, ranges, ContractViolation(why))
+        self._on_unwritten(replica, report)
         return got_on
 
-    def plan(self, replica: Replica) -> Callable[[], None] | None:
+    def _on_unwritten(self, replica: Replica, report: Report) -> None:
+        """Leave rows out that no table takes; what their draws took is spent."""
+        for key, index, why in report.unwritten:
+            ranges = self.state.store.numbering.ranges(pl.DataFrame([(key, index, 1)], schema=KEYED, orient="row"))
+            replica.assigned.remove(ranges.over(self.state.rows))
+            self.state.on_unwritten(ranges.over(self.state.rows))
+            self._leave_out(self.state, ranges, ContractViolation(why))
+
+    def plan(self, replica: Replica) -> list[Callable[[], None]]:
         ranges = self._order(replica)
-        return (lambda: self._send(replica, ranges)) if ranges else None
+        sending = [lambda: self._send(replica, ranges)] if ranges else []
+        return [*sending, *self.lending.plan(replica)]
 
     def _order(self, replica: Replica) -> Ranges:
         """Return what fills a replica's queue to twice its capacity, or to two seconds of work where that is more."""
         state = self.state
         if replica.ready is None or not state.prompts_checked or not state.draws or not self._awake(state):
             return Ranges.none()
-        wanted = max(2 * replica.ready.capacity, int(2 * replica.rate))
+        wanted = max(2 * replica.ready.draws, int(2 * replica.rate))
         if replica.outstanding > (0 if replica.trial else wanted / 2):
             return Ranges.none()
         ranges = self._trial(replica, wanted) if replica.trial else Ranges.none()
@@ -152,6 +175,8 @@ class SamplingFeed:
         replica.assigned.add(ranges)
         replica.given += ranges.total
         begun = state.plan.extends.slice(ranges) if state.plan.extends is not None else None
+        if state.calls is not None and (played := state.calls.held.present(ranges)):
+            begun = state.calls.slice(played)
         replica.handle.call(EngineWorker.assign, ranges, begun)
 
     def _trial(self, replica: Replica, samples: int) -> Ranges:
@@ -169,10 +194,13 @@ class SamplingFeed:
         return Ranges.none()
 
     def finished_with(self, replica: Replica) -> bool:
+        if self._plays and self.state.closed:
+            return True  # what is unfinished is suspended
         return not (replica.outstanding or self.state.may_want or not self.state.prompts_checked)
 
     def on_died(self, replica: Replica, error: BaseException) -> int:
         state = self.state
+        self.lending.drop(replica)
         self._commit()
         unfinished = replica.assigned.ranges
         state.give_back(unfinished, replica.number)
@@ -194,6 +222,7 @@ class SamplingFeed:
         self._leave_out(state, state.leave_out(np.array([number])), error)
 
     def on_ended(self, replica: Replica, reported: bool) -> None:
-        if not reported:
+        self.lending.drop(replica)
+        if not reported or (self._plays and replica.outstanding):  # episodes that were suspended are nobody's now
             self._commit()
             self.state.give_back(replica.assigned.ranges, replica.number)

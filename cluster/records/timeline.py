@@ -48,17 +48,31 @@ class Timeline:
         self.in_flight = 0
         self._first = self._last = self._busy = self._since = 0.0
         self._requests = self._tokens = 0
+        self._held = self._counted = 0.0
+
+    @property
+    def seconds_a_call(self) -> float:
+        """How long a request takes on average; 0 before any was answered."""
+        return self._held / self._requests if self._requests else 0.0
+
+    def _count_held(self, now: float) -> None:
+        """Add up the time that requests were under way, each by itself."""
+        self._held += self.in_flight * (now - self._counted)
+        self._counted = now
 
     def enter(self) -> None:
         """Note that a request was sent."""
+        now = time.time()
+        self._count_held(now)
         if not self.in_flight:
-            self._since = time.time()
-            self._first = self._first or self._since
+            self._since = now
+            self._first = self._first or now
         self.in_flight += 1
 
     def leave(self, completion_tokens: int = 0) -> None:
         """Note that a request was answered, or failed."""
         self._last = time.time()
+        self._count_held(self._last)
         self.in_flight -= 1
         self._requests += 1
         self._tokens += completion_tokens

@@ -8,7 +8,7 @@ worst case.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -25,11 +25,12 @@ from cluster.storage.arrow import arrow_schema
 from cluster.storage.delta import scan_store
 from cluster.storage.ranges import KEYED
 from cluster.storage.root import Root
+from operators.strategies.words import POLICY
 from schemas.contract import polars_schema, validate
 from schemas.datasets import LedgerEntry, Sample
 from schemas.errors import StoreBusy
 from schemas.manifest import RunManifest, StageRecord
-from schemas.prices import Prices
+from schemas.prices import Prices, priced_as
 
 LEDGER = "ledger"
 TOKENS = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens")
@@ -146,7 +147,7 @@ def _table(root: Root, manifest: RunManifest) -> pl.DataFrame:
     entries: list[dict[str, Any]] = []
     for record in manifest.stages:
         if len(books):
-            entries += _booked(manifest, record, books, sent, prices.get(record.name))
+            entries += _booked(manifest, record, books, sent, prices)
         elif record.dataset == "samples":
             entries += _entries(root, manifest, record, prices.get(record.name))
     entries = entries or [_entry(manifest, "", "settle", {}, 0)]
@@ -155,29 +156,47 @@ def _table(root: Root, manifest: RunManifest) -> pl.DataFrame:
 
 
 def _booked(
-    manifest: RunManifest, record: StageRecord, books: pl.DataFrame, sent: pl.DataFrame, prices: Prices | None
+    manifest: RunManifest,
+    record: StageRecord,
+    books: pl.DataFrame,
+    sent: pl.DataFrame,
+    prices: Mapping[str, Prices],
 ) -> Iterator[dict[str, Any]]:
     """Yield what a stage spent, by the run's books: its bills, and the credit that no bill and no return closed."""
     mine = books.filter(pl.col("stage") == record.name)
-    if mine.is_empty() and not record.gpu_seconds:
-        return
-    role = mine["role"][0] if len(mine) else None
-    bills = mine.filter(pl.col("kind") == "bill").select(pl.col("samples", "calls", "passes", *TOKENS).sum())
+    own = POLICY if record.dataset == "samples" else mine["role"][0] if len(mine) else None
+    for role in mine["role"].unique(maintain_order=True).to_list() or ([own] if record.gpu_seconds else []):
+        of_role = mine.filter(pl.col("role") == role)
+        yield from _booked_role(manifest, record, role, of_role, sent if role == own else sent.clear(), prices)
+
+
+def _booked_role(
+    manifest: RunManifest,
+    record: StageRecord,
+    role: str | None,
+    books: pl.DataFrame,
+    sent: pl.DataFrame,
+    prices: Mapping[str, Prices],
+) -> Iterator[dict[str, Any]]:
+    other = None if role is None else record.roles.get(role)
+    name = record.name if other is None or role is None else priced_as(record.name, role)
+    bills = books.filter(pl.col("kind") == "bill").select(pl.col("samples", "calls", "passes", *TOKENS).sum())
     took = {name: int(value or 0) for name, value in bills.row(0, named=True).items()}
     prompt, cached, completion = (took[name] for name in TOKENS)
-    micro = prices.microdollars(prompt, cached, completion, record.gpu_seconds) if prices is not None else None
+    seconds, engine = (record.gpu_seconds, record.engine) if other is None else (0.0, other.engine)
+    micro = prices[name].microdollars(prompt, cached, completion, seconds) if name in prices else None
     yield _entry(manifest, record.name, "settle", took, micro or 0) | {
         "role": role,
-        "engine": record.engine.model if record.engine else "",
-        "engine_seconds": record.busy_seconds,
-        "gpu_seconds": record.gpu_seconds,
+        "engine": engine.model if engine else "",
+        "engine_seconds": record.busy_seconds if other is None else 0.0,
+        "gpu_seconds": seconds,
     }
     sent = sent.filter(pl.col("stage") == record.name, pl.col("count") > 0)
     tokens, micros = (pl.col("count") * pl.col(f"worst_{name}") for name in CREDIT[1:])
     lent = sent.select(samples="count", tokens=tokens, microdollars=micros)
     # what was lost closed its credit, and is lost all the same
     sign = pl.when(pl.col("kind") == "credit").then(1).when(pl.col("kind") == "lost").then(0).otherwise(-1)
-    credit = mine.select((pl.col(f"credit_{name}") * sign).alias(name) for name in CREDIT)
+    credit = books.select((pl.col(f"credit_{name}") * sign).alias(name) for name in CREDIT)
     lost = [max(0, int(value or 0)) for value in pl.concat([lent, credit]).sum().row(0)]
     if any(lost):
         counts = {"samples": lost[0], "completion_tokens": lost[1]}

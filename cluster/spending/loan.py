@@ -1,4 +1,4 @@
-"""Loans: how stages that ask an engine about samples (judges, reward models, transformations) are paid.
+"""Loans: how calls are paid that no range of samples pays for: judges', reward models', transformations', episodes'.
 
 How much a call takes is known in the worker alone, so the driver lends each worker credit, and the worker's desk sets
 every call's worst case apart from it (``cluster.working.credit``). Beside that, money is *kept*: for each sample that
@@ -20,23 +20,25 @@ from cluster.storage.ranges import Ints, Ranges
 from operators.asking import AskingOperator
 from schemas.prices import Prices
 
-ROLE = "scorer"
-
 
 class Loan:
-    """One asking stage's access to the account, with the prices of its engine's tokens.
+    """One role's access to the account, with the prices of its engine's tokens.
 
     Args:
+        role: what the engine is to the stage.
         prices: None where no cap is in dollars, or where the engine is paid by the hour.
     """
 
-    def __init__(self, account: Account, books: Books, stage: str, prices: Prices | None) -> None:
+    def __init__(self, account: Account, books: Books, stage: str, role: str, prices: Prices | None) -> None:
         self.account = account
         self.books = books
         self.stage = stage
+        self.role = role
         self.prices = prices
         self.out = Amount()
         """Credit that workers have."""
+        self.paid = Amount()
+        """What calls took in this run."""
         self._unfinished = Amount()
         """What was paid for work that isn't committed: it is taken from what is kept."""
         self._coming = Amount()
@@ -128,27 +130,28 @@ class Loan:
             return Amount()
         self.out += room
         self.account.reserved += room
-        self.books.add("credit", self.stage, ROLE, room)
+        self.books.add("credit", self.stage, self.role, room)
         return room
 
     def on_report(self, bill: Bill, paid: Amount, lost: Amount, returned: Amount) -> None:
         """Hear what a worker's calls took, and what it gives back."""
         account = self.account
         if bill.calls or paid != lost:
-            self.books.add("bill", self.stage, ROLE, paid - lost, bill)
+            self.books.add("bill", self.stage, self.role, paid - lost, bill)
         if lost:
-            self.books.add("lost", self.stage, ROLE, lost)
+            self.books.add("lost", self.stage, self.role, lost)
             account.orphaned += lost
         if returned:
-            self.books.add("return", self.stage, ROLE, returned)
+            self.books.add("return", self.stage, self.role, returned)
         account.spent += paid
+        self.paid += paid
         self._unfinished += paid - lost
         self._close(paid + returned)
 
     def on_worker_lost(self, out: Amount) -> None:
         """Hear that a worker died with so much credit: nobody knows what it did with it."""
         if out:
-            self.books.add("lost", self.stage, ROLE, out)
+            self.books.add("lost", self.stage, self.role, out)
             self.account.spent += out
             self.account.orphaned += out
             self._unfinished = Amount()

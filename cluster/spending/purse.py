@@ -12,9 +12,8 @@ from cluster.spending.loan import Keeping
 from cluster.storage.parts import Part
 from cluster.storage.ranges import Ints, Ranges
 from cluster.working.overrun import Overrun
+from operators.strategies.words import POLICY
 from schemas.prices import Prices
-
-ROLE = "policy"
 
 
 class Purse:
@@ -87,7 +86,7 @@ class Purse:
         more = (self._beyond(over) - self._beyond(self._over)) * self.reserved
         self._over = over
         self.account.reserved += more
-        self.books.add("credit", self.stage, ROLE, more)
+        self.books.add("credit", self.stage, POLICY, more)
         return True
 
     def affords(self, ranges: Ranges) -> NDArray[np.int32]:
@@ -131,7 +130,7 @@ class Purse:
         bill = bill_of(part)
         micro = 0 if self.prices is None else self.prices.microdollars(*_tokens(bill), 0.0) or 0
         self.account.spent += Amount(part.rows, bill.tokens, micro)
-        self.books.add("bill", self.stage, ROLE, worst, bill, part.rows)
+        self.books.add("bill", self.stage, POLICY, worst, bill, part.rows)
         for keeping in self.keeping:
             keeping.on_drawn(ranges, bill.completion_tokens)
 
@@ -140,13 +139,13 @@ class Purse:
         worst = self._free(ranges)
         self.account.spent += worst
         self.account.orphaned += worst
-        self.books.add("lost", self.stage, ROLE, worst)
+        self.books.add("lost", self.stage, POLICY, worst)
         for keeping in self.keeping:
             keeping.loan.on_lost(keeping.worst(ranges))
 
     def give_back(self, ranges: Ranges) -> None:
         """Take back what was set apart for samples that nobody served: they cost nothing."""
-        self.books.add("return", self.stage, ROLE, self._free(ranges))
+        self.books.add("return", self.stage, POLICY, self._free(ranges))
         self.account.dispatched -= ranges.total
         for keeping in self.keeping:
             keeping.loan.on_lost(keeping.worst(ranges))

@@ -18,13 +18,15 @@ from cluster.storage.ranges import Ranges, RangeSet
 from operators.policies.named import AnyPolicy
 from operators.policies.policy import Chunk, Ints, Outcomes, Setting
 from operators.select.classes import answer_key
-from schemas.datasets import Sample, Verdict
+from schemas.datasets import SAMPLE_KEY, Sample, Verdict
 
 RESULTS = Verdict.select("problem_key", "sample_index", "is_correct", "status")
 VOTES = Verdict.select("problem_key", "sample_index", "predicted_answer", "answer_key", "is_correct", "status")
 """Of verdicts, what policies look at."""
 LENGTHS = Sample.select("problem_key", "sample_index", "prompt_tokens", "completion_tokens", "status")
 """Of samples, what they cost."""
+EPISODES = Sample.select(*SAMPLE_KEY, "chosen", "episode_facts", "status")
+"""Of episodes, which row they stand for and what they cost."""
 AHEAD = 4
 """An arm that asks is told to wait where the others' queues hold so many times what it asks for."""
 PRIOR_SAMPLES = 4
@@ -239,6 +241,18 @@ class PolicySource:
                 answers = known[number]
                 found[place] = answers.setdefault(key, len(answers))
         return found
+
+
+def costs_of_episodes(samples: pl.DataFrame) -> pl.DataFrame:
+    """Return what whole episodes took, in the columns that plain samples have, one row an episode."""
+    facts = pl.Struct(dict.fromkeys(("prompt_tokens", "completion_tokens", "scorer_tokens"), pl.Int64()))
+    took = pl.col("episode_facts").str.json_decode(facts).struct
+    return samples.filter(pl.col("episode_facts").is_not_null()).select(
+        *SAMPLE_KEY,
+        prompt_tokens=took.field("prompt_tokens") + took.field("scorer_tokens"),
+        completion_tokens=took.field("completion_tokens"),
+        status=pl.lit("ok"),
+    )
 
 
 def _rounds(chunks: list[Chunk]) -> Iterator[list[int]]:

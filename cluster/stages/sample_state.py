@@ -10,20 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.planning.plan import RunPlan, StagePlan, missing_ranges
-from cluster.records.bill import Amount
+from cluster.records.bill import Amount, Bill
+from cluster.spending.admission import Admission
 from cluster.spending.allocations import AllocationLog, Decisions
 from cluster.spending.books import Books
-from cluster.spending.purse import ROLE, Purse, bill_of
+from cluster.spending.purse import Purse, bill_of
 from cluster.spending.source import PolicySource
-from cluster.stages.states import TASK_SAMPLES, StoreState, next_number
+from cluster.stages.merging import Merging
+from cluster.stages.states import TASK_SAMPLES, TOKENS, StoreState, next_number
 from cluster.stages.suspects import Suspects
 from cluster.storage.parts import Part
 from cluster.storage.queue import RangeQueue
 from cluster.storage.ranges import Ints, Ranges
 from cluster.working.carry import CarryOver
-from cluster.working.drawing import Failed
+from cluster.working.reports import Failed
 from cluster.working.work import Work
 from operators.sample.sampling import Sampling
+from operators.strategies.words import POLICY
 
 NOBODY = -1
 LOOK_AHEAD = 4096
@@ -31,7 +34,10 @@ LOOK_AHEAD = 4096
 
 
 class SampleState(StoreState):
-    """A sampling stage: a source that hands out ranges, holes first.
+    """A sampling stage: a source that hands out ranges of draws, holes first.
+
+    A draw is a sample, or an episode of a strategy, which gives ``rows`` samples. Stores and views know samples; what
+    is pending, handed out, failed or afforded here is counted in draws.
 
     Where truncated samples of another store are continued, the finished ones are carried over before anything is drawn:
     what is then still missing was cut, or was never drawn.
@@ -43,7 +49,7 @@ class SampleState(StoreState):
     def __init__(self, plan: StagePlan, run: RunPlan) -> None:
         super().__init__(plan, run)
         missing = missing_ranges(plan)
-        self.pending = RangeQueue(missing)
+        self.pending = RangeQueue(missing.over(self.rows))
         self.carrying = 0
         """Pieces of work that carry finished samples over and aren't committed yet."""
         self._carried: deque[Ranges] = deque()
@@ -58,13 +64,18 @@ class SampleState(StoreState):
         self.lost: list[tuple[int, int, str]] = []
         """(problem, sample index, message) of what could not be drawn."""
         self.source: PolicySource | None = None
-        self.purse: Purse | None = None
+        self.purse: Purse | Admission | None = None
         self.log: AllocationLog | None = None
         self._broke_at: int | None = None
         """How often money had come back when something was wanted that the account didn't afford."""
         self.books: Books | None = None
         self._failed: dict[tuple[int, int], int] = {}
         """How often a request failed, where each try is paid for."""
+        self.calls = plan.calls
+        """Where the calls of episodes are kept."""
+        self._uncommitted_calls: list[Part] = []
+        if plan.calls is not None:
+            self._merging.append(Merging(plan.calls, self.name))
 
     @property
     def operator(self) -> Sampling:
@@ -88,6 +99,11 @@ class SampleState(StoreState):
         return self.purse is not None and self._broke_at == self.purse.account.freed
 
     @property
+    def money_may_come(self) -> bool:
+        """Whether money comes back once samples that wait for their verdicts are judged."""
+        return self.purse is not None and any(keeping.loan.waits for keeping in self.purse.keeping)
+
+    @property
     def draws(self) -> bool:
         """Whether there is something to draw, and it may begin."""
         return self.wants and not (self.carrying or self.broke or self.closed)
@@ -105,24 +121,43 @@ class SampleState(StoreState):
         return self.draws
 
     def commit(self) -> Ranges:
+        calls, self._uncommitted_calls = self._uncommitted_calls, []
+        if calls:  # first: a sample that is a fact came of calls that are facts
+            assert self.calls is not None
+            self.calls.commit(calls)
         carried = len(self.uncommitted) if self.carrying else 0
         news = super().commit()
         self.carrying -= carried
         return news
 
+    @property
+    def tallied(self) -> tuple[str, ...]:
+        """Of episodes the rows tell what one path took; what all calls took stands in their bills."""
+        return super().tallied if self.operator.strategy is None else tuple(set(super().tallied) - {*TOKENS})
+
     def flush_log(self) -> None:
         if self.log is not None:
             self.log.flush()
 
-    def on_delivered(self, parts: list[Part]) -> None:
-        """Take parts that a replica wrote, and what they really took off the account."""
+    @property
+    def has_uncommitted(self) -> bool:
+        return bool(self.uncommitted or self._uncommitted_calls)
+
+    def on_delivered(self, parts: list[Part], calls: list[Part]) -> None:
+        """Take parts that a replica wrote, and what they really took off the account.
+
+        Args:
+            calls: those that the samples came of, and that others will come of.
+        """
         self.uncommitted += parts
+        self._uncommitted_calls += calls
         for part in parts:
             if self.purse is not None:
-                self.purse.settle(part, self.store.numbering.ranges(part.ranges))
+                self.purse.settle(part, self.store.numbering.ranges(part.ranges).over(self.rows))
             elif self.books is not None:
                 sent = Amount() if self.log is None else Amount(part.rows)
-                self.books.add("bill", self.name, ROLE, sent, bill_of(part), part.rows)
+                bill = bill_of(part) if self.operator.strategy is None else Bill()
+                self.books.add("bill", self.name, POLICY, sent, bill, part.rows)
 
     def tasks(self) -> Iterator[Work]:
         source = self.plan.extends
@@ -132,8 +167,8 @@ class SampleState(StoreState):
             reads = source.slice(ranges)
             yield CarryOver(next_number(), self.name, self.run.root.url, reads, self.plan.folder, ranges.total)
 
-    def take(self, samples: int, replica: int, only: frozenset[int] = frozenset()) -> Ranges:
-        """Return up to ``samples`` samples' worth of ranges for a replica to draw next.
+    def take(self, draws: int, replica: int, only: frozenset[int] = frozenset()) -> Ranges:
+        """Return up to ``draws`` draws' worth of ranges for a replica to draw next.
 
         A problem stays with the replica that began it (its prompt is in that engine's cache), until there is nothing
         else to do; what a policy hands out goes to whoever asks.
@@ -141,14 +176,14 @@ class SampleState(StoreState):
         Args:
             only: nothing but these problems (a trial); otherwise whatever isn't under suspicion.
         """
-        pending = self._pending(samples, replica, only)
+        pending = self._pending(draws, replica, only)
         if self.log is None:
             return pending
         reason = "hole" if self.source is not None else "in order"
         decisions = [Decisions(pending, np.zeros(len(pending)), reason)]
-        samples -= pending.total
-        if samples > 0 and self.source is not None and not only and not self.broke:
-            found = self.source.take(samples)
+        draws -= pending.total
+        if draws > 0 and self.source is not None and not only and not self.broke:
+            found = self.source.take(draws)
             wait = np.isin(found.ranges.numbers, list(self.suspects.waiting))
             self.pending.append(found.ranges[wait])  # for its trial
             decisions.append(Decisions(found.ranges[~wait], found.values[~wait], found.reason))
@@ -174,8 +209,9 @@ class SampleState(StoreState):
         if sent:
             observed = -1 if self.source is None else self.source.observed - 1
             price = None if self.source is None else self.source.policy.shadow_price
-            noted = Decisions(sent, decisions.values[kept], decisions.reason)
-            log.add(self.name, noted, self.store.numbering.keyed(sent), self._worst(sent), observed, _finite(price))
+            samples = sent.times(self.rows)
+            noted = Decisions(samples, decisions.values[kept], decisions.reason)
+            log.add(self.name, noted, self.store.numbering.keyed(samples), self._worst(sent), observed, _finite(price))
         return sent
 
     def _worst(self, ranges: Ranges) -> tuple[Ints, Ints]:
@@ -183,24 +219,24 @@ class SampleState(StoreState):
         return (nothing, nothing) if self.purse is None else self.purse.worst(ranges.numbers)
 
     def on_failed(self, failed: Failed, retries: int) -> None:
-        """Hear that a request failed in passing, after the worker's own tries.
+        """Hear that a draw failed in passing, after the worker's own tries.
 
         Where tries are paid for, each one comes back here, is charged if it may have been served, and drawn again, as
         often as it would have been.
         """
-        name, sample = (failed.number, failed.index), Ranges.of(failed.number, failed.index, 1)
+        name, draw = (failed.number, failed.index), Ranges.of(failed.number, failed.index, 1)
         again = failed.again
         if self.purse is not None:
-            (self.purse.charge if failed.served else self.purse.give_back)(sample)
+            (self.purse.charge if failed.served else self.purse.give_back)(draw)
             if failed.served and not failed.again:
                 tries = self._failed[name] = self._failed.get(name, 0) + 1
                 again = tries <= retries
         if again:
-            self.pending.put_first(sample)
+            self.pending.put_first(draw)
             return
-        self.lost.append((*name, failed.message))
+        self.lost.append((failed.number, failed.index * self.rows, failed.message))
         if self.source is not None:
-            self.source.give_up(sample)
+            self.source.give_up(draw)
 
     def on_unsent(self, ranges: Ranges) -> None:
         """Take back what a replica was given and didn't begin."""
@@ -215,19 +251,20 @@ class SampleState(StoreState):
         if self.source is not None:
             self.source.give_up(ranges)
 
-    def _pending(self, samples: int, replica: int, only: frozenset[int]) -> Ranges:
-        """Take what is pending out, up to so many samples."""
-        return self._pick(samples, replica, only, steal=False) or self._pick(samples, replica, only, steal=True)
+    def _pending(self, draws: int, replica: int, only: frozenset[int]) -> Ranges:
+        """Take what is pending out, up to so many draws."""
+        return self._pick(draws, replica, only, steal=False) or self._pick(draws, replica, only, steal=True)
 
-    def _pick(self, samples: int, replica: int, only: frozenset[int], steal: bool) -> Ranges:
+    def _pick(self, draws: int, replica: int, only: frozenset[int], steal: bool) -> Ranges:
         """Take out what is pending and a replica may have; everything else keeps its place."""
         taken: list[Ranges] = []
         passed: list[Ranges] = []
         left = LOOK_AHEAD
-        while samples > 0 and left > 0 and (window := self.pending.take_rows(LOOK_AHEAD)):
+        while draws > 0 and left > 0 and (window := self.pending.take_rows(LOOK_AHEAD)):
             fits = self._fitting(window.numbers, replica, only, steal)
-            missing, row = self.store.held.gaps(window[fits])
-            head, tail = missing.cut(samples)
+            missing, row = self.store.held.gaps(window[fits].times(self.rows))
+            missing = missing.over(self.rows)
+            head, tail = missing.cut(draws)
             end = len(window)  # what stands from here on in the window stays as it is
             if tail:
                 cut = int(row[len(missing) - len(tail)])
@@ -240,7 +277,7 @@ class SampleState(StoreState):
             passed.append(window[:end][~fits[:end]])
             left -= len(passed[-1])
             taken.append(head)
-            samples -= head.total
+            draws -= head.total
         self.pending.put_first(*passed)
         return Ranges.joined(taken)
 
@@ -262,13 +299,13 @@ class SampleState(StoreState):
         self._owner[self._owner == replica] = NOBODY
 
     def leave_out(self, numbers: Ints) -> Ranges:
-        """Take what is pending of some problems out of the run; return it."""
+        """Take what is pending of some problems out of the run; return the samples that will be lacking."""
         pending = self.pending.ranges
         mine = np.isin(pending.numbers, numbers)
         self.pending = RangeQueue(pending[~mine])
         if self.source is not None:
             self.source.give_up(pending[mine])
-        return pending[mine]
+        return pending[mine].times(self.rows)
 
 
 def _finite(value: float | None) -> float | None:

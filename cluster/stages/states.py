@@ -14,29 +14,26 @@ import numpy as np
 
 from cluster.planning.plan import RunPlan, StagePlan, missing_ranges
 from cluster.spending.loan import Loan
+from cluster.stages.merging import Merging
 from cluster.storage.parts import Part
 from cluster.storage.queue import RangeQueue
 from cluster.storage.ranges import Ints, Ranges, RangeSet
 from cluster.storage.slices import Slice
-from cluster.working.compaction import Merge, next_merge
+from cluster.working.compaction import Merge
 from cluster.working.journal import FOLDER, forget, forget_all
 from cluster.working.work import Done, Task, Work
+from operators.sample.sampling import Sampling
 from schemas.datasets import dataset_name
 from schemas.manifest import StageRecord
 
-TALLIED = (
-    *("failed", "accepted", "unparseable", "truncated"),
-    *("prompt_tokens", "cached_prompt_tokens", "completion_tokens"),
-)
-"""Sums over a part's rows that go into the stage's record."""
+TOKENS = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens")
+TALLIED = ("failed", "accepted", "unparseable", "truncated", *TOKENS)
 TASK_SAMPLES = 20_000
 """Sample-scope work is cut into tasks of about this many samples."""
 ENGINE_SAMPLES = 512
 """Tasks that ask an engine are smaller: the next one waits already."""
 PAID_SAMPLES = 16
 """Smaller still where a budget may end in the middle: as many as the engine takes at once, and so many at least."""
-FAILED_MERGES = 3
-"""After so many failed merges of a store a run leaves its small files as they are."""
 
 _numbers = count()
 
@@ -70,8 +67,8 @@ class StageState:
         """Whether the stage may run generated programs without a sandbox."""
         self.closed = False
         """Whether its engine may not be asked any more: a deadline has passed, or the money is at its end."""
-        self.loan: Loan | None = None
-        """How a stage that asks an engine about samples is paid, where there is a budget."""
+        self.loans: dict[str, Loan] = {}
+        """How its calls are paid, by role, where there is a budget; of plain samples ranges are paid (``Purse``)."""
         self.capacity = 0
         """How many requests its engine wants in flight; 0 before that is known."""
         self.short = False
@@ -82,6 +79,12 @@ class StageState:
     @property
     def complete(self) -> bool:
         return self.record.complete
+
+    @property
+    def rows(self) -> int:
+        """Sample rows of one draw: more than one where a strategy's episodes are drawn."""
+        operator = self.plan.stage.operator
+        return operator.rows if isinstance(operator, Sampling) else 1
 
     @property
     def waiting(self) -> bool:
@@ -171,8 +174,7 @@ class StoreState(StageState):
         self._lacks = plan.view.total
         """How many samples of the view aren't committed."""
         self._seal(self.store.held.present(plan.view.all.ranges))
-        self._merging = False
-        self._failed_merges = 0
+        self._merging = [Merging(self.store, self.name)]
         self._answers: list[str] = []
         """Files that are of no use once what waits is committed."""
 
@@ -194,13 +196,22 @@ class StoreState(StageState):
         self._lacks -= self.plan.view.all.present(news).total
         self.record.complete = self._lacks == 0
 
+    @property
+    def tallied(self) -> tuple[str, ...]:
+        """Sums over a part's rows that go into the stage's record."""
+        return TALLIED
+
+    @property
+    def has_uncommitted(self) -> bool:
+        return bool(self.uncommitted)
+
     def commit(self) -> Ranges:
         """Commit what waits, as one transaction; return the ranges that are new facts."""
         parts = [part for part in self.uncommitted if part.rows]
         committed = self.store.commit(parts) if parts else []
         self.uncommitted, self.fresh = [], committed
         self.record.computed += sum(part.rows for part in committed)
-        for name in TALLIED:
+        for name in self.tallied:
             added = int(sum(part.tallies.get(name, 0) for part in committed))
             setattr(self.record, name, getattr(self.record, name) + added)
         self.touch()
@@ -218,23 +229,16 @@ class StoreState(StageState):
 
     def merge(self) -> Merge | None:
         """Return a merge of small files that is due; one at a time."""
-        if self._merging or self.store.lease is None:
-            return None
-        names = next_merge(self.store.sizes)
-        if not names or self.store.root.free_bytes() < 4 * sum(self.store.sizes[name] for name in names):
-            return None  # the old files stay until they are vacuumed, and samples need the space more
-        self._merging = True
-        rows = sum(self.store.files.of(name).total for name in names)
-        number, url = next_number(), self.run.root.url
-        return Merge(number, self.name, url, self.plan.folder, self.store.contract, tuple(names), rows)
+        for merging in self._merging:
+            if (merge := merging.next(next_number())) is not None:
+                return merge
+        return None
 
     def on_merged(self, merge: Merge, done: Done | None) -> None:
-        """Commit a merge; None where it failed: it isn't needed, and after a few failures this run tries no more."""
-        if done is not None:
-            self.store.replace(merge.files, done.part)
-        else:
-            self._failed_merges += 1
-        self._merging = self._failed_merges >= FAILED_MERGES
+        """Hear of a merge; None where it failed."""
+        for merging in self._merging:
+            if merging.store.folder == merge.folder:
+                merging.on_merged(merge, done)
 
 
 class StreamState(StoreState):
@@ -270,7 +274,7 @@ class StreamState(StoreState):
     def tasks(self) -> Iterator[Work]:
         room = TASK_SAMPLES
         if self.asks:
-            room = ENGINE_SAMPLES if self.loan is None else max(PAID_SAMPLES, self.capacity)
+            room = ENGINE_SAMPLES if not self.loans else max(PAID_SAMPLES, self.capacity)
         while self._pending and not self.closed:
             yield self._task(self._pending.take(room))
 

@@ -60,7 +60,7 @@ def check_version(folder: str, table: DeltaTable) -> None:
         )
 
 
-def listed_files(table: DeltaTable) -> pl.DataFrame:
+def listed_files(table: DeltaTable, index: str = "sample_index") -> pl.DataFrame:
     """Return the files of a table: name, size, rows and the bounds of their keys, as the log has them."""
     adds = pl.DataFrame(table.get_add_actions(flatten=True))
     wanted = {
@@ -69,8 +69,8 @@ def listed_files(table: DeltaTable) -> pl.DataFrame:
         "num_records": "rows",
         "min.problem_key": "low_key",
         "max.problem_key": "high_key",
-        "min.sample_index": "low",
-        "max.sample_index": "high",
+        f"min.{index}": "low",
+        f"max.{index}": "high",
     }
     present = [pl.col(old).alias(new) for old, new in wanted.items() if old in adds.columns]
     absent = [pl.lit(None).alias(new) for old, new in wanted.items() if old not in adds.columns]
@@ -115,7 +115,7 @@ def stored_identity(root: Root, folder: str) -> dict[str, Any]:
     return json.loads(table.metadata().description or "{}").get("identity", {})
 
 
-def read_keys(root: Root, folder: str, names: list[str]) -> pl.DataFrame:
+def read_keys(root: Root, folder: str, names: list[str], index: str = "sample_index") -> pl.DataFrame:
     """Return ``name`` and keyed ranges of some files of a store.
 
     Raises:
@@ -124,12 +124,12 @@ def read_keys(root: Root, folder: str, names: list[str]) -> pl.DataFrame:
     uris = [root.uri(folder, name) for name in names]
     rows = pl.scan_parquet(uris, include_file_paths="name", storage_options=root.storage_options())
     try:
-        found = ranges_by_file(rows.select("problem_key", "sample_index", file="name"))
+        found = ranges_by_file(rows.select("problem_key", index, file="name"), index)
         return found.select(pl.col("file").str.split("/").list.last().alias("name"), *KEYED)
     except UNREADABLE as error:
         if not root.is_local and is_away(error):
             raise
-        damaged = damaged_file(root, uris, ["problem_key", "sample_index"])
+        damaged = damaged_file(root, uris, ["problem_key", index])
         if damaged is None:
             raise
         raise damaged from error

@@ -45,7 +45,7 @@ class Part:
 
 ROW_GROUP = 20_000
 """Rows per row group: two problems at 10,000 samples each."""
-UNIQUE_TEXTS = ("completion", "reasoning", "prompt", "messages", "lineage")
+UNIQUE_TEXTS = ("completion", "reasoning", "prompt", "messages", "lineage", "text", "lead", "turns")
 """Columns whose values hardly repeat: no dictionary is tried for them, and no statistics kept."""
 
 
@@ -72,7 +72,7 @@ def write_part(
     table = validate(table, contract, stage)
     fresh = name or fresh_name()
     size = write_tables(root, folder, fresh, [table], contract, metadata)
-    ranges = ranges_of(table) if is_about_samples(contract) else pl.DataFrame(schema=KEYED)
+    ranges = ranges_of(table, contract.index) if is_indexed(contract) else pl.DataFrame(schema=KEYED)
     return Part(fresh, len(table), size, _statistics(table, contract), ranges, _tallies(table))
 
 
@@ -81,9 +81,9 @@ def fresh_name() -> str:
     return f"{uuid.uuid4().hex}.parquet"
 
 
-def is_about_samples(contract: type[Contract]) -> bool:
-    """Whether its rows are keyed by sample."""
-    return {"problem_key", "sample_index"} <= set(contract.primary_key())
+def is_indexed(contract: type[Contract]) -> bool:
+    """Whether its rows are keyed by problem and sample (or episode)."""
+    return {"problem_key", contract.index} <= set(contract.primary_key())
 
 
 def write_tables(

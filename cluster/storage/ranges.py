@@ -105,6 +105,17 @@ class Ranges:
     def __repr__(self) -> str:
         return f"Ranges({list(self)[:5]}{'...' if len(self) > 5 else ''})"
 
+    def times(self, rows: int) -> Ranges:
+        """Return the samples that draws have, where each draw gives ``rows`` of them."""
+        return self if rows == 1 else Ranges.of(self.numbers, self.firsts * rows, self.sizes * rows)
+
+    def over(self, rows: int) -> Ranges:
+        """Return the draws that samples are of, where each draw gives ``rows`` of them."""
+        if rows == 1:
+            return self
+        firsts = self.firsts // rows
+        return Ranges.of(self.numbers, firsts, -((self.firsts + self.sizes) // -rows) - firsts)
+
     def sorted(self) -> Ranges:
         """Return them in the order of problems and indices."""
         if bool((self.starts[1:] >= self.starts[:-1]).all()):
@@ -295,25 +306,30 @@ def _counted(counts: Ints) -> Ints:
     return np.arange(total, dtype=np.int64) - np.repeat(starts, counts)
 
 
-def ranges_of(keys: pl.DataFrame) -> pl.DataFrame:
-    """Return the keyed ranges of a table with ``problem_key`` and ``sample_index``, which must be sorted by them."""
-    return _runs(keys.lazy(), []).collect()
+def ranges_of(keys: pl.DataFrame, index: str = "sample_index") -> pl.DataFrame:
+    """Return the keyed ranges of a table with ``problem_key`` and ``index``, which must be sorted by them."""
+    return _runs(keys.lazy(), [], index).collect()
 
 
-def ranges_by_file(keys: pl.LazyFrame) -> pl.DataFrame:
-    """Return ``file`` and keyed ranges of a scan with ``file`` and samples' keys, which are sorted in each file."""
-    return _runs(keys, ["file"]).collect()
+def ranges_by_file(keys: pl.LazyFrame, index: str = "sample_index") -> pl.DataFrame:
+    """Return ``file`` and keyed ranges of a scan with ``file`` and rows' keys, which are sorted in each file."""
+    return _runs(keys, ["file"], index).collect()
 
 
-def _runs(keys: pl.LazyFrame, by: list[str]) -> pl.LazyFrame:
-    """Collapse consecutive indices: a new run starts where the file, the problem or the sequence of indices breaks."""
+def _runs(keys: pl.LazyFrame, by: list[str], index: str) -> pl.LazyFrame:
+    """Collapse consecutive indices: a new run starts where the file, the problem or the sequence of indices breaks.
+
+    Rows of the same index are one.
+    """
     columns = [*by, "problem_key"]
+    keys = keys.select(*columns, pl.col(index).alias("sample_index"))
+    if index != "sample_index":
+        keys = keys.unique(maintain_order=True)
     breaks = pl.col("sample_index") != pl.col("sample_index").shift() + 1
     for name in columns:
         breaks = breaks | (pl.col(name) != pl.col(name).shift())
     return (
-        keys.select(*columns, "sample_index")
-        .with_columns(run=breaks.fill_null(True).cum_sum())
+        keys.with_columns(run=breaks.fill_null(True).cum_sum())
         .group_by("run", maintain_order=True)
         .agg(
             *[pl.col(name).first() for name in columns],
@@ -324,10 +340,10 @@ def _runs(keys: pl.LazyFrame, by: list[str]) -> pl.LazyFrame:
     )
 
 
-def restrict(rows: pl.LazyFrame, ranges: pl.DataFrame) -> pl.LazyFrame:
-    """Keep the rows whose (problem_key, sample_index) lies in ``ranges`` (keyed, disjoint)."""
+def restrict(rows: pl.LazyFrame, ranges: pl.DataFrame, by: str = "sample_index") -> pl.LazyFrame:
+    """Keep the rows whose problem and index (the column ``by``) lie in ``ranges`` (keyed, disjoint)."""
     wanted = ranges.lazy()
-    index = pl.col("sample_index")
+    index = pl.col(by)
     return (
         rows.join(wanted, on="problem_key", how="inner")
         .filter(index >= pl.col("first"), index < pl.col("first") + pl.col("count"))

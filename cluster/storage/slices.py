@@ -64,7 +64,7 @@ class Slice:
         if keys is not None and (len(keys) <= MANY_PROBLEMS or self.ranges is None):
             rows = rows.filter(pl.col("problem_key").is_in(keys.implode()))
         if self.ranges is not None:
-            rows = restrict(rows, self.ranges)
+            rows = restrict(rows, self.ranges, columns.contract.index)
         return rows.select(columns.names)
 
     def _scan_files(self, root: Root, contract: type[Contract]) -> pl.LazyFrame:

@@ -53,6 +53,7 @@ class Store:
         held: the samples that are committed.
         files: the files, and which ranges are in them.
         sizes: file name -> bytes.
+        rows: file name -> rows.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Store:
         self.held = RangeSet()
         self.files = FileTable()
         self.sizes: dict[str, int] = {}
+        self.rows: dict[str, int] = {}
         self.lease: Lease | None = None
         self._lease_seconds = LEASE_SECONDS
         self._table: DeltaTable | None = None
@@ -121,14 +123,16 @@ class Store:
 
     def _listed(self) -> pl.DataFrame:
         assert self._table is not None
-        return listed_files(self._table)
+        return listed_files(self._table, self.contract.index)
 
     def _learn(self, fresh: pl.DataFrame) -> None:
         """Learn the keys of committed files."""
         if not len(fresh):
             return
         self.sizes.update(fresh.select("name", "size").iter_rows())
+        self.rows.update(fresh.select("name", pl.col("rows").fill_null(0)).iter_rows())
         unbroken = (pl.col("low_key") == pl.col("high_key")) & (pl.col("high") - pl.col("low") + 1 == pl.col("rows"))
+        unbroken = unbroken & (not self.contract.repeats)
         fresh = fresh.with_columns(unbroken=unbroken.fill_null(False))
         known = fresh.filter("unbroken").select("name", problem_key="low_key", first="low", count="rows")
         self._remember(known["name"].to_list(), known)
@@ -140,7 +144,7 @@ class Store:
             self._remember(some, ranges)
 
     def _read_keys(self, names: list[str]) -> pl.DataFrame:
-        return read_keys(self.root, self.folder, names)
+        return read_keys(self.root, self.folder, names, self.contract.index)
 
     def _remember(self, names: Sequence[str], keyed: pl.DataFrame) -> None:
         """Take in files that were committed, with ``name`` and keyed ranges of what is in them."""
@@ -158,6 +162,7 @@ class Store:
         """Forget files that are gone; return what was in them. Where they were merged, their keys are in others."""
         for name in names:
             self.sizes.pop(name, None)
+            self.rows.pop(name, None)
         return self.files.remove(names)
 
     def _let_go(self, gone: Ranges) -> None:
@@ -338,6 +343,7 @@ class Store:
         else:
             left = self._forget(gone)
             self.sizes.update((part.name, part.size) for part in parts)
+            self.rows.update((part.name, part.rows) for part in parts)
             if gone and keeps_rows:
                 self._take_in({part.name: left.merged() for part in parts})
             else:
@@ -377,7 +383,12 @@ class Store:
         return True
 
     def _without_held(self, parts: list[Part]) -> list[Part]:
-        """Cut from each part the keys that the store, or an earlier part of this commit, already has."""
+        """Cut from each part the keys that the store, or an earlier part of this commit, already has.
+
+        Where keys repeat, more rows of one are no second value.
+        """
+        if self.contract.repeats:
+            return [part for part in parts if part.rows and part.name not in self.files]
         kept: list[Part] = []
         seen = RangeSet()
         for part in parts:

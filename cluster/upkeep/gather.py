@@ -17,7 +17,7 @@ from cluster.spending.history import append_ledger, read_ledger
 from cluster.storage.delta import stored_identity
 from cluster.storage.numbering import Numbering
 from cluster.storage.parts import write_part
-from cluster.storage.ranges import Ranges, ranges_of
+from cluster.storage.ranges import Ranges, RangeSet, ranges_of
 from cluster.storage.root import Root
 from cluster.storage.slices import Slice
 from cluster.storage.snapshot import MANIFEST
@@ -28,7 +28,7 @@ from cluster.upkeep.verify_store import samples_folder
 from schemas.datasets import Sample
 from schemas.errors import BadInput
 
-ORDER = ("samples", "verdicts", "scores")
+ORDER = ("calls", "samples", "verdicts", "scores")
 OVER = ("done", "budget reached")
 """States of runs that have nothing more to do."""
 
@@ -82,12 +82,15 @@ def _take_store(root: Root, source: Root, folder: str) -> int:
     theirs = Store(source, folder, contract, {})
     numbering = theirs.numbering
     ours = Store(root, folder, contract, stored_identity(source, folder), numbering)
-    samples = None if folder == samples_folder(folder) else _Texts(root, source, samples_folder(folder), numbering)
+    about = not contract.repeats and folder != samples_folder(folder)
+    samples = _Texts(root, source, samples_folder(folder), numbering) if about else None
     ours.acquire("gather")
     taken = 0
     try:
+        # calls of one episode lie in many files, and all are taken or none
+        there = RangeSet(ours.held.ranges) if contract.repeats else ours.held
         for name in theirs.files:
-            lacking = ours.held.missing(theirs.files.of(name))
+            lacking = there.missing(theirs.files.of(name))
             if samples is not None:
                 lacking = samples.same(lacking)
             if lacking:

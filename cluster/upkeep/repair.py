@@ -76,7 +76,8 @@ def take_out(root: Root, findings: list[Finding], name: str) -> list[str]:
         left = {folder: _left(store, damage.get(folder, _Damage())) for folder, store in stores.items()}
         done = _outdated_snapshots(root, left, numbering)
         for folder in sorted(folders, key=lambda folder: folder in {samples_folder(other) for other in folders}):
-            samples = None if folder == samples_folder(folder) else left.get(samples_folder(folder))
+            about = not stores[folder].contract.repeats and folder != samples_folder(folder)
+            samples = left.get(samples_folder(folder)) if about else None
             done += _mend(stores[folder], damage.get(folder, _Damage()), samples, keep_alive)
     return done
 

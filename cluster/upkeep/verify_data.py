@@ -21,11 +21,11 @@ from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE
 from cluster.storage.snapshot import MANIFEST
 from cluster.upkeep.verify_file import Expected, FileCheck, Finding, Remedy, check_file
-from cluster.upkeep.verify_store import StoreCheck, open_samples, samples_folder
+from cluster.upkeep.verify_store import StoreCheck, calls_folder, open_samples, samples_folder
 from operators import operator_class
 from pipelines.identity import ViewOfRanges
 from schemas.contract import Contract, validate
-from schemas.datasets import DATASETS, LedgerEntry, Problem, Sample
+from schemas.datasets import DATASETS, Call, LedgerEntry, Problem, Sample
 from schemas.errors import ContractViolation, GristmillError
 from schemas.identity import table_digest
 from schemas.manifest import RunManifest, SnapshotManifest, StageRecord
@@ -79,7 +79,7 @@ class _Verifier:
         wanted: dict[str, Expected] = {}
         for record in self.manifest.stages:
             listed = self._list_store(record) if record.kind == "store" else self._list_snapshot(record)
-            wanted |= {file.path: file for file in listed}
+            wanted |= {file.path: file for file in (*listed, *self._list_calls(record))}
         self._read(list(wanted.values()), watch)
         self._compare_stores()
         for record in self.manifest.stages:
@@ -120,6 +120,14 @@ class _Verifier:
             self._find(record, record.path, "is gone: there is no Delta table", "rerun")
         return store.expected(view)
 
+    def _list_calls(self, record: StageRecord) -> list[Expected]:
+        """Return the files of the calls that a stage's episodes made, where it has some."""
+        folder = calls_folder(record.path)
+        if record.dataset != "samples" or not self.root.exists(folder, "_delta_log"):
+            return []
+        store = self.stores[folder] = StoreCheck(self.root, record.name, folder, Call, self.numbering)
+        return store.expected(None)
+
     def _view(self, record: StageRecord) -> Ranges | None:
         """Read the index ranges that the run froze; None where they can't be read."""
         path = record.view or f"runs/{self.manifest.run_id}/views/{record.name}.parquet"
@@ -145,7 +153,7 @@ class _Verifier:
     def _compare_stores(self) -> None:
         for path, store in list(self.stores.items()):
             samples = None
-            if store.contract is not Sample:
+            if store.contract is not Sample and not store.contract.repeats:
                 folder = samples_folder(path)
                 samples = self.stores.get(folder) or open_samples(self.root, store.stage, path, self.numbering)
             store.conclude(self.checks, samples)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from cluster.storage.arrow import arrow_schema
 from cluster.storage.numbering import Numbering
-from cluster.storage.parts import is_about_samples
+from cluster.storage.parts import is_indexed
 from cluster.storage.ranges import KEYED, Ranges, RangeSet, ranges_of
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE
@@ -201,8 +201,8 @@ class _Rows:
     def add(self, table: pl.DataFrame) -> None:
         if self.key:
             self._order(table.select(self.key))
-        if is_about_samples(self.contract):
-            self.check.held.add(self.check.numbering.ranges(ranges_of(table)))
+        if is_indexed(self.contract):
+            self.check.held.add(self.check.numbering.ranges(ranges_of(table, self.contract.index)))
         if self.contract is Sample:
             self._texts(table)
         try:
@@ -218,7 +218,8 @@ class _Rows:
         self.last = keys.tail(1)
 
     def _texts(self, samples: pl.DataFrame) -> None:
-        texts = samples["reasoning"].fill_null("") + samples["completion"]
+        said = [pl.col(name).fill_null("") for name in ("reasoning", "completion", "tool_calls")]
+        texts = samples.select(pl.concat_str(said)).to_series()
         hashes = pl.Series("hash", completion_hashes(texts), dtype=pl.Int64)
         wrong = ranges_of(samples.filter(samples["completion_hash"] != hashes))
         self.wrong_texts.add(self.check.numbering.ranges(wrong))
@@ -230,7 +231,8 @@ class _Rows:
     def conclude(self) -> None:
         """Note what the rows broke."""
         check = self.check
-        if is_about_samples(self.contract):  # also finds keys that are twice in a file that isn't sorted
+        if is_indexed(self.contract) and not self.contract.repeats:
+            # also finds keys that are twice in a file that isn't sorted
             self.twice = max(self.twice, check.rows - len(check.held))
         if self.twice:
             check.find(f"has {self.twice:,} key(s) more than once")

@@ -14,7 +14,7 @@ from cluster.storage.slices import UNREADABLE
 from cluster.storage.store import Store
 from cluster.upkeep.verify_file import Expected, FileCheck, Finding, example
 from schemas.contract import Contract
-from schemas.datasets import SAMPLES_FOLDER, Sample
+from schemas.datasets import CALLS_FOLDER, SAMPLES_FOLDER, Sample
 from schemas.errors import DamagedFile, GristmillError
 from schemas.redaction import redact
 
@@ -101,13 +101,15 @@ class StoreCheck:
             if RangeSet(self._as_logged(name)) != check.held:
                 # the log's bounds tell the keys of a file with one unbroken range; a run would take its word for it
                 check.find("holds other keys than the log says")
+            owners[name] = check
+            if self.contract.repeats:
+                continue
             if twice := seen.present(check.held.ranges):
                 other = next(other for other, known in owners.items() if known.held.present(twice))
                 what = f"has {twice.total:,} key(s) that {other} has too: {example(self.numbering, twice)}"
                 self._find(name, what, twice)
             if samples is not None:
                 self._compare_with_samples(name, check, samples)
-            owners[name] = check
             seen.add(check.held.ranges)
 
     def _as_logged(self, name: str) -> Ranges:
@@ -129,6 +131,11 @@ class StoreCheck:
 def samples_folder(folder: str) -> str:
     """Return the folder of the samples that a store's rows are about: ``samples/{sampling_id}``."""
     return f"{SAMPLES_FOLDER}/{folder.split('/')[1]}"
+
+
+def calls_folder(folder: str) -> str:
+    """Return the folder of the calls that a store's rows came of."""
+    return f"{CALLS_FOLDER}/{folder.split('/')[1]}"
 
 
 def open_samples(root: Root, stage: str, folder: str, numbering: Numbering) -> StoreCheck:

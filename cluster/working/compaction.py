@@ -78,8 +78,9 @@ class Merge:
         root, name = Root(self.root), fresh_name()
         outlines = [self._outline(root, file) for file in self.files]
         size = write_tables(root, self.folder, name, self._batches(root, outlines), self.contract)
-        low = {"problem_key": min(one.keys[0] for one in outlines), "sample_index": min(one.low for one in outlines)}
-        high = {"problem_key": max(one.last for one in outlines), "sample_index": max(one.high for one in outlines)}
+        index = self.contract.index
+        low = {"problem_key": min(one.keys[0] for one in outlines), index: min(one.low for one in outlines)}
+        high = {"problem_key": max(one.last for one in outlines), index: max(one.high for one in outlines)}
         part = Part(name, self.rows, size, delta_statistics(self.rows, low, high))
         return Done(part, time.perf_counter() - began)
 
@@ -88,7 +89,7 @@ class Merge:
 
     def _outline(self, root: Root, file: str) -> _Outline:
         """Look through the keys of a file, some rows at a time."""
-        scan = self._scan(root, file).select("problem_key", "sample_index")
+        scan = self._scan(root, file).select("problem_key", self.contract.index)
         keys: list[str] = []
         last, low, high, first = "", 2**63 - 1, 0, 0
         while True:
@@ -96,7 +97,7 @@ class Merge:
             if rows.is_empty():
                 return _Outline(keys, last, low, high)
             keys += rows["problem_key"].gather_every(EVERY).to_list()
-            index = rows["sample_index"]
+            index = rows[self.contract.index]
             last, first = rows["problem_key"][-1], first + len(rows)
             low, high = min(low, index.min()), max(high, index.max())  # pyright: ignore[reportArgumentType]
 

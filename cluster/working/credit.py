@@ -7,7 +7,8 @@ So the engine's own count can't pass what was lent, and a worker that dies takes
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from bisect import insort
+from itertools import count
 
 from cluster.records.bill import Amount
 from schemas.prices import Prices
@@ -25,7 +26,8 @@ class Credit:
         self._prices = prices
         self._ahead = ahead
         self._free = Amount()
-        self._waiting: deque[tuple[Amount, asyncio.Future[None]]] = deque()
+        self._waiting: list[tuple[int, int, Amount, asyncio.Future[None]]] = []
+        self._numbers = count()
         self._largest = Amount()
         """The worst case of the largest call so far."""
         self.out = 0
@@ -45,12 +47,13 @@ class Credit:
         found = self.price(prompt_tokens, 0, completion_tokens)
         return found if self._prices is None else found + Amount(0, 0, 1)
 
-    async def take(self, worst: Amount) -> None:
-        """Set a call's worst case apart; those that came first are served first."""
+    async def take(self, worst: Amount, rank: int = 0) -> None:
+        """Set a call's worst case apart; those of a smaller rank are served first, then those that came first."""
         self._largest = self._largest.at_least(worst)
         if self._waiting or not self._free.covers(worst):
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append((worst, future))
+            entry = (rank, next(self._numbers), worst, future)
+            insort(self._waiting, entry)
             self._look()
             try:
                 await future
@@ -58,7 +61,7 @@ class Credit:
                 if future.done() and not future.cancelled():
                     self._put_back(worst)
                 else:
-                    self._waiting.remove((worst, future))
+                    self._waiting.remove(entry)
                     self._serve()
                 raise
         else:
@@ -87,8 +90,8 @@ class Credit:
         return freed
 
     def _serve(self) -> None:
-        while self._waiting and self._free.covers(self._waiting[0][0]):
-            worst, future = self._waiting.popleft()
+        while self._waiting and self._free.covers(self._waiting[0][2]):
+            _, _, worst, future = self._waiting.pop(0)
             self._free -= worst
             self.out += 1
             future.set_result(None)
@@ -108,12 +111,12 @@ class Credit:
     @property
     def first(self) -> Amount:
         """What the first call that waits lacks; nothing where none does."""
-        return (self._waiting[0][0] - self._free).at_least(Amount()) if self._waiting else Amount()
+        return (self._waiting[0][2] - self._free).at_least(Amount()) if self._waiting else Amount()
 
     @property
     def wants(self) -> Amount:
         """What would keep calls from waiting; nothing where there is enough for now."""
         if self.idle or (not self._waiting and self._free.covers(self._largest * (self._ahead // 2))):
             return Amount()
-        waiting = sum((worst for worst, _ in self._waiting), Amount())
+        waiting = sum((worst for _, _, worst, _ in self._waiting), Amount())
         return (waiting + self._largest * self._ahead - self._free).at_least(Amount())

@@ -19,6 +19,7 @@ from cluster.working.journal import Journal, key_of
 from cluster.working.overrun import Overrun, overrun_of
 from cluster.working.stops import ask_for_a_stop
 from cluster.working.tries import Tries
+from cluster.working.turnstile import Turnstile
 from operators.engine import Completion, Engine, EngineError, NeverSent, Request, Scored, ScoreRequest
 from schemas.conversation import Turn
 from schemas.errors import BadInput
@@ -91,6 +92,8 @@ class Desk(Engine):
             try has to be paid for by somebody else first, who hears of the fault.
         most_completion: the most tokens that a completion may have, of those that a request asks for.
         journal: where answers are kept until the work is finished; None where none are.
+        turnstile: where calls wait for their turn at the engine; None where they needn't.
+        rank: the work's; smaller ones go first.
     """
 
     def __init__(
@@ -99,6 +102,8 @@ class Desk(Engine):
         meter: Meter,
         retries: int | None,
         journal: Journal | None = None,
+        turnstile: Turnstile | None = None,
+        rank: int = 0,
         most_completion: Callable[[int], int] = int,
     ) -> None:
         self._engine = engine
@@ -106,6 +111,8 @@ class Desk(Engine):
         self._retries = retries
         self._most_completion = most_completion
         self._journal = journal
+        self._turnstile = turnstile
+        self._rank = rank
         self._asked: Counter[bytes] = Counter()
         self.info = engine.info
         self.capacity = engine.capacity
@@ -217,6 +224,20 @@ class Desk(Engine):
         worst_of: Callable[[Credit], Awaitable[Amount]],
         bill_of: Callable[[Said], Bill],
     ) -> Said:
+        if self._turnstile is None:
+            return await self._paid(send, worst_of, bill_of)
+        await self._turnstile.enter(self._rank)
+        try:
+            return await self._paid(send, worst_of, bill_of)
+        finally:
+            self._turnstile.leave()
+
+    async def _paid(
+        self,
+        send: Callable[[], Awaitable[Said]],
+        worst_of: Callable[[Credit], Awaitable[Amount]],
+        bill_of: Callable[[Said], Bill],
+    ) -> Said:
         meter = self._meter
         tries: Tries | None = None
         while True:
@@ -263,7 +284,7 @@ class Desk(Engine):
             return Amount()
         while True:
             over, worst = meter.overrun, await worst_of(meter.credit)
-            await meter.credit.take(worst)
+            await meter.credit.take(worst, self._rank)
             if meter.overrun is over:
                 return worst
             meter.credit.settle(worst, Amount())  # while it waited, the engine showed that it takes more

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from cluster.storage.rows import NumberedRows
 from cluster.storage.slices import Slice
 from cluster.working.assigned import AssignedProblems
 from cluster.working.desk import Desk
+from cluster.working.reports import Failed
 from cluster.working.tries import Waiting
 from cluster.working.warm_up import WarmUps
 from operators.engine import EngineError, NeverSent
@@ -28,23 +28,6 @@ from operators.sample.lengths import TooLong, is_too_long
 from operators.sample.sampling import BEGUN, Sampling
 from schemas import datasets
 from schemas.errors import BadInput
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A draw whose transient fault the worker couldn't heal.
-
-    Attributes:
-        served: it may have been paid for.
-        again: it was no try, since the engine couldn't just now and is still waited for, or was never asked.
-    """
-
-    number: int
-    index: int
-    message: str
-    served: bool
-    again: bool
-
 
 LOOK_SECONDS = 1.0
 """Between two looks for warm-ups that others drew (``sample.cut``)."""
@@ -55,7 +38,7 @@ class Drawing:
     """The samples that one worker has still to draw.
 
     Args:
-        on_drawn: called with each row, or with what is known of a draw that failed.
+        on_drawn: called with the rows of each draw, or with what is known of one that failed.
         on_hungry: called when the queue runs low.
         room: set while rows may be added.
     """
@@ -68,7 +51,7 @@ class Drawing:
         folder: str,
         problems: NumberedRows,
         run_id: str,
-        on_drawn: Callable[[Row | Failed], None],
+        on_drawn: Callable[[list[Row] | Failed], None],
         on_hungry: Callable[[], None],
         room: asyncio.Event,
     ) -> None:
@@ -84,7 +67,7 @@ class Drawing:
         self._on_hungry = on_hungry
         self._room = room
         self._queue: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
-        self._problems = AssignedProblems(root, problems)
+        self._problems = AssignedProblems(root, problems, operator.reads)
         self._prompts: dict[int, asyncio.Task[str]] = {}
         self._begun: dict[tuple[str, int], Row] = {}
         self._waiting = Waiting(desk.patience)
@@ -134,6 +117,21 @@ class Drawing:
         for row in rows.iter_rows(named=True):
             self._begun[row["problem_key"], row["sample_index"]] = row
 
+    @property
+    def waiting(self) -> int:
+        """Draws that nobody has begun."""
+        return self._queue.qsize()
+
+    @property
+    def draws(self) -> int:
+        """How many draws keep the engine busy."""
+        return self.desk.capacity
+
+    def loops(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what has to run; each ends only with whatever is wrong with the engine, or with the operator."""
+        looking = [] if self._warm_ups is None else [self.look_forever()]
+        return [*(self.draw_forever() for _ in range(self.draws)), *looking]
+
     async def draw_forever(self) -> None:
         """Draw one after the other; ends with whatever is wrong with the engine, or with the operator."""
         low = self.desk.capacity - 1
@@ -162,7 +160,7 @@ class Drawing:
             cut_below = None if self._warm_ups is None else self._warm_ups.threshold(number, index)
             row = await self.operator.draw(problem, prompt, index, self.desk, self._run_id, begun, cut_below)
             self._waiting.over((number, index))
-            self._on_drawn(row)
+            self._on_drawn([row])
             self._warmed_up(number, index, row["lowest_group_confidence"])
         except EngineError as error:
             again = self.desk.pays_elsewhere and self._waiting.goes_on((number, index), error)

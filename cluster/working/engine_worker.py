@@ -13,34 +13,39 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import polars as pl
+
 from cluster.engines import build_engine
-from cluster.records.bill import Amount, Bill
-from cluster.records.timeline import Activity, Timeline
-from cluster.storage.parts import Part
+from cluster.records.bill import Amount
+from cluster.storage.parts import write_part
 from cluster.storage.ranges import Ints, Ranges
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
 from cluster.storage.slices import Slice
-from cluster.working.credit import Credit
-from cluster.working.desk import Desk, Meter
-from cluster.working.drawing import Drawing, Failed, Row
+from cluster.working.drawing import Drawing, Row
 from cluster.working.journal import Answers, Journal
-from cluster.working.overrun import Overrun
+from cluster.working.playing import Playing
+from cluster.working.reports import Failed, Prompts, Ready, Report
+from cluster.working.roles import Role
 from cluster.working.unproven import Unproven
 from cluster.working.work import Done, Task
 from cluster.working.writing import write_samples
 from operators.asking import AskingOperator
 from operators.base import Operator
-from operators.engine import Engine, EngineInfo
-from operators.sample.lengths import TooLong
 from operators.sample.sampling import Sampling
+from operators.strategies.words import POLICY
+from schemas import datasets
+from schemas.contract import polars_schema
 from schemas.engine import EngineSpec
 from schemas.prices import Prices
 
 FIRST_FLUSH = 0.25
 """Seconds until the first part is written; each next one may wait twice as long, up to ``flush_seconds``."""
+SCORER = "scorer"
+"""The role of the engine of a stage that asks."""
 BUFFERS = 3
 """How many parts' worth of rows a worker holds, being filled and being written, before it stops drawing."""
 
@@ -52,9 +57,11 @@ class EngineJob:
     Attributes:
         folder: of the stage's store, or snapshots.
         problems: where a sampling stage's problems are.
-        paid: whether the stage's tasks are paid for by credit that the driver lends.
+        paid: whether calls are paid for by credit that the driver lends (plain samples are paid before they are sent).
+        prices: of the engine's tokens, where something is capped in dollars; of each role's.
+        roles: the engines that play other roles for a strategy.
+        unsafe: whether it may run generated programs without a sandbox.
         each_try: whether each try of a sample is paid for by the driver, so that none is made here.
-        prices: of the engine's tokens, where something is capped in dollars.
     """
 
     stage: str
@@ -67,69 +74,14 @@ class EngineJob:
     flush_seconds: float
     problems: NumberedRows | None = None
     paid: bool = False
+    prices: Mapping[str, Prices | None] = field(default_factory=dict[str, "Prices | None"])
+    roles: Mapping[str, EngineSpec] = field(default_factory=dict[str, EngineSpec])
+    unsafe: bool = False
     each_try: bool = False
-    prices: Prices | None = None
 
     @property
     def worker(self) -> type[EngineWorker]:
         return EngineWorker
-
-
-@dataclass(frozen=True)
-class Ready:
-    """What a worker says once its engine is loaded."""
-
-    info: EngineInfo
-    capacity: int
-
-
-@dataclass
-class Report:
-    """What happened since the last report, and how things stand.
-
-    Attributes:
-        failed: draws whose transient fault outlived the retries.
-        unsent: what was assigned, and won't be begun here.
-        unwritten: (problem_key, sample index, why) of rows that no table takes.
-        drawn: samples drawn since the worker started, flushed or not.
-        activity: what the engine did since the worker started.
-        bill: what calls took.
-        estimated: calls whose tokens aren't the engine's own count.
-        overrun: what the engine takes beyond what was asked of it, at most so far.
-        paid, lost: what that cost of the worker's credit, and how much of it brought nothing.
-        returned: credit that the worker doesn't need any more.
-        wants, first: credit that would keep calls from waiting, and that the first which waits needs.
-        in_flight: calls that were paid and aren't answered.
-    """
-
-    parts: list[Part] = field(default_factory=list[Part])
-    failed: list[Failed] = field(default_factory=list[Failed])
-    unsent: Ranges = field(default_factory=Ranges.none)
-    unwritten: list[tuple[str, int, str]] = field(default_factory=list[tuple[str, int, str]])
-    drawn: int = 0
-    activity: Activity = field(default_factory=Activity)
-    bill: Bill = field(default_factory=Bill)
-    estimated: int = 0
-    overrun: Overrun = field(default_factory=Overrun)
-    paid: Amount = field(default_factory=Amount)
-    lost: Amount = field(default_factory=Amount)
-    returned: Amount = field(default_factory=Amount)
-    wants: Amount = field(default_factory=Amount)
-    first: Amount = field(default_factory=Amount)
-    in_flight: int = 0
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """What was found of the prompts of some problems.
-
-    Attributes:
-        too_long: those that leave no room for ``max_tokens``, by number.
-        tokens: how many each has at most, where that was asked for.
-    """
-
-    too_long: list[tuple[int, TooLong]]
-    tokens: Ints
 
 
 class EngineWorker:
@@ -140,14 +92,15 @@ class EngineWorker:
         self.root = Root(job.root)
         self.rows: list[Row] = []
         self._unproven = Unproven()
+        self.calls: list[Row] = []
         self.report = Report()
         self._oldest = 0.0
         self._flush_after = min(FIRST_FLUSH, job.flush_seconds)
-        self._timeline = Timeline(socket.gethostname())
         self._ending = False
         self._tasks: list[asyncio.Task[None]] = []
         self._running: dict[int, asyncio.Task[Done]] = {}
         self._writes: set[asyncio.Task[None]] = set()
+        self._in_order = asyncio.Lock()
         self._unwritten = 0
         self._room = asyncio.Event()
         self._room.set()
@@ -156,34 +109,44 @@ class EngineWorker:
         self._crash_told = False
         self._drawing: Drawing | None = None
         self._answers = Answers(self.root, job.folder)
+        self.roles: dict[str, Role] = {}
+        self._plays = isinstance(job.operator, Sampling) and job.operator.strategy is not None
 
     async def start(self) -> Ready:
-        """Load the engine; a sampling worker begins to draw whatever is assigned."""
+        """Load the engines; a sampling worker begins to draw whatever is assigned."""
         job = self.job
-        self.engine: Engine = await asyncio.to_thread(build_engine, job.engine)
         self.news = asyncio.Event()
-        capacity = self.engine.capacity
-        credit = Credit(job.prices, capacity) if job.paid else None
-        self.meter = Meter(self._timeline, credit, job.paid or job.each_try)
-        self.meter.on_overrun = self._on_overrun
+        own = POLICY if isinstance(job.operator, Sampling) else SCORER
+        for name, spec in {own: job.engine, **job.roles}.items():
+            engine = await asyncio.to_thread(build_engine, spec)
+            node = socket.gethostname()
+            paid = job.paid, job.prices.get(name), self._plays, job.each_try
+            self.roles[name] = Role(name, engine, node, *paid, spec.most_completion)
+        self.role = self.roles[own]
+        self.role.on_overrun(self._on_overrun)
+        self.engine = self.role.engine
         if isinstance(job.operator, Sampling):
-            assert job.problems is not None
-            desk = self._desk(None if job.each_try else job.operator.retries)
-            drawing = self._drawing = Drawing(
-                job.operator, desk, self.root, job.folder, job.problems, job.run_id, self._on_drawn, self._on_hungry,
-                self._room,
-            )  # fmt: skip
-            loops = [drawing.draw_forever() for _ in range(capacity)]
-            loops += [self._flush_forever(), *([drawing.look_forever()] if job.operator.cut is not None else [])]
-            self._tasks = [asyncio.create_task(loop) for loop in loops]
+            drawing = self._drawing = self._make_drawing(job.operator)
+            self._tasks = [asyncio.create_task(loop) for loop in [*drawing.loops(), self._flush_forever()]]
             for task in self._tasks:
                 task.add_done_callback(self._on_ended)
-        elif job.paid:
-            self._tasks = [asyncio.create_task(self._tell_when_credit_is_wanted())]
-        return Ready(self.engine.info, capacity)
+        if job.paid:
+            self._tasks += [asyncio.create_task(self._tell_when_credit_is_wanted(role)) for role in self.roles.values()]
+        others = {name: role.engine.info for name, role in self.roles.items() if name != own}
+        draws = self.engine.capacity if self._drawing is None else self._drawing.draws
+        return Ready(self.engine.info, self.engine.capacity, draws, others)
 
-    def _desk(self, retries: int | None, journal: Journal | None = None) -> Desk:
-        return Desk(self.engine, self.meter, retries, journal, self.job.engine.most_completion)
+    def _make_drawing(self, operator: Sampling) -> Drawing:
+        job = self.job
+        assert job.problems is not None
+        desk = self.role.desk(None if job.each_try else operator.retries)
+        others = (
+            *(operator, desk, self.root, job.folder, job.problems, job.run_id),
+            *(self._on_drawn, self._on_hungry, self._room),
+        )
+        if operator.strategy is None:
+            return Drawing(*others)
+        return Playing(self.roles, self._on_called, job.unsafe, *others)
 
     # -- sampling --------------------------------------------------------------------------------------------------
 
@@ -193,38 +156,25 @@ class EngineWorker:
         Args:
             exactly: tell how many tokens each has at most.
         """
-        assert self._drawing is not None
-        return Prompts(*await self._drawing.measure(numbers, exactly))
+        return Prompts(*await self.drawing.measure(numbers, exactly))
 
     async def assign(self, ranges: Ranges, begun: Slice | None = None) -> None:
         """Queue ranges to draw; of those in ``begun``, truncated samples are continued."""
-        assert self._drawing is not None
         try:
             if not self._ending:
-                await self._drawing.add(ranges, begun)
+                await self.drawing.add(ranges, begun)
         except Exception as error:
             self._fail(error)
 
-    def _on_drawn(self, drawn: Row | Failed) -> None:
+    def _on_drawn(self, drawn: list[Row] | Failed) -> None:
         self.report.drawn += 1
         if isinstance(drawn, Failed):
-            self.report.failed.append(drawn)
-            self.news.set()
+            self._on_failed(drawn)
             return
-        self._keep(self._unproven.proven(drawn))
-
-    def _keep(self, rows: list[Row]) -> None:
-        """Take rows to be written."""
-        if rows and not self.rows:
-            self._oldest = time.monotonic()
-        self.rows += rows
-        self._count_unwritten(len(rows))
-        if len(self.rows) >= self.job.flush_rows:
-            self._flush()
+        self._keep(self.rows, self._unproven.proven(drawn))
 
     def _on_overrun(self) -> None:
         """The engine takes more than was set apart for each sample: what isn't sent is handed out anew."""
-        self.report.overrun = self.meter.overrun
         if self.job.each_try:
             self._drop()
         self.news.set()
@@ -234,6 +184,34 @@ class EngineWorker:
         if self._drawing is not None and (dropped := self._drawing.drop()):
             numbers, indices = zip(*dropped, strict=True)
             self.report.unsent = Ranges.joined([self.report.unsent, Ranges.of(numbers, indices, 1)])
+
+    def _on_called(self, calls: list[Row]) -> None:
+        self._keep(self.calls, calls)
+
+    def _keep(self, buffer: list[Row], rows: list[Row]) -> None:
+        if not (self.rows or self.calls):
+            self._oldest = time.monotonic()
+        buffer += rows
+        self._count_unwritten(len(rows))
+        if len(buffer) >= self.job.flush_rows:
+            self._flush()
+
+    def _on_failed(self, failed: Failed) -> None:
+        """Tell of a draw that failed once its calls are written, so that whoever draws it again finds them."""
+        self._flush()
+
+        async def tell(*written: asyncio.Task[None]) -> None:
+            await asyncio.gather(*written)
+            self.report.failed.append(failed)
+            self.news.set()
+
+        if self._writes:
+            telling = asyncio.create_task(tell(*self._writes))
+            self._writes.add(telling)
+            telling.add_done_callback(self._writes.discard)
+        else:
+            self.report.failed.append(failed)
+            self.news.set()
 
     def _on_hungry(self) -> None:
         self._hungry = True
@@ -271,7 +249,7 @@ class EngineWorker:
             await asyncio.to_thread(self._answers.read)
         journal = Journal(self._answers)
         try:
-            done = await work.ask(self._desk(work.operator.retries, journal))
+            done = await work.ask(self.role.desk(work.operator.retries, journal))
         except BaseException:
             await asyncio.shield(journal.flush())
             raise
@@ -282,22 +260,19 @@ class EngineWorker:
         if number in self._running:
             self._running[number].cancel()
 
-    async def lend(self, amount: Amount) -> None:
-        """Hear that more may be spent on calls."""
-        assert self.meter.credit is not None
-        self.meter.credit.lend(amount)
+    async def lend(self, role: str, amount: Amount) -> None:
+        """Hear that more may be spent on calls to one role's engine."""
+        self.roles[role].lend(amount)
 
     async def call_back(self) -> None:
         """Give back what credit no call needs now; the next report says how much that is."""
-        assert self.meter.credit is not None
-        self.report.returned += self.meter.credit.give_back()
+        for role in self.roles.values():
+            role.call_back()
         self.news.set()
 
-    async def _tell_when_credit_is_wanted(self) -> None:
-        credit = self.meter.credit
-        assert credit is not None
+    async def _tell_when_credit_is_wanted(self, role: Role) -> None:
         while True:
-            await credit.wanted.wait()
+            await role.wanted()
             self.news.set()
             await asyncio.sleep(0.05)
 
@@ -309,7 +284,7 @@ class EngineWorker:
         Raises:
             Exception: whatever ended a drawing coroutine; the engine is to be considered dead.
         """
-        if not (self.report.parts or self.report.failed or self.report.unsent or self._hungry):
+        if not (self._hungry or self.report.has_news):
             self.news.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.news.wait(), seconds)
@@ -319,21 +294,24 @@ class EngineWorker:
         return self._take_report()
 
     async def sleep(self) -> None:
-        """Give the GPUs to the engine whose turn it is; nothing is under way meanwhile."""
-        await self.engine.sleep()
+        """Give the GPUs to the engines whose turn it is; nothing is under way meanwhile."""
+        for role in self.roles.values():
+            await role.engine.sleep()
 
     async def wake(self) -> None:
-        await self.engine.wake()
+        for role in self.roles.values():
+            await role.engine.wake()
 
     async def stop(self) -> Report:
         """Drop what is queued or in flight, flush what was drawn, free the engine; return the last report."""
         self._drop()
         await self.abandon()
         if self._crash is None:
-            self._keep(self._unproven.rest())
+            self._keep(self.rows, self._unproven.rest())
         self._flush()
         await asyncio.gather(*self._writes)
-        await self.engine.close()
+        for role in self.roles.values():
+            await role.engine.close()
         if self._crash is not None and not self._crash_told and not self.report.parts:
             raise self._crash
         return self._take_report()
@@ -357,17 +335,24 @@ class EngineWorker:
 
     def _take_report(self) -> Report:
         self._hungry = False
-        taken, meter = self.report, self.meter
-        taken.activity = replace(self._timeline.activity(), trouble=self.engine.trouble)
-        taken.bill, meter.bill = meter.bill, Bill()
-        taken.estimated, meter.estimated = meter.estimated, 0
-        if (credit := meter.credit) is not None:
-            taken.paid, taken.lost, meter.paid, meter.lost = meter.paid, meter.lost, Amount(), Amount()
-            taken.wants, taken.first, taken.in_flight = credit.wants, credit.first, credit.out
-            if credit.idle and all(task.done() for task in self._running.values()):
-                taken.returned += credit.give_back()
+        taken = self.report
+        taken.activity = self.role.activity()
+        over = self._over
+        taken.dues = {name: role.dues(over) for name, role in self.roles.items()}
         self.report = Report(drawn=taken.drawn)
         return taken
+
+    @property
+    def drawing(self) -> Drawing:
+        """What a sampling worker has still to draw."""
+        assert self._drawing is not None
+        return self._drawing
+
+    @property
+    def _over(self) -> bool:
+        """Whether nothing is under way that could ask an engine."""
+        drawing = self._drawing
+        return all(task.done() for task in self._running.values()) and (drawing is None or not drawing.outstanding)
 
     def _count_unwritten(self, rows: int) -> None:
         self._unwritten += rows
@@ -381,28 +366,38 @@ class EngineWorker:
         while True:
             await asyncio.sleep(min(0.1, self.job.flush_seconds / 4))
             if not self._drawing.outstanding:
-                self._keep(self._unproven.rest())
+                self._keep(self.rows, self._unproven.rest())
             waited = time.monotonic() - self._oldest
-            if self.rows and (waited >= self._flush_after or (waited >= 0.1 and not self._drawing.outstanding)):
+            late = waited >= self._flush_after or (waited >= 0.1 and not self._drawing.outstanding)
+            if late and (self.rows or self.calls):
                 self._flush_after = min(2 * self._flush_after, self.job.flush_seconds)
                 self._flush()
 
     def _flush(self) -> None:
-        """Start writing the rows drawn so far; drawing goes on meanwhile, and a cancelled draw can't lose the part."""
-        if self.rows:
+        """Start writing what there is so far; drawing goes on meanwhile, and a cancelled draw can't lose the part."""
+        if self.rows or self.calls:
+            calls, self.calls = self.calls, []
             rows, self.rows = self.rows, []
-            write = asyncio.create_task(self._write(rows))
+            write = asyncio.create_task(self._write(calls, rows))
             self._writes.add(write)
             write.add_done_callback(self._writes.discard)
 
-    async def _write(self, rows: list[Row]) -> None:
+    async def _write(self, calls: list[Row], rows: list[Row]) -> None:
+        """Write calls, then the samples that came of them; one after the other, where there are calls."""
         try:
-            part, bad = await asyncio.to_thread(write_samples, self.root, self.job.folder, rows, self.job.stage)
-            if part is not None:
-                self.report.parts.append(part)  # to the report that is open now, not the one that was when it began
-            self.report.unwritten += [(row["problem_key"], row["sample_index"], why) for row, why in bad]
+            async with self._in_order if self._plays else contextlib.nullcontext():
+                if calls:
+                    folder = f"{datasets.CALLS_FOLDER}/{self.job.folder.split('/')[1]}"
+                    table = pl.DataFrame(calls, polars_schema(datasets.Call))
+                    part = await asyncio.to_thread(write_part, self.root, folder, table, datasets.Call, self.job.stage)
+                    self.report.calls.append(part)
+                if rows:
+                    part, bad = await asyncio.to_thread(write_samples, self.root, self.job.folder, rows, self.job.stage)
+                    # to the report that is open now, not the one that was when writing began
+                    self.report.parts += [] if part is None else [part]
+                    self.report.unwritten += [(row["problem_key"], row["sample_index"], why) for row, why in bad]
         except Exception as error:
             self._fail(error)
         finally:
-            self._count_unwritten(-len(rows))
+            self._count_unwritten(-len(rows) - len(calls))
             self.news.set()

@@ -19,12 +19,12 @@ class Unproven:
         self._rows: list[Row] | None = []
         """Rows that wait; None once something was served."""
 
-    def proven(self, row: Row) -> list[Row]:
-        """Take a row; return those that may be written now."""
+    def proven(self, rows: list[Row]) -> list[Row]:
+        """Take the rows of a draw; return those that may be written now."""
         if self._rows is None:
-            return [row]
-        self._rows.append(row)
-        return [] if row["status"] == "error" else self.rest()
+            return rows
+        self._rows += rows
+        return [] if all(row["status"] == "error" for row in rows) else self.rest()
 
     def rest(self) -> list[Row]:
         """Return all that wait: something was served, or there is nothing else."""

@@ -50,6 +50,9 @@ def export(
         "unknown"
     ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in that place.")] = False,
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="Also rows of strategies that looked at the answers on their way.")
+    ] = False,
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,6 +73,7 @@ def export(
         shard_rows=shard_rows,
         licence=licence,
         overwrite=overwrite,
+        oracle=oracle,
         command=command_line(),
     )
     found = write(place, find_run(place, name), ask)

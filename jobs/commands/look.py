@@ -124,6 +124,32 @@ def samples(
         print_samples(Console(), rows)
 
 
+@app.command(
+    epilog=examples(
+        "gristmill calls latest", "gristmill calls latest --problem 7 --episode 0", "gristmill calls latest --json"
+    )
+)
+def calls(
+    name: RunArgument,
+    problem: Annotated[str | None, typer.Option(help="Only this problem_id.")] = None,
+    episode: Annotated[int | None, typer.Option(min=0, help="Only the episode of this number.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many episodes at most.")] = 3,
+    root: RootOption = DEFAULT_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at what a strategy asked: the calls of its episodes as trees, with scores and what was chosen."""
+    from cluster.records.reader import find_run
+    from cluster.storage.root import Root
+    from jobs.looking.calls import episodes, print_episodes
+
+    place = Root.at(root)
+    found = episodes(place, find_run(place, name), problem, episode, limit)
+    if as_json:
+        print_json(found)
+    else:
+        print_episodes(Console(), found)
+
+
 @app.command(epilog=examples("gristmill report latest"))
 def report(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Write a run's HTML report again and print its path."""

@@ -17,6 +17,7 @@ class Ask:
         shard_rows: rows of a file at most.
         licence: as the dataset hub names licences.
         overwrite: replace an earlier export in the same place.
+        oracle: export also what strategies found that looked at the answers on their way.
     """
 
     format: Format
@@ -28,4 +29,5 @@ class Ask:
     shard_rows: int = 100_000
     licence: str = "unknown"
     overwrite: bool = False
+    oracle: bool = False
     command: str = ""

@@ -18,6 +18,7 @@ from cluster.storage.root import Root
 from jobs.export.ask import Ask
 from jobs.export.formats import Layout
 from jobs.looking.cost import costs
+from operators.draws import draws
 from schemas.datasets import SAMPLE_KEY
 from schemas.manifest import RunManifest, StageRecord
 from schemas.redaction import redact
@@ -183,7 +184,7 @@ def _pass_rates(root: Root, manifest: RunManifest) -> str:
     record = next((record for record in manifest.stages if record.dataset == "verdicts"), None)
     if record is None:
         return ""
-    verdicts = open_stage(root, manifest, record.name).filter(~pl.col("status").is_in(["error", "skipped"]))
+    verdicts = draws(open_stage(root, manifest, record.name)).filter(~pl.col("status").is_in(["error", "skipped"]))
     rate = pl.col("is_correct").fill_null(False).mean()
     rates = verdicts.group_by("problem_key").agg(rate=rate).collect(engine="streaming")["rate"]
     if rates.is_empty():

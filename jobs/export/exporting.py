@@ -30,10 +30,13 @@ def export(root: Root, manifest: RunManifest, ask: Ask) -> dict[str, Any]:
     """Write the shards and the card, and return what was written.
 
     Raises:
-        BadInput: the run has no such data, or there is something else in that place.
+        BadInput: the run has no such data, there is something else in that place, or the rows were found by looking at
+            the answers.
     """
     layout = FORMATS[ask.format]
     record = _source(manifest, layout, ask)
+    if not ask.oracle:
+        _refuse_oracles(root, manifest, record)
     place = Root.at(ask.to)
     _make_room(place, ask)
     rows = open_stage(root, manifest, record.name)
@@ -82,6 +85,20 @@ def _source(manifest: RunManifest, layout: Layout, ask: Ask) -> StageRecord:
     if not has[name].complete:
         raise BadInput(f"stage {name} of run {manifest.run_id} isn't complete; finish it with: {manifest.command}")
     return has[name]
+
+
+def _refuse_oracles(root: Root, manifest: RunManifest, record: StageRecord) -> None:
+    """Refuse rows that come from episodes whose strategy looked at the answers: who has none can't sample like that."""
+    sampling = _upstream({other.name: other for other in manifest.stages}, record)
+    if sampling is None:
+        return
+    told = open_stage(root, manifest, sampling.name).select(pl.col("episode_facts").str.json_path_match("$.oracle"))
+    if told.filter(pl.col("episode_facts") == "true").head(1).collect().height:
+        raise BadInput(
+            f"stage {sampling.name} of run {manifest.run_id} sampled by a strategy that looked at the answers on its "
+            "way (scorer 'verdict'): nobody can sample like that where answers aren't known. Give --oracle to export "
+            "it all the same"
+        )
 
 
 def _make_room(place: Root, ask: Ask) -> None:

@@ -18,7 +18,7 @@ from cluster.records.refused import remarks
 from cluster.spending.history import spent_by
 from cluster.storage.root import Root
 from schemas.manifest import RunManifest, StageRecord
-from schemas.prices import MICRO, Prices
+from schemas.prices import MICRO, Prices, priced_as
 
 TOKENS = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens")
 BINS = ("never solved", "rarely (below 10%)", "sometimes (10% to 50%)", "often (above 50%)")
@@ -74,10 +74,28 @@ def _prices(manifest: RunManifest, record: StageRecord) -> Prices | None:
 
 
 def _samples(root: Root, manifest: RunManifest, record: StageRecord) -> pl.DataFrame:
-    """Return one row per sample of a stage: key, run_id, status, tokens and microdollars."""
-    rows = open_stage(root, manifest, record.name).select(*KEY, "run_id", "status", "tokens_estimated", *TOKENS)
-    table = rows.collect(engine="streaming").with_columns(stage=pl.lit(record.name))
+    """Return one row per draw of a stage: key, run_id, status, samples that it gave, tokens and microdollars."""
+    rows = open_stage(root, manifest, record.name)
+    plain = rows.filter(pl.col("episode").is_null()).with_columns(samples=pl.lit(1, pl.Int64))
+    wanted = [*KEY, "run_id", "status", "samples", "tokens_estimated", *TOKENS]
+    parts = [plain.select(wanted), _episodes(rows).select(wanted)]
+    table = pl.concat(parts).collect(engine="streaming").with_columns(stage=pl.lit(record.name))
     return table.with_columns(microdollars=_microdollars(_prices(manifest, record), record, table))
+
+
+def _episodes(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Return one row per episode of a strategy: the one that it chose, with what all its calls took."""
+    of_episode = ["problem_key", "episode"]
+    facts = pl.Struct(dict.fromkeys((*TOKENS, "scorer_tokens"), pl.Int64()))
+    took = pl.col("episode_facts").str.json_decode(facts).struct
+    bills = rows.filter(pl.col("episode_facts").is_not_null()).select(
+        *of_episode,
+        (took.field("prompt_tokens") + took.field("scorer_tokens")).alias("prompt_tokens"),
+        *[took.field(name).alias(name) for name in TOKENS[1:]],
+    )
+    counts = rows.group_by(of_episode).agg(samples=pl.len().cast(pl.Int64))
+    chosen = rows.filter(pl.col("chosen")).drop(TOKENS)
+    return chosen.join(bills, on=of_episode).join(counts, on=of_episode)
 
 
 def _microdollars(prices: Prices | None, record: StageRecord, table: pl.DataFrame) -> pl.Expr:
@@ -119,7 +137,8 @@ def _judged(root: Root, manifest: RunManifest, samples: pl.DataFrame) -> pl.Data
 def _sums(table: pl.DataFrame, priced: bool) -> dict[str, Any]:
     sums = {name: int(table[name].sum() or 0) if len(table) else 0 for name in TOKENS}
     dollars = float(table["microdollars"].sum() or 0.0) / MICRO if priced and len(table) else None
-    return {"samples": len(table), **sums, "dollars": 0.0 if priced and not len(table) else dollars}
+    samples = int(table["samples"].sum() or 0) if len(table) else 0
+    return {"samples": samples, **sums, "dollars": 0.0 if priced and not len(table) else dollars}
 
 
 def _by(table: pl.DataFrame, column: str, priced: bool) -> dict[str, Any]:
@@ -150,7 +169,8 @@ def _paid(root: Root, manifest: RunManifest, samples: pl.DataFrame, priced: bool
         return document
     asked: dict[str, Any] = {}
     for row in paid.filter(pl.col("role").is_not_null()).iter_rows(named=True):
-        prices = manifest.prices.get(row["stage"])
+        named = priced_as(row["stage"], row["role"])
+        prices = manifest.prices.get(named if named in manifest.prices else row["stage"])
         known = prices is not None and Prices.model_validate(prices).known
         asked[f"{row['stage']} ({row['role']})"] = {
             **{name: row[name] for name in ("samples", "calls", "passes", *TOKENS)},

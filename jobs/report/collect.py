@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from operators.draws import draws
 from operators.piecewise import key_ranges
 from schemas.contract import polars_schema
 from schemas.datasets import Calibration
@@ -140,12 +141,16 @@ class Source:
 
         A verdict without ``is_correct`` (skipped, timed out) isn't judged; the verdict counts show how many there are.
         """
-        found = self.scan("verdicts", "problem_key", "is_correct")
+        found = self.scan("verdicts", "problem_key", "is_correct", "chosen")
         if found is None:
             return None
-        by_problem = found.group_by("problem_key").agg(
-            pl.col("is_correct").sum().cast(pl.Int64).alias("right"),
-            pl.col("is_correct").count().cast(pl.Int64).alias("judged"),
+        by_problem = (
+            draws(found)
+            .group_by("problem_key")
+            .agg(
+                pl.col("is_correct").sum().cast(pl.Int64).alias("right"),
+                pl.col("is_correct").count().cast(pl.Int64).alias("judged"),
+            )
         )
         judged = by_problem.filter(pl.col("judged") > 0).with_columns(
             (pl.col("right") / pl.col("judged")).alias("rate")

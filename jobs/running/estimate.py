@@ -18,6 +18,7 @@ from cluster.records.reader import manifests
 from cluster.records.throughput import read_entry
 from cluster.storage.delta import scan_store
 from cluster.storage.root import Root
+from jobs.running.episodes import Episodes, episodes_of
 from operators.sample.sampling import Sampling
 from schemas import datasets
 from schemas.conversation import text_of
@@ -46,6 +47,8 @@ class Estimate:
     throughput_from: str
     dollars: float | None
     """None: no price is known."""
+    episodes: Episodes | None = None
+    """Of a stage that plays a strategy: what its episodes will take, from which tokens and dollars are."""
 
 
 def estimate(plan: RunPlan, table: Mapping[str, Prices] | None = None) -> dict[str, Estimate]:
@@ -71,6 +74,13 @@ def _estimate(plan: RunPlan, stage: StagePlan, table: Mapping[str, Prices]) -> E
     model, revision = resolve(spec)
     entry = read_entry(plan.root, spec, model, revision)
     prompt, completion, spread, tokens_from = lengths(plan, stage, entry)
+    episodes = episodes_of(plan.root, stage, prompt, table)
+    if episodes is not None:  # a row tells one path's tokens, and an episode reads and writes many
+        took = episodes.expected or episodes.worst
+        known = f"the mean of {episodes.known:,} episodes that were played"
+        tokens_from = known if episodes.expected is not None else f"at most, by strategy {episodes.strategy}"
+        prompt, completion = (took.prompt_tokens + took.scorer_tokens) / samples, took.completion_tokens / samples
+        spread = (0.0, episodes.worst.completion_tokens / samples)
     rate, throughput_from = _rate(plan.root, spec, model, revision, entry)
     seconds = samples * completion / (rate * spec.replicas) if rate else None
     prices = price_of(model, table) or (entry.prices if entry is not None else Prices())
@@ -85,6 +95,7 @@ def _estimate(plan: RunPlan, stage: StagePlan, table: Mapping[str, Prices]) -> E
         hours=None if seconds is None else seconds / 3600,
         throughput_from=throughput_from,
         dollars=None if micro is None or (seconds is None and prices.dollars_per_gpu_hour) else micro / MICRO,
+        episodes=episodes,
     )
 
 

@@ -18,6 +18,7 @@ from cluster.storage.delta import scan_store
 from cluster.storage.slices import scan_files
 from jobs.running.asking import Asking
 from jobs.running.estimate import Estimate
+from operators.sample.sampling import Sampling
 from schemas.budget import Budget
 from schemas.datasets import Allocation, Verdict
 from schemas.prices import MICRO
@@ -55,6 +56,7 @@ class Outlook:
         unit: of costs, "dollars" or "tokens".
         at_budget: what is expected when the budget is spent evenly; None where nothing can be forecast.
         worth_until: samples per problem up to which 1% of coverage costs no more than it is said to be worth.
+        draws: what ``k`` and ``worth_until`` count: "samples", or "episodes" of a strategy.
     """
 
     affords: tuple[int, int, int] | None
@@ -63,6 +65,7 @@ class Outlook:
     points: list[Point]
     at_budget: Point | None
     worth_until: int | None
+    draws: str = "samples"
 
 
 def outlook(
@@ -86,15 +89,18 @@ def outlook(
     affords, binds = _affords(plan, stage, found, budget, each, price)
     counts = _counts(plan, stage)
     problems = len(plan.problems)
+    operator = stage.stage.operator
+    assert isinstance(operator, Sampling)
+    rows, draws = operator.rows, "samples" if operator.strategy is None else "episodes"
     if counts is None:
-        return Outlook(affords, binds, "dollars" if priced else "tokens", [], None, None)
+        return Outlook(affords, binds, "dollars" if priced else "tokens", [], None, None, draws)
     now = max(1, int(counts.filter(pl.col("n") > 0)["n"].median() or 1))  # pyright: ignore[reportArgumentType]
     held = int(counts["n"].sum())
-    wanted = max(now, round((held + affords[1]) / problems)) if affords is not None else None
+    wanted = max(now, round((held + affords[1] / rows) / problems)) if affords is not None else None
     ks = sorted({now * step for step in STEPS} | ({wanted} if wanted is not None else set()))
     points: list[Point] = []
     for k, coverage, low, high in _forecast(counts, ks):
-        cost = k * problems * price
+        cost = k * problems * price * rows
         before = points[-1] if points else None
         gained = 100 * (coverage - before.coverage) if before else 0.0
         points.append(
@@ -107,7 +113,7 @@ def outlook(
     if worth is not None:
         paying = [point.k for point in points if point.per_percent is None or point.per_percent <= worth]
         until = paying[-1] if paying else None
-    return Outlook(affords, binds, "dollars" if priced else "tokens", points, at_budget, until)
+    return Outlook(affords, binds, "dollars" if priced else "tokens", points, at_budget, until, draws)
 
 
 def _affords(
@@ -146,11 +152,11 @@ def _counts(plan: RunPlan, stage: StagePlan) -> pl.DataFrame | None:
     """Return what ``MeasureForecast`` keeps of the verdicts that are there; None where there are too few."""
     for other in plan.stages.values():
         if other.stage.operator.output is Verdict and stage.stage in other.stage.inputs.values() and other.held:
-            names = ["problem_key", "sample_index", "verifier", "is_correct", "status"]
             keys = plan.problems.keys.to_frame("problem_key").lazy()
-            rows = scan_store(plan.root, other.folder, Verdict).select(names).join(keys, on="problem_key", how="semi")
             from operators.measure.forecast import MeasureForecast  # loads scipy: only a plan with verdicts pays for it
 
+            names = MeasureForecast.inputs["verdicts"].names
+            rows = scan_store(plan.root, other.folder, Verdict).select(names).join(keys, on="problem_key", how="semi")
             rules = scan_files(plan.root, rules_of_store(plan.root, stage.folder).uris, Allocation)
             log = rules.select(MeasureForecast.inputs["allocations"].names).join(keys, on="problem_key", how="semi")
             counts = MeasureForecast().partial(verdicts=rows.collect(), allocations=log.collect())

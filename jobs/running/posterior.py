@@ -7,6 +7,7 @@ import polars as pl
 
 from cluster.records.reader import open_stage
 from cluster.storage.root import Root
+from operators.draws import draws
 from operators.measure.counts import DRAWN
 from schemas.manifest import Posterior, RunManifest
 
@@ -21,7 +22,7 @@ def posteriors(root: Root, manifest: RunManifest) -> dict[str, Posterior]:
         if record.dataset != "verdicts":
             continue
         drawn = pl.col("is_correct").is_not_null() & pl.col("status").is_in(DRAWN)
-        rows = open_stage(root, manifest, record.name).filter(drawn)
+        rows = draws(open_stage(root, manifest, record.name)).filter(drawn)
         counts = rows.group_by("problem_key").agg(pl.len().alias("n"), pl.col("is_correct").sum().alias("c")).collect()
         n, c = (counts[name].to_numpy().astype(np.int64) for name in ("n", "c"))
         if c.any():

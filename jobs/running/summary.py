@@ -18,6 +18,7 @@ from cluster.storage.root import Root
 from jobs.moe.outlook import experts_of, lines_of
 from jobs.report.format import duration
 from jobs.running.asking import Asking
+from jobs.running.episodes import lines as lines_of_episodes
 from jobs.running.estimate import REMEDY, Estimate
 from jobs.running.outlook import Outlook
 from schemas.manifest import RunManifest, StageRecord
@@ -91,6 +92,7 @@ def print_plan(
             f"           ({found.tokens_from})",
             f"  time     {hours}",
             f"  dollars  {dollars}",
+            *(lines_of_episodes(found.episodes) if found.episodes is not None else []),
         ):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
         experts = experts_of(plan.stages[name].stage.engine)
@@ -123,7 +125,7 @@ def _print_outlook(console: Console, found: Outlook) -> None:
         more = "" if point.per_percent is None else f", the next 1% at {money.format(point.per_percent)}"
         mark = "  <- the budget" if point is found.at_budget else ""
         console.print(
-            f"  coverage {point.coverage:.3f} [{point.low:.3f}, {point.high:.3f}] at {point.k:,} samples each, "
+            f"  coverage {point.coverage:.3f} [{point.low:.3f}, {point.high:.3f}] at {point.k:,} {found.draws} each, "
             f"{money.format(point.cost)} in all{more}{mark}",
             soft_wrap=True,
             highlight=False,
@@ -131,7 +133,7 @@ def _print_outlook(console: Console, found: Outlook) -> None:
         )
     if found.worth_until is not None:
         console.print(
-            f"  1% of coverage costs no more than it is worth up to about {found.worth_until:,} samples each",
+            f"  1% of coverage costs no more than it is worth up to about {found.worth_until:,} {found.draws} each",
             highlight=False,
         )
 

@@ -13,6 +13,7 @@ import polars as pl
 from cluster.records.reader import find_run, last_stage, open_stage
 from cluster.storage.root import Root
 from cluster.storage.tables import SUFFIXES, read_table
+from operators.draws import draws
 from operators.measure.counts import count_verdicts
 from operators.policies.policy import Bools, Floats, Ints
 from operators.select.classes import answer_key, classify, distinct_answers, in_n, one_verifier
@@ -100,6 +101,7 @@ def read_recorded(
         table = table.with_columns(spent=_spent(table, source, unit, prices))
     if {"n", "c"} <= set(table.columns):
         return _from_counts(table, source)
+    table = draws(table)
     if "sample_index" not in table.columns:
         raise BadInput(
             f"'{source}' has neither counts (n and c of each problem) nor samples (sample_index with is_correct, or "
@@ -253,10 +255,15 @@ def _verdicts_of(root: Root, run: str, unit: Unit, prices: Mapping[str, Prices] 
     if stage is None:
         raise BadInput(f"run {manifest.run_id} has no verdicts to replay")
     names = ["problem_key", "sample_index", "verifier", "predicted_answer", "answer_key", "is_correct", "status"]
-    verdicts = open_stage(root, manifest, stage).select(names).collect()
+    verdicts = open_stage(root, manifest, stage).select(*names, "chosen").collect()
     drawn = last_stage(manifest, "samples")
     if unit == "samples" or drawn is None:
         return verdicts
+    if verdicts["chosen"].null_count() < len(verdicts):
+        raise BadInput(
+            f"run {manifest.run_id} sampled by episodes, whose calls took more than their rows tell; replay it with "
+            "unit samples, where an episode is one"
+        )
     samples = open_stage(root, manifest, drawn).select(*SAMPLE_KEY, *TOKENS).collect()
     own = manifest.prices.get(drawn)
     if unit == "dollars" and prices is None and own is not None:

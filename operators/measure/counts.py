@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from operators.draws import draws
 from operators.piecewise import PiecewiseOperator
 from operators.select.classes import one_verifier
 from schemas.contract import Contract
@@ -54,7 +55,7 @@ class Before(Contract):
 
 
 def count_verdicts(verdicts: pl.DataFrame) -> pl.DataFrame:
-    """Reduce verdicts to counts.
+    """Reduce verdicts to counts; an episode is one draw, and its verdict that on what it chose.
 
     A verdict is a draw if ``is_correct`` is known and its status is ``ok``, ``unparseable`` (an answer that can't be
     read is a wrong one) or ``timeout`` (a program that takes too long is a wrong one). ``error``, ``skipped`` and a
@@ -74,7 +75,7 @@ def count_verdicts(verdicts: pl.DataFrame) -> pl.DataFrame:
     index = pl.col("sample_index")
     silent = [((pl.col("status") == status) & ~draw).sum().cast(pl.Int64).alias(status) for status in SILENT]
     return (
-        one_verifier(verdicts)
+        draws(one_verifier(verdicts))
         .lazy()
         .group_by(pl.col("problem_key").alias("problem_id"))
         .agg(
@@ -211,7 +212,7 @@ class FromCounts(PiecewiseOperator):
     """
 
     inputs = {
-        "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "status"),
+        "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "status", "chosen"),
         "counts": Counts.select(),
         "allocations": Allocation.select("problem_key", "count", "reason", "rule", "hints"),
         "before": Before.select(),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from operators.base import AnyOperator
+from operators.draws import draws
 from operators.measure.intervals import new_problems
 from operators.measure.pass_at_k import powers_of_two
 from operators.measure.subsets import Aligned, align, pack, right_on, unpack
@@ -68,9 +69,9 @@ class MeasureSelection(PiecewiseOperator):
     ``high`` are the ends of the 95% interval for problems like these (``operators.measure.intervals``): of how right
     the subsets of each problem are on average, with ``bootstrap`` draws. Where nothing is right it doesn't end at 0.
 
-    Problems without a known answer are left out. Samples count in n as they do in ``select.majority``. A majority costs
-    the counting of votes; of other methods a size is measured on fewer subsets where all would have more than ``rows``
-    rows together (``subsets`` tells on how many).
+    An episode counts as one sample, of what it chose. Problems without a known answer are left out. Samples count in n
+    as they do in ``select.majority``. A majority costs the counting of votes; of other methods a size is measured on
+    fewer subsets where all would have more than ``rows`` rows together (``subsets`` tells on how many).
     """
 
     version: ClassVar[int] = 3
@@ -96,7 +97,9 @@ class MeasureSelection(PiecewiseOperator):
 
     @property
     def inputs(self) -> dict[str, Columns]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return inputs_of((MajorityVote(), *self.methods))
+        found = inputs_of((MajorityVote(), *self.methods))
+        verdicts = found["verdicts"]
+        return found | {"verdicts": Columns(verdicts.contract, (*verdicts.names, "chosen"))}
 
     @property
     def optional(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -112,7 +115,7 @@ class MeasureSelection(PiecewiseOperator):
             all rows that other methods than the majority need of all these problems, packed, in the first row.
         """
         assert verdicts is not None
-        verdicts = one_verifier(verdicts)
+        verdicts = draws(one_verifier(verdicts))
         known = verdicts.lazy().group_by("problem_key").agg(pl.col("is_correct").is_not_null().any().alias("known"))
         first = pl.col("first_index").min().over("problem_key", "answer_class")
         vote = (first.rank("dense").over("problem_key").cast(pl.Int32) - 1).alias("vote")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.base import Operator
+from operators.draws import draws
 from operators.measure.flaws import best_tries, ceiling, reward, tasks
 from operators.measure.intervals import ENDS
 from operators.measure.pass_at_k import powers_of_two
@@ -51,7 +52,7 @@ class MeasureVerifierAudit(Operator):
     version: ClassVar[int] = 2
     scope = "dataset"
     inputs = {
-        "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct"),
+        "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "chosen"),
         "reference": Verdict.select("problem_key", "sample_index", "verifier", "is_correct"),
     }
     output = VerifierAudit
@@ -71,7 +72,7 @@ class MeasureVerifierAudit(Operator):
         Raises:
             BadInput: no sample was judged by both, or the reference says that none is right, or none wrong.
         """
-        judged = one_verifier(verdicts).filter(pl.col("is_correct").is_not_null())
+        judged = draws(one_verifier(verdicts)).filter(pl.col("is_correct").is_not_null())
         known = one_verifier(reference).filter(pl.col("is_correct").is_not_null())
         own = judged.select(*SAMPLE_KEY, accepted="is_correct")
         both = own.join(known.select(*SAMPLE_KEY, right="is_correct"), on=SAMPLE_KEY).collect(engine="streaming")

@@ -10,24 +10,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from operators.base import Operator
 from operators.confidence import WINDOW
 from operators.engine import Completion, Engine, EngineError, Request
 from operators.policies.named import AnyPolicy
+from operators.sample.episodes import play
+from operators.sample.rows import sample_row
+from operators.strategies.calls import Journal, MemoryJournal
+from operators.strategies.episode import Setting
+from operators.strategies.strategy import AnyStrategy
+from operators.strategies.words import POLICY
 from operators.text import PromptTemplate
 from operators.thinking import opens_thought
 from schemas import datasets
-from schemas.contract import polars_schema
+from schemas.contract import Columns, polars_schema
 from schemas.conversation import Turn, described, spoken
 from schemas.datasets import Problem
 from schemas.engine import SamplingParams
-from schemas.identity import Added, Execution, completion_hashes, sample_seed
+from schemas.identity import Added, Execution, sample_seed
+
+Engines = TypeVar("Engines")
 
 
 class Example(BaseModel):
@@ -65,7 +73,6 @@ class Sampling(Operator, SamplingParams):
     scope = "sample"
     inputs = {"problems": Problem.select("problem_key", "problem_id", "prompt", "messages", "tools")}
     output = datasets.Sample
-    tools = ("engine",)
 
     n: Annotated[int, Execution] = Field(default=64, ge=1)
     """Samples per problem. Not part of the identity: asking for more tops up what is there."""
@@ -84,6 +91,9 @@ class Sampling(Operator, SamplingParams):
     cut (``finish_reason = length``) from where they were cut. Drawing only these afresh would favour short answers."""
     cut: Annotated[ConfidenceCut | None, Added] = None
     """Cut unsure traces, on engines that can."""
+    strategy: Annotated[AnyStrategy | None, Added] = None
+    """How the calls of one draw are spent: a search, revisions, a debate. Without one a draw is one completion. A
+    strategy's draw is an *episode*, which may give several rows; ``n`` is rounded up to whole ones."""
     policy: Annotated[AnyPolicy | None, Execution] = None
     """Who decides which problem gets how many samples, up to ``n``; by default all get ``n``, and under a budget
     ``marginal`` decides (``uniform`` where nothing judges the samples)."""
@@ -92,6 +102,41 @@ class Sampling(Operator, SamplingParams):
     or leave them out of it and say how many."""
     retries: Annotated[int, Execution] = Field(default=4, ge=0)
     """How often a request is tried again after a transient fault, with exponential backoff."""
+
+    @model_validator(mode="after")
+    def _strategy_alone(self) -> Sampling:
+        """Refuse what a strategy would have to do itself."""
+        if self.strategy is not None:
+            for name in ("cut", "extend_truncated", "stop", "json_schema", "regex"):
+                if getattr(self, name):
+                    raise ValueError(f"sample.{name} and sample.strategy exclude one another")
+        return self
+
+    @property
+    def tools(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """An engine, and what the strategy needs beside it."""
+        return ("engine", *(() if self.strategy is None else self.strategy.tools))
+
+    @property
+    def reads(self) -> Columns:
+        """What a draw is told of a problem: its answer only where a strategy says that it looks at it."""
+        shown = self.strategy is not None and self.strategy.shows_answers
+        return Problem.select() if shown else self.inputs["problems"]
+
+    @property
+    def rows(self) -> int:
+        """Sample rows of one draw."""
+        return 1 if self.strategy is None else self.strategy.rows
+
+    @property
+    def per_problem(self) -> int:
+        """Samples per problem: ``n``, rounded up to whole episodes."""
+        return -(-self.n // self.rows) * self.rows
+
+    def of_roles(self, engines: Mapping[str, Engines]) -> dict[str, Engines]:
+        """Return those of some engines that the strategy asks, by role."""
+        asked = () if self.strategy is None else (*self.strategy.asks, *self.strategy.optional_roles)
+        return {role: engine for role, engine in engines.items() if role in asked}
 
     def messages(self, problem: Mapping[str, Any]) -> list[Turn]:
         """Return the conversation that asks one problem: system, examples, then its own turns.
@@ -121,9 +166,13 @@ class Sampling(Operator, SamplingParams):
 
     async def prompt(self, problem: Mapping[str, Any], engine: Engine) -> str:
         """Return the rendered prompt of a problem, without its ``lead``."""
-        turns = self.messages(problem)
-        turns = turns[:-1] if turns[-1]["role"] == "assistant" else turns
+        turns = self._asked(problem)
         return await engine.render(turns, chat=self.chat, tools=described(problem.get("tools")))
+
+    def _asked(self, problem: Mapping[str, Any]) -> list[Turn]:
+        """Return the conversation without the beginning of the completion."""
+        turns = self.messages(problem)
+        return turns[:-1] if turns[-1]["role"] == "assistant" else turns
 
     @staticmethod
     def lead(problem: Mapping[str, Any]) -> str:
@@ -172,66 +221,65 @@ class Sampling(Operator, SamplingParams):
             if error.transient:
                 raise
             failed = Completion("", "cut", *error.used)
-            return self._row(problem, sample_index, seed, run_id, failed, led, str(error))
+            return sample_row(problem, sample_index, seed, run_id, failed, led, str(error))
         whole = completion if begun is None else _joined(begun, completion)
-        return self._row(problem, sample_index, seed, run_id, whole, led)
+        return sample_row(problem, sample_index, seed, run_id, whole, led)
 
-    def _row(
+    async def play(
         self,
         problem: Mapping[str, Any],
-        sample_index: int,
-        seed: int,
+        prompt: str,
+        index: int,
+        engines: Mapping[str, Engine],
+        journal: Journal,
         run_id: str,
-        completion: Completion,
-        led: bool,
-        error: str | None = None,
-    ) -> dict[str, Any]:
-        whole = (completion.reasoning or "") + completion.text + (completion.tool_calls or "")
-        return {
-            "problem_key": problem["problem_key"],
-            "sample_index": sample_index,
-            "problem_id": problem["problem_id"],
-            "completion": completion.text,
-            "reasoning": completion.reasoning,
-            "tool_calls": completion.tool_calls,
-            "completion_hash": completion_hashes([whole])[0],
-            "status": "error" if error is not None else "ok",
-            "finish_reason": completion.finish_reason,
-            "prompt_tokens": completion.prompt_tokens,
-            "cached_prompt_tokens": completion.cached_prompt_tokens,
-            "completion_tokens": completion.completion_tokens,
-            "sum_logprob": completion.sum_logprob,
-            "mean_logprob": completion.mean_logprob,
-            "lowest_group_confidence": completion.lowest_group_confidence,
-            "tail_confidence": completion.tail_confidence,
-            "bottom_group_confidence": completion.bottom_group_confidence,
-            "mean_confidence": completion.mean_confidence,
-            "seed": seed,
-            "worker": None,
-            "run_id": run_id,
-            "error": error,
-            "thought_open": led and completion.reasoning is None,
-            "tokens_estimated": completion.estimated,
-        }
+        tools: Mapping[str, Any] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Play one episode of the strategy and return its rows: as many as ``rows`` says.
+
+        Args:
+            index: of the episode.
+            engines: role -> engine; ``policy`` at least.
+            journal: the episode's; what it has isn't asked again.
+            tools: those of ``tools`` that aren't engines.
+
+        Raises:
+            EngineError: a transient fault that outlived all retries; nothing may be committed for this index.
+        """
+        assert self.strategy is not None
+        seed = sample_seed(self.seed, problem["problem_key"], index)
+        lead = self.lead(problem)
+        about = (problem, index, seed, prompt, lead, self.params)
+        turns = tuple(self._asked(problem))
+        setting = Setting(*about, engines, journal, self.chat, tools or {}, turns)
+        return await play(self.strategy, setting, run_id)
 
     @staticmethod
     def table(rows: list[dict[str, Any]]) -> pl.DataFrame:
         """Return rows of ``draw`` as a samples table."""
         return pl.DataFrame(rows, schema=polars_schema(datasets.Sample), orient="row")
 
-    def run(self, problems: pl.DataFrame, engine: Engine) -> pl.DataFrame:
+    def run(self, problems: pl.DataFrame, engine: Engine, **tools: Any) -> pl.DataFrame:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Draw ``n`` samples of each problem in this process (for ``gristmill op``; pipelines stream instead)."""
-        return asyncio.run(self._draw_all(problems, engine))
+        return asyncio.run(self._draw_all(problems, engine, tools))
 
-    async def _draw_all(self, problems: pl.DataFrame, engine: Engine) -> pl.DataFrame:
+    async def _draw_all(self, problems: pl.DataFrame, engine: Engine, tools: Mapping[str, Any]) -> pl.DataFrame:
         slots = asyncio.Semaphore(engine.capacity)
 
         async def one(problem: dict[str, Any], prompt: str, index: int, cut_below: float | None) -> dict[str, Any]:
             async with slots:
                 return await self.draw(problem, prompt, index, engine, "op", None, cut_below)
 
+        async def episode(problem: dict[str, Any], prompt: str, index: int) -> list[dict[str, Any]]:
+            async with slots:
+                return await self.play(problem, prompt, index, {POLICY: engine}, MemoryJournal(), "op", tools)
+
         async def all_of(problem: dict[str, Any]) -> list[dict[str, Any]]:
             prompt, threshold = await self.prompt(problem, engine), None
+            if self.strategy is not None:
+                draws = self.per_problem // self.rows
+                played = await asyncio.gather(*[episode(problem, prompt, index) for index in range(draws)])
+                return [row for rows in played for row in rows]
             first = min(self.n, self.cut.warm_up) if self.cut is not None else 0
             rows = await asyncio.gather(*[one(problem, prompt, index, None) for index in range(first)])
             if self.cut is not None:

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import re
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import field_validator
 
+from operators.cutting import Reduction, StepRule, reduced, steps_of
 from operators.engine import Engine, EngineError, ScoreRequest
 from operators.score.scoring import Row, Scoring, name_of
-
-RULES = {
-    "blank_line": r"\n\s*\n",
-    "line": r"\n+",
-    "sentence": r"(?<=[.!?])\s+(?=[A-Z\"'(\\$])",
-    "numbered": r"\n+(?=(?:Step\s+)?\d+[.:)])",
-}
-StepRule = Literal["blank_line", "line", "sentence", "numbered"]
-Reduction = Literal["min", "prod", "last", "mean"]
 
 
 class ScoreProcess(Scoring):
@@ -48,9 +38,7 @@ class ScoreProcess(Scoring):
 
     def steps(self, completion: str) -> list[str]:
         """Return the steps of a completion, without tags of its own; at least one."""
-        parts = completion.split(self.separator) if self.separator else re.split(RULES[self.rule], completion)
-        kept = [part.replace(self.step_tag, " ").strip() for part in parts]
-        return [part for part in kept if part] or [""]
+        return steps_of(completion, self.rule, self.separator, self.step_tag)
 
     async def score(self, engine: Engine, problem: Row, row: Row) -> Row:
         steps = self.steps(row["completion"])
@@ -63,12 +51,3 @@ class ScoreProcess(Scoring):
                 "nothing else in the text is?"
             )
         return {"score": reduced(found.steps, self.reduce), "step_scores": list(found.steps)}
-
-
-def reduced(steps: tuple[float, ...], how: Reduction) -> float:
-    """Return one score of the scores of all steps (at least one)."""
-    if how == "min":
-        return min(steps)
-    if how == "prod":
-        return math.prod(steps)
-    return steps[-1] if how == "last" else sum(steps) / len(steps)

@@ -9,9 +9,9 @@ import polars as pl
 from operators.asking import AskingOperator
 from operators.engine import Engine, EngineError
 from schemas import datasets
-from schemas.contract import polars_schema
+from schemas.contract import complete
 from schemas.conversation import Turn, described, spoken
-from schemas.datasets import SAMPLE_KEY, Problem, Score
+from schemas.datasets import EPISODE, SAMPLE_KEY, Problem, Score
 
 TEXT = ["problem_key", "completion_hash"]
 Row = dict[str, Any]
@@ -29,7 +29,7 @@ class Scoring(AskingOperator):
     inputs = {
         "problems": Problem.select("problem_key", "prompt", "messages", "tools"),
         "samples": datasets.Sample.select(
-            "problem_key", "sample_index", "problem_id", "completion", "completion_hash", "status"
+            "problem_key", "sample_index", "problem_id", "completion", "completion_hash", "status", *sorted(EPISODE)
         ),
     }
     output = Score
@@ -66,7 +66,7 @@ class Scoring(AskingOperator):
         failed = pl.col("status") != "ok"
         status = pl.when(failed).then(pl.lit("skipped")).when(pl.col("score").is_null()).then(pl.lit("error"))
         named = joined.with_columns(scorer=pl.lit(self.scorer_name), status=status.otherwise(pl.lit("ok")))
-        return named.select(list(polars_schema(Score)))
+        return complete(named, Score)
 
     @property
     def scorer_name(self) -> str:

@@ -20,6 +20,7 @@ from operators.synthesize.conversation import balanced
 from operators.thinking import answer_texts
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Path, Sample, Score, Verdict
+from schemas.identity import Added
 
 REPEATED = 4
 """Words of a run that counts as repeated."""
@@ -42,7 +43,7 @@ class SynthesizeChoose(Operator):
     inputs = {
         "samples": Sample.select(
             *("problem_key", "sample_index", "problem_id", "completion", "reasoning", "completion_hash"),
-            *("thought_open", "tool_calls", "finish_reason", "completion_tokens", "status"),
+            *("thought_open", "tool_calls", "finish_reason", "completion_tokens", "status", "episode", "chosen"),
         ),
         "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "status"),
         "scores": Score.select("problem_key", "sample_index", "scorer", "score", "status"),
@@ -54,6 +55,9 @@ class SynthesizeChoose(Operator):
     prefer: Literal["short", "first", "score", "diverse"] = "short"
     """Which right samples come first: the fewest completion tokens, the lowest sample_index, the highest score (of the
     scorer whose name sorts first), or the shortest one and then always the one least like those that were taken."""
+    max_per_episode: Annotated[int, Field(ge=1), Added] = 1
+    """Of the right samples of one episode of a strategy: the chosen one, and if more are wanted the next ones in the
+    order of ``prefer``. Rows of an episode are often nearly the same."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_similarity: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Leave a sample out whose words are as like those of one that was taken (estimated Jaccard similarity of sets of
@@ -92,6 +96,7 @@ class SynthesizeChoose(Operator):
         copies = pl.int_range(pl.len()).over("problem_key", "completion_hash") > 0
         left = rows.filter(pl.col("reason").is_null())
         rows = self._add(rows, left.filter(copies).select(*SAMPLE_KEY, reason=pl.lit("the same text as another")))
+        rows = self._add(rows, self._beyond_episode(rows.filter(pl.col("reason").is_null()), scores))
         rows = self._add(rows, self._beyond(rows.filter(pl.col("reason").is_null()), scores))
         kept = pl.col("reason").is_null()
         rows = rows.with_columns(kept=kept, weight=kept.cast(pl.Float64))
@@ -139,6 +144,17 @@ class SynthesizeChoose(Operator):
         )  # fmt: skip
         found = rows.with_columns(loops).select(*SAMPLE_KEY, reason=reason)
         return found.filter(pl.col("reason").is_not_null())
+
+    def _beyond_episode(self, rows: pl.DataFrame, scores: pl.DataFrame | None) -> pl.DataFrame:
+        """Return which of the usable rows are too many of their episode."""
+        if not {"episode", "chosen"} <= set(rows.columns) or rows["episode"].null_count() == len(rows):
+            return rows.head(0).select(*SAMPLE_KEY, reason=pl.lit("", pl.String))
+        ordered = self._ordered(rows, scores).sort(
+            pl.col("chosen").fill_null(False), descending=True, maintain_order=True
+        )
+        many = pl.int_range(pl.len()).over("problem_key", "episode") >= self.max_per_episode
+        many = many & pl.col("episode").is_not_null()
+        return ordered.filter(many).select(*SAMPLE_KEY, reason=pl.lit("beyond max_per_episode"))
 
     def _beyond(self, rows: pl.DataFrame, scores: pl.DataFrame | None) -> pl.DataFrame:
         """Return which of the usable rows are too many, or too like others."""

@@ -40,6 +40,7 @@ class SynthesizeSft(Operator):
             "reasoning",
             "thought_open",
             "tool_calls",
+            "turns",
             "completion_hash",
             "finish_reason",
             "completion_tokens",
@@ -77,7 +78,7 @@ class SynthesizeSft(Operator):
             paths = chosen.run(samples, verdicts)
         rows = rows.join(paths.filter("kept"), on=SAMPLE_KEY, how="semi")
         kept = rows.join(problems.drop("problem_id"), on="problem_key")
-        answers = turn("assistant", pl.col("said"), pl.col("tool_calls"))
+        answers = pl.coalesce("turns", turn("assistant", pl.col("said"), pl.col("tool_calls")))
         kept = kept.with_columns(said=said(kept, self.reasoning))
         messages = pl.concat_list(asked(self.system), answers)
         table = kept.with_columns(messages=messages, score=pl.col("credit"), lineage=self._lineage())

@@ -8,7 +8,8 @@ import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
-from operators.score.process import ScoreProcess, StepRule
+from operators.cutting import StepRule
+from operators.score.process import ScoreProcess
 from operators.select.classes import one_verifier
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Problem, Sample, Score, StepReward, Verdict

@@ -14,8 +14,8 @@ import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
+from operators.cutting import StepRule
 from operators.piecewise import PiecewiseOperator
-from operators.score.process import StepRule
 from operators.select.classes import one_verifier
 from operators.text import PromptTemplate
 from operators.transform.trace import steps_of

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import polars as pl
 
-from operators.score.process import RULES, StepRule
+from operators.cutting import RULES, StepRule
 from operators.verify.canonical import cheap_key
 from operators.verify.extract import DEFAULT_RULES, Rule, extract_answers
 from operators.verify.reading.writing import text_key

@@ -17,8 +17,8 @@ from pydantic import Field
 
 from operators.asking import AskingOperator
 from operators.base import Operator
+from operators.cutting import StepRule
 from operators.engine import Engine, EngineError
-from operators.score.process import StepRule
 from operators.transform.trace import ANSWER_RULES, Trace, answer_keys, cut_traces
 from operators.verify.extract import Rule
 from schemas.contract import polars_schema

@@ -16,7 +16,8 @@ from pydantic import Field
 from operators.asking import AskingOperator, Tokens
 from operators.base import AnyOperator, Operator
 from operators.engine import Engine
-from schemas.contract import polars_schema
+from operators.verify.verdicts import of_episodes
+from schemas.contract import complete, polars_schema
 from schemas.datasets import Problem, Sample, Verdict
 from schemas.errors import BadInput
 
@@ -99,7 +100,7 @@ class Composition(AskingOperator):
                 found = yield part, rows
                 name = part.public_name()
                 # of a verifier that gives several rows (one for each of several problems) the one of the whole
-                found = found.filter(pl.col("verifier") == name)
+                found = complete(found.filter(pl.col("verifier") == name), Verdict)
                 told = pl.concat_str(pl.lit(name), pl.lit(": ") + pl.col("detail"), ignore_nulls=True)
                 every.append(found.with_columns(detail=told))
                 part, rows = plan.send(found)
@@ -111,7 +112,7 @@ class Composition(AskingOperator):
         seconds = together.group_by(KEY).agg(pl.col("seconds").sum())
         last = together.unique(KEY, keep="last", maintain_order=True).drop("seconds").join(seconds, on=KEY)
         rows = samples.select(KEY).join(last, on=KEY, how="left", maintain_order="left")
-        return rows.with_columns(verifier=pl.lit(self.public_name())).select(list(polars_schema(Verdict)))
+        return of_episodes(rows.with_columns(verifier=pl.lit(self.public_name())), samples)
 
 
 class VerifyByTask(Composition):

@@ -28,7 +28,7 @@ from operators.verify.own_function import Arguments, arguments, call, find, job,
 from operators.verify.reading.writing import text_key
 from operators.verify.verdicts import SAMPLES, predicted
 from operators.workers import TimedOut, WorkerFailed, WorkerPool
-from schemas.contract import polars_schema
+from schemas.contract import complete
 from schemas.conversation import described, spoken
 from schemas.datasets import Problem, Verdict
 from schemas.identity import digest
@@ -108,7 +108,7 @@ class VerifyFunction(Operator):
             status=pl.when(pl.col("status") != "ok").then(pl.lit("skipped")).otherwise("judged"),
             seconds=pl.lit((time.perf_counter() - began) / max(1, len(rows)), dtype=pl.Float32),
         )
-        return rows.select(list(polars_schema(Verdict)))
+        return complete(rows, Verdict)
 
     def _with_keys(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Put the keys: the function's own, else that of the answer in the text."""

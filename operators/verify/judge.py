@@ -17,7 +17,7 @@ from operators.engine import Engine, EngineError, Request
 from operators.text import fill, said_last
 from operators.thinking import answer_text, answers_only, opens_thought
 from operators.verify.verdicts import SAMPLES, predicted
-from schemas.contract import polars_schema
+from schemas.contract import complete
 from schemas.datasets import Problem, Verdict
 from schemas.engine import SamplingParams
 from schemas.identity import digest, sample_seed
@@ -107,7 +107,7 @@ class VerifyJudge(AskingOperator, SamplingParams):
             .otherwise(pl.col("judged").fill_null("unparseable")),
             seconds=pl.lit((time.perf_counter() - began) / max(1, len(rows)), dtype=pl.Float32),
         )
-        return rows.select(list(polars_schema(Verdict)))
+        return complete(rows, Verdict)
 
     def most_tokens(self, prompt: Tokens, completion: Tokens) -> tuple[Tokens, Tokens]:
         words = max(at_most(self.template), at_most(self.template_alone)) + at_most(self.system or "") + ANSWER

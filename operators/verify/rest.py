@@ -11,8 +11,8 @@ import polars as pl
 from operators.base import AnyOperator, Operator
 from operators.thinking import answers_only
 from operators.verify.math import VerifyMath
-from operators.verify.verdicts import SAMPLES
-from schemas.contract import polars_schema
+from operators.verify.verdicts import SAMPLES, of_episodes
+from schemas.contract import complete, polars_schema
 from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
 
@@ -58,7 +58,7 @@ class VerifyRest(Operator):
         inner = self.verifier.inputs
         table = pieces.join(parts, on=["whole", "part"], maintain_order="left")
         tables = {
-            "samples": table.with_columns(thought_open=pl.lit(False)),
+            "samples": table.with_columns(thought_open=pl.lit(False), episode=pl.lit(None), chosen=pl.lit(None)),
             "problems": parts.drop("whole", "part"),
         }  # fmt: skip
         found = self.verifier.run(
@@ -70,8 +70,8 @@ class VerifyRest(Operator):
             sample_index="whole_index",
             verifier=pl.format("{}/{}", pl.lit(self.public_name()), "part"),
         )
-        rows = rows.select(list(polars_schema(Verdict)))
-        return pl.concat([self._whole(samples, rows), rows]).select(list(polars_schema(Verdict)))
+        rows = complete(rows, Verdict)
+        return of_episodes(pl.concat([self._whole(samples, rows), rows]), samples)
 
     def check_problems(self, problems: pl.DataFrame) -> None:
         self.verifier.check_problems(_all_parts(problems))
@@ -107,8 +107,7 @@ class VerifyRest(Operator):
         )  # fmt: skip
         nothing = {name: pl.lit(None, dtype=pl.String) for name in ("predicted_answer", "answer_key")}
         whole = samples.select(*key, "problem_id").join(together, on=key, maintain_order="left")
-        whole = whole.with_columns(verifier=pl.lit(self.public_name()), **nothing)
-        return whole.select(rows.columns)
+        return complete(whole.with_columns(verifier=pl.lit(self.public_name()), **nothing), Verdict)
 
 
 def _all_parts(problems: pl.DataFrame) -> pl.DataFrame:

@@ -9,11 +9,13 @@ import polars as pl
 from operators.base import Operator
 from operators.sandbox import Outcome
 from operators.verify.extract import NUMBER, Rule, extract_answers
-from schemas.contract import polars_schema
-from schemas.datasets import Sample, Verdict
+from schemas.contract import complete
+from schemas.datasets import EPISODE, SAMPLE_KEY, Sample, Verdict
 from schemas.identity import digest
 
-SAMPLES = Sample.select("problem_key", "sample_index", "problem_id", "completion", "status", "thought_open")
+SAMPLES = Sample.select(
+    "problem_key", "sample_index", "problem_id", "completion", "status", "thought_open", *sorted(EPISODE)
+)
 """What verifiers read of samples. What they judge is what ``operators.thinking.answers_only`` leaves of it."""
 
 
@@ -88,7 +90,15 @@ def verdicts(operator: Operator, found: pl.DataFrame, judged: pl.DataFrame, seco
         status=status,
         seconds=pl.lit(seconds / max(1, len(rows)), dtype=pl.Float32),
     )
-    return rows.select(list(polars_schema(Verdict)))
+    return complete(rows, Verdict)
+
+
+def of_episodes(verdicts: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
+    """Return verdicts with what the samples say of their episodes."""
+    told = [name for name in sorted(EPISODE) if name in samples.columns]
+    about = samples.select(*SAMPLE_KEY, *told)
+    rows = verdicts.drop(EPISODE, strict=False).join(about, on=SAMPLE_KEY, how="left", maintain_order="left")
+    return complete(rows, Verdict)
 
 
 def candidates(samples: pl.DataFrame, extract: Callable[[str, str], str | None]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -147,4 +157,4 @@ def outcome_verdicts(
         seconds=pl.lit(seconds / max(1, len(rows)), dtype=pl.Float32),
     )
     rows = rows.with_columns(credit=pl.col("is_correct").cast(pl.Float64))
-    return rows.select(list(polars_schema(Verdict)))
+    return complete(rows, Verdict)

@@ -46,6 +46,7 @@ TABLES = {
     "Sft": "sft",
     "Counts": "counts",
     "Routing": "routing",
+    "Episode": "episodes",
 }
 """Name of a contract -> the table with rows of it."""
 EXACT, CHOICE = {"operator": "verify.exact"}, {"operator": "verify.choice"}
@@ -53,6 +54,8 @@ NUMBERS = ("add", "roots", "sixth")
 ALONE: dict[str, str | None] = {"evidence": None, "evidence_samples": None}
 UNRULED: dict[str, str | None] = {"allocations": None, "before": None}
 """Nobody said by what rule problems were sampled."""
+PLAYED: dict[str, str | None] = {"samples": "played", "verdicts": "played_verdicts"}
+"""Rows of episodes."""
 FORECAST = {"k": [1, 4, 16, 64], "draws": 200, "bootstrap": 20}
 
 CASES: dict[str, tuple[Case, ...]] = {
@@ -80,6 +83,11 @@ CASES: dict[str, tuple[Case, ...]] = {
     "select.mbr": (Case(tables=ALONE), Case({"utility": "f1", "text": "completion"}, tables=ALONE)),
     "prune.confidence": (Case(), Case({"by": "tail"})),
     "score.judge": (Case({}, NUMBERS), Case({"checklist": ["Is it short?", "Is it right?"]}, NUMBERS)),
+    "score.search": (Case(tables=PLAYED),),
+    "score.steps": (Case({}, NUMBERS), Case({"by": {"name": "prm"}, "most": 2}, NUMBERS)),
+    "select.episode": (Case(tables=PLAYED), Case({"by": "best", "scorer": "score.process"}, tables=PLAYED)),
+    "collect.episodes": (Case(tables=PLAYED),),
+    "measure.episodes": (Case(tables=PLAYED),),
     "measure.pass_at_k": (
         Case({"k": [1, 2, 4]}, tables={"counts": None, **UNRULED}),
         Case({"k": [1, 8]}, tables={"verdicts": None, **UNRULED}),
@@ -88,7 +96,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "measure.forecast": (Case(FORECAST, tables={"verdicts": None, **UNRULED}),),
     "measure.verifier_audit": (Case(tables={"reference": "reference"}),),
     "synthesize.sft": (Case(), Case(tables={"paths": None})),
-    "synthesize.choose": (Case(), Case({"prefer": "score"}), Case({"prefer": "diverse"})),
+    "synthesize.choose": (Case(), Case({"prefer": "score"}), Case({"prefer": "diverse"}), Case(tables=PLAYED)),
     "synthesize.deduplicate": (Case(), Case({"threshold": 0.5, "ngram": 1})),
     "synthesize.decontaminate": (Case({"benchmarks": [f"{HERE}/inputs/source.jsonl"], "ngram": 3}),),
     "synthesize.mix": (Case({"rows": {"math": 2, "*": 1}}), Case({"shares": {"math": 0.5, "choice": 0.5}})),

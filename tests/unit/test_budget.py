@@ -378,7 +378,7 @@ def test_judging_always_finds_what_was_kept_for_it(data: st.DataObject) -> None:
     cap = data.draw(st.integers(1_000, 20_000))
     account, books = Account(Budget(tokens=cap), Amount()), Books(Root.at("nowhere"), "run")
     judge = VerifyJudge(votes=2, max_tokens=10)
-    loan = Loan(account, books, "verify", None)
+    loan = Loan(account, books, "verify", "scorer", None)
     keeping = Keeping(loan, judge, 20, 1, Ranges.none)
     purse = Purse(account, books, "sample", None, 1, (keeping,))
     purse.learn_prompts(np.array([0]), np.array([10]), max_tokens=20)

@@ -11,11 +11,12 @@ import pytest
 from pydantic import ValidationError
 
 from cluster.engines import build_engine
+from operators.cutting import reduced
 from operators.engine import EngineError
 from operators.score.judge import ScoreJudge
 from operators.score.likelihood import ScoreLikelihood
 from operators.score.outcome import ScoreOutcome
-from operators.score.process import ScoreProcess, reduced
+from operators.score.process import ScoreProcess
 from operators.score.scoring import Scoring
 from operators.select.chops import SelectChops
 from operators.select.mbr import SelectMbr

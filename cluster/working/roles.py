@@ -1,0 +1,92 @@
+"""The engines of a worker: what each is to the stage, what its calls took, and what they wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from cluster.records.bill import Amount, Bill
+from cluster.records.timeline import Activity, Timeline
+from cluster.working.credit import Credit
+from cluster.working.desk import Desk, Meter
+from cluster.working.journal import Journal
+from cluster.working.reports import Dues
+from cluster.working.turnstile import Turnstile
+from operators.engine import Engine
+from schemas.prices import Prices
+
+
+class Role:
+    """One engine of a worker.
+
+    Args:
+        paid: whether its calls are paid from credit that the driver lends.
+        prices: of its tokens, where something is capped in dollars.
+        in_turn: whether calls wait for their turn by the rank of their work.
+        capped: whether somebody else pays for each of its calls, if it isn't ``paid``.
+        most_completion: see ``Desk``.
+    """
+
+    def __init__(
+        self, name: str, engine: Engine, node: str, paid: bool = False, prices: Prices | None = None,
+        in_turn: bool = False, capped: bool = False, most_completion: Callable[[int], int] = int,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.engine = engine
+        self.turnstile = Turnstile(engine.capacity) if in_turn else None
+        self._timeline = Timeline(node)
+        self._meter = Meter(self._timeline, Credit(prices, engine.capacity) if paid else None, paid or capped)
+        self._most_completion = most_completion
+        self._returned = Amount()
+
+    def desk(self, retries: int | None, journal: Journal | None = None, rank: int = 0) -> Desk:
+        """Return what a piece of work asks instead of the engine."""
+        return Desk(self.engine, self._meter, retries, journal, self.turnstile, rank, self._most_completion)
+
+    def on_overrun(self, tell: Callable[[], None]) -> None:
+        """Have somebody told whenever the engine takes more than was thought possible."""
+        self._meter.on_overrun = tell
+
+    def activity(self) -> Activity:
+        return replace(self._timeline.activity(), trouble=self.engine.trouble)
+
+    @property
+    def seconds_a_call(self) -> float:
+        """How long a call takes on average; 0 before any was answered."""
+        return self._timeline.seconds_a_call
+
+    # -- money -----------------------------------------------------------------------------------------------------
+
+    def lend(self, amount: Amount) -> None:
+        """Hear that more may be spent on calls."""
+        assert self._meter.credit is not None
+        self._meter.credit.lend(amount)
+
+    def call_back(self) -> None:
+        """Put what no call needs now aside, to be given back with the next report."""
+        if self._meter.credit is not None:
+            self._returned += self._meter.credit.give_back()
+
+    async def wanted(self) -> None:
+        """Wait until calls want more credit."""
+        credit = self._meter.credit
+        await (asyncio.Event().wait() if credit is None else credit.wanted.wait())
+
+    def dues(self, over: bool) -> Dues:
+        """Return what happened since the last time.
+
+        Args:
+            over: nothing that could ask is under way, so credit isn't needed.
+        """
+        meter, credit = self._meter, self._meter.credit
+        found = Dues(bill=meter.bill)
+        meter.bill = Bill()
+        found.estimated, meter.estimated, found.overrun = meter.estimated, 0, meter.overrun
+        if credit is not None:
+            found.paid, found.lost, meter.paid, meter.lost = meter.paid, meter.lost, Amount(), Amount()
+            found.wants, found.first, found.in_flight = credit.wants, credit.first, credit.out
+            if over and credit.idle:
+                self.call_back()
+            found.returned, self._returned = self._returned, Amount()
+        return found

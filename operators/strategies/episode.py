@@ -1,0 +1,401 @@
+"""An episode: one run of a strategy for one problem, which asks its engines by groups of calls.
+
+A group's calls are issued together and awaited together; nothing is decided before the whole group is there. Every call
+has a path (branch, group, slot) and a seed of its own, so what is asked never depends on timing. Answers that the
+journal has are given without asking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import xxhash
+
+from operators.engine import Engine, EngineError, Request, Scored, ScoreRequest
+from operators.strategies.calls import Call, Journal, digest_of
+from operators.strategies.replies import call_of, refused, said_of, score_of
+from operators.strategies.words import POLICY, Ask, Bill, Said, refuse_twins
+from schemas.conversation import Turn
+from schemas.engine import SamplingParams
+from schemas.identity import sample_seed
+
+Outcome = TypeVar("Outcome")
+SCORE_PATH = "s/"
+"""Scores are kept by what is scored: the same text is scored once in an episode, whatever branch asks."""
+
+
+@dataclass(frozen=True)
+class Caps:
+    """What one episode may take at most; None: no cap. See ``Strategy.cap_tokens``."""
+
+    tokens: int | None = None
+    calls: int | None = None
+    scores: int | None = None
+
+    def share(self, spent: Bill, branches: int) -> Caps:
+        """Return the caps of one of several branches, among which what is left is split evenly."""
+        have = spent.tokens, spent.calls, spent.passes
+        caps = self.tokens, self.calls, self.scores
+        return Caps(
+            *(
+                None if cap is None else taken + max(0, cap - taken) // branches
+                for cap, taken in zip(caps, have, strict=True)
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all branches of an episode share.
+
+    Attributes:
+        problem: what the model may know of it; the answer only where a strategy says so (``Strategy.shows_answers``).
+        prompt: the problem's, rendered for the policy; ``lead`` is the beginning of its completion.
+        params: the sampling stage's.
+        engines: role -> engine.
+        chat: whether prompts are conversations.
+        tools: what verifiers and tools need (``Operator.tools``).
+        turns: the conversation that asks the problem, of which ``prompt`` is made.
+    """
+
+    problem: Mapping[str, Any]
+    index: int
+    seed: int
+    prompt: str
+    lead: str
+    params: SamplingParams
+    engines: Mapping[str, Engine]
+    journal: Journal
+    chat: bool = True
+    tools: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    turns: tuple[Turn, ...] = ()
+
+
+class Episode:
+    """What a strategy has in its hands. Nothing else may be used.
+
+    Attributes:
+        bill: what the calls so far took; in a branch, what was taken at the fork and its own since.
+        notes: numbers for the episode's facts.
+        values: what the scorer said of the text up to a call, by the call's path.
+        capped: whether a group wasn't issued, because a cap would have been passed.
+    """
+
+    def __init__(self, setting: Setting, caps: Caps | None = None, branch: str = "") -> None:
+        self.setting = setting
+        self.branch = branch
+        self.bill = Bill()
+        self.notes: dict[str, float] = {}
+        self.values: dict[str, float] = {}
+        self.capped = False
+        self._caps = caps or Caps()
+        self._group = 0
+        self.memo: dict[str, float | None] = {}
+        """What scorers made of several answers, by what was scored."""
+        self._anew = False
+        """Whether an answer is other than it was when the calls of later groups were made: these are asked anew."""
+        self._scoring: dict[str, asyncio.Future[Call]] = {}
+        self._billed: dict[str, Bill] = {}
+        """What was scored, and is in the bill."""
+        self._prompt_tokens: dict[tuple[str, str], int] = {}
+
+    @property
+    def problem(self) -> Mapping[str, Any]:
+        return self.setting.problem
+
+    @property
+    def index(self) -> int:
+        """The episode's number."""
+        return self.setting.index
+
+    @property
+    def seed(self) -> int:
+        return self.setting.seed
+
+    @property
+    def params(self) -> SamplingParams:
+        """The sampling stage's parameters."""
+        return self.setting.params
+
+    @property
+    def prompt(self) -> str:
+        """The problem's prompt, rendered for the policy."""
+        return self.setting.prompt
+
+    def engine(self, role: str) -> Engine:
+        """Return who plays a role: the policy where nobody else was given."""
+        return self.setting.engines.get(role) or self.setting.engines[POLICY]
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The conversation that asks the problem."""
+        return self.setting.turns
+
+    async def render(self, messages: Sequence[Turn], role: str = POLICY, tools: Sequence[Turn] = ()) -> str:
+        """Return the prompt of a conversation; nothing is asked.
+
+        Args:
+            tools: those that the model may call, as OpenAI describes them.
+        """
+        return await self.engine(role).render(messages, chat=self.setting.chat, tools=tools)
+
+    def uniform(self, name: str) -> float:
+        """Return a number in [0, 1) that depends on the episode, the branch and the name alone."""
+        return (xxhash.xxh3_64_intdigest(f"{self.seed}/{self.branch}{name}".encode()) >> 11) * 2.0**-53
+
+    def note(self, **numbers: float) -> None:
+        """Add to the numbers that the episode's facts have; the same name twice is summed."""
+        for name, value in numbers.items():
+            self.notes[name] = self.notes.get(name, 0) + value
+
+    # -- completions -----------------------------------------------------------------------------------------------
+
+    async def generate(
+        self, asks: Sequence[Ask], slots: Sequence[int] | None = None, again: Sequence[str] | None = None
+    ) -> list[Said]:
+        """Ask for completions as one group; return them in the order asked, ``n`` of each.
+
+        Where a cap of the episode would be passed nothing is asked, and all that is said is ``finish="cap"``.
+
+        Args:
+            slots: of the asks in the group; by default their places.
+            again: the paths of calls that repeat calls of an earlier group (``Said.call`` and more); such a group takes
+                no number.
+
+        Raises:
+            EngineError: a fault that may pass; the episode is played again later.
+            BadInput: the same would be asked twice at temperature 0.
+        """
+        refuse_twins(asks, self.params.temperature)
+        paths = again or [f"{self.branch}{self._group}.{slot}" for slot in slots or range(len(asks))]
+        self._group += again is None
+        anew = self._anew
+        if not await self._affords(asks):
+            self.capped = True
+            return [Said("", "cap") for ask in asks for _ in range(ask.n)]
+        calls = [self._generated(path, ask, anew) for path, ask in zip(paths, asks, strict=True)]
+        return [said for answers in await _all(calls) for said in answers]
+
+    async def _affords(self, asks: Sequence[Ask]) -> bool:
+        caps = self._caps
+        if caps.calls is not None and self.bill.calls + len(asks) > caps.calls:
+            return False
+        if caps.tokens is None:
+            return True
+        worst = 0
+        for ask in asks:
+            prompt = await self._tokens_of(ask.prompt or self.prompt, ask.role) + ask.prefix_tokens
+            worst += ask.n * (prompt + (ask.max_tokens or self.params.max_tokens))
+        return self.bill.tokens + worst <= caps.tokens
+
+    async def _tokens_of(self, prompt: str, role: str) -> int:
+        if (role, prompt) not in self._prompt_tokens:
+            self._prompt_tokens[role, prompt] = await self.engine(role).count_tokens(prompt)
+        return self._prompt_tokens[role, prompt]
+
+    async def _generated(self, path: str, ask: Ask, anew: bool) -> list[Said]:
+        request = self._request(path, ask)
+        asked = digest_of(
+            ask.role, "generate", request.prompt, request.prefix, request.params.model_dump(mode="json"), ask.n,
+            request.seed,
+        )  # fmt: skip
+        calls, attempt = self._known(path, asked, anew)
+        if calls is None:
+            try:
+                completions = await self.engine(ask.role).generate(request)
+                calls = [call_of(one) for one in completions]
+            except EngineError as error:
+                if error.transient:
+                    raise
+                calls = [refused(str(error)) for _ in range(ask.n)]
+            calls = [
+                replace(
+                    call,
+                    call=path if ask.n == 1 else f"{path}:{child}",
+                    attempt=attempt,
+                    parent_call=ask.parent,
+                    branch=self.branch,
+                    role=ask.role,
+                    digest=asked,
+                    seed=request.seed,
+                    prompt_hash=digest_of(request.prompt),
+                    prefix_length=len(request.prefix),
+                    lead=self._lead(ask),
+                )
+                for child, call in enumerate(calls)
+            ]
+            self.setting.journal.note(calls)
+        self.bill += Bill(
+            1,
+            sum(call.prompt_tokens for call in calls),
+            sum(call.cached_prompt_tokens for call in calls),
+            sum(call.completion_tokens for call in calls),
+        )
+        return [said_of(call) for call in calls]
+
+    def _request(self, path: str, ask: Ask) -> Request:
+        own = ask.prompt is None
+        changes: dict[str, Any] = {"stop": ask.stop, "json_schema": ask.json_schema, "regex": ask.regex}
+        changes["keep_stop"] = bool(ask.stop) and ask.keep_stop
+        changes["max_tokens"] = max(1, ask.max_tokens or self.params.max_tokens)
+        changes |= {} if ask.temperature is None else {"temperature": ask.temperature}
+        changes |= {} if ask.top_p is None else {"top_p": ask.top_p}
+        key = self.problem["problem_key"]
+        return Request(
+            ask.prompt if ask.prompt is not None else self.prompt,
+            self.params.model_copy(update=changes),
+            sample_seed(self.seed, path, 0),
+            ask.n,
+            f"{key}/{self.index}/{path}",
+            self.problem["problem_id"],
+            (self.setting.lead if own else "") + ask.prefix,
+        )
+
+    def _lead(self, ask: Ask) -> str:
+        """Return the text between the parent's and what is written now."""
+        if ask.parent is None:
+            return ask.prefix
+        parents = self.setting.journal.find(ask.parent.partition(":")[0])
+        before = next((call for call in parents if call.call == ask.parent), None)
+        if before is None:
+            return ask.prefix
+        at = ask.prefix.rfind(before.text)
+        return ask.prefix if at < 0 else ask.prefix[at + len(before.text) :]
+
+    def _known(self, path: str, asked: str, anew: bool) -> tuple[list[Call] | None, int]:
+        """Return the answers that the journal has, or None and the attempt that is to be made."""
+        found = self.setting.journal.find(path)
+        if not found:
+            return None, 0
+        if found[0].digest == asked and not anew:
+            return found, found[0].attempt
+        self._anew = True
+        return None, found[0].attempt + 1
+
+    # -- scores ----------------------------------------------------------------------------------------------------
+
+    async def score(self, requests: Sequence[ScoreRequest], role: str = POLICY) -> list[Scored | None]:
+        """Return the scores of texts, asked as one group; None where a text is refused, or a cap doesn't allow it.
+
+        The same text is scored once in an episode.
+
+        Raises:
+            EngineError: a fault that may pass; the episode is played again later.
+        """
+        keys = [digest_of(role, one.kind, one.prompt, one.completion, one.step_tag) for one in requests]
+        fresh = {key: one for key, one in zip(keys, requests, strict=True) if key not in self._billed}
+        allowed = await self._affords_scores(fresh.values(), role)
+        self.capped |= not allowed
+        asked = {key: one for key, one in zip(keys, requests, strict=True) if allowed or key in self._billed}
+        calls = dict(zip(asked, await _all([self._scored(one, role, key) for key, one in asked.items()]), strict=True))
+        for key in fresh.keys() & calls.keys():
+            self._billed[key] = Bill(passes=1, scorer_tokens=calls[key].prompt_tokens)
+            self.bill += self._billed[key]
+        return [score_of(calls[key]) if key in calls else None for key in keys]
+
+    async def _affords_scores(self, requests: Collection[ScoreRequest], role: str) -> bool:
+        caps = self._caps
+        if caps.scores is not None and self.bill.passes + len(requests) > caps.scores:
+            return False
+        if caps.tokens is None:
+            return True
+        worst = [await self._tokens_of(one.prompt + one.completion, role) for one in requests]
+        return self.bill.tokens + sum(worst) <= caps.tokens
+
+    async def _scored(self, request: ScoreRequest, role: str, asked: str) -> Call:
+        """Return the call that scored a text; branches that ask for the same one share it."""
+        if asked not in self._scoring:
+            self._scoring[asked] = asyncio.ensure_future(self._asked_for_score(request, role, asked))
+        return await self._scoring[asked]
+
+    async def _asked_for_score(self, request: ScoreRequest, role: str, asked: str) -> Call:
+        calls, attempt = self._known(path := f"{SCORE_PATH}{asked}", asked, anew=False)
+        if calls is not None:
+            return calls[0]
+        call = Call(
+            path, attempt, None, self.branch, role, "likelihood" if request.kind == "likelihood" else "score", asked,
+            prompt_hash=digest_of(request.prompt), prefix_length=len(request.completion),
+        )  # fmt: skip
+        try:
+            name = f"{self.problem['problem_key']}/{self.index}/{path}"
+            scored = await self.engine(role).score(replace(request, request_id=name))
+            told = {"prompt_tokens": scored.prompt_tokens, "cached_prompt_tokens": scored.cached_prompt_tokens}
+            call = replace(call, value=scored.score, values=scored.steps, **told)
+        except EngineError as error:
+            if error.transient:
+                raise
+            call = replace(call, status="error", error=str(error))
+        self.setting.journal.note([call])
+        return call
+
+    async def likelihood(
+        self, pairs: Sequence[tuple[str, str]], role: str = POLICY
+    ) -> list[tuple[float, tuple[float, ...]] | None]:
+        """Return, of each (prompt, text), the sum of the text's log-probs and each token's; None where refused."""
+        found = await self.score([ScoreRequest(prompt, text, "likelihood") for prompt, text in pairs], role)
+        return [None if one is None else (one.score, one.steps) for one in found]
+
+    # -- tools -----------------------------------------------------------------------------------------------------
+
+    async def act(self, kind: str, asked: Sequence[Any], do: Callable[[int], str]) -> list[str]:
+        """Do what no engine does, as one group, one after the other in a thread; return what each brought.
+
+        What the journal has isn't done again.
+
+        Args:
+            kind: one of ``schemas.datasets.CALL_KINDS``.
+            asked: what tells each apart, as JSON values; also those that came before it, where these matter.
+            do: does the one of a place. What it raises ends the episode.
+        """
+        group, anew = self._group, self._anew
+        self._group += 1
+        said: list[str] = []
+        for slot, one in enumerate(asked):
+            path, digest = f"{self.branch}{group}.{slot}", digest_of(kind, one)
+            calls, attempt = self._known(path, digest, anew)
+            if calls is None:
+                text = await asyncio.to_thread(do, slot)
+                calls = [Call(path, attempt, None, self.branch, kind, kind, digest, text=text, finish="stop")]
+                self.setting.journal.note(calls)
+            said.append(calls[0].text)
+        return said
+
+    # -- branches --------------------------------------------------------------------------------------------------
+
+    async def together(self, branches: Mapping[str, Callable[[Episode], Awaitable[Outcome]]]) -> dict[str, Outcome]:
+        """Play branches side by side, each with call counters of its own; return their results by name.
+
+        What is left of the episode's caps is split evenly among them.
+        """
+        before = self.bill
+        caps = self._caps.share(before, max(1, len(branches)))
+        forks = {name: Episode(self.setting, caps, f"{self.branch}{name}/") for name in branches}
+        for fork in forks.values():
+            fork.bill, fork.notes, fork._anew = before, self.notes, self._anew
+            fork.values = self.values
+            fork._scoring, fork._billed, fork.memo = self._scoring, dict(self._billed), dict(self.memo)
+        found = await _all([play(forks[name]) for name, play in branches.items()])
+        known = set(self._billed)
+        for fork in forks.values():
+            own = {key: bill for key, bill in fork._billed.items() if key not in known}
+            self.bill += fork.bill - before - sum(own.values(), Bill())
+            self._billed |= own
+            self.capped |= fork.capped
+            self._anew |= fork._anew
+        self.bill += sum((bill for key, bill in self._billed.items() if key not in known), Bill())
+        return dict(zip(branches, found, strict=True))
+
+
+async def _all(coroutines: Sequence[Awaitable[Outcome]]) -> list[Outcome]:
+    """Await all; the first fault ends the others and is raised as it is."""
+    tasks = [asyncio.ensure_future(one) for one in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
