@@ -10,6 +10,7 @@ import polars as pl
 
 from schemas.contract import Contract
 from schemas.conversation import MORE
+from schemas.measures import MEASURES
 
 SCHEMA_VERSION = 1
 """Raised by hand when a contract changes; a newer major is a new store."""
@@ -17,10 +18,10 @@ SCHEMA_VERSION = 1
 SAMPLE_STATUS = ("ok", "error", "none")
 """``none``: a strategy gave no text for this row of its episode."""
 FINISH_REASONS = ("stop", "length", "stop_string", "cut", "error", "cap", "unfinished", "none", "refusal")
-"""``stop``: the model ended it; ``stop_string``: a stop string did; ``length``: ``max_tokens``; ``cut``: its confidence
-fell too low, or the server ended it for a reason of its own; ``error``: the request was refused; ``cap``: the episode's
-cap; ``unfinished``: a search ended before it; ``none``: there is no text; ``refusal``: the server marked the text as
-the model's refusal to answer."""
+"""``stop``: the model's own end; ``stop_string``: one of ``stop``; ``length``: ``max_tokens``; ``cut``: somebody else's
+end (a confidence cut, a word of the server's that isn't known); ``error``: the request was refused; ``cap``: the
+episode's cap; ``unfinished``: a search ended before it; ``none``: there is no text; ``refusal``: the server marked the
+text as the model's refusal to answer."""
 CALL_KINDS = ("generate", "score", "likelihood", "tool", "verdict")
 ENDINGS = ("done", "max_steps", "cap", "first_right", "agreed", "nothing")
 """Why an episode ended."""
@@ -99,8 +100,8 @@ class Sample(Contract):
 
     added = frozenset(
         {
-            *("tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open", "tokens_estimated"),
-            *("episode", "slot", "chosen", "search_score", "lineage", "turns", "episode_facts"),
+            *("tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open"),
+            *("episode", "slot", "chosen", "search_score", "lineage", "turns", "episode_facts", "tokens_estimated"),
         }
     )
 
@@ -584,6 +585,15 @@ class VerifierAudit(Contract):
     note = _text()
 
 
+class Navigator(Contract):
+    """A trained navigator of the strategy rlot, one row a layer (train.navigator)."""
+
+    layer = dy.String(primary_key=True)
+    values = dy.List(dy.Float64(nullable=False), nullable=False)
+    """The layer's matrix, inputs by outputs in row-major order, and its biases behind it."""
+    note = _json(nullable=False)
+
+
 class EpisodeMeasure(Contract):
     """What episodes of a strategy came to and took, in long form: one row a measure (measure.episodes)."""
 
@@ -598,6 +608,30 @@ class EpisodeMeasure(Contract):
     same_high = dy.Float64(nullable=True)
     n = _count()
     """Episodes it is about."""
+    n_problems = _count()
+    note = _text()
+
+
+class EqualBill(Contract):
+    """A strategy's accuracy beside that of plain sampling at an equal bill (measure.equal_bill)."""
+
+    arm = dy.String(primary_key=True)
+    unit = dy.String(primary_key=True)
+    """Of the bill: ``completion_tokens``, ``tokens`` (read and written, by all roles) or ``scorer_passes``."""
+    method = dy.String(primary_key=True)
+    """Of plain sampling: ``majority``, ``rpc``, ``best_of_n``, or ``coverage`` (some sample is right)."""
+    n_equal = dy.Float64(nullable=True, min=0.0)
+    """N*: plain samples that cost what an episode does."""
+    bill = dy.Float64(nullable=False, min=0.0)
+    """Of an episode, on average."""
+    accuracy = _share()
+    """Of what episodes chose; for ``coverage``, how often some row of theirs is right."""
+    baseline = _share(nullable=True)
+    """Of plain sampling at N*."""
+    difference = dy.Float64(nullable=True, min=-1.0, max=1.0)
+    low = dy.Float64(nullable=True)
+    """``low`` to ``high``: 95% interval of the difference, on problems like these."""
+    high = dy.Float64(nullable=True)
     n_problems = _count()
     note = _text()
 
@@ -652,7 +686,10 @@ DATASETS: dict[str, type[Contract]] = {
     "calibration": Calibration,
     "multiplicity": Multiplicity,
     "verifier_audit": VerifierAudit,
+    **MEASURES,
+    "navigator": Navigator,
     "episode_measures": EpisodeMeasure,
+    "equal_bill": EqualBill,
     "scorer_steps": ScorerSteps,
 }
 """Dataset names, as inputs of operators and manifests use them."""

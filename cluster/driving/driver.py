@@ -17,7 +17,7 @@ from typing import Any
 
 from cluster.driving.claims import Claims
 from cluster.driving.control import Control
-from cluster.driving.ending import outcome, what_is_lacking, with_reasons
+from cluster.driving.ending import lost_root, outcome, what_is_lacking, with_reasons
 from cluster.driving.keep_alive import KeepAlive
 from cluster.driving.left_out import LeftOut
 from cluster.driving.money import Money
@@ -46,11 +46,20 @@ from cluster.storage.rows import NumberedRows
 from cluster.working.compaction import Merge
 from cluster.working.work import Done, Task
 from pipelines.graph import Pipeline
-from schemas.errors import GristmillError, LeaseLost, RunIncomplete, StorageFull, StorageUnavailable, StoreBusy
+from schemas.errors import (
+    ClusterLost,
+    GristmillError,
+    LeaseLost,
+    RootLost,
+    RunIncomplete,
+    StorageFull,
+    StorageUnavailable,
+    StoreBusy,
+)
 from schemas.job import RunSettings
 from schemas.manifest import RunState
 
-RESUMABLE = (RunIncomplete, StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
+RESUMABLE = (RunIncomplete, ClusterLost, RootLost, StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
 """Errors that end a run in good order: the same command goes on later."""
 
 
@@ -171,7 +180,9 @@ class Driver:
         if not running:
             return
         if not self.settings.allow_unsafe_execution:
-            self.runner.check_sandbox()
+            weaker = self.runner.check_sandbox()
+            if weaker is not None:
+                self.watch.say(weaker)
             return
         self.watch.say(UNSAFE.format(stages=", ".join(state.name for state in running)))
         for state in running:
@@ -218,6 +229,8 @@ class Driver:
             if not isinstance(caught, LeaseLost):
                 self._rescue()
             error = with_reasons(caught, self.states.values(), lambda: told(refused(self.root, self.manifest)))
+            lost = None if isinstance(error, RESUMABLE) else lost_root(self.states.values(), self.recorder)
+            error = lost or error
             self.manifest.error = str(error)
             self._finish("incomplete" if isinstance(error, RESUMABLE) else "failed")
             raise error from (None if error is caught else caught)

@@ -10,8 +10,9 @@ from cluster.driving.money import Money
 from cluster.records.recorder import RunRecorder
 from cluster.runners.interruption import Interruption
 from cluster.stages.sample_state import SampleState
-from cluster.stages.states import StageState
-from schemas.errors import BadInput, RunIncomplete
+from cluster.stages.states import StageState, StoreState
+from cluster.storage.delta_log import LOG
+from schemas.errors import BadInput, RootLost, RunIncomplete
 from schemas.manifest import RunManifest, RunState
 
 
@@ -74,3 +75,19 @@ def what_is_lacking(states: Collection[StageState], recorder: RunRecorder, error
             f"{recorder.root.uri(recorder.folder, 'quarantine.jsonl')}"
         )
     return "; ".join(said) or None
+
+
+def lost_root(states: Collection[StageState], recorder: RunRecorder) -> RootLost | None:
+    """Return what to say where a run failed because its root isn't there any more, or can't be written."""
+    root = recorder.root
+    try:
+        root.check_there()
+        for state in states:
+            if isinstance(state, StoreState) and state.store.lease is not None:
+                root.check_there(f"{state.store.folder}/{LOG}")
+        recorder.write()
+    except RootLost as error:
+        return error
+    except Exception:  # of what ails the storage otherwise, the run's own error tells
+        return None
+    return None

@@ -23,10 +23,9 @@ from cluster.stages.sample_state import SampleState
 from cluster.stages.states import StageState
 from cluster.storage.ranges import Ranges
 from cluster.working.engine_worker import EngineWorker
-from cluster.working.overrun import Overrun
 from cluster.working.reports import Ready, Report
 from operators.engine import EngineDied
-from schemas.errors import EngineFailed, GristmillError, WorkerLost
+from schemas.errors import EngineFailed, GristmillError, NodeLost, WorkerLost
 from schemas.job import RunSettings
 from schemas.manifest import EngineRecord, ReplicaRecord, RoleRecord
 
@@ -69,8 +68,6 @@ class Replicas:
         self._allowed: dict[StageState, int] = {}
         """How many deaths in a row there may be: restarts, and what it takes to find two problems that kill."""
         self._records: dict[tuple[str, int], ReplicaRecord] = {}
-        self._overruns: dict[tuple[str, str], Overrun] = {}
-        """What is told already."""
         self._called_back = 0.0
         self._calls_back = 0
         """How often credit was called back since money moved."""
@@ -188,19 +185,15 @@ class Replicas:
     def _tell(self, state: StageState, report: Report) -> None:
         """Say what the engine's counts are worth, once; and how much more it takes than it is asked to."""
         record = state.record
-        estimated = sum(dues.estimated for dues in report.dues.values())
-        if estimated and not record.estimated:
+        if report.estimated and not record.estimated:
             self._say(
                 "the engine doesn't say what its answers take, or says what can't be: their tokens are estimated at "
                 "the most they can be (tokens_estimated of the samples)",
                 state.name,
             )
-        record.estimated += estimated
-        for role, dues in report.dues.items():
-            over = dues.overrun
-            if not over or self._overruns.get((state.name, role)) == over:
-                continue
-            self._overruns[state.name, role] = over
+        record.estimated += report.estimated
+        if report.overrun:
+            over = report.overrun
             record.overrun = (
                 f"THE ENGINE TAKES MORE THAN IT IS ASKED TO: {over.prompt:,} tokens more of a prompt than it can have, "
                 f"{over.completion:,} more of a completion than was asked for. From now on so much more is set apart "
@@ -280,7 +273,8 @@ class Replicas:
         state = replica.state
         if isinstance(error, GristmillError) and not isinstance(error, WorkerLost):
             raise error
-        deaths = self._deaths[state] = self._deaths.get(state, 0) + 1
+        fault = not isinstance(error, NodeLost)  # of what it was doing, or of its engine
+        deaths = self._deaths[state] = self._deaths.get(state, 0) + fault
         search = self._feeds[state].on_died(replica, error)
         allowed = self._allowed[state] = max(self._allowed.get(state, 0), self.settings.engine_restarts + search)
         if deaths > allowed:

@@ -18,7 +18,6 @@ import polars as pl
 from cluster.pools.lending import Lending
 from cluster.pools.replica import Replica
 from cluster.spending.books import Books
-from cluster.spending.purse import Purse
 from cluster.stages.flights import Handle
 from cluster.stages.sample_state import SampleState
 from cluster.storage.ranges import KEYED, Ints, Ranges
@@ -27,8 +26,7 @@ from cluster.working.engine_worker import EngineJob, EngineWorker
 from cluster.working.reports import Prompts, Report
 from operators.engine import EngineDied
 from operators.sample.lengths import told
-from operators.strategies.words import POLICY
-from schemas.errors import BadInput, ContractViolation, EngineFailed, WorkerLost
+from schemas.errors import BadInput, ContractViolation, EngineFailed, NodeLost, WorkerLost
 
 FEW = 10
 """So many problems may be left out because they kill engines (and one in a hundred beyond): then it is the engine."""
@@ -81,8 +79,8 @@ class SamplingFeed:
         prices = {role: loan.prices for role, loan in state.loans.items()}
         return EngineJob(
             state.name, operator, plan.stage.engine, state.run.root.url, plan.folder, run_id, flush_rows, flush_seconds,
-            NumberedRows.of(problems), bool(state.loans), prices, plan.stage.engines, state.unsafe,
-            each_try=state.purse is not None and not self._plays,
+            NumberedRows.of(problems), bool(state.loans), state.purse is not None and not self._plays, prices,
+            plan.stage.engines, state.unsafe,
         )  # fmt: skip
 
     @property
@@ -129,30 +127,27 @@ class SamplingFeed:
             replica.rate = 0.5 * replica.rate + 0.5 * (report.drawn - replica.drawn) / elapsed
         got_on = report.drawn > replica.drawn or (self._plays and report.called)
         replica.asked, replica.drawn = now, report.drawn
-        if self._plays:
-            self.lending.on_report(replica, report)
         if report.unsent:
             replica.assigned.remove(report.unsent)
             replica.given -= report.unsent.total
             state.on_unsent(report.unsent)
-        if isinstance(state.purse, Purse) and (dues := report.dues.get(POLICY)) is not None and dues.overrun:
-            state.purse.on_overrun(dues.overrun)
+        if report.overrun and state.purse is not None:
+            state.purse.on_overrun(report.overrun)
+        if self._plays:
+            self.lending.on_report(replica, report)
         state.on_delivered(report.parts, report.calls)
         if self._plays and report.failed:
             self._commit()  # whoever plays them again finds what was answered
         for failed in report.failed:
             replica.assigned.remove(Ranges.of(failed.number, failed.index, 1))
             state.on_failed(failed, state.operator.retries)
-        self._on_unwritten(replica, report)
-        return got_on
-
-    def _on_unwritten(self, replica: Replica, report: Report) -> None:
-        """Leave rows out that no table takes; what their draws took is spent."""
         for key, index, why in report.unwritten:
-            ranges = self.state.store.numbering.ranges(pl.DataFrame([(key, index, 1)], schema=KEYED, orient="row"))
-            replica.assigned.remove(ranges.over(self.state.rows))
-            self.state.on_unwritten(ranges.over(self.state.rows))
-            self._leave_out(self.state, ranges, ContractViolation(why))
+            one = pl.DataFrame([(key, index, 1)], schema=KEYED, orient="row")
+            ranges = state.store.numbering.ranges(one)
+            replica.assigned.remove(ranges)
+            state.on_unwritten(ranges)
+            self._leave_out(state, ranges, ContractViolation(why))
+        return got_on
 
     def plan(self, replica: Replica) -> list[Callable[[], None]]:
         ranges = self._order(replica)
@@ -204,6 +199,8 @@ class SamplingFeed:
         self._commit()
         unfinished = replica.assigned.ranges
         state.give_back(unfinished, replica.number)
+        if isinstance(error, NodeLost):
+            return 0
         in_it = set(unfinished.numbers.tolist())
         guilty = state.suspects.on_died(in_it, replica.trial)
         others = ~np.isin(state.pending.ranges.numbers, list(in_it))

@@ -91,8 +91,9 @@ class Runner(ABC):
             BadInput: naming what is wanted, and what there is.
         """
 
-    def check_sandbox(self) -> None:
-        """Refuse to run generated programs where they can't be contained, before anything is started.
+    def check_sandbox(self) -> str | None:
+        """Refuse to run generated programs where they can't be contained, before anything is started. Return what is
+        weaker here than it could be, if anything is.
 
         This machine is looked at; a worker elsewhere that has no sandbox refuses its task.
 
@@ -101,11 +102,18 @@ class Runner(ABC):
         """
         from cluster.sandbox.pool import shared_sandbox  # only runs with such programs need it
 
-        shared_sandbox(False).check()
+        return shared_sandbox(False).check()
 
     @abstractmethod
     def engine_worker(self, job: EngineJob[W], number: int) -> WorkerHandle[W]:
         """Make the worker of one replica of a stage's engine (its ``start`` isn't called yet)."""
+
+    def check_alive(self) -> None:  # noqa: B027
+        """See that what runs the workers is there; called every second or so.
+
+        Raises:
+            ClusterLost: it isn't.
+        """
 
     def publish(self, manifest: RunManifest) -> None:  # noqa: B027
         """Show a run's figures to whatever watches this kind of runner; called every second or so."""

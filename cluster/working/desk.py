@@ -102,9 +102,9 @@ class Desk(Engine):
         meter: Meter,
         retries: int | None,
         journal: Journal | None = None,
+        most_completion: Callable[[int], int] = int,
         turnstile: Turnstile | None = None,
         rank: int = 0,
-        most_completion: Callable[[int], int] = int,
     ) -> None:
         self._engine = engine
         self._meter = meter

@@ -32,13 +32,12 @@ from cluster.working.reports import Failed, Prompts, Ready, Report
 from cluster.working.roles import Role
 from cluster.working.unproven import Unproven
 from cluster.working.work import Done, Task
-from cluster.working.writing import write_samples
+from cluster.working.writing import DrawnRows, write_samples
 from operators.asking import AskingOperator
 from operators.base import Operator
 from operators.sample.sampling import Sampling
 from operators.strategies.words import POLICY
 from schemas import datasets
-from schemas.contract import polars_schema
 from schemas.engine import EngineSpec
 from schemas.prices import Prices
 
@@ -58,10 +57,10 @@ class EngineJob:
         folder: of the stage's store, or snapshots.
         problems: where a sampling stage's problems are.
         paid: whether calls are paid for by credit that the driver lends (plain samples are paid before they are sent).
+        each_try: whether each try of a sample is paid for by the driver, so that none is made here.
         prices: of the engine's tokens, where something is capped in dollars; of each role's.
         roles: the engines that play other roles for a strategy.
         unsafe: whether it may run generated programs without a sandbox.
-        each_try: whether each try of a sample is paid for by the driver, so that none is made here.
     """
 
     stage: str
@@ -74,10 +73,10 @@ class EngineJob:
     flush_seconds: float
     problems: NumberedRows | None = None
     paid: bool = False
+    each_try: bool = False
     prices: Mapping[str, Prices | None] = field(default_factory=dict[str, "Prices | None"])
     roles: Mapping[str, EngineSpec] = field(default_factory=dict[str, EngineSpec])
     unsafe: bool = False
-    each_try: bool = False
 
     @property
     def worker(self) -> type[EngineWorker]:
@@ -90,9 +89,9 @@ class EngineWorker:
     def __init__(self, job: EngineJob) -> None:
         self.job = job
         self.root = Root(job.root)
-        self.rows: list[Row] = []
+        self.rows = DrawnRows(datasets.Sample)
+        self.calls = DrawnRows(datasets.Call)
         self._unproven = Unproven()
-        self.calls: list[Row] = []
         self.report = Report()
         self._oldest = 0.0
         self._flush_after = min(FIRST_FLUSH, job.flush_seconds)
@@ -120,10 +119,11 @@ class EngineWorker:
         for name, spec in {own: job.engine, **job.roles}.items():
             engine = await asyncio.to_thread(build_engine, spec)
             node = socket.gethostname()
-            paid = job.paid, job.prices.get(name), self._plays, job.each_try
-            self.roles[name] = Role(name, engine, node, *paid, spec.most_completion)
+            money = job.paid, job.prices.get(name)
+            role = Role(name, engine, node, *money, self._plays, job.each_try, spec.most_completion)
+            role.watch_overrun(self._on_overrun)
+            self.roles[name] = role
         self.role = self.roles[own]
-        self.role.on_overrun(self._on_overrun)
         self.engine = self.role.engine
         if isinstance(job.operator, Sampling):
             drawing = self._drawing = self._make_drawing(job.operator)
@@ -173,8 +173,21 @@ class EngineWorker:
             return
         self._keep(self.rows, self._unproven.proven(drawn))
 
+    def _on_called(self, calls: list[Row]) -> None:
+        self._keep(self.calls, calls)
+
+    def _keep(self, buffer: DrawnRows, rows: list[Row]) -> None:
+        if rows and not (self.rows or self.calls):
+            self._oldest = time.monotonic()
+        buffer.add(rows)
+        self._count_unwritten(len(rows))
+        if len(buffer) >= self.job.flush_rows:
+            self._flush()
+
     def _on_overrun(self) -> None:
-        """The engine takes more than was set apart for each sample: what isn't sent is handed out anew."""
+        """An engine takes more than was set apart: samples that aren't sent are handed out anew."""
+        for role in self.roles.values():
+            self.report.overrun = self.report.overrun.with_(role.overrun)
         if self.job.each_try:
             self._drop()
         self.news.set()
@@ -184,17 +197,6 @@ class EngineWorker:
         if self._drawing is not None and (dropped := self._drawing.drop()):
             numbers, indices = zip(*dropped, strict=True)
             self.report.unsent = Ranges.joined([self.report.unsent, Ranges.of(numbers, indices, 1)])
-
-    def _on_called(self, calls: list[Row]) -> None:
-        self._keep(self.calls, calls)
-
-    def _keep(self, buffer: list[Row], rows: list[Row]) -> None:
-        if not (self.rows or self.calls):
-            self._oldest = time.monotonic()
-        buffer += rows
-        self._count_unwritten(len(rows))
-        if len(buffer) >= self.job.flush_rows:
-            self._flush()
 
     def _on_failed(self, failed: Failed) -> None:
         """Tell of a draw that failed once its calls are written, so that whoever draws it again finds them."""
@@ -284,7 +286,8 @@ class EngineWorker:
         Raises:
             Exception: whatever ended a drawing coroutine; the engine is to be considered dead.
         """
-        if not (self._hungry or self.report.has_news):
+        report = self.report
+        if not (report.parts or report.calls or report.failed or report.unsent or self._hungry):
             self.news.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.news.wait(), seconds)
@@ -339,6 +342,7 @@ class EngineWorker:
         taken.activity = self.role.activity()
         over = self._over
         taken.dues = {name: role.dues(over) for name, role in self.roles.items()}
+        taken.estimated = sum(role.take_estimated() for role in self.roles.values())
         self.report = Report(drawn=taken.drawn)
         return taken
 
@@ -365,9 +369,9 @@ class EngineWorker:
         assert self._drawing is not None
         while True:
             await asyncio.sleep(min(0.1, self.job.flush_seconds / 4))
+            waited = time.monotonic() - self._oldest
             if not self._drawing.outstanding:
                 self._keep(self.rows, self._unproven.rest())
-            waited = time.monotonic() - self._oldest
             late = waited >= self._flush_after or (waited >= 0.1 and not self._drawing.outstanding)
             if late and (self.rows or self.calls):
                 self._flush_after = min(2 * self._flush_after, self.job.flush_seconds)
@@ -376,26 +380,27 @@ class EngineWorker:
     def _flush(self) -> None:
         """Start writing what there is so far; drawing goes on meanwhile, and a cancelled draw can't lose the part."""
         if self.rows or self.calls:
-            calls, self.calls = self.calls, []
-            rows, self.rows = self.rows, []
+            calls, (rows, bad) = self.calls.take()[0], self.rows.take()
+            self.report.unwritten += bad
             write = asyncio.create_task(self._write(calls, rows))
             self._writes.add(write)
             write.add_done_callback(self._writes.discard)
 
-    async def _write(self, calls: list[Row], rows: list[Row]) -> None:
+    async def _write(self, calls: pl.DataFrame, rows: pl.DataFrame) -> None:
         """Write calls, then the samples that came of them; one after the other, where there are calls."""
+        stage = self.job.stage
         try:
             async with self._in_order if self._plays else contextlib.nullcontext():
-                if calls:
+                if len(calls):
                     folder = f"{datasets.CALLS_FOLDER}/{self.job.folder.split('/')[1]}"
-                    table = pl.DataFrame(calls, polars_schema(datasets.Call))
-                    part = await asyncio.to_thread(write_part, self.root, folder, table, datasets.Call, self.job.stage)
-                    self.report.calls.append(part)
-                if rows:
-                    part, bad = await asyncio.to_thread(write_samples, self.root, self.job.folder, rows, self.job.stage)
-                    # to the report that is open now, not the one that was when writing began
-                    self.report.parts += [] if part is None else [part]
-                    self.report.unwritten += [(row["problem_key"], row["sample_index"], why) for row, why in bad]
+                    written = await asyncio.to_thread(write_part, self.root, folder, calls, datasets.Call, stage)
+                    self.report.calls.append(written)
+                if len(rows):
+                    alone = not self._plays  # of an episode all rows are written, or none
+                    part, bad = await asyncio.to_thread(write_samples, self.root, self.job.folder, rows, stage, alone)
+                    if part is not None:
+                        self.report.parts.append(part)  # to the report that is open now, not the one when it began
+                    self.report.unwritten += bad
         except Exception as error:
             self._fail(error)
         finally:

@@ -21,7 +21,7 @@ from cluster.working.drawing import Drawing, Row
 from cluster.working.reports import Failed
 from cluster.working.roles import Role
 from cluster.working.work import tools_of
-from operators.engine import EngineDied, EngineError
+from operators.engine import EngineDied, EngineError, NeverSent
 from operators.strategies.calls import Call, MemoryJournal
 from operators.strategies.words import POLICY
 from schemas import datasets
@@ -158,6 +158,8 @@ class Playing(Drawing):
             self._on_drawn(await played)
         except EngineError as error:
             self._on_drawn(Failed(number, index, str(error), error.served, again=False))
+        except NeverSent:
+            raise asyncio.CancelledError from None
         except (EngineDied, GristmillError):
             raise
         except Exception as error:

@@ -35,8 +35,6 @@ class Dues:
 
     Attributes:
         bill: by the engine's own count.
-        estimated: answers whose tokens aren't the engine's own count.
-        overrun: what the engine takes beyond what was asked of it, at most so far.
         paid, lost: what that cost of the worker's credit, and how much of it brought nothing.
         returned: credit that the worker doesn't need any more.
         wants, first: credit that would keep calls from waiting, and that the first which waits needs.
@@ -44,8 +42,6 @@ class Dues:
     """
 
     bill: Bill = field(default_factory=Bill)
-    estimated: int = 0
-    overrun: Overrun = field(default_factory=Overrun)
     paid: Amount = field(default_factory=Amount)
     lost: Amount = field(default_factory=Amount)
     returned: Amount = field(default_factory=Amount)
@@ -79,6 +75,8 @@ class Report:
         failed: draws whose transient fault outlived the retries.
         unsent: draws that were assigned, and won't be begun here.
         unwritten: (problem_key, sample index, why) of rows that no table takes.
+        estimated: calls whose tokens aren't the engine's own count.
+        overrun: what the engine takes beyond what was asked of it, at most so far.
         drawn: draws since the worker started, flushed or not.
         activity: what the engine did since the worker started.
         dues: by role.
@@ -89,14 +87,11 @@ class Report:
     failed: list[Failed] = field(default_factory=list[Failed])
     unsent: Ranges = field(default_factory=Ranges.none)
     unwritten: list[tuple[str, int, str]] = field(default_factory=list[tuple[str, int, str]])
+    estimated: int = 0
+    overrun: Overrun = field(default_factory=Overrun)
     drawn: int = 0
     activity: Activity = field(default_factory=Activity)
     dues: dict[str, Dues] = field(default_factory=dict[str, Dues])
-
-    @property
-    def has_news(self) -> bool:
-        """Whether the driver has something to do about it."""
-        return bool(self.parts or self.calls or self.failed or self.unsent or self.unwritten)
 
     @property
     def called(self) -> bool:

@@ -11,6 +11,7 @@ from cluster.records.timeline import Activity, Timeline
 from cluster.working.credit import Credit
 from cluster.working.desk import Desk, Meter
 from cluster.working.journal import Journal
+from cluster.working.overrun import Overrun
 from cluster.working.reports import Dues
 from cluster.working.turnstile import Turnstile
 from operators.engine import Engine
@@ -24,8 +25,8 @@ class Role:
         paid: whether its calls are paid from credit that the driver lends.
         prices: of its tokens, where something is capped in dollars.
         in_turn: whether calls wait for their turn by the rank of their work.
-        capped: whether somebody else pays for each of its calls, if it isn't ``paid``.
-        most_completion: see ``Desk``.
+        capped: whether what it takes is capped, by credit or by whoever pays for each try.
+        most_completion: the most tokens that a completion may have, of those that a request asks for.
     """
 
     def __init__(
@@ -36,17 +37,26 @@ class Role:
         self.engine = engine
         self.turnstile = Turnstile(engine.capacity) if in_turn else None
         self._timeline = Timeline(node)
-        self._meter = Meter(self._timeline, Credit(prices, engine.capacity) if paid else None, paid or capped)
+        self._meter = Meter(self._timeline, Credit(prices, engine.capacity) if paid else None, capped or paid)
         self._most_completion = most_completion
         self._returned = Amount()
 
     def desk(self, retries: int | None, journal: Journal | None = None, rank: int = 0) -> Desk:
-        """Return what a piece of work asks instead of the engine."""
-        return Desk(self.engine, self._meter, retries, journal, self.turnstile, rank, self._most_completion)
+        """Return what a piece of work asks instead of the engine; see ``Desk`` for the arguments."""
+        return Desk(self.engine, self._meter, retries, journal, self._most_completion, self.turnstile, rank)
 
-    def on_overrun(self, tell: Callable[[], None]) -> None:
-        """Have somebody told whenever the engine takes more than was thought possible."""
-        self._meter.on_overrun = tell
+    def watch_overrun(self, hear: Callable[[], None]) -> None:
+        """Have ``hear`` called whenever the engine takes more than it was thought to."""
+        self._meter.on_overrun = hear
+
+    @property
+    def overrun(self) -> Overrun:
+        return self._meter.overrun
+
+    def take_estimated(self) -> int:
+        """Return how many calls since the last time had tokens that aren't the engine's own count."""
+        taken, self._meter.estimated = self._meter.estimated, 0
+        return taken
 
     def activity(self) -> Activity:
         return replace(self._timeline.activity(), trouble=self.engine.trouble)
@@ -82,7 +92,6 @@ class Role:
         meter, credit = self._meter, self._meter.credit
         found = Dues(bill=meter.bill)
         meter.bill = Bill()
-        found.estimated, meter.estimated, found.overrun = meter.estimated, 0, meter.overrun
         if credit is not None:
             found.paid, found.lost, meter.paid, meter.lost = meter.paid, meter.lost, Amount(), Amount()
             found.wants, found.first, found.in_flight = credit.wants, credit.first, credit.out

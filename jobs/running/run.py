@@ -26,14 +26,16 @@ from jobs.config.settings import build_pipeline, run_settings
 from jobs.running.asking import asking
 from jobs.running.estimate import estimate
 from jobs.running.outlook import outlook
+from jobs.running.plan_text import plan_document, print_plan
 from jobs.running.posterior import posteriors
 from jobs.running.progress import Progress
 from jobs.running.prompts import look_at_prompts
-from jobs.running.summary import document, plan_document, print_plan, print_run
+from jobs.running.summary import document, print_run
 from pipelines.graph import Pipeline
 from schemas.errors import BadInput
 from schemas.job import JobFile, RunSettings
 from schemas.manifest import RunManifest
+from schemas.redaction import redacted
 
 MOST_OBJECTIONS = 20
 """Lines of a dry run about problems."""
@@ -150,7 +152,8 @@ def write_report(root: Root, manifest: RunManifest) -> str:
     from jobs.report.build import render  # the plotting library takes a second to import: only reports pay for it
 
     tables = {record.name: open_stage(root, manifest, record.name) for record in manifest.stages}
-    root.write_bytes(render(manifest, tables).encode(), "runs", manifest.run_id, "report.html")
+    shown = RunManifest.model_validate(redacted(manifest.model_dump(mode="json")))
+    root.write_bytes(render(shown, tables).encode(), "runs", manifest.run_id, "report.html")
     manifest.report = f"runs/{manifest.run_id}/report.html"
     write_manifest(root, manifest)
     return root.uri(manifest.report)

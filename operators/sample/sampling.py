@@ -220,7 +220,7 @@ class Sampling(Operator, SamplingParams):
         except EngineError as error:
             if error.transient:
                 raise
-            failed = Completion("", "cut", *error.used)
+            failed = Completion("", "error", *error.used)
             return sample_row(problem, sample_index, seed, run_id, failed, led, str(error))
         whole = completion if begun is None else _joined(begun, completion)
         return sample_row(problem, sample_index, seed, run_id, whole, led)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import polars as pl
 
@@ -15,6 +16,10 @@ from operators.verify.canonical import cheap_key
 from operators.verify.extract import DEFAULT_RULES, Rule, extract_answers
 from operators.verify.reading.writing import text_key
 from schemas.settings import Settings
+
+REMEMBERED = 10_000
+"""Texts whose answers are remembered: an episode reads a text several times, and reading has a price of its own."""
+_READ: dict[tuple[str, bool, tuple[Rule, ...], str | None], str | None] = {}
 
 
 class Answers(Settings):
@@ -28,19 +33,20 @@ class Answers(Settings):
     def read(self, ep: Episode, texts: Sequence[str]) -> list[str | None]:
         """Return the answer that each text gives, as it is written there; None where there is none."""
         opened = opens_thought(ep.prompt + ep.setting.lead)
-        spoken = answer_texts(pl.Series(texts, dtype=pl.String), pl.Series([opened] * len(texts), dtype=pl.Boolean))
-        return extract_answers(spoken.fill_null(""), self.extract, self.pattern).to_list()
+        keys = [(text, opened, self.extract, self.pattern) for text in texts]
+        if len(_READ) > REMEMBERED:
+            _READ.clear()
+        fresh = [key for key in dict.fromkeys(keys) if key not in _READ]
+        if fresh:
+            column = pl.Series([key[0] for key in fresh], dtype=pl.String)
+            spoken = answer_texts(column, pl.Series([opened] * len(fresh), dtype=pl.Boolean))
+            found = extract_answers(spoken.fill_null(""), self.extract, self.pattern).to_list()
+            _READ.update(zip(fresh, found, strict=True))
+        return [_READ[key] for key in keys]
 
     def classes(self, answers: Sequence[str | None]) -> list[str | None]:
         """Return a name for each answer, the same for those that count as one (0.5 and 1/2)."""
-        keys = [None if answer is None else cheap_key(answer) or text_key(answer) for answer in answers]
-        votes = {key: keys.count(key) for key in dict.fromkeys(keys) if key is not None}
-        table = pl.DataFrame(
-            {"problem_key": [""] * len(votes), "answer_key": list(votes), "votes": list(votes.values())},
-            schema={"problem_key": pl.String, "answer_key": pl.String, "votes": pl.Int64},
-        )
-        united = dict(equivalent_keys(table).select("answer_key", "united").iter_rows())
-        return [None if key is None else united[key] for key in keys]
+        return list(_classes(tuple(answers)))
 
     def vote(self, ep: Episode, finals: Sequence[Node], votes: Sequence[float]) -> list[int]:
         """Return the places of the finals whose answer has most votes, ties to the one seen first; [] without any."""
@@ -51,3 +57,15 @@ class Answers(Settings):
         totals = [math.fsum(vote for vote, own in zip(votes, named, strict=True) if own == name) for name in names]
         winner = names[totals.index(max(totals))]
         return [place for place, name in enumerate(named) if name == winner]
+
+
+@lru_cache(maxsize=1024)
+def _classes(answers: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    keys = [None if answer is None else cheap_key(answer) or text_key(answer) for answer in answers]
+    votes = {key: keys.count(key) for key in dict.fromkeys(keys) if key is not None}
+    table = pl.DataFrame(
+        {"problem_key": [""] * len(votes), "answer_key": list(votes), "votes": list(votes.values())},
+        schema={"problem_key": pl.String, "answer_key": pl.String, "votes": pl.Int64},
+    )
+    united = dict(equivalent_keys(table).select("answer_key", "united").iter_rows())
+    return tuple(None if key is None else united[key] for key in keys)

@@ -187,7 +187,8 @@ class Episode:
             return True
         worst = 0
         for ask in asks:
-            prompt = await self._tokens_of(ask.prompt or self.prompt, ask.role) + ask.prefix_tokens
+            prompt = await self._tokens_of(ask.prompt or self.prompt, ask.role)
+            prompt += ask.prefix_tokens or (await self._tokens_of(ask.prefix, ask.role) if ask.prefix else 0)
             worst += ask.n * (prompt + (ask.max_tokens or self.params.max_tokens))
         return self.bill.tokens + worst <= caps.tokens
 

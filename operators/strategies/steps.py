@@ -9,7 +9,8 @@ from dataclasses import replace
 from pydantic import Field
 
 from operators.strategies.episode import Episode
-from operators.strategies.words import Ask, Node, Said
+from operators.strategies.talking import conversation
+from operators.strategies.words import POLICY, Ask, Node, Said
 from operators.text import Pattern
 from schemas.settings import Settings
 
@@ -73,6 +74,7 @@ async def grow(
     temperature: float | None = None,
     slots: Sequence[int] | None = None,
     whole: bool = False,
+    role: str = POLICY,
 ) -> list[list[Node]]:
     """Continue each live node by a step, as one group of calls; return the children of each.
 
@@ -81,13 +83,18 @@ async def grow(
         temperature: other than the rule's.
         slots: of the nodes, where their places aren't; seeds depend on them.
         whole: the step is the last, and runs to the end of the text.
+        role: who writes it.
     """
     counts = [times] * len(nodes) if isinstance(times, int) else list(times)
     temperature = rule.temperature if temperature is None else temperature
     most = rule.most(ep.params.max_tokens)
+    led = "" if role == POLICY else ep.setting.lead
+    prompt = None if role == POLICY else await ep.render(conversation(ep), role)
     asks = [
         Ask(
-            prefix=node.text,
+            role=role,
+            prompt=prompt,
+            prefix=led + node.text,
             max_tokens=max(1, most - node.tokens if last else min(rule.step_tokens, most - node.tokens)),
             stop=() if last else rule.stop,
             keep_stop=rule.keep_stop,

@@ -23,7 +23,7 @@ class Ask:
         n: completions of this one request.
         prompt: a rendered prompt (``Episode.render``); None is the problem's own, as plain sampling asks it.
         parent: the call whose text the prefix begins with, for the tree that people look at.
-        prefix_tokens: about how many tokens the prefix has, for the caps of an episode.
+        prefix_tokens: about how many tokens the prefix has, for the caps of an episode; 0: it is counted there.
         json_schema, regex: guided decoding.
     """
 

@@ -46,6 +46,7 @@ class SynthesizeSft(Operator):
             "completion_tokens",
             "run_id",
             "status",
+            "turns",
         ),
         "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "credit", "status"),
         "paths": Path.select("problem_key", "sample_index", "kept"),
@@ -62,6 +63,8 @@ class SynthesizeSft(Operator):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Leave out longer completions."""
     reasoning: Annotated[Reasoning, Added] = "tags"
+    conversation: Annotated[Literal["last", "whole"], Added] = "last"
+    """Of an episode that is a conversation (revisions, a debate): its last answer alone, or all of its turns."""
 
     def run(
         self,
@@ -81,6 +84,8 @@ class SynthesizeSft(Operator):
         answers = pl.coalesce("turns", turn("assistant", pl.col("said"), pl.col("tool_calls")))
         kept = kept.with_columns(said=said(kept, self.reasoning))
         messages = pl.concat_list(asked(self.system), answers)
+        if self.conversation == "whole":
+            messages = pl.coalesce("turns", messages)
         table = kept.with_columns(messages=messages, score=pl.col("credit"), lineage=self._lineage())
         schema = polars_schema(Sft)
         return table.select(pl.col(name).cast(dtype) for name, dtype in schema.items()).sort(*SAMPLE_KEY)

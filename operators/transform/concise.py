@@ -15,17 +15,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from operators.engine import Completion, Engine, Request, ScoreRequest
+from operators.reflections import PHRASES, REFLECTION
 from operators.text import Pattern
-from operators.transform.trace import REFLECTION, Trace, answers_of, steps_of
+from operators.transform.trace import Trace, answers_of, steps_of
 from operators.transform.transformation import AskingTransformation, Change, Row
 from schemas.identity import sample_seed
-
-PHRASES = (
-    "I'm confident that this is right.",
-    "That is clear, so I can go on.",
-    "This step is sound. I move on.",
-    "The reasoning so far holds, so there is no need to check it again.",
-)
 
 
 class SynthesizeConcise(AskingTransformation):

@@ -22,8 +22,9 @@ from typing import Annotated, ClassVar, Literal
 import polars as pl
 from pydantic import Field, field_validator
 
+from operators.reflections import REFLECTION
 from operators.text import Pattern
-from operators.transform.trace import REFLECTION, Trace, steps_of
+from operators.transform.trace import Trace, steps_of
 from operators.transform.transformation import Change, Row, Transformation
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]

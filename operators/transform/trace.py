@@ -20,15 +20,6 @@ from operators.verify.reading.writing import text_key
 
 ANSWER_RULES: tuple[Rule, ...] = ("tag", *DEFAULT_RULES, "last_line")
 _THINKING = re.compile(r"(?s)^(\s*<think>\s*)(.*?)(\s*</think>.*)$")
-_REFLECTION = (
-    r"wait|hold on|hmm+|hang on|actually|alternatively|on second thoughts?|is (?:this|that) (?:right|correct)"
-    r"|(?:let me|let's|let us|I(?:'ll| will| should| want to| need to| have to)|to|just to|we (?:should|can|could))\s+"
-    r"(?:quickly |just |also )?(?:double[- ]?check|re-?check|check|verify|confirm|reconsider|re-?examine|make sure"
-    r"|be sure)"
-    r"|double[- ]?checking|checking again|make sure"
-)
-REFLECTION = rf"(?i)^\W*(?:(?:so|but|ok|okay|now|and|oh|no)\W+)*(?:{_REFLECTION})\b"
-"""How a step begins that doubts or checks what was found."""
 
 
 @dataclass(frozen=True)

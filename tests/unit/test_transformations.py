@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from cluster.engines.scripted import ScriptedEngine
 from operators.engine import Scored, ScoreRequest
-from operators.transform.concise import PHRASES, SynthesizeConcise
+from operators.reflections import PHRASES
+from operators.transform.concise import SynthesizeConcise
 from operators.transform.drop_trace import SynthesizeDropTrace
 from operators.transform.interleave import SynthesizeInterleave, merge
 from operators.transform.parallel import SynthesizeParallel, check, distance, sequential
