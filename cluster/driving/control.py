@@ -165,7 +165,7 @@ class Control:
             stage = last_stage(manifest, "verdicts")
             if stage is None:
                 raise BadInput(f"policy.before: run {manifest.run_id} has no verdicts")
-            names = ["problem_key", "sample_index", "verifier", "is_correct", "status"]
+            names = ["problem_key", "sample_index", "verifier", "is_correct", "status", "chosen"]
             rows = open_stage(self.root, manifest, stage).select(names)
             verdicts = self.root.patiently(rows.collect, f"reading the verdicts of {manifest.run_id}")
             counts, on = count_verdicts(verdicts).rename({"problem_id": "problem_key"}), "problem_key"

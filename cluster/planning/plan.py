@@ -6,7 +6,7 @@ written. The driver executes exactly this plan.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -195,7 +195,15 @@ def make_plan(
     largest = max((s.operator.per_problem for s in others if isinstance(s.operator, Sampling)), default=1)
     size = max(1, min(4096, CHUNK_SAMPLES // largest))
     chunks = [order[at : at + size] for at in range(0, len(order), size)]
-    return RunPlan(pipeline, root, problems, plans, chunks, problems.notes)
+    notes = (*problems.notes, *_cautions(others))
+    return RunPlan(pipeline, root, problems, plans, chunks, notes)
+
+
+def _cautions(stages: Iterable[Stage]) -> Iterator[str]:
+    """Yield what people should know of the strategies before they pay for them."""
+    for stage in stages:
+        if isinstance(stage.operator, Sampling) and stage.operator.strategy is not None:
+            yield from (f"stage {stage.name}: {caution}" for caution in stage.operator.strategy.cautions)
 
 
 @dataclass

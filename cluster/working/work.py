@@ -22,6 +22,7 @@ from operators.asking import AskingOperator
 from operators.base import Operator
 from operators.engine import Engine, EngineDied
 from operators.piecewise import PiecewiseOperator
+from schemas.datasets import EPISODE, SAMPLE_KEY, Sample
 from schemas.errors import GristmillError, StageFailed
 from schemas.identity import digest
 
@@ -125,7 +126,18 @@ class Task:
         if self.folder is None:
             return self._snapshot(root, table)
         _check_conservation(self, inputs["samples"], table)
+        table = self._with_episodes(root, table)
         return write_part(root, self.folder, table, self.operator.output, self.stage)
+
+    def _with_episodes(self, root: Root, table: pl.DataFrame) -> pl.DataFrame:
+        """Say of which episodes the rows are, where the operator (a user's own, of old) doesn't."""
+        told = set(EPISODE) & set(self.operator.output.column_names())
+        if not told or "chosen" in self.operator.inputs["samples"].names:
+            return table
+        episodes = self.inputs["samples"].read(root, Sample.select(*SAMPLE_KEY, *sorted(told)))
+        if episodes["episode"].null_count() == len(episodes):
+            return table
+        return table.drop(*told, strict=False).join(episodes, on=SAMPLE_KEY, how="left")
 
     def partial(self, piece: dict[str, Slice]) -> pl.DataFrame:
         """Return the partial result of one piece."""
