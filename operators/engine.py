@@ -8,10 +8,11 @@ are drawn (``generate``); reward models and likelihoods are asked with ``score``
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import xxhash
 
@@ -19,18 +20,53 @@ from operators.confidence import WINDOW
 from schemas.conversation import Turn
 from schemas.engine import SamplingParams
 from schemas.errors import BadInput
+from schemas.unicode import whole
 
 
 class EngineError(Exception):
-    """A request failed. ``transient`` says whether the same request may succeed later."""
+    """A request failed.
 
-    def __init__(self, message: str, transient: bool = False) -> None:
+    Args:
+        transient: the same request may succeed later.
+        served: it may have been paid for, since nobody knows what the engine did for it; that is so of whatever is
+            transient, unless it is said. What was surely not served costs nothing.
+        busy: the engine couldn't just now, by its own word or by its silence. That was no try of the request's: it is
+            asked again for ``Engine.patience`` seconds, whatever number of tries it has.
+        used: prompt and completion tokens that a refused request took all the same.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        transient: bool = False,
+        *,
+        served: bool | None = None,
+        busy: bool = False,
+        used: tuple[int, int] = (0, 0),
+    ) -> None:
+        message = whole(message)
         super().__init__(message, transient)
         self.message = message
         self.transient = transient
+        self.served = transient if served is None else served
+        self.busy = busy
+        self.used = used
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _engine_error, (type(self), self.message, self.transient, self.served, self.busy, self.used)
 
     def __str__(self) -> str:
         return self.message
+
+
+def _engine_error(
+    kind: type[EngineError], message: str, transient: bool, served: bool, busy: bool, used: tuple[int, int]
+) -> EngineError:
+    return kind(message, transient, served=served, busy=busy, used=used)
+
+
+class NeverSent(asyncio.CancelledError):
+    """A request was given up while it waited for its turn: the engine never saw it, and it costs nothing."""
 
 
 class EngineDied(Exception):
@@ -71,6 +107,8 @@ class Completion:
     reasoning: str | None = None
     tool_calls: str | None = None
     """What it calls, where the engine tells that apart: JSON, as in a stored turn."""
+    estimated: bool = False
+    """Whether its tokens aren't the engine's own count, but the most that they can be."""
     stop: str | None = None
     """Which stop string ended it; None where none did, or where the engine doesn't say which of several it was. It is
     the end of the text where ``SamplingParams.keep_stop`` is set, and left out of it elsewhere."""
@@ -150,8 +188,13 @@ class Engine(ABC):
     capacity: int
     counts: bool = True
     """Whether it tells the tokens that it used; a recording may not."""
-    trouble: str = ""
-    """Why requests aren't answered just now, where the engine knows: a server that is down, or has too much to do."""
+    patience: float = 0.0
+    """Seconds for which a request that the engine can't serve just now is asked again."""
+
+    @property
+    def trouble(self) -> str:
+        """Why requests aren't answered just now, where the engine knows: a server is down, or has too much to do."""
+        return ""
 
     @abstractmethod
     async def render(

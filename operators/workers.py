@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from schemas.unicode import whole
+
 
 class TimedOut:
     """The result of a call that was killed because it took longer than its limit.
@@ -22,7 +24,7 @@ class WorkerFailed:
     """The result of a call that raised, or whose process died; ``message`` says how."""
 
     def __init__(self, message: str) -> None:
-        self.message = message
+        self.message = whole(message)
 
 
 class WorkerPool(Protocol):

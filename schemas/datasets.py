@@ -16,10 +16,11 @@ SCHEMA_VERSION = 1
 
 SAMPLE_STATUS = ("ok", "error", "none")
 """``none``: a strategy gave no text for this row of its episode."""
-FINISH_REASONS = ("stop", "length", "stop_string", "cut", "error", "cap", "unfinished", "none")
-"""``stop``: the model ended it; ``stop_string``: a stop string did; ``length``: ``max_tokens``; ``cut``: its confidence
-fell too low; ``error``: the request was refused; ``cap``: the episode's cap; ``unfinished``: a search ended before it;
-``none``: there is no text."""
+FINISH_REASONS = ("stop", "length", "stop_string", "cut", "error", "cap", "unfinished", "none", "refusal")
+"""``stop``: the model's own end; ``stop_string``: one of ``stop``; ``length``: ``max_tokens``; ``cut``: somebody else's
+end (a confidence cut, a word of the server's that isn't known); ``error``: the request was refused; ``cap``: the
+episode's cap; ``unfinished``: a search ended before it; ``none``: there is no text; ``refusal``: the server marked the
+text as the model's refusal to answer."""
 CALL_KINDS = ("generate", "score", "likelihood", "tool", "verdict")
 ENDINGS = ("done", "max_steps", "cap", "first_right", "agreed", "nothing")
 """Why an episode ended."""
@@ -99,7 +100,7 @@ class Sample(Contract):
     added = frozenset(
         {
             *("tool_calls", "bottom_group_confidence", "mean_confidence", "thought_open"),
-            *("episode", "slot", "chosen", "search_score", "lineage", "turns", "episode_facts"),
+            *("episode", "slot", "chosen", "search_score", "lineage", "turns", "episode_facts", "tokens_estimated"),
         }
     )
 
@@ -127,6 +128,8 @@ class Sample(Contract):
     error = _text(nullable=True)
     thought_open = dy.Bool(nullable=True)
     """Whether the prompt ended inside a thought that its template, or the beginning of the completion, had opened."""
+    tokens_estimated = dy.Bool(nullable=True)
+    """Whether its tokens aren't the engine's own count, but the most that they can be."""
     episode = _count(nullable=True)
     """Of a strategy's rows: which run of it for this problem the row is from. Rows of one aren't independent draws."""
     slot = _count(nullable=True)

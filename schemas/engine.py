@@ -84,6 +84,10 @@ class EngineSpec(Settings):
         """Processes of one replica that hold GPUs of their own."""
         return 1
 
+    def most_completion(self, max_tokens: int) -> int:
+        """Return the most tokens that a completion may have, where so many are asked for."""
+        return max_tokens
+
     @property
     def cannot_cut(self) -> str:
         """Why it can't cut traces by their confidence; empty: it can."""
@@ -170,6 +174,8 @@ class ReplaySpec(EngineSpec):
     context: Annotated[int, Execution] = Field(default=1_000_000, ge=1)
 
 
+BOUNDS = ("max_tokens", "max_completion_tokens")
+"""Fields of an OpenAI request that bound a completion; the second one has its reasoning in it."""
 OURS = ("model", "messages", "prompt", "n", "seed", "stream")
 """Fields of an OpenAI request that say which sample is drawn and how it comes back."""
 
@@ -189,8 +195,20 @@ class OpenAISpec(EngineSpec):
     api: Literal["chat", "completions"] = "chat"
     key_env: Annotated[str, Execution] = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key; none is sent where it isn't set."""
+    key_file: Annotated[str | None, Execution] = None
+    """A file that holds the key, in the place of the variable; it is read again when the server answers 401."""
+    key_command: Annotated[str | None, Execution] = None
+    """A command that writes the key (``gcloud auth print-access-token``), run again when the server answers 401."""
+    headers: Annotated[dict[str, str], Execution] = {}
+    """More headers: name -> the environment variable that holds its value. Azure's ``{"api-key": "AZURE_KEY"}``."""
+    stream: Annotated[bool, Execution] = False
+    """Have answers sent piece by piece, for gateways that cut connections which are silent for a minute."""
     concurrency: Annotated[int, Execution] = Field(default=64, ge=1)
     """Requests in flight at most; fewer while the server says that it has too much."""
+    requests_per_minute: Annotated[float | None, Execution] = Field(default=None, gt=0)
+    """Requests each minute at most, of all replicas together; otherwise only the server's refusals say how many."""
+    tokens_per_minute: Annotated[float | None, Execution] = Field(default=None, gt=0)
+    """The same of tokens, prompts and completions together."""
     context: Annotated[int, Execution] = Field(default=131_072, ge=16)
     """Tokens a request may use."""
     logprobs: Annotated[bool, Execution] = False
@@ -198,9 +216,16 @@ class OpenAISpec(EngineSpec):
     timeout: Annotated[float, Execution] = Field(default=600.0, gt=0)
     """Seconds one request may take."""
     patience: Annotated[float, Execution] = Field(default=600.0, ge=0)
-    """Seconds for which a server that answers 429 or 503 is asked again."""
+    """Seconds for which a server is asked again that says or shows that it can't just now: 429, 500, 502 to 504, 520 to
+    529, no connection, a connection that breaks, ``timeout``."""
     extra_body: dict[str, Any] = {}
     """More fields of the request body, as the server takes them; null leaves one of ours out."""
+
+    def most_completion(self, max_tokens: int) -> int:
+        """By the request's own fields: ``extra_body`` may rename the bound, or leave it out."""
+        body = {"max_tokens": max_tokens, **self.extra_body}
+        found = [value for name in BOUNDS if isinstance(value := body.get(name), int | float) and value > 0]
+        return int(max(found)) if found else self.context
 
     @field_validator("extra_body")
     @classmethod

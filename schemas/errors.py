@@ -55,6 +55,12 @@ class StorageUnavailable(GristmillError, OSError):
     exit_code = 3
 
 
+class RootLost(GristmillError, OSError):
+    """The root was removed, or can't be written any more, while it was in use; what was committed stays in it."""
+
+    exit_code = 3
+
+
 class StorageFull(GristmillError, OSError):
     """No space is left where the root lies; what was committed stays."""
 
@@ -63,6 +69,10 @@ class StorageFull(GristmillError, OSError):
 
 class DamagedFile(GristmillError, OSError):
     """A committed file can't be read: truncated, overwritten or gone."""
+
+
+class DamagedLog(GristmillError, OSError):
+    """A table's log isn't whole: the text names the file and what mends it. Nothing was read or drawn."""
 
 
 class StoreBusy(GristmillError, RuntimeError):
@@ -79,3 +89,13 @@ class LeaseLost(GristmillError, RuntimeError):
 
 class WorkerLost(GristmillError, RuntimeError):
     """A worker died or had to be killed while it held a batch; the batch is tried again."""
+
+
+class NodeLost(WorkerLost):
+    """A node died with the worker on it: what the worker held is not to blame, and is tried again."""
+
+
+class ClusterLost(GristmillError, RuntimeError):
+    """What runs the workers died; what was committed stays, and the same command starts another."""
+
+    exit_code = 3

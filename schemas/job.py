@@ -101,6 +101,6 @@ class RunSettings(Settings):
     prices: dict[str, Prices] = Field(default_factory=dict[str, Prices])
     """What models cost (``schemas.prices``); in a job file and with --set also the path of a YAML table."""
     stall_seconds: float = Field(default=300.0, gt=0)
-    """A run that hasn't got on for so long says what it waits for."""
+    """A run that hasn't got on for so long says what it waits for; what is known is told after 10 s."""
     turn_seconds: float = Field(default=900.0, gt=0)
     """Where engines take turns on the same GPUs: how long one goes on while another has something to do."""

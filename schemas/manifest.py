@@ -113,6 +113,10 @@ class StageRecord(BaseModel):
     cached_prompt_tokens: int = 0
     completion_tokens: int = 0
     """Tokens of this run's calls to the stage's engine; prompt tokens include the cached ones."""
+    estimated: int = 0
+    """Answers of this run whose tokens the engine didn't tell, or told what can't be: counted at their worst case."""
+    overrun: str = ""
+    """What its engine takes beyond what is asked of it, for people; empty where it keeps to it."""
     calls: int = 0
     """Calls to its engines in this run, where it asks about samples or plays episodes; texts that were scored are
     ``passes``."""

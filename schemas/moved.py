@@ -22,7 +22,7 @@ MOVED: dict[str, str] = {
     "cluster.cores": "cluster.tools.cores",
     "cluster.driver": "cluster.driving.driver",
     "cluster.engine_stages": "cluster.pools.stage_engines",
-    "cluster.engines.adaptive": "cluster.engines.openai.adaptive",
+    "cluster.engines.adaptive": "cluster.engines.openai.gate",
     "cluster.engines.deadlines": "cluster.engines.openai.deadlines",
     "cluster.engines.expert_counts": "cluster.engines.vllm.expert_counts",
     "cluster.engines.last_words": "cluster.engines.vllm.last_words",

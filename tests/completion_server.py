@@ -6,9 +6,11 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+LOADING = {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
+
 
 class CompletionServer:
-    """Always answers ``answer``; while it isn't ``up``, that it has too much to do."""
+    """Always answers ``answer``; while it isn't ``up``, that it is loading its model."""
 
     def __init__(self, answer: str = "1", up: bool = True) -> None:
         self.up = up
@@ -22,7 +24,7 @@ class CompletionServer:
                 self.rfile.read(int(self.headers["Content-Length"]))
                 choice = {"message": {"content": answer}, "finish_reason": "stop", "index": 0}
                 usage = {"prompt_tokens": 3, "completion_tokens": 1}
-                self.answer(200, {"choices": [choice], "usage": usage}) if server.up else self.answer(503, {})
+                self.answer(200, {"choices": [choice], "usage": usage}) if server.up else self.answer(503, LOADING)
 
             def answer(self, status: int, document: object) -> None:
                 data = json.dumps(document).encode()

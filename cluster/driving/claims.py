@@ -52,7 +52,7 @@ class Claims:
                 pipeline, self.root, self.settings, only_read=only_read, stores=self._stores, problems=problems
             )
             before = sum(len(store.held) for store in self._stores.values())
-            busy = self._take(plan)
+            busy = self._take(plan, say)
             if busy is None:
                 if sum(len(store.held) for store in self._stores.values()) == before:
                     if not take_over(plan, self.root, self.run_id, say):
@@ -99,9 +99,13 @@ class Claims:
             pipeline, self.root, self.settings, stores=self._stores, views=views, rules=rules, problems=plan.problems
         )
 
-    def _take(self, plan: RunPlan) -> tuple[StagePlan, StoreBusy] | None:
+    def _take(self, plan: RunPlan, say: Say) -> tuple[StagePlan, StoreBusy] | None:
         """Take what the plan adds to; return the first that is taken by others."""
         wanted = [stage for stage in plan.stages.values() if stage.store is not None and stage.action != "reuse"]
+        for stage in wanted:
+            lease = read_lease(self.root, stage.folder)
+            if lease is not None and lease.seems_lapsed and lease.alive():
+                say(f"{lease.describe()} holds the store; looking whether it is alive", stage.stage.name)
         stores = [(store, stage) for stage in wanted for store in (stage.store, stage.calls) if store is not None]
         for store, stage in sorted(stores, key=lambda one: one[0].folder):
             try:

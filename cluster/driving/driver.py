@@ -17,7 +17,7 @@ from typing import Any
 
 from cluster.driving.claims import Claims
 from cluster.driving.control import Control
-from cluster.driving.ending import outcome, what_is_lacking
+from cluster.driving.ending import lost_root, outcome, what_is_lacking, with_reasons
 from cluster.driving.keep_alive import KeepAlive
 from cluster.driving.left_out import LeftOut
 from cluster.driving.money import Money
@@ -28,6 +28,7 @@ from cluster.pools.sampling import SamplingFeed
 from cluster.pools.stage_engines import StageEngines
 from cluster.pools.turns import Turns
 from cluster.records.recorder import RunRecorder
+from cluster.records.refused import refused, told
 from cluster.records.rules import rules_of_store
 from cluster.records.run import Observer, RunResult
 from cluster.runners.interruption import Interruption
@@ -45,11 +46,20 @@ from cluster.storage.rows import NumberedRows
 from cluster.working.compaction import Merge
 from cluster.working.work import Done, Task
 from pipelines.graph import Pipeline
-from schemas.errors import GristmillError, LeaseLost, StorageFull, StorageUnavailable, StoreBusy
+from schemas.errors import (
+    ClusterLost,
+    GristmillError,
+    LeaseLost,
+    RootLost,
+    RunIncomplete,
+    StorageFull,
+    StorageUnavailable,
+    StoreBusy,
+)
 from schemas.job import RunSettings
 from schemas.manifest import RunState
 
-RESUMABLE = (StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
+RESUMABLE = (RunIncomplete, ClusterLost, RootLost, StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
 """Errors that end a run in good order: the same command goes on later."""
 
 
@@ -212,13 +222,16 @@ class Driver:
             self._abandon()
             self._rescue()
             self._finish("interrupted")
-        except BaseException as error:
+        except BaseException as caught:
             self._abandon()
-            if not isinstance(error, LeaseLost):
+            if not isinstance(caught, LeaseLost):
                 self._rescue()
+            error = with_reasons(caught, self.states.values(), lambda: told(refused(self.root, self.manifest)))
+            lost = None if isinstance(error, RESUMABLE) else lost_root(self.states.values(), self.recorder)
+            error = lost or error
             self.manifest.error = str(error)
             self._finish("incomplete" if isinstance(error, RESUMABLE) else "failed")
-            raise
+            raise error from (None if error is caught else caught)
         finally:
             self.replicas.stop()
 

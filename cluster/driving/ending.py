@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -10,7 +10,9 @@ from cluster.driving.money import Money
 from cluster.records.recorder import RunRecorder
 from cluster.runners.interruption import Interruption
 from cluster.stages.sample_state import SampleState
-from cluster.stages.states import StageState
+from cluster.stages.states import StageState, StoreState
+from cluster.storage.delta_log import LOG
+from schemas.errors import BadInput, RootLost, RunIncomplete
 from schemas.manifest import RunManifest, RunState
 
 
@@ -34,6 +36,27 @@ def _lacks_rows(states: Collection[StageState]) -> bool:
     return any(s.record.quarantined or (isinstance(s, SampleState) and s.lost) for s in states)
 
 
+def with_reasons(
+    error: BaseException, states: Collection[StageState], refusals: Callable[[], list[str]]
+) -> BaseException:
+    """Return why a run really ended that ends because a stage has nothing to work on: nothing could be drawn, or all
+    that was drawn was refused.
+
+    Args:
+        refusals: reads in which words.
+    """
+    sampling = [state for state in states if isinstance(state, SampleState)]
+    if not isinstance(error, BadInput) or any(state.record.computed > state.record.failed for state in sampling):
+        return error
+    lost = [(state, *one) for state in sampling for one in state.lost]
+    if lost:
+        _, _, _, why = lost[0]
+        return RunIncomplete(f"{len(lost):,} sample(s) could not be drawn: {why}. So: {error}")
+    if any(state.record.failed for state in sampling):
+        return BadInput(f"{'; '.join(refusals())}. So: {error}")
+    return error
+
+
 def what_is_lacking(states: Collection[StageState], recorder: RunRecorder, error: str | None) -> str | None:
     """Return a run's error with what it lacks: samples that could not be drawn, rows that are quarantined."""
     lost = [
@@ -44,7 +67,7 @@ def what_is_lacking(states: Collection[StageState], recorder: RunRecorder, error
     ]
     quarantined = sum(s.record.quarantined for s in states)
     said = [] if error is None else [error]
-    if lost:
+    if lost and not (error and "could not be drawn" in error):
         said.append(f"{len(lost)} sample(s) could not be drawn, for example {lost[0]}")
     if quarantined:
         said.append(
@@ -52,3 +75,19 @@ def what_is_lacking(states: Collection[StageState], recorder: RunRecorder, error
             f"{recorder.root.uri(recorder.folder, 'quarantine.jsonl')}"
         )
     return "; ".join(said) or None
+
+
+def lost_root(states: Collection[StageState], recorder: RunRecorder) -> RootLost | None:
+    """Return what to say where a run failed because its root isn't there any more, or can't be written."""
+    root = recorder.root
+    try:
+        root.check_there()
+        for state in states:
+            if isinstance(state, StoreState) and state.store.lease is not None:
+                root.check_there(f"{state.store.folder}/{LOG}")
+        recorder.write()
+    except RootLost as error:
+        return error
+    except Exception:  # of what ails the storage otherwise, the run's own error tells
+        return None
+    return None

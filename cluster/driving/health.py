@@ -10,12 +10,15 @@ from cluster.stages.flights import Flights
 from cluster.stages.sample_state import SampleState
 from cluster.stages.states import StageState
 
+KNOWN_SECONDS = 10.0
+"""A run that hasn't got on for so long, and knows what it waits for, says so."""
+
 
 class Health:
     """Watches a run's figures; the driver's loop calls it.
 
     Args:
-        seconds: a run that hasn't got on for so long waits for something.
+        seconds: a run that hasn't got on for so long waits for something, whether it knows for what or not.
         clock: seconds that never go back.
     """
 
@@ -25,14 +28,18 @@ class Health:
         self._figures: object = None
         self._since = clock()
 
-    def stalled(self, figures: object) -> float | None:
-        """Return for how many seconds nothing has changed, once that is too long; None while the run gets on."""
+    def stalled(self, figures: object, known: bool = False) -> float | None:
+        """Return for how many seconds nothing has changed, once that is too long; None while the run gets on.
+
+        Args:
+            known: whether something is known to be in the way, which is told sooner.
+        """
         now = self._clock()
         if figures != self._figures:
             self._figures, self._since = figures, now
             return None
         waited = now - self._since
-        return waited if waited >= self.seconds else None
+        return waited if waited >= (min(KNOWN_SECONDS, self.seconds) if known else self.seconds) else None
 
 
 def progress_of(states: Iterable[StageState], replicas: Replicas) -> object:

@@ -371,7 +371,9 @@ def _keepings(state: SampleState, states: Mapping[str, StageState], shares: Coll
         if not other.loans or other.name in shares or not isinstance(operator, AskingOperator):
             continue
         waiting = _waiting(state, other) if isinstance(other, StreamState) else None
-        yield Keeping(other.loans[SCORER], operator, state.operator.max_tokens, len(state.run.problems), waiting)
+        assert state.plan.stage.engine is not None
+        most = state.plan.stage.engine.most_completion(state.operator.max_tokens)
+        yield Keeping(other.loans[SCORER], operator, most, len(state.run.problems), waiting)
 
 
 def _waiting(sampling: SampleState, other: StreamState) -> Callable[[], Ranges]:

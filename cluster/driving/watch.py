@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 
@@ -77,14 +78,23 @@ class Watch:
         replicas: Replicas,
         flights: Sequence[Flights],
     ) -> None:
-        waited = self.health.stalled(progress_of(states.values(), replicas))
+        known = replicas.known_waits()
+        waited = self.health.stalled(progress_of(states.values(), replicas), bool(known))
         before = self.manifest.waits_for
-        reason = None if waited is None else what_it_waits_for(states.values(), replicas, flights)
-        if reason == before:
-            return
+        reason = None
+        if waited is not None:
+            reason = "; ".join(known) or what_it_waits_for(states.values(), replicas, flights)
         self.manifest.waits_for = reason
+        if _kind(reason) == _kind(before):
+            return  # "next try in 30 s", "in 29 s": the manifest is written now and then in any case
         if reason is None:
             self.say("it goes on")
         elif before is None:
             self.say(f"nothing has happened for {waited:.0f} s. Waiting for: {reason}")
+        self.log.add("waiting" if reason else "going on", reason or "")
         self.recorder.show()
+
+
+def _kind(reason: str | None) -> str | None:
+    """Return a reason without its numbers."""
+    return None if reason is None else re.sub(r"\d+", "#", reason)

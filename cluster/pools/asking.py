@@ -22,7 +22,7 @@ from cluster.working.engine_worker import EngineJob, EngineWorker
 from cluster.working.reports import Report
 from cluster.working.work import Done, Task
 from operators.engine import EngineDied
-from schemas.errors import GristmillError, WorkerLost
+from schemas.errors import GristmillError, NodeLost, WorkerLost
 
 AHEAD = 2
 """Pieces of work at one replica: one that is worked on, and the next."""
@@ -143,7 +143,7 @@ class AskingFeed:
     def on_died(self, replica: Replica, error: BaseException) -> int:
         lost = self._drop(replica)
         fault: BaseException = WorkerLost(str(error))
-        if isinstance(error, GristmillError) and not isinstance(error, WorkerLost):
+        if isinstance(error, NodeLost) or (isinstance(error, GristmillError) and not isinstance(error, WorkerLost)):
             fault = error
         for future in lost:
             _settle(future, None, fault)

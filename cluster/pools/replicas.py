@@ -25,7 +25,7 @@ from cluster.storage.ranges import Ranges
 from cluster.working.engine_worker import EngineWorker
 from cluster.working.reports import Ready, Report
 from operators.engine import EngineDied
-from schemas.errors import EngineFailed, GristmillError, WorkerLost
+from schemas.errors import EngineFailed, GristmillError, NodeLost, WorkerLost
 from schemas.job import RunSettings
 from schemas.manifest import EngineRecord, ReplicaRecord, RoleRecord
 
@@ -176,10 +176,30 @@ class Replicas:
 
     def _take(self, replica: Replica, report: Report) -> bool:
         self._record(replica, report.activity)
+        self._tell(replica.state, report)
         replica.trouble = report.activity.trouble
         if any(dues.paid or dues.returned for dues in report.dues.values()):
             self._calls_back = 0
         return self._feeds[replica.state].on_report(replica, report)
+
+    def _tell(self, state: StageState, report: Report) -> None:
+        """Say what the engine's counts are worth, once; and how much more it takes than it is asked to."""
+        record = state.record
+        if report.estimated and not record.estimated:
+            self._say(
+                "the engine doesn't say what its answers take, or says what can't be: their tokens are estimated at "
+                "the most they can be (tokens_estimated of the samples)",
+                state.name,
+            )
+        record.estimated += report.estimated
+        if report.overrun:
+            over = report.overrun
+            record.overrun = (
+                f"THE ENGINE TAKES MORE THAN IT IS ASKED TO: {over.prompt:,} tokens more of a prompt than it can have, "
+                f"{over.completion:,} more of a completion than was asked for. From now on so much more is set apart "
+                "for each request; what was in flight can pass a cap by that"
+            )
+            self._say(record.overrun, state.name)
 
     def _record(self, replica: Replica, now: Activity) -> None:
         """Keep a replica's timeline, the engines that died in its place included."""
@@ -253,7 +273,8 @@ class Replicas:
         state = replica.state
         if isinstance(error, GristmillError) and not isinstance(error, WorkerLost):
             raise error
-        deaths = self._deaths[state] = self._deaths.get(state, 0) + 1
+        fault = not isinstance(error, NodeLost)  # of what it was doing, or of its engine
+        deaths = self._deaths[state] = self._deaths.get(state, 0) + fault
         search = self._feeds[state].on_died(replica, error)
         allowed = self._allowed[state] = max(self._allowed.get(state, 0), self.settings.engine_restarts + search)
         if deaths > allowed:
@@ -272,15 +293,27 @@ class Replicas:
         done = [(id(one), one.drawn, one.lent.tokens, one.ready is None) for one in self._all]
         return tuple(done), tuple(self._deaths.values())
 
+    def known_waits(self) -> list[str]:
+        """Return what is in the way of replicas, where somebody says so: a model is being loaded, a server refuses."""
+        return [
+            f"stage {replica.state.name}, replica {replica.number}: {why}"
+            for replica in self._all
+            if (why := self._known(replica))
+        ]
+
+    @staticmethod
+    def _known(replica: Replica) -> str:
+        if replica.ready is None:
+            return replica.handle.waits_for() or "the model is being loaded"
+        return replica.trouble if replica.busy else ""
+
     def waits_for(self) -> list[str]:
         """Return what keeps replicas from answering."""
         found: list[str] = []
         for replica in self._all:
             who = f"stage {replica.state.name}, replica {replica.number}"
-            if replica.ready is None:
-                found.append(f"{who}: {replica.handle.waits_for() or 'its engine is being loaded'}")
-            elif replica.trouble:
-                found.append(f"{who}: {replica.trouble}")
+            if why := self._known(replica):
+                found.append(f"{who}: {why}")
             elif replica.first:
                 found.append(f"{who}: the budget: its calls wait for {replica.first.tokens:,} tokens")
             elif replica.outstanding:

@@ -13,19 +13,20 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 import numpy as np
+import polars as pl
 
 from cluster.pools.lending import Lending
 from cluster.pools.replica import Replica
 from cluster.spending.books import Books
 from cluster.stages.flights import Handle
 from cluster.stages.sample_state import SampleState
-from cluster.storage.ranges import Ints, Ranges
+from cluster.storage.ranges import KEYED, Ints, Ranges
 from cluster.storage.rows import NumberedRows
 from cluster.working.engine_worker import EngineJob, EngineWorker
 from cluster.working.reports import Prompts, Report
 from operators.engine import EngineDied
 from operators.sample.lengths import told
-from schemas.errors import BadInput, EngineFailed, WorkerLost
+from schemas.errors import BadInput, ContractViolation, EngineFailed, NodeLost, WorkerLost
 
 FEW = 10
 """So many problems may be left out because they kill engines (and one in a hundred beyond): then it is the engine."""
@@ -75,12 +76,11 @@ class SamplingFeed:
         plan, operator = state.plan, state.operator
         problems = state.upstream("problems").snapshot
         assert plan.stage.engine is not None and problems is not None
-        if state.purse is not None and not self._plays:  # each try is paid for, so each goes through the account
-            operator = operator.model_copy(update={"retries": 0})
+        prices = {role: loan.prices for role, loan in state.loans.items()}
         return EngineJob(
             state.name, operator, plan.stage.engine, state.run.root.url, plan.folder, run_id, flush_rows, flush_seconds,
-            NumberedRows.of(problems), paid=bool(state.loans),
-            prices={role: loan.prices for role, loan in state.loans.items()}, roles=plan.stage.engines,
+            NumberedRows.of(problems), bool(state.loans), state.purse is not None and not self._plays, prices,
+            plan.stage.engines, state.unsafe,
         )  # fmt: skip
 
     @property
@@ -115,7 +115,9 @@ class SamplingFeed:
                 raise BadInput(sentence)
             self._skip(state, np.array([number for number, _ in refused]), sentence)
         if state.purse is not None:
-            state.purse.learn_prompts(numbers, prompts.tokens, operator.max_tokens)
+            assert state.plan.stage.engine is not None
+            most = state.plan.stage.engine.most_completion(operator.max_tokens)
+            state.purse.learn_prompts(numbers, prompts.tokens, most)
         state.prompts_checked = True
 
     def on_report(self, replica: Replica, report: Report) -> bool:
@@ -125,14 +127,26 @@ class SamplingFeed:
             replica.rate = 0.5 * replica.rate + 0.5 * (report.drawn - replica.drawn) / elapsed
         got_on = report.drawn > replica.drawn or (self._plays and report.called)
         replica.asked, replica.drawn = now, report.drawn
+        if report.unsent:
+            replica.assigned.remove(report.unsent)
+            replica.given -= report.unsent.total
+            state.on_unsent(report.unsent)
+        if report.overrun and state.purse is not None:
+            state.purse.on_overrun(report.overrun)
         if self._plays:
             self.lending.on_report(replica, report)
         state.on_delivered(report.parts, report.calls)
         if self._plays and report.failed:
             self._commit()  # whoever plays them again finds what was answered
-        for number, index, message in report.failed:
-            replica.assigned.remove(Ranges.of(number, index, 1))
-            state.on_failed(number, index, message, state.operator.retries)
+        for failed in report.failed:
+            replica.assigned.remove(Ranges.of(failed.number, failed.index, 1))
+            state.on_failed(failed, state.operator.retries)
+        for key, index, why in report.unwritten:
+            one = pl.DataFrame([(key, index, 1)], schema=KEYED, orient="row")
+            ranges = state.store.numbering.ranges(one)
+            replica.assigned.remove(ranges)
+            state.on_unwritten(ranges)
+            self._leave_out(state, ranges, ContractViolation(why))
         return got_on
 
     def plan(self, replica: Replica) -> list[Callable[[], None]]:
@@ -185,6 +199,8 @@ class SamplingFeed:
         self._commit()
         unfinished = replica.assigned.ranges
         state.give_back(unfinished, replica.number)
+        if isinstance(error, NodeLost):
+            return 0
         in_it = set(unfinished.numbers.tolist())
         guilty = state.suspects.on_died(in_it, replica.trial)
         others = ~np.isin(state.pending.ranges.numbers, list(in_it))

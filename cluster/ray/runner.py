@@ -14,14 +14,17 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from typing import Any
 
 import ray
 
 from cluster.ray.metrics import RunMetrics
 from cluster.ray.placement import Placement
+from cluster.ray.private import keep_token_private, on_loopback, private_folder
 from cluster.ray.refusal import TASKS
 from cluster.ray.seats import Seating
+from cluster.ray.watched import Watched
 from cluster.ray.worker import RayWorker, plain
 from cluster.runners.interruption import SIGNALS
 from cluster.runners.runner import EngineJob, Runner, W
@@ -50,6 +53,7 @@ class RayRunner(Runner):
         self.address = address
         self.environment = dict(environment or {})
         self._ours = False
+        self._watched = Watched()
         self._placement = Placement()
         self._workers: list[RayWorker] = []
         self._references: dict[Future[Done], Any] = {}
@@ -59,7 +63,11 @@ class RayRunner(Runner):
     def slots(self) -> int:
         if not ray.is_initialized():  # asking doesn't start it: a run that reuses everything never needs to
             return LOCAL_CPUS
+        self._watched.check()
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def check_alive(self) -> None:
+        self._watched.check()
 
     def _start(self, cpus: int = LOCAL_CPUS) -> None:
         """Start or join Ray, unless that is done; ``cpus`` is what it is told of this machine."""
@@ -68,25 +76,28 @@ class RayRunner(Runner):
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about future defaults
         os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # a submitted job's variables, and ours
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would put engines behind everything else
-        local: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False}
+        local: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": private_folder()}
+        keep_token_private()
         logging.getLogger("ray").setLevel(logging.ERROR)  # what it warns of isn't the user's to mend
         python_path = os.pathsep.join(path for path in sys.path if path)
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:
-            ray.init(
-                address=self.address or "local",
-                namespace="gristmill",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=False,
-                runtime_env={"env_vars": {**self.environment, "PYTHONPATH": python_path}},
-                **({} if self.address else local),
-            )
+            with nullcontext() if self.address else on_loopback():
+                ray.init(
+                    address=self.address or "local",
+                    namespace="gristmill",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=False,
+                    runtime_env={"env_vars": {**self.environment, "PYTHONPATH": python_path}},
+                    **({} if self.address else local),
+                )
         except ConnectionError as error:
             raise BadInput(
                 f"no Ray cluster answers at '{self.address}': {error}. Start one, or leave --address out"
             ) from error
         self._ours = True
+        self._watched = Watched() if self.address else Watched.started_here()
         if threading.current_thread() is threading.main_thread():  # Ray puts its own in their place
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -109,7 +120,7 @@ class RayRunner(Runner):
 
     def cancel(self, future: Future[Done]) -> None:
         reference = self._references.get(future)
-        if reference is not None:
+        if reference is not None and not self._watched.gone:
             ray.cancel(reference, force=True)
 
     def check(self, engines: Sequence[EngineSpec]) -> None:
@@ -128,7 +139,8 @@ class RayRunner(Runner):
 
     def engine_worker(self, job: EngineJob[W], number: int) -> RayWorker[W]:
         self._start()
-        worker = RayWorker(job, self._placement.take(job.engine, job.stage, number))
+        self._watched.check()
+        worker = RayWorker(job, self._placement.take(job.engine, job.stage, number), self._watched)
         self._workers.append(worker)
         return worker
 
@@ -139,6 +151,10 @@ class RayRunner(Runner):
 
     def close(self) -> None:
         self._metrics = None
+        if self._watched.gone:  # each word to it would be waited for, and end this process in the end
+            self._watched.end_all()
+            self._workers, self._placement, self._ours, self._watched = [], Placement(), False, Watched()
+            return
         for worker in self._workers:
             worker.kill()
         if ray.is_initialized():

@@ -6,18 +6,23 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any, Generic
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import LocalRayletDiedError, NodeDiedError, ObjectLostError, OwnerDiedError, RayError, RayTaskError
 
 from cluster.ray.placement import Hold
+from cluster.ray.watched import GONE, Watched
 from cluster.runners.runner import EngineJob, Method, P, R, W
-from schemas.errors import WorkerLost
+from schemas.errors import ClusterLost, NodeLost, WorkerLost
+
+_NODE_DIED = "because its node has died"
+"""So Ray says it of an actor."""
 
 
 class RayWorker(Generic[W]):
     """See ``cluster.runners.runner.WorkerHandle``."""
 
-    def __init__(self, job: EngineJob[W], hold: Hold) -> None:
+    def __init__(self, job: EngineJob[W], hold: Hold, watched: Watched) -> None:
         self._hold = hold
+        self._watched = watched
         self._open: set[Future[Any]] = set()
         self._failure: Exception | None = None
         self._lives = False
@@ -55,7 +60,7 @@ class RayWorker(Generic[W]):
         return "" if self._lives or self._hold.placed else self._hold.wanted()
 
     def kill(self) -> None:
-        if ray.is_initialized():
+        if ray.is_initialized() and not self._watched.gone:
             ray.kill(self._actor, no_restart=True)
             self._hold.release()
 
@@ -71,12 +76,22 @@ def plain(reference: Any) -> Future[Any]:
         elif isinstance(error, RayTaskError):
             settle(outer, None, error.cause if error.cause else error)
         elif isinstance(error, RayError):
-            settle(outer, None, WorkerLost(f"{type(error).__name__}: {error}"))
+            settle(outer, None, _told(error))
         else:
             settle(outer, None, error)
 
     reference.future().add_done_callback(copy)
     return outer
+
+
+def _told(error: RayError) -> ClusterLost | WorkerLost:
+    """Return what became of a worker: it died by itself, or its node did, or all that runs here."""
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, LocalRayletDiedError):
+        return ClusterLost(f"{GONE} ({said})")
+    if isinstance(error, NodeDiedError | OwnerDiedError | ObjectLostError) or _NODE_DIED in said:
+        return NodeLost(said)
+    return WorkerLost(said)
 
 
 def settle(future: Future[Any], result: Any, error: BaseException | None) -> None:

@@ -62,6 +62,7 @@ class EventLog:
         data = "".join(self._lines)
         try:
             if self.root.is_local:
+                self.root.check_there()
                 path = Path(self.root.uri("runs", self.run_id, FOLDER, "00000.jsonl"))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("a") as file:

@@ -11,7 +11,7 @@ from deltalake.exceptions import TableNotFoundError
 
 from cluster.storage.delta import scan_store
 from cluster.storage.documents import documents, read_document
-from cluster.storage.lease import read_lease
+from cluster.storage.lease import read_lease, watch
 from cluster.storage.ranges import restrict
 from cluster.storage.root import Root
 from cluster.storage.slices import scan_files
@@ -34,9 +34,23 @@ LOST_RUN = (
 
 
 def alive(root: Root, run_id: str) -> bool:
-    """Whether a run's driver is still at work."""
-    lease = read_lease(root, f"runs/{run_id}", HEARTBEAT)
+    """Whether a run's driver is still at work; where that isn't clear, it is watched for a while."""
+    lease = watch(lambda: read_lease(root, f"runs/{run_id}", HEARTBEAT))
     return lease is not None and lease.alive()
+
+
+def seems_alive(root: Root, run_id: str) -> bool:
+    """Whether a run's driver is still at work, as far as can be told at once."""
+    lease = read_lease(root, f"runs/{run_id}", HEARTBEAT)
+    return lease is not None and not lease.seems_lapsed
+
+
+def which_live(root: Root, run_ids: Iterable[str]) -> set[str]:
+    """Return which runs' drivers are still at work; all that aren't clear are watched at the same time."""
+    names = [*run_ids]
+    for run_id in names:
+        read_lease(root, f"runs/{run_id}", HEARTBEAT)
+    return {run_id for run_id in names if alive(root, run_id)}
 
 
 def manifests(root: Root) -> Iterator[RunManifest]:

@@ -107,6 +107,13 @@ class Runner(ABC):
     def engine_worker(self, job: EngineJob[W], number: int) -> WorkerHandle[W]:
         """Make the worker of one replica of a stage's engine (its ``start`` isn't called yet)."""
 
+    def check_alive(self) -> None:  # noqa: B027
+        """See that what runs the workers is there; called every second or so.
+
+        Raises:
+            ClusterLost: it isn't.
+        """
+
     def publish(self, manifest: RunManifest) -> None:  # noqa: B027
         """Show a run's figures to whatever watches this kind of runner; called every second or so."""
 

@@ -21,6 +21,7 @@ from cluster.tools.alone import Alone, was_kept_waiting
 from cluster.tools.cores import give_way, usable
 from operators.sandbox import CallsJob, CasesJob, CheckJob, CommandJob, Job, Limits, Mounts, Outcome
 from schemas.errors import BadInput
+from schemas.unicode import whole
 
 START_SECONDS = 30.0
 GRACE = 8.0
@@ -181,7 +182,7 @@ class _Cell:
         self._fresh = False
         if answer["status"] == "broken":
             raise BadInput(bubblewrap.MISSING.format(why=answer["detail"]))
-        texts = {name: _written(value) for name, value in answer.items() if isinstance(value, str)}
+        texts = {name: whole(value) for name, value in answer.items() if isinstance(value, str)}
         return Outcome(**{**answer, **texts})
 
     def last_words(self) -> str:
@@ -204,11 +205,6 @@ class _Cell:
             with contextlib.suppress(OSError):
                 stream.close()
         self._process.wait()
-
-
-def _written(text: str) -> str:
-    """Return a text that can be written: what programs say may hold halves of characters."""
-    return text.encode("utf-8", "replace").decode()
 
 
 class _Data:

@@ -19,6 +19,7 @@ from cluster.spending.books import Books
 from cluster.spending.loan import Keeping, Loan
 from cluster.storage.parts import Part
 from cluster.storage.ranges import Ints, Ranges
+from cluster.working.overrun import Overrun
 from operators.strategies.words import POLICY
 
 KNOWN = 8
@@ -133,6 +134,15 @@ class Admission:
         self.books.add("return", self.stage, POLICY, Amount(ranges.total * self.rows))
         for keeping in self.keeping:
             keeping.loan.on_lost(keeping.worst(ranges.times(self.rows)))
+
+    def give_back(self, ranges: Ranges) -> None:
+        """Hear of episodes that weren't begun, or whose calls nobody served."""
+        self.charge(ranges)
+        self.account.dispatched -= ranges.total * self.rows
+
+    def on_overrun(self, over: Overrun) -> bool:
+        """Nothing is set apart here that an overrun could pass: the desks of the calls heed it."""
+        return False
 
     def _free(self, ranges: Ranges) -> None:
         samples = ranges.total * self.rows

@@ -23,6 +23,7 @@ from cluster.spending.allocations import ranges_of, read_allocations
 from cluster.spending.books import read_books
 from cluster.storage.arrow import arrow_schema
 from cluster.storage.delta import scan_store
+from cluster.storage.delta_log import newest_entry, sync_appended
 from cluster.storage.ranges import KEYED
 from cluster.storage.root import Root
 from operators.strategies.words import POLICY
@@ -135,7 +136,9 @@ def append_ledger(root: Root, entries: pl.DataFrame) -> None:
 
     def write() -> None:
         options = root.storage_options() or None  # an older ledger gets the columns that were added since
+        before = newest_entry(root, LEDGER)
         write_deltalake(root.uri(LEDGER), rows, mode="append", schema_mode="merge", storage_options=options)
+        sync_appended(root, LEDGER, before)
 
     root.patiently(write, "writing the ledger")
 

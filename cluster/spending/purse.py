@@ -11,6 +11,7 @@ from cluster.spending.books import Books
 from cluster.spending.loan import Keeping
 from cluster.storage.parts import Part
 from cluster.storage.ranges import Ints, Ranges
+from cluster.working.overrun import Overrun
 from operators.strategies.words import POLICY
 from schemas.prices import Prices
 
@@ -43,6 +44,8 @@ class Purse:
         self._tokens = np.zeros(problems, np.int64)
         self._micro = np.zeros(problems, np.int64)
         """What a sample of each problem may take at most."""
+        self._over = Overrun()
+        """What the engine takes beyond that."""
 
     @property
     def may_afford(self) -> bool:
@@ -63,7 +66,28 @@ class Purse:
 
     def worst(self, numbers: Ints) -> tuple[Ints, Ints]:
         """Return the tokens and microdollars that a sample of each problem may take at most."""
-        return self._tokens[numbers], self._micro[numbers]
+        over = self._beyond(self._over)
+        return self._tokens[numbers] + over.tokens, self._micro[numbers] + over.microdollars
+
+    def _beyond(self, over: Overrun) -> Amount:
+        """Return what an overrun costs with each sample."""
+        if not over:
+            return Amount()
+        micro = 0
+        if self.prices is not None:
+            micro = (self.prices.microdollars(over.prompt, 0, over.completion, 0.0) or 0) + 1
+        return Amount(0, over.prompt + over.completion, micro)
+
+    def on_overrun(self, over: Overrun) -> bool:
+        """Hear what the engine takes beyond the worst case; return whether that is news. All that is out is raised."""
+        over = self._over.with_(over)
+        if over is self._over:
+            return False
+        more = (self._beyond(over) - self._beyond(self._over)) * self.reserved
+        self._over = over
+        self.account.reserved += more
+        self.books.add("credit", self.stage, POLICY, more)
+        return True
 
     def affords(self, ranges: Ranges) -> NDArray[np.int32]:
         """Return how many samples of each range may be sent now, in turn, and set their worst case apart."""
@@ -75,7 +99,8 @@ class Purse:
             one = ranges[place : place + 1]
             number = int(one.numbers[0])
             judging = sum((keeping.each(number) for keeping in self.keeping), Amount())
-            worst = Amount(1, int(self._tokens[number]), int(self._micro[number]))
+            tokens, micro = self.worst(one.numbers)
+            worst = Amount(1, int(tokens[0]), int(micro[0]))
             sizes[place] = self.account.fits(worst + judging, int(sizes[place]))
             self._reserve(Ranges(one.starts, sizes[place : place + 1]))
         return sizes
@@ -115,6 +140,13 @@ class Purse:
         self.account.spent += worst
         self.account.orphaned += worst
         self.books.add("lost", self.stage, POLICY, worst)
+        for keeping in self.keeping:
+            keeping.loan.on_lost(keeping.worst(ranges))
+
+    def give_back(self, ranges: Ranges) -> None:
+        """Take back what was set apart for samples that nobody served: they cost nothing."""
+        self.books.add("return", self.stage, POLICY, self._free(ranges))
+        self.account.dispatched -= ranges.total
         for keeping in self.keeping:
             keeping.loan.on_lost(keeping.worst(ranges))
 

@@ -1,7 +1,7 @@
 """Work in the air: submitted, watched, tried again, and cut in two until the rows that kill their workers are found.
 
 * A worker that died takes nothing with it: its work is done again, with nothing else in the air, so that it can only
-  have itself to blame (a dying worker may take a bystander's work with it).
+  have itself to blame (a dying worker may take a bystander's work with it). A node that died is nobody's fault.
 * Work that fails again, that raises, or that doesn't return in time is cut in two; what fails alone is *quarantined*:
   left out of the run and recorded with its traceback. Everything else goes on.
 * An operator that fails on more than a handful of rows is broken itself; then the run ends with its error.
@@ -23,7 +23,7 @@ from cluster.records.run import Say
 from cluster.stages.states import StageState, StoreState
 from cluster.working.compaction import Merge
 from cluster.working.work import Done, Task, Work
-from schemas.errors import GristmillError, StageFailed, WorkerLost
+from schemas.errors import GristmillError, NodeLost, StageFailed, WorkerLost
 from schemas.job import RunSettings
 
 FEW = 10
@@ -163,6 +163,10 @@ class Flights:
             assert isinstance(flight.state, StoreState)
             self._say(f"small files could not be merged, which does no harm: {error}", flight.state.name)
             flight.state.on_merged(flight.work, None)
+            return
+        if isinstance(error, NodeLost):
+            self._say(f"a node was lost ({_brief(error)}); its work is done again", flight.state.name)
+            self._again(flight)
             return
         if isinstance(error, WorkerLost):
             flight.deaths += 1

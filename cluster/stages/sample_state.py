@@ -23,6 +23,7 @@ from cluster.storage.parts import Part
 from cluster.storage.queue import RangeQueue
 from cluster.storage.ranges import Ints, Ranges
 from cluster.working.carry import CarryOver
+from cluster.working.reports import Failed
 from cluster.working.work import Work
 from operators.sample.sampling import Sampling
 from operators.strategies.words import POLICY
@@ -217,21 +218,38 @@ class SampleState(StoreState):
         nothing = np.zeros(len(ranges), np.int64)
         return (nothing, nothing) if self.purse is None else self.purse.worst(ranges.numbers)
 
-    def on_failed(self, number: int, index: int, message: str, retries: int) -> None:
+    def on_failed(self, failed: Failed, retries: int) -> None:
         """Hear that a draw failed in passing, after the worker's own tries.
 
-        Where tries are paid for, each one comes back here, is charged and drawn again, as often as it would have been.
+        Where tries are paid for, each one comes back here, is charged if it may have been served, and drawn again, as
+        often as it would have been.
         """
-        draw = Ranges.of(number, index, 1)
+        name, draw = (failed.number, failed.index), Ranges.of(failed.number, failed.index, 1)
+        again = failed.again
         if self.purse is not None:
-            self.purse.charge(draw)
-            tries = self._failed[number, index] = self._failed.get((number, index), 0) + 1
-            if tries <= retries:
-                self.pending.put_first(draw)
-                return
-        self.lost.append((number, index * self.rows, message))
+            (self.purse.charge if failed.served else self.purse.give_back)(draw)
+            if failed.served and not failed.again:
+                tries = self._failed[name] = self._failed.get(name, 0) + 1
+                again = tries <= retries
+        if again:
+            self.pending.put_first(draw)
+            return
+        self.lost.append((failed.number, failed.index * self.rows, failed.message))
         if self.source is not None:
             self.source.give_up(draw)
+
+    def on_unsent(self, ranges: Ranges) -> None:
+        """Take back what a replica was given and didn't begin."""
+        if self.purse is not None:
+            self.purse.give_back(ranges)
+        self.pending.put_first(ranges)
+
+    def on_unwritten(self, ranges: Ranges) -> None:
+        """Hear of rows that were drawn and that no table takes."""
+        if self.purse is not None:
+            self.purse.charge(ranges)
+        if self.source is not None:
+            self.source.give_up(ranges)
 
     def _pending(self, draws: int, replica: int, only: frozenset[int]) -> Ranges:
         """Take what is pending out, up to so many draws."""

@@ -6,10 +6,13 @@ import json
 from typing import Any
 
 import polars as pl
-from deltalake import DeltaTable, Schema
-from deltalake.exceptions import TableNotFoundError
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
 
 from cluster.storage.arrow import arrow_schema
+from cluster.storage.delta_log import CHECKPOINT_INTERVAL, LINES, LOG, check_log, sync_log, table_exists
+from cluster.storage.documents import tell
 from cluster.storage.patience import is_away
 from cluster.storage.ranges import KEYED, ranges_by_file
 from cluster.storage.root import Root
@@ -17,24 +20,57 @@ from cluster.storage.slices import UNREADABLE, damaged_file, scan_files
 from schemas import __version__
 from schemas.contract import Contract
 from schemas.datasets import SCHEMA_VERSION
-from schemas.errors import BadInput
+from schemas.errors import BadInput, DamagedLog
 
 
-def make_table(root: Root, folder: str, contract: type[Contract], fingerprint: dict[str, Any]) -> DeltaTable:
-    """Make a store's table, and return it (another writer may make it at the same time)."""
+def make_table(
+    root: Root, folder: str, contract: type[Contract], fingerprint: dict[str, Any], *, anew: bool = False
+) -> DeltaTable:
+    """Make a store's table, durably, and return it (another writer may make it at the same time).
+
+    Args:
+        anew: whether files may be there, of a table whose log is gone.
+
+    Raises:
+        DamagedLog: they are, and may not.
+    """
+    if not anew:
+        table_exists(root, folder)
     about = {"identity": fingerprint, "schema_version": SCHEMA_VERSION, "gristmill": __version__}
-    return root.patiently(
+    table = root.patiently(
         lambda: DeltaTable.create(
             root.uri(folder),
             arrow_schema(contract),
             mode="ignore",
             name=folder.split("/")[0],
             description=json.dumps(about, sort_keys=True),
-            configuration={"delta.checkpointInterval": "100"},
+            configuration={"delta.checkpointInterval": str(CHECKPOINT_INTERVAL)},
             storage_options=root.storage_options(),
         ),
         f"making {folder}",
     )
+    root.patiently(lambda: sync_log(root, folder, -1, 0), f"making {folder}")
+    return table
+
+
+def append_entry(
+    root: Root,
+    folder: str,
+    table: DeltaTable,
+    actions: list[AddAction | RemoveAction],
+    numbers: list[Transaction],
+    contract: type[Contract],
+) -> None:
+    """Append one entry to a table's log. It is durable only once ``delta_log.sync_log`` has returned.
+
+    Raises:
+        CommitFailedError: another writer's came first.
+        RootLost: the table isn't there any more.
+    """
+    root.check_there(f"{folder}/{LOG}")
+    lines = {LINES: str(1 + len(actions) + len(numbers))}
+    mark = CommitProperties(app_transactions=numbers, max_commit_retries=0, custom_metadata=lines)
+    table.create_write_transaction(actions, mode="append", schema=arrow_schema(contract), commit_properties=mark)
 
 
 def widen(root: Root, folder: str, table: DeltaTable, contract: type[Contract]) -> None:
@@ -43,7 +79,9 @@ def widen(root: Root, folder: str, table: DeltaTable, contract: type[Contract]) 
     wanted = Schema.from_arrow(arrow_schema(contract)).fields
     added = [field for field in wanted if field.name not in known]
     if added:
+        before = table.version()
         root.patiently(lambda: table.alter.add_columns(added), f"adding columns to {folder}")
+        root.patiently(lambda: sync_log(root, folder, before, table.version()), f"adding columns to {folder}")
 
 
 def check_version(folder: str, table: DeltaTable) -> None:
@@ -82,10 +120,20 @@ def open_table(root: Root, folder: str) -> DeltaTable:
 
     Raises:
         TableNotFoundError: there is no such store.
+        DamagedLog: its log isn't whole.
     """
-    return root.patiently(
-        lambda: DeltaTable(root.uri(folder), storage_options=root.storage_options()), f"opening {folder}"
-    )
+    if not table_exists(root, folder):
+        raise TableNotFoundError(f"there is no table in {folder}")
+    check_log(root, folder)
+    try:
+        return root.patiently(
+            lambda: DeltaTable(root.uri(folder), storage_options=root.storage_options()), f"opening {folder}"
+        )
+    except DeltaError as error:
+        if isinstance(error, TableNotFoundError) or (not root.is_local and is_away(error)):
+            raise
+        check_log(root, folder, thorough=True)
+        raise
 
 
 def scan_store(root: Root, folder: str, contract: type[Contract]) -> pl.LazyFrame:
@@ -102,8 +150,17 @@ def scan_store(root: Root, folder: str, contract: type[Contract]) -> pl.LazyFram
 
 
 def stored_identities(root: Root, kind: str) -> dict[str, dict[str, Any]]:
-    """Return store id -> identity of all stores of a kind under the root (``kind``: "samples", say)."""
-    return {name: stored_identity(root, f"{kind}/{name}") for name in root.list(kind)}
+    """Return store id -> identity of all stores of a kind under the root (``kind``: "samples", say).
+
+    A store whose log is damaged is told of and left out.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in root.list(kind):
+        try:
+            found[name] = stored_identity(root, f"{kind}/{name}")
+        except DamagedLog as error:
+            tell(str(error))
+    return found
 
 
 def stored_identity(root: Root, folder: str) -> dict[str, Any]:

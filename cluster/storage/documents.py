@@ -45,9 +45,19 @@ def read_document(root: Root, model: type[Model], remedy: str, *parts: str) -> M
 
 def tell_damage(path: str, why: str, remedy: str) -> None:
     """Say once that a file is damaged."""
-    if path not in _told:
-        _told.add(path)
-        _LOG.warning("damaged: %s (%s). %s", path, why, remedy.format(path=path))
+    tell(f"{path} ({why}). {remedy.format(path=path)}", path)
+
+
+def tell(text: str, about: str = "") -> None:
+    """Say once that something is damaged.
+
+    Args:
+        about: what it is, where that is less than the text.
+    """
+    about = about or text
+    if about not in _told:
+        _told.add(about)
+        _LOG.warning("damaged: %s", text)
 
 
 def _why(data: bytes, error: Exception) -> str:

@@ -21,11 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.storage.arrow import arrow_schema
+from cluster.storage.durable import sync_folder
 from cluster.storage.ranges import KEYED, ranges_of
 from cluster.storage.root import Root
 from schemas import __version__
 from schemas.contract import Contract, validate
-from schemas.datasets import SCHEMA_VERSION
+from schemas.datasets import SCHEMA_VERSION, STORES
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,13 @@ def write_part(
     table = validate(table, contract, stage)
     fresh = name or fresh_name()
     size = write_tables(root, folder, fresh, [table], contract, metadata)
+    return part_of(fresh, table, size, contract)
+
+
+def part_of(name: str, table: pl.DataFrame, size: int, contract: type[Contract]) -> Part:
+    """Describe a file of ``size`` bytes that holds ``table``, in order of its keys."""
     ranges = ranges_of(table, contract.index) if is_indexed(contract) else pl.DataFrame(schema=KEYED)
-    return Part(fresh, len(table), size, _statistics(table, contract), ranges, _tallies(table))
+    return Part(name, len(table), size, _statistics(table, contract), ranges, _tallies(table))
 
 
 def fresh_name() -> str:
@@ -131,7 +137,9 @@ def _whole_file(root: Root, folder: str, name: str) -> Iterator[Any]:
             root.fs.pipe_file(root.uri(folder, name), stream.getvalue().to_pybytes())
         return
     target = Path(root.uri(folder, name))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if folder.split("/")[0] in STORES.values():
+        root.check_there(folder)  # made with its table
+    root.make_folder(target.parent)
     temporary = target.with_name(f"{uuid.uuid4().hex}.partial")  # not hidden: vacuum finds what a crash leaves
     try:
         with open(temporary, "wb") as file:
@@ -139,6 +147,7 @@ def _whole_file(root: Root, folder: str, name: str) -> Iterator[Any]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
+        sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

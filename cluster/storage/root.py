@@ -21,9 +21,11 @@ from urllib.parse import urlsplit
 
 import fsspec
 
+from cluster.storage import durable
 from cluster.storage.patience import patiently
+from cluster.storage.presence import LOST, forget, gone, lost, remember, was_there
 from cluster.storage.s3 import s3_config
-from schemas.errors import BadInput, GristmillError
+from schemas.errors import BadInput, GristmillError, RootLost
 from schemas.redaction import redact
 
 Result = TypeVar("Result")
@@ -74,8 +76,35 @@ class Root:
         return s3_config().rust_options(single_writer=SINGLE_WRITER in os.environ)
 
     def patiently(self, action: Callable[[], Result], what: str) -> Result:
-        """Return ``action()``; see ``cluster.storage.patience``."""
-        return patiently(action, what, remote=not self.is_local)
+        """Return ``action()``; see ``cluster.storage.patience``.
+
+        Raises:
+            RootLost: a local root isn't there any more, or can't be written any more.
+        """
+        try:
+            return patiently(action, what, remote=not self.is_local)
+        except GristmillError:
+            raise
+        except Exception as error:
+            if self.is_local and (why := lost(self.url, error)) is not None:
+                raise RootLost(f"{what}: {why}. {LOST}") from error
+            raise
+
+    def check_there(self, folder: str = "") -> None:
+        """See that a local root, and a folder that was made in it, are still there: nothing is begun in their place.
+
+        Raises:
+            RootLost: they aren't.
+        """
+        if self.is_local and (why := gone(self.url, folder)) is not None:
+            raise RootLost(f"{why}. {LOST}")
+
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder of a local root; the root itself only where nobody has seen it yet."""
+        if was_there(self.url):
+            self.check_there()
+        durable.make_folder(folder)
+        remember(self.url)
 
     def uri(self, *parts: str) -> str:
         """Return the address of something under the root, as delta-rs, Polars and fsspec take it."""
@@ -92,6 +121,7 @@ class Root:
         name = f".write-check-{uuid.uuid4().hex}"
         try:
             if self.is_local:
+                forget(self.url)
                 self.fs.makedirs(self.url, exist_ok=True)
             patiently(lambda: self._write(b"ok", self.uri(name)), "writing", remote=not self.is_local, seconds=15.0)
             conditional = self.is_local or self._writes_conditionally(name)
@@ -155,7 +185,7 @@ class Root:
             self.fs.pipe_file(path, data)
             return
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        self.make_folder(target.parent)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         try:
             with open(temporary, "wb") as file:
@@ -163,6 +193,7 @@ class Root:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
+            durable.sync_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -172,11 +203,11 @@ class Root:
         if not self.is_local:
             return self.patiently(lambda: self._create_remote(data, path), f"writing {'/'.join(parts)}")
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         try:
             self._write(data, str(temporary))
             os.link(temporary, target)  # whole or not at all, and never over another
+            durable.sync_folder(target.parent)
         except FileExistsError:
             return False
         finally:

@@ -17,14 +17,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from cluster.storage.arrow import arrow_schema
-from cluster.storage.delta import check_version, listed_files, make_table, open_table, read_keys, widen
+from cluster.storage.delta import append_entry, check_version, listed_files, make_table, open_table, read_keys, widen
+from cluster.storage.delta_log import check_log, sync_log
 from cluster.storage.files import FileTable
-from cluster.storage.lease import LEASE_SECONDS, Lease, read_lease, write_lease
+from cluster.storage.lease import LEASE_SECONDS, Lease, publish_lease, read_lease, watch
 from cluster.storage.numbering import Numbering
 from cluster.storage.parts import Part, write_part
 from cluster.storage.patience import is_away
@@ -99,8 +99,9 @@ class Store:
         self._read_new_files()
 
     def refresh(self) -> None:
-        """Learn what others committed."""
+        """Learn what others committed; ``DamagedLog`` where the log isn't whole any more."""
         if self._table is not None:
+            check_log(self.root, self.folder)
             self._patiently(self._table.update_incremental, "reading the log of")
             self._read_new_files()
 
@@ -110,7 +111,9 @@ class Store:
         The log's own statistics tell the keys of a file with one unbroken range; of the others the keys are read.
         """
         self._sequence = self._last_number(WRITER)
-        present = self._patiently(self._listed, "reading the log of")
+        assert self._table is not None
+        table = self._table
+        present = self._patiently(lambda: listed_files(table, self.contract.index), "reading the log of")
         gone = self._forget(set(self.files) - set(present["name"]))
         self._learn(present.filter(~pl.col("name").is_in(list(self.files))))
         self._let_go(gone)
@@ -120,10 +123,6 @@ class Store:
         assert self._table is not None
         table = self._table
         return self._patiently(lambda: table.transaction_version(application), "reading the log of") or 0
-
-    def _listed(self) -> pl.DataFrame:
-        assert self._table is not None
-        return listed_files(self._table, self.contract.index)
 
     def _learn(self, fresh: pl.DataFrame) -> None:
         """Learn the keys of committed files."""
@@ -194,7 +193,7 @@ class Store:
         for _ in range(ATTEMPTS):
             self.refresh()
             epoch = self._last_number(EPOCH)
-            current = self._settled_lease(epoch, seconds)
+            current = watch(lambda epoch=epoch: self._settled_lease(epoch, seconds))
             if current is not None and current.alive():
                 raise StoreBusy(
                     f"store {self.folder} is being written by {current.describe()}. Wait for it (--if-busy wait), use "
@@ -204,7 +203,7 @@ class Store:
                 self.refresh()
                 if self._last_number(EPOCH) == epoch + 1:  # else it slept, and another took over
                     self.lease = Lease.of(run_id, epoch + 1, seconds)
-                    write_lease(self.root, self.folder, self.lease)
+                    publish_lease(self.root, self.folder, self.lease)
                     return
         raise StoreBusy(f"store {self.folder}: other runs took it {ATTEMPTS} times in a row; try again later")
 
@@ -223,10 +222,10 @@ class Store:
         Any thread may call it, while another commits: it touches nothing but the lease.
         """
         lease = self.lease
-        if lease is None or not lease.alive():
+        if lease is None or not lease.held():
             return False
         self.lease = Lease.of(lease.run_id, lease.epoch, self._lease_seconds)
-        write_lease(self.root, self.folder, self.lease)
+        publish_lease(self.root, self.folder, self.lease)
         return True
 
     def reclaim(self) -> None:
@@ -235,11 +234,11 @@ class Store:
         Raises:
             LeaseLost: another run took over.
         """
-        if self.lease is not None and not self.lease.alive():
+        if self.lease is not None and not self.lease.held():
             self.refresh()
             self._check_epoch()
             self.lease = Lease.of(self.lease.run_id, self.lease.epoch, self._lease_seconds)
-            write_lease(self.root, self.folder, self.lease)
+            publish_lease(self.root, self.folder, self.lease)
 
     def release(self) -> None:
         """Let others write. A lease that lapsed is looked at first: it may be another's by now.
@@ -248,11 +247,11 @@ class Store:
             LeaseLost: it is.
         """
         if self.lease is not None:
-            if not self.lease.alive():
+            if not self.lease.held():
                 self.refresh()
                 self._check_epoch()
             lease, self.lease = self.lease, None
-            write_lease(self.root, self.folder, lease.model_copy(update={"released": True}))
+            publish_lease(self.root, self.folder, lease.model_copy(update={"released": True}))
 
     def _check_epoch(self) -> None:
         assert self.lease is not None
@@ -323,7 +322,7 @@ class Store:
         """Before each commit: the lease is ours, or it lapsed and nobody wanted it."""
         if self.lease is None:
             raise LeaseLost(f"store {self.folder}: this run doesn't hold its lease, so it can't commit")
-        if not self.lease.alive():
+        if not self.lease.held():
             self.reclaim()
 
     def _commit_files(self, parts: list[Part], gone: Collection[str], *, keeps_rows: bool = True) -> bool:
@@ -359,11 +358,10 @@ class Store:
         numbers = [Transaction(WRITER, self._sequence + 1)]
         if epoch is not None:
             numbers.append(Transaction(EPOCH, epoch))
-        mark = CommitProperties(app_transactions=numbers, max_commit_retries=0)
-        schema = arrow_schema(self.contract)
+        before = table.version()
 
         def commit() -> None:
-            table.create_write_transaction(actions, mode="append", schema=schema, commit_properties=mark)
+            append_entry(self.root, self.folder, table, actions, numbers, self.contract)
 
         try:
             if self.root.is_local:
@@ -379,7 +377,10 @@ class Store:
             self._patiently(table.update_incremental, "reading the log of")
             return False
         self._patiently(table.update_incremental, "reading the log of")
+        self._patiently(lambda: sync_log(self.root, self.folder, before, table.version()), "committing to")
         self._sequence += 1
+        if epoch is None and table.version() > before + 1:
+            self._check_epoch()  # asleep right after the commit, so that another's takeover is known and not noticed
         return True
 
     def _without_held(self, parts: list[Part]) -> list[Part]:

@@ -20,10 +20,11 @@ from typing import Any
 
 from deltalake import DeltaTable
 
-from cluster.records.reader import HEARTBEAT, alive, damaged_runs, manifests
+from cluster.records.reader import HEARTBEAT, alive, damaged_runs, manifests, which_live
 from cluster.records.recorder import write_manifest
 from cluster.storage.delta import open_table
-from cluster.storage.lease import Lease, read_lease
+from cluster.storage.delta_log import check_log
+from cluster.storage.lease import Lease, read_lease, watch
 from cluster.storage.root import Root
 from cluster.storage.snapshot import MANIFEST
 from cluster.storage.store import EPOCH
@@ -31,7 +32,7 @@ from cluster.upkeep.repair import CONTRACTS
 from cluster.upkeep.verify_store import LenientStore
 from cluster.working.journal import FOLDER as ANSWERS
 from schemas.datasets import STORES
-from schemas.errors import BadInput, LeaseLost, StoreBusy
+from schemas.errors import BadInput, DamagedLog, LeaseLost, StoreBusy
 from schemas.manifest import RunManifest
 
 KINDS = (
@@ -83,7 +84,11 @@ def collect(root: Root, older_than: float = 24.0, dry_run: bool = False, retired
         StoreBusy: a run is at work of which nobody knows what it uses, since its manifest is damaged.
     """
     known, now = list(manifests(root)), datetime.now(UTC)
-    live = [manifest for manifest in known if manifest.state == "running" and alive(root, manifest.run_id)]
+    folders = [*store_folders(root)]
+    for folder in folders:
+        read_lease(root, folder)  # they are watched while the runs are
+    at_work = which_live(root, (manifest.run_id for manifest in known if manifest.state == "running"))
+    live = [manifest for manifest in known if manifest.run_id in at_work]
     damaged = damaged_runs(root, known)
     if lost := [run_id for run_id in damaged if alive(root, run_id)]:
         raise StoreBusy(f"run {lost[0]} is at work, and its manifest can't be read; try again once it has ended")
@@ -98,8 +103,13 @@ def collect(root: Root, older_than: float = 24.0, dry_run: bool = False, retired
         if manifest.run_id not in gone or record.dataset == "problems"
     }
     in_use = {record.path for manifest in known if _may_wake(root, manifest) for record in manifest.stages}
-    for folder in store_folders(root):
-        lease = read_lease(root, folder)
+    for folder in folders:
+        try:
+            check_log(root, folder)
+        except DamagedLog as error:
+            found.spared.append(str(error))
+            continue
+        lease = watch(lambda folder=folder: read_lease(root, folder))
         live_writer = lease is not None and lease.run_id in {manifest.run_id for manifest in live}
         if lease is not None and lease.alive() and not live_writer:
             found.spared.append(f"{folder}: {lease.describe()} is using it")

@@ -9,7 +9,7 @@ taken out of their tables; they stay on disk until they are vacuumed.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -22,6 +22,8 @@ from cluster.storage.ranges import Ranges, RangeSet, restrict
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE, scan_files
 from cluster.storage.snapshot import MANIFEST
+from cluster.upkeep.mend_log import mend_log
+from cluster.upkeep.verify_data import LEDGER, verify
 from cluster.upkeep.verify_file import Finding
 from cluster.upkeep.verify_store import LenientStore, samples_folder
 from schemas.contract import Contract
@@ -49,20 +51,26 @@ def repair(root: Root, manifest: RunManifest, findings: Iterable[Finding]) -> li
         StoreBusy: a run is writing or reading one of the stores; nothing was done.
         LeaseLost: another run took a store over in the middle; give the same command again.
     """
-    found = list(findings)
-    return take_out(root, found, f"repair-{manifest.run_id}") + _mend_snapshots(root, found)
+    found, name = list(findings), f"repair-{manifest.run_id}"
+    logs = sorted({finding.file.rpartition("/")[0] for finding in found if finding.remedy == "mend"})
+    done = [line for folder in logs for line in mend_log(root, folder, name)]
+    if logs:  # now that its files are known, whatever else is wrong with them is found
+        found = verify(root, manifest).findings
+    stores = {folder for folder in logs if folder != LEDGER}
+    return done + take_out(root, found, name, stores) + _mend_snapshots(root, found)
 
 
-def take_out(root: Root, findings: list[Finding], name: str) -> list[str]:
+def take_out(root: Root, findings: list[Finding], name: str, mended: Collection[str] = ()) -> list[str]:
     """Take files and rows out of stores, and with them what was computed from them; return what was done.
 
     Args:
         name: of what holds the stores meanwhile.
+        mended: stores that may have lost rows otherwise.
 
     Raises:
         StoreBusy, LeaseLost: as ``repair``.
     """
-    damage = _damage_of_stores(findings)
+    damage = {**{folder: _Damage() for folder in mended}, **_damage_of_stores(findings)}
     folders = _concerned(root, damage)
     _refuse_while_in_use(root, folders)
     numbering = Numbering()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from cluster.records.reader import alive, manifests
-from cluster.storage.lease import read_lease
+from cluster.storage.lease import read_lease, watch
 from cluster.storage.root import Root
 from cluster.upkeep.garbage import store_folders
 from schemas.datasets import SAMPLES_FOLDER
@@ -55,7 +55,7 @@ def drop_samples(root: Root, sampling_id: str, dry_run: bool) -> tuple[dict[str,
             f"there are no samples '{sampling_id}' under {root.url}; ids are the folders in {SAMPLES_FOLDER}/"
         )
     for folder in folders:
-        lease = read_lease(root, folder)
+        lease = watch(lambda folder=folder: read_lease(root, folder))
         if lease is not None and lease.alive():
             raise StoreBusy(f"{folder} is being written by {lease.describe()}")
     using = [run for run in manifests(root) if any(record.path in folders for record in run.stages)]

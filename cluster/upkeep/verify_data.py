@@ -21,12 +21,12 @@ from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE
 from cluster.storage.snapshot import MANIFEST
 from cluster.upkeep.verify_file import Expected, FileCheck, Finding, Remedy, check_file
-from cluster.upkeep.verify_store import StoreCheck, calls_folder, open_samples, samples_folder
+from cluster.upkeep.verify_store import StoreCheck, calls_folder, log_finding, open_samples, samples_folder
 from operators import operator_class
 from pipelines.identity import ViewOfRanges
 from schemas.contract import Contract, validate
 from schemas.datasets import DATASETS, Call, LedgerEntry, Problem, Sample
-from schemas.errors import ContractViolation, GristmillError
+from schemas.errors import ContractViolation, DamagedLog, GristmillError
 from schemas.identity import table_digest
 from schemas.manifest import RunManifest, SnapshotManifest, StageRecord
 from schemas.redaction import redact
@@ -256,7 +256,12 @@ class _Verifier:
         if not all(check.whole for check in checks):
             self.result.unchecked.append("the ledger isn't held against samples, since not all of them can be read")
             return
-        entries = scan_store(self.root, LEDGER, LedgerEntry).filter(pl.col("run_id") == self.manifest.run_id)
+        try:
+            ledger = scan_store(self.root, LEDGER, LedgerEntry)
+        except DamagedLog as error:
+            self.result.findings.append(log_finding("", LEDGER, error))
+            return
+        entries = ledger.filter(pl.col("run_id") == self.manifest.run_id)
         rows = self.root.patiently(lambda: entries.collect(), "reading the ledger")
         if self.manifest.account is None and rows.is_empty():
             return  # a run without an account settles nothing

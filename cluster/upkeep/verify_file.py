@@ -30,10 +30,10 @@ from schemas.identity import completion_hashes
 from schemas.messages import conversations
 from schemas.redaction import redact
 
-Remedy = Literal["drop", "cut", "recompute", "remove", "rerun", "none"]
-"""What puts it right: the file leaves its store; some of its rows do (it is written again without them, in order); the
-snapshot is computed again; the file is removed, since nothing names it; the run's command makes it, as things are;
-nothing that we could do."""
+Remedy = Literal["mend", "drop", "cut", "recompute", "remove", "rerun", "none"]
+"""What puts it right: the log is mended, with what the files hold; the file leaves its store; some of its rows do (it
+is written again without them, in order); the snapshot is computed again; the file is removed, since nothing names it;
+the run's command makes it, as things are; nothing that we could do."""
 
 
 @dataclass(frozen=True)

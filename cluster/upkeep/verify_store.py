@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import polars as pl
-from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
+from cluster.storage.delta import open_table
+from cluster.storage.delta_log import LOG
 from cluster.storage.numbering import Numbering
 from cluster.storage.patience import is_away
 from cluster.storage.ranges import KEYED, Ranges, RangeSet
@@ -15,7 +16,7 @@ from cluster.storage.store import Store
 from cluster.upkeep.verify_file import Expected, FileCheck, Finding, example
 from schemas.contract import Contract
 from schemas.datasets import CALLS_FOLDER, SAMPLES_FOLDER, Sample
-from schemas.errors import DamagedFile, GristmillError
+from schemas.errors import DamagedFile, DamagedLog, GristmillError
 from schemas.redaction import redact
 
 
@@ -57,14 +58,15 @@ class StoreCheck:
             self.store = LenientStore(root, folder, contract, {}, numbering)
         except TableNotFoundError:
             return
+        except DamagedLog as error:
+            self.findings.append(log_finding(stage, folder, error))
         except GristmillError:
             raise
         except Exception as error:  # a log that can't be read
             self.findings.append(Finding(stage, f"{folder}/_delta_log", f"can't be read: {redact(str(error))[:300]}"))
 
     def _listed(self) -> dict[str, tuple[int | None, int | None]]:
-        table = DeltaTable(self.root.uri(self.folder), storage_options=self.root.storage_options())
-        adds = pl.DataFrame(table.get_add_actions(flatten=True))
+        adds = pl.DataFrame(open_table(self.root, self.folder).get_add_actions(flatten=True))
         rows = pl.col("num_records") if "num_records" in adds.columns else pl.lit(None, pl.Int64).alias("num_records")
         listed = adds.sort("modification_time", "path").select("path", rows, "size_bytes")
         return {name: (count, size) for name, count, size in listed.iter_rows()}
@@ -126,6 +128,11 @@ class StoreCheck:
     def _find(self, name: str, what: str, ranges: Ranges) -> None:
         keys = self.numbering.keyed(ranges)
         self.findings.append(Finding(self.stage, f"{self.folder}/{name}", what, "cut", keys))
+
+
+def log_finding(stage: str, folder: str, error: DamagedLog) -> Finding:
+    """Return the finding about the log of a table."""
+    return Finding(stage, f"{folder}/{LOG}", f"isn't whole: {error}", "mend")
 
 
 def samples_folder(folder: str) -> str:

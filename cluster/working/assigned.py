@@ -14,7 +14,7 @@ import polars as pl
 from cluster.storage.ranges import Ints, Ranges
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
-from operators.sample.sampling import Sampling
+from schemas.contract import Columns
 
 BLOCK = 1024
 """Problems are read so many at a time."""
@@ -25,9 +25,10 @@ KEPT = 3
 class AssignedProblems:
     """Rows of problems by number, as long as samples of them are outstanding."""
 
-    def __init__(self, root: Root, rows: NumberedRows) -> None:
+    def __init__(self, root: Root, rows: NumberedRows, columns: Columns) -> None:
         self._root = root
         self._rows = rows
+        self._columns = columns
         self._held: dict[int, dict[str, Any]] = {}
         self._outstanding: Counter[int] = Counter()
         self._blocks: dict[int, pl.DataFrame] = {}
@@ -58,7 +59,7 @@ class AssignedProblems:
             block = self._blocks.pop(number, None)
             if block is None:
                 first = number * BLOCK
-                block = self._rows.read(self._root, first, first + BLOCK, Sampling.inputs["problems"])
+                block = self._rows.read(self._root, first, first + BLOCK, self._columns)
             self._blocks[number] = block
             while len(self._blocks) > KEPT:
                 del self._blocks[next(iter(self._blocks))]

@@ -7,7 +7,6 @@ apart from the worker's credit before it is sent, and gives answers that are the
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -17,12 +16,17 @@ from cluster.records.bill import Amount, Bill
 from cluster.records.timeline import Timeline
 from cluster.working.credit import Credit
 from cluster.working.journal import Journal, key_of
+from cluster.working.overrun import Overrun, overrun_of
 from cluster.working.stops import ask_for_a_stop
+from cluster.working.tries import Tries
 from cluster.working.turnstile import Turnstile
-from operators.engine import Completion, Engine, EngineError, Request, Scored, ScoreRequest
+from operators.engine import Completion, Engine, EngineError, NeverSent, Request, Scored, ScoreRequest
 from schemas.conversation import Turn
 from schemas.errors import BadInput
+from schemas.unicode import whole
 
+FIRST = 4
+"""Calls that are sent before the first answer shows what they take, where money is capped."""
 Said = TypeVar("Said", list[Completion], Scored)
 
 
@@ -33,16 +37,37 @@ class Meter:
         bill: by the engine's own count.
         paid: that, at the engine's prices, and ``lost``.
         lost: the worst cases of calls that brought nothing, since nobody knows what the engine did for them.
+        overrun: what the engine takes beyond what was asked of it; ``on_overrun`` is called whenever that grows.
+        answered: set once an answer showed what a call really takes, or at once where nothing is capped: before that no
+            more than ``FIRST`` are sent.
+        estimated: calls whose tokens aren't the engine's own count.
         shows_stops: whether the engine told a stop string when it was asked for one; None before that.
     """
 
-    def __init__(self, timeline: Timeline, credit: Credit | None) -> None:
+    def __init__(self, timeline: Timeline, credit: Credit | None, capped: bool = False) -> None:
         self.timeline = timeline
         self.credit = credit
         self.bill = Bill()
         self.paid = Amount()
         self.lost = Amount()
+        self.overrun = Overrun()
+        self.on_overrun: Callable[[], None] = lambda: None
+        self.estimated = 0
+        self.answered = asyncio.Event()
+        if not capped:
+            self.answered.set()
         self.shows_stops: bool | None = None
+
+    def note(self, answers: Sequence[Completion], prompt: int, completion: int) -> None:
+        """Look whether answers took more than the most that was thought possible."""
+        before, estimated = self.overrun, False
+        for answer in answers:
+            estimated = estimated or answer.estimated
+            if answer.completion_tokens > completion or answer.prompt_tokens > prompt:
+                self.overrun = self.overrun.with_(overrun_of(answer, prompt, completion))
+        self.estimated += estimated
+        if self.overrun is not before:
+            self.on_overrun()
 
     def settle(self, worst: Amount, took: Bill | None) -> None:
         """Note what became of a call; None where nobody knows."""
@@ -63,7 +88,9 @@ class Desk(Engine):
     """An engine as work sees it; made for one piece of work, or for all the sampling of a worker.
 
     Args:
-        retries: how often a request is tried again after a transient fault, with exponential backoff.
+        retries: how often a request is tried again after a transient fault, with exponential backoff; None where each
+            try has to be paid for by somebody else first, who hears of the fault.
+        most_completion: the most tokens that a completion may have, of those that a request asks for.
         journal: where answers are kept until the work is finished; None where none are.
         turnstile: where calls wait for their turn at the engine; None where they needn't.
         rank: the work's; smaller ones go first.
@@ -73,20 +100,28 @@ class Desk(Engine):
         self,
         engine: Engine,
         meter: Meter,
-        retries: int,
+        retries: int | None,
         journal: Journal | None = None,
+        most_completion: Callable[[int], int] = int,
         turnstile: Turnstile | None = None,
         rank: int = 0,
     ) -> None:
         self._engine = engine
         self._meter = meter
         self._retries = retries
+        self._most_completion = most_completion
         self._journal = journal
         self._turnstile = turnstile
         self._rank = rank
         self._asked: Counter[bytes] = Counter()
         self.info = engine.info
         self.capacity = engine.capacity
+        self.patience = engine.patience
+
+    @property
+    def pays_elsewhere(self) -> bool:
+        """Whether nothing is tried again here, since somebody else has to pay for it first."""
+        return self._retries is None
 
     async def render(
         self, messages: Sequence[Turn], *, chat: bool = True, answered: bool = False, tools: Sequence[Turn] = ()
@@ -143,17 +178,24 @@ class Desk(Engine):
         return answer
 
     async def _generate(self, request: Request) -> list[Completion]:
+        most = self._most_completion(request.params.max_tokens)
+
         async def worst(credit: Credit) -> Amount:
-            prompt = await self._engine.most_tokens(request.prompt + request.prefix)
-            return credit.worst(request.n * prompt, request.n * request.params.max_tokens)
+            over = self._meter.overrun
+            prompt = await self._engine.most_tokens(request.prompt + request.prefix) + over.prompt
+            return credit.worst(request.n * prompt, request.n * (most + over.completion))
 
         async def send() -> list[Completion]:
-            answers = await self._engine.generate(request)
-            if not self._engine.counts or all(
-                one.prompt_tokens and (one.completion_tokens or not one.text) for one in answers
-            ):
-                return answers
-            return [await self._counted(request, one) for one in answers]
+            answers, longest = await self._engine.generate(request), 0
+            for place, one in enumerate(answers):
+                if self._engine.counts and not (one.prompt_tokens and (one.completion_tokens or not one.text)):
+                    one = await self._counted(request, one)
+                answers[place] = one if one.text.isascii() and not one.reasoning else _written(one)
+                longest = max(longest, one.prompt_tokens)
+            if longest > len(request.prompt):  # a token is a letter at least, nearly always
+                longest = await self._engine.most_tokens(request.prompt + request.prefix)
+            self._meter.note(answers, longest, most)
+            return answers
 
         answers = await self._tried(send, worst, _generated)
         if len(answers) != request.n:
@@ -165,6 +207,7 @@ class Desk(Engine):
         most = self._engine.most_tokens
         return replace(
             answer,
+            estimated=True,
             prompt_tokens=answer.prompt_tokens or await most(request.prompt + request.prefix),
             completion_tokens=answer.completion_tokens or min(await most(answer.text), request.params.max_tokens),
         )
@@ -196,30 +239,69 @@ class Desk(Engine):
         bill_of: Callable[[Said], Bill],
     ) -> Said:
         meter = self._meter
-        worst = Amount() if meter.credit is None else await worst_of(meter.credit)
-        for attempt in range(self._retries + 1):
-            if meter.credit is not None:
-                await meter.credit.take(worst, self._rank)
+        tries: Tries | None = None
+        while True:
+            worst = await self._set_apart(worst_of)
             took: Bill | None = None
             meter.timeline.enter()
             try:
                 answer = await send()
+                meter.answered.set()
                 took = bill_of(answer)
                 return answer
             except EngineError as error:
-                if not error.transient:
-                    took = Bill(calls=1)  # a request that is refused takes nothing
+                if not error.served:
+                    took = Bill(int(not error.transient), error.used[0], 0, error.used[1])
+                tries = tries or Tries(self._retries or 0, 0.0 if self.pays_elsewhere else self.patience)
+                pause = tries.again(error)
+                if pause is None:
+                    meter.answered.set()
                     raise
-                if attempt == self._retries:
-                    raise
+            except (BadInput, NeverSent):
+                took = Bill()
+                raise
             finally:
                 meter.timeline.leave(0 if took is None else took.completion_tokens)
                 meter.settle(worst, took)
-            await asyncio.sleep(min(30.0, 0.25 * 2**attempt) * (0.5 + random.random()))
-        raise AssertionError("unreachable")
+            await asyncio.sleep(pause)
+
+    async def _set_apart(self, worst_of: Callable[[Credit], Awaitable[Amount]]) -> Amount:
+        """Wait until a call may be sent, and take its worst case from the credit; return it.
+
+        Raises:
+            NeverSent: it was cancelled meanwhile.
+            EngineError: transient; what somebody else paid for it isn't enough.
+        """
+        meter = self._meter
+        if not meter.answered.is_set() and meter.timeline.in_flight >= FIRST:
+            try:
+                await meter.answered.wait()
+            except asyncio.CancelledError:
+                raise NeverSent from None
+            if meter.overrun and self.pays_elsewhere:
+                raise EngineError("the engine takes more than was set apart", True, served=False, busy=True)
+        if meter.credit is None:
+            return Amount()
+        while True:
+            over, worst = meter.overrun, await worst_of(meter.credit)
+            await meter.credit.take(worst, self._rank)
+            if meter.overrun is over:
+                return worst
+            meter.credit.settle(worst, Amount())  # while it waited, the engine showed that it takes more
 
     async def close(self) -> None:
         """Nothing: the engine is its worker's."""
+
+
+def _written(answer: Completion) -> Completion:
+    """Return an answer whose texts can be written, whatever the engine made of its characters."""
+    reasoning, calls = answer.reasoning, answer.tool_calls
+    return replace(
+        answer,
+        text=whole(answer.text),
+        reasoning=reasoning and whole(reasoning),
+        tool_calls=calls and whole(calls),
+    )
 
 
 def _generated(answers: list[Completion]) -> Bill:

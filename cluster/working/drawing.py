@@ -20,11 +20,14 @@ from cluster.storage.rows import NumberedRows
 from cluster.storage.slices import Slice
 from cluster.working.assigned import AssignedProblems
 from cluster.working.desk import Desk
+from cluster.working.reports import Failed
+from cluster.working.tries import Waiting
 from cluster.working.warm_up import WarmUps
-from operators.engine import EngineError
+from operators.engine import EngineError, NeverSent
 from operators.sample.lengths import TooLong, is_too_long
 from operators.sample.sampling import BEGUN, Sampling
 from schemas import datasets
+from schemas.errors import BadInput
 
 LOOK_SECONDS = 1.0
 """Between two looks for warm-ups that others drew (``sample.cut``)."""
@@ -35,8 +38,7 @@ class Drawing:
     """The samples that one worker has still to draw.
 
     Args:
-        on_drawn: called with the rows of each draw, or with (problem, draw, message) of one whose transient fault
-            outlived the retries.
+        on_drawn: called with the rows of each draw, or with what is known of one that failed.
         on_hungry: called when the queue runs low.
         room: set while rows may be added.
     """
@@ -49,7 +51,7 @@ class Drawing:
         folder: str,
         problems: NumberedRows,
         run_id: str,
-        on_drawn: Callable[[list[Row] | tuple[int, int, str]], None],
+        on_drawn: Callable[[list[Row] | Failed], None],
         on_hungry: Callable[[], None],
         room: asyncio.Event,
     ) -> None:
@@ -65,9 +67,10 @@ class Drawing:
         self._on_hungry = on_hungry
         self._room = room
         self._queue: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
-        self._problems = AssignedProblems(root, problems)
+        self._problems = AssignedProblems(root, problems, operator.reads)
         self._prompts: dict[int, asyncio.Task[str]] = {}
         self._begun: dict[tuple[str, int], Row] = {}
+        self._waiting = Waiting(desk.patience)
         self._warm_ups = None if operator.cut is None else WarmUps(operator.cut, root, folder)
 
     async def measure(self, numbers: Ints, exactly: bool) -> tuple[list[tuple[int, TooLong]], Ints]:
@@ -94,11 +97,18 @@ class Drawing:
                 self._queue.put_nowait((number, index))
             self.outstanding += count
 
-    def drop(self) -> None:
-        """Empty the queue; what is under way goes on."""
+    def drop(self) -> list[tuple[int, int]]:
+        """Empty the queue; return what was in it and isn't begun, as (problem, sample index)."""
+        dropped: list[tuple[int, int]] = []
         with contextlib.suppress(asyncio.QueueEmpty):
             while True:
-                self._queue.get_nowait()
+                dropped.append(self._queue.get_nowait())
+        if self._warm_ups is not None:
+            dropped += self._warm_ups.drop()
+        self.outstanding -= len(dropped)
+        for number, _ in dropped:
+            self._problems.let_go(number)
+        return dropped
 
     async def _read_begun(self, begun: Slice) -> None:
         columns = datasets.Sample.select("problem_key", "sample_index", "finish_reason", "status", *BEGUN)
@@ -149,11 +159,17 @@ class Drawing:
             prompt = await self._prompt(number, problem)
             cut_below = None if self._warm_ups is None else self._warm_ups.threshold(number, index)
             row = await self.operator.draw(problem, prompt, index, self.desk, self._run_id, begun, cut_below)
+            self._waiting.over((number, index))
             self._on_drawn([row])
             self._warmed_up(number, index, row["lowest_group_confidence"])
         except EngineError as error:
-            self._on_drawn((number, index, str(error)))
-            self._warmed_up(number, index, None)
+            again = self.desk.pays_elsewhere and self._waiting.goes_on((number, index), error)
+            self._on_drawn(Failed(number, index, str(error), error.served, again))
+            if not again:
+                self._warmed_up(number, index, None)
+        except (BadInput, NeverSent) as error:
+            self._on_drawn(Failed(number, index, str(error), served=False, again=True))
+            raise
         finally:
             self.under_way -= 1
         self._problems.let_go(number)

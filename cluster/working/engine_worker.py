@@ -20,7 +20,7 @@ import polars as pl
 
 from cluster.engines import build_engine
 from cluster.records.bill import Amount
-from cluster.storage.parts import Part, write_part
+from cluster.storage.parts import write_part
 from cluster.storage.ranges import Ints, Ranges
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
@@ -28,15 +28,16 @@ from cluster.storage.slices import Slice
 from cluster.working.drawing import Drawing, Row
 from cluster.working.journal import Answers, Journal
 from cluster.working.playing import Playing
-from cluster.working.reports import Prompts, Ready, Report
+from cluster.working.reports import Failed, Prompts, Ready, Report
 from cluster.working.roles import Role
+from cluster.working.unproven import Unproven
 from cluster.working.work import Done, Task
+from cluster.working.writing import DrawnRows, write_samples
 from operators.asking import AskingOperator
 from operators.base import Operator
 from operators.sample.sampling import Sampling
 from operators.strategies.words import POLICY
 from schemas import datasets
-from schemas.contract import Contract, polars_schema
 from schemas.engine import EngineSpec
 from schemas.prices import Prices
 
@@ -56,8 +57,10 @@ class EngineJob:
         folder: of the stage's store, or snapshots.
         problems: where a sampling stage's problems are.
         paid: whether calls are paid for by credit that the driver lends (plain samples are paid before they are sent).
+        each_try: whether each try of a sample is paid for by the driver, so that none is made here.
         prices: of the engine's tokens, where something is capped in dollars; of each role's.
         roles: the engines that play other roles for a strategy.
+        unsafe: whether it may run generated programs without a sandbox.
     """
 
     stage: str
@@ -70,8 +73,10 @@ class EngineJob:
     flush_seconds: float
     problems: NumberedRows | None = None
     paid: bool = False
+    each_try: bool = False
     prices: Mapping[str, Prices | None] = field(default_factory=dict[str, "Prices | None"])
     roles: Mapping[str, EngineSpec] = field(default_factory=dict[str, EngineSpec])
+    unsafe: bool = False
 
     @property
     def worker(self) -> type[EngineWorker]:
@@ -84,8 +89,9 @@ class EngineWorker:
     def __init__(self, job: EngineJob) -> None:
         self.job = job
         self.root = Root(job.root)
-        self.rows: list[Row] = []
-        self.calls: list[Row] = []
+        self.rows = DrawnRows(datasets.Sample)
+        self.calls = DrawnRows(datasets.Call)
+        self._unproven = Unproven()
         self.report = Report()
         self._oldest = 0.0
         self._flush_after = min(FIRST_FLUSH, job.flush_seconds)
@@ -99,6 +105,7 @@ class EngineWorker:
         self._room.set()
         self._hungry = False
         self._crash: BaseException | None = None
+        self._crash_told = False
         self._drawing: Drawing | None = None
         self._answers = Answers(self.root, job.folder)
         self.roles: dict[str, Role] = {}
@@ -112,7 +119,10 @@ class EngineWorker:
         for name, spec in {own: job.engine, **job.roles}.items():
             engine = await asyncio.to_thread(build_engine, spec)
             node = socket.gethostname()
-            self.roles[name] = Role(name, engine, node, job.paid, job.prices.get(name), self._plays)
+            money = job.paid, job.prices.get(name)
+            role = Role(name, engine, node, *money, self._plays, job.each_try, spec.most_completion)
+            role.watch_overrun(self._on_overrun)
+            self.roles[name] = role
         self.role = self.roles[own]
         self.engine = self.role.engine
         if isinstance(job.operator, Sampling):
@@ -129,14 +139,14 @@ class EngineWorker:
     def _make_drawing(self, operator: Sampling) -> Drawing:
         job = self.job
         assert job.problems is not None
-        desk = self.role.desk(operator.retries)
+        desk = self.role.desk(None if job.each_try else operator.retries)
         others = (
             *(operator, desk, self.root, job.folder, job.problems, job.run_id),
             *(self._on_drawn, self._on_hungry, self._room),
         )
         if operator.strategy is None:
             return Drawing(*others)
-        return Playing(self.roles, self._on_called, *others)
+        return Playing(self.roles, self._on_called, job.unsafe, *others)
 
     # -- sampling --------------------------------------------------------------------------------------------------
 
@@ -156,25 +166,39 @@ class EngineWorker:
         except Exception as error:
             self._fail(error)
 
-    def _on_drawn(self, drawn: list[Row] | tuple[int, int, str]) -> None:
+    def _on_drawn(self, drawn: list[Row] | Failed) -> None:
         self.report.drawn += 1
-        if isinstance(drawn, tuple):
+        if isinstance(drawn, Failed):
             self._on_failed(drawn)
             return
-        self._keep(self.rows, drawn)
+        self._keep(self.rows, self._unproven.proven(drawn))
 
     def _on_called(self, calls: list[Row]) -> None:
         self._keep(self.calls, calls)
 
-    def _keep(self, buffer: list[Row], rows: list[Row]) -> None:
-        if not (self.rows or self.calls):
+    def _keep(self, buffer: DrawnRows, rows: list[Row]) -> None:
+        if rows and not (self.rows or self.calls):
             self._oldest = time.monotonic()
-        buffer += rows
+        buffer.add(rows)
         self._count_unwritten(len(rows))
         if len(buffer) >= self.job.flush_rows:
             self._flush()
 
-    def _on_failed(self, failed: tuple[int, int, str]) -> None:
+    def _on_overrun(self) -> None:
+        """An engine takes more than was set apart: samples that aren't sent are handed out anew."""
+        for role in self.roles.values():
+            self.report.overrun = self.report.overrun.with_(role.overrun)
+        if self.job.each_try:
+            self._drop()
+        self.news.set()
+
+    def _drop(self) -> None:
+        """Give back what isn't begun."""
+        if self._drawing is not None and (dropped := self._drawing.drop()):
+            numbers, indices = zip(*dropped, strict=True)
+            self.report.unsent = Ranges.joined([self.report.unsent, Ranges.of(numbers, indices, 1)])
+
+    def _on_failed(self, failed: Failed) -> None:
         """Tell of a draw that failed once its calls are written, so that whoever draws it again finds them."""
         self._flush()
 
@@ -262,11 +286,13 @@ class EngineWorker:
         Raises:
             Exception: whatever ended a drawing coroutine; the engine is to be considered dead.
         """
-        if not (self.report.parts or self.report.calls or self.report.failed or self._hungry):
+        report = self.report
+        if not (report.parts or report.calls or report.failed or report.unsent or self._hungry):
             self.news.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.news.wait(), seconds)
         if self._crash is not None:
+            self._crash_told = True
             raise self._crash
         return self._take_report()
 
@@ -281,12 +307,15 @@ class EngineWorker:
 
     async def stop(self) -> Report:
         """Drop what is queued or in flight, flush what was drawn, free the engine; return the last report."""
+        self._drop()
         await self.abandon()
+        if self._crash is None:
+            self._keep(self.rows, self._unproven.rest())
         self._flush()
         await asyncio.gather(*self._writes)
         for role in self.roles.values():
             await role.engine.close()
-        if self._crash is not None and not self.report.parts:
+        if self._crash is not None and not self._crash_told and not self.report.parts:
             raise self._crash
         return self._take_report()
 
@@ -295,7 +324,7 @@ class EngineWorker:
         self._ending = True
         until = time.monotonic() + seconds
         if self._drawing is not None:
-            self._drawing.drop()
+            self._drop()
             while self._drawing.under_way and time.monotonic() < until and self._crash is None:
                 await asyncio.sleep(0.02)
         return await self.stop()
@@ -313,6 +342,7 @@ class EngineWorker:
         taken.activity = self.role.activity()
         over = self._over
         taken.dues = {name: role.dues(over) for name, role in self.roles.items()}
+        taken.estimated = sum(role.take_estimated() for role in self.roles.values())
         self.report = Report(drawn=taken.drawn)
         return taken
 
@@ -340,6 +370,8 @@ class EngineWorker:
         while True:
             await asyncio.sleep(min(0.1, self.job.flush_seconds / 4))
             waited = time.monotonic() - self._oldest
+            if not self._drawing.outstanding:
+                self._keep(self.rows, self._unproven.rest())
             late = waited >= self._flush_after or (waited >= 0.1 and not self._drawing.outstanding)
             if late and (self.rows or self.calls):
                 self._flush_after = min(2 * self._flush_after, self.job.flush_seconds)
@@ -348,29 +380,29 @@ class EngineWorker:
     def _flush(self) -> None:
         """Start writing what there is so far; drawing goes on meanwhile, and a cancelled draw can't lose the part."""
         if self.rows or self.calls:
-            calls, self.calls = self.calls, []
-            rows, self.rows = self.rows, []
+            calls, (rows, bad) = self.calls.take()[0], self.rows.take()
+            self.report.unwritten += bad
             write = asyncio.create_task(self._write(calls, rows))
             self._writes.add(write)
             write.add_done_callback(self._writes.discard)
 
-    async def _write(self, calls: list[Row], rows: list[Row]) -> None:
+    async def _write(self, calls: pl.DataFrame, rows: pl.DataFrame) -> None:
         """Write calls, then the samples that came of them; one after the other, where there are calls."""
+        stage = self.job.stage
         try:
             async with self._in_order if self._plays else contextlib.nullcontext():
-                if calls:
+                if len(calls):
                     folder = f"{datasets.CALLS_FOLDER}/{self.job.folder.split('/')[1]}"
-                    part = await self._written(folder, pl.DataFrame(calls, polars_schema(datasets.Call)), datasets.Call)
-                    self.report.calls.append(part)
-                if rows:
-                    part = await self._written(self.job.folder, Sampling.table(rows), datasets.Sample)
-                    # to the report that is open now, not the one that was when writing began
-                    self.report.parts.append(part)
+                    written = await asyncio.to_thread(write_part, self.root, folder, calls, datasets.Call, stage)
+                    self.report.calls.append(written)
+                if len(rows):
+                    alone = not self._plays  # of an episode all rows are written, or none
+                    part, bad = await asyncio.to_thread(write_samples, self.root, self.job.folder, rows, stage, alone)
+                    if part is not None:
+                        self.report.parts.append(part)  # to the report that is open now, not the one when it began
+                    self.report.unwritten += bad
         except Exception as error:
             self._fail(error)
         finally:
             self._count_unwritten(-len(rows) - len(calls))
             self.news.set()
-
-    async def _written(self, folder: str, table: pl.DataFrame, contract: type[Contract]) -> Part:
-        return await asyncio.to_thread(write_part, self.root, folder, table, contract, self.job.stage)

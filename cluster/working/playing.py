@@ -18,8 +18,10 @@ from typing import Any
 
 from cluster.storage.slices import Slice
 from cluster.working.drawing import Drawing, Row
+from cluster.working.reports import Failed
 from cluster.working.roles import Role
-from operators.engine import EngineDied, EngineError
+from cluster.working.work import tools_of
+from operators.engine import EngineDied, EngineError, NeverSent
 from operators.strategies.calls import Call, MemoryJournal
 from operators.strategies.words import POLICY
 from schemas import datasets
@@ -52,15 +54,19 @@ class Playing(Drawing):
     Args:
         roles: the worker's engines.
         on_called: called with rows of calls, as they are answered.
+        unsafe: whether generated programs may be run without a sandbox.
         others: those of ``Drawing``.
     """
 
-    def __init__(self, roles: Mapping[str, Role], on_called: Callable[[list[Row]], None], *others: Any) -> None:
+    def __init__(
+        self, roles: Mapping[str, Role], on_called: Callable[[list[Row]], None], unsafe: bool, *others: Any
+    ) -> None:
         super().__init__(*others)
         assert self.operator.strategy is not None
         self._roles = roles
         self._policy = roles[POLICY]
         self._on_called = on_called
+        self._tools = tools_of(self.operator, unsafe)
         assert self._policy.turnstile is not None
         self._turnstile = self._policy.turnstile
         self._news = asyncio.Event()
@@ -148,9 +154,12 @@ class Playing(Drawing):
         self.under_way += 1
         try:
             prompt = await self._prompt(number, problem)
-            self._on_drawn(await self.operator.play(problem, prompt, index, desks, journal, self._run_id))
+            played = self.operator.play(problem, prompt, index, desks, journal, self._run_id, self._tools)
+            self._on_drawn(await played)
         except EngineError as error:
-            self._on_drawn((number, index, str(error)))
+            self._on_drawn(Failed(number, index, str(error), error.served, again=False))
+        except NeverSent:
+            raise asyncio.CancelledError from None
         except (EngineDied, GristmillError):
             raise
         except Exception as error:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from cluster.records.bill import Amount, Bill
 from cluster.records.timeline import Activity
 from cluster.storage.parts import Part
-from cluster.storage.ranges import Ints
+from cluster.storage.ranges import Ints, Ranges
+from cluster.working.overrun import Overrun
 from operators.engine import EngineInfo
 from operators.sample.lengths import TooLong
 
@@ -49,13 +50,33 @@ class Dues:
     in_flight: int = 0
 
 
+@dataclass(frozen=True)
+class Failed:
+    """A draw whose transient fault the worker couldn't heal.
+
+    Attributes:
+        served: it may have been paid for.
+        again: it was no try, since the engine couldn't just now and is still waited for, or was never asked.
+    """
+
+    number: int
+    index: int
+    message: str
+    served: bool
+    again: bool
+
+
 @dataclass
 class Report:
     """What happened since the last report, and how things stand.
 
     Attributes:
         calls: parts with calls of episodes; what samples came of stands in them before the samples do.
-        failed: (problem, draw, message) of draws whose transient fault outlived the retries.
+        failed: draws whose transient fault outlived the retries.
+        unsent: draws that were assigned, and won't be begun here.
+        unwritten: (problem_key, sample index, why) of rows that no table takes.
+        estimated: calls whose tokens aren't the engine's own count.
+        overrun: what the engine takes beyond what was asked of it, at most so far.
         drawn: draws since the worker started, flushed or not.
         activity: what the engine did since the worker started.
         dues: by role.
@@ -63,7 +84,11 @@ class Report:
 
     parts: list[Part] = field(default_factory=list[Part])
     calls: list[Part] = field(default_factory=list[Part])
-    failed: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
+    failed: list[Failed] = field(default_factory=list[Failed])
+    unsent: Ranges = field(default_factory=Ranges.none)
+    unwritten: list[tuple[str, int, str]] = field(default_factory=list[tuple[str, int, str]])
+    estimated: int = 0
+    overrun: Overrun = field(default_factory=Overrun)
     drawn: int = 0
     activity: Activity = field(default_factory=Activity)
     dues: dict[str, Dues] = field(default_factory=dict[str, Dues])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 from cluster.records.bill import Amount, Bill
@@ -10,6 +11,7 @@ from cluster.records.timeline import Activity, Timeline
 from cluster.working.credit import Credit
 from cluster.working.desk import Desk, Meter
 from cluster.working.journal import Journal
+from cluster.working.overrun import Overrun
 from cluster.working.reports import Dues
 from cluster.working.turnstile import Turnstile
 from operators.engine import Engine
@@ -23,22 +25,38 @@ class Role:
         paid: whether its calls are paid from credit that the driver lends.
         prices: of its tokens, where something is capped in dollars.
         in_turn: whether calls wait for their turn by the rank of their work.
+        capped: whether what it takes is capped, by credit or by whoever pays for each try.
+        most_completion: the most tokens that a completion may have, of those that a request asks for.
     """
 
     def __init__(
         self, name: str, engine: Engine, node: str, paid: bool = False, prices: Prices | None = None,
-        in_turn: bool = False,
+        in_turn: bool = False, capped: bool = False, most_completion: Callable[[int], int] = int,
     ) -> None:  # fmt: skip
         self.name = name
         self.engine = engine
         self.turnstile = Turnstile(engine.capacity) if in_turn else None
         self._timeline = Timeline(node)
-        self._meter = Meter(self._timeline, Credit(prices, engine.capacity) if paid else None)
+        self._meter = Meter(self._timeline, Credit(prices, engine.capacity) if paid else None, capped or paid)
+        self._most_completion = most_completion
         self._returned = Amount()
 
-    def desk(self, retries: int, journal: Journal | None = None, rank: int = 0) -> Desk:
-        """Return what a piece of work asks instead of the engine."""
-        return Desk(self.engine, self._meter, retries, journal, self.turnstile, rank)
+    def desk(self, retries: int | None, journal: Journal | None = None, rank: int = 0) -> Desk:
+        """Return what a piece of work asks instead of the engine; see ``Desk`` for the arguments."""
+        return Desk(self.engine, self._meter, retries, journal, self._most_completion, self.turnstile, rank)
+
+    def watch_overrun(self, hear: Callable[[], None]) -> None:
+        """Have ``hear`` called whenever the engine takes more than it was thought to."""
+        self._meter.on_overrun = hear
+
+    @property
+    def overrun(self) -> Overrun:
+        return self._meter.overrun
+
+    def take_estimated(self) -> int:
+        """Return how many calls since the last time had tokens that aren't the engine's own count."""
+        taken, self._meter.estimated = self._meter.estimated, 0
+        return taken
 
     def activity(self) -> Activity:
         return replace(self._timeline.activity(), trouble=self.engine.trouble)

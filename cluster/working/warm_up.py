@@ -47,6 +47,11 @@ class WarmUps:
         self._changed.setdefault(number, time.monotonic())
         return False
 
+    def drop(self) -> list[tuple[int, int]]:
+        """Hold nothing any more; return what was held."""
+        held, self._held = self._held, {}
+        return [(number, index) for number, indices in held.items() for index in indices]
+
     def threshold(self, number: int, index: int) -> float | None:
         """Return below which confidence a sample is cut; None: it isn't."""
         return None if index < self.cut.warm_up else self._thresholds.get(number)

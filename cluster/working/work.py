@@ -206,7 +206,7 @@ def run_operator(
 
 
 def tools_of(operator: Operator, unsafe: bool) -> dict[str, Any]:
-    """Return the tools that an operator declares, but an engine. Only verification pays for the pools' imports."""
+    """Return the tools that an operator declares, but an engine. Only who needs them pays for the pools' imports."""
     tools: dict[str, Any] = {}
     if "workers" in operator.tools:
         from cluster.tools.processes import shared_workers

@@ -106,7 +106,7 @@ def show(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption
 def samples(
     name: RunArgument,
     problem: Annotated[str | None, typer.Option(help="Only this problem_id.")] = None,
-    only: Annotated[Literal["right", "wrong"] | None, typer.Option(help="Only these samples.")] = None,
+    only: Annotated[Literal["right", "wrong", "refused"] | None, typer.Option(help="Only these samples.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many samples at most.")] = 20,
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,

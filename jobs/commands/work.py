@@ -47,7 +47,11 @@ def run(
         typer.Option(help="Where another run writes the same samples: end, wait for it, or take what is there."),
     ] = None,
     retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Give verdicts again that ended in a timeout or an error.")
+        bool,
+        typer.Option(
+            "--retry-errors",
+            help="Draw samples again that were refused, and give verdicts again that ended in a timeout or an error.",
+        ),
     ] = False,
     allow_unsafe_execution: UnsafeOption = False,
     as_json: JsonOption = False,

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.records.reader import last_stage, open_stage
+from cluster.records.refused import remarks
 from cluster.spending.history import spent_by
 from cluster.storage.root import Root
 from schemas.manifest import RunManifest, StageRecord
@@ -38,6 +39,8 @@ def costs(root: Root, manifest: RunManifest) -> dict[str, Any]:
     document: dict[str, Any] = {
         "run": manifest.run_id,
         "total": _sums(samples, priced),
+        "estimated_samples": int(samples["tokens_estimated"].sum() or 0) if len(samples) else 0,
+        "remarks": remarks(manifest),
         **_paid(root, manifest, samples, priced),
         "by_stage": _by(samples, "stage", priced),
     }
@@ -74,7 +77,7 @@ def _samples(root: Root, manifest: RunManifest, record: StageRecord) -> pl.DataF
     """Return one row per draw of a stage: key, run_id, status, samples that it gave, tokens and microdollars."""
     rows = open_stage(root, manifest, record.name)
     plain = rows.filter(pl.col("episode").is_null()).with_columns(samples=pl.lit(1, pl.Int64))
-    wanted = [*KEY, "run_id", "status", "samples", *TOKENS]
+    wanted = [*KEY, "run_id", "status", "samples", "tokens_estimated", *TOKENS]
     parts = [plain.select(wanted), _episodes(rows).select(wanted)]
     table = pl.concat(parts).collect(engine="streaming").with_columns(stage=pl.lit(record.name))
     return table.with_columns(microdollars=_microdollars(_prices(manifest, record), record, table))
@@ -192,6 +195,11 @@ def print_costs(console: Console, document: dict[str, Any]) -> None:
     ):
         if rows:
             console.print(_table(title, rows))
+    if estimated := document["estimated_samples"]:
+        said = f"estimated: the tokens of {estimated:,} samples, at the most they can be; the engine doesn't say"
+        console.print(said, style="red", highlight=False, soft_wrap=True)
+    for remark in document["remarks"]:
+        console.print(remark, style="red", highlight=False, soft_wrap=True, markup=False)
     if lost := document["lost"]["tokens_at_most"]:
         console.print(f"lost: {lost:,} tokens at most, of requests that brought nothing", highlight=False)
     for name, each in document.get("per", {}).items():

@@ -67,7 +67,7 @@ def _print(root: Root, manifest: RunManifest, result: Verification, repaired: li
         for line in repaired:
             say(f"  {line}")
         say(f"Make what is missing again:\n  {again}")
-    elif any(found.remedy in ("drop", "cut", "recompute", "remove") for found in result.findings):
+    elif any(found.remedy in ("mend", "drop", "cut", "recompute", "remove") for found in result.findings):
         command = shlex.join(["gristmill", "verify-data", manifest.run_id, "--root", root.url, "--repair"])
         say(f"Take out what is damaged, then make it again; what is whole stays:\n  {command}\n  {again}")
     elif any(found.remedy == "rerun" for found in result.findings):

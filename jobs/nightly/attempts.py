@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from cluster.storage.lease import LEASE_SECONDS, Lease
+from cluster.storage.lease import LEASE_SECONDS, Lease, watch
 from cluster.storage.root import Root
 from jobs.config.calendar import Night
 from schemas.errors import GristmillError
@@ -99,7 +99,10 @@ class Journal:
         folder = f"{self.folder}/attempts"
         found: list[Attempt] = []
         for name in self.root.list(folder):
-            one = self._ended.get(name) or Attempt.model_validate_json(self.root.read_bytes(folder, name))
+            one = self._ended.get(name) or self._record(name)
+            if one.state == "running":
+                watch(lambda name=name: self._record(name).lease)
+                one = self._record(name)
             if one.state != "running":
                 self._ended[name] = one
             found.append(one)
@@ -107,6 +110,9 @@ class Journal:
             one.model_copy(update={"state": "cut off"}) if one.state == "running" and not one.live else one
             for one in sorted(found, key=lambda one: one.number)
         ]
+
+    def _record(self, name: str) -> Attempt:
+        return Attempt.model_validate_json(self.root.read_bytes(f"{self.folder}/attempts", name))
 
     def claim(self, night: Night, now: datetime, known: Sequence[Attempt], state: State = "running") -> Attempt | None:
         """Make the next record; None where another process made it first."""

@@ -11,6 +11,7 @@ import jinja2
 import polars as pl
 import yaml
 
+from cluster.records.refused import refused_of, remarks, told
 from jobs.report import charts
 from jobs.report.browser import browse, embed
 from jobs.report.collect import Source
@@ -74,6 +75,7 @@ def render(manifest: RunManifest, tables: Mapping[str, pl.LazyFrame]) -> str:
         training=training(source),
         experts=experts(manifest),
         stages=_stages(manifest),
+        remarks=_remarks(source),
         replicas=[(record.name, replica) for record in manifest.stages for replica in record.replicas],
         problems=found[0] if found else [],
         shown=found[1] if found else "",
@@ -204,6 +206,13 @@ def _distributions(source: Source) -> list[charts.Chart]:
     if source.lengths is not None:
         found.append(charts.lengths(source.lengths))
     return found
+
+
+def _remarks(source: Source) -> list[str]:
+    """Return why samples were refused, and what is to be known of the tokens."""
+    samples = source.scan("samples", "status", "error")
+    name = next((s.name for s in source.manifest.stages if s.dataset == "samples"), "")
+    return [*told([] if samples is None else refused_of(name, samples)), *remarks(source.manifest)]
 
 
 def _stages(manifest: RunManifest) -> list[StageRow]:

@@ -104,7 +104,8 @@ def lengths(
 ) -> tuple[float, float, tuple[float, float], str]:
     """Return (prompt tokens, completion tokens) of a sample, an interval of the latter, and where they are from."""
     operator, store = stage.stage.operator, stage.store
-    assert isinstance(operator, Sampling) and store is not None
+    assert isinstance(operator, Sampling) and store is not None and stage.stage.engine is not None
+    most = stage.stage.engine.most_completion(operator.max_tokens)
     if len(store.held):
         drawn = scan_store(plan.root, store.folder, datasets.Sample).filter(pl.col("status") == "ok")
         length = pl.col("completion_tokens")
@@ -112,16 +113,17 @@ def lengths(
         if len(by_problem):
             prompt, completion = by_problem.select("prompt_tokens", "completion_tokens").mean().row(0)
             error = 1.96 * float(by_problem["completion_tokens"].std() or 0.0) / len(by_problem) ** 0.5  # pyright: ignore
-            spread = max(0.0, completion - error), min(float(operator.max_tokens), completion + error)
+            spread = max(0.0, completion - error), min(float(most), completion + error)
             return prompt, completion, spread, f"the mean of the {len(store.held):,} samples that are there"
     some = next(plan.problems.tables(plan.root)).head(LOOKED_AT)
     turns = (turn for row in some.iter_rows(named=True) for turn in operator.messages(row))
     prompt = sum(len(text_of(turn).encode()) for turn in turns) / len(some) / BYTES_PER_TOKEN
-    possible = (1.0, float(operator.max_tokens))
+    possible = (1.0, float(most))
     if entry is not None:
-        measured = min(entry.mean_completion_tokens, operator.max_tokens)
+        measured = min(entry.mean_completion_tokens, most)
         return entry.mean_prompt_tokens, measured, possible, "bench-engine"
-    return prompt, operator.max_tokens, possible, "the worst case: max_tokens each, prompts at 4 bytes a token"
+    bound = "max_tokens" if most == operator.max_tokens else f"{most:,} tokens, by engine.extra_body,"
+    return prompt, most, possible, f"the worst case: {bound} each, prompts at 4 bytes a token"
 
 
 def _rate(

@@ -26,10 +26,11 @@ from jobs.config.settings import build_pipeline, run_settings
 from jobs.running.asking import asking
 from jobs.running.estimate import estimate
 from jobs.running.outlook import outlook
+from jobs.running.plan_text import plan_document, print_plan
 from jobs.running.posterior import posteriors
 from jobs.running.progress import Progress
 from jobs.running.prompts import look_at_prompts
-from jobs.running.summary import document, plan_document, print_plan, print_run
+from jobs.running.summary import document, print_run
 from pipelines.graph import Pipeline
 from schemas.errors import BadInput
 from schemas.job import JobFile, RunSettings
@@ -122,7 +123,8 @@ def execute(job: Job, settings: RunSettings, as_json: bool, retry_errors: bool =
     """Run a job, write its report, say what happened; return the state it ended in.
 
     Args:
-        retry_errors: give verdicts with status ``timeout`` or ``error`` again.
+        retry_errors: draw samples again that were refused, and give verdicts with status ``timeout`` or ``error``
+            again.
     """
     console = Console(stderr=True)
     if retry_errors:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,15 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.planning.plan import RunPlan
-from cluster.records.reader import alive, open_stage
+from cluster.records.reader import open_stage, seems_alive
+from cluster.records.refused import refused, remarks, told
 from cluster.storage.root import Root
-from jobs.moe.outlook import experts_of, lines_of
-from jobs.report.format import duration
-from jobs.running.asking import Asking
-from jobs.running.episodes import lines as lines_of_episodes
-from jobs.running.estimate import REMEDY, Estimate
-from jobs.running.outlook import Outlook
 from schemas.manifest import RunManifest, StageRecord
 from schemas.prices import MICRO
 
@@ -36,9 +29,11 @@ def document(root: Root, manifest: RunManifest) -> dict[str, Any]:
         "datasets": {record.name: root.uri(record.path) for record in manifest.stages},
         "report": root.uri(manifest.report) if manifest.report else None,
         "error": manifest.error,
+        "waits_for": manifest.waits_for,
         "spending": manifest.spending.model_dump() if manifest.spending else None,
         "n_problems": manifest.n_problems,
         "notes": manifest.notes,
+        "refused": [asdict(found) for found in refused(root, manifest)],
         "stages": [record.model_dump(mode="json") for record in manifest.stages],
         "pass_at_k": coverage(root, manifest).to_dicts(),
     }
@@ -46,124 +41,13 @@ def document(root: Root, manifest: RunManifest) -> dict[str, Any]:
 
 def state_of(root: Root, manifest: RunManifest) -> str:
     """Return a run's state; one that was killed couldn't write down its own."""
-    return "killed" if manifest.state == "running" and not alive(root, manifest.run_id) else manifest.state
+    return "killed" if manifest.state == "running" and not seems_alive(root, manifest.run_id) else manifest.state
 
 
 def coverage(root: Root, manifest: RunManifest) -> pl.DataFrame:
     """Return the rows of the run's pass@k stage; no rows where it has none yet."""
     record = next((record for record in manifest.stages if record.dataset == "pass_at_k"), None)
     return open_stage(root, manifest, record.name).collect() if record and record.complete else pl.DataFrame()
-
-
-def print_plan(
-    console: Console,
-    plan: RunPlan,
-    estimates: Mapping[str, Estimate],
-    asked: Mapping[str, Asking],
-    outlooks: Mapping[str, Outlook] | None = None,
-) -> None:
-    """Print what each stage would reuse, top up or compute, and why; what samples and judging will take, and bring."""
-    table = Table(title=f"Plan of {plan.pipeline.name}: {len(plan.problems):,} problems under {plan.root.url}")
-    for heading in ("stage", "operator", "action", "there", "wanted", "why"):
-        table.add_column(heading, justify="right" if heading in ("there", "wanted") else "left")
-    colours = {"reuse": "green", "top up": "yellow", "compute": "cyan"}
-    for name, stage in plan.stages.items():
-        table.add_row(
-            name,
-            stage.stage.operator.public_name(),
-            f"[{colours[stage.action]}]{stage.action}[/]",
-            f"{stage.held:,}",
-            f"{stage.planned:,}",
-            escape(stage.why),
-        )
-    console.print(table)
-    for note in plan.notes:
-        console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
-    for name, found in estimates.items():
-        hours = f"{duration(3600 * found.hours)} ({found.throughput_from})" if found.hours is not None else REMEDY
-        dollars = f"${found.dollars:,.2f}" if found.dollars is not None else f"{REMEDY}, or name run.prices"
-        for line in (
-            f"{name}: {found.samples:,} samples to draw",
-            f"  tokens   {found.prompt_tokens:,} in prompts, {found.completion_tokens:,} "
-            f"[{found.tokens_interval[0]:,}, {found.tokens_interval[1]:,}] in completions",
-            f"           ({found.tokens_from})",
-            f"  time     {hours}",
-            f"  dollars  {dollars}",
-            *(lines_of_episodes(found.episodes) if found.episodes is not None else []),
-        ):
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
-        experts = experts_of(plan.stages[name].stage.engine)
-        for line in [] if experts is None else lines_of(experts):
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
-        if outlooks is not None and name in outlooks:
-            _print_outlook(console, outlooks[name])
-    for name, found in asked.items():
-        for line in (
-            f"{name}: {found.samples:,} samples to ask an engine about",
-            f"  tokens   {found.prompt_tokens:,} in prompts, {found.completion_tokens:,} in completions",
-            f"           ({found.tokens_from})",
-            *([f"  dollars  ${found.dollars:,.2f}"] if found.dollars is not None else []),
-        ):
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
-
-
-def _print_outlook(console: Console, found: Outlook) -> None:
-    """Print what the budget affords, and what more samples would bring."""
-    money = "${:,.4g}" if found.unit == "dollars" else "{:,.0f} tokens"
-    if found.affords is not None:
-        least, expected, most = found.affords
-        console.print(
-            f"  budget   affords about {expected:,} samples [{least:,}, {most:,}], {found.binds} end it",
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
-        )
-    for point in found.points:
-        more = "" if point.per_percent is None else f", the next 1% at {money.format(point.per_percent)}"
-        mark = "  <- the budget" if point is found.at_budget else ""
-        console.print(
-            f"  coverage {point.coverage:.3f} [{point.low:.3f}, {point.high:.3f}] at {point.k:,} {found.draws} each, "
-            f"{money.format(point.cost)} in all{more}{mark}",
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
-        )
-    if found.worth_until is not None:
-        console.print(
-            f"  1% of coverage costs no more than it is worth up to about {found.worth_until:,} {found.draws} each",
-            highlight=False,
-        )
-
-
-def plan_document(
-    plan: RunPlan,
-    estimates: Mapping[str, Estimate],
-    asked: Mapping[str, Asking],
-    outlooks: Mapping[str, Outlook] | None = None,
-) -> dict[str, Any]:
-    """Return the plan as one JSON-able document."""
-    return {
-        "pipeline": plan.pipeline.name,
-        "root": plan.root.url,
-        "n_problems": len(plan.problems),
-        "notes": list(plan.notes),
-        "stages": [
-            {
-                "name": name,
-                "operator": stage.stage.operator.public_name(),
-                "action": stage.action,
-                "held": stage.held,
-                "planned": stage.planned,
-                "why": stage.why,
-                "dataset": plan.root.uri(stage.folder),
-                **({"estimate": asdict(estimates[name])} if name in estimates else {}),
-                **({"asking": asdict(asked[name])} if name in asked else {}),
-                **({"outlook": asdict(outlooks[name])} if outlooks and name in outlooks else {}),
-                **({"experts": experts} if (experts := experts_of(stage.stage.engine)) else {}),
-            }
-            for name, stage in plan.stages.items()
-        ],
-    }
 
 
 def print_run(console: Console, root: Root, manifest: RunManifest) -> None:
@@ -173,7 +57,11 @@ def print_run(console: Console, root: Root, manifest: RunManifest) -> None:
     console.print(f"\n[bold]{manifest.run_id}[/]  {state}  {manifest.n_problems:,} problems  {manifest.runner} runner")
     if manifest.error:
         console.print(f"[red]{escape(manifest.error)}[/]", highlight=False)
+    if manifest.waits_for:
+        console.print(f"waits for: {manifest.waits_for}", style="yellow", soft_wrap=True, markup=False, highlight=False)
     console.print(_stage_table(manifest))
+    for line in [*told(refused(root, manifest)), *remarks(manifest)]:
+        console.print(line, style="red", soft_wrap=True, highlight=False, markup=False)
     _print_replicas(console, manifest)
     _print_spending(console, manifest)
     _print_coverage(console, root, manifest)
@@ -277,21 +165,24 @@ def print_runs(console: Console, root: Root, manifests: list[RunManifest]) -> No
 def sample_rows(
     root: Root, manifest: RunManifest, problem: str | None, verdict: str | None, limit: int
 ) -> pl.DataFrame:
-    """Return samples with their verdicts: problem_id, sample_index, is_correct, predicted_answer, completion.
+    """Return samples with their verdicts: problem_id, sample_index, is_correct, predicted_answer, completion; of those
+    that were refused status and error say why.
 
     Args:
-        verdict: ``right`` or ``wrong`` keeps only these.
+        verdict: ``right`` or ``wrong`` keeps only these, ``refused`` those without a completion.
     """
     stage = {record.dataset: record.name for record in reversed(manifest.stages)}
     rows = open_stage(root, manifest, stage["samples"]).select(
-        "problem_key", "sample_index", "problem_id", "completion"
+        "problem_key", "sample_index", "problem_id", "completion", "status", "error"
     )
     if "verdicts" in stage:
         verdicts = open_stage(root, manifest, stage["verdicts"])
         keys = ["problem_key", "sample_index"]
         rows = rows.join(verdicts.select(*keys, "is_correct", "predicted_answer"), on=keys, how="left")
-        if verdict is not None:
+        if verdict in ("right", "wrong"):
             rows = rows.filter(pl.col("is_correct") == (verdict == "right"))
+    if verdict == "refused":
+        rows = rows.filter(pl.col("status") == "error")
     if problem is not None:
         rows = rows.filter(pl.col("problem_id") == problem)
     return rows.sort("problem_id", "sample_index").head(limit).drop("problem_key").collect()
@@ -306,6 +197,8 @@ def print_samples(console: Console, rows: pl.DataFrame) -> None:
         console.print(
             f"[bold]{escape(row['problem_id'])}[/]/{row['sample_index']}  {marks[row.get('is_correct')]}{said}"
         )
+        if row["status"] == "error":
+            console.print(f"refused: {row['error']}", style="red", markup=False, highlight=False)
         console.print(f"{row['completion']}\n", markup=False, highlight=False)
     if rows.is_empty():
         console.print("No such samples.")

@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Any, cast
 
 import fsspec
 import polars as pl
+from fsspec.implementations.local import LocalFileSystem
 
 from operators.load.checks import Notes
 from operators.load.formats import SUFFIXES, read_bytes, suffix_of
@@ -49,11 +52,23 @@ def read_place(source: str, split: str | None, encoding: str | None, notes: Note
     if not fs.exists(place):
         raise BadInput(f"'{source}' doesn't exist{_near_files(source)}")
     if not fs.isdir(place):
-        rows = read_bytes(fs.cat_file(place), source, encoding, notes, split)
+        rows = read_bytes(_data(fs, place), source, encoding, notes, split)
         return rows if split is None or _names(source, split) else _of_column(rows, split, source)
     if fs.exists(f"{place}/_delta_log"):
         return Rows(pl.read_delta(source))
     return _read_folder(fs, place, source, split, encoding, notes)
+
+
+def _data(fs: Any, place: str) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        BadInput: it is no plain file: a pipe would be waited for, a device never ends.
+    """
+    local = isinstance(fs, LocalFileSystem)
+    if local and not stat.S_ISREG(os.stat(place).st_mode):
+        raise BadInput(f"'{place}' is no plain file (a pipe, or a device): copy what it says into one first")
+    return fs.cat_file(place)
 
 
 def _read_folder(fs: Any, place: str, source: str, split: str | None, encoding: str | None, notes: Notes) -> Rows:
@@ -69,7 +84,7 @@ def _read_folder(fs: Any, place: str, source: str, split: str | None, encoding: 
         notes.say(f"of the folder '{source}' the {len(wanted)} {kinds[0]} file(s) are read, {others} others aren't")
     wanted = _of_split(wanted, within, split, source)
     _refuse_configurations(wanted, within, source)
-    tables = {within[path]: read_bytes(fs.cat_file(path), path, encoding, notes) for path in wanted}
+    tables = {within[path]: read_bytes(_data(fs, path), path, encoding, notes) for path in wanted}
     _refuse_other_questions(tables, source)
     rows = together([*tables.values()], source)
     named = split is None or any(split_of(within[path]) is not None for path in wanted)

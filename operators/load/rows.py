@@ -103,7 +103,8 @@ class Rows:
     def select(self, names: Iterable[str]) -> Rows:
         kept = [*names]
         plain = [name for name in kept if name not in self.objects]
-        return Rows(self.table.select(plain), {name: self.objects[name] for name in kept if name in self.objects})
+        columns = [self.table.get_column(name) for name in plain]  # a name such as * means itself
+        return Rows(pl.DataFrame(columns), {name: self.objects[name] for name in kept if name in self.objects})
 
     def rename(self, names: Mapping[str, str]) -> Rows:
         """Return the rows with columns named anew: old -> new."""

@@ -49,4 +49,5 @@ def sample_row(
         "run_id": run_id,
         "error": error,
         "thought_open": led and completion.reasoning is None,
+        "tokens_estimated": completion.estimated,
     }

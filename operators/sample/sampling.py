@@ -29,7 +29,7 @@ from operators.strategies.words import POLICY
 from operators.text import PromptTemplate
 from operators.thinking import opens_thought
 from schemas import datasets
-from schemas.contract import polars_schema
+from schemas.contract import Columns, polars_schema
 from schemas.conversation import Turn, described, spoken
 from schemas.datasets import Problem
 from schemas.engine import SamplingParams
@@ -73,7 +73,6 @@ class Sampling(Operator, SamplingParams):
     scope = "sample"
     inputs = {"problems": Problem.select("problem_key", "problem_id", "prompt", "messages", "tools")}
     output = datasets.Sample
-    tools = ("engine",)
 
     n: Annotated[int, Execution] = Field(default=64, ge=1)
     """Samples per problem. Not part of the identity: asking for more tops up what is there."""
@@ -112,6 +111,17 @@ class Sampling(Operator, SamplingParams):
                 if getattr(self, name):
                     raise ValueError(f"sample.{name} and sample.strategy exclude one another")
         return self
+
+    @property
+    def tools(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """An engine, and what the strategy needs beside it."""
+        return ("engine", *(() if self.strategy is None else self.strategy.tools))
+
+    @property
+    def reads(self) -> Columns:
+        """What a draw is told of a problem: its answer only where a strategy says that it looks at it."""
+        shown = self.strategy is not None and self.strategy.shows_answers
+        return Problem.select() if shown else self.inputs["problems"]
 
     @property
     def rows(self) -> int:
@@ -156,9 +166,13 @@ class Sampling(Operator, SamplingParams):
 
     async def prompt(self, problem: Mapping[str, Any], engine: Engine) -> str:
         """Return the rendered prompt of a problem, without its ``lead``."""
-        turns = self.messages(problem)
-        turns = turns[:-1] if turns[-1]["role"] == "assistant" else turns
+        turns = self._asked(problem)
         return await engine.render(turns, chat=self.chat, tools=described(problem.get("tools")))
+
+    def _asked(self, problem: Mapping[str, Any]) -> list[Turn]:
+        """Return the conversation without the beginning of the completion."""
+        turns = self.messages(problem)
+        return turns[:-1] if turns[-1]["role"] == "assistant" else turns
 
     @staticmethod
     def lead(problem: Mapping[str, Any]) -> str:
@@ -206,7 +220,7 @@ class Sampling(Operator, SamplingParams):
         except EngineError as error:
             if error.transient:
                 raise
-            failed = Completion("", "cut", 0, 0)
+            failed = Completion("", "error", *error.used)
             return sample_row(problem, sample_index, seed, run_id, failed, led, str(error))
         whole = completion if begun is None else _joined(begun, completion)
         return sample_row(problem, sample_index, seed, run_id, whole, led)
@@ -219,6 +233,7 @@ class Sampling(Operator, SamplingParams):
         engines: Mapping[str, Engine],
         journal: Journal,
         run_id: str,
+        tools: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
         """Play one episode of the strategy and return its rows: as many as ``rows`` says.
 
@@ -226,6 +241,7 @@ class Sampling(Operator, SamplingParams):
             index: of the episode.
             engines: role -> engine; ``policy`` at least.
             journal: the episode's; what it has isn't asked again.
+            tools: those of ``tools`` that aren't engines.
 
         Raises:
             EngineError: a transient fault that outlived all retries; nothing may be committed for this index.
@@ -233,9 +249,9 @@ class Sampling(Operator, SamplingParams):
         assert self.strategy is not None
         seed = sample_seed(self.seed, problem["problem_key"], index)
         lead = self.lead(problem)
-        turns = self.messages(problem)
-        turns = turns[:-1] if turns[-1]["role"] == "assistant" else turns
-        setting = Setting(problem, index, seed, prompt, lead, self.params, engines, journal, self.chat, turns=turns)
+        about = (problem, index, seed, prompt, lead, self.params)
+        turns = tuple(self._asked(problem))
+        setting = Setting(*about, engines, journal, self.chat, tools or {}, turns)
         return await play(self.strategy, setting, run_id)
 
     @staticmethod
@@ -243,11 +259,11 @@ class Sampling(Operator, SamplingParams):
         """Return rows of ``draw`` as a samples table."""
         return pl.DataFrame(rows, schema=polars_schema(datasets.Sample), orient="row")
 
-    def run(self, problems: pl.DataFrame, engine: Engine) -> pl.DataFrame:
+    def run(self, problems: pl.DataFrame, engine: Engine, **tools: Any) -> pl.DataFrame:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Draw ``n`` samples of each problem in this process (for ``gristmill op``; pipelines stream instead)."""
-        return asyncio.run(self._draw_all(problems, engine))
+        return asyncio.run(self._draw_all(problems, engine, tools))
 
-    async def _draw_all(self, problems: pl.DataFrame, engine: Engine) -> pl.DataFrame:
+    async def _draw_all(self, problems: pl.DataFrame, engine: Engine, tools: Mapping[str, Any]) -> pl.DataFrame:
         slots = asyncio.Semaphore(engine.capacity)
 
         async def one(problem: dict[str, Any], prompt: str, index: int, cut_below: float | None) -> dict[str, Any]:
@@ -256,7 +272,7 @@ class Sampling(Operator, SamplingParams):
 
         async def episode(problem: dict[str, Any], prompt: str, index: int) -> list[dict[str, Any]]:
             async with slots:
-                return await self.play(problem, prompt, index, {POLICY: engine}, MemoryJournal(), "op")
+                return await self.play(problem, prompt, index, {POLICY: engine}, MemoryJournal(), "op", tools)
 
         async def all_of(problem: dict[str, Any]) -> list[dict[str, Any]]:
             prompt, threshold = await self.prompt(problem, engine), None

@@ -57,8 +57,8 @@ class Setting:
         params: the sampling stage's.
         engines: role -> engine.
         chat: whether prompts are conversations.
-        tools: what verifiers need (``Operator.tools``).
-        turns: the conversation that ``prompt`` was rendered from; by default the problem's prompt alone.
+        tools: what verifiers and tools need (``Operator.tools``).
+        turns: the conversation that asks the problem, of which ``prompt`` is made.
     """
 
     problem: Mapping[str, Any]
@@ -71,7 +71,7 @@ class Setting:
     journal: Journal
     chat: bool = True
     tools: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    turns: Sequence[Turn] = ()
+    turns: tuple[Turn, ...] = ()
 
 
 class Episode:
@@ -129,9 +129,18 @@ class Episode:
         """Return who plays a role: the policy where nobody else was given."""
         return self.setting.engines.get(role) or self.setting.engines[POLICY]
 
-    async def render(self, messages: Sequence[Turn], role: str = POLICY) -> str:
-        """Return the prompt of a conversation; nothing is asked."""
-        return await self.engine(role).render(messages, chat=self.setting.chat)
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The conversation that asks the problem."""
+        return self.setting.turns
+
+    async def render(self, messages: Sequence[Turn], role: str = POLICY, tools: Sequence[Turn] = ()) -> str:
+        """Return the prompt of a conversation; nothing is asked.
+
+        Args:
+            tools: those that the model may call, as OpenAI describes them.
+        """
+        return await self.engine(role).render(messages, chat=self.setting.chat, tools=tools)
 
     def uniform(self, name: str) -> float:
         """Return a number in [0, 1) that depends on the episode, the branch and the name alone."""
@@ -329,6 +338,31 @@ class Episode:
         """Return, of each (prompt, text), the sum of the text's log-probs and each token's; None where refused."""
         found = await self.score([ScoreRequest(prompt, text, "likelihood") for prompt, text in pairs], role)
         return [None if one is None else (one.score, one.steps) for one in found]
+
+    # -- tools -----------------------------------------------------------------------------------------------------
+
+    async def act(self, kind: str, asked: Sequence[Any], do: Callable[[int], str]) -> list[str]:
+        """Do what no engine does, as one group, one after the other in a thread; return what each brought.
+
+        What the journal has isn't done again.
+
+        Args:
+            kind: one of ``schemas.datasets.CALL_KINDS``.
+            asked: what tells each apart, as JSON values; also those that came before it, where these matter.
+            do: does the one of a place. What it raises ends the episode.
+        """
+        group, anew = self._group, self._anew
+        self._group += 1
+        said: list[str] = []
+        for slot, one in enumerate(asked):
+            path, digest = f"{self.branch}{group}.{slot}", digest_of(kind, one)
+            calls, attempt = self._known(path, digest, anew)
+            if calls is None:
+                text = await asyncio.to_thread(do, slot)
+                calls = [Call(path, attempt, None, self.branch, kind, kind, digest, text=text, finish="stop")]
+                self.setting.journal.note(calls)
+            said.append(calls[0].text)
+        return said
 
     # -- branches --------------------------------------------------------------------------------------------------
 

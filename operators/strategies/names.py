@@ -40,4 +40,5 @@ STRATEGIES: dict[str, str] = {
     "stoc_tot": "operators.strategies.stoc_tot:StocTot",
     "ab_mcts": "operators.strategies.ab_mcts:AbMcts",
     "rlot": "operators.strategies.rlot:Rlot",
+    "tools": "operators.strategies.tools:Tools",
 }

@@ -40,12 +40,12 @@ class SynthesizeSft(Operator):
             "reasoning",
             "thought_open",
             "tool_calls",
+            "turns",
             "completion_hash",
             "finish_reason",
             "completion_tokens",
             "run_id",
             "status",
-            "turns",
         ),
         "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "credit", "status"),
         "paths": Path.select("problem_key", "sample_index", "kept"),
@@ -62,8 +62,8 @@ class SynthesizeSft(Operator):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Leave out longer completions."""
     reasoning: Annotated[Reasoning, Added] = "tags"
-    conversation: Annotated[Literal["last", "whole"], Added] = "last"
-    """Of an episode that is a conversation (revisions, a debate): its last answer alone, or all of its turns."""
+    conversation: Annotated[Literal["whole", "last"], Added] = "whole"
+    """Of an episode that is a conversation (tools, revisions, a debate): all of its turns, or the last answer alone."""
 
     def run(
         self,
@@ -81,10 +81,10 @@ class SynthesizeSft(Operator):
         rows = rows.join(paths.filter("kept"), on=SAMPLE_KEY, how="semi")
         kept = rows.join(problems.drop("problem_id"), on="problem_key")
         answers = turn("assistant", pl.col("said"), pl.col("tool_calls"))
+        if self.conversation == "whole":
+            answers = pl.coalesce("turns", answers)
         kept = kept.with_columns(said=said(kept, self.reasoning))
         messages = pl.concat_list(asked(self.system), answers)
-        if self.conversation == "whole":
-            messages = pl.coalesce("turns", messages)
         table = kept.with_columns(messages=messages, score=pl.col("credit"), lineage=self._lineage())
         schema = polars_schema(Sft)
         return table.select(pl.col(name).cast(dtype) for name, dtype in schema.items()).sort(*SAMPLE_KEY)

@@ -21,6 +21,7 @@ from operators.verify.lean import FORBIDDEN, against_axioms, theorem_of
 from operators.verify.verdicts import SAMPLES, candidates, outcome_verdicts
 from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
+from schemas.unicode import whole
 
 
 class VerifyCommand(Operator):
@@ -138,4 +139,4 @@ class VerifyCommand(Operator):
             why = outcome.detail or "its last line isn't a JSON object with is_correct (and credit from 0 to 1)"
             return Outcome("refused", f"no verdict: {why}"), None
         detail = said.get("detail")
-        return Outcome("passed" if is_correct else "failed", detail and str(detail)), credit
+        return Outcome("passed" if is_correct else "failed", detail and whole(str(detail))), credit

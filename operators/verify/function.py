@@ -32,6 +32,7 @@ from schemas.contract import complete
 from schemas.conversation import described, spoken
 from schemas.datasets import Problem, Verdict
 from schemas.identity import digest
+from schemas.unicode import whole
 
 TEXT = ["problem_key", "completion"]
 
@@ -136,6 +137,7 @@ class VerifyFunction(Operator):
         if isinstance(result, WorkerFailed):
             return None, None, None, "error", result.message
         key, value = result
+        key = key if key is None else whole(key)
         if value is None:
             return key, 0.0, False, "unparseable", None
         if not 0.0 <= value <= 1.0:

@@ -137,7 +137,7 @@ class Durability(RuleBasedStateMachine):
             self.conclude(process, check)
         else:
             self.sleeping.append((process, check))
-            self.world.change_leases(process, expires=2.0**40)
+            self.world.change_leases(process, expires=2.0**40, seconds=2.0**40)
 
     def conclude(self, process: Process, check: Check) -> None:
         """Look at what a process left."""
@@ -159,7 +159,7 @@ class Durability(RuleBasedStateMachine):
         """Do what others do while somebody sleeps, and wake the one who has slept longest."""
         if sleep.lapsed:
             for process, _ in self.sleeping:
-                self.world.change_leases(process, expires=0.0)
+                self.world.change_leases(process, expires=0.0, seconds=0.0)
         for what, number in sleep.meanwhile:
             if what == "merge" and self.world.stores():
                 self.merge(number, None)

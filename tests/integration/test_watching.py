@@ -64,6 +64,12 @@ def test_a_stall_is_noticed_after_its_time_and_not_before() -> None:
     assert health.stalled(("a", 2)) is None
     now[0] = 400.0
     assert health.stalled(("a", 2)) is None
+    assert health.stalled(("a", 3)) is None
+    now[0] = 409.0
+    assert health.stalled(("a", 3), known=True) is None
+    now[0] = 410.0
+    assert health.stalled(("a", 3), known=True) == 10.0  # what is known is told sooner
+    assert health.stalled(("a", 3)) is None
 
 
 def test_a_run_says_that_its_server_is_down(tmp_path: Path) -> None:
@@ -94,9 +100,11 @@ def test_a_run_says_that_its_server_is_down(tmp_path: Path) -> None:
     result = run_pipeline(pipeline, runner, str(tmp_path / "root"), quick, Watch())
     runner.close()
     server.close()
-    reason = f"stage sample, replica 0: {server.url} has too much to do (it answers 503)"
-    assert written == [reason]
+    reason = f"stage sample, replica 0: {server.url} is loading the model (answers 503: Loading model)"
+    assert len(written) == 1 and (written[0] or "").startswith(reason)
     assert any(text.startswith("nothing has happened for") and reason in text for text in said)
+    events = {event["event"]: event for event in read_events(result.root, result.manifest.run_id)}
+    assert events["waiting"]["message"].startswith(reason) and "going on" in events
     assert "it goes on" in said
     assert (result.manifest.state, result.manifest.waits_for) == ("done", None)
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from yarl import URL
 
+from cluster.engines.openai.address import beside
 from cluster.engines.openai.prompts import chat
 from operators.engine import EngineError, Scored, ScoreRequest
 from schemas.engine import OpenAISpec
@@ -23,7 +24,7 @@ class Server(Protocol):
     @property
     def spec(self) -> OpenAISpec: ...
 
-    async def ask(self, url: URL, payload: bytes) -> bytes: ...
+    async def ask(self, url: URL, payload: bytes) -> Any: ...
 
 
 async def score(engine: Server, request: ScoreRequest) -> Scored:
@@ -114,6 +115,5 @@ def _usage(answer: dict[str, Any]) -> tuple[int, int]:
 
 async def _ask(engine: Server, place: str, body: dict[str, Any]) -> dict[str, Any]:
     """Ask an endpoint beside ``/v1``."""
-    base = engine.spec.url.rstrip("/").removesuffix("/v1")
     payload = json.dumps({"model": engine.spec.model, **body}, ensure_ascii=False).encode()
-    return json.loads(await engine.ask(URL(f"{base}/{place}"), payload))
+    return await engine.ask(beside(engine.spec, place), payload)

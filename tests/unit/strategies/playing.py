@@ -53,6 +53,8 @@ KINDS: list[dict[str, Any]] = [
     {"name": "tot_bfs", "rule": SMALL, "keep": 2, "branch": 3, "propose": "list", "draw": True, "scorer": "prm"},
     {"name": "tot_bfs", "rule": SMALL, "keep": 2, "branch": 2, "evaluate": "vote", "votes": 3},
     {"name": "tot_dfs", "rule": SMALL, "limit": 6},
+    {"name": "tools", "rounds": 2},
+    {"name": "tools", "rounds": 2, "style": "programs"},
     {"name": "tot_dfs", "rule": SMALL, "limit": 8, "propose": "list", "worth": "mean", "threshold": None, "share": 0.5},
 ]  # fmt: skip
 """Each strategy, in each of its forms."""

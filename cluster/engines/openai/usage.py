@@ -1,0 +1,122 @@
+"""What a server says that a request took, and what counts where it says nothing, or something that can't be.
+
+A count that is missing, zero, negative or absurd is estimated at the worst case, so a cap on tokens or dollars holds
+whatever the server says. Where two of its counts differ the larger one counts: ``total_tokens`` has the reasoning that
+some leave out of ``completion_tokens``, and log-probs are told of the visible text alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+ABSURD = 100
+"""A count that is so many times the worst case, and more than any context, is a mistake."""
+CACHED = frozenset(
+    {
+        "prompt_tokens_details", "input_tokens_details", "prompt_cache_hit_tokens", "cache_read_input_tokens",
+        "cached_tokens",
+    }
+)  # fmt: skip
+"""Fields that tell what a cache had of the prompt."""
+LONGEST_CONTEXT = 20_000_000
+"""Tokens; no model reads more."""
+
+
+class Usage(NamedTuple):
+    """What one request took.
+
+    Attributes:
+        completion_tokens: of each choice.
+        estimated: something of it isn't the server's own count.
+    """
+
+    prompt_tokens: int
+    cached_prompt_tokens: int
+    completion_tokens: tuple[int, ...]
+    estimated: bool
+
+
+class Worst(NamedTuple):
+    """The most that a request may take, by what was asked: tokens of its prompt, and of each of its completions."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def read_usage(usage: Any, worst: Worst, told: Sequence[int | None], empty: bool) -> Usage:
+    """Return what a request took.
+
+    Args:
+        usage: the server's own object, or what stands in its place.
+        told: of each choice, how many log-probs came; None where none were asked for.
+        empty: nothing was written, so that zero is a count.
+    """
+    found: Mapping[str, Any] = usage if isinstance(usage, Mapping) else {}
+    most = worst.completion_tokens * len(told)
+    prompt = _count(found, ("prompt_tokens", "input_tokens"), worst.prompt_tokens)
+    written = _count(found, ("completion_tokens", "output_tokens"), most)
+    total = _count(found, ("total_tokens",), worst.prompt_tokens + most)
+    details = _below(found, "completion_tokens_details")
+    reasoning = (_count(details, ("reasoning_tokens",), most) or 0) if details else 0
+    visible = sum([count or 0 for count in told])
+    if written is not None:
+        if reasoning > written:  # counted apart
+            written += reasoning
+        written = max(written, visible, (total or 0) - (prompt or 0) if prompt else 0)
+    elif total and prompt and total > prompt:
+        written = total - prompt
+    estimated = not prompt or written is None or (written == 0 and not empty)
+    if written is None or (written == 0 and not empty):
+        written = max(most, visible)
+    prompt = prompt or worst.prompt_tokens
+    return Usage(prompt, min(_cached(found), prompt), _shared_out(written, told), estimated)
+
+
+def _shared_out(written: int, told: Sequence[int | None]) -> tuple[int, ...]:
+    """Return the tokens of each choice: those whose log-probs came, and an equal share of the others."""
+    known = [count or 0 for count in told]
+    rest = written - sum(known)
+    each, more = divmod(max(0, rest), len(told))
+    return tuple(count + each + (place < more) for place, count in enumerate(known))
+
+
+def _cached(usage: Mapping[str, Any]) -> int:
+    """Return how many tokens of the prompt a cache had, in whichever field that is said."""
+    if not CACHED & usage.keys():
+        return 0
+    places = (
+        (_below(usage, "prompt_tokens_details"), "cached_tokens"),
+        (_below(usage, "input_tokens_details"), "cached_tokens"),
+        (usage, "prompt_cache_hit_tokens"),  # DeepSeek
+        (usage, "cache_read_input_tokens"),  # Anthropic's models
+        (usage, "cached_tokens"),  # Moonshot
+    )
+    return max((_number(place.get(name)) or 0 for place, name in places), default=0)
+
+
+def _below(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = usage.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _count(usage: Mapping[str, Any], names: Sequence[str], worst: int) -> int | None:
+    """Return a count; None where there is none that can be."""
+    for name in names:
+        if (found := _number(usage.get(name))) is not None:
+            return None if found > LONGEST_CONTEXT and found > ABSURD * worst else found
+    return None
+
+
+def _number(value: Any) -> int | None:
+    """Return a number of tokens, however it is written; None for what is none."""
+    if type(value) is int:
+        return value if value >= 0 else None
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        number = float(value)
+    except (ValueError, TypeError):
+        return None
+    return int(number) if math.isfinite(number) and number >= 0 else None

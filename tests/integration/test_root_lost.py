@@ -1,0 +1,107 @@
+"""A root that disappears or becomes read-only under a run: a clean end, exit code 3, nothing begun anew."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cluster.storage.root import Root
+from schemas.errors import RootLost
+from tests.chaos.support import Job, check_same, wait_for
+
+
+def remove(root: Path) -> None:
+    root.rename(root.with_name("elsewhere"))
+
+
+def replace(root: Path) -> None:
+    remove(root)
+    root.mkdir()
+
+
+def lose_the_samples(root: Path) -> None:
+    (root / "samples").rename(root / "gone")
+
+
+@pytest.mark.parametrize(
+    ("runner", "lose"),
+    [
+        ("local", remove),
+        ("local", replace),
+        ("local", lose_the_samples),
+        pytest.param("ray", remove, marks=pytest.mark.ray),
+    ],
+)
+def test_a_root_that_disappears(tmp_path: Path, runner: str, lose: Callable[[Path], None]) -> None:
+    job = Job(tmp_path / "job", n=1000, latency=0.05)
+    root = tmp_path / "job/root"
+    process = job.start(runner)
+    wait_for(lambda: job.look() > 20, process)
+    lose(root)
+    assert job.finish(process, 120.0) == 3, job.log()
+    assert "Traceback" not in job.log() and "It is a defect" not in job.log()
+    assert "any more" in job.log() or "another folder than before" in job.log()
+    assert "the same command goes on" in job.log()
+    assert not (root / "samples").exists(), "something was begun anew in its place"
+    if root.exists() and not (root / "gone").exists():
+        shutil.rmtree(root)
+    if root.exists():
+        (root / "gone").rename(root / "samples")
+    else:
+        (tmp_path / "job/elsewhere").rename(root)
+    job.n, job.latency = 60, 0.0
+    assert job.look() > 20
+
+
+def test_a_root_that_becomes_read_only(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"mount isn't permitted here: {mounted.stderr.strip()}")
+    try:
+        job = Job(tmp_path / "job", root=str(disk / "root"), n=100, latency=0.05)
+        process = job.start()
+        wait_for(lambda: job.look() > 20, process)
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        assert job.finish(process, 120.0) == 3, job.log()
+        assert "can't be written any more" in job.log()
+        assert "Traceback" not in job.log() and "It is a defect" not in job.log()
+        had = job.look()
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        job.latency = 0.0
+        job.write()
+        assert job.finish(job.start()) == 0, job.log()
+        assert had
+        check_same(job)
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is refused to root")
+def test_a_root_that_may_not_be_written(tmp_path: Path) -> None:
+    root = Root.at(tmp_path / "root")
+    root.check_writable()
+    (tmp_path / "root").chmod(0o500)
+    with pytest.raises(RootLost, match="can't be written any more"):
+        root.write_bytes(b"", "runs", "x")
+
+
+def test_who_begins_may_begin_anew(tmp_path: Path) -> None:
+    """A root that was removed between two runs of one process is simply made again."""
+    root = Root.at(tmp_path / "root")
+    root.check_writable()
+    root.write_bytes(b"1", "a", "b")
+    shutil.rmtree(tmp_path / "root")
+    with pytest.raises(RootLost, match="isn't there any more"):
+        root.write_bytes(b"2", "a", "b")
+    root.check_writable()
+    root.write_bytes(b"2", "a", "b")
+    assert root.read_bytes("a", "b") == b"2"
