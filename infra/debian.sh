@@ -5,6 +5,7 @@ set -euo pipefail
 
 packages=(
   bubblewrap # generated programs run in a sandbox
+  libseccomp2 # behind a filter of system calls
   chromium # the report is opened in a real browser (tests marked "browser")
   slurm-wlm # jobs are submitted to a Slurm of one node (tests marked "slurm")
   munge # Slurm's authentication

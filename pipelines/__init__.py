@@ -9,7 +9,7 @@ from types import ModuleType
 from schemas.errors import BadInput
 from schemas.moved import sentence
 
-PIPELINES = ("arithmetic", "math", "code", "arms", "ensemble", "sft", "rollouts")
+PIPELINES = ("arithmetic", "math", "code", "arms", "ensemble", "compare", "sft", "rollouts")
 """Shipped pipelines: the modules of this package of the same name."""
 
 

@@ -10,6 +10,7 @@ import polars as pl
 
 from schemas.contract import Contract
 from schemas.conversation import MORE
+from schemas.measures import MEASURES
 
 SCHEMA_VERSION = 1
 """Raised by hand when a contract changes; a newer major is a new store."""
@@ -141,7 +142,8 @@ class Sample(Contract):
     lineage = _count(nullable=True)
     """Slot of its ancestor of the search's first step."""
     turns = _messages(nullable=True)
-    """The whole conversation, where the row is more than one completion: tools and what they said, revisions."""
+    """All that was said behind the problem, where the row is more than one completion: tools and what they said,
+    revisions."""
     episode_facts = _json()
     """In the episode's first row: how it ended and what it took (``episodes`` are made of these)."""
 
@@ -611,6 +613,30 @@ class EpisodeMeasure(Contract):
     note = _text()
 
 
+class EqualBill(Contract):
+    """A strategy's accuracy beside that of plain sampling at an equal bill (measure.equal_bill)."""
+
+    arm = dy.String(primary_key=True)
+    unit = dy.String(primary_key=True)
+    """Of the bill: ``completion_tokens``, ``tokens`` (read and written, by all roles) or ``scorer_passes``."""
+    method = dy.String(primary_key=True)
+    """Of plain sampling: ``majority``, ``rpc``, ``best_of_n``, or ``coverage`` (some sample is right)."""
+    n_equal = dy.Float64(nullable=True, min=0.0)
+    """N*: plain samples that cost what an episode does."""
+    bill = dy.Float64(nullable=False, min=0.0)
+    """Of an episode, on average."""
+    accuracy = _share()
+    """Of what episodes chose; for ``coverage``, how often some row of theirs is right."""
+    baseline = _share(nullable=True)
+    """Of plain sampling at N*."""
+    difference = dy.Float64(nullable=True, min=-1.0, max=1.0)
+    low = dy.Float64(nullable=True)
+    """``low`` to ``high``: 95% interval of the difference, on problems like these."""
+    high = dy.Float64(nullable=True)
+    n_problems = _count()
+    note = _text()
+
+
 class ScorerSteps(Contract):
     """How well a scorer's values of unfinished texts tell right ones from wrong ones (measure.scorer_steps)."""
 
@@ -661,8 +687,10 @@ DATASETS: dict[str, type[Contract]] = {
     "calibration": Calibration,
     "multiplicity": Multiplicity,
     "verifier_audit": VerifierAudit,
+    **MEASURES,
     "navigator": Navigator,
     "episode_measures": EpisodeMeasure,
+    "equal_bill": EqualBill,
     "scorer_steps": ScorerSteps,
 }
 """Dataset names, as inputs of operators and manifests use them."""

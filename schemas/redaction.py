@@ -3,10 +3,11 @@
 What is secret is known in three ways:
 
 * *declared*: the values of ``secrets:``, of settings that end in ``_env``, of credentials that were read (``protect``);
-  also their beginnings and their Base64 forms, as servers like to repeat them;
+  also their beginnings, their Base64 forms and as JSON and URLs write them, as servers like to repeat them;
 * *undeclared*: values of environment variables whose name says so (``API_KEY``, ``DB_PASS``, ``GITHUB_PAT``), where the
   value looks like a key: 12 characters or more, and no path, URL, word or number;
-* *by place*: the password of a URL, and what stands in a query behind ``api_key=`` and its like.
+* *by place*: the password of a URL, what stands in a query behind ``api_key=`` and its like, and what looks like a key
+  in the place of a URL's user or behind ``Bearer``.
 
 Free text (messages, logs) is redacted as text. Documents are redacted value by value *before* they are serialised, so
 keys, numbers, states and kinds stay what they are and the document stays one. Data (prompts, completions) is never
@@ -16,15 +17,20 @@ touched: it doesn't come here.
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 _NAMES = re.compile(
-    r"(?:^|_)(?:SECRETS?|TOKEN|PASSWORDS?|PASSWD|PASSPHRASE|PASS|PWD|CREDENTIALS?|KEY|APIKEY|PAT|DSN|AUTH)$"
-    r"|(?:API|ACCESS|SECRET|PRIVATE)_?KEY(?:_ID)?$|PASSW(?:OR)?D$|(?:DATABASE|REDIS|MONGO(?:DB)?|AMQP|BROKER)_UR[IL]$",
+    r"(?:(?:^|_)(?:SECRETS?|TOKEN|PASSWORDS?|PASSWD|PASSPHRASE|PASS|PWD|PW|CREDENTIALS?|KEY|APIKEY|PAT|DSN|AUTH|JWT|COOKIES?"
+    r"|CONNECTION_?STRING|WEBHOOK(?:_URL)?)"
+    r"|(?:API|ACCESS|SECRET|PRIVATE)_?KEY(?:_ID)?|PASSW(?:OR)?D|AUTH_?TOKEN"
+    r"|(?:DATABASE|POSTGRES(?:QL)?|MYSQL|REDIS|MONGO(?:DB)?|RABBITMQ|AMQP|BROKER)_UR[IL])"
+    r"(?:_(?:\d+|PROD|PRODUCTION|STAGING|DEV|TEST|LIVE|READ|WRITE|RO|RW|OLD|NEW|BACKUP|PRIMARY|SECONDARY|ADMIN))?$",
     re.IGNORECASE,
 )
 _SETTINGS = re.compile(
@@ -33,10 +39,17 @@ _SETTINGS = re.compile(
     re.IGNORECASE,
 )
 _QUERY = re.compile(
-    r"(?P<name>[?&;](?:[a-z0-9_.-]*(?:key|token|secret|password|passwd|signature|credential)|sig|auth|code)=)[^&#\s\"'<>]+",
+    r"(?P<name>[?&;#](?:(?:[a-z0-9_.-]*[_.-])?(?:api|access|auth|secret|private|client)?"
+    r"(?:key|token|secret|password|passwd|signature|credential)|sig|auth|code)=)[^&#\s\"'<>]+",
     re.IGNORECASE,
 )
-_USERINFO = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]*://[^/\s:@\"']*):[^/\s@\"']+@", re.IGNORECASE)
+_USERINFO = re.compile(
+    r"(?P<before>\b[a-z][a-z0-9+.-]*://[^/\s:@\"'<>]*):"
+    r"(?:[^/\s\"'<>]+|(?!\d+[/?#])[^\s\"'<>?#@]+)@",  # a slash in it should have been written as %2F
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"(?P<before>://|\b(?:Bearer|Basic)\s+)(?P<key>[^/\s:@\"'<>,;]{12,})(?P<after>@?)", re.IGNORECASE)
+"""What may be a key in the place of a URL's user, or of the credentials of a header."""
 _WORDS = re.compile(r"[A-Za-z]+(?:[ _.,-][A-Za-z]+)*")
 _NUMBER = re.compile(r"[+-]?[\d_.,]+(?:e[+-]?\d+)?%?", re.IGNORECASE)
 
@@ -47,6 +60,9 @@ LONG = 12
 """Characters from which an undeclared value counts as a key, and a part of a declared one is looked for."""
 FIXED = frozenset({"state", "kind", "status", "operator", "event", "dataset", "pipeline", "run_id"})
 """Fields of documents that name something of ours: never redacted."""
+OURS = frozenset({"name", "path", "view", "view_id", "stage", "account", "job"})
+"""Fields that hold names that people give here: what is long enough to be a key is hidden in them, a short secret that
+is a word like ``sample`` isn't."""
 
 _declared: set[str] = set()
 
@@ -81,14 +97,20 @@ def protect_settings(value: Any) -> None:
             protect_settings(below)
 
 
-def redact(text: str) -> str:
-    """Return free text with every known secret replaced by asterisks."""
+def redact(text: str, shortest: int = SHORTEST) -> str:
+    """Return free text with every known secret replaced by asterisks.
+
+    Args:
+        shortest: characters of the declared secrets that are looked for, at least.
+    """
     named = frozenset(v for name, v in os.environ.items() if is_secret_name(name) and _looks_like_a_key(v))
-    pattern = _pattern(frozenset(_declared), named)
+    pattern = _pattern(frozenset(secret for secret in _declared if len(secret) >= shortest), named)
     if pattern is not None:
         text = pattern.sub(HIDDEN, text)
     if "://" in text:
         text = _USERINFO.sub(rf"\g<before>:{HIDDEN}@", text)
+    if "://" in text or "earer" in text or "asic" in text:
+        text = _BEARER.sub(_without_key, text)
     if "=" in text:
         text = _QUERY.sub(rf"\g<name>{HIDDEN}", text)
     return text
@@ -131,7 +153,16 @@ def _field(name: str, value: Any) -> Any:
             return value
         if value and is_secret_setting(name):
             return HIDDEN
+        if name in OURS:
+            return redact(value, LONG)
     return redacted(value)
+
+
+def _without_key(match: re.Match[str]) -> str:
+    """Return what stands before a URL's host, or behind a header's scheme, without a key."""
+    before, key, after = match["before"], match["key"], match["after"]
+    is_user = before == "://"
+    return f"{before}{HIDDEN}{after}" if is_user == bool(after) and _looks_like_a_key(key) else match[0]
 
 
 def _looks_like_a_key(value: str) -> bool:
@@ -153,6 +184,7 @@ def _pattern(declared: frozenset[str], named: frozenset[str]) -> re.Pattern[str]
         else:
             found[secret] = re.escape(secret) if "://" in secret else _beginnings(secret)  # all URLs begin alike
             found |= {encoded: re.escape(encoded) for encoded in _encoded(secret)}
+        found |= {written: re.escape(written) for written in _written(secret)}
     for secret in named - declared:
         found[secret] = re.escape(secret)
     if not found:
@@ -166,6 +198,18 @@ def _beginnings(secret: str) -> str:
     for letter in reversed(secret[LONG : LONG + 60]):
         rest = f"(?:{re.escape(letter)}{rest})?"
     return f"(?:{re.escape(secret)}|{re.escape(secret[:LONG])}{rest})"
+
+
+def _written(secret: str) -> Iterable[str]:
+    """Yield a secret as JSON and URLs write it, where that is another text."""
+    for written in (
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        quote(secret, ""),
+        quote_plus(secret),
+    ):
+        if written != secret and len(written) >= LONG:
+            yield written
 
 
 def _encoded(secret: str) -> Iterable[str]:

@@ -102,11 +102,11 @@ class Claims:
     def _take(self, plan: RunPlan, say: Say) -> tuple[StagePlan, StoreBusy] | None:
         """Take what the plan adds to; return the first that is taken by others."""
         wanted = [stage for stage in plan.stages.values() if stage.store is not None and stage.action != "reuse"]
-        for stage in wanted:
-            lease = read_lease(self.root, stage.folder)
+        stores = [(store, stage) for stage in wanted for store in (stage.store, stage.calls) if store is not None]
+        for store, stage in stores:
+            lease = read_lease(self.root, store.folder)
             if lease is not None and lease.seems_lapsed and lease.alive():
                 say(f"{lease.describe()} holds the store; looking whether it is alive", stage.stage.name)
-        stores = [(store, stage) for stage in wanted for store in (stage.store, stage.calls) if store is not None]
         for store, stage in sorted(stores, key=lambda one: one[0].folder):
             try:
                 with self._lock:

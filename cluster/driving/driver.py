@@ -180,7 +180,9 @@ class Driver:
         if not running:
             return
         if not self.settings.allow_unsafe_execution:
-            self.runner.check_sandbox()
+            weaker = self.runner.check_sandbox()
+            if weaker is not None:
+                self.watch.say(weaker)
             return
         self.watch.say(UNSAFE.format(stages=", ".join(state.name for state in running)))
         for state in running:

@@ -119,7 +119,7 @@ class LlamaCppEngine(Engine):
             self._clients[loop] = httpx.AsyncClient(
                 base_url=self._server.listening_address,
                 headers={"Authorization": f"Bearer {self._key}", "Connection": "close"},
-                timeout=None,
+                timeout=None,  # noqa: S113 (the desk has a limit of its own for each call)
                 limits=httpx.Limits(max_connections=None),
                 trust_env=False,
             )

@@ -63,7 +63,7 @@ def hub_commit(model: str, revision: str) -> str | None:
             from huggingface_hub import HfApi  # pyright: ignore[reportMissingImports]  (comes with vLLM)
 
             return HfApi().model_info(model, revision=branch, timeout=10).sha
-        except Exception:  # no such package, no network, no such model: the cache may know, and vLLM will say
+        except Exception:  # noqa: S110 (no such package, network or model: the cache may know, and vLLM will say)
             pass
     return reference.read_text().strip() if reference.is_file() else None
 

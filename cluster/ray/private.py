@@ -44,7 +44,7 @@ def private_folder() -> str:
     """Return a folder for Ray's sessions, in one that only this user may enter and that is made if it isn't there."""
     place = tempfile.gettempdir()
     if len(os.fsencode(place)) > LONGEST - len("/gristmill-4294967295/ray"):
-        place = "/tmp"
+        place = "/tmp"  # noqa: S108 (the folder in it is made for this user alone)
     path = Path(place, f"gristmill-{os.getuid()}")
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)

@@ -91,8 +91,9 @@ class Runner(ABC):
             BadInput: naming what is wanted, and what there is.
         """
 
-    def check_sandbox(self) -> None:
-        """Refuse to run generated programs where they can't be contained, before anything is started.
+    def check_sandbox(self) -> str | None:
+        """Refuse to run generated programs where they can't be contained, before anything is started. Return what is
+        weaker here than it could be, if anything is.
 
         This machine is looked at; a worker elsewhere that has no sandbox refuses its task.
 
@@ -101,7 +102,7 @@ class Runner(ABC):
         """
         from cluster.sandbox.pool import shared_sandbox  # only runs with such programs need it
 
-        shared_sandbox(False).check()
+        return shared_sandbox(False).check()
 
     @abstractmethod
     def engine_worker(self, job: EngineJob[W], number: int) -> WorkerHandle[W]:

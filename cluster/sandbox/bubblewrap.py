@@ -20,13 +20,19 @@ OWN = (Path("/tmp"), Path("/proc"), Path("/dev"))
 """What every program has for itself."""
 MISSING = (
     "programs that a model wrote are run in a sandbox, and this machine has none: {why}. Install bubblewrap (Debian: "
-    "apt-get install bubblewrap) and allow user namespaces; --allow-unsafe-execution runs them with nothing but limits "
-    "between them and your files, keys and network"
+    "apt-get install bubblewrap) and allow user namespaces, without which there is no weaker sandbox but none (sysctl "
+    "user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns; in a "
+    "container its own profile); --allow-unsafe-execution runs them with nothing but limits between them and your "
+    "files, keys and network"
 )
 
 
-def command(mounts: Mounts) -> list[str]:
+def command(mounts: Mounts, profile: int, counted: bool) -> list[str]:
     """Return the command that starts a sandbox's first process.
+
+    Args:
+        profile: a descriptor to read the outer profile of system calls from.
+        counted: a control group counts the memory of programs.
 
     Raises:
         BadInput: bubblewrap isn't installed, or ``mounts`` names something that isn't there.
@@ -47,6 +53,8 @@ def command(mounts: Mounts) -> list[str]:
     for name, value in environment().items():
         options += ["--setenv", name, value]
     options += ["--proc", "/proc", "--dev", "/dev", "--size", str(16 << 20), "--tmpfs", "/tmp"]
+    if not counted:
+        options += ["--dev-bind", "/dev/null", "/dev/zero"]  # mapped, it is memory that can't be seen in processes
     for place in SYSTEM:
         if os.path.islink(place):
             options += ["--symlink", os.readlink(place), place]
@@ -57,7 +65,8 @@ def command(mounts: Mounts) -> list[str]:
         + [(place, place) for place in _paths(mounts)]
         + [(str(place), f"/packages/{place.name}") for place in packages(mounts)]
     )
-    options += ["--remount-ro", "/", "--chdir", "/tmp"]
+    # /dev is a file system of its own, and of whoever starts bubblewrap, as programs are
+    options += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", "--seccomp", str(profile)]
     return [bwrap, *options, "--", *_interpreter(), "separate", *([str(NOBODY)] if root else [])]
 
 
@@ -69,7 +78,14 @@ def bare_command() -> list[str]:
 def environment() -> dict[str, str]:
     """Return the whole environment of programs: nothing of ours."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "TMPDIR": "/tmp", **threads}
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/tmp",
+        "LANG": "C.UTF-8",
+        "TMPDIR": "/tmp",
+        **threads,
+        "ASAN_OPTIONS": "detect_leaks=0",
+    }
 
 
 def packages(mounts: Mounts) -> list[Path]:

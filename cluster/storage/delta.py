@@ -21,6 +21,7 @@ from schemas import __version__
 from schemas.contract import Contract
 from schemas.datasets import SCHEMA_VERSION
 from schemas.errors import BadInput, DamagedLog
+from schemas.redaction import redacted
 
 
 def make_table(
@@ -169,7 +170,7 @@ def stored_identity(root: Root, folder: str) -> dict[str, Any]:
         table = open_table(root, folder)
     except TableNotFoundError:
         return {}
-    return json.loads(table.metadata().description or "{}").get("identity", {})
+    return redacted(json.loads(table.metadata().description or "{}").get("identity", {}))
 
 
 def read_keys(root: Root, folder: str, names: list[str], index: str = "sample_index") -> pl.DataFrame:

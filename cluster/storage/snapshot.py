@@ -20,6 +20,7 @@ from schemas import __version__
 from schemas.contract import Contract
 from schemas.datasets import SCHEMA_VERSION
 from schemas.manifest import SnapshotManifest
+from schemas.redaction import redacted
 
 MANIFEST = "manifest.json"
 PART_BYTES = 2**26
@@ -74,7 +75,7 @@ class Snapshot:
         manifest = SnapshotManifest(
             view_id=self.view_id,
             stage=self.stage,
-            operator=operator,
+            operator=redacted(operator),
             inputs=inputs,
             schema_version=SCHEMA_VERSION,
             gristmill=__version__,

@@ -33,6 +33,7 @@ from cluster.storage.root import Root
 from cluster.storage.slices import Slice, scan_files
 from schemas.contract import Contract
 from schemas.errors import GristmillError, LeaseLost, StoreBusy
+from schemas.redaction import redacted
 
 Result = TypeVar("Result")
 
@@ -68,7 +69,7 @@ class Store:
         self.numbering = Numbering() if numbering is None else numbering
         self.folder = folder
         self.contract = contract
-        self.fingerprint = fingerprint
+        self.fingerprint = redacted(fingerprint)  # it is written to the log; the folder's name tells keys apart
         self.held = RangeSet()
         self.files = FileTable()
         self.sizes: dict[str, int] = {}

@@ -162,23 +162,27 @@ def _part(store: LenientStore, name: str) -> Part:
 
 
 def _differing(store: LenientStore, one: str, other: str, both: Ranges) -> Ranges:
-    """Return the samples of which two files say different things."""
-    keyed, keys = store.numbering.keyed(both), ["problem_key", "sample_index"]
-    tables = [
-        restrict(scan_files(store.root, store.root.uri(store.folder, name), store.contract), keyed).collect()
-        for name in (one, other)
-    ]
-    hashes = [table.select(*keys, digest=table.hash_rows()) for table in tables]
-    joined = hashes[0].join(hashes[1], on=keys).filter(pl.col("digest") != pl.col("digest_right"))
-    return store.numbering.ranges(ranges_of(joined.sort(keys)))
+    """Return the keys of which two files say different things."""
+    contract = store.contract
+    tables = [_read(store, name, both).sort(contract.primary_key()) for name in (one, other)]
+    digests = [table.select(*contract.primary_key(), digest=table.hash_rows()) for table in tables]
+    joined = digests[0].join(digests[1], on=contract.primary_key(), how="full", coalesce=True)
+    differing = joined.filter(pl.col("digest").ne_missing(pl.col("digest_right")))
+    keys = differing.select("problem_key", contract.index).unique().sort("problem_key", contract.index)
+    return store.numbering.ranges(ranges_of(keys, contract.index))
 
 
 def _only(store: LenientStore, part: Part, wanted: Ranges) -> Part:
-    if wanted.total == part.rows:
+    if wanted.total == store.numbering.ranges(part.ranges).total:
         return part
-    rows = scan_files(store.root, store.root.uri(store.folder, part.name), store.contract)
-    table = restrict(rows, store.numbering.keyed(wanted)).collect()
-    return write_part(store.root, store.folder, table, store.contract, store.folder)
+    return write_part(store.root, store.folder, _read(store, part.name, wanted), store.contract, store.folder)
+
+
+def _read(store: LenientStore, name: str, ranges: Ranges) -> pl.DataFrame:
+    """Return those rows of a file."""
+    rows = scan_files(store.root, store.root.uri(store.folder, name), store.contract)
+    wanted = restrict(rows, store.numbering.keyed(ranges), store.contract.index)
+    return store.root.patiently(lambda: wanted.collect(), f"reading {store.folder}/{name}")
 
 
 def _take_in_entries(root: Root) -> list[str]:

@@ -15,7 +15,7 @@ from schemas.errors import ContractViolation
 Row = dict[str, Any]
 UNFIT = (ContractViolation, UnicodeError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError)
 """What a row is refused with that isn't one."""
-CHUNK = 1024
+CHUNK = 256
 """About so many rows are dictionaries at most."""
 Bad = tuple[str, int, str]
 """(problem_key, sample index, why)."""

@@ -22,6 +22,7 @@ from jobs.bench.measure import Meter, Window, measure, summarise
 from jobs.bench.plot import save
 from jobs.running.run import Job
 from operators.engine import Engine, EngineDied, EngineError
+from operators.load import Load
 from operators.sample.sampling import Sampling
 from pipelines.graph import Stage
 from schemas.engine import EngineSpec
@@ -92,6 +93,8 @@ async def _measured(job: Job, stage: Stage, spec: EngineSpec, settings: Settings
     operator = stage.operator
     assert isinstance(operator, Sampling)
     source = next(iter(job.pipeline.stages.values())).operator
+    if isinstance(source, Load) and source.holdout and source.part == "all":
+        source = source.model_copy(update={"part": "tuning"})
     problems = source.run().head(min(PROMPTS, job.execution.limit or PROMPTS))
     console.print(f"loading {getattr(spec, 'model', '')} ...", highlight=False)
     engine = await asyncio.to_thread(build_engine, spec)

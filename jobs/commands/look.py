@@ -180,10 +180,22 @@ def cost(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption
         print_costs(Console(), document)
 
 
-@app.command(epilog=examples("gristmill diff latest arithmetic-20260101", "gristmill diff RUN1 RUN2 --json"))
+@app.command(
+    epilog=examples(
+        "gristmill diff latest arithmetic-20260101",
+        "gristmill diff RUN1 RUN2 --json",
+        "gristmill diff DIRECT REASONED --paired --by level",
+    )
+)
 def diff(
     first: RunArgument,
     second: Annotated[str, typer.Argument(metavar="RUN", help="The other run.", autocompletion=complete_run)],
+    paired: Annotated[
+        bool, typer.Option("--paired", help="Accuracy problem by problem and task by task, the largest loss first.")
+    ] = False,
+    by: Annotated[
+        str, typer.Option(metavar="FIELD", help="What a task is, for --paired: a field of the problems' metadata.")
+    ] = "task_type",
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
@@ -194,8 +206,56 @@ def diff(
     from jobs.looking.diff import print_diff
 
     place = Root.at(root)
-    document = compare(place, find_run(place, first), find_run(place, second))
+    runs = find_run(place, first), find_run(place, second)
+    if paired:
+        from jobs.looking.paired import paired as pair
+        from jobs.looking.paired import print_paired
+
+        document = pair(place, *runs, by)
+        if as_json:
+            print_json(document)
+        else:
+            print_paired(wide_console(), document)
+        return
+    document = compare(place, *runs)
     if as_json:
         print_json(document)
     else:
         print_diff(Console(), document)
+
+
+@app.command(
+    epilog=examples(
+        "gristmill holdout latest --method majority",
+        "gristmill holdout latest --method weighted --baseline majority",
+        "gristmill holdout latest",
+    )
+)
+def holdout(
+    name: RunArgument,
+    method: Annotated[
+        str, typer.Option(metavar="REGEX", help="Ask about methods and verifiers whose name matches; else show.")
+    ] = "",
+    baseline: Annotated[str, typer.Option(metavar="METHOD", help="Ask by how much they beat this method.")] = "",
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Answers that may differ from the tuned ones (10), set once.")
+    ] = None,
+    tolerance: Annotated[float | None, typer.Option(help="A gap that doesn't matter (.08), set once.")] = None,
+    questions: Annotated[int | None, typer.Option(min=1, help="How many there may be (1000), set once.")] = None,
+    risk: Annotated[float | None, typer.Option(help="That an answer is off by more than said (.05), set once.")] = None,
+    root: RootOption = DEFAULT_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask whether what was tuned holds on held-out problems (load.holdout), without wearing them out: Thresholdout."""
+    from cluster.records.reader import find_run
+    from cluster.storage.root import Root
+    from jobs.looking.holdout import holdout as ask
+    from jobs.looking.holdout import print_holdout
+
+    place = Root.at(root)
+    terms = {"budget": budget, "tolerance": tolerance, "questions": questions, "risk": risk}
+    document = ask(place, find_run(place, name), method, baseline, terms)
+    if as_json:
+        print_json(document)
+    else:
+        print_holdout(Console(), document)

@@ -83,6 +83,7 @@ def bench_engine(
         "--prior-model large",
         "gristmill simulate latest --goal accuracy --compare --plot curves.html",
         "gristmill simulate latest --compare --unit dollars --budget 5 --prices prices.yaml",
+        "gristmill simulate pilot.parquet --recommend --reach .8 --features problems.jsonl",
     )
 )
 def simulate(
@@ -124,9 +125,26 @@ def simulate(
     prior_model: Annotated[
         str | None, typer.Option(help="Whose rows of --prior; by default all models, each a source.")
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TABLE",
+            help="What is known of the problems beforehand: numbers, levels, sources, embeddings, prompts.",
+        ),
+    ] = None,
+    holdout: Annotated[
+        float, typer.Option(min=0.0, max=0.99, help="Leave out this share of the problems, for it is held out.")
+    ] = 0.0,
     seeds: Annotated[int, typer.Option(min=1, help="How many replays, each in another order.")] = 20,
     in_flight: Annotated[int | None, typer.Option(min=1, help="Samples that are out at the same time.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="All policies that fit the goal.")] = False,
+    recommend: Annotated[
+        bool,
+        typer.Option("--recommend", help="Say which policy, prior and budget reach --reach, and what others cost."),
+    ] = False,
+    reach: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="For --recommend: the share of problems, traces or answers.")
+    ] = 0.8,
     out: Annotated[str | None, typer.Option(metavar="PATH", help="The curves as .parquet, .jsonl or .csv.")] = None,
     plot: Annotated[str | None, typer.Option(metavar="PATH", help="The curves as .html, .png or .svg.")] = None,
     root: RootOption = DEFAULT_ROOT,
@@ -150,10 +168,13 @@ def simulate(
         model=model,
         prior=prior,
         prior_model=prior_model,
+        holdout=holdout,
+        features=features,
         seeds=seeds,
         in_flight=in_flight,
         compare=compare,
         out=out,
         plot=plot,
+        reach=reach if recommend else None,
     )
     replay(ask, as_json)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -20,6 +21,7 @@ from cluster.engines import build_engine
 from cluster.planning.content import check_problems
 from cluster.records.timeline import Timeline
 from cluster.sandbox import UNSAFE
+from cluster.sandbox.memory_group import uncounted
 from cluster.storage.tables import read_rows, typed, write_table
 from cluster.working.desk import Desk, Meter
 from cluster.working.work import run_operator
@@ -64,6 +66,7 @@ def run_op(
     kind = operator_class(name)
     columns = {} if "columns" in kind.model_fields else fields.pop("columns", {})
     operator = build_operator({"operator": name, **_required_source(kind, inputs, fields)}, name)
+    _check_output(inputs, output)
     notes = Notes()
     tables = _inputs(operator, {} if operator.scope == "source" else _named(operator, inputs), columns, notes)
     if "engine" not in operator.tools and engine_settings is not None:
@@ -72,6 +75,8 @@ def run_op(
     ready = {key: table.lazy() if lazy and table is not None else table for key, table in tables.items()}
     if unsafe and "sandbox" in operator.tools:
         Console(stderr=True).print(UNSAFE.format(stages=name), style="bold red")
+    elif "sandbox" in operator.tools and (weaker := uncounted()) is not None:
+        tell(weaker)
     with _tools(operator, engine_settings or {}, tables) as tools:
         made = (
             operator.read(notes) if isinstance(operator, Load) else run_operator(operator, name, ready, unsafe, **tools)
@@ -124,6 +129,19 @@ def _tools(
         yield {"engine": Desk(engine, Meter(Timeline(""), None), getattr(operator, "retries", 0))}
     finally:
         asyncio.run(engine.close())
+
+
+def _check_output(inputs: Sequence[str], output: str) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        BadInput: the output is one of the inputs, or lies in one.
+    """
+    place = Path(output).resolve()
+    for given in inputs:
+        for path in (given, given.partition("=")[2]):
+            if path and "://" not in path and Path(path).exists() and Path(path).resolve() in (place, *place.parents):
+                raise BadInput(f"--out '{output}' would be written over the input '{path}': name another file")
 
 
 def _required_source(kind: type[Operator], inputs: Sequence[str], fields: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from jobs.report.browser import browse, embed
 from jobs.report.collect import Source
 from jobs.report.experts import experts
 from jobs.report.format import Z95, compact, count, duration, interval, percent, rate, wilson
+from jobs.report.policy import policy
 from jobs.report.reliability import calibration
 from jobs.report.training import training
 from schemas.manifest import RunManifest, StageRecord
@@ -24,6 +25,7 @@ from schemas.manifest import RunManifest, StageRecord
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
+SCRIPT = Path(__file__).with_name("browser.js").read_text(encoding="utf-8")
 TEMPLATES.filters.update(count=count, compact=compact, percent=percent, rate=rate)
 
 
@@ -78,6 +80,8 @@ def render(manifest: RunManifest, tables: Mapping[str, pl.LazyFrame]) -> str:
         remarks=_remarks(source),
         replicas=[(record.name, replica) for record in manifest.stages for replica in record.replicas],
         problems=found[0] if found else [],
+        script=SCRIPT,
+        policy=policy(*([SCRIPT] if found else [])),
         shown=found[1] if found else "",
         payload=embed(found[0]) if found else "",
         config=config,

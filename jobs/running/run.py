@@ -35,6 +35,7 @@ from pipelines.graph import Pipeline
 from schemas.errors import BadInput
 from schemas.job import JobFile, RunSettings
 from schemas.manifest import RunManifest
+from schemas.redaction import redacted
 
 MOST_OBJECTIONS = 20
 """Lines of a dry run about problems."""
@@ -151,7 +152,8 @@ def write_report(root: Root, manifest: RunManifest) -> str:
     from jobs.report.build import render  # the plotting library takes a second to import: only reports pay for it
 
     tables = {record.name: open_stage(root, manifest, record.name) for record in manifest.stages}
-    root.write_bytes(render(manifest, tables).encode(), "runs", manifest.run_id, "report.html")
+    shown = RunManifest.model_validate(redacted(manifest.model_dump(mode="json")))
+    root.write_bytes(render(shown, tables).encode(), "runs", manifest.run_id, "report.html")
     manifest.report = f"runs/{manifest.run_id}/report.html"
     write_manifest(root, manifest)
     return root.uri(manifest.report)

@@ -13,13 +13,17 @@ import polars as pl
 from cluster.records.reader import find_run, last_stage, open_stage
 from cluster.storage.root import Root
 from cluster.storage.tables import SUFFIXES, read_table
+from jobs.looking.holdout import held_share
 from operators.draws import draws
+from operators.load.held_out import part_of
 from operators.measure.counts import count_verdicts
+from operators.measure.features import features_of
 from operators.policies.policy import Bools, Floats, Ints
 from operators.select.classes import answer_key, classify, distinct_answers, in_n, one_verifier
 from operators.verify.exact import VerifyExact
 from schemas.datasets import SAMPLE_KEY
 from schemas.errors import BadInput
+from schemas.manifest import RunManifest
 from schemas.prices import MICRO, Prices, price_of
 
 Unit = Literal["samples", "tokens", "dollars"]
@@ -71,7 +75,12 @@ class Samples:
 
 
 def read_recorded(
-    source: str, root: str, model: str | None, unit: Unit = "samples", prices: Mapping[str, Prices] | None = None
+    source: str,
+    root: str,
+    model: str | None,
+    unit: Unit = "samples",
+    prices: Mapping[str, Prices] | None = None,
+    holdout: float = 0.0,
 ) -> Recorded:
     """Read counts (problem, n, c), samples or verdicts from a table, or a run's verdicts.
 
@@ -80,6 +89,7 @@ def read_recorded(
         model: which of several models' rows to take; None takes all, as arms.
         unit: what is spent. Of tokens a table says ``completion_tokens`` and ``prompt_tokens`` (of each sample; beside
             n and c, of all n together), of dollars ``dollars``, or tokens and ``prices`` says the rest.
+        holdout: the share of problems that is left out, for it is held out; a run says itself what is.
 
     Raises:
         BadInput: no such file or run, or a table that says neither.
@@ -87,7 +97,9 @@ def read_recorded(
     if source.endswith((*SUFFIXES, ".gz")) or Path(source).exists() or "://" in source:
         table = read_table(source)
     else:
-        table = _verdicts_of(Root.at(root), source, unit, prices)
+        manifest = find_run(Root.at(root), source)
+        holdout = holdout or held_share(manifest.config)
+        table = _verdicts_of(Root.at(root), manifest, unit, prices)
     name = next((name for name in PROBLEM if name in table.columns), None)
     if name is None:
         raise BadInput(
@@ -95,6 +107,8 @@ def read_recorded(
             f"{', '.join(table.columns)}"
         )
     table = table.with_columns(pl.col(name).cast(pl.String).alias("problem"))
+    if holdout:
+        table = part_of(table, holdout, "tuning", "problem")
     if model is not None:
         table = _of_model(table, source, model)
     if unit != "samples":
@@ -110,15 +124,35 @@ def read_recorded(
     return _from_samples(table, source)
 
 
-def read_before(source: str, root: str, model: str | None, problems: list[str]) -> tuple[Ints, Ints]:
+def read_before(
+    source: str, root: str, model: str | None, problems: list[str], holdout: float = 0.0
+) -> tuple[Ints, Ints]:
     """Return n and c of the same problems by each model of another record (0 where it has none), shape [problems,
     models, 2], and of its other problems, [others, 2]."""
-    found = read_recorded(source, root, model)
+    found = read_recorded(source, root, model, holdout=holdout)
     known = {name: row for row, name in enumerate(found.problems)}
     rows = np.array([known.get(name, -1) for name in problems])
     counts = np.stack([found.n, found.c], axis=2)
     before = np.where(rows[:, None, None] >= 0, counts[rows], 0)
     return before, np.delete(counts, rows[rows >= 0], axis=0).reshape(-1, 2)
+
+
+def read_features(source: str, problems: list[str]) -> Floats:
+    """Return what a table says of these problems beforehand, as features: [problems, features].
+
+    Raises:
+        BadInput: the table doesn't name its problems, lacks some of these, or says nothing of them.
+    """
+    table = read_table(source)
+    name = next((name for name in PROBLEM if name in table.columns), None)
+    if name is None:
+        raise BadInput(f"'{source}': no column names the problem; one of {', '.join(PROBLEM)} must")
+    table = table.with_columns(pl.col(name).cast(pl.String)).unique(name, keep="first", maintain_order=True)
+    ours = pl.DataFrame({name: problems}).join(table, on=name, how="left", maintain_order="left")
+    lacking = [problem for problem in problems if problem not in set(table[name])]
+    if lacking:
+        raise BadInput(f"'{source}' says nothing of {len(lacking)} problems, for example '{lacking[0]}'")
+    return features_of(ours)
 
 
 def rates(recorded: Recorded) -> Floats:
@@ -223,7 +257,8 @@ def _judged(table: pl.DataFrame) -> pl.DataFrame:
 
 def _voted(table: pl.DataFrame) -> Recorded:
     """Number answers by class; rows that say nothing about the model are left out."""
-    rows = one_verifier(table).filter(in_n()).sort("problem_key", "sample_index")
+    said = [pl.col(name).cast(pl.String) for name in ("predicted_answer", "answer_key") if name in table.columns]
+    rows = one_verifier(table.with_columns(said)).filter(in_n()).sort("problem_key", "sample_index")
     if "answer_key" not in rows.columns:
         rows = rows.with_columns(answer_key="predicted_answer")
     if "predicted_answer" not in rows.columns:
@@ -248,9 +283,8 @@ def _voted(table: pl.DataFrame) -> Recorded:
     return Recorded(sizes["problem_key"].to_list(), [""], n[:, None], c[:, None], samples, cost)
 
 
-def _verdicts_of(root: Root, run: str, unit: Unit, prices: Mapping[str, Prices] | None) -> pl.DataFrame:
+def _verdicts_of(root: Root, manifest: RunManifest, unit: Unit, prices: Mapping[str, Prices] | None) -> pl.DataFrame:
     """Return a run's verdicts, with what each sample cost where something else than samples is spent."""
-    manifest = find_run(root, run)
     stage = last_stage(manifest, "verdicts")
     if stage is None:
         raise BadInput(f"run {manifest.run_id} has no verdicts to replay")

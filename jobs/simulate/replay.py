@@ -26,6 +26,7 @@ class Question:
         in_flight: samples that are out at the same time.
         before, similar: what is known beforehand; see ``Setting``.
         costs: where values are read off, shape [costs].
+        features: of the problems; see ``Setting``.
     """
 
     recorded: Recorded
@@ -37,6 +38,7 @@ class Question:
     before: Ints | None
     similar: Ints | None
     costs: Floats
+    features: Floats | None = None
 
     @property
     def charge(self) -> Floats:
@@ -68,7 +70,8 @@ class Replayed:
 def setting_of(question: Question, seed: int) -> Setting:
     """Return what a policy is told at the start of a replay."""
     recorded = question.recorded
-    return Setting(recorded.n.sum(axis=1), question.charge.mean(axis=1), question.before, question.similar, seed)
+    known = (question.before, question.similar, seed, question.features)
+    return Setting(recorded.n.sum(axis=1), question.charge.mean(axis=1), *known)
 
 
 def replay(question: Question, spec: AnyPolicy | None, seed: int) -> Replayed:

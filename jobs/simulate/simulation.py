@@ -22,7 +22,8 @@ from cluster.storage.tables import write_table
 from jobs.config.settings import explain, run_settings
 from jobs.simulate.abreast import replay_abreast, runs_abreast
 from jobs.simulate.plot import save_plot
-from jobs.simulate.records import Recorded, Unit, read_before, read_recorded
+from jobs.simulate.recommend import print_recommendation, recommend
+from jobs.simulate.records import Recorded, Unit, read_before, read_features, read_recorded
 from jobs.simulate.replay import Question, Replayed, best_arms, replay_each
 from operators.policies.named import SPECS, AnyPolicy, ComputeOptimalSpec, Goal, policy_spec
 from schemas.errors import BadInput
@@ -63,11 +64,15 @@ class Ask:
     model: str | None
     prior: str | None
     prior_model: str | None
+    holdout: float
+    features: str | None
     seeds: int
     in_flight: int | None
     compare: bool
     out: str | None
     plot: str | None
+    reach: float | None = None
+    """Recommend a policy and a budget for so much of the goal; None replays and shows curves."""
 
 
 def simulate(ask: Ask, as_json: bool) -> dict[str, Any]:
@@ -77,10 +82,17 @@ def simulate(ask: Ask, as_json: bool) -> dict[str, Any]:
         BadInput: no such record, policy or setting.
     """
     prices = run_settings({"prices": ask.prices}, None).prices if ask.prices else None
-    recorded = read_recorded(ask.source, ask.root, ask.model, ask.unit, prices)
+    recorded = read_recorded(ask.source, ask.root, ask.model, ask.unit, prices, ask.holdout)
     specs = _specs(ask)
     question = _question(ask, recorded, specs)
     console = Console(stderr=True)
+    if ask.reach is not None:
+        found = recommend(question, specs, ask.reach, ask.seeds)
+        if as_json:
+            print(json.dumps(found))
+        else:
+            print_recommendation(Console(), found)
+        return found
     curves = _replay_all(question, specs, ask.seeds, console)
     table = pl.concat(_rows(name, question, replays) for name, replays in curves.items())
     if ask.out:
@@ -98,7 +110,7 @@ def simulate(ask: Ask, as_json: bool) -> dict[str, Any]:
 def _specs(ask: Ask) -> dict[str, AnyPolicy | None]:
     """Return the policies by the names they are shown under, uniform and the oracle always among them."""
     wanted: list[dict[str, Any]] = [{"name": name, **ask.settings} for name in ask.policies]
-    if ask.compare or not wanted:
+    if ask.compare or ask.reach is not None or not wanted:
         wanted += COMPARED[ask.goal]
     specs: dict[str, AnyPolicy | None] = {"uniform": policy_spec({"name": "uniform"})}
     target = ask.target or (YIELD_TARGET if ask.goal == "yield" else 1)
@@ -139,13 +151,15 @@ def _question(ask: Ask, recorded: Recorded, specs: dict[str, AnyPolicy | None]) 
     budget = min(ask.budget or most, most)
     target = ask.target or (YIELD_TARGET if ask.goal == "yield" else 1)
     before, similar = (
-        read_before(ask.prior, ask.root, ask.prior_model, recorded.problems) if ask.prior else (None, None)
+        read_before(ask.prior, ask.root, ask.prior_model, recorded.problems, ask.holdout) if ask.prior else (None, None)
     )
     usual = 1 if ask.goal == "accuracy" else max(1, min(64, problems // 16))
     sample = most / max(1, int(recorded.n.sum()))  # what one costs
     few = np.geomspace(max(1, problems // 8) * sample, max(budget, 2 * sample), POINTS)
     few = np.unique(np.round(few)) if ask.unit == "samples" else few
-    return Question(recorded, ask.goal, target, ask.unit, budget, ask.in_flight or usual, before, similar, few)
+    features = read_features(ask.features, recorded.problems) if ask.features else None
+    flight = ask.in_flight or usual
+    return Question(recorded, ask.goal, target, ask.unit, budget, flight, before, similar, few, features)
 
 
 def _replay_all(

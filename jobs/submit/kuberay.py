@@ -120,7 +120,7 @@ def _cluster(submission: Submission, name: str) -> dict[str, Any]:
         "rayVersion": version("ray"),
         "authOptions": {"mode": "token"},  # the operator makes the token
         "headGroupSpec": {
-            "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": "2"},
+            "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": "2"},  # noqa: S104 (in a pod, behind its token)
             "template": _pod(submission, head, name, is_head=True),
         },
         "workerGroupSpecs": [
@@ -147,7 +147,7 @@ def _pod(submission: Submission, group: NodeGroup, name: str, is_head: bool = Fa
         {"name": "job", "configMap": {"name": name}},
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(group)}},
     ]
-    mounts = [{"name": "job", "mountPath": JOB_FOLDER, "readOnly": True}, {"name": "shm", "mountPath": "/dev/shm"}]
+    mounts = [{"name": "job", "mountPath": JOB_FOLDER, "readOnly": True}, {"name": "shm", "mountPath": "/dev/shm"}]  # noqa: S108 (the pod's own)
     if options.claim is not None:
         volumes.append({"name": "data", "persistentVolumeClaim": {"claimName": options.claim}})
         mounts.append({"name": "data", "mountPath": options.mount})

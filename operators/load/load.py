@@ -22,6 +22,7 @@ from operators.load.code_columns import CODE_COLUMNS
 from operators.load.extras import json_objects, metadata_of
 from operators.load.facts import Facts, facts_of, tools_of
 from operators.load.generated import hugging_face_rows, human_eval_problems, reasoning_gym_tasks
+from operators.load.held_out import Part, part_of
 from operators.load.judging import read_judging, with_more
 from operators.load.names import Names, find_names, mapped
 from operators.load.pieces import PieceNotes, Pieces, pieces_of
@@ -72,6 +73,11 @@ class Load(Operator):
     their own (their ids are then part of what they are)."""
     encoding: Annotated[str | None, Added] = None
     """What text files are written in, where it isn't UTF-8: ``latin-1``, ``cp1252``, ..."""
+    holdout: Annotated[float, Added] = Field(default=0.0, ge=0.0, lt=1.0)
+    """Hold out this share of the problems: what tunes (``simulate``, ``bench-engine``) leaves them out, and
+    ``gristmill holdout`` asks them. Which they are hangs on each problem's key, so they are the same in every run."""
+    part: Annotated[Part, Added] = "all"
+    """Load only the problems that are to be tuned on, or only those that are held out."""
 
     def run(self) -> pl.DataFrame:
         return self.read(Notes())
@@ -90,7 +96,7 @@ class Load(Operator):
         if self.duplicates == "first":
             problems = without_copies(problems, has_ids, notes)
         refuse_duplicates(problems, self.source, has_ids)
-        return problems
+        return self._of_part(problems)
 
     def batches(self, tell: Callable[[str], None]) -> Iterator[pl.DataFrame]:
         notes = PieceNotes()
@@ -112,10 +118,15 @@ class Load(Operator):
         for sentence in notes.sentences():
             tell(sentence)
 
+    def _of_part(self, problems: pl.DataFrame) -> pl.DataFrame:
+        if self.part != "all" and not self.holdout:
+            raise BadInput(f"load.part={self.part}: nothing is held out; say the share, load.holdout=0.2")
+        return part_of(problems, self.holdout, self.part)
+
     def _problems_of(self, rows: Rows, facts: Facts, notes: Notes) -> pl.DataFrame:
         """Return the problems of a piece of a large file."""
         try:
-            return self.normalise(rows, facts, notes)
+            return self._of_part(self.normalise(rows, facts, notes))
         except BadInput:
             self.read(Notes())  # as a whole, it says with the row what is wrong
             raise

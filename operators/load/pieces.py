@@ -102,7 +102,7 @@ class LinePieces(Pieces):
         assert self._kinds is not None
         self._parsed.seek(0)
         while length := int.from_bytes(self._parsed.read(8), "little"):
-            yield self._kinds.rows_of(*marshal.loads(self._parsed.read(length)))
+            yield self._kinds.rows_of(*marshal.loads(self._parsed.read(length)))  # noqa: S302 (what _parse wrote)
 
     def _parse(self) -> None:
         kinds = Kinds()

@@ -65,10 +65,9 @@ def _data(fs: Any, place: str) -> bytes:
     Raises:
         BadInput: it is no plain file: a pipe would be waited for, a device never ends.
     """
-    local = isinstance(fs, LocalFileSystem)
-    if local and not stat.S_ISREG(os.stat(place).st_mode):
+    if isinstance(fs, LocalFileSystem) and not stat.S_ISREG(os.stat(place).st_mode):
         raise BadInput(f"'{place}' is no plain file (a pipe, or a device): copy what it says into one first")
-    return fs.cat_file(place)
+    return cast(Any, fs).cat_file(place)
 
 
 def _read_folder(fs: Any, place: str, source: str, split: str | None, encoding: str | None, notes: Notes) -> Rows:

@@ -6,6 +6,11 @@ z_ij is what source j knows of a problem beforehand, such as its success rate wi
 and s maximise the likelihood of the counts so far (empirical Bayes; Gelman et al. 2013, "Bayesian Data Analysis", ch.
 5) with weak priors. How much a source is worth is its b against s, and is itself learned: one that says nothing gets b
 near 0 and leaves every problem with the same wide distribution, so it does next to no harm.
+
+Features of the problems themselves (``operators.measure.features``) are further z, about which nothing is believed
+beforehand: their b are around 0, and how far from it is learned, too (``SCALES``: of several priors the one with the
+largest evidence; MacKay 1992, "Bayesian Interpolation"). The spread that is left, s, is what a regressor's error is
+once the noise of the counts is taken out of it (Lahlou et al. 2023, "DEUP: Direct Epistemic Uncertainty Prediction").
 """
 
 from __future__ import annotations
@@ -31,6 +36,8 @@ WORTH, WORTH_SPREAD = 0.75, 0.75
 so the mean is above 0."""
 BELIEF = 0.1
 """Probability, before anything is known, that hints say something."""
+SCALES = (0.5, 2.0)
+"""How many logits all features together may explain, by either prior (standard deviations)."""
 FIRST, GROWTH = 64, 1.25
 """The fit is renewed after so many samples (an eighth of the problems, if that is more), and with a quarter more."""
 STEP = 1e-3
@@ -52,12 +59,22 @@ class Difficulty:
         before: n and c of each problem by something similar, shape [problems, 2], or by several such sources, shape
             [problems, sources, 2]; None where nothing is known.
         similar: n and c of other problems of the same kind, shape [others, 2]: they say where a and s begin.
+        features: what else is known of each problem, shape [problems, features], each with mean 0 and deviation 1.
     """
 
-    def __init__(self, problems: int, before: Ints | None = None, similar: Ints | None = None) -> None:
+    def __init__(
+        self,
+        problems: int,
+        before: Ints | None = None,
+        similar: Ints | None = None,
+        features: Floats | None = None,
+    ) -> None:
         self.hints = np.zeros((problems, 1)) if before is None else hints(log_odds(before))
+        told, more = self.hints.shape[1], 0 if features is None else features.shape[1]
+        if features is not None:
+            self.hints = np.concatenate([self.hints, features], axis=1)
         self._hinted = bool((np.ptp(self.hints, axis=0) > 0).any())
-        self._prior = Prior.of(self.hints.shape[1])
+        self._prior = Prior.of(told, more)
         if similar is not None and len(similar):
             n, c = similar.T
             none = np.zeros((len(n), self.hints.shape[1]))
@@ -65,6 +82,7 @@ class Difficulty:
             self._prior = self._prior.at(found.theta)
         self.start = self._prior.mean
         self.plain, self.hinted = self._prior.plain, self.start
+        self._ways = [Way(self._prior.scaled(told, scale), self.start) for scale in (SCALES if more else (1.0,))]
         self.trust = BELIEF if self._hinted else 0.0
         self._fitted = 0
 
@@ -81,11 +99,16 @@ class Difficulty:
         without = fit(self.plain, prior.ends, known, weight, hint, prior)
         self.plain = without.theta
         if self._hinted:
-            with_them = fit(self.hinted, prior.all, known, weight, hint, prior)
-            self.hinted = with_them.theta
-            # Laplace's approximation of the evidence; a and ln s are about as uncertain in both
-            narrower = min(0.0, with_them.log_spread - float(np.log(prior.spread[1:-1]).sum()))
-            gain = without.loss - with_them.loss + narrower
+            gains = np.empty(len(self._ways))
+            for place, way in enumerate(self._ways):
+                with_them = fit(way.theta, way.prior.all, known, weight, hint, way.prior)
+                way.theta = with_them.theta
+                # Laplace's approximation of the evidence; a and ln s are about as uncertain in both
+                narrower = min(0.0, with_them.log_spread - float(np.log(way.prior.spread[1:-1]).sum()))
+                gains[place] = without.loss - with_them.loss + narrower
+            best = int(gains.argmax())
+            self.hinted = self._ways[best].theta
+            gain = gains[best] + np.log(np.exp(gains - gains[best]).mean())
             self.trust = float(1.0 / (1.0 + (1.0 - BELIEF) / BELIEF * np.exp(-np.clip(gain, -50.0, 50.0))))
 
     def posterior(self, drawn: Ints, correct: Ints, problems: Ints) -> Floats:
@@ -105,10 +128,17 @@ class Prior:
     spread: Floats
 
     @classmethod
-    def of(cls, sources: int) -> Prior:
-        """Return the priors of a fit with so many sources."""
-        mean = np.concatenate([START[:1], np.full(sources, WORTH / sources), START[1:]])
-        return cls(mean, np.concatenate([SPREAD[:1], np.full(sources, WORTH_SPREAD / sources), SPREAD[1:]]))
+    def of(cls, sources: int, features: int = 0) -> Prior:
+        """Return the priors of a fit with so many sources and features."""
+        worth, apart = np.full(sources, WORTH / sources), np.full(sources, WORTH_SPREAD / sources)
+        mean = np.concatenate([START[:1], worth, np.zeros(features), START[1:]])
+        return cls(mean, np.concatenate([SPREAD[:1], apart, np.full(features, max(features, 1) ** -0.5), SPREAD[1:]]))
+
+    def scaled(self, sources: int, scale: float) -> Prior:
+        """Return priors whose features, those after so many sources, may explain ``scale`` times as much."""
+        spread = self.spread.copy()
+        spread[1 + sources : -1] *= scale
+        return Prior(self.mean, spread)
 
     def at(self, theta: Floats) -> Prior:
         """Return priors whose a and ln s are around those of ``theta``."""
@@ -131,6 +161,14 @@ class Prior:
     @property
     def all(self) -> list[int]:
         return list(range(len(self.mean)))
+
+
+@dataclass
+class Way:
+    """One prior of what hints and features are worth, and the best a, b and ln s by it so far."""
+
+    prior: Prior
+    theta: Floats
 
 
 class Fit(NamedTuple):

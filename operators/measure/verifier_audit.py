@@ -13,11 +13,13 @@ from operators.base import Operator
 from operators.draws import draws
 from operators.measure.flaws import best_tries, ceiling, reward, tasks
 from operators.measure.intervals import ENDS
+from operators.measure.labels import KINDS, kinds_of, with_chances
 from operators.measure.pass_at_k import powers_of_two
 from operators.select.classes import one_verifier
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Verdict, VerifierAudit
 from schemas.errors import BadInput
+from schemas.measures import Label
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -26,13 +28,15 @@ PRIORS = ((1.0, 1.0), (0.5, 0.5), (4.0, 1.0))
 """Beta priors of completeness and soundness: uniform, Jeffreys', and one that expects a good verifier."""
 
 
-KINDS = ("right_accepted", "right_rejected", "wrong_accepted", "wrong_rejected")
+Counted = Ints | Floats
+"""Samples, or what they stand for."""
 
 
 class MeasureVerifierAudit(Operator):
     """Estimate completeness P(accepted | right) and soundness P(rejected | wrong) of ``verdicts`` by ``reference``.
 
-    The reference may know a part of the samples only (choose it at random). Rows:
+    The reference may know a part of the samples only (choose it at random). In its place may come ``labels`` that
+    people gave to what ``measure.next_labels`` asked for: each counts for as many samples as it stands for. Rows:
 
     * ``completeness``, ``soundness``, ``precision`` (P(right | accepted) of one draw): on what both judged.
     * ``accuracy_judged``: the verifier's own word on all its samples; ``accuracy_corrected``: what it means, given its
@@ -54,7 +58,9 @@ class MeasureVerifierAudit(Operator):
     inputs = {
         "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "chosen"),
         "reference": Verdict.select("problem_key", "sample_index", "verifier", "is_correct"),
+        "labels": Label.select(),
     }
+    optional = frozenset({"reference", "labels"})
     output = VerifierAudit
 
     value_correct: float = 1.0
@@ -66,44 +72,78 @@ class MeasureVerifierAudit(Operator):
     """Draws that intervals are made of."""
     seed: int = 0
 
-    def run(self, verdicts: pl.LazyFrame, reference: pl.LazyFrame) -> pl.DataFrame:
+    def run(
+        self, verdicts: pl.LazyFrame, reference: pl.LazyFrame | None = None, labels: pl.LazyFrame | None = None
+    ) -> pl.DataFrame:
         """Return the audit.
 
         Raises:
             BadInput: no sample was judged by both, or the reference says that none is right, or none wrong.
         """
         judged = draws(one_verifier(verdicts)).filter(pl.col("is_correct").is_not_null())
-        known = one_verifier(reference).filter(pl.col("is_correct").is_not_null())
         own = judged.select(*SAMPLE_KEY, accepted="is_correct")
-        both = own.join(known.select(*SAMPLE_KEY, right="is_correct"), on=SAMPLE_KEY).collect(engine="streaming")
+        both = own.join(_known(reference, labels), on=SAMPLE_KEY).collect(engine="streaming")
         if both.is_empty():
             raise BadInput(
-                "measure.verifier_audit: no sample was judged by both; 'verdicts' and 'reference' have to share "
-                "problem_key and sample_index"
+                "measure.verifier_audit: no sample was judged by both; 'verdicts' and 'reference' (or 'labels') have "
+                "to share problem_key and sample_index"
             )
+        # together they count for as many as there are, however unequal
+        both = both.with_columns(weight=pl.col("weight") / pl.col("weight").mean())
         counts = _counts(both)
         if not counts[:, :2].any() or not counts[:, 2:].any():
             missing = "right" if not counts[:, :2].any() else "wrong"
             raise BadInput(f"measure.verifier_audit: of {len(both)} samples that both judged the reference calls none "
                            f"{missing}; completeness and soundness need both kinds")  # fmt: skip
         rng = np.random.default_rng(self.seed)
-        rows = [*self._errors(counts, rng), *self._accuracy(*_all(own, both), rng), *self._resampling(counts)]
+        said, judged_counts = _all(own, both)
+        if labels is None:
+            rows = [*self._errors(counts, rng), *self._accuracy(said, judged_counts, rng)]
+        else:
+            rows = self._labelled(both, said, rng)
+        rows += self._resampling(counts)
         schema = polars_schema(VerifierAudit)
         return pl.DataFrame(rows, schema=schema, orient="row")
 
-    def _errors(self, counts: Ints, rng: np.random.Generator) -> list[tuple[object, ...]]:
+    def _errors(self, counts: Floats, rng: np.random.Generator) -> list[tuple[object, ...]]:
         weights = rng.standard_exponential((self.bootstrap, len(counts) + 1))
         names = {"completeness": (0, 0, 1), "soundness": (3, 2, 3), "precision": (0, 0, 2)}
         note = f"on problems like these {len(counts)}"
         rows: list[tuple[object, ...]] = []
         for name, (top, one, other) in names.items():
             of = counts[:, one] + counts[:, other]
-            n = int(of.sum())
-            low, high = _share(counts[:, top], of, weights) if n else (None, None)
-            rows.append((name, 0, "", float(counts[:, top].sum() / n) if n else None, low, high, n, note))
+            total = float(of.sum())
+            low, high = _share(counts[:, top], of, weights) if total else (None, None)
+            value = float(counts[:, top].sum()) / total if total else None
+            rows.append((name, 0, "", value, low, high, round(total), note))
         return rows
 
-    def _accuracy(self, said: Ints, counts: Ints, rng: np.random.Generator) -> list[tuple[object, ...]]:
+    def _labelled(self, both: pl.DataFrame, said: Ints, rng: np.random.Generator) -> list[tuple[object, ...]]:
+        """Return errors and accuracy by labels that were asked for, stratum by stratum.
+
+        Args:
+            said: how many samples of each problem the verifier accepted, and how many there are, [problems, 2].
+        """
+        weights = rng.standard_exponential((self.bootstrap, len(said)))
+        weights /= weights.mean(axis=1, keepdims=True)
+        sides = np.stack([said[:, 0], said[:, 1] - said[:, 0]], axis=1).astype(np.float64)
+        totals = np.concatenate([sides.sum(axis=0)[None], weights @ sides])
+        value, drawn = kinds_of(both, totals[:, 0], totals[:, 1], rng)
+        note = f"{len(both):,} labels in {both['stratum'].n_unique()} strata, of problems like these {len(said)}"
+        yes, n = said.sum(axis=0).tolist()
+        judged = np.quantile(totals[1:, 0] / totals[1:].sum(axis=1), ENDS).tolist()
+        rows: list[tuple[object, ...]] = [
+            ("accuracy_judged", 0, "", yes / n, *judged, n, f"of problems like these {len(said)}; as the verifier says")
+        ]
+        of = {"completeness": (0, (0, 1)), "soundness": (3, (2, 3)), "precision": (0, (0, 2))}
+        for name, (top, all_of) in of.items():
+            low, high = np.quantile(drawn[:, top] / drawn[:, all_of].sum(axis=1), ENDS).tolist()
+            rows.append((name, 0, "", float(value[top] / value[list(all_of)].sum()), low, high, len(both), note))
+        low, high = np.quantile(drawn[:, :2].sum(axis=1) / drawn.sum(axis=1), ENDS).tolist()
+        rows.append(("accuracy_corrected", 0, "", float(value[:2].sum() / value.sum()), low, high, len(both), note))
+        return rows
+
+    def _accuracy(self, said: Ints, counts: Floats, rng: np.random.Generator) -> list[tuple[object, ...]]:
         """Return the accuracy by the verifier's word, and corrected.
 
         Args:
@@ -116,7 +156,7 @@ class MeasureVerifierAudit(Operator):
         low, high = _share(said[:, 0], said[:, 1], weights)
         row = ("accuracy_judged", 0, "", yes / n, low, high, n, f"{where}; as the verifier says")
         rows: list[tuple[object, ...]] = [row]
-        caught, missed, fooled, refused = (int(number) for number in counts.sum(axis=0))
+        caught, missed, fooled, refused = (float(number) for number in counts.sum(axis=0))
         share = _with_another(said[:, 0], said[:, 1], weights, rng.random(self.bootstrap))
         for a, b in PRIORS:
             unseen = rng.beta(a, b, (2, self.bootstrap))
@@ -134,9 +174,9 @@ class MeasureVerifierAudit(Operator):
             )
         return rows
 
-    def _resampling(self, counts: Ints) -> list[tuple[object, ...]]:
+    def _resampling(self, counts: Floats) -> list[tuple[object, ...]]:
         right, all_of = counts[:, :2].sum(axis=1), counts.sum(axis=1)
-        caught, missed, fooled, refused = (int(number) for number in counts.sum(axis=0))
+        caught, missed, fooled, refused = (float(number) for number in counts.sum(axis=0))
         given = tasks(np.ones(len(counts)), right / all_of, caught / (caught + missed), refused / (fooled + refused))
         note = f"{len(counts)} problems, each a type of task with its own success rate"
         best, value = best_tries(given, self.value_correct, self.value_wrong, self.tries)
@@ -146,17 +186,18 @@ class MeasureVerifierAudit(Operator):
             f"; the largest K looked at is {self.tries}" if best == self.tries else ""
         )
         rows: list[tuple[object, ...]] = [
-            ("ceiling", 0, "", None if np.isnan(top) else top, None, None, int(all_of.sum()), note),
-            ("best_tries", 0, "", float(best), None, None, int(all_of.sum()), found),
+            ("ceiling", 0, "", None if np.isnan(top) else top, None, None, round(float(all_of.sum())), note),
+            ("best_tries", 0, "", float(best), None, None, round(float(all_of.sum())), found),
         ]
         curve = reward(given, self.tries, self.value_correct, self.value_wrong)
         rows += [
-            ("value", k, "", float(curve[k]), None, None, int(all_of.sum()), values) for k in powers_of_two(self.tries)
+            ("value", k, "", float(curve[k]), None, None, round(float(all_of.sum())), values)
+            for k in powers_of_two(self.tries)
         ]
         return rows
 
 
-def _with_another(some: Ints, of: Ints, weights: Floats, unseen: Floats) -> Floats:
+def _with_another(some: Counted, of: Counted, weights: Floats, unseen: Floats) -> Floats:
     """Return weighted shares of ``some`` in ``of``, given one problem more whose share is ``unseen``: [draws].
 
     Args:
@@ -168,7 +209,7 @@ def _with_another(some: Ints, of: Ints, weights: Floats, unseen: Floats) -> Floa
     return (weights[:, :-1] @ some + more * unseen) / (weights[:, :-1] @ of + more)
 
 
-def _share(some: Ints, of: Ints, weights: Floats) -> tuple[float, float]:
+def _share(some: Counted, of: Counted, weights: Floats) -> tuple[float, float]:
     """Return the ends of the 95% interval of a share."""
     ends = [_with_another(some, of, weights, np.full(len(weights), end)) for end in (0.0, 1.0)]
     low, high = (float(np.quantile(drawn, end)) for drawn, end in zip(ends, ENDS, strict=True))
@@ -180,14 +221,24 @@ def _corrected(share: Any, complete: Any, sound: Any) -> Any:
     return np.clip((share + sound - 1.0) / (complete + sound - 1.0), 0.0, 1.0)
 
 
-def _all(own: pl.LazyFrame, both: pl.DataFrame) -> tuple[Ints, Ints]:
+def _all(own: pl.LazyFrame, both: pl.DataFrame) -> tuple[Ints, Floats]:
     """Return, for each problem of the verifier, samples accepted and all, and the counts of what both judged."""
     said = own.group_by("problem_key").agg(pl.col("accepted").sum().cast(pl.Int64), pl.len().cast(pl.Int64))
     table = said.collect(engine="streaming").join(_kinds(both), on="problem_key", how="left").sort("problem_key")
     return table.select("accepted", "len").to_numpy(), table.select(pl.col(KINDS).fill_null(0)).to_numpy()
 
 
-def _counts(both: pl.DataFrame) -> Ints:
+def _known(reference: pl.LazyFrame | None, labels: pl.LazyFrame | None) -> pl.LazyFrame:
+    """Return which samples are right, and for how many each stands."""
+    if labels is not None:
+        return with_chances(labels.collect()).lazy().with_columns(weight=1.0 / pl.col("chance"))
+    if reference is None:
+        raise BadInput("measure.verifier_audit needs 'reference', or 'labels'")
+    known = one_verifier(reference).filter(pl.col("is_correct").is_not_null())
+    return known.select(*SAMPLE_KEY, right="is_correct", weight=pl.lit(1.0))
+
+
+def _counts(both: pl.DataFrame) -> Floats:
     """Return, for each problem, how many samples are (right, accepted), (right, rejected), (wrong, accepted), (wrong,
     rejected): shape [problems, 4], in the order of the problems' keys."""
     return _kinds(both).sort("problem_key").select(KINDS).to_numpy()
@@ -196,4 +247,4 @@ def _counts(both: pl.DataFrame) -> Ints:
 def _kinds(both: pl.DataFrame) -> pl.DataFrame:
     yes, right = pl.col("accepted"), pl.col("right")
     kinds = zip(KINDS, (right & yes, right & ~yes, ~right & yes, ~right & ~yes), strict=True)
-    return both.group_by("problem_key").agg(**{name: kind.sum().cast(pl.Int64) for name, kind in kinds})
+    return both.group_by("problem_key").agg(**{name: pl.col("weight").filter(kind).sum() for name, kind in kinds})

@@ -72,6 +72,8 @@ class Setting:
             is known.
         similar: n and c of other problems of the same kind, shape [others, 2].
         seed: of whatever is drawn at random.
+        features: what else is known of each problem beforehand, shape [problems, features], each with mean 0 and
+            deviation 1.
     """
 
     most: Ints
@@ -79,6 +81,7 @@ class Setting:
     before: Ints | None = None
     similar: Ints | None = None
     seed: int = 0
+    features: Floats | None = None
 
     @classmethod
     def of(cls, problems: int, most: int, before: Ints | None = None, seed: int = 0) -> Setting:

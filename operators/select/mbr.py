@@ -24,7 +24,7 @@ from schemas.identity import digest, sample_seed
 Floats = NDArray[np.float64]
 sparse: Any = _sparse  # it ships no types
 
-TOKEN = r"\w+|[^\w\s]"
+TOKEN = r"\w+|[^\w\s]"  # noqa: S105 (of a text)
 _ASK = (
     "Two answers to the same problem are given. Do they say the same?\n\nProblem:\n{prompt}\n\nAnswer 1:\n{first}\n\n"
     "Answer 2:\n{second}\n\nThink briefly. End with one line: VERDICT: SAME or VERDICT: DIFFERENT"

@@ -26,10 +26,21 @@ def check_models(models: tuple[str, ...]) -> tuple[str, ...]:
     """
     if len(models) == 1 or len(set(models)) < len(models):
         raise ValueError("models: there must be two or more, each with a name of its own")
-    strange = [name for name in models if not re.fullmatch(r"\w+", name)]
+    return check_names(models)
+
+
+def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names that can be parts of inputs' names, and are told apart.
+
+    Raises:
+        ValueError: one has other characters, or occurs twice.
+    """
+    strange = [name for name in names if not re.fullmatch(r"\w+", name)]
     if strange:
-        raise ValueError(f"models: '{strange[0]}' must have letters, digits and _ only; it is part of an input's name")
-    return models
+        raise ValueError(f"'{strange[0]}' must have letters, digits and _ only; it is part of an input's name")
+    if len(set(names)) < len(names):
+        raise ValueError("each must have a name of its own")
+    return names
 
 
 def inputs_of_models(models: tuple[str, ...]) -> dict[str, Columns]:

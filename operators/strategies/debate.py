@@ -13,7 +13,7 @@ from operators.asking import at_most
 from operators.strategies.answers import Answers
 from operators.strategies.episode import Episode
 from operators.strategies.strategy import Strategy
-from operators.strategies.talking import BETWEEN, SILENT, conversation, exchange, there
+from operators.strategies.talking import BETWEEN, SILENT, conversation, since, there
 from operators.strategies.words import Ask, Bill, Node, Result
 from operators.text import fill
 
@@ -59,7 +59,7 @@ class Debate(Strategy):
             calls = [node.call for node in last] or [None] * self.agents
             said = await ep.generate([Ask(prompt=one, parent=call) for one, call in zip(prompts, calls, strict=True)])
             new = [
-                replace(Node.whole(one, slot), turns=exchange(*talk, one.text))
+                replace(Node.whole(one, slot), turns=since(ep, *talk, one.text))
                 for slot, (one, talk) in enumerate(zip(said, talks, strict=True))
             ]
             rounds.append([old if one.finish in SILENT else one for old, one in zip(last or new, new, strict=True)])

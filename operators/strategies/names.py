@@ -15,6 +15,7 @@ STRATEGIES: dict[str, str] = {
     "mcts": "operators.strategies.mcts:Mcts",
     "tot_bfs": "operators.strategies.tot_bfs:TotBfs",
     "tot_dfs": "operators.strategies.tot_dfs:TotDfs",
+    "tools": "operators.strategies.tools:Tools",
     "revise": "operators.strategies.revise:Revise",
     "force": "operators.strategies.force:Force",
     "early": "operators.strategies.early:Early",
@@ -40,5 +41,4 @@ STRATEGIES: dict[str, str] = {
     "stoc_tot": "operators.strategies.stoc_tot:StocTot",
     "ab_mcts": "operators.strategies.ab_mcts:AbMcts",
     "rlot": "operators.strategies.rlot:Rlot",
-    "tools": "operators.strategies.tools:Tools",
 }

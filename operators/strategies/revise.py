@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from operators.asking import at_most
 from operators.strategies.episode import Episode
 from operators.strategies.search import Scored
-from operators.strategies.talking import BETWEEN, SILENT, asked, conversation, exchange, there
+from operators.strategies.talking import BETWEEN, SILENT, asked, conversation, since, there
 from operators.strategies.weighing import best
 from operators.strategies.words import POLICY, Ask, Bill, Node, Result
 from operators.text import Pattern, PromptTemplate, fill
@@ -104,7 +104,7 @@ class Revise(Scored):
             [said] = await ep.generate([Ask(prompt=await self._prompt(ep, talk), parent=attempts[-1].call)])
             if said.finish in SILENT:
                 break
-            attempts.append(replace(Node.whole(said), turns=exchange(*talk, said.text)))
+            attempts.append(replace(Node.whole(said), turns=since(ep, *talk, said.text)))
         named = self.answers.classes(self.answers.read(ep, [node.text for node in attempts]))
         ep.note(attempts=len(attempts), changed=sum(one != other for one, other in pairwise(named)))
         if self.scorer.oracle or self.select == "best":

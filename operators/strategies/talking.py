@@ -28,12 +28,15 @@ def conversation(ep: Episode, *more: str) -> list[Turn]:
     """Return the problem's conversation and what follows: the assistant's words, the user's, and so on in turn."""
     turns = list(ep.setting.turns) or spoken(ep.problem.get("messages"))
     turns = turns or [{"role": "user", "content": ep.problem["prompt"]}]
-    return [*turns, *exchange(*(more if ep.setting.chat else (text + BETWEEN for text in more)))]
+    for place, text in enumerate(more):
+        role = "user" if place % 2 else "assistant"
+        turns.append({"role": role, "content": text if ep.setting.chat else text + BETWEEN})
+    return turns
 
 
-def exchange(*texts: str) -> tuple[Turn, ...]:
-    """Return what follows a problem as turns: the assistant's words, the user's, and so on in turn."""
-    return tuple({"role": "user" if at % 2 else "assistant", "content": text} for at, text in enumerate(texts))
+def since(ep: Episode, *more: str) -> tuple[Turn, ...]:
+    """Return what follows the problem's conversation, as a row keeps it."""
+    return tuple(conversation(ep, *more)[-len(more) :])
 
 
 def retold(ep: Episode, template: str, **places: str) -> list[Turn]:

@@ -62,8 +62,9 @@ class SynthesizeSft(Operator):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Leave out longer completions."""
     reasoning: Annotated[Reasoning, Added] = "tags"
-    conversation: Annotated[Literal["whole", "last"], Added] = "whole"
-    """Of an episode that is a conversation (tools, revisions, a debate): all of its turns, or the last answer alone."""
+    conversation: Annotated[Literal["last", "whole"], Added] = "last"
+    """Of an episode that is a conversation (revisions, a debate): its last answer alone, or all of its turns. Where
+    tools were called it is always all: the answer stands on what they said."""
 
     def run(
         self,
@@ -80,10 +81,11 @@ class SynthesizeSft(Operator):
             paths = chosen.run(samples, verdicts)
         rows = rows.join(paths.filter("kept"), on=SAMPLE_KEY, how="semi")
         kept = rows.join(problems.drop("problem_id"), on="problem_key")
-        answers = turn("assistant", pl.col("said"), pl.col("tool_calls"))
-        if self.conversation == "whole":
-            answers = pl.coalesce("turns", answers)
         kept = kept.with_columns(said=said(kept, self.reasoning))
+        last = turn("assistant", pl.col("said"), pl.col("tool_calls"))
+        called = pl.col("turns").list.eval(pl.element().struct.field("tool_calls").is_not_null()).list.any()
+        whole = pl.lit(self.conversation == "whole") | called.fill_null(False)
+        answers = pl.when(whole).then(pl.coalesce("turns", last)).otherwise(last)
         messages = pl.concat_list(asked(self.system), answers)
         table = kept.with_columns(messages=messages, score=pl.col("credit"), lineage=self._lineage())
         schema = polars_schema(Sft)

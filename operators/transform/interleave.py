@@ -55,8 +55,8 @@ class SynthesizeInterleave(AskingTransformation):
         "high": 4,
     }
     """How many chunks are read together at each latency; each of these latencies is equally likely."""
-    read_token: str = "<|end-of-read|>"
-    write_token: str = "<|end-of-write|>"
+    read_token: str = "<|end-of-read|>"  # noqa: S105 (of a text)
+    write_token: str = "<|end-of-write|>"  # noqa: S105 (of a text)
     instruction: str = "Translate simultaneously, with {latency} latency."
     """The user's turn of the new row, with {latency}: the source is read as it comes."""
     template: str = _ALIGN

@@ -41,7 +41,7 @@ class VerifyProcedure(Operator):
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
         began = time.perf_counter()
         samples = answers_only(samples, problems)
-        golds = {row["problem_key"]: self._gold(row) for row in problems.iter_rows(named=True)}
+        golds = {row["problem_key"]: self.gold(row) for row in problems.iter_rows(named=True)}
         texts = samples.filter(pl.col("status") == "ok").select("completion").unique(maintain_order=True)
         found = [self._written(read_steps(text)) for text in texts["completion"]]  # once for each distinct text
         texts = texts.with_columns(predicted_answer=pl.Series(found, dtype=pl.String))
@@ -58,9 +58,9 @@ class VerifyProcedure(Operator):
 
     def check_problems(self, problems: pl.DataFrame) -> None:
         for row in problems.select("problem_id", "answer", "verification").iter_rows(named=True):
-            self._gold(row)
+            self.gold(row)
 
-    def _gold(self, row: dict[str, Any]) -> str | None:
+    def gold(self, row: dict[str, Any]) -> str | None:
         steps = json.loads(row["verification"] or "{}").get("steps")
         if steps is None and row["answer"] is None:
             return None

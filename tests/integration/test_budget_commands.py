@@ -33,7 +33,7 @@ def ask(source: Path, **settings: Any) -> dict[str, Any]:
         **{"root": ".", "policies": (), "settings": {}, "unit": "samples", "prices": None, "budget": None},
         **{"goal": "coverage", "target": None},
         **{"model": None, "prior": None, "prior_model": None, "seeds": 6, "in_flight": None, "compare": False},
-        **{"out": None, "plot": None},
+        **{"out": None, "plot": None, "holdout": 0.0, "features": None},
     }
     return simulate(Ask(source=str(source), **{**usual, **settings}), as_json=True)
 

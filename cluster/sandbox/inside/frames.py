@@ -7,9 +7,12 @@ import os
 import select
 import struct
 import time
+from collections.abc import Callable
 from typing import Any
 
 LARGEST = 256 << 20
+LOOK = 0.02
+"""Seconds between two looks at what the other side does."""
 _AT_ONCE = 1 << 16
 
 
@@ -25,6 +28,10 @@ class TooLarge(Exception):
     """The other side wants to send more than may be."""
 
 
+class Malformed(Exception):
+    """The other side sent what is no message."""
+
+
 class Frames:
     """Messages through a pair of file descriptors (the same one twice, for a socket).
 
@@ -36,7 +43,7 @@ class Frames:
         self._read, self._write, self._exact, self._largest = read, write, exact, largest
         self._buffer = bytearray()
 
-    def send(self, message: Any) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         """Write one message; blocks until it is written.
 
         Raises:
@@ -50,37 +57,54 @@ class Frames:
         except (BrokenPipeError, ConnectionError) as error:
             raise Closed from error
 
-    def ready(self, seconds: float) -> bool:
-        """Whether something can be read within so many seconds."""
-        return bool(self._buffer) or bool(select.select([self._read], [], [], max(0.0, seconds))[0])
-
-    def receive(self, until: float | None = None) -> Any:
+    def receive(self, until: float | None = None, look: Callable[[], None] | None = None) -> dict[str, Any]:
         """Read one message.
 
         Args:
-            until: on ``time.monotonic()``'s clock; None waits for ever.
+            until: on ``time.monotonic()``'s clock, whatever comes meanwhile; None waits for ever.
+            look: called every ``LOOK`` seconds until the message is there as a whole.
 
         Raises:
-            Closed, TooSlow, TooLarge: instead of a message.
+            Closed, TooSlow, TooLarge, Malformed: instead of a message.
         """
-        self._fill(4, until)
+        due = time.monotonic() + LOOK
+        while len(self._buffer) < (whole := self._size()):
+            now = time.monotonic()
+            if until is not None and now >= until:
+                raise TooSlow
+            if look is not None and now >= due:
+                look()
+                due = time.monotonic() + LOOK
+            self._read_more(whole, until, None if look is None else due)
+        message = bytes(self._buffer[4:whole])
+        del self._buffer[:whole]
+        try:
+            found = json.loads(message.decode("utf-8", "surrogatepass"))
+        except (ValueError, RecursionError) as error:
+            raise Malformed from error
+        if not isinstance(found, dict):
+            raise Malformed
+        return found
+
+    def _size(self) -> int:
+        """Return the bytes of the next message with its length, or of the length while that isn't there."""
+        if len(self._buffer) < 4:
+            return 4
         [size] = struct.unpack_from(">I", self._buffer)
         if size > self._largest:
             raise TooLarge
-        self._fill(4 + size, until)
-        message = bytes(self._buffer[4 : 4 + size])
-        del self._buffer[: 4 + size]
-        return json.loads(message.decode("utf-8", "surrogatepass"))
+        return 4 + size
 
-    def _fill(self, size: int, until: float | None) -> None:
-        while len(self._buffer) < size:
-            if until is not None and not select.select([self._read], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise TooSlow
-            wanted = size - len(self._buffer)
-            try:
-                part = os.read(self._read, wanted if self._exact else max(wanted, _AT_ONCE))
-            except ConnectionError as error:
-                raise Closed from error
-            if not part:
-                raise Closed
-            self._buffer += part
+    def _read_more(self, size: int, until: float | None, due: float | None) -> None:
+        """Wait until one of two times for bytes of a message of so many, and take those that are there."""
+        ends = [end for end in (until, due) if end is not None]
+        if ends and not select.select([self._read], [], [], max(0.0, min(ends) - time.monotonic()))[0]:
+            return
+        wanted = size - len(self._buffer)
+        try:
+            part = os.read(self._read, wanted if self._exact else max(wanted, _AT_ONCE))
+        except ConnectionError as error:
+            raise Closed from error
+        if not part:
+            raise Closed
+        self._buffer += part

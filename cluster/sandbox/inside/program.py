@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from .faults import describe
 from .frames import Closed, Frames
-from .isolate import be_readable, die_with_parent, furnish, kill_all, limit
+from .isolate import be_readable, die_with_parent, filter_calls, furnish, kill_all, limit
 from .objects import OPERATIONS, Kept
 from .values import TooDeep, decode, is_mutable
 
@@ -35,6 +35,8 @@ def begin(sock: socket.socket, job: dict[str, Any]) -> NoReturn:
         null = os.open("/dev/null", os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
+        if job["door"] is not None:
+            os.write(job["door"], b"0")  # into the control group that counts memory
         os.dup2(sock.fileno(), FD)
         os.closerange(FD + 1, 256)
         for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGPIPE):
@@ -54,16 +56,23 @@ def begin(sock: socket.socket, job: dict[str, Any]) -> NoReturn:
             frames.send({"broken": f"{type(error).__name__}: {error}"})
             os._exit(1)
         random.seed()
+        frames.send({"folder": folder})
         if job["kind"] in ("check", "calls"):
-            be_readable(True)
-            limit(job["limits"])
+            _shut_in(job)
             _serve(frames, job["program"], job["entry_point"], job["prelude"])
         else:
-            frames.send({"folder": folder})
             _run_each(job)
         code = 0
     finally:
         os._exit(code)
+
+
+def _shut_in(job: dict[str, Any], address_space: bool = True) -> None:
+    """Take the last steps before something of the program's is executed in this process."""
+    be_readable(True)  # what it uses can be seen from outside
+    limit(job["limits"], address_space)
+    if job["folder"] is None:
+        filter_calls(job["profile"])
 
 
 def preload(names: list[str]) -> None:
@@ -162,8 +171,7 @@ def _run_each(job: dict[str, Any]) -> None:
                 os.dup2(told, FD, inheritable=False)
                 os.closerange(FD + 1, 256)
                 os.setsid()
-                be_readable(True)
-                limit(job["limits"], address_space=command is None)
+                _shut_in(job, address_space=command is None)
                 if command is None:
                     os.close(FD)
                     _main(job["program"])

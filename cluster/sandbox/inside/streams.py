@@ -11,11 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from .frames import Closed, Frames, TooSlow
-from .isolate import crowd
-
-LOOK = 0.02
-"""Seconds between two looks at how much memory a program's processes use together."""
+from .frames import Closed, Frames, Malformed, TooSlow
 
 
 class CannotStart(Exception):
@@ -49,16 +45,6 @@ class Ended:
         return None
 
 
-def overstepping(limits: dict[str, Any]) -> str | None:
-    """Return which limit all the program's processes are over together; None if none."""
-    processes, used = crowd()
-    if used > limits["memory_mb"] << 20:
-        return f"more than {limits['memory_mb']} MB of memory"
-    if processes > 4 * limits["processes"]:
-        return f"more than {limits['processes']} processes"
-    return None
-
-
 def run(sock: socket.socket, command: list[str] | None, stdin: str, job: dict[str, Any]) -> Ended:
     """Have the program's process run the program (or a command) on ``stdin``. Whatever else it started has ended then.
 
@@ -69,7 +55,6 @@ def run(sock: socket.socket, command: list[str] | None, stdin: str, job: dict[st
     given, outputs = _streams(stdin)
     frames = Frames(sock.fileno(), sock.fileno())
     collected = _Collected([read for read, _ in outputs], limits)
-    watched = job["folder"] is None
     try:
         try:
             socket.send_fds(sock, [b"!"], [given, outputs[0][1], outputs[1][1]])
@@ -79,7 +64,7 @@ def run(sock: socket.socket, command: list[str] | None, stdin: str, job: dict[st
             for _, write in outputs:
                 os.close(write)
         until = time.monotonic() + limits["seconds"]
-        ended = collected.until(sock.fileno(), until, watched)
+        ended = collected.until(sock.fileno(), until)
         if ended is not None:
             return ended
         told = frames.receive(until)
@@ -88,7 +73,7 @@ def run(sock: socket.socket, command: list[str] | None, stdin: str, job: dict[st
         return collected.rest() or collected.ended(exit_code=int(told["exit"]))
     except TooSlow:
         return collected.ended(timed_out=True)
-    except (Closed, OSError):
+    except (Closed, Malformed, OSError):
         return collected.ended(overstepped="it killed what runs it")
     finally:
         collected.close()
@@ -113,23 +98,17 @@ class _Collected:
         self._most = int(limits["output_mb"] * (1 << 20))
         self._limits = limits
 
-    def until(self, signalled: int, until: float, watched: bool) -> Ended | None:
+    def until(self, signalled: int, until: float) -> Ended | None:
         """Collect until ``signalled`` can be read (None), or the run has to be ended (why)."""
-        looked = time.monotonic()
         while True:
             now = time.monotonic()
             if now >= until:
                 return self.ended(timed_out=True)
-            ready = select.select([signalled, *self._open], [], [], min(until - now, LOOK))[0]
+            ready = select.select([signalled, *self._open], [], [], until - now)[0]
             if not self._take(ready):
                 return self._too_much()
             if signalled in ready:
                 return None
-            if watched and time.monotonic() - looked > LOOK:
-                over = overstepping(self._limits)
-                if over is not None:
-                    return self.ended(overstepped=over)
-                looked = time.monotonic()
 
     def rest(self) -> Ended | None:
         """Take what is there already; return why that is too much."""

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from . import channels, isolate, program, streams
-from .candidate import NotIsolated, Program, ProgramFailed
+from .candidate import Program, ProgramFailed
 from .compare import same_output, same_value
-from .frames import Closed, Frames, TooLarge, TooSlow
+from .frames import Closed, Frames, Malformed, TooLarge, TooSlow
 from .outcomes import Cannot, Failed
 from .probes import pass_anyway
 from .references import NotCrossing
@@ -29,6 +29,10 @@ from .values import decode
 LEAST_MEMORY = 512 << 20
 DEEP = 10_000
 """How deep what is read of a program's answers may be nested."""
+
+
+class NotIsolated(Exception):
+    """The program's process couldn't be shut in; nothing was executed."""
 
 
 def main(job: dict[str, Any], tests: Frames, result: Frames) -> NoReturn:
@@ -51,12 +55,23 @@ def main(job: dict[str, Any], tests: Frames, result: Frames) -> NoReturn:
         if child == 0:
             program.begin(theirs, job)
         theirs.close()
+        if job["door"] is not None:
+            os.close(job["door"])
+        # the first message is ours: nothing of the program's has been executed yet
+        started = Frames(ours.fileno(), ours.fileno(), exact=True).receive()
+        if "broken" in started:
+            raise NotIsolated(started["broken"])
+        result.send({"serves": child if job["kind"] in ("cases", "command") else None})
         about = tests.receive()
+        if job["folder"] is None:
+            isolate.give_up_privileges()
+            if job["kind"] == "check":  # tests are data of somebody's, too; with the others nothing is executed here
+                isolate.filter_calls(job["profile"])
         # what a program answers with is held here as well
         memory = max(LEAST_MEMORY, 2 * job["limits"]["memory_mb"] << 20)
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         sys.setrecursionlimit(DEEP)
-        outcome = _outcome(ours, about, job)
+        outcome = _outcome(ours, about, job, started["folder"])
     except OutOfTime:
         outcome = {"status": "timeout"}
     except streams.CannotStart as error:
@@ -95,7 +110,7 @@ def _waited(own: int | None, only: int | None) -> float:
     return max(mine, isolate.waited() if only is None else isolate.waited_of(only))
 
 
-def _outcome(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+def _outcome(sock: socket.socket, about: dict[str, Any], job: dict[str, Any], folder: str) -> dict[str, Any]:
     """Run a job of any kind."""
     match job["kind"]:
         case "check":
@@ -103,14 +118,14 @@ def _outcome(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) ->
         case "calls":
             return _calls(sock, about, job)
         case _:
-            return _run(sock, about, job)
+            return _run(sock, about, job, folder)
 
 
 def _check(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
     """Execute the tests here; the program's functions are called over there."""
     seconds, entry_point = job["limits"]["seconds"], job["entry_point"]
     until = time.monotonic() + seconds
-    candidate = Program(sock.fileno(), until, job["limits"], job["folder"] is None, about["tests"])
+    candidate = Program(sock.fileno(), until, about["tests"])
     try:
         with time_limit(seconds):
             trial = Trial(about["tests"], about["prefix"])
@@ -124,8 +139,6 @@ def _check(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> d
         return {"status": "refused", "detail": str(met[0])} if met else {"status": "passed"}
     except (TooSlow, OutOfTime):
         return {"status": "timeout"}
-    except NotIsolated:
-        raise
     except (Cannot, NotCrossing) as error:
         return {"status": "refused", "detail": str(error)}
     except BaseException as error:
@@ -144,6 +157,8 @@ def _why(error: BaseException) -> str:
         return "its result is too large"
     if isinstance(error, Closed):
         return "it ended before its tests did"
+    if isinstance(error, Malformed):
+        return "it answered with what is no answer"
     if isinstance(error, ProgramFailed | Failed):
         return str(error)
     said, *_ = getattr(error, "__notes__", ()) or [f"{type(error).__name__}{place(error)}: {str(error)[:500]}"]
@@ -163,7 +178,7 @@ def _calls(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> d
     """Call one function of the program with one list of arguments after the other, until it returns something else than
     it should."""
     seconds = job["limits"]["seconds"]
-    candidate = Program(sock.fileno(), time.monotonic() + seconds, job["limits"], job["folder"] is None)
+    candidate = Program(sock.fileno(), time.monotonic() + seconds)
     calls = decode(about["calls"], candidate)
     number = 0
     readings = {True, False}  # whether what is expected is wrapped in a list: the same for all calls
@@ -188,19 +203,13 @@ def _calls(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> d
         return {"status": "passed"}
     except (TooSlow, OutOfTime):
         return {"status": "timeout", "detail": f"call {number} of {len(calls)}: longer than {seconds:g} s"}
-    except NotIsolated:
-        raise
     except BaseException as error:
         where = f"call {number} of {len(calls)}: " if number else ""
         return {"status": "failed", "detail": f"{where}{_why(error)}"}
 
 
-def _run(sock: socket.socket, about: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+def _run(sock: socket.socket, about: dict[str, Any], job: dict[str, Any], folder: str) -> dict[str, Any]:
     """Run the program on its cases, or a command."""
-    started = Frames(sock.fileno(), sock.fileno(), exact=True).receive()
-    if "broken" in started:
-        raise NotIsolated(started["broken"])
-    folder: str = started["folder"]
     language = job.get("language")
 
     def run(template: list[str] | None, stdin: str) -> streams.Ended:

@@ -25,10 +25,11 @@ import string
 import sys
 import time
 import typing
+from types import NoneType
 from typing import Any
 
-from . import isolate, tester
-from .frames import Closed, Frames, TooSlow
+from . import isolate, tester, usage
+from .frames import Closed, Frames, Malformed, TooLarge, TooSlow
 from .program import PACKAGES, preload
 
 WARM = (array, ast, bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string, typing)
@@ -36,9 +37,21 @@ WARM = (array, ast, bisect, collections, copy, functools, heapq, itertools, math
 GRACE = 2.0
 """Seconds beyond a job's own limits after which whoever should have reported is killed."""
 
+STATUSES = ("passed", "failed", "timeout", "refused", "missing")
+FIELDS: dict[str, tuple[type, ...]] = {
+    "status": (str,),
+    "detail": (str, NoneType),
+    "exit_code": (int, NoneType),
+    "stdout": (str,),
+    "probed": (str, NoneType),
+    "waited": (float, int),
+}
+"""What an outcome may say, as operators.sandbox.Outcome has it."""
+
 
 def main(arguments: list[str]) -> None:
-    """Serve until standard input ends.
+    """Serve until standard input ends. The first message there is a part of all jobs: the inner ``profile`` of system
+    calls, and ``door``, a descriptor that lets into a control group (None: there is none).
 
     Args:
         arguments: ``separate`` (enter namespaces; else only limits hold a program), and where this runs as root, the
@@ -61,8 +74,9 @@ def main(arguments: list[str]) -> None:
     requests, answers = Frames(jobs, jobs, exact=True), Frames(results, results)
     gc.freeze()
     try:
+        common = requests.receive()
         while True:
-            job = requests.receive()
+            job = common | requests.receive()
             wanted = [name for name in job["packages"] if name not in loaded]
             if wanted:
                 preload(wanted)
@@ -77,7 +91,8 @@ def _launch(job: dict[str, Any], requests: Frames, results: int, separate: bool)
     began = time.monotonic()
     job["folder"] = None if separate else _folder()
     read, write = os.pipe()
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         try:
             os.close(read)
             os.close(results)
@@ -91,18 +106,58 @@ def _launch(job: dict[str, Any], requests: Frames, results: int, separate: bool)
         finally:
             os._exit(1)
     os.close(write)
+    watch = _Watch(job, child) if separate else None
+    answers, until = Frames(read, read), began + GRACE + job["most_seconds"]
     try:
-        outcome = Frames(read, read).receive(began + GRACE + job["most_seconds"])
+        outcome = answers.receive(until, watch)
+        if "serves" in outcome:  # the program is shut in; the rest is said by what may execute its tests
+            if watch is not None:
+                watch.besides.add(outcome["serves"])  # None, or who starts its runs and executes nothing of it
+            outcome = checked(answers.receive(until, watch))
     except TooSlow:
         outcome = {"status": "timeout", "waited": isolate.waited(os.getpid(), 1) if separate else 0.0}
     except Closed:
         outcome = {"status": "failed", "detail": "the sandbox was killed, probably for want of memory"}
+    except (Malformed, TooLarge):
+        outcome = {"status": "refused", "detail": "the tests broke what runs them"}
     finally:
         os.close(read)
     _end_all(3.0)
     if job["folder"] is not None:
         _remove(job["folder"])
+    if watch is not None and watch.over is not None:
+        outcome |= {"status": "failed", "detail": watch.over}
     return {**outcome, "seconds": time.monotonic() - began}
+
+
+def checked(outcome: dict[str, Any]) -> dict[str, Any]:
+    """Return an outcome that is one.
+
+    Raises:
+        Malformed: it is none: tests have got hold of what tells it.
+    """
+    if outcome.get("status") not in STATUSES:
+        raise Malformed
+    if any(not isinstance(value, FIELDS.get(name, ())) for name, value in outcome.items()):
+        raise Malformed
+    return outcome
+
+
+class _Watch:
+    """Looks at what all of a program's processes use together, whatever they, or their tests, are doing; kills them
+    when it is too much."""
+
+    def __init__(self, job: dict[str, Any], tester: int) -> None:
+        self._limits, self._counted = job["limits"], job["door"] is not None
+        self.besides: set[int | None] = {1, os.getpid(), tester}
+        """Processes that aren't the program's."""
+        self.over: str | None = None
+        """Which limit they were over."""
+
+    def __call__(self) -> None:
+        self.over = self.over or usage.overstepping(self._limits, self.besides, self._counted)
+        if self.over is not None:
+            usage.kill_program(self.besides)
 
 
 def _end_all(seconds: float) -> None:

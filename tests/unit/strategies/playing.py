@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cluster.engines.scripted import ScriptedEngine
-from operators.engine import Completion, Engine, EngineError, EngineInfo, Request, Scored, ScoreRequest
+from operators.engine import Completion, Engine, EngineError, EngineInfo, Request, Scored, ScoreRequest, ended_by
 from operators.sample.episodes import play
 from operators.strategies.calls import Call, MemoryJournal
 from operators.strategies.episode import Setting
@@ -19,6 +19,7 @@ from operators.strategies.strategy import Strategy, strategy_class
 from schemas.conversation import Turn
 from schemas.engine import SamplingParams, ScriptedSpec
 from schemas.identity import sample_seed
+from tests.drift.tools import Dry
 
 PROBLEM = {"problem_key": "k", "problem_id": "p", "prompt": "Q", "messages": None}
 SMALL = {"max_steps": 4, "step_tokens": 6}
@@ -52,9 +53,9 @@ KINDS: list[dict[str, Any]] = [
     {"name": "tot_bfs", "rule": SMALL, "keep": 2, "branch": 3},
     {"name": "tot_bfs", "rule": SMALL, "keep": 2, "branch": 3, "propose": "list", "draw": True, "scorer": "prm"},
     {"name": "tot_bfs", "rule": SMALL, "keep": 2, "branch": 2, "evaluate": "vote", "votes": 3},
+    {"name": "tools", "style": "programs", "rounds": 3, "uses": 2},
     {"name": "tot_dfs", "rule": SMALL, "limit": 6},
     {"name": "tools", "rounds": 2},
-    {"name": "tools", "rounds": 2, "style": "programs"},
     {"name": "tot_dfs", "rule": SMALL, "limit": 8, "propose": "list", "worth": "mean", "threshold": None, "share": 0.5},
 ]  # fmt: skip
 """Each strategy, in each of its forms."""
@@ -109,7 +110,9 @@ class Wild(Engine):
 
     def _one(self, request: Request, read: int, draws: random.Random) -> Completion:
         most = request.params.max_tokens
-        if self.most:
+        if "\n```\n" in request.params.stop and draws.random() < 0.7:
+            text, finish = f"```python\nprint({draws.randrange(9)})", "stop_string"
+        elif self.most:
             text, finish = " ".join(draws.choice("ab") for _ in range(most)) + " ", "length"
             if request.params.stop and draws.random() < 0.2:
                 text, finish = "", "stop_string"
@@ -126,8 +129,9 @@ class Wild(Engine):
                 finish = "stop"
         tokens = min(most, len(text.split()))
         self.longest = max(self.longest, tokens)
-        stop = "\n\n" if finish == "stop_string" else None
-        return Completion(text, finish, read, tokens, 0, sum_logprob=-draws.random() * (tokens + 1), stop=stop)
+        stop = request.params.stop[0] if finish == "stop_string" else None
+        made = Completion(text, finish, read, tokens, 0, sum_logprob=-draws.random() * (tokens + 1), stop=stop)
+        return ended_by(made, request.params)
 
     async def score(self, request: ScoreRequest) -> Scored:
         self.asked.append(request.request_id.partition("/")[2].partition("/")[2])
@@ -174,7 +178,8 @@ def scripted(script: Mapping[str, Iterable[str]], scores: Mapping[str, float] | 
 def setting(engine: Engine, calls: Iterable[Call] = (), index: int = 0, max_tokens: int = 24, **more: Any) -> Setting:
     params = SamplingParams(max_tokens=max_tokens, **more)
     seed = sample_seed(0, PROBLEM["problem_key"] or "", index)
-    return Setting(PROBLEM, index, seed, "Q", "", params, {"policy": engine, "scorer": engine}, MemoryJournal(calls))
+    about = (PROBLEM, index, seed, "Q", "", params)
+    return Setting(*about, {"policy": engine, "scorer": engine}, MemoryJournal(calls), tools={"sandbox": Dry()})
 
 
 def played(strategy: Strategy, at: Setting) -> list[dict[str, Any]]:

@@ -1,0 +1,143 @@
+"""The kernel gives programs nothing that isn't theirs, and all that they keep is counted: for root, and for others."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from pathlib import Path
+
+import pytest
+
+from cluster.sandbox import memory_group
+from cluster.sandbox.pool import SandboxPool
+from cluster.sandbox.system_calls import number
+from operators.sandbox import (
+    Call,
+    CallsJob,
+    Case,
+    CasesJob,
+    CheckJob,
+    CommandJob,
+    Job,
+    Language,
+    Limits,
+    Mounts,
+    Outcome,
+)
+from tests.sandbox import ordinary
+from tests.sandbox.hostile import TESTS
+from tests.sandbox.hostile_calls import CALLS, CANARY, EAT, LIMIT_MB, MEMORY
+from tests.sandbox.test_programs import PASSING
+
+pytestmark = pytest.mark.sandbox
+LIMITS = Limits(seconds=3, cpu_seconds=3, memory_mb=LIMIT_MB)
+PROGRAMS = {**CALLS, **MEMORY}
+JOBS = [CheckJob(program, TESTS, "add") for program in PROGRAMS.values()]
+SCRIPTS = [CasesJob(f"{program}\nprint(add(40, 2))", (Case(stdout="42"),)) for program in PROGRAMS.values()]
+SESSION_KEYRING, UNLINK = -3, 9
+
+
+@pytest.fixture(scope="module")
+def here() -> dict[str, Outcome]:
+    """Outcomes for whoever runs the tests, who has a key in the keyring of the session."""
+    call = ctypes.CDLL(None).syscall
+    key = call(number("add_key"), b"user", CANARY.encode(), b"not for programs", 16, SESSION_KEYRING)
+    try:
+        with SandboxPool(2) as pool:
+            outcomes = pool.run(JOBS, LIMITS, Mounts())
+        left = [*Path("/sys/fs/cgroup").rglob(f"{memory_group.NAME}-{os.getpid()}-*")]
+        assert not left, f"control groups are left: {left}"
+        return dict(zip(PROGRAMS, outcomes, strict=True))
+    finally:
+        with contextlib.suppress(OSError):
+            call(number("keyctl"), UNLINK, key, SESSION_KEYRING)
+
+
+@pytest.fixture(scope="module")
+def for_others() -> dict[str, tuple[Outcome, Outcome]]:
+    """Outcomes for an ordinary user without control groups, called by tests and as scripts."""
+    weaker, outcomes = ordinary.outcomes([*JOBS, *SCRIPTS], LIMITS)
+    assert "no control group" in weaker
+    return dict(zip(PROGRAMS, zip(outcomes[: len(JOBS)], outcomes[len(JOBS) :], strict=True), strict=True))
+
+
+@pytest.fixture(scope="module")
+def as_scripts() -> dict[str, Outcome]:
+    """Outcomes of the same programs, run as scripts."""
+    with SandboxPool(2) as pool:
+        return dict(zip(PROGRAMS, pool.run(SCRIPTS, LIMITS, Mounts()), strict=True))
+
+
+def test_there_are_many() -> None:
+    assert len(PROGRAMS) >= 50
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_gets_nothing(here: dict[str, Outcome], name: str) -> None:
+    assert here[name].status in ("failed", "timeout"), here[name]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_gets_nothing_as_a_script(as_scripts: dict[str, Outcome], name: str) -> None:
+    assert as_scripts[name].status in ("failed", "timeout"), as_scripts[name]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_an_ordinary_user_is_as_safe(for_others: dict[str, tuple[Outcome, Outcome]], name: str) -> None:
+    assert all(outcome.status in ("failed", "timeout") for outcome in for_others[name]), for_others[name]
+
+
+def test_right_programs_are_right_for_an_ordinary_user() -> None:
+    jobs: list[Job] = [CheckJob(program, tests) for program, tests in PASSING.values()]
+    jobs += [
+        CasesJob("print(int(input()) + 1)", (Case(stdin="1", stdout="2"), Case(stdin="41", stdout="42"))),
+        CasesJob("import mmap\nprint(mmap.mmap(0, 0, prot=1)[:3].decode())", (Case(stdin="abc" + "." * (2 << 20), stdout="abc"),)),
+        CasesJob("{ print $1 + 1 }", (Case(stdin="1", stdout="2"),), language=Language(file="m.awk", run=("awk", "-f", "{file}"))),
+        CallsJob("def f(x): return x + 1", "f", (Call(args=(1,), expected=2),)),
+        CommandJob(("cat", "a.txt", "-"), (("a.txt", "1"),), "2"),
+    ]  # fmt: skip
+    _, outcomes = ordinary.outcomes(jobs, Limits(seconds=20, cpu_seconds=20))
+    assert [(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True) if outcome.status != "passed"] == []
+
+
+FAIR = """
+import mmap, multiprocessing
+large = bytearray(200 << 20)
+def part(i):
+    return sum(large[::4096]) + i
+def add(a, b):
+    with multiprocessing.get_context('fork').Pool(4) as pool:
+        found = pool.map(part, range(4))
+    shared = mmap.mmap(-1, 1 << 16)
+    shared.write(bytes(1 << 16))
+    return a + b if found == [0, 1, 2, 3] else None
+"""
+"""Uses 200 MB in five processes, which are the same 200 MB, and a little shared memory."""
+
+
+def test_what_processes_share_is_counted_once() -> None:
+    job, limits = CheckJob(FAIR, TESTS, "add"), Limits(seconds=20, cpu_seconds=20, memory_mb=LIMIT_MB)
+    with SandboxPool(1) as pool:
+        [outcome] = pool.run([job], limits, Mounts())
+    assert outcome.status == "passed", outcome
+    _, [outcome] = ordinary.outcomes([job], limits)
+    assert outcome.status == "passed", outcome
+
+
+def test_programs_are_watched_while_their_tests_are_busy() -> None:
+    program = EAT + "def add(a, b):\n    return a + b\n"
+    tests = "while True:\n    pass\ndef check(candidate):\n    pass"
+    with SandboxPool(1) as pool:
+        [outcome] = pool.run([CheckJob(program, tests, "add")], LIMITS, Mounts())
+    assert (outcome.status, outcome.detail) == ("failed", f"more than {LIMIT_MB} MB of memory")
+
+
+def test_tests_have_no_more_of_the_kernel_than_programs() -> None:
+    tests = (
+        f"import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nfor call in {number('unshare')}, {number('mount')}, {number('keyctl')}:\n"
+        + ("    assert libc.syscall(call, 0, 0, 0, 0, 0) == -1 and ctypes.get_errno() == 38")
+    )
+    with SandboxPool(1) as pool:
+        [outcome] = pool.run([CheckJob("", tests)], LIMITS, Mounts())
+    assert outcome.status == "passed", outcome

@@ -1,0 +1,87 @@
+"""Features of problems: what they are read from, what they are worth, and that useless ones cost nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from operators.measure.difficulty import RATES, Difficulty
+from operators.measure.features import features_of, standard
+from schemas.errors import BadInput
+from tests.benchmarks.difficulty import needs, recorded
+
+
+def test_what_a_table_says() -> None:
+    table = pl.DataFrame(
+        {
+            "problem_id": ["a", "b", "c", "d"],
+            "level": ["easy", "hard", "hard", "easy"],
+            "terms": [1.0, 2.0, None, 4.0],
+            "embedding": [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]],
+            "prompt": ["What is 1 + 2?", "What is 345 * 678?", "Prove $\\pi$ is irrational.", "Say yes."],
+            "n": [8, 8, 8, 8],
+            "c": [1, 2, 3, 4],
+        }
+    )
+    found = features_of(table)
+    assert found.shape[0] == 4
+    assert np.allclose(found.mean(axis=0), 0.0, atol=1e-4)
+    assert np.allclose(found.std(axis=0), 1.0, atol=1e-4)
+    assert (features_of(table.drop("n", "c")) == found).all(), "results aren't features"
+    assert (features_of(table) == found).all()
+    level = standard(np.array([[0.0], [1.0], [1.0], [0.0]]))[:, 0]
+    assert any(np.allclose(column, level) or np.allclose(column, -level) for column in found.T)
+    with pytest.raises(BadInput, match="no column says anything"):
+        features_of(table.select("problem_id", "n", "c"))
+    with pytest.raises(BadInput, match="no column says anything"):
+        features_of(table.select("problem_id").with_columns(same=pl.lit("x")))
+
+
+def test_a_text_too_many_to_be_a_level_is_left_out() -> None:
+    names = [f"n{number}" for number in range(60)]
+    table = pl.DataFrame({"problem_id": names, "name": names, "size": np.arange(60.0)})
+    assert features_of(table).shape == (60, 1)
+
+
+def test_difficulty_learns_what_features_tell() -> None:
+    """Of problems that weren't sampled at all, the hard and the easy ones are told apart."""
+    rng = np.random.default_rng(0)
+    features = standard(rng.normal(size=(300, 8)))
+    rates = 1.0 / (1.0 + np.exp(-(-2.0 + 1.5 * features[:, 2] + rng.normal(0, 0.5, 300))))
+    drawn = np.where(np.arange(300) < 150, 8, 0)
+    correct = rng.binomial(drawn, rates)
+    difficulty = Difficulty(300, features=features)
+    assert difficulty.trust == pytest.approx(0.1)
+    difficulty.fit(drawn, correct)
+    assert difficulty.trust > 0.99
+    unseen = np.arange(150, 300)
+    none = np.zeros(150, dtype=np.int64)
+    shares = difficulty.posterior(none, none, unseen)
+    assert np.corrcoef(shares @ RATES, rates[150:])[0, 1] > 0.8
+    # the interval of each problem's own rate holds it
+    places = shares.cumsum(axis=1)
+    low, high = (RATES[(places > end).argmax(axis=1)] for end in (0.025, 0.975))
+    assert ((low <= rates[150:]) & (rates[150:] <= high)).mean() > 0.88
+    useless = Difficulty(300, features=standard(rng.normal(size=(300, 8))))
+    useless.fit(drawn, correct)
+    assert useless.trust < 0.2
+
+
+def test_without_features_nothing_is_different() -> None:
+    rng = np.random.default_rng(1)
+    before = np.stack([np.full(50, 20), rng.binomial(20, 0.3, 50)], axis=1)
+    drawn, correct = np.full(50, 6), rng.binomial(6, 0.2, 50)
+    plain, more = Difficulty(50, before), Difficulty(50, before, features=np.zeros((50, 0)))
+    for one in (plain, more):
+        one.fit(drawn, correct)
+    assert plain.trust == pytest.approx(more.trust)
+
+
+def test_features_save_samples_and_useless_ones_cost_none() -> None:
+    """A small part of tests.benchmarks.difficulty."""
+    record, features = recorded(96, 60, 2.5, 0)
+    order = np.random.default_rng(0).permutation(96)
+    none, told, useless = (needs(record, given, 1_000, "marginal", 6)[1] for given in (None, features, features[order]))
+    assert told < 0.85 * none
+    assert useless == pytest.approx(none, rel=0.06)
