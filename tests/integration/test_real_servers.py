@@ -381,10 +381,10 @@ def test_a_body_is_read_as_far_as_it_can_be_what_was_asked_for(tmp_path: Path) -
 def test_the_first_refusals_wait_for_something_that_is_served() -> None:
     bad, good = {"status": "error"}, {"status": "ok"}
     rows = Unproven()
-    assert rows.proven(bad) == rows.proven(bad) == []
-    assert rows.proven(good) == [bad, bad, good]
-    assert rows.proven(bad) == [bad]
+    assert rows.proven([bad]) == rows.proven([bad]) == []
+    assert rows.proven([bad, good]) == [bad, bad, bad, good]
+    assert rows.proven([bad]) == [bad]
     assert rows.rest() == []
     never = Unproven()
-    never.proven(bad)
+    never.proven([bad])
     assert never.rest() == [bad]  # there is nothing else

@@ -65,7 +65,7 @@ def test_a_chain_ends_with_its_first_right_attempt() -> None:
     rows = played(Revise(length=6, stop="first_right", scorer=VERDICT), known(at, "3"))
     assert len(engine.requests) == 3 and chosen(rows) == "so \\boxed{3}" and facts(rows)["oracle"]
     assert "\\boxed{1}" in engine.requests[2].prompt and "\\boxed{2}" in engine.requests[2].prompt
-    assert [turn["role"] for turn in rows[0]["turns"]] == ["user", "assistant"] * 3
+    assert [turn["role"] for turn in rows[0]["turns"]] == ["assistant", "user", "assistant", "user", "assistant"]
     assert note(rows) == {"attempts": 3, "changed": 2, "mended": 1, "spoiled": 0}
 
 
