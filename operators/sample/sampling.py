@@ -120,8 +120,10 @@ class Sampling(Operator, SamplingParams):
     @property
     def reads(self) -> Columns:
         """What a draw is told of a problem: its answer only where a strategy says that it looks at it."""
-        shown = self.strategy is not None and self.strategy.shows_answers
-        return Problem.select() if shown else self.inputs["problems"]
+        plain = self.inputs["problems"]
+        if self.strategy is None:
+            return plain
+        return Problem.select() if self.strategy.shows_answers else Problem.select(*plain.names, *self.strategy.columns)
 
     @property
     def rows(self) -> int:

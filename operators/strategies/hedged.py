@@ -21,6 +21,7 @@ class Hedged(Strategy):
     """
 
     version: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = ("metadata",)
 
     temperature: float = Field(default=0.7, gt=0.0)
     temperatures: dict[str, float] = {}

@@ -45,6 +45,7 @@ class StocTot(Strategy):
     """
 
     version: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = ("metadata",)
 
     branch: int = Field(default=3, ge=1)
     """Sub-questions behind a path."""

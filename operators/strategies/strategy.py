@@ -42,12 +42,14 @@ class Strategy(Settings, ABC):
         version: raised by hand when results change; part of the identity.
         roles: engines that it asks beside the stage's own. Those in ``optional_roles`` are played by the stage's own
             engine where no other is given.
+        columns: what it reads of a problem beside what asks it: ``metadata``.
         steps: whether it stops completions at separators: then an engine must tell a stop string from the end.
     """
 
     version: ClassVar[int]
     roles: ClassVar[tuple[str, ...]] = ()
     optional_roles: ClassVar[tuple[str, ...]] = ()
+    columns: ClassVar[tuple[str, ...]] = ()
     steps: ClassVar[bool] = False
 
     cap_tokens: int | None = Field(default=None, ge=1)
