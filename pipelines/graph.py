@@ -101,6 +101,11 @@ class Pipeline:
             raise BadInput(f"{where}: {operator.public_name()} {verb} an engine")
         if isinstance(operator, Sampling) and engine is not None:
             _check_guides(where, operator, engine)
+        if isinstance(operator, Sampling):
+            try:
+                operator.refuse_equal_episodes()
+            except BadInput as error:
+                raise BadInput(f"{where}: {error}") from error
         if operator.scope == "sample" and (operator.output not in STORES or operator.output.repeats):
             raise BadInput(
                 f"{where}: a sample-scope operator gives {[kind.__name__ for kind in STORES if not kind.repeats]}, not "

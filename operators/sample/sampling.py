@@ -33,6 +33,7 @@ from schemas.contract import Columns, polars_schema
 from schemas.conversation import Turn, described, spoken
 from schemas.datasets import Problem
 from schemas.engine import SamplingParams
+from schemas.errors import BadInput
 from schemas.identity import Added, Execution, sample_seed
 
 Engines = TypeVar("Engines")
@@ -134,6 +135,21 @@ class Sampling(Operator, SamplingParams):
     def per_problem(self) -> int:
         """Samples per problem: ``n``, rounded up to whole episodes."""
         return -(-self.n // self.rows) * self.rows
+
+    def refuse_equal_episodes(self) -> None:
+        """Refuse several episodes of a strategy that would all be the same.
+
+        Raises:
+            BadInput: with the remedy.
+        """
+        if self.strategy is None or self.per_problem == self.rows or not self.strategy.all_greedy(self.temperature):
+            return
+        name, most = self.strategy.public_name(), self.rows
+        raise BadInput(
+            f"strategy {name} asks all of an episode at temperature 0, so every episode of a problem would be the "
+            f"same, and sample.n = {self.n} asks for {self.per_problem // most}; set sample.n to {most} (one episode), "
+            "or a temperature above 0"
+        )
 
     def of_roles(self, engines: Mapping[str, Engines]) -> dict[str, Engines]:
         """Return those of some engines that the strategy asks, by role."""
@@ -263,6 +279,7 @@ class Sampling(Operator, SamplingParams):
 
     def run(self, problems: pl.DataFrame, engine: Engine, **tools: Any) -> pl.DataFrame:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Draw ``n`` samples of each problem in this process (for ``gristmill op``; pipelines stream instead)."""
+        self.refuse_equal_episodes()
         return asyncio.run(self._draw_all(problems, engine, tools))
 
     async def _draw_all(self, problems: pl.DataFrame, engine: Engine, tools: Mapping[str, Any]) -> pl.DataFrame:

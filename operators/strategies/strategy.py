@@ -28,6 +28,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from operators.strategies.episode import Episode
 from operators.strategies.names import STRATEGIES
+from operators.strategies.scorers import Rating
 from operators.strategies.words import Bill, Result
 from schemas.errors import BadInput
 from schemas.identity import Execution, digest, identity
@@ -85,6 +86,19 @@ class Strategy(Settings, ABC):
     def shows_answers(self) -> bool:
         """Whether the problem's answer is looked at on the way (an upper bound, not a method)."""
         return False
+
+    def all_greedy(self, temperature: float) -> bool:
+        """Whether all of an episode is asked at temperature 0: another episode would be the same.
+
+        Args:
+            temperature: the sampling stage's.
+        """
+        own = getattr(self, "temperature", None)
+        others = [getattr(getattr(self, "rule", None), "temperature", None)]
+        scorer = getattr(self, "scorer", None)
+        others += [scorer.temperature] if isinstance(scorer, Rating) else []
+        asked = [temperature if own is None else own, *(one for one in others if one is not None)]
+        return max(asked) == 0.0
 
     @abstractmethod
     def worst(self, prompt: int, most: int) -> Bill:

@@ -68,6 +68,9 @@ class Syzygy(Strategy):
     )
     """With {prompt} and {solutions}."""
 
+    def all_greedy(self, temperature: float) -> bool:
+        return not self.temperature and not (self.split and self.temperature is None)
+
     def worst(self, prompt: int, most: int) -> Bill:
         if not self.split:
             return Bill(1, prompt + at_most(self.template) + 16, 0, most)

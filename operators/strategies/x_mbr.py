@@ -56,6 +56,9 @@ class XMbr(Strategy):
     def rows(self) -> int:
         return self.candidates
 
+    def all_greedy(self, temperature: float) -> bool:
+        return self.greedy and self.candidates == 1 and self.evidence == 0
+
     def worst(self, prompt: int, most: int) -> Bill:
         count, more = self.candidates, self.evidence
         drawn = Bill(count + more, count * prompt + more * (prompt + at_most(self.other)), 0, (count + more) * most)

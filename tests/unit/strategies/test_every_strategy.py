@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from operators.load import Load
+from operators.sample.sampling import Sampling
 from operators.strategies.calls import MemoryJournal
 from operators.strategies.names import STRATEGIES
+from pipelines.graph import Pipeline
+from schemas.engine import ScriptedSpec
+from schemas.errors import BadInput
 from tests.unit.strategies import literature, playing
 from tests.unit.strategies.literature import Babbling
 from tests.unit.strategies.playing import Wild, facts, made, named, played, setting
@@ -64,6 +70,10 @@ def test_the_worst_case_is_one(kind: dict[str, Any], index: int) -> None:
     for most in (True, False):
         rows = played(strategy, setting(engine(kind, most), index=index))
         told, worst = facts(rows), strategy.worst(1, 24)
+        read, cached, written = (sum(took) for took in zip(*told["roles"].values(), strict=True))
+        assert set(told["roles"]) <= {"policy", "scorer"}  # the engines that there are
+        assert read == told["prompt_tokens"] + told["scorer_tokens"]
+        assert (cached, written) == (told["cached_prompt_tokens"], told["completion_tokens"])
         assert told["calls"] <= worst.calls
         assert told["prompt_tokens"] <= worst.prompt_tokens
         assert told["completion_tokens"] <= worst.completion_tokens
@@ -114,3 +124,57 @@ def test_an_identity_is_that_of_all_that_changes_results(kind: dict[str, Any]) -
         assert strategy.id() != made(kind | {"scorer": {"name": "constant", "value": 0.25}}).id()
     if "rule" in type(strategy).model_fields:
         assert strategy.id() != made(kind | {"rule": {"max_steps": 7}}).id()
+
+
+@kinds
+def test_an_episode_at_temperature_0_is_the_only_one(kind: dict[str, Any]) -> None:
+    """What is greedy asks nothing above temperature 0; and only one episode of it is taken."""
+    strategy = made(kind)
+    many, one = (Sampling(temperature=0.0, max_tokens=24, n=n * strategy.rows, strategy=strategy) for n in (2, 1))
+    one.refuse_equal_episodes()
+    if not strategy.all_greedy(0.0):
+        many.refuse_equal_episodes()
+        return
+    with pytest.raises(BadInput, match=rf"sample\.n to {strategy.rows} "):
+        many.refuse_equal_episodes()
+    warm: list[float] = []
+
+    class Listening(type(engine(kind))):  # type: ignore[misc]
+        async def generate(self, request: Any) -> Any:
+            warm.append(request.params.temperature)
+            return await super().generate(request)
+
+    try:
+        played(strategy, setting(Listening(), temperature=0.0))
+    except BadInput as error:
+        assert "same completion several times" in str(error)
+    assert not any(warm)
+
+
+def test_the_stage_refuses_equal_episodes_before_any_is_played(tmp_path: Path) -> None:
+    pipeline = Pipeline("p")
+    problems = pipeline.stage("load", Load(source=str(tmp_path / "problems.jsonl")))
+    greedy = Sampling(n=3, temperature=0.0, strategy=made({"name": "revise"}))
+    with pytest.raises(
+        BadInput, match=r"stage sample: strategy revise .* sample\.n = 3 asks for 3; set sample\.n to 1"
+    ):
+        pipeline.stage("sample", greedy, engine=ScriptedSpec(answers=("1",)), problems=problems)
+    pipeline.stage("sample", greedy.model_copy(update={"n": 1}), engine=ScriptedSpec(answers=("1",)), problems=problems)
+
+
+def test_a_particle_filter_goes_on_from_every_prefix_of_its_journal() -> None:
+    """Generated and scored calls in the order in which they came: whatever was written last, the rows are the same."""
+    resumed = 0
+    for kind in ({"ended": "kept", "weights": "ratio", "select": "draw"}, {"resampling": "systematic"}):
+        strategy = made({"name": "particles", "width": 4, "rule": playing.SMALL, "scorer": "prm", **kind})
+        for index in range(3):
+            whole = setting(Wild(), index=index)
+            rows = played(strategy, whole)
+            calls = list(whole.journal)  # pyright: ignore
+            assert {call.kind for call in calls} == {"generate", "score"}
+            for count in range(len(calls) + 1):
+                fresh = Wild()
+                assert played(strategy, setting(fresh, calls[:count], index=index)) == rows
+                assert sorted(fresh.asked) == sorted(call.call for call in calls[count:])
+                resumed += 1
+    assert resumed > 100
