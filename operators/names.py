@@ -60,6 +60,7 @@ OPERATORS: dict[str, str] = {
     "measure.holdout": "operators.measure.holdout:MeasureHoldout",
     "measure.episodes": "operators.measure.episodes:MeasureEpisodes",
     "measure.equal_bill": "operators.measure.equal_bill:MeasureEqualBill",
+    "measure.plain_curve": "operators.measure.plain_curve:MeasurePlainCurve",
     "measure.scorer_steps": "operators.measure.scorer_steps:MeasureScorerSteps",
     "collect.episodes": "operators.sample.collecting:CollectEpisodes",
     "synthesize.choose": "operators.synthesize.choose:SynthesizeChoose",

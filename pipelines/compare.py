@@ -17,6 +17,7 @@ from operators.load import Load
 from operators.measure.episodes import MeasureEpisodes
 from operators.measure.equal_bill import MeasureEqualBill
 from operators.measure.pass_at_k import PassAtK
+from operators.measure.plain_curve import MeasurePlainCurve
 from operators.measure.selection import MeasureSelection
 from operators.sample.collecting import CollectEpisodes
 from operators.sample.sampling import Sampling
@@ -51,7 +52,7 @@ class Config(PipelineConfig):
     selection: MeasureSelection = MeasureSelection()
     coverage: AnyOperator = PassAtK()
     compared: MeasureEqualBill = MeasureEqualBill()
-    """``arms`` are set here."""
+    """``arms`` are set here; its ``prices`` give bills in dollars, of the curve too."""
 
     @field_validator("arms")
     @classmethod
@@ -75,6 +76,11 @@ def build(config: Config) -> Pipeline:
         plain["scores"] = pipeline.stage("score", config.score, engine=engine, problems=problems, samples=samples)
     pipeline.stage("coverage", config.coverage, verdicts=verdicts)
     pipeline.stage("selection", config.selection, offered=plain)
+    curve = MeasurePlainCurve(
+        prices={role: price for role, price in config.compared.prices.items() if "/" not in role},
+        subsets=config.compared.subsets, bootstrap=config.compared.bootstrap, seed=config.compared.seed,
+    )  # fmt: skip
+    pipeline.stage("curve", curve, offered=plain)
     told = dict(plain)
     for arm in config.arms:
         operator = sampling_of(config.sample, arm, "compare")

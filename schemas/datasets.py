@@ -198,6 +198,8 @@ class Call(Contract):
 class Episode(Contract):
     """One run of a strategy for one problem (collect.episodes)."""
 
+    added = frozenset({"roles"})
+
     problem_key = dy.String(primary_key=True)
     episode = _key(minimum=0)
     problem_id = _text()
@@ -224,6 +226,9 @@ class Episode(Contract):
     distinct_texts = _count()
     note = _json(nullable=False)
     """Numbers that the strategy noted."""
+    roles = _json(nullable=True)
+    """What was paid to the engine of each role: tokens read (the cached and the scored ones included), of these the
+    cached ones, and tokens written; null of episodes that didn't tell."""
 
 
 class Verdict(Contract):
@@ -618,13 +623,15 @@ class EqualBill(Contract):
 
     arm = dy.String(primary_key=True)
     unit = dy.String(primary_key=True)
-    """Of the bill: ``completion_tokens``, ``tokens`` (read and written, by all roles) or ``scorer_passes``."""
+    """Of the bill: ``completion_tokens``, ``tokens`` (read and written, by all roles), ``scorer_passes`` or
+    ``dollars``."""
     method = dy.String(primary_key=True)
-    """Of plain sampling: ``majority``, ``rpc``, ``best_of_n``, or ``coverage`` (some sample is right)."""
+    """Of plain sampling: ``majority``, ``rpc``, ``best_of_n``, or ``coverage`` (some sample is right); beside arms that
+    stop by what came out, ``until_right`` or ``until_agreed``: plain sampling that stops by the same rule."""
     n_equal = dy.Float64(nullable=True, min=0.0)
-    """N*: plain samples that cost what an episode does."""
-    bill = dy.Float64(nullable=False, min=0.0)
-    """Of an episode, on average."""
+    """N*: plain samples that cost what an episode does; where plain sampling stops by itself, the most it draws."""
+    bill = dy.Float64(nullable=True, min=0.0)
+    """Of an episode, on average; null where a price isn't known."""
     accuracy = _share()
     """Of what episodes chose; for ``coverage``, how often some row of theirs is right."""
     baseline = _share(nullable=True)
@@ -635,6 +642,25 @@ class EqualBill(Contract):
     high = dy.Float64(nullable=True)
     n_problems = _count()
     note = _text()
+
+
+class PlainCurve(Contract):
+    """Plain sampling against its bill: the curve beside which searches stand (measure.plain_curve)."""
+
+    unit = dy.String(primary_key=True)
+    """Of the bill, as in ``EqualBill``."""
+    method = dy.String(primary_key=True)
+    """As in ``EqualBill``."""
+    n = _key()
+    """Samples of each problem; where sampling stops by itself, the most."""
+    bill = dy.Float64(nullable=False, min=0.0)
+    """Of these samples of a problem, on average."""
+    accuracy = _share()
+    """For ``coverage``, how often some sample is right."""
+    low = _share()
+    """``low`` to ``high``: 95% interval, for problems like these."""
+    high = _share()
+    n_problems = _count()
 
 
 class ScorerSteps(Contract):
@@ -691,6 +717,7 @@ DATASETS: dict[str, type[Contract]] = {
     "navigator": Navigator,
     "episode_measures": EpisodeMeasure,
     "equal_bill": EqualBill,
+    "plain_curve": PlainCurve,
     "scorer_steps": ScorerSteps,
 }
 """Dataset names, as inputs of operators and manifests use them."""

@@ -13,6 +13,7 @@ import yaml
 
 from cluster.records.refused import refused_of, remarks, told
 from jobs.report import charts
+from jobs.report.bills import bills
 from jobs.report.browser import browse, embed
 from jobs.report.collect import Source
 from jobs.report.experts import experts
@@ -190,6 +191,8 @@ def _curves(source: Source) -> list[charts.Chart]:
     if source.selection is not None:
         n_problems = _n_selected(source, source.selection["method"][0])
         found.append(charts.selection(source.selection, source.coverage, n_problems, ends))
+    if source.plain_curve is not None and source.equal_bill is not None:
+        found += bills(source.plain_curve, source.equal_bill)
     if source.calibration is not None:
         found.append(calibration(source.calibration, source.uncalibrated))
     if source.forecast is not None:

@@ -98,6 +98,17 @@ class Source:
         return None if rows is None else rows.sort(pl.col("method") != "majority", "method", "n")
 
     @cached_property
+    def plain_curve(self) -> pl.DataFrame | None:
+        """The plain_curve rows."""
+        return self.rows("plain_curve", "unit", "method", "n", "bill", "accuracy")
+
+    @cached_property
+    def equal_bill(self) -> pl.DataFrame | None:
+        """The equal_bill rows."""
+        names = ("arm", "unit", "method", "n_equal", "bill", "accuracy", "baseline", "difference", "low", "high")
+        return self.rows("equal_bill", *names, "note")
+
+    @cached_property
     def calibration(self) -> pl.DataFrame | None:
         """The calibration rows, the majority first."""
         added = Calibration.added

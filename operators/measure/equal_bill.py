@@ -8,8 +8,9 @@ something), and be a leak.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,26 +19,17 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from operators.base import Operator
-from operators.draws import draws
 from operators.measure.counts import DRAWN
 from operators.measure.intervals import BLOCK, ENDS
-from operators.measure.pass_at_k import estimate
-from operators.measure.subsets import Aligned, align, right_on
+from operators.measure.plain import PLAIN_INPUTS, SIZES, STOPPING, UNITS, Plain
 from operators.select.classes import one_verifier
-from operators.select.majority import MajorityVote
 from operators.select.models import check_names
-from operators.select.perplexity import Rpc
-from operators.select.scored import BestOfN
-from operators.select.selection import SCORES, VERDICTS, Selection
 from schemas.contract import Columns, polars_schema
-from schemas.datasets import Episode, EqualBill, Sample, Verdict
-from schemas.errors import BadInput
+from schemas.datasets import Episode, EqualBill
+from schemas.prices import MICRO, Prices, priced_as
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-UNITS = ("completion_tokens", "tokens", "scorer_passes")
-SIZES = 24
-"""Sizes at which a curve is measured at most; between them it is interpolated."""
 
 
 class MeasureEqualBill(Operator):
@@ -47,16 +39,23 @@ class MeasureEqualBill(Operator):
     or asked whether some sample is right (``coverage``, against some row of an episode). Accuracy at N* is between
     those at the whole numbers around it. Intervals of the difference resample problems, N* computed anew each time.
 
-    Bills are in tokens written, in all tokens read and written, and in scorer passes. What ``best_of_n`` would read to
-    score a sample counts in its bill.
+    Bills are in tokens written, in all tokens read and written, in scorer passes, and in dollars where ``prices`` are
+    given. What ``best_of_n`` would read to score a sample counts in its bill.
+
+    Arms that stop by what came out (some of their episodes ended ``first_right`` or ``agreed``) are also compared with
+    plain sampling that stops likewise, at the first right sample or at the first answer that comes again, with as many
+    samples at most as make its mean bill the arm's.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "dataset"
     output = EqualBill
 
     arms: tuple[str, ...] = Field(default=("search",), min_length=1)
     """Names of the arms: each has inputs ``episodes_NAME`` and ``verdicts_NAME``."""
+    prices: dict[str, Prices] = {}
+    """Of tokens, by role (``policy``, ``scorer``, ...), or by arm and role (``beam/policy``). Plain samples pay
+    ``policy``, and ``scorer`` where they are scored; a role whose engine isn't its own is the policy's."""
     subsets: int = Field(default=50, ge=5)
     """Random subsets of the plain samples at each size."""
     bootstrap: int = Field(default=1000, ge=100)
@@ -67,17 +66,20 @@ class MeasureEqualBill(Operator):
     def _named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return check_names(value)
 
+    @field_validator("prices")
+    @classmethod
+    def _of_tokens(cls, value: dict[str, Prices]) -> dict[str, Prices]:
+        if lacking := [role for role, prices in value.items() if prices.rates is None]:
+            raise ValueError(f"prices of tokens read and written are needed for {', '.join(lacking)}")
+        if value and "policy" not in value:
+            raise ValueError("the price of plain sampling is that of the role 'policy'")
+        return value
+
     @property
     def inputs(self) -> dict[str, Columns]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        tokens = ("prompt_tokens", "completion_tokens")
-        verdicts = Verdict.select(*VERDICTS.names, "episode", "chosen")
-        found = {
-            "samples": Sample.select(*Rpc.inputs["samples"].names, *tokens),
-            "verdicts": verdicts,
-            "scores": SCORES,
-        }
+        found = dict(PLAIN_INPUTS)
         for arm in self.arms:
-            found |= {f"episodes_{arm}": Episode.select(), f"verdicts_{arm}": verdicts}
+            found |= {f"episodes_{arm}": Episode.select(), f"verdicts_{arm}": PLAIN_INPUTS["verdicts"]}
         return found
 
     @property
@@ -91,16 +93,18 @@ class MeasureEqualBill(Operator):
             BadInput: no problem was sampled plainly and judged.
         """
         tables = {name: None if table is None else table.collect() for name, table in inputs.items()}
-        plain = _Plain(tables, self.subsets, self.seed)
+        plain = Plain(tables, self.subsets, self.seed, self.prices)
         rows: list[dict[str, Any]] = []
         for arm in self.arms:
             episodes, verdicts = tables[f"episodes_{arm}"], tables[f"verdicts_{arm}"]
             assert episodes is not None and verdicts is not None
-            for row in self._compared(_arm(episodes, verdicts), plain):
+            prices = {role: self.prices.get(priced_as(arm, role)) or self.prices.get(role) for role in _roles(episodes)}
+            stops = [rule for ended, rule in STOPPING.items() if ended in episodes["ended_by"]]
+            for row in self._compared(_arm(episodes, verdicts, prices), plain, stops):
                 rows.append({"arm": arm, **row})
         return pl.DataFrame(rows, schema=polars_schema(EqualBill), orient="row")
 
-    def _compared(self, arm: pl.DataFrame, plain: _Plain) -> Iterator[dict[str, Any]]:
+    def _compared(self, arm: pl.DataFrame, plain: Plain, stops: list[str]) -> Iterator[dict[str, Any]]:
         both = plain.table.join(arm, on="problem_key", how="inner", maintain_order="left")
         if both.is_empty():
             return
@@ -109,98 +113,81 @@ class MeasureEqualBill(Operator):
         replicates = min(self.bootstrap, max(100, BLOCK // len(both)))
         weights = rng.multinomial(len(both), [1.0 / len(both)] * len(both), size=replicates) / len(both)
         for unit in UNITS:
-            for method in (*plain.methods, "coverage"):
+            for method in (*plain.methods, "coverage", *stops):
                 each = plain.bill(unit, method)
                 if each is None:
                     continue
-                paid, own = both[f"arm_{unit}"].to_numpy(), each[some]
-                equal = float(paid.mean() / own.mean()) if own.mean() > 0 else math.inf
-                values = both["any_right" if method == "coverage" else "accuracy"].to_numpy()
-                row: dict[str, Any] = {"unit": unit, "method": method, "n_equal": equal, "accuracy": values.mean()}
-                row |= {"baseline": None, "difference": None, "low": None, "high": None}
-                row |= {"bill": paid.mean(), "n_problems": len(both), "note": ""}
-                if equal > plain.total:
-                    row["note"] = f"plain sampling has only {plain.total} samples of each problem; draw more"
-                    yield {**row, "n_equal": equal if math.isfinite(equal) else None}
+                right = both["any_right" if method == "coverage" else "accuracy"].to_numpy()
+                row: dict[str, Any] = {"unit": unit, "method": method, "n_equal": None, "accuracy": right.mean()}
+                row |= dict.fromkeys(("baseline", "difference", "low", "high", "bill"))
+                row |= {"n_problems": len(both), "note": ""}
+                if both[f"arm_{unit}"].null_count():
+                    yield {**row, "note": "the price of a role that it asks isn't known"}
                     continue
-                if equal < 1:
-                    row["note"] = "less than one sample's bill; compared with one"
-                spread = np.clip((weights @ paid) / (weights @ own), 1.0, plain.total)
-                sizes = _sizes(max(1.0, equal), spread)
-                curve = np.stack([plain.right(method, size)[some] for size in sizes])
-                base = _at(curve, sizes, np.array([max(1.0, equal)]))[0]
-                replicated = (weights * values).sum(axis=1) - np.array(
-                    [
-                        float(one @ _at(curve, sizes, np.array([size]))[0])
-                        for one, size in zip(weights, spread, strict=True)
-                    ]
+                yield row | self._at_equal(
+                    both[f"arm_{unit}"].to_numpy(), right, each[some], weights, plain, method, some
                 )
-                found = float(values.mean() - base.mean())
-                low, high = (float(end) for end in np.quantile(replicated, ENDS))
-                row |= {"baseline": base.mean(), "difference": found, "low": min(low, found), "high": max(high, found)}
-                yield row
 
-
-class _Plain:
-    """What is known of plain sampling: bills of a sample, and how often votes of n samples are right."""
-
-    def __init__(self, tables: Mapping[str, pl.DataFrame | None], subsets: int, seed: int) -> None:
-        samples, verdicts, scores = tables["samples"], tables["verdicts"], tables.get("scores")
-        assert samples is not None and verdicts is not None
-        verdicts = draws(one_verifier(verdicts))
-        known = verdicts.group_by("problem_key").agg(pl.col("is_correct").is_not_null().any())
-        verdicts = verdicts.join(known.filter("is_correct"), on="problem_key", how="semi")
-        if verdicts.is_empty():
-            raise BadInput(
-                "measure.equal_bill: no problem was sampled plainly and judged, so there is nothing to compare"
-            )
-        sizes = verdicts.filter(~pl.col("status").is_in(["error", "skipped"])).group_by("problem_key").len()
-        self.total = int(sizes["len"].min() or 0)  # pyright: ignore[reportArgumentType]
-        others = {"samples": samples.select(Rpc.inputs["samples"].names)}
-        if scores is not None:  # of several scorers the one whose name sorts first
-            others["scores"] = scores.filter(pl.col("scorer") == pl.col("scorer").min())
-        self._data: Aligned = align(
-            {"verdicts": verdicts.drop("episode", "chosen", strict=False), **others}, self.total
+    def _at_equal(
+        self, paid: Floats, right: Floats, own: Floats, weights: Floats, plain: Plain, method: str, some: Ints
+    ) -> dict[str, Any]:
+        """Return what is found where plain sampling of some problems takes as much, on average, as an arm was paid."""
+        row: dict[str, Any] = {"bill": paid.mean(), "note": ""}
+        equal = float(paid.mean() / own.mean()) if own.mean() > 0 else math.inf
+        if method in STOPPING.values():
+            sizes = plain.sizes(method)
+            taken = np.array([float((own * plain.drawn(method, size)[some]).mean()) for size in sizes])
+            if paid.mean() > taken[-1] and len(sizes) > 1 and taken[-1] - taken[-2] < STOPPED * own.mean():
+                row["note"] = "plain sampling stops before it has taken as much; compared with all of it"
+                equal = float(plain.total)
+            else:
+                first = float(paid.mean() / taken[0])
+                equal = _along(taken, np.array(sizes, dtype=np.float64), float(paid.mean())) if first >= 1 else first
+                equal = math.inf if paid.mean() > taken[-1] else equal
+        else:
+            spread = np.clip((weights @ paid) / (weights @ own), 1.0, plain.total) if own.mean() > 0 else np.ones(1)
+            sizes = _sizes(min(max(1.0, equal), plain.total), spread)
+        if equal > plain.total:
+            row["note"] = f"plain sampling has only {plain.total} samples of each problem; draw more"
+            return {**row, "n_equal": equal if math.isfinite(equal) else None}
+        if equal < 1:
+            row["note"] = "less than one sample's bill; compared with one"
+        curve = np.stack([plain.right(method, size)[some] for size in sizes])
+        bills = np.stack([own * plain.drawn(method, size)[some] for size in sizes])
+        baseline = _along(bills.mean(axis=1), curve.mean(axis=1), float(paid.mean()))
+        found = float(right.mean() - baseline)
+        all_bills, all_right = weights @ bills.T, weights @ curve.T
+        replicated = weights @ right - np.array(
+            [_along(*one) for one in zip(all_bills, all_right, weights @ paid, strict=True)]
         )
-        self._orders = [np.random.default_rng((seed, one)).permutation(self.total) for one in range(subsets)]
-        logprobs = samples["mean_logprob"].null_count() < len(samples)
-        self.methods: dict[str, Selection] = {"majority": MajorityVote()}
-        self.methods |= {"rpc": Rpc()} if logprobs else {}
-        self.methods |= {"best_of_n": BestOfN()} if scores is not None else {}
-        bills = samples.filter(pl.col("status") != "error").group_by("problem_key").agg(
-            completion_tokens=pl.col("completion_tokens").mean(),
-            tokens=(pl.col("completion_tokens") + pl.col("prompt_tokens")).mean(),
-        )  # fmt: skip
-        keys = pl.DataFrame({"problem_key": self._data.keys}).with_row_index("place")
-        self.table = keys.join(bills, on="problem_key", how="left", maintain_order="left")
-        self._known: dict[tuple[str, int], Floats] = {}
-
-    def bill(self, unit: str, method: str) -> Floats | None:
-        """Return what a sample of each problem takes; None where this method takes nothing in the unit."""
-        if unit == "scorer_passes":
-            return np.ones(len(self.table)) if method == "best_of_n" else None
-        return self.table[unit].to_numpy() * (2.0 if method == "best_of_n" and unit == "tokens" else 1.0)
-
-    def right(self, method: str, size: int) -> Floats:
-        """Return how often the method is right with so many samples of each problem."""
-        if (method, size) not in self._known:
-            self._known[method, size] = self._covered(size) if method == "coverage" else self._voted(method, size)
-        return self._known[method, size]
-
-    def _voted(self, method: str, size: int) -> Floats:
-        orders: Sequence[Ints] = [np.arange(self.total)] if size == self.total else self._orders
-        [found] = right_on(self.methods[method], self._data, orders, size).values()
-        return found.mean(axis=0)
-
-    def _covered(self, size: int) -> Floats:
-        right = self._data.verdicts.group_by("problem_key", maintain_order=True).agg(
-            n=pl.len(), c=pl.col("is_correct").fill_null(False).sum()
-        )
-        n, c = (right[name].to_numpy().astype(np.int64) for name in ("n", "c"))
-        return estimate(n, c, np.array([size]))[:, 0]
+        low, high = (float(end) for end in np.quantile(replicated, ENDS))
+        row |= {"n_equal": equal, "baseline": baseline, "difference": found}
+        return row | {"low": min(low, found), "high": max(high, found)}
 
 
-def _arm(episodes: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
+STOPPED = 0.01
+"""Plain sampling has stopped by itself where fewer problems than this share would get one sample more."""
+
+
+def _roles(episodes: pl.DataFrame) -> list[str]:
+    """Return the roles that were paid."""
+    return sorted({role for told in episodes["roles"].drop_nulls() for role in json.loads(told)})
+
+
+def _dollars(told: str | None, prices: Mapping[str, Prices | None]) -> float | None:
+    """Return what an episode cost; None where it doesn't tell, or a price isn't known."""
+    if told is None:
+        return None
+    found = 0.0
+    for role, (prompt, cached, completion) in json.loads(told).items():
+        rates = getattr(prices.get(role), "rates", None)
+        if rates is None:
+            return None
+        found += ((prompt - cached) * rates[0] + cached * rates[1] + completion * rates[2]) / MICRO
+    return found
+
+
+def _arm(episodes: pl.DataFrame, verdicts: pl.DataFrame, prices: Mapping[str, Prices | None]) -> pl.DataFrame:
     """Return, of each problem, accuracy and any_right of its episodes and what they took on average."""
     key = ["problem_key", "episode"]
     drawn = pl.col("status").is_in(DRAWN) & pl.col("is_correct").is_not_null()
@@ -214,9 +201,12 @@ def _arm(episodes: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
         arm_completion_tokens="completion_tokens",
         arm_tokens=pl.col("prompt_tokens") + pl.col("completion_tokens") + pl.col("scorer_tokens"),
         arm_scorer_passes="scorer_passes",
+        arm_dollars=pl.Series([_dollars(told, prices) for told in episodes["roles"]], dtype=pl.Float64),
     )
     rows = took.join(judged, on=key).drop_nulls("accuracy")
-    return rows.group_by("problem_key", maintain_order=True).agg(pl.exclude("problem_key", "episode").mean())
+    unknown = pl.when(pl.col("arm_dollars").null_count() == 0).then(pl.col("arm_dollars").mean()).alias("arm_dollars")
+    means = pl.exclude("problem_key", "episode", "arm_dollars").mean()
+    return rows.group_by("problem_key", maintain_order=True).agg(means, unknown)
 
 
 def _sizes(equal: float, spread: Floats) -> list[int]:
@@ -226,11 +216,6 @@ def _sizes(equal: float, spread: Floats) -> list[int]:
     return sorted({math.floor(equal), math.ceil(equal), high, *range(low, high + 1, step)})
 
 
-def _at(curve: Floats, sizes: Sequence[int], wanted: Floats) -> Floats:
-    """Return a curve, [sizes, problems], at numbers between its sizes: [wanted, problems]."""
-    after = np.clip(np.searchsorted(sizes, wanted), 1, max(1, len(sizes) - 1))
-    if len(sizes) == 1:
-        return np.repeat(curve, len(wanted), axis=0)
-    left, right = np.asarray(sizes)[after - 1], np.asarray(sizes)[after]
-    share = np.clip((wanted - left) / (right - left), 0.0, 1.0)[:, None]
-    return curve[after - 1] * (1.0 - share) + curve[after] * share
+def _along(bills: Floats, curve: Floats, paid: float) -> float:
+    """Return a curve, [sizes], where its bill is so much; at its ends where it never is."""
+    return float(np.interp(paid, bills, curve))

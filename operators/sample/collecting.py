@@ -19,7 +19,7 @@ NUMBERS = (
 class CollectEpisodes(Operator):
     """Make one row of each episode of a strategy; samples of no episode give none."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope = "problem"
     inputs = {
         "samples": Sample.select("problem_key", "sample_index", "problem_id", "episode", "slot", "episode_facts"),
@@ -41,7 +41,7 @@ class CollectEpisodes(Operator):
 
         told = episodes.filter(pl.col("facts").is_not_null()).with_columns(
             *[said(name).cast(pl.Int64).alias(name) for name in NUMBERS],
-            *[said(name).alias(name) for name in ("strategy", "ended_by", "note")],
+            *[said(name).alias(name) for name in ("strategy", "ended_by", "note", "roles")],
             chosen=pl.col("first") + said("chosen").cast(pl.Int64, strict=False),
             oracle=said("oracle") == "true",
         )

@@ -87,6 +87,10 @@ def _facts(strategy: Strategy, ep: Episode, result: Result) -> dict[str, Any]:
         "completion_tokens": bill.completion_tokens,
         "scorer_passes": bill.passes,
         "scorer_tokens": bill.scorer_tokens,
+        "roles": {
+            role: [took.prompt_tokens + took.scorer_tokens, took.cached_prompt_tokens, took.completion_tokens]
+            for role, took in sorted(ep.by_role.items())
+        },
         "lineages": len({node.lineage for node in there}),
         "distinct_texts": len({node.text for node in there}),
         "ends": [None if node is None else node.call for node in result.finals],

@@ -100,6 +100,10 @@ class Episode:
         self._scoring: dict[str, asyncio.Future[Call]] = {}
         self._billed: dict[str, Bill] = {}
         """What was scored, and is in the bill."""
+        self._wrote: dict[str, Bill] = {}
+        """Of completions, by who wrote them (``_payee``)."""
+        self._read: dict[str, str] = {}
+        """Who scored, by what was scored."""
         self._prompt_tokens: dict[tuple[str, str], int] = {}
 
     @property
@@ -128,6 +132,18 @@ class Episode:
     def engine(self, role: str) -> Engine:
         """Return who plays a role: the policy where nobody else was given."""
         return self.setting.engines.get(role) or self.setting.engines[POLICY]
+
+    @property
+    def by_role(self) -> dict[str, Bill]:
+        """The whole episode's bill by whose engine was paid: a role that nobody else was given for is the policy's."""
+        found = dict(self._wrote)
+        for key, bill in self._billed.items():
+            payee = self._read[key]
+            found[payee] = found.get(payee, Bill()) + bill
+        return found
+
+    def _payee(self, role: str) -> str:
+        return role if self.setting.engines.get(role) else POLICY
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -229,12 +245,15 @@ class Episode:
                 for child, call in enumerate(calls)
             ]
             self.setting.journal.note(calls)
-        self.bill += Bill(
+        took = Bill(
             1,
             sum(call.prompt_tokens for call in calls),
             sum(call.cached_prompt_tokens for call in calls),
             sum(call.completion_tokens for call in calls),
         )
+        payee = self._payee(ask.role)
+        self.bill += took
+        self._wrote[payee] = self._wrote.get(payee, Bill()) + took
         return [said_of(call) for call in calls]
 
     def _request(self, path: str, ask: Ask) -> Request:
@@ -295,6 +314,7 @@ class Episode:
         for key in fresh.keys() & calls.keys():
             self._billed[key] = Bill(passes=1, scorer_tokens=calls[key].prompt_tokens)
             self.bill += self._billed[key]
+            self._read[key] = self._payee(role)
         return [score_of(calls[key]) if key in calls else None for key in keys]
 
     async def _affords_scores(self, requests: Collection[ScoreRequest], role: str) -> bool:
@@ -376,7 +396,7 @@ class Episode:
         forks = {name: Episode(self.setting, caps, f"{self.branch}{name}/") for name in branches}
         for fork in forks.values():
             fork.bill, fork.notes, fork._anew = before, self.notes, self._anew
-            fork.values = self.values
+            fork.values, fork._wrote, fork._read = self.values, self._wrote, self._read
             fork._scoring, fork._billed, fork.memo = self._scoring, dict(self._billed), dict(self.memo)
         found = await _all([play(forks[name]) for name, play in branches.items()])
         known = set(self._billed)

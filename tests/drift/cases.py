@@ -92,6 +92,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "measure.equal_bill": (
         Case({"bootstrap": 100}, tables={"episodes_search": "episodes", "verdicts_search": "played_verdicts"}),
     ),
+    "measure.plain_curve": (Case({"bootstrap": 100}),),
     "measure.pass_at_k": (
         Case({"k": [1, 2, 4]}, tables={"counts": None, **UNRULED}),
         Case({"k": [1, 8]}, tables={"verdicts": None, **UNRULED}),

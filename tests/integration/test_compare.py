@@ -12,6 +12,7 @@ from cluster.storage.root import Root
 from jobs.export import export
 from jobs.export.ask import Ask as Export
 from operators.load import Load
+from operators.measure.equal_bill import MeasureEqualBill
 from operators.sample.sampling import Sampling
 from operators.synthesize.sft import SynthesizeSft
 from operators.verify.exact import VerifyExact
@@ -20,6 +21,7 @@ from pipelines.compare import Config, build
 from pipelines.graph import Pipeline
 from schemas.engine import ScriptedSpec
 from schemas.errors import BadInput
+from schemas.prices import Prices
 from tests.strategies import Oracular
 from tests.support import QUICK, make_runner, run, write_problems
 
@@ -35,6 +37,9 @@ def config(folder: Path) -> Config:
         sample=Sampling(n=24, max_tokens=16),
         arms=(Arm(name="votes", sample={"strategy": best}), Arm(name="beam", sample={"strategy": beam})),
         engine=ENGINE,
+        compared=MeasureEqualBill(
+            prices={"policy": Prices(dollars_per_million_prompt_tokens=1.0, dollars_per_million_completion_tokens=2.0)}
+        ),
     )
 
 
@@ -47,7 +52,10 @@ def test_arms_are_compared_with_as_many_plain_samples_as_they_cost(tmp_path: Pat
 
     found = table("compared")
     assert set(found["arm"]) == {"votes", "beam"} and set(found["method"]) == {"majority", "rpc", "coverage"}
-    assert set(found["unit"]) == {"completion_tokens", "tokens"}
+    assert set(found["unit"]) == {"completion_tokens", "tokens", "dollars"}
+    assert found["bill"].null_count() == 0
+    curve = table("curve")
+    assert set(curve["unit"]) == set(found["unit"]) and curve["n"].max() == 24
     votes = found.filter(pl.col("arm") == "votes", pl.col("unit") == "tokens", pl.col("method") == "majority").row(
         0, named=True
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 from pydantic import ValidationError
 
 from operators.measure.equal_bill import MeasureEqualBill
+from operators.measure.plain_curve import MeasurePlainCurve
 from schemas.contract import polars_schema, validate
-from schemas.datasets import Contract, Episode, EqualBill, Sample, Score, Verdict
+from schemas.datasets import Contract, Episode, EqualBill, PlainCurve, Sample, Score, Verdict
 from schemas.errors import BadInput
+from schemas.prices import Prices
 
 PROBLEMS, PLAIN, EPISODES = 60, 32, 3
 
@@ -140,3 +143,101 @@ def test_nothing_plain_is_nothing_to_compare_with() -> None:
         world.compared()
     with pytest.raises(ValidationError, match="name of its own"):
         MeasureEqualBill(arms=("a", "a"))
+
+
+POLICY = {"dollars_per_million_prompt_tokens": 1.0, "dollars_per_million_completion_tokens": 4.0}
+SCORER = {"dollars_per_million_prompt_tokens": 0.5, "dollars_per_million_completion_tokens": 0.0}
+
+
+def _pays(world: World, roles: dict[str, list[int]] | None, ended: str = "done") -> World:
+    told = None if roles is None else json.dumps(roles)
+    world.inputs["episodes_arm"] = world.inputs["episodes_arm"].with_columns(
+        roles=pl.lit(told, pl.String), ended_by=pl.lit(ended)
+    )
+    return world
+
+
+def test_dollars_are_each_role_s_own() -> None:
+    """A plain sample costs 10 + 4 * 20 = 90; an episode 3 * 90 of the policy's, and 180 of a scorer's tokens at 0.5."""
+    paid = {"policy": [30, 0, 60], "scorer": [180, 0, 0]}
+    found = _pays(World(), paid).compared(prices={"policy": POLICY, "scorer": SCORER})
+    row = found["dollars", "majority"]
+    assert row["bill"] == pytest.approx(360e-6) and row["n_equal"] == pytest.approx(4.0)
+    assert row["baseline"] == pytest.approx(found["tokens", "majority"]["baseline"])
+    dearer = _pays(World(), paid).compared(
+        prices={"policy": POLICY, "scorer": SCORER, "arm/scorer": {**SCORER, "dollars_per_million_prompt_tokens": 1.0}}
+    )
+    assert dearer["dollars", "majority"]["n_equal"] == pytest.approx(5.0)
+    cached = _pays(World(), {"policy": [40, 20, 60]}).compared(
+        prices={"policy": {**POLICY, "dollars_per_million_cached_prompt_tokens": 0.5}}
+    )
+    assert cached["dollars", "majority"]["bill"] == pytest.approx(270e-6)
+
+
+def test_dollars_nobody_knows_are_not_made_up() -> None:
+    for roles in ({"policy": [30, 0, 60], "scorer": [1, 0, 0]}, None):
+        row = _pays(World(), roles).compared(prices={"policy": POLICY})["dollars", "majority"]
+        assert row["bill"] is None and row["baseline"] is None and "price of a role" in row["note"]
+    with pytest.raises(ValidationError, match="prices of tokens"):
+        MeasureEqualBill(prices={"policy": Prices(dollars_per_gpu_hour=1.0)})
+
+
+def test_who_stops_by_what_came_out_is_compared_with_who_stops_likewise() -> None:
+    """An arm that draws until a right one, four at most, is plain sampling that stops: no gain, and no loss."""
+
+    def until(stop: Any) -> World:
+        world = World(votes=1)
+        rng = np.random.default_rng(1)
+        rates = np.random.default_rng(0).beta(1.0, 1.5, PROBLEMS)
+        drawn: list[int] = []
+        right: list[bool] = []
+        for rate in np.repeat(rates, EPISODES):
+            answers = [1 if rng.random() < rate else int(rng.integers(2, 9)) for _ in range(6)]
+            taken, good = stop(answers)
+            drawn.append(20 * taken)
+            right.append(good)
+        judged = world.inputs["verdicts_arm"].with_columns(is_correct=pl.Series(right))
+        world.inputs |= {"verdicts_arm": judged}
+        world.inputs["episodes_arm"] = world.inputs["episodes_arm"].with_columns(completion_tokens=pl.Series(drawn))
+        return world
+
+    def right(answers: list[int]) -> tuple[int, bool]:
+        at = next((place for place, answer in enumerate(answers) if answer == 1), len(answers) - 1)
+        return at + 1, answers[at] == 1
+
+    def agreed(answers: list[int]) -> tuple[int, bool]:
+        at = next((place for place, one in enumerate(answers) if one in answers[:place]), None)
+        return (len(answers), answers[0] == 1) if at is None else (at + 1, answers[at] == 1)
+
+    for stop, ended, rule in ((right, "first_right", "until_right"), (agreed, "agreed", "until_agreed")):
+        found = _pays(until(stop), None, ended).compared()
+        row = found["completion_tokens", rule]
+        assert row["low"] < 0 < row["high"] and abs(row["difference"]) < 0.08, row
+        assert 3.5 < row["n_equal"] < 10
+        assert ("completion_tokens", rule) not in _pays(until(stop), None).compared()
+
+
+def test_a_rule_that_never_takes_as_much_is_told() -> None:
+    found = _pays(World(tokens=lambda right: 20 * 12), None, "agreed").compared()["completion_tokens", "until_agreed"]
+    assert "stops before" in found["note"] and found["n_equal"] == PLAIN and found["baseline"] is not None
+
+
+def test_the_curve_of_plain_sampling() -> None:
+    inputs = {name: table for name, table in World(scores=True).inputs.items() if not name.endswith("_arm")}
+    found = MeasurePlainCurve(bootstrap=100, prices={"policy": POLICY, "scorer": SCORER}).run(**inputs)
+    validate(found, PlainCurve, "curve")
+    rows = {(row["unit"], row["method"], row["n"]): row for row in found.to_dicts()}
+    assert rows["dollars", "majority", 8]["bill"] == pytest.approx(8 * 90e-6)
+    assert rows["dollars", "best_of_n", 8]["bill"] == pytest.approx(8 * 105e-6)
+    assert rows["tokens", "best_of_n", 8]["bill"] == 2 * rows["tokens", "majority", 8]["bill"] == 8 * 60
+    for n in (1, 2, 8, PLAIN):
+        coverage, stopping = rows["completion_tokens", "coverage", n], rows["completion_tokens", "until_right", n]
+        assert coverage["accuracy"] == stopping["accuracy"] and stopping["bill"] <= coverage["bill"] == 20 * n
+        assert coverage["low"] <= coverage["accuracy"] <= coverage["high"]
+    verdicts = inputs["verdicts"].collect()
+    c = verdicts.group_by("problem_key").agg(pl.col("is_correct").sum())["is_correct"].to_numpy()
+    second = 1 + (1 - c / PLAIN).mean()  # of at most two, whoever's first is wrong draws the other
+    assert rows["completion_tokens", "until_right", 2]["bill"] == pytest.approx(20 * second)
+    assert rows["completion_tokens", "coverage", 1]["accuracy"] == pytest.approx(
+        rows["completion_tokens", "majority", 1]["accuracy"], abs=0.02
+    )

@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from jobs.report.bills import bills
 from jobs.report.browser import MAX_PROBLEMS, MAX_SAMPLES, MAX_TEXT, browse, embed
 from jobs.report.build import render
 from jobs.report.collect import Source
@@ -404,3 +405,40 @@ def test_calibration_and_forecast_are_drawn_with_their_numbers() -> None:
     assert "Coverage to come" in page
     assert "Forecast of coverage: 90.0% at 50 samples a problem" in page
     assert "one rate for all (saturates too early)" in page
+
+
+def test_strategies_stand_beside_curves_of_plain_sampling() -> None:
+    shared = {"n_problems": 4, "note": "", "low": 0.1, "high": 0.9}
+    curve = [
+        {"unit": unit, "method": method, "n": n, "bill": price * n, "accuracy": 0.1 * n, **shared}
+        for unit, price in (("tokens", 30.0), ("dollars", 0.002))
+        for method in ("majority", "coverage", "until_right")
+        for n in (1, 2, 4)
+    ]
+    arm = {"arm": "beam", "n_equal": 3.0, "accuracy": 0.5, "baseline": 0.3, "difference": 0.2, **shared}
+    unknown = {**arm, "n_equal": None, "bill": None, **dict.fromkeys(("baseline", "difference", "low", "high"))}
+    compared = [
+        {**arm, "unit": "tokens", "method": "majority", "bill": 90.0},
+        {**arm, "unit": "dollars", "method": "majority", "bill": 0.006},
+        {**unknown, "arm": "poor", "unit": "dollars", "method": "majority", "note": "the price of a role"},
+    ]
+    found = bills(frame(datasets.PlainCurve, curve).collect(), frame(datasets.EqualBill, compared).collect())
+    assert [chart.title for chart in found] == [
+        "Strategies against tokens read and written",
+        "Strategies against dollars",
+    ]
+    assert all("beam" in chart.svg and "poor" not in chart.svg for chart in found)
+    assert found[1].rows == [
+        ("beam", "majority", "$0.006", "3.0", "50.0%", "30.0%", "+20.0", "+10.0 to +90.0", ""),
+        ("poor", "majority", "unknown", "", "50.0%", "", "", "", "the price of a role"),
+    ]
+    assert [label for _, label in found[0].legend] == ["majority", "coverage: some sample is right"]
+    given = tables() | {"curve": frame(datasets.PlainCurve, curve), "compared": frame(datasets.EqualBill, compared)}
+    stages = [
+        *manifest().stages,
+        *[
+            manifest().stages[-1].model_copy(update={"name": name, "dataset": dataset})
+            for name, dataset in (("curve", "plain_curve"), ("compared", "equal_bill"))
+        ],
+    ]
+    assert "Strategies against dollars" in Page(render(manifest(stages=stages), given)).text
