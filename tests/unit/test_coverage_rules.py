@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from operators.measure.counts import Drawn, odds_of
+from operators.measure.counts import Drawn, hints_of
 from operators.measure.difficulty import Difficulty, hints, log_odds
 from operators.measure.forecast import MeasureForecast
 from operators.measure.pass_at_k import PassAtK, of_each
@@ -18,7 +18,7 @@ from operators.measure.survival import first_success, interval
 from operators.measure.tail import expected
 from operators.policies.counting import UntilCorrect
 from operators.policies.marginal import Marginal
-from operators.policies.policy import Outcomes, Policy, Setting
+from operators.policies.policy import Known, Outcomes, Policy, Setting
 from schemas import datasets
 from schemas.contract import validate
 from schemas.errors import BadInput
@@ -165,7 +165,7 @@ def test_hints_that_chose_whom_to_sample_are_modelled() -> None:
     naive: list[Floats] = []
     held = 0
     for seed in range(4):
-        policy = Marginal(Setting(np.full(120, 1_000), np.ones(120), np.stack([n, c], axis=1)))
+        policy = Marginal(Setting(np.full(120, 1_000), np.ones(120), Known(np.stack([n, c], axis=1))))
         table = play(policy, rates, 2_000, seed)
         operator = PassAtK(k=k, bootstrap=400)
         found = coverage(operator, verdicts=table, before=before(n, c))
@@ -225,7 +225,9 @@ def test_hints_are_the_same_however_the_tables_are_cut() -> None:
         for key in reversed(keys(5))
     ]
     assert operator.merge(pl.concat(pieces)).equals(operator.merge(whole))
-    odds = odds_of(whole.sort("problem_id"))
+    told = hints_of(whole.sort("problem_id"))
+    assert told is not None
+    odds = told.odds
     assert odds is not None and odds.shape == (5, 2)
     assert np.isnan(odds[1:, 0]).all() and np.isnan(odds[[2, 4], 1]).all() and odds[0, 0] == 0.0
     assert (hints(odds)[[2, 4]] == 0).all()
