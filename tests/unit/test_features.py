@@ -101,7 +101,7 @@ def test_what_problems_say_of_themselves() -> None:
 
 
 def night(seed: int, problems: int, at: float, worth: float) -> Group:
-    """Return a night of problems whose mean log odds are ``at``, and to whom the first of 6 features is worth so much."""
+    """Return a night of problems whose mean log odds are ``at``; the first of 6 features is worth so much."""
     rng = np.random.default_rng(seed)
     features = standard(rng.normal(size=(problems, 6)))
     rates = 1.0 / (1.0 + np.exp(-(at + worth * features[:, 0] + rng.normal(0, 0.7, problems))))
