@@ -63,7 +63,9 @@ def truncate(path: Path) -> None:
 def flip(path: Path, column: str = "problem_id") -> None:
     """Change one byte in the middle of a page."""
     metadata = pq.ParquetFile(path).metadata.row_group(0)
-    place = next(c for c in map(metadata.column, range(metadata.num_columns)) if c.path_in_schema == column)
+    place = next(
+        c for c in map(metadata.column, range(metadata.num_columns)) if c.path_in_schema.split(".")[0] == column
+    )
     data = bytearray(path.read_bytes())
     data[place.data_page_offset + place.total_compressed_size - 8] ^= 0x55
     path.write_bytes(bytes(data))

@@ -327,7 +327,7 @@ def watched_writes() -> Iterator[None]:
     patch.setattr(DeltaTable, "create_write_transaction", commit_watched)
     patch.setattr(DeltaTable, "vacuum", vacuum_watched)
     patch.setattr("cluster.working.engine_worker.build_engine", Unrepeatable)
-    patch.setattr("cluster.stages.states.next_merge", lambda sizes: next_merge(sizes, FAN_IN, TARGET))
+    patch.setattr("cluster.stages.merging.next_merge", lambda sizes: next_merge(sizes, FAN_IN, TARGET))
     try:
         yield
     finally:

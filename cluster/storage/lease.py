@@ -36,6 +36,11 @@ def wall() -> float:
     return time.time()
 
 
+def pause(seconds: float) -> None:
+    """Wait, while a lease is watched."""
+    time.sleep(seconds)
+
+
 def elapsed() -> float:
     """Return seconds by a clock that only goes forward, also while the machine is asleep."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
@@ -128,7 +133,7 @@ def watch(read: Callable[[], Lease | None]) -> Lease | None:
     while lease is not None and first is not None and lease.mark == first.mark:
         if not lease.seems_lapsed or not lease.alive():
             break
-        time.sleep(min(1.0, lease.seconds / 10))
+        pause(min(1.0, lease.seconds / 10))
         lease = read()
     return lease
 

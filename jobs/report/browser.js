@@ -38,6 +38,33 @@
     return node;
   };
 
+  const call = (node) => {
+    const line = [make("code", "", node.call)];
+    if (node.score !== null) line.push(make("b", "", node.score.toFixed(3)));
+    if (node.role !== "policy") line.push(make("span", "role", node.role));
+    line.push(make("span", "said", node.text.replace(/\s+/g, " ").trim().slice(0, 120)));
+    if (node.rows.length) line.push(make("em", "", `row ${node.rows.join(", ")}${node.chosen ? ", chosen" : ""}`));
+    const kind = node.chosen ? "chosen" : node.kept ? "" : "pruned";
+    const children = node.children.map(call);
+    return make(
+      "li",
+      kind,
+      make("details", "", make("summary", "", ...line), make("pre", "", node.text)),
+      children.length ? make("ul", "", ...children) : null,
+    );
+  };
+
+  const episode = (played) => {
+    const facts = [
+      `${whole.format(played.calls)} calls`,
+      `${whole.format(played.prompt_tokens)} tokens read`,
+      `${whole.format(played.completion_tokens)} written`,
+    ];
+    if (played.scorer_passes) facts.push(`${whole.format(played.scorer_passes)} scores`);
+    const title = `Episode ${played.episode}: ${played.strategy}, ended by ${played.ended_by}; ${facts.join(", ")}`;
+    return make("details", "episode", make("summary", "", title), make("ul", "calls", ...played.tree.map(call)));
+  };
+
   const show = (problem) => {
     current = problem;
     const judged = problem.judged > 0;
@@ -64,6 +91,7 @@
       answers,
       sides,
       ...(rest ? [rest] : []),
+      ...(problem.episode ? [episode(problem.episode)] : []),
     );
     for (const button of list.querySelectorAll("button")) {
       button.setAttribute("aria-current", String(button.dataset.key === problem.key));

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from cluster.records.call_trees import ROW, episode_of
 from jobs.report.collect import SAMPLE_KEY, Source, collect
 from jobs.report.format import count
 
@@ -17,6 +18,10 @@ MAX_PROBLEMS = 60
 MAX_SAMPLES = 4
 """Right ones a problem, and as many wrong ones, and as many without a verdict."""
 MAX_TEXT = 4000
+MAX_CALL = 600
+"""Characters of a call's text."""
+MAX_CALLS = 64
+"""Calls that go on from one."""
 ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
@@ -40,7 +45,11 @@ def browse(source: Source) -> tuple[list[dict[str, Any]], str] | None:
     by_problem: dict[str, list[dict[str, Any]]] = {}
     for row in samples.iter_rows(named=True):
         by_problem.setdefault(row.pop("problem_key"), []).append(row)
-    shown = [problem | {"samples": by_problem.get(problem["key"], [])} for problem in problems]
+    trees = _episodes(source, chosen)
+    shown = [
+        problem | {"samples": by_problem.get(problem["key"], []), "episode": trees.get(problem["key"])}
+        for problem in problems
+    ]
     n_samples = source.samples["samples"] if source.samples else samples.height
     kinds = f"the first {MAX_SAMPLES} samples of each problem"
     if source.rates is not None:
@@ -50,6 +59,42 @@ def browse(source: Source) -> tuple[list[dict[str, Any]], str] | None:
         f"samples ({kinds}). Texts are cut at {count(MAX_TEXT)} characters."
     )
     return shown, note
+
+
+def _episodes(source: Source, chosen: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return problem key -> its first episode, where a strategy was played: its facts and the tree of its calls."""
+    rows = source.scan("samples", *ROW)
+    if rows is None or source.calls is None:
+        return {}
+    mine = rows.join(chosen.lazy().select("problem_key"), on="problem_key", how="semi")
+    first = collect(mine.filter(pl.col("episode") == pl.col("episode").min().over("problem_key")))
+    keys = first.lazy().select("problem_key", "episode").unique()
+    calls = collect(source.calls.join(keys, on=["problem_key", "episode"], how="semi"))
+    calls_of = dict(calls.group_by("problem_key"))
+    return {
+        str(key[0]): _shown(episode_of(table.sort("slot"), calls_of.get(key)))
+        for key, table in first.group_by("problem_key", maintain_order=True)
+    }
+
+
+def _shown(episode: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page shows of an episode."""
+    names = ("episode", "strategy", "ended_by", "calls", "prompt_tokens", "completion_tokens", "scorer_passes")
+    return {name: episode[name] for name in names} | {"tree": [_node(one) for one in episode["tree"][:MAX_CALLS]]}
+
+
+def _node(call: dict[str, Any]) -> dict[str, Any]:
+    text = call["text"] or call["error"] or ""
+    return {
+        "call": call["call"],
+        "role": call["role"] if call["kind"] == "generate" else call["kind"],
+        "score": call["score"],
+        "text": text if len(text) <= MAX_CALL else f"{text[:MAX_CALL]} […]",
+        "rows": call["rows"],
+        "chosen": call["chosen"],
+        "kept": call["kept"],
+        "children": [_node(child) for child in call["children"][:MAX_CALLS]],
+    }
 
 
 def _choose(source: Source) -> tuple[pl.DataFrame | None, int, str]:

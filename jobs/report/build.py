@@ -57,13 +57,16 @@ class StageRow:
     unit: str
 
 
-def render(manifest: RunManifest, tables: Mapping[str, pl.LazyFrame]) -> str:
+def render(
+    manifest: RunManifest, tables: Mapping[str, pl.LazyFrame], calls: Mapping[str, pl.LazyFrame] | None = None
+) -> str:
     """Return a run's report as one self-contained HTML page: no network, no external font, script or style.
 
     Args:
         tables: stage name -> its rows. Stages that are absent, empty or unfinished leave their sections out.
+        calls: the same of the calls of strategies.
     """
-    source = Source(manifest, tables)
+    source = Source(manifest, tables, calls)
     found = browse(source)
     config = yaml.safe_dump(manifest.config, sort_keys=False, allow_unicode=True, width=100) if manifest.config else ""
     return TEMPLATES.get_template("template.html").render(

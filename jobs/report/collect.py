@@ -47,9 +47,16 @@ class Lengths:
 class Source:
     """A run's manifest and tables, asked by dataset; the first stage of a dataset speaks for it."""
 
-    def __init__(self, manifest: RunManifest, tables: Mapping[str, pl.LazyFrame]) -> None:
+    def __init__(
+        self,
+        manifest: RunManifest,
+        tables: Mapping[str, pl.LazyFrame],
+        calls: Mapping[str, pl.LazyFrame] | None = None,
+    ) -> None:
         self.manifest = manifest
         self.tables = tables
+        self.calls = next(iter((calls or {}).values()), None)
+        """The calls of the first stage that plays a strategy."""
 
     def scan(self, dataset: str, *columns: str) -> pl.LazyFrame | None:
         """Return these columns of the dataset's first stage; None where there is no such stage or column."""

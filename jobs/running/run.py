@@ -149,11 +149,12 @@ def execute(job: Job, settings: RunSettings, as_json: bool, retry_errors: bool =
 
 def write_report(root: Root, manifest: RunManifest) -> str:
     """Write a run's HTML report beside its manifest and return its address."""
+    from cluster.records.call_trees import calls_of
     from jobs.report.build import render  # the plotting library takes a second to import: only reports pay for it
 
     tables = {record.name: open_stage(root, manifest, record.name) for record in manifest.stages}
     shown = RunManifest.model_validate(redacted(manifest.model_dump(mode="json")))
-    root.write_bytes(render(shown, tables).encode(), "runs", manifest.run_id, "report.html")
+    root.write_bytes(render(shown, tables, calls_of(root, manifest)).encode(), "runs", manifest.run_id, "report.html")
     manifest.report = f"runs/{manifest.run_id}/report.html"
     write_manifest(root, manifest)
     return root.uri(manifest.report)

@@ -33,7 +33,7 @@ def test_shards_together_are_the_whole(tmp_path: Path) -> None:
     root = Root.at(tmp_path / "root")
     said: list[str] = []
     found = gather(root, shards, said.append)
-    assert found.rows == {"samples": 138, "verdicts": 138, "scores": 0}
+    assert found.rows == {"calls": 0, "samples": 138, "verdicts": 138, "scores": 0}
     assert found.runs == 3
     assert len(said) == 6
     again = gather(root, shards, said.append)

@@ -96,10 +96,13 @@ def test_damage_of_a_store_file_is_found_and_named(
 
 def test_every_page_of_a_file_is_covered(made: RunResult) -> None:
     path = files(made, "sample")[0]
-    whole = path.read_bytes()
+    whole, rows = path.read_bytes(), pl.read_parquet(path)
     for column in polars_schema(Sample):
         flip(path, column)
-        assert any(item.file.endswith(path.name) for item in check(made).findings), column
+        found = any(item.file.endswith(path.name) for item in check(made).findings)
+        # a page of nulls alone is little more than its header, of which not all bits mean something
+        empty = rows[column].null_count() == len(rows)
+        assert found or (empty and pl.read_parquet(path).equals(rows)), column
         path.write_bytes(whole)
     assert check(made).findings == []
 

@@ -37,7 +37,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     monkeypatch.setattr(leases, "_first_seen", {})
     monkeypatch.setattr(leases, "elapsed", lambda: made.passed)
     monkeypatch.setattr(leases, "wall", lambda: 1e9 + made.passed + made.off)
-    monkeypatch.setattr(leases.time, "sleep", made.sleep)
+    monkeypatch.setattr(leases, "pause", made.sleep)
     return made
 
 
@@ -66,7 +66,7 @@ def test_who_renews_is_alive_and_who_does_not_is_not(
             renewals += 1
             elsewhere(root, renewals, clock)
 
-    monkeypatch.setattr(leases.time, "sleep", sleep)
+    monkeypatch.setattr(leases, "pause", sleep)
     for _ in range(200):
         found = watch(lambda: read_lease(root, FOLDER))
         assert found is not None
@@ -98,7 +98,7 @@ def test_a_store_whose_holder_renews_is_refused(
         clocks.sleep(seconds)
         elsewhere(root, int(clocks.passed), -HOUR)
 
-    monkeypatch.setattr(leases.time, "sleep", sleep)
+    monkeypatch.setattr(leases, "pause", sleep)
     with pytest.raises(StoreBusy, match="run other"):
         Store(root, FOLDER, Verdict, {}).acquire("next", 60.0)
 
