@@ -46,6 +46,7 @@ class Operator(Settings):
         inputs: dataset name -> the columns that are read of it; no other column is loaded.
         optional: names in ``inputs`` that a stage may leave unconnected; ``run`` then gets None.
         output: the contract of the result.
+        asks: the operator that chooses what people should label for this one (``gristmill op NAME --next 50``).
         tools: things ``run`` gets handed in by keyword, never starts: ``engine`` (operators.engine.Engine), ``workers``
             (operators.workers.WorkerPool) and ``sandbox`` (operators.sandbox.Sandbox).
     """
@@ -55,6 +56,7 @@ class Operator(Settings):
     inputs: ClassVar[dict[str, Columns]]
     optional: ClassVar[frozenset[str]] = frozenset()
     output: ClassVar[type[Contract]]
+    asks: ClassVar[str | None] = None
     tools: ClassVar[tuple[str, ...]] = ()
 
     def run(self, *args: Any, **kwargs: Any) -> pl.DataFrame:
@@ -95,6 +97,13 @@ class Operator(Settings):
             tools: those of ``tools`` that need no model.
         """
         return []
+
+    def with_holdout(self, share: float) -> Operator:
+        """Return the operator as a pipeline places it whose source holds out a share of the problems.
+
+        What learns from known answers leaves these problems' alone, unless its own settings say otherwise.
+        """
+        return self
 
     @classmethod
     def public_name(cls) -> str:

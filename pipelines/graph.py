@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from operators.base import Operator
+from operators.load import Load
 from operators.sample.sampling import Sampling
 from schemas import datasets
 from schemas.datasets import STORES
@@ -91,6 +92,8 @@ class Pipeline:
         inputs |= {key: stage for key, stage in (offered or {}).items() if key in operator.inputs and key not in inputs}
         if name in self.stages:
             raise BadInput(f"{where}: there is a stage of this name already")
+        if share := self._held_out():
+            operator = operator.with_holdout(share)
         if operator.scope == "source" and self.stages:
             raise BadInput(f"{where}: a source must come first, and there can be only one")
         if operator.scope != "source" and not self.stages:
@@ -112,6 +115,11 @@ class Pipeline:
         added = Stage(name, operator, dict(inputs), engine, roles)
         self.stages[name] = added
         return added
+
+    def _held_out(self) -> float:
+        """Return the share of the problems that the source holds out."""
+        source = next((stage.operator for stage in self.stages.values()), None)
+        return source.holdout if isinstance(source, Load) else 0.0
 
 
 def _checked_roles(where: str, operator: Operator, engines: Mapping[str, EngineSpec]) -> dict[str, EngineSpec]:

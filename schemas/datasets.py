@@ -365,9 +365,10 @@ class Allocation(Contract):
     shadow_price = dy.Float64(nullable=True)
     reason = _text()
     rule = _json(nullable=True)
-    """Policy, limit of samples (n) and caps, in a row that says the rule."""
+    """Policy, limit of samples (n), caps, and how many ``features`` are in ``hints``, in a row that says the rule."""
     hints = dy.List(dy.Float64(nullable=True), nullable=True)
-    """What the policy was told of the problem beforehand: log odds of success by each source (null: nothing)."""
+    """What the policy was told of the problem beforehand: log odds of success by each source (null: nothing), then as
+    many features as the rule says."""
 
 
 class Payment(Contract):

@@ -150,9 +150,13 @@ class Paired(Contract):
 
 
 class StressCurve(Contract):
-    """Accuracy by how many problems one prompt asks, and by their place (measure.stress)."""
+    """Accuracy by how many problems one prompt asks, and by their place (measure.stress).
 
-    metric = dy.String(primary_key=True, regex="^(accuracy|missing|tokens|stress_score)$")
+    ``tokens`` at a position are those from its heading to the next. ``spread`` is how far models are apart in accuracy:
+    the standard deviation over them.
+    """
+
+    metric = dy.String(primary_key=True, regex="^(accuracy|missing|tokens|stress_score|spread)$")
     level = dy.Int64(primary_key=True, min=0)
     """How many problems a prompt asks; 0: all levels above 1."""
     position = dy.Int64(primary_key=True, min=0)

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-import polars as pl
 
+from cluster.driving.beforehand import Beforehand
 from cluster.driving.money import Money
 from cluster.planning.plan import RunPlan
-from cluster.planning.problems import Problems
-from cluster.records.reader import find_run, last_stage, open_stage
 from cluster.records.rules import write_rules
 from cluster.records.run import Say
 from cluster.spending.allocations import AllocationLog
@@ -23,12 +21,8 @@ from cluster.stages.sample_state import SampleState
 from cluster.stages.states import StageState, StreamState
 from cluster.storage.ranges import Ranges, RangeSet, ranges_of
 from cluster.storage.root import Root
-from cluster.storage.tables import SUFFIXES, read_table
-from operators.measure.counts import count_verdicts
-from operators.measure.difficulty import log_odds
 from operators.policies.named import AnyPolicy, ComputeOptimalSpec, MarginalSpec, UniformSpec
-from operators.policies.policy import Ints
-from schemas.datasets import SAMPLE_KEY, Problem, Sample, Verdict
+from schemas.datasets import SAMPLE_KEY, Sample, Verdict
 from schemas.errors import BadInput
 from schemas.manifest import RunManifest
 from schemas.prices import Prices
@@ -92,18 +86,17 @@ class Control:
         if judge is None and spec.name != "uniform":
             raise BadInput(f"stage {state.name}: policy {spec.name} needs verdicts, and no stage judges these samples")
         numbering = plan.problems.numbering
-        before, similar = self._before(spec, plan.problems)
+        known = Beforehand(self.root, plan.problems, self._say).of(spec)
         sent = numbering.known_ranges(holes(self.root, state.plan.folder)).over(state.rows)
         first = self._first_arm(state, spec)
         draws, held = operator.per_problem // state.rows, RangeSet(state.store.held.ranges.over(state.rows))
-        source = PolicySource(spec, numbering, draws, held, sent, before, similar, first)
+        source = PolicySource(spec, numbering, draws, held, sent, known, first)
         state.follow(source)
         state.record.policy = spec.name
         budget = self.money.budget
         caps = None if budget is None else budget.model_dump(mode="json", exclude_none=True, exclude={"keep"})
-        rule = {"policy": spec.model_dump(mode="json"), "n": operator.per_problem, "budget": caps}
-        odds = None if before is None else log_odds(before)
-        write_rules(self.root, self.manifest.run_id, state.name, rule, plan.problems.keys, state.store.held, odds)
+        rule = {"policy": spec.as_logged(), "n": operator.per_problem, "budget": caps}
+        write_rules(self.root, self.manifest.run_id, state.name, rule, plan.problems.keys, state.store.held, known)
         there = view_of(len(plan.problems), operator.per_problem, state.store.held)
         if judge is None:
             source.observe_samples(there.over(state.rows))
@@ -128,49 +121,6 @@ class Control:
             )
         sources = [other.source for other in self._sampling if other.source is not None]
         return next((source for source in sources if source.spec == spec), None)
-
-    def _before(self, spec: AnyPolicy, problems: Problems) -> tuple[Ints | None, Ints | None]:
-        """Return n and c of the same problems by each source, [problems, sources, 2], and of others, [others, 2], from
-        the tables or the runs that the policy names."""
-        if not isinstance(spec, MarginalSpec) or not spec.before:
-            return None, None
-        same: list[Ints] = []
-        similar: list[Ints] = []
-        for name in (spec.before,) if isinstance(spec.before, str) else spec.before:
-            counts, on = self._counts_before(name)
-            ours = pl.concat(problems.tables(self.root, Problem.select(on)))
-            for (model,), of_model in counts.group_by("model", maintain_order=True):
-                found = ours.join(of_model, on=on, how="left", maintain_order="left")
-                others = of_model.join(ours, on=on, how="anti", maintain_order="left")
-                same.append(found.select(pl.col("n", "c").fill_null(0)).to_numpy().astype(np.int64))
-                similar.append(others.select("n", "c").to_numpy().astype(np.int64))
-                known = len(found) - found["n"].null_count()
-                self._say(
-                    f"policy.before {name}{f' ({model})' if model else ''}: {known:,} of {len(found):,} problems are "
-                    f"known, {len(others):,} others are like them"
-                )
-        return np.stack(same, axis=1), np.concatenate(similar)
-
-    def _counts_before(self, name: str) -> tuple[pl.DataFrame, str]:
-        """Return n and c by problem and model from a table or a run, and which column names the problem."""
-        if name.endswith((*SUFFIXES, ".gz")):
-            counts = read_table(name)
-            on = "problem_key" if "problem_key" in counts.columns else "problem_id"
-            if not {on, "n", "c"} <= set(counts.columns):
-                raise BadInput(f"policy.before '{name}': needs problem_id (or problem_key), n and c")
-            model = pl.col("model").cast(pl.String).fill_null("") if "model" in counts.columns else pl.lit("")
-            counts = counts.with_columns(pl.col(on).cast(pl.String), model=model).sort("model", maintain_order=True)
-        else:
-            manifest = find_run(self.root, name)
-            stage = last_stage(manifest, "verdicts")
-            if stage is None:
-                raise BadInput(f"policy.before: run {manifest.run_id} has no verdicts")
-            names = ["problem_key", "sample_index", "verifier", "is_correct", "status", "chosen"]
-            rows = open_stage(self.root, manifest, stage).select(names)
-            verdicts = self.root.patiently(rows.collect, f"reading the verdicts of {manifest.run_id}")
-            counts, on = count_verdicts(verdicts).rename({"problem_id": "problem_key"}), "problem_key"
-            counts = counts.with_columns(model=pl.lit(""))
-        return counts.group_by(on, "model", maintain_order=True).agg(pl.col("n", "c").sum().cast(pl.Int64)), on
 
     # -- while the run goes on -----------------------------------------------------------------------------------
 

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from cluster.records.reader import manifests
 from cluster.storage.ranges import RangeSet
 from cluster.storage.root import Root
 from operators.measure.counts import RULE
+from operators.measure.difficulty import log_odds
+from operators.policies.policy import Known
 from schemas.contract import polars_schema, validate
 from schemas.datasets import Allocation
 from schemas.identity import digest
@@ -48,7 +49,7 @@ def write_rules(
     rule: dict[str, Any],
     keys: pl.Series,
     held: RangeSet,
-    odds: NDArray[np.float64] | None,
+    known: Known,
 ) -> None:
     """Write down by what rule a run samples from now on.
 
@@ -56,10 +57,19 @@ def write_rules(
         rule: policy, n, caps.
         keys: of the run's problems, by number.
         held: what is there, and was sampled by earlier rules.
-        odds: what the policy was told of each problem (``operators.measure.difficulty.log_odds``).
+        known: what the policy was told of each problem.
     """
-    hints = None if odds is None else [[None if np.isnan(one) else one for one in row] for row in odds.tolist()]
-    text = json.dumps({**rule, "told": None if hints is None else digest(hints)}, sort_keys=True)
+    told = [] if known.before is None else [log_odds(known.before)]
+    told += [] if known.features is None else [known.features]
+    hints = (
+        [[None if np.isnan(one) else one for one in row] for row in np.concatenate(told, axis=1).tolist()]
+        if told
+        else None
+    )
+    said = {**rule, "told": None if hints is None else digest(hints)}
+    if known.features is not None:
+        said["features"] = known.features.shape[1]
+    text = json.dumps(said, sort_keys=True)
     ends = np.zeros(len(keys), np.int64)
     there = held.ranges[held.ranges.numbers < len(keys)]
     np.maximum.at(ends, there.numbers, there.firsts + there.sizes)

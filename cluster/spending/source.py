@@ -16,7 +16,7 @@ from cluster.spending.allocations import Decisions
 from cluster.storage.numbering import Numbering
 from cluster.storage.ranges import Ranges, RangeSet
 from operators.policies.named import AnyPolicy
-from operators.policies.policy import Chunk, Ints, Outcomes, Setting
+from operators.policies.policy import NOTHING, Chunk, Ints, Known, Outcomes, Setting
 from operators.select.classes import answer_key
 from schemas.datasets import SAMPLE_KEY, Sample, Verdict
 
@@ -44,7 +44,7 @@ class PolicySource:
         most: how many samples each may get at most.
         held: the samples that are there.
         sent: what was sent before, whether it came back or not.
-        before, similar: see ``Setting``.
+        known: of the problems beforehand.
         sibling_of: the first of the stages that share a policy.
     """
 
@@ -55,8 +55,7 @@ class PolicySource:
         most: int,
         held: RangeSet,
         sent: Ranges,
-        before: Ints | None = None,
-        similar: Ints | None = None,
+        known: Known = NOTHING,
         sibling_of: PolicySource | None = None,
     ) -> None:
         self.spec = spec
@@ -70,7 +69,7 @@ class PolicySource:
         self.queue: deque[Chunk] = deque()
         """What the policy handed out for this arm when another asked."""
         if sibling_of is None:
-            self.policy = spec.begin(Setting(np.full(problems, spec.limit(most)), np.ones(problems), before, similar))
+            self.policy = spec.begin(Setting(np.full(problems, spec.limit(most)), np.ones(problems), known))
         else:
             self.policy = sibling_of.policy
         self.taken = RangeSet()

@@ -115,13 +115,19 @@ def op(
     out: Annotated[
         str, typer.Option("--out", metavar="PATH", help="Where the result goes (.parquet, .jsonl, .csv).")
     ] = "",
+    next_labels: Annotated[
+        int | None,
+        typer.Option(
+            "--next", min=1, metavar="N", help="Of an audit: write the N samples whose labels would tell it most."
+        ),
+    ] = None,
     settings: SetOption = None,
     allow_unsafe_execution: UnsafeOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run one operator on plain Parquet, JSONL or CSV files, without a pipeline."""
     from jobs.config.settings import parse_assignments
-    from jobs.looking.op import run_op
+    from jobs.looking.op import run_op, who_asks
 
     if not out:
         raise BadInput("give the place of the result: --out PATH")
@@ -130,7 +136,10 @@ def op(
     def tell(sentence: str) -> None:
         told.print(f"note: {sentence}", soft_wrap=True, highlight=False, markup=False)
 
-    result = run_op(name, inputs or [], out, parse_assignments(settings or []), allow_unsafe_execution, tell)
+    given = parse_assignments(settings or [])
+    if next_labels is not None:
+        name, given = who_asks(name), {**given, "next": next_labels}
+    result = run_op(name, inputs or [], out, given, allow_unsafe_execution, tell)
     if as_json:
         print_json({"operator": name, "rows": len(result), "out": out})
     else:

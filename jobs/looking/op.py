@@ -91,6 +91,18 @@ def run_op(
     return result
 
 
+def who_asks(name: str) -> str:
+    """Return the operator that chooses the samples whose labels would tell ``name`` most.
+
+    Raises:
+        BadInput: it reads no labels.
+    """
+    asks = operator_class(name).asks
+    if asks is None:
+        raise BadInput(f"{name} reads no labels, so --next has nothing to ask for; measure.verifier_audit does")
+    return asks
+
+
 def _tell_unjudged(
     name: str, verdicts: pl.DataFrame, problems: pl.DataFrame | None, output: str, tell: Callable[[str], None]
 ) -> None:

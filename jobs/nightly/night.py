@@ -7,13 +7,14 @@ from typing import Any
 
 from cluster.spending.account import Amount
 from cluster.spending.history import spent_under
+from cluster.storage.snapshot import MANIFEST
 from jobs.config.settings import build_pipeline, merge
 from jobs.export.ask import Ask
 from jobs.export.exporting import export
 from jobs.moe.replan import replan_experts
 from jobs.nightly.attempts import Attempt, Journal
 from jobs.running.run import Job, resolve
-from operators.policies.named import MarginalSpec, UniformSpec
+from operators.policies.named import Informed, MarginalSpec, UniformSpec
 from operators.sample.sampling import Sampling
 from pipelines.graph import Pipeline, sampling_stage
 from schemas.datasets import Verdict
@@ -24,6 +25,8 @@ from schemas.prices import MICRO
 from schemas.schedule import MonthlyCap
 
 CAPS = ("samples", "tokens", "dollars")
+NIGHTS = 8
+"""So many nights say what a night is like."""
 
 
 class Unaffordable(GristmillError):
@@ -62,8 +65,9 @@ def make_night(
     earlier = [one for one in complete if one.day < attempt.day]
     if schedule.learn:
         if earlier:
-            last = max(earlier, key=lambda one: one.day).run_id
-            settings = merge(settings, _priors(pipeline, last, capped=any(budget.get(name) for name in CAPS)))
+            ids = [one.run_id for one in sorted(earlier, key=lambda one: one.day) if one.run_id is not None]
+            runs = [name for name in ids if journal.root.exists("runs", name, MANIFEST)]  # others were cleared away
+            settings = merge(settings, _priors(pipeline, runs, capped=any(budget.get(name) for name in CAPS)))
         try:
             environment |= replan_experts(config.engine)
         except BadInput as error:  # the night is worth more than an even load
@@ -72,21 +76,25 @@ def make_night(
     return resolve(changed, root=journal.root.url)
 
 
-def _priors(pipeline: Pipeline, run_id: str | None, capped: bool) -> dict[str, Any]:
-    """Return settings that let policies begin with what a run learned, unless they are told to begin with another.
+def _priors(pipeline: Pipeline, runs: Sequence[str], capped: bool) -> dict[str, Any]:
+    """Return settings that let policies begin with what earlier nights learned, unless they are told to begin with
+    others: with the same problems' counts of the last night, and with what the nights have in common, by the policy's
+    features where it has some (``operators.measure.difficulty.population``).
 
     Args:
+        runs: of the nights, the last one last.
         capped: whether there is a budget, under which ``marginal`` is the policy of samples that are judged.
     """
     stages = pipeline.stages.values()
     judged = {sampling_stage(stage).name for stage in stages if stage.operator.output is Verdict and stage.is_store}
     found: dict[str, Any] = {}
-    for stage in stages:
+    for stage in stages if runs else ():
         policy = stage.operator.policy if isinstance(stage.operator, Sampling) else UniformSpec()
         if policy is None and capped and stage.name in judged:
             policy = MarginalSpec()
-        if isinstance(policy, MarginalSpec) and policy.before is None:
-            found[stage.name] = {"policy": {**policy.model_dump(mode="json"), "before": run_id}}
+        if isinstance(policy, Informed) and policy.before is None and not policy.nights:
+            learned = {"before": runs[-1], "nights": runs[-NIGHTS:]}
+            found[stage.name] = {"policy": {**policy.model_dump(mode="json"), **learned}}
     return found
 
 

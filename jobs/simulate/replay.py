@@ -11,7 +11,7 @@ import numpy as np
 from jobs.simulate.records import Recorded, Samples, Unit, rates
 from operators.policies.named import AnyPolicy, Goal
 from operators.policies.oracle import Oracle, VotingOracle
-from operators.policies.policy import Bools, Chunk, Floats, Ints, Outcomes, Policy, Setting
+from operators.policies.policy import Bools, Chunk, Floats, Ints, Known, Outcomes, Policy, Setting
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class Replayed:
 def setting_of(question: Question, seed: int) -> Setting:
     """Return what a policy is told at the start of a replay."""
     recorded = question.recorded
-    known = (question.before, question.similar, seed, question.features)
-    return Setting(recorded.n.sum(axis=1), question.charge.mean(axis=1), *known)
+    known = Known(question.before, question.similar, question.features)
+    return Setting(recorded.n.sum(axis=1), question.charge.mean(axis=1), known, seed)
 
 
 def replay(question: Question, spec: AnyPolicy | None, seed: int) -> Replayed:

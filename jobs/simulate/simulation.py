@@ -25,7 +25,7 @@ from jobs.simulate.plot import save_plot
 from jobs.simulate.recommend import print_recommendation, recommend
 from jobs.simulate.records import Recorded, Unit, read_before, read_features, read_recorded
 from jobs.simulate.replay import Question, Replayed, best_arms, replay_each
-from operators.policies.named import SPECS, AnyPolicy, ComputeOptimalSpec, Goal, policy_spec
+from operators.policies.named import SPECS, AnyPolicy, ComputeOptimalSpec, Goal, Informed, policy_spec
 from schemas.errors import BadInput
 
 POINTS = 400
@@ -121,6 +121,8 @@ def _specs(ask: Ask) -> dict[str, AnyPolicy | None]:
         if spec.votes != (ask.goal == "accuracy") and spec.name != "uniform":
             kind = "looks at answers" if spec.votes else "needs a verifier"
             raise BadInput(f"policy {spec.name} {kind}; it can't be asked for --goal {ask.goal}")
+        if isinstance(spec, Informed) and (spec.before or spec.features or spec.nights):
+            raise BadInput(f"policy {spec.name}: a simulation is told of problems by --prior and --features")
         rule = getattr(spec, "rule", None)
         specs[spec.name if rule is None else f"{spec.name}:{rule}"] = spec
     return {**specs, "oracle": None}

@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from operators.draws import draws
+from operators.measure.hinted import Hints
 from operators.piecewise import PiecewiseOperator
 from operators.select.classes import one_verifier
 from schemas.contract import Contract
@@ -120,23 +121,37 @@ def check_counts(counts: pl.DataFrame) -> None:
 
 
 HINTS = pl.List(pl.Struct({"source": pl.String, "odds": pl.Float64}))
-"""What is known of a problem beforehand: log odds of success by source."""
+"""What is known of a problem beforehand: log odds of success by source, and features (``FEATURE``)."""
+FEATURE = "feature "
+"""What the names of features begin with."""
 
 
 def rules_of(allocations: pl.DataFrame) -> pl.DataFrame:
     """Return what a run's log says of each problem's rule: problem_id, policies, hints.
 
     ``policies`` are the names of those under which it was sampled, in order, and ``hints`` what the last of them that
-    was told anything was told.
+    was told anything was told. The last ``features`` of the hints, as the rule says, are features. What they mean is of
+    one run's problems together, so features of runs that were told something else are others.
     """
     rules = allocations.filter(pl.col("count") == 0, pl.col("reason") == RULE)
     name = pl.col("rule").str.json_path_match("$.policy.name").fill_null("")
     found = rules.group_by(pl.col("problem_key").alias("problem_id")).agg(
-        name.unique(maintain_order=True).alias("policies"), pl.col("hints").drop_nulls().last().alias("odds")
+        name.unique(maintain_order=True).alias("policies"),
+        pl.col("hints").drop_nulls().last().alias("odds"),
+        pl.col("rule").filter(pl.col("hints").is_not_null()).last().alias("said"),
     )
-    odds = found.drop_nulls("odds").select("problem_id", "odds").explode("odds")
-    source = pl.int_range(pl.len()).over("problem_id").cast(pl.String)
-    return found.drop("odds").join(_listed(odds.with_columns(source=source)), on="problem_id", how="left")
+    said, place = pl.col("said"), pl.int_range(pl.len()).over("problem_id")
+    odds = found.drop_nulls("odds").select(
+        "problem_id",
+        "odds",
+        features=said.str.json_path_match("$.features").cast(pl.Int64).fill_null(0),
+        whose=said.str.json_path_match("$.told").str.head(8).fill_null(""),
+    )
+    odds = odds.with_columns(sources=pl.col("odds").list.len().cast(pl.Int64) - pl.col("features")).explode("odds")
+    feature = pl.format("{}{}/{}", pl.lit(FEATURE), "whose", place)
+    source = pl.when(place < pl.col("sources")).then(place.cast(pl.String)).otherwise(feature)
+    listed = _listed(odds.with_columns(source=source).select("problem_id", "source", "odds"))
+    return found.drop("odds", "said").join(listed, on="problem_id", how="left")
 
 
 def told(before: pl.DataFrame) -> pl.DataFrame:
@@ -152,13 +167,20 @@ def _listed(odds: pl.DataFrame) -> pl.DataFrame:
     return hints.agg(hints=pl.struct("source", "odds")).cast({"hints": HINTS})
 
 
-def odds_of(partials: pl.DataFrame) -> Floats | None:
-    """Return the log odds of each problem by each source, NaN where there are none: [problems, sources]; or None."""
+def hints_of(partials: pl.DataFrame) -> Hints | None:
+    """Return what was known of each problem beforehand; None where that is nothing."""
     rows = partials.select("hints").with_row_index("row").explode("hints").drop_nulls("hints").unnest("hints")
     if rows.is_empty():
         return None
-    source = rows["source"].rank("dense").to_numpy() - 1
-    found = np.full((len(partials), int(source.max()) + 1), np.nan)
+    feature = pl.col("source").str.starts_with(FEATURE)
+    odds, features = (_wide(rows.filter(some), len(partials)) for some in (~feature, feature))
+    return Hints(odds, np.nan_to_num(features))
+
+
+def _wide(rows: pl.DataFrame, problems: int) -> Floats:
+    """Return (row, source, odds) as an array [problems, sources], NaN where there is nothing."""
+    source = rows["source"].rank("dense").to_numpy().astype(np.int64) - 1
+    found = np.full((problems, int(source.max(initial=-1)) + 1), np.nan)
     found[rows["row"].to_numpy(), source] = rows["odds"].to_numpy()
     return found
 
@@ -171,7 +193,7 @@ class Drawn:
         n, c: samples, and right ones, shape [problems].
         first: when each problem was first solved, 0 where it wasn't; None where nobody knows.
         policies: under which they were sampled; none where no rule is recorded.
-        odds: what hints chose whom to sample, [problems, sources]; None where there were none.
+        hints: what chose whom to sample; None where there were none.
         stopped: whether n depended on the results.
     """
 
@@ -179,7 +201,7 @@ class Drawn:
     c: Ints
     first: Ints | None
     policies: tuple[str, ...]
-    odds: Floats | None
+    hints: Hints | None
     stopped: bool
 
     @classmethod
@@ -192,15 +214,15 @@ class Drawn:
         """
         n, c = (counts[name].to_numpy().astype(np.int64) for name in ("n", "c"))
         policies = tuple(sorted({name for names in counts["policies"].drop_nulls() for name in names}))
-        odds = None if stopped is False else odds_of(counts)
+        hints = None if stopped is False else hints_of(counts)
         if stopped is None:
-            stopped = odds is not None or any(name != EVEN for name in policies)
+            stopped = hints is not None or any(name != EVEN for name in policies)
         first: Ints | None = None
         if counts[LEFT_OUT[0]].null_count() == 0:
             first = counts["first"].fill_null(0).to_numpy().astype(np.int64)
         elif stopped and not (c > 1).any():  # the first success was the last sample
             first = np.where(c == 1, n, 0)
-        return cls(n, c, first, policies, odds, stopped)
+        return cls(n, c, first, policies, hints, stopped)
 
 
 class FromCounts(PiecewiseOperator):

@@ -11,10 +11,15 @@ Features of the problems themselves (``operators.measure.features``) are further
 beforehand: their b are around 0, and how far from it is learned, too (``SCALES``: of several priors the one with the
 largest evidence; MacKay 1992, "Bayesian Interpolation"). The spread that is left, s, is what a regressor's error is
 once the noise of the counts is taken out of it (Lahlou et al. 2023, "DEUP: Direct Epistemic Uncertainty Prediction").
+
+Other problems of the same kind come in groups, such as the nights before (``Group``). Each group has its own a, b and
+s, and these are draws of a population; its mean and spread are where those of the problems at hand begin (hierarchical
+Bayes; Gelman et al. 2013, ch. 5).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -46,6 +51,20 @@ MOST = 2_000
 """Problems in a fit; where there are more, evenly spaced ones stand for them."""
 
 
+class Group(NamedTuple):
+    """Other problems of the same kind, that were sampled together.
+
+    Attributes:
+        drawn, correct: n and c of each, shape [others].
+        features: of each, on the scale of those of the problems at hand, shape [others, features]; None where they are
+            not known.
+    """
+
+    drawn: Ints
+    correct: Ints
+    features: Floats | None = None
+
+
 class Difficulty:
     """Distributions of the success rates of some problems.
 
@@ -58,8 +77,9 @@ class Difficulty:
         problems: how many there are.
         before: n and c of each problem by something similar, shape [problems, 2], or by several such sources, shape
             [problems, sources, 2]; None where nothing is known.
-        similar: n and c of other problems of the same kind, shape [others, 2]: they say where a and s begin.
+        similar: n and c of other problems of the same kind, shape [others, 2]: a group whose features aren't known.
         features: what else is known of each problem, shape [problems, features], each with mean 0 and deviation 1.
+        groups: other problems of the same kind: they say where a, b of the features and s begin.
     """
 
     def __init__(
@@ -68,22 +88,22 @@ class Difficulty:
         before: Ints | None = None,
         similar: Ints | None = None,
         features: Floats | None = None,
+        groups: Sequence[Group] = (),
     ) -> None:
         self.hints = np.zeros((problems, 1)) if before is None else hints(log_odds(before))
         told, more = self.hints.shape[1], 0 if features is None else features.shape[1]
         if features is not None:
             self.hints = np.concatenate([self.hints, features], axis=1)
         self._hinted = bool((np.ptp(self.hints, axis=0) > 0).any())
-        self._prior = Prior.of(told, more)
+        prior = Prior.of(told, more)
         if similar is not None and len(similar):
-            n, c = similar.T
-            none = np.zeros((len(n), self.hints.shape[1]))
-            found = fit(self._prior.plain, self._prior.ends, log_likelihood(n, c), np.ones(len(n)), none, self._prior)
-            self._prior = self._prior.at(found.theta)
-        self.start = self._prior.mean
+            groups = [*groups, Group(similar[:, 0], similar[:, 1])]
+        ways = [prior.scaled(told, scale) for scale in (SCALES if more else (1.0,))]
+        self._prior, ways, self._belief = population(prior, ways, told, groups)
+        self._ways = [Way(way, way.mean) for way in ways]
+        self.start = ways[-1].mean
         self.plain, self.hinted = self._prior.plain, self.start
-        self._ways = [Way(self._prior.scaled(told, scale), self.start) for scale in (SCALES if more else (1.0,))]
-        self.trust = BELIEF if self._hinted else 0.0
+        self.trust = self._belief if self._hinted else 0.0
         self._fitted = 0
 
     def due(self, samples: int) -> bool:
@@ -103,13 +123,9 @@ class Difficulty:
             for place, way in enumerate(self._ways):
                 with_them = fit(way.theta, way.prior.all, known, weight, hint, way.prior)
                 way.theta = with_them.theta
-                # Laplace's approximation of the evidence; a and ln s are about as uncertain in both
-                narrower = min(0.0, with_them.log_spread - float(np.log(way.prior.spread[1:-1]).sum()))
-                gains[place] = without.loss - with_them.loss + narrower
-            best = int(gains.argmax())
-            self.hinted = self._ways[best].theta
-            gain = gains[best] + np.log(np.exp(gains - gains[best]).mean())
-            self.trust = float(1.0 / (1.0 + (1.0 - BELIEF) / BELIEF * np.exp(-np.clip(gain, -50.0, 50.0))))
+                gains[place] = without.loss + with_them.evidence(way.prior, way.prior.all)
+            self.hinted = self._ways[int(gains.argmax())].theta
+            self.trust = trusted(gains, self._belief)
 
     def posterior(self, drawn: Ints, correct: Ints, problems: Ints) -> Floats:
         """Return the distributions of some problems' rates on the grid, given their counts: [problems, rates]."""
@@ -130,7 +146,7 @@ class Prior:
     @classmethod
     def of(cls, sources: int, features: int = 0) -> Prior:
         """Return the priors of a fit with so many sources and features."""
-        worth, apart = np.full(sources, WORTH / sources), np.full(sources, WORTH_SPREAD / sources)
+        worth, apart = (np.full(sources, some / max(1, sources)) for some in (WORTH, WORTH_SPREAD))
         mean = np.concatenate([START[:1], worth, np.zeros(features), START[1:]])
         return cls(mean, np.concatenate([SPREAD[:1], apart, np.full(features, max(features, 1) ** -0.5), SPREAD[1:]]))
 
@@ -140,11 +156,16 @@ class Prior:
         spread[1 + sources : -1] *= scale
         return Prior(self.mean, spread)
 
-    def at(self, theta: Floats) -> Prior:
-        """Return priors whose a and ln s are around those of ``theta``."""
-        mean = self.mean.copy()
-        mean[self.ends] = theta[self.ends]
-        return Prior(mean, self.spread)
+    def among(self, thetas: list[Floats], places: list[int]) -> Prior:
+        """Return the priors of one more group, given those of some groups at some places (``population``)."""
+        if not thetas:
+            return self
+        mean, spread = self.mean.copy(), self.spread.copy()
+        found = np.stack(thetas)[:, places]
+        mean[places] = found.mean(axis=0)
+        off = ((found - mean[places]) ** 2).sum(axis=0)
+        spread[places] = np.sqrt((spread[places] ** 2 + off) / len(thetas))
+        return Prior(mean, spread)
 
     @property
     def plain(self) -> Floats:
@@ -178,6 +199,65 @@ class Fit(NamedTuple):
     theta: Floats
     loss: float
     log_spread: float
+
+    def evidence(self, prior: Prior, free: list[int]) -> float:
+        """Return Laplace's approximation of the log evidence; a and ln s are about as uncertain in all models."""
+        worth = [place for place in free if place not in prior.ends]
+        return min(0.0, self.log_spread - float(np.log(prior.spread[worth]).sum())) - self.loss
+
+
+def trusted(gains: Floats, belief: float) -> float:
+    """Return the probability that hints say something, given by how much they raise the log evidence under each of
+    several priors, shape [priors], and what was believed before."""
+    best = float(gains.max())
+    gain = best + float(np.log(np.exp(gains - best).mean()))
+    return float(1.0 / (1.0 + (1.0 - belief) / belief * np.exp(-np.clip(gain, -50.0, 50.0))))
+
+
+def population(prior: Prior, ways: list[Prior], told: int, groups: Sequence[Group]) -> tuple[Prior, list[Prior], float]:
+    """Return the priors of new problems, given what other groups of problems were like.
+
+    The mean over groups of a parameter, and, of prior standard deviation s0, the spread
+
+        sqrt((s0^2 + sum_j (theta_j - mean)^2) / J),
+
+    the mode of a scaled inverse chi-squared posterior with one prior degree of freedom: one group moves the mean alone.
+    What each group's own estimate is off is in it, so it is rather too wide. Sources are about the problems at hand, so
+    groups tell nothing of their b.
+
+    Args:
+        prior: without features.
+        ways: with them, by each scale.
+        told: how many sources come before the features.
+
+    Returns:
+        Both kinds of priors, and how far features are believed from the start.
+    """
+    plain: list[Floats] = []
+    whole: list[list[Floats]] = [[] for _ in ways]
+    beliefs: list[float] = []
+    free = [0, *range(1 + told, len(ways[0].mean))]
+    for group in groups:
+        if not group.drawn.any():
+            continue
+        hint = np.zeros((len(group.drawn), len(ways[0].mean) - 2))
+        if group.features is not None:
+            hint[:, told:] = group.features
+        states, weight = distinct(group.drawn, group.correct, hint)
+        known, hint = log_likelihood(states[:, 0], states[:, 1]), states[:, 2:]
+        without = fit(prior.plain, prior.ends, known, weight, hint, prior)
+        plain.append(without.theta)
+        if not hint.any():
+            continue
+        fits = [fit(way.mean, free, known, weight, hint, way) for way in ways]
+        gains = [without.loss + one.evidence(way, free) for one, way in zip(fits, ways, strict=True)]
+        beliefs.append(trusted(np.array(gains), BELIEF))
+        for place, one in enumerate(fits):
+            whole[place].append(one.theta)
+    if not beliefs:
+        return prior.among(plain, prior.ends), [way.among(plain, prior.ends) for way in ways], BELIEF
+    found = [way.among(thetas, free) for way, thetas in zip(ways, whole, strict=True)]
+    return prior.among(plain, prior.ends), found, float(np.clip(np.mean(beliefs), BELIEF, 1.0 - BELIEF))
 
 
 def log_odds(before: Ints) -> Floats:

@@ -55,6 +55,7 @@ class MeasureEstimate(PiecewiseOperator):
         "problems": Problem.select("problem_key", "task_type", "metadata"),
     }
     optional = frozenset({"verdicts", "labels", "cheap", "scores", "problems"})
+    asks = "measure.next_labels"
     output = Estimate
 
     by: tuple[str, ...] = ()

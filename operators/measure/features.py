@@ -8,8 +8,11 @@ al. 1990). What the features are worth is learned while problems are sampled (``
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -56,6 +59,35 @@ def features_of(table: pl.DataFrame) -> Floats:
             "sources, embeddings (lists of numbers) or the prompts"
         )
     return np.concatenate(kept, axis=1)
+
+
+def own_facts(problems: pl.DataFrame) -> pl.DataFrame:
+    """Return what problems say of themselves, in columns that ``features_of`` reads.
+
+    Args:
+        problems: prompt, task_type and metadata (JSON objects), of which numbers, truth values and short texts are
+            taken, also of objects within it (``difficulty.terms``).
+    """
+    rows = [dict(_flat(json.loads(text) if text else {})) for text in problems["metadata"].to_list()]
+    names = sorted({name for row in rows for name in row})
+    columns: dict[str, pl.Series] = {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        numbers = all(value is None or not isinstance(value, str) for value in values)
+        said = [None if value is None else float(value) if numbers else str(value) for value in values]
+        columns[f"metadata {name}"] = pl.Series(said, dtype=pl.Float64 if numbers else pl.String)
+    return problems.select("prompt", "task_type").with_columns(**columns)
+
+
+def _flat(said: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the numbers, truth values and texts of an object, and of the objects in it, by their names."""
+    for name, value in said.items():
+        if name in RESULTS or name in KEYS:
+            continue
+        if isinstance(value, Mapping):
+            yield from _flat(cast("Mapping[str, Any]", value), f"{above}{name}.")
+        elif isinstance(value, bool | int | float | str):
+            yield f"{above}{name}", value
 
 
 def _columns(values: pl.Series, name: str) -> list[Floats]:

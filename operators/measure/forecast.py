@@ -16,7 +16,7 @@ from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
 from operators.measure.combined import Curve as Measured
 from operators.measure.combined import Open, combined, tail_alone
 from operators.measure.counts import LEFT_OUT, Drawn, FromCounts, left_out
-from operators.measure.hinted import hinted
+from operators.measure.hinted import Hints, hinted
 from operators.measure.pass_at_k import allocation, estimate, spread
 from operators.measure.survival import first_success, unstopped
 from operators.measure.tail import fit_all, fit_tail
@@ -95,8 +95,8 @@ class MeasureForecast(FromCounts):
         n, c = drawn.n, drawn.c
         k = np.array(sorted(set(self.k)) or [2 * int(n.max()), 5 * int(n.max()), 10 * int(n.max())], dtype=np.int64)
         saturation: int | None = None
-        if drawn.odds is not None and drawn.first is not None:
-            rows = self._hinted(drawn, drawn.odds, drawn.first, k)
+        if drawn.hints is not None and drawn.first is not None:
+            rows = self._hinted(drawn, drawn.hints, drawn.first, k)
         else:
             rows = self._tail_and_combined(drawn, k)
             curves: dict[str, Curve] = {"beta_binomial": beta_binomial}
@@ -118,8 +118,8 @@ class MeasureForecast(FromCounts):
             .select(list(polars_schema(Forecast)))
         )
 
-    def _hinted(self, drawn: Drawn, odds: Floats, first: Ints, k: Ints) -> list[tuple[Any, ...]]:
-        found = hinted(drawn.n, drawn.c, first, odds, k, self.draws, self.seed)
+    def _hinted(self, drawn: Drawn, told: Hints, first: Ints, k: Ints) -> list[tuple[Any, ...]]:
+        found = hinted(drawn.n, drawn.c, first, told, k, self.draws, self.seed)
         columns = (found.value, found.seen_low, found.seen_high)
         return [
             ("combined", *row) for row in zip(k.tolist(), *(map(_share, column) for column in columns), strict=True)

@@ -21,7 +21,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.measure.difficulty import LOG_MISS, Prior, curvature, distinct, fit, hints, log_likelihood, posterior
+from operators.measure.difficulty import (
+    LOG_MISS,
+    SCALES,
+    Prior,
+    curvature,
+    distinct,
+    fit,
+    hints,
+    log_likelihood,
+    posterior,
+)
 from operators.measure.intervals import ENDS, ends
 
 Floats = NDArray[np.float64]
@@ -66,13 +76,25 @@ class Chances(NamedTuple):
     rates: Floats
 
 
-def hinted(n: Ints, c: Ints, first: Ints, odds: Floats, k: Ints, draws: int, seed: int) -> Estimate:
+class Hints(NamedTuple):
+    """What a policy was told of problems before it sampled them.
+
+    Attributes:
+        odds: what each source says of each problem (``log_odds``), NaN for nothing: [problems, sources].
+        features: of each problem, 0 where they aren't known: [problems, features].
+    """
+
+    odds: Floats
+    features: Floats
+
+
+def hinted(n: Ints, c: Ints, first: Ints, told: Hints, k: Ints, draws: int, seed: int) -> Estimate:
     """Return coverage at each k.
 
     Args:
         n, c: draws of each problem, and right ones among them, shape [problems]; n = 0 is allowed.
         first: the draw of its first success, 0 where there is none.
-        odds: what each source says of each problem (``log_odds``): [problems, sources].
+        told: what the policy knew beforehand.
         draws: of what intervals are made of.
     """
     rng = np.random.default_rng(seed)
@@ -81,7 +103,7 @@ def hinted(n: Ints, c: Ints, first: Ints, odds: Floats, k: Ints, draws: int, see
     value = np.zeros(len(k))
     low, high, same, seen = np.empty((4, count * each, len(k)))
     miss = np.exp(k[:, None] * LOG_MISS)  # [ks, rates]
-    for place, chances in enumerate(_chances(n, c, first, odds, k, count, rng)):
+    for place, chances in enumerate(_chances(n, c, first, told, k, count, rng)):
         value += chances.solved.mean(axis=0) / count
         for row in range(place * each, (place + 1) * each):
             came = rng.random(len(n))[:, None] < chances.solved
@@ -100,14 +122,17 @@ def hinted(n: Ints, c: Ints, first: Ints, odds: Floats, k: Ints, draws: int, see
 
 
 def _chances(
-    n: Ints, c: Ints, first: Ints, odds: Floats, k: Ints, count: int, rng: np.random.Generator
+    n: Ints, c: Ints, first: Ints, told: Hints, k: Ints, count: int, rng: np.random.Generator
 ) -> Iterator[Chances]:
     """Yield what ``count`` draws of a, b and s say."""
-    hint = hints(odds)
-    prior = Prior.of(hint.shape[1])
+    sources, features = told.odds.shape[1], told.features.shape[1]
+    hint = np.concatenate([hints(told.odds), told.features], axis=1)
     states, weight = distinct(n, c, hint)
     known = log_likelihood(states[:, 0], states[:, 1])
-    best = fit(prior.mean, prior.all, known, weight, states[:, 2:], prior).theta
+    priors = [Prior.of(sources, features).scaled(sources, scale) for scale in (SCALES if features else (1.0,))]
+    fits = [fit(prior.mean, prior.all, known, weight, states[:, 2:], prior) for prior in priors]
+    chosen = int(np.argmax([one.evidence(prior, prior.all) for one, prior in zip(fits, priors, strict=True)]))
+    best, prior = fits[chosen].theta, priors[chosen]
     bend = curvature(best, known, weight, states[:, 2:], prior)
     values, vectors = np.linalg.eigh(bend)
     root = vectors / np.sqrt(np.maximum(values, prior.spread.max() ** -2.0))

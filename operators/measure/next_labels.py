@@ -32,7 +32,7 @@ WORTH = 2.0
 
 
 class MeasureNextLabels(Operator):
-    """Choose ``next`` samples to label for ``measure.verifier_audit`` (and ``measure.estimate``).
+    """Choose ``next`` samples to label: what ``--next`` of ``measure.verifier_audit`` and ``measure.estimate`` does.
 
     Samples are in strata: what the verifier says of them, and thirds of a cheap score (a scorer's, where there are
     ``scores``; else how frequent the answer is in its problem). A label is worth most where the verifier may be wrong
@@ -46,9 +46,9 @@ class MeasureNextLabels(Operator):
     Within a stratum a lot decides, so labels are weighted by what they stand for and no estimate is biased. The first
     round, without labels, goes by usual figures of verifiers. Give all rounds' labels back together:
 
-        gristmill op measure.next_labels --in verdicts=weak.parquet --in samples=s.parquet --out round1.jsonl
-        gristmill op measure.verifier_audit --in verdicts=weak.parquet --in labels=round1.jsonl --out audit.csv
-        gristmill op measure.next_labels --in verdicts=weak.parquet --in labels=round1.jsonl --out round2.jsonl
+        gristmill op measure.verifier_audit --next 50 --in verdicts=weak.parquet --in samples=s.parquet --out r1.jsonl
+        gristmill op measure.verifier_audit --in verdicts=weak.parquet --in labels=r1.jsonl --out audit.csv
+        gristmill op measure.verifier_audit --next 50 --in verdicts=weak.parquet --in labels=r1.jsonl --out r2.jsonl
     """
 
     version: ClassVar[int] = 1

@@ -160,10 +160,10 @@ class PassAtK(FromCounts):
                 "measure.pass_at_k: where n depended on the results it must be known when each problem was first "
                 "solved, which n and c of a problem with several right samples don't say; give 'verdicts'"
             )
-        if drawn.odds is not None:
+        if drawn.hints is not None:
             k = self._sizes(max(1, int(np.median(n))))
             _refuse_beyond(k, n)
-            value, *intervals = hinted(n, c, first, drawn.odds, k, self.bootstrap, self.seed)[:5]
+            value, *intervals = hinted(n, c, first, drawn.hints, k, self.bootstrap, self.seed)[:5]
             how = "hints chose whom to sample; what is missing is estimated from all counts with the hints"
         else:
             k = self._sizes(unstopped(n, first))

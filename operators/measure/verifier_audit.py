@@ -36,7 +36,7 @@ class MeasureVerifierAudit(Operator):
     """Estimate completeness P(accepted | right) and soundness P(rejected | wrong) of ``verdicts`` by ``reference``.
 
     The reference may know a part of the samples only (choose it at random). In its place may come ``labels`` that
-    people gave to what ``measure.next_labels`` asked for: each counts for as many samples as it stands for. Rows:
+    people gave to what ``--next`` asked for: each counts for as many samples as it stands for. Rows:
 
     * ``completeness``, ``soundness``, ``precision`` (P(right | accepted) of one draw): on what both judged.
     * ``accuracy_judged``: the verifier's own word on all its samples; ``accuracy_corrected``: what it means, given its
@@ -62,6 +62,7 @@ class MeasureVerifierAudit(Operator):
     }
     optional = frozenset({"reference", "labels"})
     output = VerifierAudit
+    asks = "measure.next_labels"
 
     value_correct: float = 1.0
     value_wrong: Annotated[float, Field(le=0.0)] = -1.0

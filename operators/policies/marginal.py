@@ -33,7 +33,7 @@ class Marginal(Policy):
     def __init__(self, setting: Setting, target: int = 1, least: float = 0.0) -> None:
         super().__init__(setting)
         self.target, self.least = target, least
-        self.difficulty = Difficulty(len(setting.most), setting.before, setting.similar, setting.features)
+        self.difficulty = Difficulty(len(setting.most), *setting.known)
         self._samples = 0
 
     def learn(self, outcomes: Outcomes) -> bool:

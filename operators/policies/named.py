@@ -34,9 +34,34 @@ class PolicySpec(BaseModel, ABC):
         """Return how many samples a problem may get, if a sampling stage gives it ``n`` at most."""
         return n
 
+    def as_logged(self) -> dict[str, Any]:
+        """Return what a run's log says of the policy."""
+        return self.model_dump(mode="json")
+
     @abstractmethod
     def begin(self, setting: Setting) -> Policy:
         """Return the policy in its first state."""
+
+
+class Informed(PolicySpec):
+    """Base of policies that have a distribution of each problem's difficulty, learned while they sample; what is known
+    of problems beforehand is its prior, and how much that is worth is learned, too (``operators.measure.difficulty``).
+    """
+
+    before: str | tuple[str, ...] | None = None
+    """A table with problem_id, n and c of the same problems by something similar (another model; several where it has a
+    column 'model'), or an earlier run, or several such. Their other problems say how hard such problems are."""
+    features: str | None = None
+    """``problems``: what these say themselves (prompt, task type, what their metadata has of levels, sources and
+    numbers); or a table with problem_id and whatever is known of each problem: numbers, levels, embeddings."""
+    nights: tuple[str, ...] = ()
+    """Runs of other problems of the same kind, such as the nights before. Each has its own parameters of difficulty;
+    what they have in common is where this run begins."""
+
+    def as_logged(self) -> dict[str, Any]:
+        """Return what a run's log says of the policy: what later versions added only where it is used."""
+        unused = {name for name in ("features", "nights") if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude=unused)
 
 
 class UniformSpec(PolicySpec):
@@ -75,16 +100,15 @@ class GreedySpec(Targeted):
         return Greedy(setting, self.target)
 
 
-class MarginalSpec(Targeted):
-    """Serve first where one more sample is expected to gain most for its cost."""
+class MarginalSpec(Informed, Targeted):
+    """Serve first where one more sample is expected to gain most for its cost.
+
+    Where nothing is known beforehand it does what until_correct does.
+    """
 
     name: Literal["marginal"] = "marginal"
     least: float = Field(default=0.0, ge=0.0)
     """Stop where a sample is expected to gain less (accepted samples per unit of cost)."""
-    before: str | tuple[str, ...] | None = None
-    """A table with problem_id, n and c of the same problems by something similar (another model; several where it has a
-    column 'model'), or an earlier run, or several such. How much each is worth is learned. Their other problems say how
-    hard such problems are. Without it the policy does what until_correct does."""
 
     def begin(self, setting: Setting) -> Policy:
         from operators.policies.marginal import Marginal
@@ -134,7 +158,7 @@ class PetsSpec(PolicySpec):
         return Pets(setting, self.confidence)
 
 
-class WithFlawsSpec(PolicySpec):
+class WithFlawsSpec(Informed):
     """Resample with a verifier that errs, as long as a draw is worth it."""
 
     name: Literal["with_flaws"] = "with_flaws"

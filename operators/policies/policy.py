@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import heapq
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from operators.measure.difficulty import Group
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -60,6 +63,27 @@ class Outcomes:
     arms: Ints | None = None
 
 
+class Known(NamedTuple):
+    """What is known of problems before their first sample (``operators.measure.difficulty``).
+
+    Attributes:
+        before: n and c of the same problems by something similar (another model, an earlier night), shape
+            [problems, 2], or by several such, [problems, sources, 2]; n = 0 where there is nothing; None where nothing
+            is known.
+        similar: n and c of other problems of the same kind, shape [others, 2].
+        features: what else is known of each problem, shape [problems, features], each with mean 0 and deviation 1.
+        groups: other problems of the same kind, such as those of each night before.
+    """
+
+    before: Ints | None = None
+    similar: Ints | None = None
+    features: Floats | None = None
+    groups: Sequence[Group] = ()
+
+
+NOTHING = Known()
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a policy is told at the start.
@@ -67,26 +91,19 @@ class Setting:
     Attributes:
         most: how many samples each problem may get, shape [problems].
         cost: what a sample of each is expected to cost, in any unit, shape [problems].
-        before: n and c of the same problems by something similar (another model, an earlier night), shape
-            [problems, 2], or by several such, [problems, sources, 2]; n = 0 where there is nothing; None where nothing
-            is known.
-        similar: n and c of other problems of the same kind, shape [others, 2].
+        known: of the problems beforehand.
         seed: of whatever is drawn at random.
-        features: what else is known of each problem beforehand, shape [problems, features], each with mean 0 and
-            deviation 1.
     """
 
     most: Ints
     cost: Floats
-    before: Ints | None = None
-    similar: Ints | None = None
+    known: Known = NOTHING
     seed: int = 0
-    features: Floats | None = None
 
     @classmethod
     def of(cls, problems: int, most: int, before: Ints | None = None, seed: int = 0) -> Setting:
         """Return a setting in which all problems may get the same, at the same cost."""
-        return cls(np.full(problems, most, dtype=np.int64), np.ones(problems), before, seed=seed)
+        return cls(np.full(problems, most, dtype=np.int64), np.ones(problems), Known(before), seed)
 
 
 @dataclass

@@ -41,8 +41,7 @@ class WithFlaws(Policy):
         if types is not None:
             known = tasks(types[:, 0], types[:, 1], completeness, soundness)
             self.tries = best_tries(known, value_correct, value_wrong)[0]
-        known = (setting.before, setting.similar, setting.features)
-        self.difficulty = None if types is not None else Difficulty(len(setting.most), *known)
+        self.difficulty = None if types is not None else Difficulty(len(setting.most), *setting.known)
         self._samples = 0
 
     def learn(self, outcomes: Outcomes) -> bool:

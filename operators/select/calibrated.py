@@ -7,12 +7,18 @@ say so: their ``calibration`` is ``uncalibrated``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
+
+from operators.base import Operator
+from operators.load.held_out import held_out
+from operators.select.selection import Selection
+from schemas.identity import Added
 
 Floats = NDArray[np.float64]
 special: Any = _special  # ships no types
@@ -28,7 +34,24 @@ STEPS, CLOSE = 50, 1e-8
 Z95, Z90 = 1.959964, 1.281552
 
 
-def calibrated(answers: pl.DataFrame, vote: pl.DataFrame) -> pl.DataFrame:
+class Fitted(Selection):
+    """Base of methods whose confidences are fitted to known answers."""
+
+    holdout: Annotated[float | None, Added] = Field(default=None, ge=0.0, lt=1.0)
+    """Share of the problems that are held out, by whose known answers nothing is fitted or chosen. None: what
+    ``load.holdout`` says; outside of pipelines none are."""
+
+    def with_holdout(self, share: float) -> Operator:
+        return self if self.holdout is not None else self.model_copy(update={"holdout": share})
+
+
+def usable(answers: pl.DataFrame, holdout: float | None) -> pl.Series:
+    """Return which answers are known to be right or wrong and not held out, shape [problems]."""
+    known = answers["is_correct"].is_not_null()
+    return known & ~held_out(answers["problem_key"], holdout) if holdout else known
+
+
+def calibrated(answers: pl.DataFrame, vote: pl.DataFrame, holdout: float | None = None) -> pl.DataFrame:
     """Return answers with confidences that say how often they are right, each with a 95% interval.
 
     log odds of right = a + b (log odds of the confidence), fitted to the answers that are known to be right or wrong.
@@ -38,11 +61,12 @@ def calibrated(answers: pl.DataFrame, vote: pl.DataFrame) -> pl.DataFrame:
     Args:
         answers: of the method, as ``as_answers`` returns them; ``is_correct`` only where a reference says it.
         vote: the plain vote's, of the same problems.
+        holdout: share of the problems whose known answers aren't looked at.
     """
-    known = answers["is_correct"].is_not_null().to_numpy()
+    known = usable(answers, holdout).to_numpy()
     if known.sum() < LABELS:
         return answers.with_columns(calibration=pl.lit("uncalibrated"))
-    if _is_better(vote["is_correct"].to_numpy(), answers["is_correct"].to_numpy()):
+    if _is_better(vote["is_correct"].to_numpy()[known], answers["is_correct"].to_numpy()[known]):
         answers = vote.with_columns(method=answers["method"])
     right = answers["is_correct"].fill_null(False).to_numpy().astype(np.float64)
     said = answers["confidence"].to_numpy()

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
 
-from operators.select.calibrated import LABELS, calibrated
+from operators.select.calibrated import LABELS, Fitted, calibrated, usable
 from operators.select.classes import answer_key, class_votes, classify, distinct_answers, one_verifier
-from operators.select.selection import VERDICTS, Selection, as_answers, plain_vote, problems_of, rank
+from operators.select.selection import VERDICTS, as_answers, plain_vote, problems_of, rank
 from schemas.datasets import SAMPLE_KEY
 from schemas.errors import BadInput
 
@@ -25,7 +25,7 @@ RECURS, RECURS_SHARE = 20, 0.1
 """An answer that so many problems have, and such a share of them, is one that judges may have habits about."""
 
 
-class SelectJudges(Selection):
+class SelectJudges(Fitted):
     """Pick each problem's most probably right answer, given the verdicts of several verifiers.
 
     A Bayesian Dawid-Skene model ("Judging LLMs on a Simplex" says why judges can't be ranked without priors). At most
@@ -90,10 +90,13 @@ class SelectJudges(Selection):
             ranked = rank(problems, classes.with_columns(weight=pl.Series(weights, dtype=pl.Float64)))
             answers = as_answers(ranked, self.method, pl.col("weight"), pl.col("runner_up_weight"))
             found.append((answers, evidence))
-        if not self.reference or found[0][0]["is_correct"].count() < LABELS:
+        if not self.reference or usable(found[0][0], self.holdout).sum() < LABELS:
             return max(found, key=lambda fit: fit[1])[0].with_columns(calibration=pl.lit("uncalibrated"))
-        best = max((answers for answers, _ in found), key=lambda answers: int(answers["is_correct"].sum()))
-        return calibrated(best, plain_vote(main, self.method))
+        best = max((answers for answers, _ in found), key=self._right)
+        return calibrated(best, plain_vote(main, self.method), self.holdout)
+
+    def _right(self, answers: pl.DataFrame) -> int:
+        return int(answers.filter(usable(answers, self.holdout))["is_correct"].sum())
 
     def _main(self, verdicts: pl.DataFrame) -> pl.DataFrame:
         """Return one row per sample; with a reference, correct is what it says, and unknown where it says nothing."""

@@ -9,7 +9,7 @@ import polars as pl
 from pydantic import field_validator
 
 from operators.asking import AskingOperator
-from operators.base import AnyOperator, Scope
+from operators.base import AnyOperator, Operator, Scope
 from operators.engine import Engine
 from operators.piecewise import key_ranges
 from operators.select.selection import Selection
@@ -37,6 +37,9 @@ class SelectSeveral(Selection, AskingOperator):
         if any(isinstance(method, SelectSeveral) for method in selections(value)):
             raise ValueError("select.several can't be one of its own methods")
         return value
+
+    def with_holdout(self, share: float) -> Operator:
+        return self.model_copy(update={"methods": tuple(method.with_holdout(share) for method in self.methods)})
 
     @property
     def scope(self) -> Scope:  # pyright: ignore[reportIncompatibleVariableOverride]

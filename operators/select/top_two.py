@@ -21,10 +21,10 @@ from scipy.sparse import linalg as _linalg  # pyright: ignore[reportMissingTypeS
 
 from operators.base import Scope
 from operators.numeric.two_labels import Labels, chances
-from operators.select.calibrated import calibrated
+from operators.select.calibrated import Fitted, calibrated
 from operators.select.classes import answer_key, class_votes, classify, distinct_answers, one_verifier
 from operators.select.models import check_models, inputs_of_models, of_models
-from operators.select.selection import VERDICTS, Selection, as_answers, plain_vote, problems_of, rank
+from operators.select.selection import VERDICTS, as_answers, plain_vote, problems_of, rank
 from schemas.contract import Columns
 from schemas.datasets import SAMPLE_KEY, Sample
 from schemas.errors import BadInput
@@ -57,7 +57,7 @@ class TopTwo:
     q: Floats
 
 
-class SelectTopTwo(Selection):
+class SelectTopTwo(Fitted):
     """Pick each problem's answer and its most confusing rival; confidence is q, the rival's 1 - q.
 
     With ``worker`` all problems are seen at once: the column of that name (``sample_index``, or ``worker`` of the
@@ -116,7 +116,7 @@ class SelectTopTwo(Selection):
             if not self.worker:
                 return self._by_counts(table)
             workers = self._workers(samples)
-        return calibrated(self._by_workers(table, workers), plain_vote(table, self.method))
+        return calibrated(self._by_workers(table, workers), plain_vote(table, self.method), self.holdout)
 
     def _by_counts(self, verdicts: pl.DataFrame) -> pl.DataFrame:
         problems = problems_of(verdicts, pl.lit(1.0).alias("total"))

@@ -6,14 +6,23 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import polars as pl
 from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
 
+from operators.load.held_out import held_out
 from schemas.errors import BadInput
 
 special: Any = _special  # it ships no types
 
 
-def cheapest(values: Sequence[float], right: Sequence[bool], wanted: float, sure: float = 0.95) -> float | None:
+def cheapest(
+    values: Sequence[float],
+    right: Sequence[bool],
+    problems: Sequence[str],
+    wanted: float,
+    sure: float = 0.95,
+    holdout: float = 0.0,
+) -> float | None:
     """Return the lowest threshold at which accepted answers are right with probability ``wanted``, or None.
 
     Thresholds are tried from the strictest that could pass at all down to the first that fails (Bauer 1991;
@@ -23,9 +32,14 @@ def cheapest(values: Sequence[float], right: Sequence[bool], wanted: float, sure
     Args:
         values: of the small model's answers (``search_score`` of a run of ``cascade`` with ``threshold=0``).
         right: whether each of them is right.
+        problems: the ``problem_key`` of each.
+        holdout: the share of problems that is held out (``load.holdout``): what they say is left out, so that they can
+            be asked whether the threshold keeps what it promises (``gristmill holdout``).
     """
-    if len(values) != len(right):
-        raise BadInput(f"cheapest: {len(values)} values and {len(right)} verdicts")
+    if not len(values) == len(right) == len(problems):
+        raise BadInput(f"cheapest: {len(values)} values, {len(right)} verdicts and {len(problems)} problems")
+    tuning = ~held_out(pl.Series(problems, dtype=pl.String), holdout)
+    values, right = (pl.Series(some).filter(tuning).to_list() for some in (values, right))
     if not 0.0 < wanted < 1.0:
         raise BadInput("cheapest: the wanted accuracy is between 0 and 1")
     least = math.ceil(math.log(1.0 - sure) / math.log(wanted))  # fewer can't pass, even if all are right

@@ -142,13 +142,19 @@ def _parts(row: dict[str, Any]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={**polars_schema(Problem), "whole": pl.String, "part": pl.Int64})
 
 
-def cut_parts(text: str, parts: int) -> list[str]:
-    """Cut a completion into the answers to its ``parts`` problems, "" where there is none."""
+def headings(text: str) -> dict[int, tuple[int, int]]:
+    """Return where the heading of each part begins and ends."""
     places: dict[int, tuple[int, int]] = {}
     for match in _HEADING.finditer(text):
         number = int(match[1] or match[2])
         if number == len(places) + 1:  # in order; a later "2." of a list within a part doesn't count
             places[number] = match.span()
+    return places
+
+
+def cut_parts(text: str, parts: int) -> list[str]:
+    """Cut a completion into the answers to its ``parts`` problems, "" where there is none."""
+    places = headings(text)
     if len(places) >= parts:
         ends = [places[number + 1][0] for number in range(1, parts)] + [len(text)]
         return [text[places[number][1] : end] for number, end in zip(range(1, parts + 1), ends, strict=True)]

@@ -249,6 +249,13 @@ def test_a_night_learns_from_the_one_before(tmp_path: Path) -> None:
     assert [one.state for one in first + second] == ["done", "done"]
     assert [job.pipeline.stages["sample"].operator.policy.before for job in seen] == [None, first[0].run_id]  # pyright: ignore
     assert second[0].problems == 3
+    write_problems(tmp_path / "p.jsonl", 9)
+    clock.time += timedelta(days=1)
+    Nightly(lambda: file, "", run, clock, print).run()
+    nights = [job.pipeline.stages["sample"].operator.policy.nights for job in seen]  # pyright: ignore
+    assert nights == [(), (first[0].run_id,), (first[0].run_id, second[0].run_id)]
+    log = tmp_path / "root" / "runs" / str(second[0].run_id) / "allocations" / "rules" / "sample.parquet"
+    assert first[0].run_id in pl.read_parquet(log)["rule"][0], "the log says which nights a night begins with"
 
 
 def test_a_gate_keeps_the_money_and_is_not_tried_again(tmp_path: Path) -> None:

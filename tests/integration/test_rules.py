@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
@@ -14,6 +15,7 @@ from operators.measure.pass_at_k import PassAtK
 from operators.policies.named import AnyPolicy, MarginalSpec, UniformSpec, UntilCorrectSpec
 from operators.sample.sampling import Sampling
 from schemas.budget import Budget
+from schemas.errors import BadInput
 from tests.support import QUICK, run, scripted_pipeline, stage, write_problems
 
 
@@ -82,3 +84,36 @@ def test_problems_that_a_prior_left_unsampled_are_in_the_denominator(tmp_path: P
     name, out, settings = "measure.pass_at_k", str(tmp_path / "out.parquet"), {"k": [1], "bootstrap": 200}
     assert run_op(name, [f"verdicts={verdicts}", f"allocations={log}"], out, settings).equals(table)
     assert run_op(name, [f"verdicts={verdicts}"], out, settings)["n_problems"][0] < 9
+
+
+def test_features_choose_whom_to_sample_and_measures_know_it(tmp_path: Path) -> None:
+    """What a policy was told is in the log, so coverage is as sound afterwards; a run that goes on is told the same."""
+    table = tmp_path / "known.jsonl"
+    rows = [{"problem_id": f"p{i}", "level": "hard" if i % 3 == 2 else "easy", "size": i} for i in range(9)]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    policy = MarginalSpec(target=4, features=str(table))
+    result = measured(tmp_path, policy, 40, Budget(samples=60), k=(1,))
+    found = rules(result)
+    said = json.loads(found["rule"][0])
+    assert said["features"] == 3 and said["policy"]["features"] == str(table) and "nights" not in said["policy"]
+    assert found["hints"].list.len().to_list() == [3] * 9, "easy, hard, size"
+    level = found.join(result.dataset("load").select("problem_key", "problem_id").collect(), on="problem_key")
+    hard = level.with_columns(
+        pl.col("hints").list.first(), hard=pl.col("problem_id").str.slice(1).cast(pl.Int64) % 3 == 2
+    )
+    assert hard.group_by("hard").agg(pl.col("hints").n_unique())["hints"].to_list() == [1, 1]
+    note = result.dataset("coverage").collect()["note"][0]
+    assert "sampled by marginal" in note and "with the hints" in note
+    log, verdicts = tmp_path / "log.parquet", tmp_path / "verdicts.parquet"
+    found.write_parquet(log)
+    result.dataset("verify").collect().write_parquet(verdicts)
+    out, settings = str(tmp_path / "out.parquet"), {"k": [1], "bootstrap": 200}
+    again = run_op("measure.pass_at_k", [f"verdicts={verdicts}", f"allocations={log}"], out, settings)
+    assert again.equals(result.dataset("coverage").collect())
+    more = measured(tmp_path, policy, 40, Budget(samples=70), k=(1,))
+    assert rules(more)["hints"].equals(found["hints"]) and json.loads(rules(more)["rule"][0])["told"] == said["told"]
+    own = measured(tmp_path, MarginalSpec(features="problems"), 40, Budget(samples=80), k=(1,))
+    assert json.loads(rules(own)["rule"][0])["features"] > 0
+    pl.read_ndjson(table).head(8).write_ndjson(table)
+    with pytest.raises(BadInput, match="says nothing of 1 problems"):
+        measured(tmp_path, policy, 40, Budget(samples=90))

@@ -10,15 +10,16 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from operators.measure.counts import Drawn, odds_of
+from operators.measure.counts import Drawn, hints_of
 from operators.measure.difficulty import Difficulty, hints, log_odds
+from operators.measure.features import standard
 from operators.measure.forecast import MeasureForecast
 from operators.measure.pass_at_k import PassAtK, of_each
 from operators.measure.survival import first_success, interval
 from operators.measure.tail import expected
 from operators.policies.counting import UntilCorrect
 from operators.policies.marginal import Marginal
-from operators.policies.policy import Outcomes, Policy, Setting
+from operators.policies.policy import Known, Outcomes, Policy, Setting
 from schemas import datasets
 from schemas.contract import validate
 from schemas.errors import BadInput
@@ -165,7 +166,7 @@ def test_hints_that_chose_whom_to_sample_are_modelled() -> None:
     naive: list[Floats] = []
     held = 0
     for seed in range(4):
-        policy = Marginal(Setting(np.full(120, 1_000), np.ones(120), np.stack([n, c], axis=1)))
+        policy = Marginal(Setting(np.full(120, 1_000), np.ones(120), Known(np.stack([n, c], axis=1))))
         table = play(policy, rates, 2_000, seed)
         operator = PassAtK(k=k, bootstrap=400)
         found = coverage(operator, verdicts=table, before=before(n, c))
@@ -180,6 +181,43 @@ def test_hints_that_chose_whom_to_sample_are_modelled() -> None:
     assert np.abs(np.mean(errors, axis=0)).max() < 0.025
     assert np.mean(naive, axis=0)[1] > 0.05, "those that were given up aren't like the others"
     assert held >= 11
+
+
+def test_features_that_chose_whom_to_sample_are_modelled() -> None:
+    """Nothing is believed of features beforehand, nor by the measure: here the first of 6 makes problems harder."""
+    rng = np.random.default_rng(11)
+    features = standard(rng.normal(size=(120, 6)))
+    rates = 1 / (1 + np.exp(-(-4.0 - 1.6 * features[:, 0] + rng.normal(0.0, 0.8, 120))))
+    k = (1, 8, 32)
+    truth = np.array([(1 - (1 - rates) ** size).mean() for size in k])
+    log = rules(120, "marginal", features.tolist())
+    said = json.dumps({"policy": {"name": "marginal"}, "n": 100, "told": "0123456789", "features": 6})
+    log = log.with_columns(rule=pl.lit(said))
+    errors: list[Floats] = []
+    held = 0
+    for seed in range(4):
+        policy = Marginal(Setting(np.full(120, 1_000), np.ones(120), Known(features=features)))
+        table = play(policy, rates, 2_000, seed)
+        found = coverage(PassAtK(k=k, bootstrap=400), verdicts=table, allocations=log)
+        assert found["n_problems"].to_list() == [120] * 3
+        errors.append(found["coverage"].to_numpy() - truth)
+        held += ((found["low"].to_numpy() <= truth) & (truth <= found["high"].to_numpy())).sum()
+    assert np.abs(np.mean(errors, axis=0)).max() < 0.025
+    assert held >= 11
+    told = Drawn.of(PassAtK().partial(verdicts=table, allocations=log).sort("problem_id"), None).hints
+    assert told is not None and told.odds.shape == (120, 0) and (told.features == features).all()
+
+
+def test_features_of_two_runs_are_not_one() -> None:
+    """A later run's problems were told something else: what its first feature means isn't what the other's did."""
+    said = [json.dumps({"policy": {"name": "marginal"}, "told": told, "features": 1}) for told in ("aaaa", "bbbb")]
+    log = rules(4, "", [[-1.0, 0.5], [1.0, 0.25], [2.0, 0.0], [None, 1.0]])
+    log = log.with_columns(rule=pl.Series([said[0], said[0], said[1], said[1]]))
+    rows = verdicts(np.arange(4), np.ones(4, np.bool_))
+    hint = Drawn.of(PassAtK().partial(verdicts=rows, allocations=log).sort("problem_id"), None).hints
+    assert hint is not None
+    assert hint.odds[:3, 0].tolist() == [-1.0, 1.0, 2.0] and np.isnan(hint.odds[3, 0])
+    assert hint.features.tolist() == [[0.5, 0.0], [0.25, 0.0], [0.0, 0.0], [0.0, 1.0]]
 
 
 def test_unserved_problems_count_and_forecasts_know_the_hints() -> None:
@@ -225,7 +263,9 @@ def test_hints_are_the_same_however_the_tables_are_cut() -> None:
         for key in reversed(keys(5))
     ]
     assert operator.merge(pl.concat(pieces)).equals(operator.merge(whole))
-    odds = odds_of(whole.sort("problem_id"))
+    told = hints_of(whole.sort("problem_id"))
+    assert told is not None
+    odds = told.odds
     assert odds is not None and odds.shape == (5, 2)
     assert np.isnan(odds[1:, 0]).all() and np.isnan(odds[[2, 4], 1]).all() and odds[0, 0] == 0.0
     assert (hints(odds)[[2, 4]] == 0).all()

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from operators.measure.difficulty import RATES, Difficulty
-from operators.measure.features import features_of, standard
+from operators.measure.difficulty import RATES, Difficulty, Group, Prior, population
+from operators.measure.features import features_of, own_facts, standard
 from schemas.errors import BadInput
 from tests.benchmarks.difficulty import needs, recorded
 
@@ -85,3 +85,51 @@ def test_features_save_samples_and_useless_ones_cost_none() -> None:
     none, told, useless = (needs(record, given, 1_000, "marginal", 6)[1] for given in (None, features, features[order]))
     assert told < 0.85 * none
     assert useless == pytest.approx(none, rel=0.06)
+
+
+def test_what_problems_say_of_themselves() -> None:
+    metadata = [
+        '{"level": "hard", "difficulty": {"terms": 4}, "answer": 7, "solved": true, "list": [1, 2]}',
+        '{"level": "easy", "difficulty": {"terms": 2}, "answer": 8}',
+        None,
+    ]
+    problems = pl.DataFrame({"prompt": ["a", "b", "c"], "task_type": "math", "metadata": metadata})
+    found = own_facts(problems)
+    assert found.columns == ["prompt", "task_type", "metadata difficulty.terms", "metadata level", "metadata solved"]
+    assert found["metadata difficulty.terms"].to_list() == [4.0, 2.0, None]
+    assert features_of(found).shape[0] == 3
+
+
+def night(seed: int, problems: int, at: float, worth: float) -> Group:
+    """Return a night of problems whose mean log odds are ``at``; the first of 6 features is worth so much."""
+    rng = np.random.default_rng(seed)
+    features = standard(rng.normal(size=(problems, 6)))
+    rates = 1.0 / (1.0 + np.exp(-(at + worth * features[:, 0] + rng.normal(0, 0.7, problems))))
+    return Group(np.full(problems, 12), rng.binomial(12, rates), features)
+
+
+def test_nights_hand_on_what_they_have_in_common() -> None:
+    """Before anything is sampled tonight, the features tell; the more nights agree, the narrower is the prior."""
+    nights = [night(seed, 150, at, 1.5) for seed, at in enumerate((-2.4, -1.6, -2.2, -1.8))]
+    tonight = night(9, 200, -2.0, 1.5)
+    assert tonight.features is not None
+    alone = Difficulty(200, features=tonight.features)
+    told = Difficulty(200, features=tonight.features, groups=nights)
+    assert alone.trust == pytest.approx(0.1) and told.trust == pytest.approx(0.9)
+    nothing, everyone = np.zeros(200, dtype=np.int64), np.arange(200)
+    rates = [one.posterior(nothing, nothing, everyone) @ RATES for one in (alone, told)]
+    assert np.ptp(rates[0]) < 1e-9 < np.ptp(rates[1])
+    assert np.corrcoef(rates[1], tonight.correct / tonight.drawn)[0, 1] > 0.6
+    assert told.start[0] == pytest.approx(-2.0, abs=0.3) and told.start[2] == pytest.approx(1.5, abs=0.35)
+    prior = Prior.of(1, 6)
+    one, four = (population(prior, [prior], 1, nights[:count])[1][0] for count in (1, 4))
+    assert one.spread == pytest.approx(prior.spread), "one night says where, not how far nights are apart"
+    apart = [population(prior, [prior], 1, [each])[1][0].mean[0] for each in nights]
+    assert four.mean[0] == pytest.approx(np.mean(apart))
+    assert four.spread[0] == pytest.approx(np.sqrt((9.0 + 4 * np.var(apart)) / 4)), "(s0^2 + squares) / J"
+    assert four.spread[1] == prior.spread[1], "sources are of the problems at hand"
+
+
+def test_nights_whose_features_say_nothing_are_no_reason_to_believe_them() -> None:
+    nights = [night(seed, 150, -2.0, 0.0) for seed in range(3)]
+    assert Difficulty(150, features=nights[0].features, groups=nights[1:]).trust == pytest.approx(0.1)

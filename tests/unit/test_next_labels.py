@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
+from jobs.looking.op import who_asks
 from operators.measure.next_labels import MeasureNextLabels, allocate, deviations
 from operators.measure.verifier_audit import MeasureVerifierAudit
 from schemas.contract import validate
 from schemas.errors import BadInput
 from schemas.measures import Label
 from tests.benchmarks.next_labels import asked_for, by_lot, simulated, widths
+from tests.commands import gristmill
 
 
 def test_half_the_labels_do_for_the_same_interval() -> None:
@@ -92,3 +96,28 @@ def test_scores_make_the_strata_where_there_are_some_and_texts_are_shown() -> No
 def test_an_audit_needs_one_or_the_other() -> None:
     with pytest.raises(BadInput, match="'reference', or 'labels'"):
         MeasureVerifierAudit().run(simulated(0, 5, 4).verdicts.lazy())
+
+
+def test_an_audit_asks_for_its_next_labels_and_reads_them(tmp_path: Path) -> None:
+    truth = simulated(3, problems=40, n=4)
+    verdicts = tmp_path / "weak.parquet"
+    truth.verdicts.write_parquet(verdicts)
+
+    def op(name: str, out: str, *more: str) -> int:
+        return gristmill("op", name, "--in", f"verdicts={verdicts}", "--out", out, *more, cwd=tmp_path).returncode
+
+    assert op("measure.verifier_audit", "r1.jsonl", "--next", "30", "--set", "seed=1") == 0
+    asked = pl.read_ndjson(tmp_path / "r1.jsonl")
+    assert len(asked) == 30 and asked["is_correct"].null_count() == 30
+    key = ["problem_key", "sample_index"]
+    known = asked.drop("is_correct").join(truth.right, on=key)
+    known.write_ndjson(tmp_path / "r1.jsonl")
+    labels = ("--in", "labels=r1.jsonl")
+    assert op("measure.verifier_audit", "audit.parquet", *labels) == 0
+    found = pl.read_parquet(tmp_path / "audit.parquet").filter(metric="completeness")
+    assert found["n"].to_list() == [30]
+    assert op("measure.verifier_audit", "r2.jsonl", "--next", "30", *labels) == 0
+    assert pl.read_ndjson(tmp_path / "r2.jsonl").join(asked, on=key).is_empty(), "a round asks for others"
+    assert who_asks("measure.estimate") == "measure.next_labels"
+    with pytest.raises(BadInput, match="reads no labels"):
+        who_asks("measure.pass_at_k")

@@ -91,8 +91,48 @@ def test_curves_by_level_and_position() -> None:
     assert value["accuracy", 1, 0][0] == value["accuracy", 1, 1][0] == pytest.approx(0.9, abs=0.06)
     assert value["stress_score", 0, 0] == value["accuracy", 3, 0], "one level above 1"
     assert value["tokens", 3, 0] == (50.0, None, None)
+    assert sum(value["tokens", 3, place][0] for place in (1, 2, 3)) == pytest.approx(50.0, abs=1.0)
+    assert ("tokens", 1, 1) not in value, "a prompt of one problem has no places"
+    assert "spread" not in found["metric"].to_list(), "there is one model"
     assert found.filter(metric="accuracy", level=3, position=0)["n"][0] == 600
     assert found.filter(metric="accuracy", level=3, position=2)["n"][0] == 200
+
+
+def test_tokens_by_position_go_by_headings() -> None:
+    made = together(3, levels=[2])
+    text = "Q1: " + "a" * 16 + "\nQ2: " + "b" * 55  # 20, a line's end, 59: headings are a part's own
+    samples = made.select("problem_key", "problem_id").with_columns(
+        sample_index=pl.lit(0), completion=pl.lit(text), completion_tokens=pl.lit(160), status=pl.lit("ok")
+    )
+    _, verdicts = drawn(made, {1: 1.0, 2: 1.0})
+    tokens = stress(verdicts, samples).filter(metric="tokens", level=2).sort("position")
+    assert tokens["position"].to_list() == [0, 1, 2] and tokens["n"].to_list() == [3, 3, 3]
+    assert tokens["value"].to_list() == [160.0, 42.0, 118.0]
+    without = samples.with_columns(completion=pl.lit("Q1: 5"))
+    assert stress(verdicts, without).filter(metric="tokens")["position"].to_list() == [0]
+
+
+def test_the_spread_over_models() -> None:
+    """Two models that are .9 and .3 right at level 2, and alike at level 1."""
+    made = together(120, levels=[1, 2])
+    parts = []
+    for place, chance in enumerate((0.9, 0.3)):
+        samples, verdicts = drawn(made, {1: chance, 2: chance})
+        alone = made["verification"].str.count_matches("problem_id") == 1
+        keys = made.filter(alone)["problem_key"].implode()
+        right = pl.when(pl.col("problem_key").is_in(keys)).then(True).otherwise(pl.col("is_correct"))
+        parts.append(
+            (
+                samples.with_columns(worker=pl.lit(f"m{place}"), sample_index=pl.lit(place)),
+                verdicts.with_columns(sample_index=pl.lit(place, pl.Int64), is_correct=right),
+            )
+        )
+    samples, verdicts = (pl.concat(some) for some in zip(*parts, strict=True))
+    found = stress(verdicts, samples).filter(metric="spread").sort("level")
+    assert found["level"].to_list() == [1, 2]
+    assert found["value"][0] == 0.0
+    truth = 0.6 / np.sqrt(2)
+    assert found["low"][1] <= truth <= found["high"][1] and found["value"][1] == pytest.approx(truth, abs=0.06)
 
 
 def test_missing_answers_are_wrong_and_counted() -> None:

@@ -18,7 +18,7 @@ import polars as pl
 from operators.measure.pass_at_k import PassAtK
 from operators.measure.survival import first_success
 from operators.policies.marginal import Marginal
-from operators.policies.policy import Outcomes, Policy, Setting
+from operators.policies.policy import Known, Outcomes, Policy, Setting
 from schemas.errors import BadInput
 from tests.benchmarks.numbers.models import Floats, Ints, coverage, grid, parser, read_counts
 
@@ -88,7 +88,7 @@ def main() -> None:
                     mine = rng.integers(0, len(n), len(n)) if chosen.resampled else np.arange(len(n))
                     same = coverage((c / n)[mine], SIZES)
                     before = np.stack([prior_n, prior_c], axis=1)[mine]
-                    policy = Marginal(Setting(n[mine], np.ones(len(n)), before))
+                    policy = Marginal(Setting(n[mine], np.ones(len(n)), Known(before)))
                     verdicts = played(policy, (c / n)[mine], budget, rng)
                     partial = PassAtK().partial(verdicts=verdicts, before=known(*before.T))
                     sizes = SIZES[: (partial["n"].to_numpy().max() >= SIZES).sum()]

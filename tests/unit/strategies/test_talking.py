@@ -7,10 +7,12 @@ import random
 from dataclasses import replace
 from typing import Any
 
+import polars as pl
 import pytest
 from pydantic import ValidationError
 
 from operators.engine import Request
+from operators.load.held_out import held_out
 from operators.strategies.aggregate import Aggregate
 from operators.strategies.best_of import BestOf
 from operators.strategies.bets import Bets
@@ -171,13 +173,17 @@ def test_a_threshold_keeps_a_wanted_accuracy() -> None:
     assert lower_bound(10, 10) == pytest.approx(0.05**0.1) and lower_bound(0, 5) == 0.0
     values = [1.0] * 60 + [0.6] * 40 + [0.3] * 40
     right = [True] * 60 + [True] * 39 + [False] + [False] * 40
-    assert cheapest(values, right, 0.9) == 0.6 and cheapest(values, right, 0.97) is None
-    assert cheapest(values[:5], right[:5], 0.9) is None
+    keys = [f"p{number}" for number in range(200)]
+    assert cheapest(values, right, keys[:140], 0.9) == 0.6 and cheapest(values, right, keys[:140], 0.97) is None
+    assert cheapest(values[:5], right[:5], keys[:5], 0.9) is None
+    tuning = [not one for one in held_out(pl.Series(keys), 0.5)]  # what is held out is all wrong
+    assert cheapest([0.5] * 200, tuning, keys, 0.9) is None
+    assert cheapest([0.5] * 200, tuning, keys, 0.9, holdout=0.5) == 0.5
     misses = 0
     for seed in range(300):
         draws = random.Random(seed)
         scores = [draws.choice((0.2, 0.5, 0.8)) for _ in range(200)]
-        found = cheapest(scores, [draws.random() < 0.78 + score / 5 for score in scores], 0.9)
+        found = cheapest(scores, [draws.random() < 0.78 + score / 5 for score in scores], keys, 0.9)
         misses += found is not None and {0.2: 0.88, 0.5: 0.91, 0.8: 0.94}[found] < 0.9 and found == 0.2
     assert misses <= 300 * 0.05 + 10
 
