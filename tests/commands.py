@@ -43,11 +43,20 @@ class Command:
         folder: where it runs.
         changes: environment variables that differ from this process's.
         log: where everything that it says is appended; without it, ``communicate`` returns what it said.
+        privileged: whether it may all that this process may, if that is root's; else permissions hold for it.
     """
 
-    def __init__(self, *arguments: str, folder: Path, changes: dict[str, str] | None = None, log: Any = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        folder: Path,
+        changes: dict[str, str] | None = None,
+        log: Any = None,
+        privileged: bool = True,
+    ) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(folder)]), **(changes or {})}
         request = {"arguments": arguments, "folder": str(folder.absolute()), "environment": environment}
+        request["privileged"] = privileged
         self.args = ["gristmill", *arguments]
         self.returncode: int | None = None
         self._said: list[IO[bytes]] = [log, log] if log else [_scratch("out"), _scratch("err")]

@@ -7,17 +7,15 @@ a driver that dies is started again and goes on from what was committed.
 
 from __future__ import annotations
 
-import queue
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from cluster.driving.claims import Claims
+from cluster.driving.containment import check_sandbox
 from cluster.driving.control import Control
 from cluster.driving.ending import lost_root, outcome, what_is_lacking, with_reasons
+from cluster.driving.events import Events
 from cluster.driving.keep_alive import KeepAlive
 from cluster.driving.left_out import LeftOut
 from cluster.driving.money import Money
@@ -33,7 +31,6 @@ from cluster.records.rules import rules_of_store
 from cluster.records.run import Observer, RunResult
 from cluster.runners.interruption import Interruption
 from cluster.runners.runner import Runner
-from cluster.sandbox import UNSAFE
 from cluster.spending.books import Books
 from cluster.spending.source import view_of
 from cluster.stages.flights import Flight, Flights, Workers
@@ -89,7 +86,7 @@ class Driver:
         self.root = Root.at(root)
         self.runner = runner
         self.settings = settings
-        self.events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.events = Events()
         self.interruption = Interruption()
         self.recorder = RunRecorder(self.root, pipeline, runner.name, settings)
         self.manifest = self.recorder.manifest
@@ -103,8 +100,8 @@ class Driver:
         self.left_out = LeftOut(self.control, self.recorder, self.watch)
         self.flights = self._make_flights(runner)
         self.replicas = Replicas(
-            runner, settings, self.manifest.run_id, self.books, self._handle, self.turns.awake, self.money.on_short,
-            self.watch.say,
+            runner, settings, self.manifest.run_id, self.books, self.events.when_done, self.turns.awake,
+            self.money.on_short, self.watch.say,
         )  # fmt: skip
         self.asking: dict[StageState, Flights] = {}
         """Of stages that ask an engine: the work at their replicas."""
@@ -129,7 +126,7 @@ class Driver:
         self.manifest.notes = list(plan.notes)
         for note in plan.notes:
             self.watch.say(note)
-        self._check_sandbox()
+        check_sandbox(self.states.values(), self.runner, self.settings.allow_unsafe_execution, self.watch.say)
         self.control.begin(plan, self.states)
         self._place_engines()
         self.manifest.stages = [state.record for state in self.states.values()]
@@ -161,7 +158,7 @@ class Driver:
                 continue
             if isinstance(state, SampleState):
                 commit = partial(self._commit, now=True)
-                hears = self._handle, commit, self.left_out.leave_out, self.left_out.skip
+                hears = self.events.when_done, commit, self.left_out.leave_out, self.left_out.skip
                 feed = SamplingFeed(state, self.books, *hears, self.turns.awake)
                 self.replicas.add(feed)
             else:
@@ -174,22 +171,8 @@ class Driver:
         for members in groups.values():
             self.turns.add(members)
 
-    def _check_sandbox(self) -> None:
-        """See that programs that a model wrote can be contained, or say loudly that they aren't."""
-        running = [s for s in self.states.values() if "sandbox" in s.plan.stage.operator.tools and not s.complete]
-        if not running:
-            return
-        if not self.settings.allow_unsafe_execution:
-            weaker = self.runner.check_sandbox()
-            if weaker is not None:
-                self.watch.say(weaker)
-            return
-        self.watch.say(UNSAFE.format(stages=", ".join(state.name for state in running)))
-        for state in running:
-            state.unsafe = True
-
     def _make_flights(self, workers: Workers) -> Flights:
-        hears = self._handle, self._on_landed, self.left_out.on_quarantined, self.watch.say
+        hears = self.events.when_done, self._on_landed, self.left_out.on_quarantined, self.watch.say
         return Flights(workers, self.settings, *hears)
 
     @property
@@ -276,7 +259,7 @@ class Driver:
                 return
             self._submit_ready()
             self.replicas.top_up()
-            self._hear(0.2)
+            self.events.hear(0.2)
             self.replicas.top_up()
             self._commit()
             if self.money.look():
@@ -290,19 +273,6 @@ class Driver:
                 self._submit_ready()  # what was committed just now may have made work
                 if self._idle:
                     return
-
-    def _hear(self, seconds: float) -> None:
-        """Handle what happened; wait for it up to ``seconds``."""
-        try:
-            self.events.get(timeout=seconds)()
-            while True:
-                self.events.get_nowait()()
-        except queue.Empty:
-            pass
-
-    def _handle(self, future: Future[Any], then: Callable[[Future[Any]], None]) -> None:
-        """Queue ``then(future)`` for the loop once ``future`` is done; what it raises ends the run."""
-        future.add_done_callback(lambda done: self.events.put(lambda: then(done)))
 
     @property
     def _idle(self) -> bool:
@@ -384,7 +354,7 @@ class Driver:
         self.replicas.drain(grace)
         self._commit(now=True)
         while self._flying and time.monotonic() < until:
-            self._hear(0.2)
+            self.events.hear(0.2)
             self._show()
         self._abandon()
         self.replicas.stop()

@@ -31,7 +31,7 @@ from cluster.runners.runner import EngineJob, Runner, W
 from cluster.tools.cores import give_way, take_share
 from cluster.working.work import Done, Task, Work
 from schemas.engine import EngineSpec
-from schemas.errors import BadInput
+from schemas.errors import BadInput, ClusterLost
 from schemas.installation import check_installation
 from schemas.manifest import RunManifest
 
@@ -95,6 +95,14 @@ class RayRunner(Runner):
         except ConnectionError as error:
             raise BadInput(
                 f"no Ray cluster answers at '{self.address}': {error}. Start one, or leave --address out"
+            ) from error
+        except Exception as error:  # Ray's own word for a start that takes too long has no class of its own
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            raise ClusterLost(
+                f"Ray didn't start in time (is the machine busy with something else?): {error} Nothing that was "
+                "committed is lost; the same command goes on"
             ) from error
         self._ours = True
         self._watched = Watched() if self.address else Watched.started_here()

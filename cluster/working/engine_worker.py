@@ -45,8 +45,8 @@ FIRST_FLUSH = 0.25
 """Seconds until the first part is written; each next one may wait twice as long, up to ``flush_seconds``."""
 SCORER = "scorer"
 """The role of the engine of a stage that asks."""
-BUFFERS = 3
-"""How many parts' worth of rows a worker holds, being filled and being written, before it stops drawing."""
+BUFFERS = 2
+"""How many parts' worth of rows a worker holds, one being filled and one being written, before it stops drawing."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def run_op(
     kind = operator_class(name)
     columns = {} if "columns" in kind.model_fields else fields.pop("columns", {})
     operator = build_operator({"operator": name, **_required_source(kind, inputs, fields)}, name)
-    _check_output(inputs, output)
+    _check_output([*inputs, *([str(operator.source)] if isinstance(operator, Load) else [])], output)
     notes = Notes()
     tables = _inputs(operator, {} if operator.scope == "source" else _named(operator, inputs), columns, notes)
     if "engine" not in operator.tools and engine_settings is not None:
@@ -146,14 +147,19 @@ def _tools(
 def _check_output(inputs: Sequence[str], output: str) -> None:
     """Refuse to write over what is read.
 
+    Args:
+        inputs: as of ``run_op``, and what the operator reads by its own settings.
+
     Raises:
-        BadInput: the output is one of the inputs, or lies in one.
+        BadInput: the output is one of the inputs, under whatever name, or lies in one.
     """
     place = Path(output).resolve()
     for given in inputs:
         for path in (given, given.partition("=")[2]):
-            if path and "://" not in path and Path(path).exists() and Path(path).resolve() in (place, *place.parents):
-                raise BadInput(f"--out '{output}' would be written over the input '{path}': name another file")
+            for found in [path] if Path(path).exists() else glob(path):
+                read = Path(found).resolve()
+                if path and (read in (place, *place.parents) or (place.exists() and place.samefile(read))):
+                    raise BadInput(f"--out '{output}' would be written over the input '{found}': name another file")
 
 
 def _required_source(kind: type[Operator], inputs: Sequence[str], fields: dict[str, Any]) -> dict[str, Any]:

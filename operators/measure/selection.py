@@ -8,7 +8,9 @@ goes piece by piece; of ten million samples the integers are 40 MB.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar
 
 import numpy as np
@@ -164,7 +166,7 @@ class MeasureSelection(PiecewiseOperator):
         partials = partials.sort("problem_key")
         data = _arrange(partials)
         total, problems = data.votes.shape
-        orders = _orders(total, self.subsets, np.random.default_rng(self.seed))
+        orders = Orders(total, self.subsets, self.seed)
         sizes = powers_of_two(total)
         pieces = [align(unpack(packed), total) for packed in partials["tables"].drop_nulls()]
         found: list[pl.DataFrame] = []
@@ -177,14 +179,14 @@ class MeasureSelection(PiecewiseOperator):
         return pl.concat(found)
 
     def _stacked(
-        self, method: Selection, pieces: list[Aligned], sizes: list[int], orders: list[Ints], problems: int
+        self, method: Selection, pieces: list[Aligned], sizes: list[int], orders: Orders, problems: int
     ) -> dict[str, tuple[list[Floats], Floats]]:
         """Return name -> (for each size how right the method is [subsets, problems], and with the first ones)."""
         drawn: dict[str, list[Floats]] = {}
         first: dict[str, list[float]] = {}
         for size in sizes:
-            few = max(1, min(len(orders), self.rows // (size * problems))) if size < len(orders[0]) else 0
-            asked = [np.arange(size, dtype=np.int64), *orders[:few]]
+            few = max(1, min(len(orders), self.rows // (size * problems))) if size < orders.total else 0
+            asked = [np.arange(size, dtype=np.int64), *(order[:size].copy() for order in islice(orders, few))]
             of_pieces = [right_on(method, piece, asked, size) for piece in pieces]
             for name in sorted({name for piece in of_pieces for name in piece}):
                 nothing = [np.zeros((len(asked), len(piece.keys))) for piece in pieces]
@@ -211,12 +213,31 @@ class MeasureSelection(PiecewiseOperator):
         return pl.DataFrame(columns)
 
 
-def _orders(total: int, count: int, rng: np.random.Generator) -> list[Ints]:
-    """Return so many random orders of ``total`` samples, in which each comes first as often as any other, or once more
-    or less."""
-    first = np.concatenate([rng.permutation(total) for _ in range(-(-count // total))])[:count]
-    orders = [rng.permutation(total) for _ in range(count)]
-    return [np.concatenate([[one], order[order != one]]) for one, order in zip(first, orders, strict=True)]
+class Orders:
+    """Random orders of ``total`` samples, in which each comes first as often as any other, or once more or less.
+
+    They are made whenever they are gone through, the same ones each time: a hundred orders of a hundred thousand
+    samples would be 80 MB.
+    """
+
+    def __init__(self, total: int, count: int, seed: int) -> None:
+        self.total = total
+        rng = np.random.default_rng(seed)
+        self._first = np.concatenate([rng.permutation(total) for _ in range(-(-count // total))])[:count].copy()
+        self._state = rng.bit_generator.state
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def __iter__(self) -> Iterator[Ints]:
+        rng = np.random.default_rng()
+        rng.bit_generator.state = self._state
+        for one in self._first:
+            order = rng.permutation(self.total)
+            place = int(np.flatnonzero(order == one)[0])
+            order[1 : place + 1] = order[:place].copy()
+            order[0] = one
+            yield order
 
 
 def _arrange(partials: pl.DataFrame) -> Votes:
@@ -233,7 +254,7 @@ def _arrange(partials: pl.DataFrame) -> Votes:
     return Votes(votes, correct, offsets)
 
 
-def subset_accuracy(data: Votes, sizes: list[int], orders: list[Ints]) -> list[Floats]:
+def subset_accuracy(data: Votes, sizes: list[int], orders: Orders) -> list[Floats]:
     """Return for each size how right the vote is: shape [subsets, problems], shares in [0, 1]; one subset at N.
 
     One random order of the samples serves all sizes of a subset (prefixes) and all problems, whose samples are

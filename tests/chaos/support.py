@@ -63,6 +63,7 @@ class Job:
     verify: dict[str, Any] = field(default_factory=lambda: {"operator": "verify.exact"})
     run: dict[str, Any] = field(default_factory=dict[str, Any])
     environment: dict[str, str] = field(default_factory=dict[str, str])
+    privileged: bool = True
     facts: dict[Key, tuple[str, str]] = field(default_factory=dict[Key, tuple[str, str]])
     """What was seen to be committed: key -> (text, mark)."""
 
@@ -102,7 +103,9 @@ class Job:
 
     def _spawn(self, *arguments: str) -> Command:
         with open(self.folder / "log", "ab") as log:
-            return Command(*arguments, folder=self.folder, changes=self.environment, log=log)
+            return Command(
+                *arguments, folder=self.folder, changes=self.environment, log=log, privileged=self.privileged
+            )
 
     def finish(self, process: Command, seconds: float = 900.0) -> int:
         """Wait for a process; return its exit code."""

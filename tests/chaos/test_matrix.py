@@ -19,8 +19,11 @@ from tests.chaos.support import FULL, SEED, Job, check_same, descendants, ends_w
 from tests.commands import Command
 
 pytestmark = pytest.mark.chaos
+LONG = [pytest.mark.ray, pytest.mark.long]
 SEEDS = range(10) if FULL else range(1)
-TITLES = {"worker": "ray::", "raylet": "raylet/raylet", "gcs": "gcs/gcs_server"}
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""Those of a raylet's processes with which it ends itself."""
+TITLES = {"worker": ("ray::",), "agent": AGENTS, "raylet": ("raylet/raylet",), "gcs": ("gcs/gcs_server",)}
 """What the processes of Ray are called that can be killed beside the driver."""
 PATIENCE = 120.0
 """Seconds that a run may take to notice that its cluster is gone; Ray itself waits for a lost GCS for a minute."""
@@ -32,7 +35,7 @@ PATIENCE = 120.0
     [
         ("local", "driver"),
         pytest.param("ray", "raylet", marks=pytest.mark.ray),
-        *(pytest.param("ray", name, marks=[pytest.mark.ray, pytest.mark.long]) for name in ("driver", "worker", "gcs")),
+        *(pytest.param("ray", name, marks=LONG) for name in ("driver", "worker", "agent", "gcs")),
     ],
 )
 def test_whoever_is_killed(tmp_path: Path, figures: Figures, runner: str, victim: str, seed: int) -> None:
@@ -60,6 +63,9 @@ def _kill(driver: Command, victim: str, chance: random.Random) -> None:
     """Kill one process: the driver, or one that Ray started for it."""
     found = [driver.pid]
     if victim in TITLES:
-        found = [pid for pid, title in descendants(driver.pid) if TITLES[victim] in title.split(" ")[0]]
+        names = {pid: title.split(" ")[0] for pid, title in descendants(driver.pid)}
+        agents = {pid for pid, name in names.items() if name.startswith(AGENTS)}
+        found = [pid for pid, name in names.items() if any(title in name for title in TITLES[victim])]
+        found = [pid for pid in found if victim == "agent" or pid not in agents]
     with contextlib.suppress(ProcessLookupError):
         os.kill(chance.choice(found), signal.SIGKILL)

@@ -192,6 +192,33 @@ def test_op_reads_one_file_for_several_inputs(tmp_path: Path) -> None:
     assert rows_k["coverage"][0] == pytest.approx(sum(right) / 70)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "output"),
+    [
+        (["verify.exact", "--in", "rows.jsonl"], "rows.jsonl"),
+        (["verify.exact", "--in", "problems=rows.jsonl", "--in", "samples=rows.jsonl"], "../here/rows.jsonl"),
+        (["verify.exact", "--in", "rows.jsonl"], "hard.jsonl"),
+        (["verify.exact", "--in", "soft.jsonl"], "rows.jsonl"),
+        (["verify.exact", "--in", "*.jsonl"], "rows.jsonl"),
+        (["verify.exact", "--in", "samples=."], "new.parquet"),
+        (["load", "--in", "rows.jsonl"], "rows.jsonl"),
+        (["load", "--set", "source=rows.jsonl"], "rows.jsonl"),
+    ],
+)
+def test_op_never_writes_over_what_it_reads(tmp_path: Path, arguments: list[str], output: str) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    path = folder / "rows.jsonl"
+    path.write_text('{"problem_id": "a", "prompt": "2 + 2?", "answer": "4", "completion": "4"}\n')
+    (folder / "hard.jsonl").hardlink_to(path)
+    (folder / "soft.jsonl").symlink_to(path)
+    before = path.read_bytes()
+    done = gristmill("op", *arguments, "--out", output, cwd=folder)
+    assert done.returncode == 2 and "would be written over the input" in done.stderr
+    assert path.read_bytes() == before
+    assert sorted(one.name for one in folder.iterdir()) == ["hard.jsonl", "rows.jsonl", "soft.jsonl"]
+
+
 def test_op_uses_classes_from_elsewhere(tmp_path: Path) -> None:
     rows = [(0, "7", 3), (1, "8", 5), (2, "seven", 3), (3, "9", 6)]
     table = pl.DataFrame(rows, schema=["sample_index", "predicted_answer", "answer_class"], orient="row")

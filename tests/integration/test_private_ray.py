@@ -10,8 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
 
 from cluster.ray.private import keep_token_private, private_folder
+from cluster.ray.runner import RayRunner
+from schemas.errors import ClusterLost
 
 LISTENING = """
 import json, os, sys
@@ -91,3 +94,17 @@ def test_the_folder_is_private_whatever_was_there(tmp_path: Path, monkeypatch: p
 def test_a_long_temporary_folder_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("x" * 60)))
     assert len(private_folder()) <= 40
+
+
+def test_a_ray_that_doesn_t_start_in_time_is_no_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is too busy, Ray raises a bare ``Exception``."""
+
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup. Some of the raylet failed.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ClusterLost, match=r"didn't start in time.*the same command goes on") as caught:
+        RayRunner()._start(1)  # pyright: ignore[reportPrivateUsage]
+    assert caught.value.exit_code == 3

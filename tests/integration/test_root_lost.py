@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from cluster.storage.presence import lost
 from cluster.storage.root import Root
 from schemas.errors import RootLost
 from tests.chaos.support import Job, check_same, wait_for
+from tests.privileges import as_anybody, read_only
 
 
 def remove(root: Path) -> None:
@@ -59,39 +61,41 @@ def test_a_root_that_disappears(tmp_path: Path, runner: str, lose: Callable[[Pat
 
 
 def test_a_root_that_becomes_read_only(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"mount isn't permitted here: {mounted.stderr.strip()}")
-    try:
-        job = Job(tmp_path / "job", root=str(disk / "root"), n=100, latency=0.05)
-        process = job.start()
-        wait_for(lambda: job.look() > 20, process)
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    job = Job(tmp_path / "job", n=100, latency=0.05, privileged=False)
+    process = job.start()
+    wait_for(lambda: job.look() > 20, process)
+    with read_only(Path(job.root)):
         assert job.finish(process, 120.0) == 3, job.log()
         assert "can't be written any more" in job.log()
         assert "Traceback" not in job.log() and "It is a defect" not in job.log()
         had = job.look()
-        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-        job.latency = 0.0
-        job.write()
-        assert job.finish(job.start()) == 0, job.log()
-        assert had
-        check_same(job)
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    job.latency = 0.0
+    job.write()
+    assert job.finish(job.start()) == 0, job.log()
+    assert had
+    check_same(job)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is refused to root")
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ESTALE, errno.ENOTCONN, errno.EIO])
+def test_a_file_system_that_takes_nothing_any_more(tmp_path: Path, number: int) -> None:
+    """What the kernel says of one that was mounted read-only, or whose server or disk is gone."""
+    root = Root.at(tmp_path / "root")
+    root.check_writable()
+
+    def write() -> None:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(RootLost, match="can't be written any more"):
+        root.patiently(write, "writing")
+    assert lost(root.url, RuntimeError(f"Generic LocalFileSystem error: {os.strerror(number)} (os error {number})"))
+
+
 def test_a_root_that_may_not_be_written(tmp_path: Path) -> None:
     root = Root.at(tmp_path / "root")
     root.check_writable()
-    (tmp_path / "root").chmod(0o500)
-    with pytest.raises(RootLost, match="can't be written any more"):
-        root.write_bytes(b"", "runs", "x")
+    with read_only(tmp_path / "root"):
+        raised = as_anybody(lambda: root.write_bytes(b"", "runs", "x"))
+    assert isinstance(raised, RootLost) and "can't be written any more" in str(raised)
 
 
 def test_who_begins_may_begin_anew(tmp_path: Path) -> None:

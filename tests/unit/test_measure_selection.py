@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import combinations
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.measure.selection import MeasureSelection
+from operators.measure.selection import MeasureSelection, Orders, Votes, subset_accuracy
 from operators.select.majority import MajorityVote
 from schemas.contract import conform, validate
 from schemas.datasets import SelectionAccuracy
@@ -145,3 +146,23 @@ def test_the_interval_holds_the_accuracy_on_problems_like_these() -> None:
 def test_each_sample_is_first_as_often_as_any_other() -> None:
     table = verdicts([["7", "1", "2", "1"], ["1", "7", "7", "7"]])
     assert curve(table, subsets=100)["accuracy"][0] == pytest.approx(0.5, abs=1e-12)
+
+
+def test_orders_are_the_same_each_time_and_take_no_memory() -> None:
+    orders = Orders(100_000, 100, 0)
+    for total, count in ((1, 10), (3, 10), (50, 100), (200, 7)):
+        few = Orders(total, count, 1)
+        once, again = list(few), list(few)
+        assert len(once) == len(few) == count
+        assert all((np.sort(order) == np.arange(total)).all() for order in once)
+        assert all((one == other).all() for one, other in zip(once, again, strict=True))
+        assert np.ptp(np.bincount([int(order[0]) for order in once], minlength=total)) <= 1
+    data = Votes(np.arange(100_000, dtype=np.int32)[:, None] % 2, np.array([1.0, 0.0]), np.array([0]))
+    tracemalloc.start()
+    try:
+        right = subset_accuracy(data, [1, 1000, 100_000], orders)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10e6  # all of them at once are 80 MB
+    assert right[2].tolist() == [[1.0]]  # a tie: the first seen wins

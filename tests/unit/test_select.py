@@ -23,6 +23,7 @@ from operators.select.majority import MajorityVote
 from operators.select.mbr import SelectMbr, mean_f1
 from operators.select.perplexity import Perplexity, PerplexityConsistency, Rpc
 from operators.select.scored import BestOfN, WeightedVote
+from operators.select.selection import beside
 from operators.select.several import SelectSeveral
 from operators.select.top_two import SelectTopTwo
 from schemas.contract import conform, validate
@@ -401,3 +402,16 @@ def test_traces_vote_with_their_confidence() -> None:
     del given["paths"]
     with pytest.raises(BadInput, match="nothing to weigh by"):
         select(WeightedVote(), given)
+
+
+@given(st.permutations(range(12)), st.sets(st.integers(0, 11)))
+@settings(max_examples=40, deadline=None)
+def test_what_is_read_beside_verdicts_may_come_in_any_order(order: list[int], lost: set[int]) -> None:
+    keys = pl.DataFrame({"problem_key": ["a", "b", "c"] * 4, "sample_index": list(range(12))}).sort(
+        "problem_key", "sample_index"
+    )
+    table = keys.with_columns(mean_logprob=-pl.col("sample_index").cast(pl.Float64))
+    some = table[order].filter(~pl.col("sample_index").is_in(list(lost)))
+    found = beside(keys, some)
+    assert found.select(keys.columns).equals(keys)
+    assert found.rows() == [(k, i, None if i in lost else -float(i)) for k, i in keys.rows()]
