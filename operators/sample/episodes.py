@@ -7,7 +7,8 @@ from typing import Any
 
 from operators.engine import Completion
 from operators.sample.rows import sample_row
-from operators.strategies.episode import Caps, Episode, Setting
+from operators.strategies.episode import Episode
+from operators.strategies.setting import Caps, Setting
 from operators.strategies.strategy import Strategy
 from operators.strategies.words import Node, Result
 from operators.thinking import opens_thought

@@ -23,7 +23,7 @@ from operators.policies.named import AnyPolicy
 from operators.sample.episodes import play
 from operators.sample.rows import sample_row
 from operators.strategies.calls import Journal, MemoryJournal
-from operators.strategies.episode import Setting
+from operators.strategies.setting import Setting
 from operators.strategies.strategy import AnyStrategy
 from operators.strategies.words import POLICY
 from operators.text import PromptTemplate

@@ -10,8 +10,9 @@ from operators.asking import Tokens
 from operators.engine import Engine, EngineError
 from operators.score.scoring import Row, Scoring, name_of
 from operators.strategies.calls import MemoryJournal
-from operators.strategies.episode import Episode, Setting
+from operators.strategies.episode import Episode
 from operators.strategies.scorers import SCORER, Scorer, Truth
+from operators.strategies.setting import Setting
 from operators.strategies.words import POLICY, Node
 from schemas.engine import SamplingParams
 from schemas.identity import sample_seed

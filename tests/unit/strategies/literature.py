@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from operators.engine import Completion, EngineError, Request, Scored, ScoreRequest
-from operators.strategies.episode import Setting
+from operators.strategies.setting import Setting
 from schemas.conversation import Turn
 from tests.unit.strategies.playing import SMALL, Wild, setting
 

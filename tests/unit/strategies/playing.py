@@ -14,7 +14,7 @@ from cluster.engines.scripted import ScriptedEngine
 from operators.engine import Completion, Engine, EngineError, EngineInfo, Request, Scored, ScoreRequest, ended_by
 from operators.sample.episodes import play
 from operators.strategies.calls import Call, MemoryJournal
-from operators.strategies.episode import Setting
+from operators.strategies.setting import Setting
 from operators.strategies.strategy import Strategy, strategy_class
 from schemas.conversation import Turn
 from schemas.engine import SamplingParams, ScriptedSpec

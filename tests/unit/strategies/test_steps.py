@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from operators.engine import Completion, Request
-from operators.strategies.episode import Caps, Episode
+from operators.strategies.episode import Episode
+from operators.strategies.setting import Caps
 from operators.strategies.steps import StepRule, grow
 from operators.strategies.words import Ask, Node
 from schemas.errors import BadInput
