@@ -7,7 +7,7 @@ over millions of verdicts start by reducing them to this.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import dataframely as dy
 import numpy as np
@@ -15,7 +15,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from operators.draws import draws
-from operators.measure.hinted import Hints
 from operators.piecewise import PiecewiseOperator
 from operators.select.classes import one_verifier
 from schemas.contract import Contract
@@ -165,6 +164,18 @@ def _listed(odds: pl.DataFrame) -> pl.DataFrame:
     """Gather (problem_id, source, odds), a row each, to a row per problem."""
     hints = odds.drop_nulls("odds").sort("problem_id", "source").group_by("problem_id", maintain_order=True)
     return hints.agg(hints=pl.struct("source", "odds")).cast({"hints": HINTS})
+
+
+class Hints(NamedTuple):
+    """What a policy was told of problems before it sampled them.
+
+    Attributes:
+        odds: what each source says of each problem (``log_odds``), NaN for nothing: [problems, sources].
+        features: of each problem, 0 where they aren't known: [problems, features].
+    """
+
+    odds: Floats
+    features: Floats
 
 
 def hints_of(partials: pl.DataFrame) -> Hints | None:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from operators.measure.counts import Hints
 from operators.measure.difficulty import (
     LOG_MISS,
     SCALES,
@@ -74,18 +75,6 @@ class Chances(NamedTuple):
 
     solved: Floats
     rates: Floats
-
-
-class Hints(NamedTuple):
-    """What a policy was told of problems before it sampled them.
-
-    Attributes:
-        odds: what each source says of each problem (``log_odds``), NaN for nothing: [problems, sources].
-        features: of each problem, 0 where they aren't known: [problems, features].
-    """
-
-    odds: Floats
-    features: Floats
 
 
 def hinted(n: Ints, c: Ints, first: Ints, told: Hints, k: Ints, draws: int, seed: int) -> Estimate:
