@@ -17,7 +17,7 @@ import polars as pl
 from cluster.engines import resolve
 from cluster.planning.problems import Problems, read_problems
 from cluster.records.rules import Rules
-from cluster.storage.delta import stored_identities
+from cluster.storage.delta import calls_folder, stored_identities
 from cluster.storage.ranges import Ints, Ranges, RangeSet
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
@@ -34,7 +34,7 @@ from pipelines.identity import (
     store_folder,
 )
 from schemas.contract import Contract
-from schemas.datasets import CALLS_FOLDER, SAMPLES_FOLDER, Call, Problem
+from schemas.datasets import SAMPLES_FOLDER, Call, Problem
 from schemas.identity import difference
 from schemas.job import RunSettings
 
@@ -233,7 +233,7 @@ class _StorePlanner:
         if held < plan.planned and isinstance(stage.operator, Sampling) and stage.operator.extend_truncated:
             plan.extends = self._shorter(stage.operator, store)
         if held < plan.planned and isinstance(stage.operator, Sampling) and stage.operator.strategy is not None:
-            plan.calls = self._open(f"{CALLS_FOLDER}/{folder.split('/')[1]}", Call, store.fingerprint)
+            plan.calls = self._open(calls_folder(folder), Call, store.fingerprint)
         plan.why = self._why(plan)
         return plan
 

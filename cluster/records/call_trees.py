@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from cluster.storage.delta import scan_store
+from cluster.storage.delta import calls_folder, scan_store
 from cluster.storage.root import Root
-from schemas.datasets import CALLS_FOLDER, Call
+from schemas.datasets import Call
 from schemas.manifest import RunManifest
 
 ROW = ("problem_key", "problem_id", "episode", "slot", "chosen", "search_score", "finish_reason", "episode_facts")
@@ -31,11 +31,7 @@ TOLD = (
 
 def calls_of(root: Root, manifest: RunManifest) -> dict[str, pl.LazyFrame]:
     """Return the calls of each sampling stage that plays a strategy."""
-    folders = {
-        record.name: f"{CALLS_FOLDER}/{record.path.split('/')[1]}"
-        for record in manifest.stages
-        if record.dataset == "samples"
-    }
+    folders = {record.name: calls_folder(record.path) for record in manifest.stages if record.dataset == "samples"}
     return {
         name: scan_store(root, folder, Call) for name, folder in folders.items() if root.exists(folder, "_delta_log")
     }

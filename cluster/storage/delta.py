@@ -19,9 +19,14 @@ from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE, damaged_file, scan_files
 from schemas import __version__
 from schemas.contract import Contract
-from schemas.datasets import SCHEMA_VERSION
+from schemas.datasets import CALLS_FOLDER, SCHEMA_VERSION
 from schemas.errors import BadInput, DamagedLog
 from schemas.redaction import redacted
+
+
+def calls_folder(folder: str) -> str:
+    """Return the folder of the calls that a store's rows came of."""
+    return f"{CALLS_FOLDER}/{folder.split('/')[1]}"
 
 
 def make_table(

@@ -15,7 +15,7 @@ from cluster.storage.slices import UNREADABLE
 from cluster.storage.store import Store
 from cluster.upkeep.verify_file import Expected, FileCheck, Finding, example
 from schemas.contract import Contract
-from schemas.datasets import CALLS_FOLDER, SAMPLES_FOLDER, Sample
+from schemas.datasets import SAMPLES_FOLDER, Sample
 from schemas.errors import DamagedFile, DamagedLog, GristmillError
 from schemas.redaction import redact
 
@@ -138,11 +138,6 @@ def log_finding(stage: str, folder: str, error: DamagedLog) -> Finding:
 def samples_folder(folder: str) -> str:
     """Return the folder of the samples that a store's rows are about: ``samples/{sampling_id}``."""
     return f"{SAMPLES_FOLDER}/{folder.split('/')[1]}"
-
-
-def calls_folder(folder: str) -> str:
-    """Return the folder of the calls that a store's rows came of."""
-    return f"{CALLS_FOLDER}/{folder.split('/')[1]}"
 
 
 def open_samples(root: Root, stage: str, folder: str, numbering: Numbering) -> StoreCheck:

@@ -20,6 +20,7 @@ import polars as pl
 
 from cluster.engines import build_engine
 from cluster.records.bill import Amount
+from cluster.storage.delta import calls_folder
 from cluster.storage.parts import write_part
 from cluster.storage.ranges import Ints, Ranges
 from cluster.storage.root import Root
@@ -392,7 +393,7 @@ class EngineWorker:
         try:
             async with self._in_order if self._plays else contextlib.nullcontext():
                 if len(calls):
-                    folder = f"{datasets.CALLS_FOLDER}/{self.job.folder.split('/')[1]}"
+                    folder = calls_folder(self.job.folder)
                     written = await asyncio.to_thread(write_part, self.root, folder, calls, datasets.Call, stage)
                     self.report.calls.append(written)
                 if len(rows):
