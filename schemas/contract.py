@@ -1,4 +1,4 @@
-"""Row contracts: declared once with dataframely, checked before every write.
+"""Row contracts: declared once (``schemas.columns``), checked by dataframely before every write.
 
 ``validate`` is strict (exact columns, every rule, and dtypes but for casts that lose nothing) and guards what is
 written. ``conform`` is lenient and serves what users bring: absent nullable columns, extra columns, numbers as text.
@@ -7,14 +7,14 @@ Both tell everything that is wrong at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
 
-import dataframely as dy
 import polars as pl
 
+from schemas.columns import Column
 from schemas.conversation import TURNS
 from schemas.errors import BadInput, ContractViolation
 from schemas.identity import completion_hashes
@@ -29,8 +29,8 @@ class Columns:
     names: tuple[str, ...]
 
 
-class Contract(dy.Schema):
-    """Base of all row contracts.
+class Contract:
+    """Base of all row contracts: a class whose attributes are columns, and rules about whole rows.
 
     Class attributes:
         added: columns that the contract got after files of it were written; all of them may be null. Files without them
@@ -42,6 +42,36 @@ class Contract(dy.Schema):
     added: ClassVar[frozenset[str]] = frozenset()
     index: ClassVar[str] = "sample_index"
     repeats: ClassVar[bool] = False
+    _columns: ClassVar[dict[str, Column]] = {}
+    _rules: ClassVar[dict[str, Callable[[Any], pl.Expr]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        own = vars(cls).items()
+        for name, value in own:
+            if type(value).__module__.startswith("dataframely"):
+                raise TypeError(f"{cls.__name__}.{name}: columns and rules of contracts are those of schemas.columns")
+        columns = {name: value for name, value in own if isinstance(value, Column)}
+        rules = {name: value for name, value in own if getattr(value, "is_rule", False)}
+        cls._columns, cls._rules = {**cls._columns, **columns}, {**cls._rules, **rules}
+
+    @classmethod
+    def columns(cls) -> dict[str, Column]:
+        """Return the columns by name, in their order."""
+        return cls._columns
+
+    @classmethod
+    def rules(cls) -> dict[str, Callable[[Any], pl.Expr]]:
+        """Return the rules about whole rows by name."""
+        return cls._rules
+
+    @classmethod
+    def column_names(cls) -> list[str]:
+        return list(cls._columns)
+
+    @classmethod
+    def primary_key(cls) -> list[str]:
+        """Return the names of the columns by which a row is known."""
+        return [name for name, column in cls._columns.items() if column.primary_key]
 
     @classmethod
     def select(cls, *names: str) -> Columns:
@@ -54,6 +84,19 @@ class Contract(dy.Schema):
         if unknown:
             raise ValueError(f"{cls.__name__} has no column {sorted(unknown)}; it has {cls.column_names()}")
         return Columns(cls, names or tuple(cls.column_names()))
+
+
+@cache
+def _checked(contract: type[Contract]) -> Any:
+    """Return dataframely's schema of a contract."""
+    import dataframely as dy
+
+    def as_told(rule: Callable[[Any], pl.Expr]) -> Any:
+        return dy.rule()(lambda _: rule(contract))
+
+    columns = {name: column.checked() for name, column in contract.columns().items()}
+    rules = {name: as_told(rule) for name, rule in contract.rules().items()}
+    return type(contract.__name__, (dy.Schema,), {**columns, **rules})
 
 
 @cache
@@ -99,7 +142,7 @@ def validate(table: pl.DataFrame, contract: type[Contract], stage: str) -> pl.Da
             wrong.append(f"column {contract.__name__}.{name} {why}")
         columns.append(pl.Series(name, [None], dtype).new_from_index(0, len(table)) if column is None else column)
     table = pl.DataFrame(columns)
-    good, failure = contract.filter(table)
+    good, failure = _checked(contract).filter(table)
     if len(good) < len(table) or wrong:
         wrong += _broken_rules(failure, contract, unusable) if len(good) < len(table) else []
         if wrong:

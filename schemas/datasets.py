@@ -5,9 +5,9 @@ All integers are 64-bit signed; `nullable=True` columns may be absent from a use
 
 from __future__ import annotations
 
-import dataframely as dy
 import polars as pl
 
+from schemas import columns as col
 from schemas.contract import Contract
 from schemas.conversation import MORE
 from schemas.measures import MEASURES
@@ -29,41 +29,41 @@ CALIBRATION = ("calibrated", "uncalibrated")
 VERDICT_STATUS = ("ok", "unparseable", "timeout", "error", "skipped")
 
 
-def _key(minimum: int | None = None) -> dy.Int64:
-    return dy.Int64(primary_key=True, min=minimum)
+def _key(minimum: int | None = None) -> col.Column:
+    return col.Int64(primary_key=True, min=minimum)
 
 
-def _text(nullable: bool = False) -> dy.String:
-    return dy.String(nullable=nullable)
+def _text(nullable: bool = False) -> col.Column:
+    return col.String(nullable=nullable)
 
 
-def _one_of(values: tuple[str, ...]) -> dy.String:
-    return dy.String(nullable=False, regex=f"^({'|'.join(values)})$")
+def _one_of(values: tuple[str, ...]) -> col.Column:
+    return col.String(nullable=False, regex=f"^({'|'.join(values)})$")
 
 
-def _count(nullable: bool = False) -> dy.Int64:
-    return dy.Int64(nullable=nullable, min=0)
+def _count(nullable: bool = False) -> col.Column:
+    return col.Int64(nullable=nullable, min=0)
 
 
-def _share(nullable: bool = False) -> dy.Float64:
-    return dy.Float64(nullable=nullable, min=0.0, max=1.0)
+def _share(nullable: bool = False) -> col.Column:
+    return col.Float64(nullable=nullable, min=0.0, max=1.0)
 
 
-def _json(nullable: bool = True) -> dy.String:
+def _json(nullable: bool = True) -> col.Column:
     """A UTF-8 string that holds a JSON object."""
-    return dy.String(nullable=nullable, regex=r"^\{(.|\n)*\}$")
+    return col.String(nullable=nullable, regex=r"^\{(.|\n)*\}$")
 
 
-def _messages(nullable: bool = False) -> dy.List:
+def _messages(nullable: bool = False) -> col.Column:
     """Turns, as ``schemas.conversation`` says."""
-    said = {"role": dy.String(nullable=False), "content": dy.String(nullable=False)}
-    more = {name: dy.String(nullable=True) for name in MORE}
-    return dy.List(dy.Struct({**said, **more}, nullable=False), nullable=nullable)
+    said = {"role": col.String(nullable=False), "content": col.String(nullable=False)}
+    more = {name: col.String(nullable=True) for name in MORE}
+    return col.List(col.Struct({**said, **more}, nullable=False), nullable=nullable)
 
 
-def _tools() -> dy.String:
+def _tools() -> col.Column:
     """A JSON list, in OpenAI's words, of the tools that a conversation may call, or of what an answer calls."""
-    return dy.String(nullable=True, regex=r"^\[(.|\n)*\]$")
+    return col.String(nullable=True, regex=r"^\[(.|\n)*\]$")
 
 
 SAMPLE_KEY = ["problem_key", "sample_index"]
@@ -78,7 +78,7 @@ class Problem(Contract):
 
     added = frozenset({"tools", "prompt_key"})
 
-    problem_key = dy.String(primary_key=True)
+    problem_key = col.String(primary_key=True)
     problem_id = _text()
     prompt = _text()
     messages = _messages(nullable=True)
@@ -90,7 +90,7 @@ class Problem(Contract):
     prompt_key = _text(nullable=True)
     """A hash of what the model reads (prompt, messages, tools), whatever the answer is said to be."""
 
-    @dy.rule()
+    @col.rule()
     def problem_id_is_unique(cls) -> pl.Expr:
         return pl.col("problem_id").is_unique()
 
@@ -105,39 +105,39 @@ class Sample(Contract):
         }
     )
 
-    problem_key = dy.String(primary_key=True)
+    problem_key = col.String(primary_key=True)
     sample_index = _key(minimum=0)
     problem_id = _text()
     completion = _text()
     reasoning = _text(nullable=True)
     tool_calls = _tools()
-    completion_hash = dy.Int64(nullable=False)
+    completion_hash = col.Int64(nullable=False)
     status = _one_of(SAMPLE_STATUS)
     finish_reason = _one_of(FINISH_REASONS)
     prompt_tokens = _count()
     cached_prompt_tokens = _count()
     completion_tokens = _count()
-    sum_logprob = dy.Float64(nullable=True)
-    mean_logprob = dy.Float64(nullable=True)
-    lowest_group_confidence = dy.Float32(nullable=True)
-    tail_confidence = dy.Float32(nullable=True)
-    bottom_group_confidence = dy.Float32(nullable=True)
-    mean_confidence = dy.Float32(nullable=True)
-    seed = dy.Int64(nullable=False)
+    sum_logprob = col.Float64(nullable=True)
+    mean_logprob = col.Float64(nullable=True)
+    lowest_group_confidence = col.Float32(nullable=True)
+    tail_confidence = col.Float32(nullable=True)
+    bottom_group_confidence = col.Float32(nullable=True)
+    mean_confidence = col.Float32(nullable=True)
+    seed = col.Int64(nullable=False)
     worker = _text(nullable=True)
     run_id = _text()
     error = _text(nullable=True)
-    thought_open = dy.Bool(nullable=True)
+    thought_open = col.Bool(nullable=True)
     """Whether the prompt ended inside a thought that its template, or the beginning of the completion, had opened."""
-    tokens_estimated = dy.Bool(nullable=True)
+    tokens_estimated = col.Bool(nullable=True)
     """Whether its tokens aren't the engine's own count, but the most that they can be."""
     episode = _count(nullable=True)
     """Of a strategy's rows: which run of it for this problem the row is from. Rows of one aren't independent draws."""
     slot = _count(nullable=True)
     """Its place in the episode: ``sample_index`` is episode x rows of an episode + slot."""
-    chosen = dy.Bool(nullable=True)
+    chosen = col.Bool(nullable=True)
     """Whether it is the one row that the episode stands for."""
-    search_score = dy.Float64(nullable=True)
+    search_score = col.Float64(nullable=True)
     """What the strategy's own scorer said of it; a search picks what its scorer likes, so this is no measure of it."""
     lineage = _count(nullable=True)
     """Slot of its ancestor of the search's first step."""
@@ -154,9 +154,9 @@ class Call(Contract):
     index = "episode"
     repeats = True
 
-    problem_key = dy.String(primary_key=True)
+    problem_key = col.String(primary_key=True)
     episode = _key(minimum=0)
-    call = dy.String(primary_key=True)
+    call = col.String(primary_key=True)
     """Its path: branches, number of the group, slot: ``0.3``, ``chain2/1.0``; ``:k`` behind it is its k-th completion.
     Of scores ``s/`` and the digest: the same text is scored once."""
     attempt = _key(minimum=0)
@@ -167,7 +167,7 @@ class Call(Contract):
     kind = _one_of(CALL_KINDS)
     digest = _text()
     """Of what was asked: role, kind, prompt, beginning, parameters, n and seed."""
-    seed = dy.Int64(nullable=True)
+    seed = col.Int64(nullable=True)
     prompt_hash = _text()
     lead = _text()
     """What stands between the parent's text and this one's, or before this one's where it has no parent."""
@@ -180,11 +180,11 @@ class Call(Contract):
     """The cached ones included."""
     cached_prompt_tokens = _count()
     completion_tokens = _count()
-    sum_logprob = dy.Float64(nullable=True)
+    sum_logprob = col.Float64(nullable=True)
     """Of the sampled tokens, in nats."""
-    value = dy.Float64(nullable=True)
+    value = col.Float64(nullable=True)
     """The score, or the sum of log-probs of a text whose likelihood was asked."""
-    values = dy.List(dy.Float64(nullable=True), nullable=True)
+    values = col.List(col.Float64(nullable=True), nullable=True)
     """Scores of the steps, or log-probs of the tokens."""
     reasoning = _text(nullable=True)
     tool_calls = _tools()
@@ -200,7 +200,7 @@ class Episode(Contract):
 
     added = frozenset({"roles"})
 
-    problem_key = dy.String(primary_key=True)
+    problem_key = col.String(primary_key=True)
     episode = _key(minimum=0)
     problem_id = _text()
     strategy = _text()
@@ -211,7 +211,7 @@ class Episode(Contract):
     chosen = _count(nullable=True)
     """``sample_index`` of the row that it stands for; null where it found nothing."""
     ended_by = _one_of(ENDINGS)
-    oracle = dy.Bool(nullable=False)
+    oracle = col.Bool(nullable=False)
     """Whether it looked at the answer: an upper bound, not a method."""
     calls = _count()
     prompt_tokens = _count()
@@ -236,20 +236,20 @@ class Verdict(Contract):
 
     added = EPISODE
 
-    problem_key = dy.String(primary_key=True)
+    problem_key = col.String(primary_key=True)
     sample_index = _key(minimum=0)
-    verifier = dy.String(primary_key=True)
+    verifier = col.String(primary_key=True)
     problem_id = _text()
     predicted_answer = _text(nullable=True)
     answer_key = _text(nullable=True)
-    is_correct = dy.Bool(nullable=True)
-    credit = dy.Float64(nullable=True, min=0.0, max=1.0)
+    is_correct = col.Bool(nullable=True)
+    credit = col.Float64(nullable=True, min=0.0, max=1.0)
     status = _one_of(VERDICT_STATUS)
     detail = _text(nullable=True)
-    seconds = dy.Float32(nullable=False, min=0.0)
+    seconds = col.Float32(nullable=False, min=0.0)
     episode = _count(nullable=True)
     """The sample's, as ``chosen`` is."""
-    chosen = dy.Bool(nullable=True)
+    chosen = col.Bool(nullable=True)
 
 
 class Score(Contract):
@@ -257,27 +257,27 @@ class Score(Contract):
 
     added = EPISODE
 
-    problem_key = dy.String(primary_key=True)
+    problem_key = col.String(primary_key=True)
     sample_index = _key(minimum=0)
-    scorer = dy.String(primary_key=True)
+    scorer = col.String(primary_key=True)
     problem_id = _text()
-    score = dy.Float64(nullable=True)
-    step_scores = dy.List(dy.Float32(nullable=True), nullable=True)
+    score = col.Float64(nullable=True)
+    step_scores = col.List(col.Float32(nullable=True), nullable=True)
     status = _text()
     detail = _text(nullable=True)
     episode = _count(nullable=True)
     """The sample's, as ``chosen`` is."""
-    chosen = dy.Bool(nullable=True)
+    chosen = col.Bool(nullable=True)
 
 
 class Path(Contract):
     """A sample's weight after pruning, with the reason where it was dropped."""
 
-    problem_key = dy.String(primary_key=True)
+    problem_key = col.String(primary_key=True)
     sample_index = _key(minimum=0)
     problem_id = _text()
-    weight = dy.Float64(nullable=False, min=0.0)
-    kept = dy.Bool(nullable=False)
+    weight = col.Float64(nullable=False, min=0.0)
+    kept = col.Bool(nullable=False)
     reason = _text(nullable=True)
 
 
@@ -286,20 +286,20 @@ class Answer(Contract):
 
     added = frozenset({"confidence_low", "confidence_high", "calibration"})
 
-    problem_key = dy.String(primary_key=True)
-    method = dy.String(primary_key=True)
+    problem_key = col.String(primary_key=True)
+    method = col.String(primary_key=True)
     problem_id = _text()
     answer = _text(nullable=True)
-    answer_class = dy.Int64(nullable=True)
-    confidence = dy.Float64(nullable=False, min=0.0, max=1.0)
+    answer_class = col.Int64(nullable=True)
+    confidence = col.Float64(nullable=False, min=0.0, max=1.0)
     n_samples = _count()
     runner_up = _text(nullable=True)
-    runner_up_confidence = dy.Float64(nullable=True, min=0.0, max=1.0)
-    is_correct = dy.Bool(nullable=True)
-    confidence_low = dy.Float64(nullable=True, min=0.0, max=1.0)
-    confidence_high = dy.Float64(nullable=True, min=0.0, max=1.0)
+    runner_up_confidence = col.Float64(nullable=True, min=0.0, max=1.0)
+    is_correct = col.Bool(nullable=True)
+    confidence_low = col.Float64(nullable=True, min=0.0, max=1.0)
+    confidence_high = col.Float64(nullable=True, min=0.0, max=1.0)
     """95% interval of how often answers of this confidence are right, where it was fitted to known answers."""
-    calibration = dy.String(nullable=True, regex=f"^({'|'.join(CALIBRATION)})$")
+    calibration = col.String(nullable=True, regex=f"^({'|'.join(CALIBRATION)})$")
     """Of methods whose confidence is the chance of a model: whether it was fitted to known answers. Null of others."""
 
 
@@ -308,13 +308,13 @@ class Sft(Contract):
 
     added = frozenset({"tools"})
 
-    problem_key = dy.String(primary_key=True)
+    problem_key = col.String(primary_key=True)
     sample_index = _key(minimum=0)
     problem_id = _text()
     messages = _messages()
     tools = _tools()
     completion_tokens = _count()
-    score = dy.Float64(nullable=True)
+    score = col.Float64(nullable=True)
     lineage = _json(nullable=False)
 
 
@@ -328,7 +328,7 @@ class Preference(Contract):
     tools = _tools()
     chosen = _messages()
     rejected = _messages()
-    margin = dy.Float64(nullable=True)
+    margin = col.Float64(nullable=True)
     lineage = _json(nullable=False)
 
 
@@ -336,12 +336,12 @@ class StepReward(Contract):
     """One trace with a label per step, in the layout TRL's PRMTrainer reads."""
 
     problem_id = _text()
-    sample_index = dy.Int64(nullable=False, min=0)
+    sample_index = col.Int64(nullable=False, min=0)
     prompt = _text()
-    completions = dy.List(dy.String(nullable=False), nullable=False)
-    labels = dy.List(dy.Bool(nullable=False), nullable=False)
+    completions = col.List(col.String(nullable=False), nullable=False)
+    labels = col.List(col.Bool(nullable=False), nullable=False)
 
-    @dy.rule()
+    @col.rule()
     def one_label_per_step(cls) -> pl.Expr:
         return pl.col("completions").list.len() == pl.col("labels").list.len()
 
@@ -359,19 +359,19 @@ class Allocation(Contract):
     added = frozenset({"rule", "hints"})
 
     sequence = _key(minimum=0)
-    stage = dy.String(primary_key=True)
+    stage = col.String(primary_key=True)
     problem_key = _text()
     first_index = _count()
     count = _count()
     worst_tokens = _count()
     worst_microdollars = _count()
-    observed_through = dy.Int64(nullable=False, min=-1)
-    value = dy.Float64(nullable=False)
-    shadow_price = dy.Float64(nullable=True)
+    observed_through = col.Int64(nullable=False, min=-1)
+    value = col.Float64(nullable=False)
+    shadow_price = col.Float64(nullable=True)
     reason = _text()
     rule = _json(nullable=True)
     """Policy, limit of samples (n), caps, and how many ``features`` are in ``hints``, in a row that says the rule."""
-    hints = dy.List(dy.Float64(nullable=True), nullable=True)
+    hints = col.List(col.Float64(nullable=True), nullable=True)
     """What the policy was told of the problem beforehand: log odds of success by each source (null: nothing), then as
     many features as the rule says."""
 
@@ -410,8 +410,8 @@ class LedgerEntry(Contract):
     added = frozenset({"role", "calls", "passes"})
 
     sequence = _key(minimum=0)
-    run_id = dy.String(primary_key=True)
-    time = dy.Datetime(nullable=False, time_unit="us", time_zone="UTC")
+    run_id = col.String(primary_key=True)
+    time = col.Datetime()
     kind = _one_of(("settle", "orphan"))
     stage = _text()
     engine = _text()
@@ -419,8 +419,8 @@ class LedgerEntry(Contract):
     prompt_tokens = _count()
     cached_prompt_tokens = _count()
     completion_tokens = _count()
-    engine_seconds = dy.Float64(nullable=False, min=0.0)
-    gpu_seconds = dy.Float64(nullable=False, min=0.0)
+    engine_seconds = col.Float64(nullable=False, min=0.0)
+    gpu_seconds = col.Float64(nullable=False, min=0.0)
     microdollars = _count()
     role = _text(nullable=True)
     """What the engine is to the stage (``Payment``)."""
@@ -431,12 +431,12 @@ class LedgerEntry(Contract):
 class ExpertCount(Contract):
     """How many tokens one expert of one layer served on one night."""
 
-    model = dy.String(primary_key=True)
-    revision = dy.String(primary_key=True)
-    quantization = dy.String(primary_key=True)
+    model = col.String(primary_key=True)
+    revision = col.String(primary_key=True)
+    quantization = col.String(primary_key=True)
     """How the weights are stored, as the engine was told; empty where their own configuration says it."""
-    job_class = dy.String(primary_key=True)
-    night = dy.Date(primary_key=True)
+    job_class = col.String(primary_key=True)
+    night = col.Date(primary_key=True)
     layer = _key(minimum=0)
     expert = _key(minimum=0)
     tokens = _count()
@@ -445,12 +445,12 @@ class ExpertCount(Contract):
 class Routing(Contract):
     """Which experts one layer chose for one token of a completion: from an engine that tells."""
 
-    problem_key = dy.String(primary_key=True)
+    problem_key = col.String(primary_key=True)
     sample_index = _key(minimum=0)
     position = _key(minimum=0)
     layer = _key(minimum=0)
     token = _text()
-    experts = dy.List(dy.Int64(nullable=False, min=0), nullable=False)
+    experts = col.List(col.Int64(nullable=False, min=0), nullable=False)
 
 
 class ExpertRelevance(Contract):
@@ -458,10 +458,10 @@ class ExpertRelevance(Contract):
 
     layer = _key(minimum=0)
     expert = _key(minimum=0)
-    npmi = dy.Float64(nullable=False, min=-1.0, max=1.0)
+    npmi = col.Float64(nullable=False, min=-1.0, max=1.0)
     """The mean over the markers that occur."""
-    rank = dy.Int64(nullable=False, min=1)
-    weight = dy.Float64(nullable=False, min=0.0)
+    rank = col.Int64(nullable=False, min=1)
+    weight = col.Float64(nullable=False, min=0.0)
     """What its routing weight is multiplied with."""
     tokens = _count()
     """Tokens that it was chosen for."""
@@ -473,10 +473,10 @@ class PassAtK(Contract):
     added = frozenset({"same_low", "same_high", "least", "most"})
 
     k = _key(minimum=1)
-    coverage = dy.Float64(nullable=False, min=0.0, max=1.0)
-    low = dy.Float64(nullable=False, min=0.0, max=1.0)
+    coverage = col.Float64(nullable=False, min=0.0, max=1.0)
+    low = col.Float64(nullable=False, min=0.0, max=1.0)
     """``low`` to ``high``: what the mean over many problems like these may be."""
-    high = dy.Float64(nullable=False, min=0.0, max=1.0)
+    high = col.Float64(nullable=False, min=0.0, max=1.0)
     same_low = _share(nullable=True)
     """``same_low`` to ``same_high``: what endless sampling of these very problems may find. Narrower, since the choice
     of problems isn't in it."""
@@ -492,14 +492,14 @@ class PassAtK(Contract):
 class Forecast(Contract):
     """Coverage to be expected at k samples, by several methods (measure.forecast)."""
 
-    model = dy.String(primary_key=True)
+    model = col.String(primary_key=True)
     """Which model the row is about; empty where there is only one."""
     k = _key(minimum=1)
-    method = dy.String(primary_key=True)
+    method = col.String(primary_key=True)
     coverage = _share()
     low = _share()
     high = _share()
-    saturation = dy.Int64(nullable=True, min=0)
+    saturation = col.Int64(nullable=True, min=0)
     """``ttspm``: samples from which one more adds next to nothing."""
     n_problems = _count()
     note = _text()
@@ -514,14 +514,14 @@ class SelectionAccuracy(Contract):
     added = frozenset({"first_n", "subsets", "n_problems"})
 
     n = _key(minimum=1)
-    method = dy.String(primary_key=True)
-    accuracy = dy.Float64(nullable=False, min=0.0, max=1.0)
-    low = dy.Float64(nullable=False, min=0.0, max=1.0)
+    method = col.String(primary_key=True)
+    accuracy = col.Float64(nullable=False, min=0.0, max=1.0)
+    low = col.Float64(nullable=False, min=0.0, max=1.0)
     """``low`` to ``high``: what the accuracy over many problems like these may be."""
-    high = dy.Float64(nullable=False, min=0.0, max=1.0)
-    first_n = dy.Float64(nullable=True, min=0.0, max=1.0)
-    subsets = dy.Int64(nullable=True, min=1)
-    n_problems = dy.Int64(nullable=True, min=1)
+    high = col.Float64(nullable=False, min=0.0, max=1.0)
+    first_n = col.Float64(nullable=True, min=0.0, max=1.0)
+    subsets = col.Int64(nullable=True, min=1)
+    n_problems = col.Int64(nullable=True, min=1)
 
 
 class Calibration(Contract):
@@ -529,7 +529,7 @@ class Calibration(Contract):
 
     added = frozenset({"rmsce", "rmsce_low", "rmsce_high"})
 
-    method = dy.String(primary_key=True)
+    method = col.String(primary_key=True)
     n = _count()
     confidence = _share()
     accuracy = _share()
@@ -537,40 +537,40 @@ class Calibration(Contract):
     accuracy_high = _share()
     ece = _share()
     """The mean absolute gap of the bins; chance makes it too large, so it has no interval."""
-    ece_low = dy.Float64(nullable=True, min=0.0, max=1.0)
-    ece_high = dy.Float64(nullable=True, min=0.0, max=1.0)
+    ece_low = col.Float64(nullable=True, min=0.0, max=1.0)
+    ece_high = col.Float64(nullable=True, min=0.0, max=1.0)
     """Null but in results of versions before 2, whose interval didn't hold."""
     brier = _share()
     brier_low = _share()
     brier_high = _share()
-    bins = dy.List(
-        dy.Struct(
+    bins = col.List(
+        col.Struct(
             {
-                "low": dy.Float64(nullable=False),
-                "high": dy.Float64(nullable=False),
-                "n": dy.Int64(nullable=False),
-                "confidence": dy.Float64(nullable=True),
-                "accuracy": dy.Float64(nullable=True),
+                "low": col.Float64(nullable=False),
+                "high": col.Float64(nullable=False),
+                "n": col.Int64(nullable=False),
+                "confidence": col.Float64(nullable=True),
+                "accuracy": col.Float64(nullable=True),
             },
             nullable=False,
         ),
         nullable=False,
     )
     """The reliability table: one entry for each bin of confidence (low, high]."""
-    rmsce = dy.Float64(nullable=True, min=0.0, max=1.0)
-    rmsce_low = dy.Float64(nullable=True, min=0.0, max=1.0)
-    rmsce_high = dy.Float64(nullable=True, min=0.0, max=1.0)
+    rmsce = col.Float64(nullable=True, min=0.0, max=1.0)
+    rmsce_low = col.Float64(nullable=True, min=0.0, max=1.0)
+    rmsce_high = col.Float64(nullable=True, min=0.0, max=1.0)
     """The root of the bins' mean squared gap, less what chance adds to it, with its 95% interval."""
 
 
 class Multiplicity(Contract):
     """How many answers hang on the choice among nearly equal methods, in long form (measure.multiplicity)."""
 
-    metric = dy.String(primary_key=True)
-    method = dy.String(primary_key=True)
-    value = dy.Float64(nullable=True)
-    low = dy.Float64(nullable=True)
-    high = dy.Float64(nullable=True)
+    metric = col.String(primary_key=True)
+    method = col.String(primary_key=True)
+    value = col.Float64(nullable=True)
+    low = col.Float64(nullable=True)
+    high = col.Float64(nullable=True)
     n = _count()
     """Problems it is about."""
     note = _text()
@@ -579,14 +579,14 @@ class Multiplicity(Contract):
 class VerifierAudit(Contract):
     """How far a verifier can be trusted, in long form: one row a measure (measure.verifier_audit)."""
 
-    metric = dy.String(primary_key=True)
+    metric = col.String(primary_key=True)
     k = _key(minimum=0)
     """Tries, for ``metric = "value"``; else 0."""
-    prior = dy.String(primary_key=True)
+    prior = col.String(primary_key=True)
     """Beta prior of completeness and soundness, where one was used; else ""."""
-    value = dy.Float64(nullable=True)
-    low = dy.Float64(nullable=True)
-    high = dy.Float64(nullable=True)
+    value = col.Float64(nullable=True)
+    low = col.Float64(nullable=True)
+    high = col.Float64(nullable=True)
     n = _count()
     """Samples it is about."""
     note = _text()
@@ -595,8 +595,8 @@ class VerifierAudit(Contract):
 class Navigator(Contract):
     """A trained navigator of the strategy rlot, one row a layer (train.navigator)."""
 
-    layer = dy.String(primary_key=True)
-    values = dy.List(dy.Float64(nullable=False), nullable=False)
+    layer = col.String(primary_key=True)
+    values = col.List(col.Float64(nullable=False), nullable=False)
     """The layer's matrix, inputs by outputs in row-major order, and its biases behind it."""
     note = _json(nullable=False)
 
@@ -604,15 +604,15 @@ class Navigator(Contract):
 class EpisodeMeasure(Contract):
     """What episodes of a strategy came to and took, in long form: one row a measure (measure.episodes)."""
 
-    strategy = dy.String(primary_key=True)
-    metric = dy.String(primary_key=True)
-    value = dy.Float64(nullable=True)
-    low = dy.Float64(nullable=True)
+    strategy = col.String(primary_key=True)
+    metric = col.String(primary_key=True)
+    value = col.Float64(nullable=True)
+    low = col.Float64(nullable=True)
     """``low`` to ``high``: 95% interval for problems like these."""
-    high = dy.Float64(nullable=True)
-    same_low = dy.Float64(nullable=True)
+    high = col.Float64(nullable=True)
+    same_low = col.Float64(nullable=True)
     """``same_low`` to ``same_high``: 95% interval for these very problems, had they more episodes."""
-    same_high = dy.Float64(nullable=True)
+    same_high = col.Float64(nullable=True)
     n = _count()
     """Episodes it is about."""
     n_problems = _count()
@@ -622,25 +622,25 @@ class EpisodeMeasure(Contract):
 class EqualBill(Contract):
     """A strategy's accuracy beside that of plain sampling at an equal bill (measure.equal_bill)."""
 
-    arm = dy.String(primary_key=True)
-    unit = dy.String(primary_key=True)
+    arm = col.String(primary_key=True)
+    unit = col.String(primary_key=True)
     """Of the bill: ``completion_tokens``, ``tokens`` (read and written, by all roles), ``scorer_passes`` or
     ``dollars``."""
-    method = dy.String(primary_key=True)
+    method = col.String(primary_key=True)
     """Of plain sampling: ``majority``, ``rpc``, ``best_of_n``, or ``coverage`` (some sample is right); beside arms that
     stop by what came out, ``until_right`` or ``until_agreed``: plain sampling that stops by the same rule."""
-    n_equal = dy.Float64(nullable=True, min=0.0)
+    n_equal = col.Float64(nullable=True, min=0.0)
     """N*: plain samples that cost what an episode does; where plain sampling stops by itself, the most it draws."""
-    bill = dy.Float64(nullable=True, min=0.0)
+    bill = col.Float64(nullable=True, min=0.0)
     """Of an episode, on average; null where a price isn't known."""
     accuracy = _share()
     """Of what episodes chose; for ``coverage``, how often some row of theirs is right."""
     baseline = _share(nullable=True)
     """Of plain sampling at N*."""
-    difference = dy.Float64(nullable=True, min=-1.0, max=1.0)
-    low = dy.Float64(nullable=True)
+    difference = col.Float64(nullable=True, min=-1.0, max=1.0)
+    low = col.Float64(nullable=True)
     """``low`` to ``high``: 95% interval of the difference, on problems like these."""
-    high = dy.Float64(nullable=True)
+    high = col.Float64(nullable=True)
     n_problems = _count()
     note = _text()
 
@@ -648,13 +648,13 @@ class EqualBill(Contract):
 class PlainCurve(Contract):
     """Plain sampling against its bill: the curve beside which searches stand (measure.plain_curve)."""
 
-    unit = dy.String(primary_key=True)
+    unit = col.String(primary_key=True)
     """Of the bill, as in ``EqualBill``."""
-    method = dy.String(primary_key=True)
+    method = col.String(primary_key=True)
     """As in ``EqualBill``."""
     n = _key()
     """Samples of each problem; where sampling stops by itself, the most."""
-    bill = dy.Float64(nullable=False, min=0.0)
+    bill = col.Float64(nullable=False, min=0.0)
     """Of these samples of a problem, on average."""
     accuracy = _share()
     """For ``coverage``, how often some sample is right."""
@@ -667,10 +667,10 @@ class PlainCurve(Contract):
 class ScorerSteps(Contract):
     """How well a scorer's values of unfinished texts tell right ones from wrong ones (measure.scorer_steps)."""
 
-    scorer = dy.String(primary_key=True)
-    reduce = dy.String(primary_key=True)
+    scorer = col.String(primary_key=True)
+    reduce = col.String(primary_key=True)
     """What is made of the steps' scores: the ``last`` one, or the ``min`` of them."""
-    depth = dy.String(primary_key=True)
+    depth = col.String(primary_key=True)
     """Where in their texts the prefixes end: ``first``, ``middle`` or ``last`` third, or ``all``."""
     auc = _share(nullable=True)
     """The chance that a prefix of a right text has a larger value than one of a wrong text; null without both kinds."""

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import dataframely as dy
-
+from schemas import columns as col
 from schemas.contract import Contract
 
 
-def _number(nullable: bool = True, primary_key: bool = False) -> dy.Float64:
-    return dy.Float64(nullable=nullable, primary_key=primary_key)
+def _number(nullable: bool = True, primary_key: bool = False) -> col.Column:
+    return col.Float64(nullable=nullable, primary_key=primary_key)
 
 
-def _count() -> dy.Int64:
-    return dy.Int64(nullable=False, min=0)
+def _count() -> col.Column:
+    return col.Int64(nullable=False, min=0)
 
 
-def _note() -> dy.String:
-    return dy.String(nullable=False)
+def _note() -> col.Column:
+    return col.String(nullable=False)
 
 
 class HoldoutAnswer(Contract):
     """A question to held-out problems and its answer (measure.holdout)."""
 
-    number = dy.Int64(primary_key=True, min=1)
-    question = dy.String(nullable=False)
+    number = col.Int64(primary_key=True, min=1)
+    question = col.String(nullable=False)
     """A hash of what was asked: asked again, it has the same answer and costs nothing."""
-    name = dy.String(nullable=False)
+    name = col.String(nullable=False)
     """The method or verifier whose mean is asked for; "A - B" for a difference."""
     tuning = _number(False)
     """The mean on the problems that were tuned on."""
     answer = _number()
     """The mean to go by; null where the budget is spent."""
-    status = dy.String(nullable=False, regex="^(holds|differs|budget spent)$")
+    status = col.String(nullable=False, regex="^(holds|differs|budget spent)$")
     left = _count()
     """How many more answers that differ there may be."""
     n_tuning = _count()
@@ -48,25 +47,25 @@ class Label(Contract):
     chosen by lot, so each label stands for ``stratum_size`` over the labels that there are of the stratum.
     """
 
-    problem_key = dy.String(primary_key=True)
-    sample_index = dy.Int64(primary_key=True, min=0)
-    problem_id = dy.String(nullable=True)
-    prompt = dy.String(nullable=True)
-    answer = dy.String(nullable=True)
+    problem_key = col.String(primary_key=True)
+    sample_index = col.Int64(primary_key=True, min=0)
+    problem_id = col.String(nullable=True)
+    prompt = col.String(nullable=True)
+    answer = col.String(nullable=True)
     """The known answer, where there is one."""
-    completion = dy.String(nullable=True)
-    predicted_answer = dy.String(nullable=True)
-    accepted = dy.Bool(nullable=True)
+    completion = col.String(nullable=True)
+    predicted_answer = col.String(nullable=True)
+    accepted = col.Bool(nullable=True)
     """What the verifier says."""
-    stratum = dy.String(nullable=False)
-    stratum_size = dy.Int64(nullable=False, min=1)
-    is_correct = dy.Bool(nullable=True)
+    stratum = col.String(nullable=False)
+    stratum_size = col.Int64(nullable=False, min=1)
+    is_correct = col.Bool(nullable=True)
 
 
 class Estimate(Contract):
     """Means of expensive verdicts, with what cheap scores say about them taken out (measure.estimate)."""
 
-    expectation = dy.String(primary_key=True)
+    expectation = col.String(primary_key=True)
     """``all``, or a group: ``length=short``, ``level=3``."""
     value = _number(False)
     low = _number(False)
@@ -93,8 +92,8 @@ class Estimate(Contract):
 class Reliability(Contract):
     """How surely a problem is solved again (measure.reliability)."""
 
-    metric = dy.String(primary_key=True, regex="^(pass_hat_k|g_pass|mg_pass)$")
-    k = dy.Int64(primary_key=True, min=1)
+    metric = col.String(primary_key=True, regex="^(pass_hat_k|g_pass|mg_pass)$")
+    k = col.Int64(primary_key=True, min=1)
     tau = _number(False, primary_key=True)
     """The share of k that must be right; 1 for pass^k, .5 for mG-Pass (where its mean begins)."""
     value = _number(False)
@@ -108,10 +107,10 @@ class Reliability(Contract):
 class Bounds(Contract):
     """What n samples are worth at best and at worst, with their tokens (measure.bounds)."""
 
-    metric = dy.String(primary_key=True, regex="^(average|best|worst|majority|short|long)$")
-    n = dy.Int64(primary_key=True, min=1)
+    metric = col.String(primary_key=True, regex="^(average|best|worst|majority|short|long)$")
+    n = col.Int64(primary_key=True, min=1)
     """Samples of a problem."""
-    problem_key = dy.String(primary_key=True)
+    problem_key = col.String(primary_key=True)
     """Empty: the mean over problems."""
     value = _number(False)
     low = _number()
@@ -125,9 +124,9 @@ class Bounds(Contract):
 class Paired(Contract):
     """Two runs on the same problems, task by task (measure.paired)."""
 
-    rank = dy.Int64(primary_key=True, min=0)
+    rank = col.Int64(primary_key=True, min=0)
     """1 is the task on which the second loses most; 0 is all problems together."""
-    task = dy.String(nullable=False)
+    task = col.String(nullable=False)
     n_problems = _count()
     first = _number(False)
     second = _number(False)
@@ -145,7 +144,7 @@ class Paired(Contract):
     tokens_ratio = _number()
     """Completion tokens of a sample in the second run over those in the first."""
     dollars_ratio = _number()
-    worse = dy.Bool(nullable=False)
+    worse = col.Bool(nullable=False)
     """Whether the whole interval is below 0."""
 
 
@@ -156,10 +155,10 @@ class StressCurve(Contract):
     the standard deviation over them.
     """
 
-    metric = dy.String(primary_key=True, regex="^(accuracy|missing|tokens|stress_score|spread)$")
-    level = dy.Int64(primary_key=True, min=0)
+    metric = col.String(primary_key=True, regex="^(accuracy|missing|tokens|stress_score|spread)$")
+    level = col.Int64(primary_key=True, min=0)
     """How many problems a prompt asks; 0: all levels above 1."""
-    position = dy.Int64(primary_key=True, min=0)
+    position = col.Int64(primary_key=True, min=0)
     """Place of the problem in its prompt, from 1; 0: all places."""
     value = _number(False)
     low = _number()
@@ -171,8 +170,8 @@ class StressCurve(Contract):
 class StepCurve(Contract):
     """How far procedures are followed, by the number of their steps (measure.by_steps)."""
 
-    metric = dy.String(primary_key=True, regex="^(prefix|sequence|final)$")
-    steps = dy.String(primary_key=True)
+    metric = col.String(primary_key=True, regex="^(prefix|sequence|final)$")
+    steps = col.String(primary_key=True)
     """A number of steps, or ``short`` (2 to 6), ``medium`` (7 to 16), ``long`` (17 to 25), ``all``."""
     value = _number(False)
     low = _number(False)
@@ -184,8 +183,8 @@ class StepCurve(Contract):
 class PairCalibration(Contract):
     """How much a model learns of its second answer from its first one (measure.pairs)."""
 
-    metric = dy.String(primary_key=True, regex="^(doubt|repeat|collision|auc)$")
-    name = dy.String(primary_key=True)
+    metric = col.String(primary_key=True, regex="^(doubt|repeat|collision|auc)$")
+    name = col.String(primary_key=True)
     """Of ``auc``: what predicts errors (``doubt``, ``entropy``, ``agreement``); else a problem, or empty: the mean."""
     value = _number(False)
     low = _number()
@@ -198,10 +197,10 @@ class PairCalibration(Contract):
 class McqConfidence(Contract):
     """How sure of its letter a model is when it answers at once and when it reasons first (measure.mcq_confidence)."""
 
-    subject = dy.String(primary_key=True)
+    subject = col.String(primary_key=True)
     """Empty: all questions."""
-    metric = dy.String(primary_key=True, regex="^(accuracy|confidence|confidence_right|confidence_wrong|brier|ece)$")
-    arm = dy.String(primary_key=True, regex="^(direct|reasoned|difference)$")
+    metric = col.String(primary_key=True, regex="^(accuracy|confidence|confidence_right|confidence_wrong|brier|ece)$")
+    arm = col.String(primary_key=True, regex="^(direct|reasoned|difference)$")
     """``difference``: reasoned less direct, question by question."""
     value = _number()
     low = _number()

@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
-import dataframely as dy
 import polars as pl
 import pytest
 
@@ -28,6 +27,7 @@ from operators.select.classes import classify, distinct_answers, one_verifier
 from operators.select.majority import MajorityVote
 from operators.verify.exact import VerifyExact
 from pipelines.graph import Pipeline
+from schemas import columns as col
 from schemas.contract import Contract
 from schemas.datasets import Answer, Verdict
 from schemas.engine import ScriptedSpec
@@ -40,8 +40,8 @@ QUICK = RunSettings(flush_seconds=0.2, commit_seconds=0.05)
 class RowCount(Contract):
     """A contract of a user's own."""
 
-    dataset = dy.String(primary_key=True)
-    rows = dy.Int64(nullable=False)
+    dataset = col.String(primary_key=True)
+    rows = col.Int64(nullable=False)
 
 
 class CountRows(Operator):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 
+import polars as pl
 import pyarrow as pa
 
 from cluster.storage.memory import keep_little
-from schemas.contract import Contract
+from schemas.contract import Contract, polars_schema
 
 keep_little()  # here, because all that reads or writes tables comes by
 
@@ -15,7 +16,7 @@ keep_little()  # here, because all that reads or writes tables comes by
 @cache
 def arrow_schema(contract: type[Contract]) -> pa.Schema:
     """Return the Arrow schema of ``contract``; only nullable columns are nullable."""
-    arrow = contract.create_empty().to_arrow().schema
+    arrow = pl.DataFrame(schema=polars_schema(contract)).to_arrow().schema
     fields: list[pa.Field] = []
     for name, column in contract.columns().items():
         kind = arrow.field(name).type

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import dataframely as dy
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from operators.draws import draws
 from operators.piecewise import PiecewiseOperator
 from operators.select.classes import one_verifier
+from schemas import columns as col
 from schemas.contract import Contract
 from schemas.datasets import VERDICT_STATUS, Allocation, Verdict
 from schemas.errors import BadInput
@@ -39,19 +39,19 @@ EVEN = "uniform"
 class Counts(Contract):
     """n samples of a problem, c of them correct; one row per problem (and model, where several were sampled)."""
 
-    problem_id = dy.String(nullable=False)
-    n = dy.Int64(nullable=False, min=0)
-    c = dy.Int64(nullable=False, min=0)
-    model = dy.String(nullable=True)
+    problem_id = col.String(nullable=False)
+    n = col.Int64(nullable=False, min=0)
+    c = col.Int64(nullable=False, min=0)
+    model = col.String(nullable=True)
 
 
 class Before(Contract):
     """n samples of a problem by something similar, c of them correct; a row per problem and source (``model``)."""
 
-    problem_key = dy.String(nullable=False)
-    n = dy.Int64(nullable=False, min=0)
-    c = dy.Int64(nullable=False, min=0)
-    model = dy.String(nullable=True)
+    problem_key = col.String(nullable=False)
+    n = col.Int64(nullable=False, min=0)
+    c = col.Int64(nullable=False, min=0)
+    model = col.String(nullable=True)
 
 
 def count_verdicts(verdicts: pl.DataFrame) -> pl.DataFrame:
