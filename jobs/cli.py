@@ -1,4 +1,4 @@
-"""The command line: its commands live in ``jobs.commands`` and beside what they are about.
+"""The command line: its commands live in ``jobs.commands``, and ``table`` there names them all.
 
 Exit codes: 0 done, 1 failed, 2 bad input or usage, 3 incomplete (resumable), 4 budget reached.
 """
@@ -11,30 +11,19 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands import data, job, keep, look, measure, work
-from jobs.commands.moe import layout, moe
-from jobs.commands.nightly import nightly
-from jobs.commands.submit import app as submit
-from jobs.config.defect import defect
-from jobs.config.options import examples
+from jobs.commands.table import Commands
 from schemas import __version__
 from schemas.errors import BadInput, GristmillError, RunIncomplete
 from schemas.installation import check_installation
-from schemas.redaction import redact
 
 app = typer.Typer(
     name="gristmill",
+    cls=Commands,
     help="Sample a language model thousands of times per problem; get verified answers and training data.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # its help is a table, printed before rich could be imported
     pretty_exceptions_enable=False,
 )
-for commands in (work.app, look.app, data.app, measure.app, keep.app, job.app, submit):
-    app.add_typer(commands)
-app.add_typer(nightly, name="nightly")
-app.add_typer(job.files, name="job")
-app.add_typer(moe, name="moe")
-app.command(epilog=examples("gristmill layout DeepSeek-V3 --cluster cluster.yaml"))(layout)
 
 
 def _version(wanted: bool) -> None:
@@ -58,15 +47,23 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except GristmillError as error:
+        from schemas.redaction import redact
+
         typer.echo(f"error: {redact(str(error))}", err=True)
         code = error.exit_code
     except typer.Abort:
         typer.echo("interrupted", err=True)
         code = RunIncomplete.exit_code
     except typer.TyperException as error:  # usage: an unknown command or option, a missing argument
-        typer.echo(f"error: {str(error).rstrip('.')}. See gristmill --help", err=True)
+        said = str(error)
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its help, which rich has printed
+            typer.echo(said, err=True, nl=bool(said))
+        else:
+            typer.echo(f"error: {said.rstrip('.')}. See gristmill --help", err=True)
         code = BadInput.exit_code
     except Exception as error:
+        from jobs.config.defect import defect
+
         typer.echo(f"error: {defect(error)}", err=True)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)

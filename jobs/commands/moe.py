@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from jobs.config.options import JsonOption
+from jobs.config.options import JsonOption, examples
 
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="NAME|CONFIG", help="A published model, or its config.json.")
 ]
 ClusterOption = Annotated[str | None, typer.Option("--cluster", metavar="FILE.yaml", help="The cluster in numbers.")]
 
+app = typer.Typer()
 moe = typer.Typer(help="Where the experts of a mixture-of-experts model go.", no_args_is_help=True)
 
 
@@ -146,6 +147,7 @@ def export(
         typer.echo(f"The plan's weights aren't in it: {to} gives every replica the same share.")
 
 
+@app.command(epilog=examples("gristmill layout DeepSeek-V3 --cluster cluster.yaml"))
 def layout(
     model: Annotated[str, typer.Argument(metavar="MODEL_CONFIG", help="A published model, or its config.json.")],
     cluster: Annotated[

@@ -1,0 +1,103 @@
+"""The columns of row contracts, as they are declared.
+
+They say what dataframely's columns of the same names say (https://dataframely.readthedocs.io), which check frames
+against them; but that library takes as long to import as a whole command may, so only the first check imports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import polars as pl
+
+Function = TypeVar("Function", bound=Callable[..., pl.Expr])
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One column of a contract.
+
+    Attributes:
+        kind: the name of dataframely's column.
+        dtype: its type in Polars.
+        nullable: whether a row may have no value here.
+        primary_key: whether it is one of those by which a row is known.
+        limits: what else is checked of a value: ``min``, ``max`` (both included), ``regex``.
+        inner: what lists hold (``""``), or the fields of a struct.
+    """
+
+    kind: str
+    dtype: pl.DataType
+    nullable: bool = False
+    primary_key: bool = False
+    limits: dict[str, Any] = field(default_factory=dict[str, Any])
+    inner: dict[str, Column] = field(default_factory=dict[str, "Column"])
+
+    @property
+    def regex(self) -> str | None:
+        return self.limits.get("regex")
+
+    def checked(self) -> Any:
+        """Return dataframely's column that checks this one."""
+        import dataframely as dy
+
+        parts = {name: column.checked() for name, column in self.inner.items()}
+        inner = () if not parts else (parts[""],) if "" in parts else (parts,)
+        how = {name: value for name, value in self.limits.items() if value is not None}
+        return getattr(dy, self.kind)(*inner, nullable=self.nullable, primary_key=self.primary_key, **how)
+
+
+def String(*, nullable: bool = False, primary_key: bool = False, regex: str | None = None) -> Column:
+    return Column("String", pl.String(), nullable, primary_key, {"regex": regex})
+
+
+def Bool(*, nullable: bool = False) -> Column:
+    return Column("Bool", pl.Boolean(), nullable)
+
+
+def Int64(
+    *, nullable: bool = False, primary_key: bool = False, min: int | None = None, max: int | None = None
+) -> Column:
+    return Column("Int64", pl.Int64(), nullable, primary_key, {"min": min, "max": max})
+
+
+def Float64(
+    *, nullable: bool = False, primary_key: bool = False, min: float | None = None, max: float | None = None
+) -> Column:
+    """Numbers that are finite."""
+    return Column("Float64", pl.Float64(), nullable, primary_key, {"min": min, "max": max})
+
+
+def Float32(*, nullable: bool = False, min: float | None = None, max: float | None = None) -> Column:
+    """Numbers that are finite, in half the space."""
+    return Column("Float32", pl.Float32(), nullable, False, {"min": min, "max": max})
+
+
+def Date(*, nullable: bool = False, primary_key: bool = False) -> Column:
+    return Column("Date", pl.Date(), nullable, primary_key)
+
+
+def Datetime(*, nullable: bool = False) -> Column:
+    """Times in UTC, in microseconds."""
+    return Column("Datetime", pl.Datetime("us", "UTC"), nullable, False, {"time_unit": "us", "time_zone": "UTC"})
+
+
+def List(inner: Column, *, nullable: bool = False) -> Column:
+    return Column("List", pl.List(inner.dtype), nullable, inner={"": inner})
+
+
+def Struct(inner: dict[str, Column], *, nullable: bool = False) -> Column:
+    dtype = pl.Struct({name: column.dtype for name, column in inner.items()})
+    return Column("Struct", dtype, nullable, inner=inner)
+
+
+def rule() -> Callable[[Function], Function]:
+    """Return a decorator for a contract's method that says, as an expression, which rows are as they must be."""
+
+    def mark(function: Function) -> Function:
+        function.is_rule = True  # type: ignore[attr-defined]
+        return function
+
+    return mark
