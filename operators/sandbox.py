@@ -12,15 +12,15 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.settings import Settings
+
 MB = 1 << 20
 
 OutcomeStatus = Literal["passed", "failed", "timeout", "refused", "missing"]
 
 
-class Limits(BaseModel):
+class Limits(Settings):
     """What one program may use. A program that wants more has failed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seconds: float = Field(default=10.0, gt=0.0)
     """Wall-clock time of a check, or of one stdin/stdout case; then the whole tree of processes is killed."""
@@ -57,18 +57,18 @@ class Call(BaseModel):
     """``expected`` is a list of one, which may stand for what is in it; the same for all calls of a problem."""
 
 
-class Language(BaseModel):
+class Language(Settings):
     """How programs of another language are compiled and run, as command templates.
 
     ``{file}`` is the program's file, ``{dir}`` its folder, which is also the working directory.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     file: str
     """Name that the program is written under, such as ``main.cpp``."""
     compile: tuple[str, ...] = ()
+    """The command that compiles; empty where nothing is compiled."""
     run: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The command that runs the program."""
 
 
 @dataclass(frozen=True)

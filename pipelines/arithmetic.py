@@ -28,11 +28,13 @@ class Config(PipelineConfig):
     """Every knob of the arithmetic pipeline."""
 
     engine: AnyEngineSpec = LlamaCppSpec(slots=8, context=512)
+    """What samples; by default the embedded model."""
     load: Load = Load(
         source="reasoning_gym:chain_sum",
         size=24,
         config={"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
     )
+    """The problems."""
     sample: Sampling = Sampling(
         n=32,
         max_tokens=8,
@@ -41,17 +43,27 @@ class Config(PipelineConfig):
         separator="\n",
         few_shot=tuple(Example(prompt=ASK.format(sum_), completion=answer) for sum_, answer in EXAMPLES),
     )
+    """How they are sampled."""
     verify: AnyOperator = VerifyReasoningGym()
+    """What judges the samples."""
     select: AnyOperator = SelectSeveral(
         methods=(MajorityVote(), Perplexity(), PerplexityConsistency(), Rpc(), SelectTopTwo())
     )
+    """What picks an answer for each problem."""
     coverage: AnyOperator = PassAtK()
+    """How coverage is measured."""
     accuracy: AnyOperator = MeasureSelection(methods=(MajorityVote(), PerplexityConsistency(), Rpc()))
+    """How the accuracy of selections is measured."""
     calibration: AnyOperator = MeasureCalibration()
+    """How far confidences can be believed."""
     forecast: AnyOperator = MeasureForecast()
+    """The coverage of more samples than there are."""
     sft: AnyOperator = SynthesizeSft()
+    """Which samples become training data."""
     preference: AnyOperator = SynthesizePreference()
+    """Which pairs become training data."""
     step_rewards: AnyOperator = SynthesizeStepRewards()
+    """Which labelled steps become training data."""
 
 
 def build(config: Config) -> Pipeline:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from operators.base import AnyOperator
 from operators.load import Load
@@ -23,14 +23,14 @@ from operators.verify.math import VerifyMath
 from pipelines.graph import Pipeline, PipelineConfig
 from schemas.engine import AnyEngineSpec
 from schemas.errors import BadInput
+from schemas.settings import Settings
 
 
-class Arm(BaseModel):
+class Arm(Settings):
     """One sampling configuration."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str = Field(pattern=r"^\w+$")
+    """Its stage is called ``sample_NAME``."""
     sample: dict[str, Any] = {}
     """Settings of ``sample`` that are otherwise here."""
     engine: AnyEngineSpec | None = None
@@ -41,18 +41,24 @@ class Config(PipelineConfig):
     """Every knob of the arms pipeline; ``load.source`` must be given."""
 
     load: Load = Load(source="problems.jsonl")
+    """The problems."""
     sample: Sampling = Sampling(n=64, max_tokens=512)
+    """What all arms have in common."""
     arms: tuple[Arm, ...] = (
         Arm(name="cool", sample={"temperature": 0.3}),
         Arm(name="hot", sample={"temperature": 1.0}),
     )
+    """The sampling configurations among which the policy chooses."""
     calibration: int = Field(default=16, ge=1)
     """Samples of every arm that each problem gets before one is chosen."""
     target: int = Field(default=1, ge=1)
     """Accepted samples after which a problem gets no more."""
     verify: AnyOperator = VerifyMath()
+    """What judges the samples."""
     coverage: AnyOperator = PassAtK()
+    """How coverage is measured."""
     sft: AnyOperator = SynthesizeSft()
+    """Which samples become training data."""
 
     @field_validator("arms")
     @classmethod

@@ -17,10 +17,15 @@ class Config(PipelineConfig):
     """Every knob of the code pipeline; other problems than HumanEval's by ``load.source``."""
 
     load: Load = Load(source="human_eval")
+    """The problems."""
     sample: Sampling = Sampling(n=64, max_tokens=512, template=INSTRUCTION)
+    """How they are sampled."""
     verify: AnyOperator = VerifyCode()
+    """What judges the samples."""
     coverage: AnyOperator = PassAtK()
+    """How coverage is measured."""
     sft: AnyOperator = SynthesizeSft()
+    """Which samples become training data."""
 
 
 def build(config: Config) -> Pipeline:

@@ -32,6 +32,7 @@ class Config(PipelineConfig):
     """Every knob of the compare pipeline; ``load.source`` must be given."""
 
     load: Load = Load(source="problems.jsonl")
+    """The problems."""
     sample: Sampling = Sampling(n=64, max_tokens=512)
     """Plain sampling; ``n`` must be as many as the dearest arm's mean bill pays for."""
     arms: tuple[Arm, ...] = Field(
@@ -45,12 +46,15 @@ class Config(PipelineConfig):
     episodes: int = Field(default=2, ge=1)
     """Of each arm for each problem; more than one tells how much they differ by chance."""
     verify: AnyOperator = VerifyMath()
+    """What judges the rows."""
     score: AnyOperator | None = None
     """Scores the plain samples, for best-of-N (``score.process``, ``score.outcome``, ``score.likelihood``)."""
     reward: AnyEngineSpec | None = None
     """The engine of ``score``; by default the pipeline's."""
     selection: MeasureSelection = MeasureSelection()
+    """How votes over plain samples are measured."""
     coverage: AnyOperator = PassAtK()
+    """How coverage is measured."""
     compared: MeasureEqualBill = MeasureEqualBill()
     """``arms`` are set here; its ``prices`` give bills in dollars, of the curve too."""
 

@@ -29,14 +29,19 @@ class Config(PipelineConfig):
     """Every knob of the ensemble pipeline; ``load.source`` and ``models`` must be given."""
 
     load: Load = Load(source="problems.jsonl")
+    """The problems."""
     sample: Sampling = Sampling(n=16, max_tokens=512)
+    """How all models are sampled."""
     models: tuple[Arm, ...] = Field(default=(Arm(name="first"), Arm(name="second", sample={"temperature": 0.3})))
     """Each with an engine, or with settings of ``sample`` that are its own."""
     verify: AnyOperator = VerifyMath()
+    """What judges the samples."""
     select: AnyOperator = SelectSeveral(methods=(SelectAbductive(), SelectTopTwo()))
     """select.abductive, select.top_two, or both in a select.several; their ``models`` are set here."""
     coverage: AnyOperator = PassAtK()
+    """How coverage is measured."""
     calibration: AnyOperator = MeasureCalibration()
+    """How far confidences can be believed."""
 
     @field_validator("models")
     @classmethod

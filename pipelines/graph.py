@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from operators.base import Operator
 from operators.load import Load
 from operators.sample.sampling import Sampling
@@ -22,14 +20,14 @@ from schemas.datasets import STORES
 from schemas.engine import AnyEngineSpec, EngineSpec, LlamaCppSpec
 from schemas.errors import BadInput
 from schemas.redaction import protect_settings
+from schemas.settings import Settings
 
 
-class PipelineConfig(BaseModel):
+class PipelineConfig(Settings):
     """Base of all pipeline configurations. Subclasses add one operator per stage."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     engine: AnyEngineSpec = LlamaCppSpec()
+    """What samples."""
     engines: dict[str, AnyEngineSpec] = {}
     """Engines that a strategy asks beside ``engine``, by role: ``engines.scorer.kind=transformers``."""
 

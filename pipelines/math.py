@@ -25,8 +25,11 @@ class Config(PipelineConfig):
     """Every knob of the math pipeline; ``load.source`` must be given."""
 
     load: Load = Load(source="problems.jsonl")
+    """The problems."""
     sample: Sampling = Sampling(n=64, max_tokens=512, template="{prompt}\n\n" + INSTRUCTION)
+    """How they are sampled."""
     verify: AnyOperator = VerifyMath()
+    """What judges the samples."""
     judge: AnyEngineSpec | None = None
     """The engine of what asks one: a verifier such as verify.judge, a selection such as select.chops."""
     score: AnyOperator | None = None
@@ -38,11 +41,17 @@ class Config(PipelineConfig):
     select: AnyOperator = SelectSeveral(
         methods=(MajorityVote(), Perplexity(), PerplexityConsistency(), Rpc(), SelectTopTwo())
     )
+    """What picks an answer for each problem."""
     coverage: AnyOperator = PassAtK()
+    """How coverage is measured."""
     accuracy: AnyOperator = MeasureSelection()
+    """How the accuracy of selections is measured."""
     calibration: AnyOperator = MeasureCalibration()
+    """How far confidences can be believed."""
     forecast: AnyOperator = MeasureForecast()
+    """The coverage of more samples than there are."""
     sft: AnyOperator = SynthesizeSft()
+    """Which samples become training data."""
 
 
 def build(config: Config) -> Pipeline:

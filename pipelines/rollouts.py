@@ -17,10 +17,13 @@ class Config(PipelineConfig):
     """Every knob of the rollouts pipeline; ``load.source`` must be given."""
 
     load: Load = Load(source="prefixes.parquet", continue_last=True)
+    """The beginnings from which samples go on (``synthesize.roll_outs``)."""
     sample: Sampling = Sampling(n=8, max_tokens=512)
     """Its template isn't used: a prefix brings its turns."""
     verify: AnyOperator = VerifyMath()
+    """What judges the samples."""
     step_rewards: AnyOperator = SynthesizeRollOutRewards()
+    """How steps are labelled by them."""
 
 
 def build(config: Config) -> Pipeline:

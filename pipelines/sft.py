@@ -26,8 +26,11 @@ class Config(PipelineConfig):
     """Every knob of the sft pipeline; ``load.source`` must be given."""
 
     load: Load = Load(source="problems.jsonl")
+    """The problems."""
     sample: Sampling = Sampling(n=64, max_tokens=512, template="{prompt}\n\n" + INSTRUCTION)
+    """How they are sampled."""
     verify: AnyOperator = VerifyMath()
+    """What judges the samples."""
     score: AnyOperator | None = None
     """A reward model's scores: weights of the preference pairs; with score.process, also labels of the steps."""
     reward: AnyEngineSpec | None = None
@@ -35,13 +38,17 @@ class Config(PipelineConfig):
     choose: AnyOperator = SynthesizeChoose()
     """Which samples become training rows."""
     sft: AnyOperator = SynthesizeSft()
+    """Which samples become training data."""
     transform: tuple[AnyOperator, ...] = ()
     """What becomes of the traces, one after the other: synthesize.concise, synthesize.drop_trace, ..."""
     transformer: AnyEngineSpec | None = None
     """The engine of those that ask one; by default the one that samples."""
     preference: AnyOperator = SynthesizePreference()
+    """Which pairs become training data."""
     step_rewards: AnyOperator = SynthesizeStepRewards()
+    """Which labelled steps become training data."""
     deduplicate: AnyOperator = SynthesizeDeduplicate()
+    """What leaves near-duplicates out."""
     decontaminate: AnyOperator = SynthesizeDecontaminate()
     """``decontaminate.benchmarks`` names the files that must not be seen in training."""
     mix: AnyOperator | None = None
@@ -49,6 +56,7 @@ class Config(PipelineConfig):
     roll_outs: AnyOperator | None = None
     """Prefixes of traces for the pipeline rollouts (synthesize.roll_outs)."""
     coverage: AnyOperator = PassAtK()
+    """How coverage is measured."""
 
 
 def build(config: Config) -> Pipeline:

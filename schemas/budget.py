@@ -32,10 +32,13 @@ class Budget(Settings):
     """
 
     samples: int | None = Field(default=None, ge=1)
+    """Most samples."""
     tokens: int | None = Field(default=None, ge=1)
     """Tokens of prompts (cached or not) and of completions together."""
     dollars: float | None = Field(default=None, gt=0.0)
+    """Most dollars, by ``run.prices``."""
     gpu_hours: float | None = Field(default=None, gt=0.0)
+    """A deadline: hours times GPUs held."""
     hours: float | None = Field(default=None, gt=0.0)
     """Hours on the clock that each run may take."""
     keep: dict[str, float] = Field(default_factory=dict)
@@ -44,7 +47,9 @@ class Budget(Settings):
     account: str = ""
     """What spending is added up under; by default the pipeline's name."""
     warn_at: float = Field(default=0.8, gt=0.0, le=1.0)
+    """The share of a cap at which the run says so."""
     gate: Gate | None = None
+    """What the first samples must show before the rest is paid for."""
 
     @property
     def is_capped(self) -> bool:

@@ -29,12 +29,17 @@ class SamplingParams(Settings):
     """The parameters that change the distribution. Truncation is off; an engine's own defaults never apply."""
 
     temperature: float = Field(default=1.0, ge=0.0)
+    """What the logits are divided by; 0 always takes the most probable token."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Only the most probable tokens that together have this probability may be drawn; 1 turns it off."""
     top_k: int = Field(default=0, ge=0)
     """Only this many most probable tokens may be drawn; 0 turns it off."""
     min_p: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Only tokens with this share of the most probable one's probability may be drawn; 0 turns it off."""
     max_tokens: int = Field(default=512, gt=0)
+    """Most tokens of a completion, its reasoning included."""
     stop: tuple[str, ...] = ()
+    """Texts that end a completion; they aren't part of it."""
     json_schema: Annotated[dict[str, Any] | None, Added] = None
     """Guided decoding: the completion is a JSON document of this schema."""
     regex: Annotated[str | None, Added] = None
@@ -66,6 +71,7 @@ class EngineSpec(Settings):
     guides: ClassVar[frozenset[str]] = frozenset()
 
     replicas: Annotated[int, Execution] = Field(default=1, ge=1)
+    """How many engines there are of this kind, side by side."""
     cpus: Annotated[float, Execution] = Field(default=1.0, ge=0.0)
     """CPUs of each rank."""
     gpus: Annotated[float, Execution] = Field(default=0.0, ge=0.0)
@@ -100,6 +106,7 @@ class LlamaCppSpec(EngineSpec):
     guides = frozenset({"json_schema"})
 
     kind: Literal["llama_cpp"] = "llama_cpp"
+    """Which engine this is."""
     model: str = "smollm2-135m-instruct"
     """A path of a GGUF file, or the name of the embedded model. The weights' hash, not the path, is the identity."""
     chat_template: Annotated[ChatTemplate, Added] = None
@@ -116,7 +123,9 @@ class ScriptedSpec(EngineSpec):
     """Answers from a table, for tests: with latency, failures and log-probs on demand. Runs no model."""
 
     kind: Literal["scripted"] = "scripted"
+    """Which engine this is."""
     model: str = "scripted"
+    """The name by which it is known."""
     answers: tuple[str, ...] = ("42",)
     """A sample's text is drawn from these by its seed (formatted with {prompt} and {seed})."""
     weights: tuple[float, ...] = ()
@@ -137,11 +146,15 @@ class ScriptedSpec(EngineSpec):
     latency: Annotated[float, Execution] = Field(default=0.0, ge=0.0)
     """Seconds a request takes; uniformly spread by ``jitter``."""
     jitter: Annotated[float, Execution] = Field(default=0.0, ge=0.0)
+    """The share by which latencies vary, by chance."""
     slots: Annotated[int, Execution] = Field(default=256, ge=1)
+    """Requests at a time."""
     size: Annotated[int, Execution] = Field(default=1, ge=1)
     """Ranks it pretends to have."""
     context: Annotated[int, Execution] = Field(default=4096, ge=1)
+    """Tokens of prompt and completion together."""
     logprobs: bool = True
+    """It gives log-probs."""
     fail_transient: Annotated[float, Execution] = Field(default=0.0, ge=0.0, le=1.0)
     """Share of requests whose first attempt fails with a fault that a retry heals."""
     fail_permanent: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -167,11 +180,15 @@ class ReplaySpec(EngineSpec):
     """Recorded samples played back: problem_key or problem_id, sample_index and completion at least."""
 
     kind: Literal["replay"] = "replay"
+    """Which engine this is."""
     model: str = "replay"
+    """The name by which it is known."""
     samples: str
     """Parquet file or folder. Its content's hash is the identity."""
     slots: Annotated[int, Execution] = Field(default=1024, ge=1)
+    """Requests at a time."""
     context: Annotated[int, Execution] = Field(default=1_000_000, ge=1)
+    """Tokens of prompt and completion together."""
 
 
 BOUNDS = ("max_tokens", "max_completion_tokens")
@@ -186,6 +203,7 @@ class OpenAISpec(EngineSpec):
     guides = frozenset({"json_schema", "regex"})
 
     kind: Literal["openai"] = "openai"
+    """Which engine this is."""
     url: Annotated[str, Execution] = "http://127.0.0.1:8000/v1"
     """Base URL, with ``/v1``. Where a model is served is not what it is: a moved server keeps its samples."""
     model: str
@@ -193,6 +211,7 @@ class OpenAISpec(EngineSpec):
     revision: str = ""
     """Commit or date of the weights, where it is known; an alias alone is recorded as unversioned."""
     api: Literal["chat", "completions"] = "chat"
+    """Which interface is asked: chat completions, or completions of a text that was rendered here."""
     key_env: Annotated[str, Execution] = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key; none is sent where it isn't set."""
     key_file: Annotated[str | None, Execution] = None
@@ -240,6 +259,7 @@ class TransformersSpec(EngineSpec):
     """Hugging Face transformers in the worker, for scores only: reward models that vLLM doesn't know, or no vLLM."""
 
     kind: Literal["transformers"] = "transformers"
+    """Which engine this is."""
     model: str
     """A folder of weights, or a name on the model hub."""
     revision: str = ""
@@ -247,6 +267,7 @@ class TransformersSpec(EngineSpec):
     task: Literal["classify", "token_classify", "likelihood"] = "classify"
     """``classify``: one score a text; ``token_classify``: one a token (process rewards); ``likelihood``: log-probs."""
     dtype: str = "auto"
+    """The weights' type (``bfloat16``, ...); ``auto``: the model's own."""
     chat_template: ChatTemplate = None
     """A Jinja template, or the path of one; otherwise the tokenizer's own."""
     device: Annotated[str, Execution] = ""
@@ -280,6 +301,7 @@ class VllmSpec(EngineSpec):
     guides = frozenset({"json_schema", "regex"})
 
     kind: Literal["vllm"] = "vllm"
+    """Which engine this is."""
     model: str
     """A folder of weights, or a name on the model hub."""
     revision: str = ""
@@ -287,6 +309,7 @@ class VllmSpec(EngineSpec):
     task: Literal["generate", "classify", "token_classify"] = "generate"
     """``classify``: a reward model with one score a text; ``token_classify``: one a token (process rewards)."""
     dtype: str = "auto"
+    """The weights' type (``bfloat16``, ...); ``auto``: the model's own."""
     quantization: str | None = None
     """How the checkpoint is quantised, where its own configuration doesn't tell; otherwise how vLLM shall do it."""
     adapter: str | None = None
@@ -298,8 +321,11 @@ class VllmSpec(EngineSpec):
     gpus: Annotated[float, Execution] = Field(default=1.0, ge=0.0)
     """GPUs of each rank (0 where there are none); a fraction shares one, with ``gpu_memory_utilization`` to match."""
     tensor_parallel: Annotated[int, Execution] = Field(default=1, ge=1)
+    """GPUs among which each layer is split."""
     pipeline_parallel: Annotated[int, Execution] = Field(default=1, ge=1)
+    """Groups of GPUs among which the layers are shared."""
     data_parallel: Annotated[int, Execution] = Field(default=1, ge=1)
+    """Copies of the model that vLLM runs as one engine."""
     expert_parallel: Annotated[bool, Execution] = False
     """Spread the experts of a mixture over all ranks (of all data-parallel groups)."""
     slots: Annotated[int, Execution] = Field(default=256, ge=1)

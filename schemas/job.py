@@ -36,6 +36,7 @@ class JobFile(Settings):
     root: str | None = None
     """Where data is kept: a folder or an s3:// URL. Nodes of a cluster must all reach it."""
     runner: Literal["ray", "local"] | None = None
+    """Where work runs; by default on Ray."""
     address: str | None = None
     """A Ray cluster to join; else Ray starts here by itself."""
     limit: int | None = Field(default=None, ge=1)
@@ -47,9 +48,13 @@ class JobFile(Settings):
     secrets: dict[Variable, Value | None] = Field(default_factory=dict[str, str | None])
     """Variables that must be set where the job runs. On Kubernetes ``NAME: secret/key`` says which Secret has it."""
     resources: Resources = Resources()
+    """What a cluster is asked for."""
     schedule: Schedule | None = None
+    """When it runs by itself (``gristmill nightly``)."""
     notify: tuple[AnyNotice, ...] = ()
+    """Who is told of what."""
     retention: Retention | None = None
+    """What ``gristmill gc`` keeps of its runs."""
     exports: tuple[ExportSpec, ...] = ()
     """What each night writes beside its record."""
 

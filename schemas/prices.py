@@ -26,10 +26,13 @@ class Prices(Settings):
     """Prices of one engine: of tokens (an API), or of the GPUs that it holds (one's own hardware)."""
 
     dollars_per_million_prompt_tokens: float | None = Field(default=None, ge=0.0)
+    """Dollars for a million tokens read, where the engine's own cache didn't have them."""
     dollars_per_million_cached_prompt_tokens: float | None = Field(default=None, ge=0.0)
     """The price of all prompt tokens where it is None."""
     dollars_per_million_completion_tokens: float | None = Field(default=None, ge=0.0)
+    """Dollars for a million tokens written, reasoning included."""
     dollars_per_gpu_hour: float | None = Field(default=None, ge=0.0)
+    """Dollars for an hour of each GPU that is held, working or waiting."""
 
     @property
     def per_token(self) -> float | None:

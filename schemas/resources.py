@@ -27,7 +27,9 @@ class NodeGroup(Settings):
     """Nodes that are all alike."""
 
     name: str = Field(default="workers", pattern=NAME, max_length=40)
+    """What the group is called."""
     nodes: int = Field(default=1, ge=1, le=MOST_NODES)
+    """How many there are."""
     gpus: int = Field(default=0, ge=0, le=1024)
     """GPUs of each node."""
     gpu: str | None = Field(default=None, pattern=WORD, max_length=63)
@@ -42,8 +44,11 @@ class SlurmOptions(Settings):
     """Where a Slurm job goes."""
 
     partition: str | None = Field(default=None, pattern=WORDS)
+    """The partition it goes to."""
     account: str | None = Field(default=None, pattern=WORD)
+    """Whom it is charged to."""
     qos: str | None = Field(default=None, pattern=WORD)
+    """The quality of service."""
     options: tuple[Annotated[str, Field(pattern=OPTION)], ...] = ()
     """Further options of sbatch, as they are: ``--reservation=night``."""
     environment: str | None = Field(default=None, pattern=PLAIN)
@@ -69,12 +74,15 @@ class KubeRayOptions(Settings):
     image: str = "gristmill:latest"
     """Container image of all pods, built from ``infra/Containerfile`` (or ``infra/gpu/Containerfile``)."""
     namespace: str = Field(default="default", pattern=NAME)
+    """Where its objects are."""
     claim: str | None = Field(default=None, pattern=NAME)
     """A PersistentVolumeClaim that all pods mount, for a root that isn't in an object store."""
     mount: str = Field(default="/data", pattern=PLAIN)
     """Where the claim is mounted in every pod."""
     service_account: str | None = None
+    """Under which its pods run."""
     node_selector: dict[str, str] = Field(default_factory=dict[str, str])
+    """Labels of the nodes it may run on."""
     topology: str | None = None
     """Pods of a group are kept within one value of this node label, such as ``topology.kubernetes.io/zone``, or a
     network block's."""
@@ -88,6 +96,7 @@ class Resources(Settings):
     """Nodes, time and shards of a job, and what is particular to each kind of cluster."""
 
     groups: tuple[NodeGroup, ...] = (NodeGroup(),)
+    """The nodes that are asked for, alike within a group."""
     hours: float = Field(default=24.0, gt=0, le=MOST_HOURS, allow_inf_nan=False)
     """Wall time; what isn't done by then goes on where it is resumed."""
     shards: int = Field(default=1, ge=1, le=MOST_NODES)
@@ -96,8 +105,11 @@ class Resources(Settings):
     """Further files and folders that a cluster elsewhere must be sent, below the folder in which the job is submitted:
     few-shot examples, one's own modules. ``load.source`` goes along by itself."""
     ray: RayOptions = RayOptions()
+    """Of ``--to ray``."""
     slurm: SlurmOptions = SlurmOptions()
+    """Of ``--to slurm``."""
     kuberay: KubeRayOptions = KubeRayOptions()
+    """Of ``--to kuberay``."""
 
     @field_validator("files")
     @classmethod

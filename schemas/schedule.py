@@ -18,8 +18,11 @@ class MonthlyCap(Settings):
     """What all nights of a calendar month (of the schedule's time zone) may spend together."""
 
     samples: int | None = Field(default=None, ge=1)
+    """Most samples."""
     tokens: int | None = Field(default=None, ge=1)
+    """Most tokens, prompts included."""
     dollars: float | None = Field(default=None, gt=0.0)
+    """Most dollars, by ``run.prices``."""
 
 
 class Schedule(Settings):
@@ -59,13 +62,16 @@ class Notice(Settings):
     """Base of who hears of a night."""
 
     events: tuple[Event, ...] = ("failed", "missed", "budget")
+    """What is told."""
 
 
 class Webhook(Notice):
     """POST of a JSON document."""
 
     kind: Literal["webhook"] = "webhook"
+    """Which way of telling this is."""
     url: str | None = None
+    """Where it is sent; or ``url_env``."""
     url_env: str | None = None
     """The environment variable with the URL, where the URL itself is a secret."""
 
@@ -74,19 +80,28 @@ class Command(Notice):
     """A program that gets the document on its standard input. No shell."""
 
     kind: Literal["command"] = "command"
+    """Which way of telling this is."""
     command: tuple[str, ...] = Field(min_length=1)
+    """The program and its arguments."""
 
 
 class Email(Notice):
     """A message through an SMTP server."""
 
     kind: Literal["email"] = "email"
+    """Which way of telling this is."""
     host: str
+    """The SMTP server."""
     port: int = Field(default=587, ge=1, le=65535)
+    """Its port."""
     sender: str
+    """Who writes."""
     to: tuple[str, ...] = Field(min_length=1)
+    """Who is written to."""
     tls: Literal["starttls", "tls", "none"] = "starttls"
+    """How the connection is encrypted."""
     user: str | None = None
+    """Who logs in, where that is needed."""
     password_env: str | None = None
     """The environment variable with the password."""
 
@@ -107,7 +122,12 @@ class ExportSpec(Settings):
     """Training data that a night writes beside its record (``gristmill export``)."""
 
     format: Literal["messages", "prompt-completion", "preference", "step-rewards", "sharegpt", "alpaca"] = "messages"
+    """The layout of the rows (``gristmill export --format``)."""
     stage: str | None = None
+    """The stage whose rows are written; by default the one that the format needs."""
     reasoning: Literal["tags", "open", "field", "drop"] = "tags"
+    """How reasoning is written down: in tags, open, as a field of its own, or not at all."""
     validation: float = Field(default=0.05, ge=0.0, le=0.9)
+    """The share of problems whose rows go to the validation split."""
     licence: str = "unknown"
+    """What the dataset card says."""

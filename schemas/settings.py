@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from schemas.explained import explanations
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
 
 class Settings(BaseModel):
-    """A frozen group of settings. Its fields' docstrings reach the schema."""
+    """A frozen group of settings. What stands under its fields reaches the schema (``schemas.explained``)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        said = handler.resolve_ref_schema(described := handler(schema))
+        for name, text in explanations(cls).items():
+            if name in said.get("properties", {}):
+                said["properties"][name].setdefault("description", text)
+        return described
 
     @model_validator(mode="before")
     @classmethod

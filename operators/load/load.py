@@ -59,8 +59,11 @@ class Load(Operator):
     """Which split of a folder, a JSON file or a column ``split`` that has several, or of a Hugging Face dataset (there
     ``test``, unless it is said)."""
     prompt_column: str | None = None
+    """The column with the prompt, if it isn't one of the usual names."""
     answer_column: str | None = None
+    """The column with the expected answer, if it isn't one of the usual names."""
     id_column: str | None = None
+    """The column by which people know a problem, if it isn't one of the usual names; else rows are numbered."""
     columns: Annotated[dict[str, str | None], Added] = {}
     """Which column is what, ``{prompt: my_column}``, and which are left out, ``{my_column: null}``."""
     task_type: str = "math"

@@ -50,6 +50,7 @@ class MeasureBounds(PiecewiseOperator):
     bootstrap: int = Field(default=2000, ge=100)
     """Draws that intervals are made of."""
     seed: int = 0
+    """Of the intervals' random draws: the same seed, the same intervals."""
 
     def partial(self, verdicts: pl.DataFrame | None = None, samples: pl.DataFrame | None = None) -> pl.DataFrame:
         """Return a row per problem: n, c, majority, mean tokens, and accuracy and tokens of either half."""

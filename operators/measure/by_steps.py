@@ -51,6 +51,7 @@ class MeasureBySteps(PiecewiseOperator):
     bootstrap: int = Field(default=2000, ge=100)
     """Draws that intervals are made of."""
     seed: int = 0
+    """Of the intervals' random draws: the same seed, the same intervals."""
 
     def partial(self, verdicts: pl.DataFrame | None = None, problems: pl.DataFrame | None = None) -> pl.DataFrame:
         """Return a row per problem: its number of steps, and its mean of each metric."""

@@ -46,9 +46,11 @@ class MeasureCalibration(PiecewiseOperator):
     output = Calibration
 
     bins: int = Field(default=10, ge=1)
+    """Bins of confidence, of equal width."""
     bootstrap: int = Field(default=1000, ge=100)
     """Bootstrap replicates."""
     seed: int = 0
+    """Of the random draws: the same seed, the same intervals."""
 
     def partial(self, answers: pl.DataFrame) -> pl.DataFrame:
         """Return the answers that are known to be right or wrong."""

@@ -83,6 +83,7 @@ class MeasureEpisodes(Operator):
     bootstrap: int = Field(default=2000, ge=100)
     """Draws that intervals are made of."""
     seed: int = 0
+    """Of the intervals' random draws: the same seed, the same intervals."""
 
     def run(
         self, episodes: pl.LazyFrame, verdicts: pl.LazyFrame | None = None, samples: pl.LazyFrame | None = None

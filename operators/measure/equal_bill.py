@@ -59,7 +59,9 @@ class MeasureEqualBill(Operator):
     subsets: int = Field(default=50, ge=5)
     """Random subsets of the plain samples at each size."""
     bootstrap: int = Field(default=1000, ge=100)
+    """How many times problems are drawn anew for the intervals."""
     seed: int = 0
+    """Of the random draws: the same seed, the same intervals."""
 
     @field_validator("arms")
     @classmethod

@@ -63,10 +63,13 @@ class MeasureForecast(FromCounts):
     k: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Empty: 2, 5 and 10 times the largest n."""
     epsilon: float = Field(default=1e-4, gt=0.0, lt=1.0)
+    """Problems that are solved less often than this are taken for never solved by some methods."""
     draws: int = Field(default=4000, ge=100)
     """From the posterior."""
     bootstrap: int = Field(default=200, ge=20)
+    """How many times problems are drawn anew for the intervals."""
     seed: int = 0
+    """Of the random draws: the same seed, the same intervals."""
     stopped: Annotated[bool | None, Added] = None
     """Whether n depended on the results. None: as the run's log says; where there is none, only if hints are given."""
 

@@ -55,6 +55,7 @@ class MeasureHoldout(PiecewiseOperator):
     methods: str = ""
     """Ask only for names that match this regular expression."""
     baseline: str = ""
+    """The method that others are compared with; empty: each is asked about by itself."""
     tolerance: float = Field(default=0.08, gt=0.0, lt=1.0)
     """A gap that doesn't matter."""
     budget: Annotated[int, Field(ge=1)] = 10
@@ -64,6 +65,7 @@ class MeasureHoldout(PiecewiseOperator):
     risk: float = Field(default=0.05, gt=0.0, lt=1.0)
     """That some answer is off by more than the bound."""
     seed: int = 0
+    """Of the noise: the same questions have the same answers."""
 
     def partial(
         self,

@@ -55,7 +55,9 @@ class MeasureMcqConfidence(PiecewiseOperator):
     by: str = ""
     """A field of the problems' metadata: also a row for each subject."""
     bootstrap: int = Field(default=1000, ge=100)
+    """How many times questions are drawn anew for the intervals."""
     seed: int = 0
+    """Of the random draws: the same seed, the same intervals."""
 
     def partial(self, **tables: pl.DataFrame | None) -> pl.DataFrame:
         """Return a row per sample of either arm: problem_key, arm, right, confidence, subject."""

@@ -37,10 +37,13 @@ class MeasureMultiplicity(PiecewiseOperator):
     baseline: str = ""
     """A method; by default the most accurate one, of equals the first by name."""
     epsilon: float = Field(default=0.01, ge=0.0, le=1.0)
+    """How much accuracy a method may lack to be nearly as good as the baseline."""
     methods: str = ""
     """Only methods whose name matches this regular expression."""
     bootstrap: int = Field(default=1000, ge=100)
+    """How many times problems are drawn anew for the intervals."""
     seed: int = 0
+    """Of the random draws: the same seed, the same intervals."""
 
     def partial(self, answers: pl.DataFrame) -> pl.DataFrame:
         """Return what each method said: an answer class, or the answer where there are no classes."""

@@ -66,7 +66,9 @@ class MeasureNextLabels(Operator):
     next: Annotated[int, Field(ge=1)] = 50
     """How many."""
     goal: Goal = "errors"
+    """Which figure's interval is to shrink most."""
     seed: int = 0
+    """Of the lot by which samples are chosen within a stratum."""
 
     def run(
         self,

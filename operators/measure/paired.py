@@ -75,9 +75,13 @@ class MeasurePaired(PiecewiseOperator):
     by: str = "task_type"
     """What a task is: ``task_type`` or a field of the problems' metadata."""
     bootstrap: Annotated[int, Field(ge=100)] = 10_000
+    """How many times problems are drawn anew for the intervals."""
     seed: int = 0
+    """Of the random draws: the same seed, the same intervals."""
     first_prices: Prices = Prices()
+    """Prices of the first run's engine."""
     second_prices: Prices = Prices()
+    """Prices of the second run's engine."""
 
     def partial(self, **tables: pl.DataFrame | None) -> pl.DataFrame:
         """Return a row per problem of both: accuracy, majority, tokens and dollars of either, and the task."""

@@ -53,7 +53,9 @@ class MeasurePairs(PiecewiseOperator):
     output = PairCalibration
 
     bootstrap: int = Field(default=1000, ge=100)
+    """How many times problems are drawn anew for the intervals."""
     seed: int = 0
+    """Of the random draws: the same seed, the same intervals."""
 
     def partial(
         self,

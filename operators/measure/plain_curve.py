@@ -35,7 +35,9 @@ class MeasurePlainCurve(Operator):
     subsets: int = Field(default=50, ge=5)
     """Random subsets of the samples at each size."""
     bootstrap: int = Field(default=1000, ge=100)
+    """How many times problems are drawn anew for the intervals."""
     seed: int = 0
+    """Of the random draws: the same seed, the same intervals."""
 
     @field_validator("prices")
     @classmethod

@@ -59,6 +59,7 @@ class MeasureReliability(FromCounts):
     bootstrap: int = Field(default=2000, ge=100)
     """Draws that intervals are made of."""
     seed: int = 0
+    """Of the intervals' random draws: the same seed, the same intervals."""
     stopped: bool | None = None
     """Whether n depended on the results. None: as the run's log says."""
 

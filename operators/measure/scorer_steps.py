@@ -42,7 +42,9 @@ class MeasureScorerSteps(Operator):
     output = ScorerSteps
 
     bootstrap: int = Field(default=400, ge=50)
+    """How many times problems are drawn anew for the intervals."""
     seed: int = 0
+    """Of the random draws: the same seed, the same intervals."""
 
     def run(self, scores: pl.LazyFrame, verdicts: pl.LazyFrame) -> pl.DataFrame:
         """Return one row per scorer, reduction and depth.

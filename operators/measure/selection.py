@@ -84,9 +84,11 @@ class MeasureSelection(PiecewiseOperator):
     subsets: int = Field(default=100, ge=10)
     """Random subsets per n."""
     rows: int = Field(default=2_000_000, ge=1)
+    """Most rows of samples that are held in memory at once."""
     bootstrap: int = Field(default=1000, ge=100)
     """Draws that intervals are made of."""
     seed: int = 0
+    """Of the random subsets: the same seed, the same numbers."""
 
     @field_validator("methods")
     @classmethod

@@ -52,7 +52,9 @@ class MeasureStress(PiecewiseOperator):
     output = StressCurve
 
     bootstrap: int = Field(default=1000, ge=100)
+    """How many times problems are drawn anew for the intervals."""
     seed: int = 0
+    """Of the random draws: the same seed, the same intervals."""
 
     def partial(self, verdicts: pl.DataFrame | None = None, samples: pl.DataFrame | None = None) -> pl.DataFrame:
         """Return, for each base problem, level and position, how many parts were right, missing, and all.

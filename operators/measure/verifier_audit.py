@@ -65,6 +65,7 @@ class MeasureVerifierAudit(Operator):
     asks = "measure.next_labels"
 
     value_correct: float = 1.0
+    """What an accepted answer that is right is worth, in the unit of ``value_wrong``."""
     value_wrong: Annotated[float, Field(le=0.0)] = -1.0
     """What a wrong answer that was accepted costs."""
     tries: int = Field(default=1000, ge=1)
@@ -72,6 +73,7 @@ class MeasureVerifierAudit(Operator):
     bootstrap: int = Field(default=2000, ge=100)
     """Draws that intervals are made of."""
     seed: int = 0
+    """Of the random draws: the same seed, the same intervals."""
 
     def run(
         self, verdicts: pl.LazyFrame, reference: pl.LazyFrame | None = None, labels: pl.LazyFrame | None = None

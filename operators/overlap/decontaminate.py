@@ -88,6 +88,7 @@ class SynthesizeDecontaminate(Sifting):
     column: str | None = None
     """The benchmarks' column to look for; by default the one that ``load`` would take for the prompt."""
     ngram: Annotated[int, Field(ge=1)] = 13
+    """Words on end that a row and a question must share."""
     mask_numbers: bool = False
     """Find questions whose numbers were changed, too."""
 

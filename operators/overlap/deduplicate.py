@@ -28,7 +28,9 @@ class SynthesizeDeduplicate(Sifting):
     version: ClassVar[int] = 1
 
     threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
+    """The least similarity of near-duplicates."""
     permutations: Annotated[int, Field(ge=16, le=4096)] = 128
+    """Hash functions of a signature: more are more exact and take longer."""
     ngram: Annotated[int, Field(ge=1)] = 3
     """Words of a shingle; every sign that is neither letter nor digit nor blank is a word."""
     text: Literal["conversation", "completion"] = "conversation"
@@ -40,6 +42,7 @@ class SynthesizeDeduplicate(Sifting):
     """Which row of a group stays: the lowest problem_key and sample_index; before that, the highest score, or the
     fewest completion tokens."""
     seed: int = 1
+    """Of the hash functions."""
 
     def reasons(self, sft: pl.LazyFrame, **others: pl.LazyFrame) -> pl.DataFrame:
         rows = sft.select(*SAMPLE_KEY, "problem_id", "score", "completion_tokens").collect()

@@ -9,21 +9,20 @@ from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from operators.policies.counting import Uniform, UntilCorrect
 from operators.policies.policy import Policy, Setting
 from operators.policies.shapes import Shapes
 from schemas.errors import BadInput
+from schemas.settings import Settings
 
 Goal = Literal["coverage", "yield", "accuracy"]
 """At least one accepted sample of each problem; ``target`` of them; the right answer by majority."""
 
 
-class PolicySpec(BaseModel, ABC):
+class PolicySpec(Settings, ABC):
     """Base of all policies' settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @property
     def votes(self) -> bool:
@@ -68,6 +67,7 @@ class UniformSpec(PolicySpec):
     """The same for every problem."""
 
     name: Literal["uniform"] = "uniform"
+    """Which policy this is."""
 
     def begin(self, setting: Setting) -> Policy:
         return Uniform(setting)
@@ -84,6 +84,7 @@ class UntilCorrectSpec(Targeted):
     """Stop a problem after ``target`` accepted samples."""
 
     name: Literal["until_correct"] = "until_correct"
+    """Which policy this is."""
 
     def begin(self, setting: Setting) -> Policy:
         return UntilCorrect(setting, self.target)
@@ -93,6 +94,7 @@ class GreedySpec(Targeted):
     """Serve the largest mean of a beta posterior first: the plain way, for comparison."""
 
     name: Literal["greedy"] = "greedy"
+    """Which policy this is."""
 
     def begin(self, setting: Setting) -> Policy:
         from operators.policies.greedy import Greedy
@@ -107,6 +109,7 @@ class MarginalSpec(Informed, Targeted):
     """
 
     name: Literal["marginal"] = "marginal"
+    """Which policy this is."""
     least: float = Field(default=0.0, ge=0.0)
     """Stop where a sample is expected to gain less (accepted samples per unit of cost)."""
 
@@ -120,7 +123,11 @@ class ConsistencySpec(PolicySpec):
     """Stop voting where the leader can be trusted; needs no verifier."""
 
     name: Literal["consistency"] = "consistency"
+    """Which policy this is."""
     rule: Literal["bayesian", "adaptive", "early_stopping"] = "bayesian"
+    """How it is told that the leader can be trusted: the posterior of its lead over all answers (``bayesian``), over
+    the second one alone (``adaptive``: Aggarwal et al. 2023), or a window of equal answers (``early_stopping``: Li et
+    al. 2024)."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     """Of ``bayesian`` and ``adaptive``."""
     window: int = Field(default=4, ge=2)
@@ -146,7 +153,9 @@ class PetsSpec(PolicySpec):
     """Vote under a common budget: the sample that tells most about a leader is next."""
 
     name: Literal["pets"] = "pets"
+    """Which policy this is."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    """How probable it must be that a leader is the majority, for its problem to get no more samples."""
 
     @property
     def votes(self) -> bool:
@@ -162,11 +171,15 @@ class WithFlawsSpec(Informed):
     """Resample with a verifier that errs, as long as a draw is worth it."""
 
     name: Literal["with_flaws"] = "with_flaws"
+    """Which policy this is."""
     completeness: float = Field(default=1.0, gt=0.0, le=1.0)
+    """P(accepted | right) of the verifier."""
     soundness: float = Field(default=1.0, gt=0.0, le=1.0)
     """As ``measure.verifier_audit`` estimates them."""
     value_correct: float = Field(default=1.0, gt=0.0)
+    """What an accepted answer that is right is worth, in the unit of a sample's cost."""
     value_wrong: float = Field(default=-1.0, le=0.0)
+    """What an accepted answer that is wrong is worth; below 0 it does harm."""
     types: tuple[tuple[float, float], ...] = ()
     """(p_t, r_t) of each type of problem; learned where there are none."""
 
@@ -190,6 +203,7 @@ class ComputeOptimalSpec(Targeted):
     """
 
     name: Literal["compute_optimal"] = "compute_optimal"
+    """Which policy this is."""
     arms: int = Field(default=2, ge=2)
     """How many there are."""
     calibration: int = Field(default=16, ge=1)

@@ -39,6 +39,8 @@ class PruneConfidence(Operator):
     output = Path
 
     by: Literal["lowest", "bottom", "tail", "mean"] = "lowest"
+    """Whose confidence counts: the lowest group's, the mean of the lowest tenth of groups, the last group's, or the
+    mean of all tokens."""
     keep: float = Field(default=0.9, gt=0.0, le=1.0)
     """Share of the traces; DeepConf's choices are 0.1 and 0.9."""
 

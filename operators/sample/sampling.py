@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from operators.base import Operator
 from operators.confidence import WINDOW
@@ -35,31 +35,33 @@ from schemas.datasets import Problem
 from schemas.engine import SamplingParams
 from schemas.errors import BadInput
 from schemas.identity import Added, Execution, sample_seed
+from schemas.settings import Settings
 
 Engines = TypeVar("Engines")
 
 
-class Example(BaseModel):
+class Example(Settings):
     """A solved problem shown before the real one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     prompt: str
+    """What was asked."""
     completion: str
+    """How it was answered."""
 
 
-class ConfidenceCut(BaseModel):
+class ConfidenceCut(Settings):
     """Cut traces that the model itself is unsure of (DeepConf online: Fu et al. 2025).
 
     The first ``warm_up`` samples of a problem are drawn whole. The confidence that the share ``keep`` of them reaches
     with their lowest group is the threshold: a later sample is cut where a group of ``window`` tokens falls below it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     warm_up: int = Field(default=16, ge=1)
+    """Samples of each problem that are drawn whole, and set the threshold."""
     keep: float = Field(default=0.1, gt=0.0, le=1.0)
+    """The share of them whose lowest group reaches the threshold."""
     window: int = Field(default=WINDOW, ge=1)
+    """Tokens of a group, over which confidence is averaged."""
 
     def threshold(self, lowest: Iterable[float | None]) -> float | None:
         """Return the threshold, given the warm-up samples' lowest group confidences; None where there are none."""
@@ -80,9 +82,11 @@ class Sampling(Operator, SamplingParams):
     seed: int = 0
     """Base seed."""
     system: str | None = None
+    """A system prompt before every problem."""
     template: PromptTemplate = "{prompt}"
     """The user's turn; ``{prompt}`` is replaced, other braces are left alone."""
     few_shot: tuple[Example, ...] = ()
+    """Solved problems that are shown before every problem, as earlier turns."""
     chat: bool = True
     """Apply the model's chat template; otherwise turns are joined as plain text (base models)."""
     separator: str = "\n\n"

@@ -37,11 +37,17 @@ class ScoreJudge(Scoring, SamplingParams):
     version: ClassVar[int] = 1
 
     rubric: str = "0: the answer is wrong, or doesn't follow from its reasoning. 1: the answer is right."
+    """What the judge is told of the marks, where there is no checklist."""
     low: int = 0
+    """The lowest mark."""
     high: int = 1
+    """The highest mark."""
     checklist: tuple[str, ...] = ()
+    """Questions to be answered with yes or no; with them the rubric isn't used."""
     votes: Annotated[int, Field(ge=1)] = 3
+    """How often the judge is asked about each completion."""
     max_tokens: int = Field(default=256, ge=1)
+    """Most tokens of a vote."""
     seed: int = 0
     """Base seed of the votes."""
     template: str = _RUBRIC

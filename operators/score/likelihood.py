@@ -42,12 +42,15 @@ class ScoreLikelihood(Scoring):
     also = ("predicted_answer",)
 
     of: Literal["sample", "answer", "truth"] = "sample"
+    """What is scored: the completion, the answer in it, or P(True) of the self-evaluation."""
     per_token: bool = False
     """The mean over tokens, not the sum."""
     template: str = _TRUE
     """Of ``truth``: with {prompt} and {completion}."""
     yes: str = "A"
+    """The word for "right" of the self-evaluation."""
     no: str = "B"
+    """The word for "wrong" of the self-evaluation."""
     cue: str = Field(default="(")
     """What the reply begins with, before ``yes`` or ``no``."""
 

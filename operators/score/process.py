@@ -28,6 +28,7 @@ class ScoreProcess(Scoring):
     step_tag: str = "\n"
     """What the model was trained to be asked with: ``<extra_0>`` (Qwen2.5-Math-PRM), `` ки`` (Math-Shepherd), ..."""
     reduce: Reduction = "min"
+    """How the steps' scores become one."""
 
     @field_validator("step_tag")
     @classmethod

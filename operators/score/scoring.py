@@ -39,6 +39,7 @@ class Scoring(AskingOperator):
     scorer: str = ""
     """Name in the ``scorer`` column; by default the operator's own."""
     system: str | None = None
+    """A system prompt before the problem."""
     chat: bool = True
     """Apply the model's chat template; otherwise the turns are joined as plain text."""
 

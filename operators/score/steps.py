@@ -33,6 +33,7 @@ class ScoreSteps(Scoring):
     most: int = Field(default=12, ge=1)
     """Beginnings of one completion that are scored at most: of more, so many evenly spread ones, the whole included."""
     seed: int = 0
+    """Of scorers that draw (``rating``): the same seed asks the same."""
 
     @field_validator("by")
     @classmethod

@@ -45,8 +45,11 @@ class SelectAbductive(Selection):
     models: Annotated[tuple[str, ...], Added] = ()
     """Names of the models, each with its own ``verdicts_NAME``; empty: ``worker`` of the samples names them."""
     inconsistency: float = Field(default=0.1, ge=0.0, le=1.0)
+    """The largest share of problems whose believed answers may contradict each other."""
     bins: int = Field(default=20, ge=1)
+    """Thresholds that are tried for each model."""
     abstain: bool = False
+    """Give no answer where none is believed, instead of the most frequent one."""
     seconds: float = Field(default=60.0, gt=0.0)
     """Time limit of the solver; the best thresholds found by then are used."""
 

@@ -49,7 +49,9 @@ class SelectChops(Selection, AskingOperator, SamplingParams):
     characters: int = Field(default=2000, ge=50)
     """Shown of a completion: its end, where it is longer."""
     votes: int = Field(default=3, ge=1)
+    """How often the model is asked about each problem, each time with the candidates in another order."""
     max_tokens: int = Field(default=512, ge=1)
+    """Most tokens of a vote."""
     seed: int = 0
     """Base seed of checklists, votes and orders."""
     template_checklist: str = _WRITE
@@ -59,6 +61,7 @@ class SelectChops(Selection, AskingOperator, SamplingParams):
     best: str = r"(?i)BEST\W+(\d+)"
     """How a vote names its choice: the first group of this regular expression's last match."""
     chat: bool = True
+    """The model is asked through its chat template; else the prompt is its text."""
     tools: ClassVar[tuple[str, ...]] = ("engine",)
 
     @field_validator("best")

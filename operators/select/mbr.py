@@ -54,6 +54,7 @@ class SelectMbr(Selection, AskingOperator, SamplingParams):
     optional = frozenset({"samples", "problems", "evidence", "evidence_samples"})
 
     utility: Literal["exact", "f1", "judge"] = "exact"
+    """How alike two samples are: of one answer class, by F1 of tokens, or by a judge's word."""
     text: Literal["answer", "completion"] = "answer"
     """What ``f1`` compares."""
     evidence_weight: float = Field(default=1.0, ge=0.0)
@@ -63,13 +64,17 @@ class SelectMbr(Selection, AskingOperator, SamplingParams):
     votes: int = Field(default=2, ge=1)
     """Judgements of a pair."""
     max_tokens: int = Field(default=256, ge=1)
+    """Most tokens of a judge's vote."""
     seed: int = 0
     """Base seed of the judgements."""
     template: str = _ASK
     """With {prompt}, {first} and {second}."""
     same: str = r"(?i)VERDICT\W+(?:SAME|YES)\b"
+    """A regular expression of a vote that two answers say the same."""
     different: str = r"(?i)VERDICT\W+(?:DIFFERENT|NO)\b"
+    """A regular expression of a vote that they don't."""
     chat: bool = True
+    """The judge is asked through its chat template; else the prompt is its text."""
 
     @property
     def tools(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]

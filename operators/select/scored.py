@@ -49,6 +49,7 @@ class WeightedVote(_Scored):
     optional = frozenset({"scores", "paths"})
 
     by: Literal["scores", "credit"] = "scores"
+    """What weighs a sample: its score, or the verifier's credit."""
 
     def run(
         self,

@@ -30,6 +30,7 @@ class SelectSeveral(Selection, AskingOperator):
     version: ClassVar[int] = 1
 
     methods: tuple[AnyOperator, ...]
+    """The selections, each with a name of its own."""
 
     @field_validator("methods")
     @classmethod

@@ -40,10 +40,13 @@ class SynthesizeMix(Sifting):
     """``transformation``: the operator that last changed the row (``synthesize.concise``, ...), with drop_trace's level
     (``synthesize.drop_trace:4``); ``none`` where there is none."""
     rows: dict[str, Annotated[int, Field(ge=0)]] = {}
+    """Most rows of each kind."""
     shares: dict[str, Annotated[float, Field(gt=0.0, le=1.0)]] = {}
+    """Each kind's share of the mixture."""
     total: Annotated[int, Field(ge=1)] | None = None
     """Rows of a mixture by ``shares``."""
     seed: int = 0
+    """Of the lot by which rows of a kind are kept."""
 
     @model_validator(mode="after")
     def _one_way(self) -> SynthesizeMix:

@@ -46,6 +46,7 @@ class SynthesizePreference(Operator):
     output = Preference
 
     per_problem: Annotated[int, Field(ge=1)] = 4
+    """Most pairs of a problem."""
     rejected: Literal["hardest", "random"] = "hardest"
     """``hardest``: wrong completions of the largest weight first, which the model is surest of; ``random``: by hash."""
     same_length: bool = False
@@ -53,8 +54,11 @@ class SynthesizePreference(Operator):
     margin: float | None = None
     """Keep pairs whose right completion outweighs the wrong one by at least this."""
     system: str | None = None
+    """A system prompt for the rows."""
     reasoning: Reasoning = "tags"
+    """How a completion's reasoning is written down: in tags, as a field of its own, or not at all."""
     seed: int = 0
+    """Of the draws where many pairs are as good."""
 
     def run(
         self,

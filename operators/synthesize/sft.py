@@ -54,6 +54,7 @@ class SynthesizeSft(Operator):
     output = Sft
 
     per_problem: Annotated[int, Field(ge=1)] = 4
+    """Most rows of a problem."""
     prefer: Literal["short", "first"] = "short"
     """``short``: fewest completion tokens (ConCISE: the shorter of two right traces teaches more per token); ``first``:
     lowest sample_index, an unbiased draw of what the model gets right. Ties go to the lowest sample_index."""
@@ -62,6 +63,7 @@ class SynthesizeSft(Operator):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Leave out longer completions."""
     reasoning: Annotated[Reasoning, Added] = "tags"
+    """How a completion's reasoning is written down: in tags, as a field of its own, or not at all."""
     conversation: Annotated[Literal["last", "whole"], Added] = "last"
     """Of an episode that is a conversation (revisions, a debate): its last answer alone, or all of its turns. Where
     tools were called it is always all: the answer stands on what they said."""

@@ -40,12 +40,15 @@ class SynthesizeSiblings(Operator):
     output = Preference
 
     per_episode: int = Field(default=1, ge=1)
+    """Most pairs of an episode."""
     within: Literal["episode", "lineage"] = "episode"
     """Pair all texts of an episode, or those of one first step, or one chain, alone."""
     margin: float = Field(default=0.0, ge=0.0)
     """Without verdicts: the least gap between the scores."""
     system: str | None = None
+    """A system prompt for the rows."""
     reasoning: Reasoning = "tags"
+    """How a completion's reasoning is written down: in tags, as a field of its own, or not at all."""
 
     def run(self, problems: pl.DataFrame, samples: pl.DataFrame, verdicts: pl.DataFrame | None = None) -> pl.DataFrame:
         """Return the pairs; ``margin`` is the gap between the scores, null where there are none."""

@@ -42,10 +42,15 @@ class SynthesizeStepRewards(Operator):
     output = StepReward
 
     per_problem: Annotated[int, Field(ge=1)] = 4
+    """Most completions of a problem."""
     threshold: float = 0.5
+    """The least score of a good step."""
     rule: StepRule = "blank_line"
+    """Where steps end."""
     separator: str = ""
+    """A text that ends steps, instead of ``rule``."""
     step_tag: str = "\n"
+    """The token behind each step at which the process reward model gave its score."""
 
     def run(
         self,

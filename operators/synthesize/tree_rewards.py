@@ -35,11 +35,15 @@ class SynthesizeTreeRewards(Operator):
     output = StepReward
 
     per_problem: int = Field(default=4, ge=1)
+    """Most texts of a problem."""
     threshold: float = Field(default=0.5, gt=0.0, le=1.0)
+    """The least value of a good step."""
     shared: bool = True
     """Take only texts whose first step others have too."""
     rule: StepRule = "blank_line"
+    """Where steps end."""
     separator: str = ""
+    """A text that ends steps, instead of ``rule``."""
 
     def run(self, problems: pl.DataFrame, samples: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
         """Return the labelled texts."""

@@ -50,12 +50,17 @@ class TrainNavigator(Operator):
     output = Navigator
 
     reward: Literal["gain", "score"] = "gain"
+    """What a step earns: the gain of the score, or the score itself (as published)."""
     step_cost: float = Field(default=0.05, ge=0.0)
+    """What each step that goes on costs."""
     endless: bool = False
     """Train although the reward never rewards stopping: the published setting."""
     gamma: float = Field(default=0.9, gt=0.0, le=1.0)
+    """The discount of what comes later."""
     updates: int = Field(default=20_000, ge=1)
+    """Steps of training."""
     batch: int = Field(default=64, ge=1)
+    """Transitions in each step."""
     rate: float = Field(default=1e-3, gt=0.0)
     """Adam's step."""
     copied: int = Field(default=100, ge=1)
@@ -63,6 +68,7 @@ class TrainNavigator(Operator):
     clip: float = Field(default=10.0, gt=0.0)
     """The largest norm of a gradient."""
     seed: int = 0
+    """Of the first weights and the batches."""
 
     def run(self, samples: pl.LazyFrame) -> pl.DataFrame:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the navigator's layers, a row each.

@@ -93,7 +93,9 @@ class SynthesizeCounterfactual(AskingOperator, SamplingParams):
     counterfactuals: int = Field(default=1, ge=0)
     """Changed problems for each problem, at most; the wrong options are tried in a drawn order."""
     votes: int = Field(default=3, ge=1)
+    """How often a changed problem's answer is asked for."""
     seed: int = 0
+    """Of the draws: which options are to become right."""
     letters: str = string.ascii_uppercase[:10]
     """The letters that options can have."""
     template_rationale: str = _RATIONALE
@@ -101,8 +103,11 @@ class SynthesizeCounterfactual(AskingOperator, SamplingParams):
     template: str = _COUNTERFACTUAL
     """Asks for the changed text: with {problem}, {letter}, {right} and {missing}."""
     conclusion: str = "The answer is ({letter})."
+    """How a rationale ends, with {letter}."""
     max_tokens: Annotated[int, Field(ge=1)] = 1024
+    """Most tokens of each reply."""
     chat: bool = True
+    """The model is asked through its chat template; else the prompt is its text."""
 
     async def ask(self, engine: Engine, **inputs: Any) -> pl.DataFrame:
         """Return ``sft``'s rows and the new ones, sorted by problem and sample_index."""

@@ -56,7 +56,9 @@ class SynthesizeInterleave(AskingTransformation):
     }
     """How many chunks are read together at each latency; each of these latencies is equally likely."""
     read_token: str = "<|end-of-read|>"  # noqa: S105 (of a text)
+    """What ends a chunk of the source."""
     write_token: str = "<|end-of-write|>"  # noqa: S105 (of a text)
+    """What ends a chunk of the target."""
     instruction: str = "Translate simultaneously, with {latency} latency."
     """The user's turn of the new row, with {latency}: the source is read as it comes."""
     template: str = _ALIGN
@@ -64,6 +66,7 @@ class SynthesizeInterleave(AskingTransformation):
     separator: str = " "
     """Between merged chunks."""
     max_tokens: int = Field(default=2048, ge=1)
+    """Most tokens of the reply with the chunks."""
 
     @model_validator(mode="after")
     def _has_places(self) -> SynthesizeInterleave:

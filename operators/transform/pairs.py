@@ -51,6 +51,7 @@ class SynthesizePairs(Operator):
     output = Problem
 
     per_problem: Annotated[int, Field(ge=1)] = 32
+    """First answers of a problem that are shown."""
     template: Annotated[str, AfterValidator(_has_first)] = SHOWN
     """With {prompt} and {first}."""
 

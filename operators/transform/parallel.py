@@ -54,9 +54,11 @@ class SynthesizeParallel(AskingTransformation):
     attempts: int = Field(default=2, ge=1)
     """Rewritings to ask for; the first that passes is kept."""
     max_distance: float = Field(default=0.4, ge=0.0, le=1.0)
+    """The largest normalised edit distance between the rewritten trace and the original."""
     template: str = _REWRITE
     """With {trace}."""
     max_tokens: int = Field(default=4096, ge=1)
+    """Most tokens of the rewritten trace."""
 
     @field_validator("template")
     @classmethod

@@ -32,6 +32,7 @@ class SynthesizeRest(Operator):
     output = Problem
 
     levels: tuple[Annotated[int, Field(ge=1)], ...] = (1, 3, 5)
+    """How many problems a prompt asks; one set of prompts for each level."""
     demand: str = DEMAND
     """What follows the questions."""
     shuffle: bool = False

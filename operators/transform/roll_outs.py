@@ -46,10 +46,13 @@ class SynthesizeRollOuts(Operator):
     output = Problem
 
     per_problem: Annotated[int, Field(ge=1)] = 4
+    """Most completions of a problem."""
     rule: StepRule = "blank_line"
+    """Where steps end."""
     max_steps: Annotated[int, Field(ge=2)] | None = None
     """Leave traces with more steps out."""
     system: str | None = None
+    """A system prompt before the problem."""
     template: PromptTemplate = "{prompt}"
     """The user's turn, as it was sampled with; problems with messages of their own keep these."""
 
@@ -120,6 +123,7 @@ class SynthesizeRollOutRewards(PiecewiseOperator):
     output = StepReward
 
     estimate: Literal["hard", "soft"] = "hard"
+    """``hard``: any right roll-out makes a step good; ``soft``: the share of them decides."""
     threshold: float = Field(default=0.5, gt=0.0, le=1.0)
     """For ``soft``."""
 

@@ -56,6 +56,7 @@ class VerifyCode(Operator):
     tools = ("sandbox",)
 
     limits: Limits = Limits()
+    """What each program may use."""
     language: Language | None = None
     """How programs of another language are compiled and run; None is Python. Only for cases, not for tests."""
     packages: tuple[str, ...] = ("numpy",)

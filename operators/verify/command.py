@@ -54,9 +54,11 @@ class VerifyCommand(Operator):
     stdin: bool = False
     """Give the text on standard input as well."""
     template: str = "{candidate}"
+    """The file's text, with {candidate}, {prompt}, {answer} and {theorem}."""
     extract: Literal["whole", "code"] = "whole"
     """What of a completion is the candidate: all of it, or its last block of code."""
     verdict: Literal["exit", "json"] = "exit"
+    """What the verdict is: the exit code (0 is right), or a JSON object on the last line of stdout."""
     forbid: tuple[str, ...] = ()
     """Regular expressions; a candidate that one of them finds something in is wrong without being checked. ``lean4``
     stands for all of ``operators.verify.lean.FORBIDDEN``."""
@@ -66,6 +68,7 @@ class VerifyCommand(Operator):
     paths: tuple[str, ...] = ()
     """Files and folders that the command needs to read, outside of /usr."""
     limits: Limits = Limits()
+    """What the command may use."""
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame, sandbox: Sandbox) -> pl.DataFrame:
         began = time.perf_counter()

@@ -158,6 +158,7 @@ class Chain(Composition):
     """Base of verifiers in a row: the next one sees what the one before left in doubt. Define ``doubted``."""
 
     verifiers: Annotated[tuple[AnyOperator, ...], Field(min_length=1)]
+    """The verifiers, in the order in which they are asked."""
 
     def doubted(self) -> tuple[Doubt, ...]:
         """Return which verdicts go on to the next verifier."""

@@ -38,9 +38,11 @@ class VerifyExact(Operator):
     output = Verdict
 
     extract: tuple[Rule, ...] = ("tag", "boxed", "hashes", "phrase", "whole")
+    """Where a completion's answer is looked for, the first place that has one (``operators.verify.extract``)."""
     pattern: str | None = None
     """A regular expression with one group, instead of ``extract``."""
     ignore_case: bool = True
+    """Upper and lower case are the same."""
     ignore_punctuation: bool = False
     """Compare letters, digits and spaces only."""
     ignore_space: Annotated[bool, Added] = False

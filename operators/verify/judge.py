@@ -53,7 +53,9 @@ class VerifyJudge(AskingOperator, SamplingParams):
     output = Verdict
 
     max_tokens: int = Field(default=256, ge=1)
+    """Most tokens of a vote."""
     votes: Annotated[int, Field(ge=1)] = 3
+    """How often the judge is asked about each completion."""
     seed: int = 0
     """Base seed of the votes."""
     swap: bool = True
@@ -63,10 +65,13 @@ class VerifyJudge(AskingOperator, SamplingParams):
     template_alone: str = _ASK_ALONE
     """For problems without an expected answer: with {prompt} and {candidate}."""
     system: str | None = None
+    """A system prompt for the judge."""
     yes: str = r"(?i)VERDICT\W+(?:SAME|RIGHT|CORRECT|YES)\b"
     """What a vote for "right" ends in (a regular expression)."""
     no: str = r"(?i)VERDICT\W+(?:DIFFERENT|WRONG|INCORRECT|NO)\b"
+    """A regular expression of a vote against."""
     chat: bool = True
+    """The judge is asked through its chat template; else the prompt is its text."""
 
     @field_validator("template")
     @classmethod

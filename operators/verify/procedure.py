@@ -37,6 +37,7 @@ class VerifyProcedure(Operator):
     output = Verdict
 
     ignore_case: bool = True
+    """Upper and lower case are the same."""
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
         began = time.perf_counter()

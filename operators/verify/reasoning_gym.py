@@ -46,6 +46,7 @@ class VerifyReasoningGym(Operator):
     threshold: float = Field(default=0.999, gt=0.0, le=1.0)
     """The credit from which an answer counts as correct."""
     timeout: float = Field(default=10.0, gt=0.0)
+    """Seconds that scoring an answer may take."""
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame, workers: WorkerPool) -> pl.DataFrame:
         began = time.perf_counter()

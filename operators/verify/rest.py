@@ -41,6 +41,7 @@ class VerifyRest(Operator):
     output = Verdict
 
     verifier: AnyOperator = VerifyMath()
+    """What judges each part."""
 
     @property
     def tools(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
