@@ -17,6 +17,7 @@ import polars as pl
 from schemas.columns import Column
 from schemas.conversation import TURNS
 from schemas.errors import BadInput, ContractViolation
+from schemas.explained import explanations
 from schemas.identity import completion_hashes
 from schemas.messages import NotATurn, conversations
 
@@ -27,6 +28,35 @@ class Columns:
 
     contract: type[Contract]
     names: tuple[str, ...]
+
+
+MEANINGS = {
+    "problem_key": "The problem's identity: a hash of what it is.",
+    "problem_id": "The name by which people know the problem.",
+    "sample_index": "Which of the problem's samples it is, from 0.",
+    "prompt": "What is asked.",
+    "run_id": "The run that wrote it.",
+    "prompt_tokens": "Tokens read, by the engine's own count.",
+    "cached_prompt_tokens": "Those of them that the engine's cache already had.",
+    "completion_tokens": "Tokens written, reasoning included, by the engine's own count.",
+    "episode": "Which run of the strategy for this problem it is from.",
+    "chosen": "Whether the sample is the one row that its episode stands for.",
+    "method": "The method that it is about.",
+    "metric": "What is measured.",
+    "value": "How much it is.",
+    "low": "Lower end of the 95% interval, for problems like these.",
+    "high": "Upper end of the 95% interval, for problems like these.",
+    "same_low": "Lower end of the 95% interval for these very problems, sampled anew.",
+    "same_high": "Upper end of the 95% interval for these very problems, sampled anew.",
+    "n_problems": "Problems that it is about.",
+    "n_samples": "Samples that it is about.",
+    "note": "What else is to be known about it.",
+    "k": "Samples a problem.",
+    "layer": "The layer of the model, from 0.",
+    "expert": "The expert, from 0.",
+    "position": "The token's place in its text, from 0.",
+}
+"""What columns mean that mean the same wherever they are; a contract may say more of its own."""
 
 
 class Contract:
@@ -72,6 +102,11 @@ class Contract:
     def primary_key(cls) -> list[str]:
         """Return the names of the columns by which a row is known."""
         return [name for name, column in cls._columns.items() if column.primary_key]
+
+    @classmethod
+    def meanings(cls) -> dict[str, str]:
+        """Return what the columns mean, by name."""
+        return {name: text for name, text in MEANINGS.items() if name in cls._columns} | explanations(cls)
 
     @classmethod
     def select(cls, *names: str) -> Columns:

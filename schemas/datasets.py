@@ -82,11 +82,17 @@ class Problem(Contract):
     problem_id = _text()
     prompt = _text()
     messages = _messages(nullable=True)
+    """The prompt as a conversation, where it is one."""
     tools = _tools()
+    """The tools that the conversation may call, as a JSON list in OpenAI's words."""
     answer = _text(nullable=True)
+    """The expected answer, as the source has it."""
     task_type = _text()
+    """What kind of task it is: which verifier judges it (``verify.by_task``), and by what a mixture counts."""
     verification = _json()
+    """What a verifier needs beside the answer (tests, options, steps, a tolerance), as a JSON object."""
     metadata = _json()
+    """Whatever else the source had, as a JSON object. Nothing here changes what the problem is."""
     prompt_key = _text(nullable=True)
     """A hash of what the model reads (prompt, messages, tools), whatever the answer is said to be."""
 
@@ -109,24 +115,39 @@ class Sample(Contract):
     sample_index = _key(minimum=0)
     problem_id = _text()
     completion = _text()
+    """What the model wrote, without its reasoning where the engine tells the two apart."""
     reasoning = _text(nullable=True)
+    """What it thought, where the engine tells it apart."""
     tool_calls = _tools()
+    """The tools it called, as a JSON list in OpenAI's words."""
     completion_hash = col.Int64(nullable=False)
+    """xxh3_64 of the completion, by which equal texts are found."""
     status = _one_of(SAMPLE_STATUS)
+    """``ok``, ``error`` (refused), or ``none`` (a strategy gave no text for this row)."""
     finish_reason = _one_of(FINISH_REASONS)
+    """Why it ended: see ``FINISH_REASONS``."""
     prompt_tokens = _count()
     cached_prompt_tokens = _count()
     completion_tokens = _count()
     sum_logprob = col.Float64(nullable=True)
+    """The sum of the tokens' log-probs, in nats."""
     mean_logprob = col.Float64(nullable=True)
+    """The mean of the tokens' log-probs, in nats."""
     lowest_group_confidence = col.Float32(nullable=True)
+    """The least confidence of a group of tokens on end (DeepConf: Fu et al. 2025)."""
     tail_confidence = col.Float32(nullable=True)
+    """The confidence of the last group of tokens."""
     bottom_group_confidence = col.Float32(nullable=True)
+    """The mean confidence of the tenth of groups that have least."""
     mean_confidence = col.Float32(nullable=True)
+    """The mean confidence of all tokens."""
     seed = col.Int64(nullable=False)
+    """The engine's seed, made from the stage's seed, the problem and the index."""
     worker = _text(nullable=True)
+    """The model that wrote it."""
     run_id = _text()
     error = _text(nullable=True)
+    """What the server or engine said, where the request was refused."""
     thought_open = col.Bool(nullable=True)
     """Whether the prompt ended inside a thought that its template, or the beginning of the completion, had opened."""
     tokens_estimated = col.Bool(nullable=True)
@@ -160,15 +181,21 @@ class Call(Contract):
     """Its path: branches, number of the group, slot: ``0.3``, ``chain2/1.0``; ``:k`` behind it is its k-th completion.
     Of scores ``s/`` and the digest: the same text is scored once."""
     attempt = _key(minimum=0)
+    """How often the episode was begun before: answers of all attempts are kept."""
     parent_call = _text(nullable=True)
     """The call whose text comes before this one's."""
     branch = _text()
+    """Where in the episode the call stands: calls of different branches don't wait for one another."""
     role = _text()
+    """Whose engine was asked: ``policy``, or one of the strategy's other roles."""
     kind = _one_of(CALL_KINDS)
+    """What was asked for: see ``CALL_KINDS``."""
     digest = _text()
     """Of what was asked: role, kind, prompt, beginning, parameters, n and seed."""
     seed = col.Int64(nullable=True)
+    """The engine's seed of this call."""
     prompt_hash = _text()
+    """xxh3_64 of what was asked."""
     lead = _text()
     """What stands between the parent's text and this one's, or before this one's where it has no parent."""
     prefix_length = _count()
@@ -176,6 +203,7 @@ class Call(Contract):
     text = _text()
     """What was written new."""
     finish = _text(nullable=True)
+    """Why the answer ended: see ``FINISH_REASONS``."""
     prompt_tokens = _count()
     """The cached ones included."""
     cached_prompt_tokens = _count()
@@ -187,11 +215,15 @@ class Call(Contract):
     values = col.List(col.Float64(nullable=True), nullable=True)
     """Scores of the steps, or log-probs of the tokens."""
     reasoning = _text(nullable=True)
+    """What the model thought, where the engine tells it apart."""
     tool_calls = _tools()
+    """The tools it called, as a JSON list in OpenAI's words."""
     stop = _text(nullable=True)
     """The stop string that ended it."""
     status = _one_of(("ok", "error"))
+    """``ok`` or ``error``."""
     error = _text(nullable=True)
+    """What the server, engine or tool said, where the call was refused."""
     run_id = _text()
 
 
@@ -204,6 +236,7 @@ class Episode(Contract):
     episode = _key(minimum=0)
     problem_id = _text()
     strategy = _text()
+    """The strategy's name."""
     rows = _count()
     """Sample rows that it gave."""
     finals = _count()
@@ -211,19 +244,24 @@ class Episode(Contract):
     chosen = _count(nullable=True)
     """``sample_index`` of the row that it stands for; null where it found nothing."""
     ended_by = _one_of(ENDINGS)
+    """Why it ended: see ``ENDINGS``."""
     oracle = col.Bool(nullable=False)
     """Whether it looked at the answer: an upper bound, not a method."""
     calls = _count()
+    """Calls of all roles."""
     prompt_tokens = _count()
     """Read by all generating calls, the cached ones included."""
     cached_prompt_tokens = _count()
     completion_tokens = _count()
     """Written by all calls, also in paths that were given up."""
     scorer_passes = _count()
+    """Texts that scorers were asked about."""
     scorer_tokens = _count()
+    """Tokens that scorers read."""
     lineages = _count()
     """Distinct ancestors of the first step among the finals: 1 means that all paths share it."""
     distinct_texts = _count()
+    """Rows with texts that no row before them has."""
     note = _json(nullable=False)
     """Numbers that the strategy noted."""
     roles = _json(nullable=True)
@@ -239,14 +277,23 @@ class Verdict(Contract):
     problem_key = col.String(primary_key=True)
     sample_index = _key(minimum=0)
     verifier = col.String(primary_key=True)
+    """What gave it."""
     problem_id = _text()
     predicted_answer = _text(nullable=True)
+    """The answer that was found in the completion."""
     answer_key = _text(nullable=True)
+    """The answer in one canonical form: equal keys are equal answers. Null: there is no answer."""
     is_correct = col.Bool(nullable=True)
+    """Null where nobody can tell."""
     credit = col.Float64(nullable=True, min=0.0, max=1.0)
+    """From 0 to 1, where the verifier gives shares."""
     status = _one_of(VERDICT_STATUS)
+    """``ok``; ``unparseable``: no answer was found; ``timeout``, ``error``: the verifier gave none; ``skipped``: it
+    wasn't asked."""
     detail = _text(nullable=True)
+    """What the verifier has to say."""
     seconds = col.Float32(nullable=False, min=0.0)
+    """How long it took."""
     episode = _count(nullable=True)
     """The sample's, as ``chosen`` is."""
     chosen = col.Bool(nullable=True)
@@ -260,11 +307,16 @@ class Score(Contract):
     problem_key = col.String(primary_key=True)
     sample_index = _key(minimum=0)
     scorer = col.String(primary_key=True)
+    """What gave it."""
     problem_id = _text()
     score = col.Float64(nullable=True)
+    """Higher is better; its scale is the scorer's."""
     step_scores = col.List(col.Float32(nullable=True), nullable=True)
+    """One for each step, where the scorer gives such."""
     status = _text()
+    """``ok``, or ``error``: the scorer gave none."""
     detail = _text(nullable=True)
+    """What the scorer has to say."""
     episode = _count(nullable=True)
     """The sample's, as ``chosen`` is."""
     chosen = col.Bool(nullable=True)
@@ -277,8 +329,11 @@ class Path(Contract):
     sample_index = _key(minimum=0)
     problem_id = _text()
     weight = col.Float64(nullable=False, min=0.0)
+    """What it weighs in a vote; 0 where it was dropped."""
     kept = col.Bool(nullable=False)
+    """Whether it stays."""
     reason = _text(nullable=True)
+    """Why it was dropped."""
 
 
 class Answer(Contract):
@@ -290,13 +345,21 @@ class Answer(Contract):
     method = col.String(primary_key=True)
     problem_id = _text()
     answer = _text(nullable=True)
+    """The answer, as a completion has it; null: none was given."""
     answer_class = col.Int64(nullable=True)
+    """The canonical form by which votes were counted."""
     confidence = col.Float64(nullable=False, min=0.0, max=1.0)
+    """How sure the method is, from 0 to 1."""
     n_samples = _count()
+    """Samples that it looked at."""
     runner_up = _text(nullable=True)
+    """The second best answer."""
     runner_up_confidence = col.Float64(nullable=True, min=0.0, max=1.0)
+    """How sure the method is of that."""
     is_correct = col.Bool(nullable=True)
+    """Whether a verifier accepts it; null where nobody can tell."""
     confidence_low = col.Float64(nullable=True, min=0.0, max=1.0)
+    """The lower end of the confidence's interval, where the method gives one."""
     confidence_high = col.Float64(nullable=True, min=0.0, max=1.0)
     """95% interval of how often answers of this confidence are right, where it was fitted to known answers."""
     calibration = col.String(nullable=True, regex=f"^({'|'.join(CALIBRATION)})$")
@@ -312,10 +375,15 @@ class Sft(Contract):
     sample_index = _key(minimum=0)
     problem_id = _text()
     messages = _messages()
+    """The conversation, the model's answer last."""
     tools = _tools()
+    """The tools that the conversation may call, as a JSON list in OpenAI's words."""
     completion_tokens = _count()
+    """Tokens of the answer."""
     score = col.Float64(nullable=True)
+    """Its score, where there was a scorer."""
     lineage = _json(nullable=False)
+    """How the row came about, as a JSON object."""
 
 
 class Preference(Contract):
@@ -325,11 +393,17 @@ class Preference(Contract):
 
     problem_id = _text()
     prompt = _messages()
+    """The conversation up to the answer."""
     tools = _tools()
+    """The tools that the conversation may call, as a JSON list in OpenAI's words."""
     chosen = _messages()
+    """The better answer, as turns."""
     rejected = _messages()
+    """The worse answer, as turns."""
     margin = col.Float64(nullable=True)
+    """By how much the scores, or mean log-probs, differ."""
     lineage = _json(nullable=False)
+    """How the pair came about, as a JSON object."""
 
 
 class StepReward(Contract):
@@ -339,7 +413,9 @@ class StepReward(Contract):
     sample_index = col.Int64(nullable=False, min=0)
     prompt = _text()
     completions = col.List(col.String(nullable=False), nullable=False)
+    """The steps."""
     labels = col.List(col.Bool(nullable=False), nullable=False)
+    """Whether each step is good."""
 
     @col.rule()
     def one_label_per_step(cls) -> pl.Expr:
@@ -359,16 +435,26 @@ class Allocation(Contract):
     added = frozenset({"rule", "hints"})
 
     sequence = _key(minimum=0)
+    """The number of the decision in its run."""
     stage = col.String(primary_key=True)
+    """The sampling stage."""
     problem_key = _text()
     first_index = _count()
+    """The first sample index."""
     count = _count()
+    """How many samples."""
     worst_tokens = _count()
+    """What a sample may take at most, in tokens."""
     worst_microdollars = _count()
+    """What a sample may take at most, in millionths of a dollar."""
     observed_through = col.Int64(nullable=False, min=-1)
+    """The last decision whose results the policy had seen."""
     value = col.Float64(nullable=False)
+    """What the policy expected of a sample."""
     shadow_price = col.Float64(nullable=True)
+    """What a unit of the budget was worth to it then."""
     reason = _text()
+    """Why, in a word."""
     rule = _json(nullable=True)
     """Policy, limit of samples (n), caps, and how many ``features`` are in ``hints``, in a row that says the rule."""
     hints = col.List(col.Float64(nullable=True), nullable=True)
@@ -386,13 +472,17 @@ class Payment(Contract):
     """
 
     sequence = _key(minimum=0)
+    """The number of the entry in its run."""
     kind = _one_of(("credit", "bill", "return", "lost"))
+    """``credit``, ``bill``, ``return`` or ``lost``, as above."""
     stage = _text()
+    """The stage that asked."""
     role = _text()
     """What the engine is to the stage: ``policy`` samples, ``scorer`` is asked about samples."""
     samples = _count()
     """Those that the calls brought."""
     calls = _count()
+    """Calls that the bill covers."""
     prompt_tokens = _count()
     """The cached ones included."""
     cached_prompt_tokens = _count()
@@ -400,8 +490,11 @@ class Payment(Contract):
     passes = _count()
     """Texts that were scored."""
     credit_samples = _count()
+    """Samples that were lent."""
     credit_tokens = _count()
+    """Tokens that were lent."""
     credit_microdollars = _count()
+    """Millionths of a dollar that were lent."""
 
 
 class LedgerEntry(Contract):
@@ -410,36 +503,52 @@ class LedgerEntry(Contract):
     added = frozenset({"role", "calls", "passes"})
 
     sequence = _key(minimum=0)
+    """The number of the entry in the root."""
     run_id = col.String(primary_key=True)
     time = col.Datetime()
+    """When it was written, UTC."""
     kind = _one_of(("settle", "orphan"))
+    """``settle`` or ``orphan``."""
     stage = _text()
+    """The stage that asked."""
     engine = _text()
+    """The engine that was asked."""
     samples = _count()
+    """Samples that were drawn."""
     prompt_tokens = _count()
     cached_prompt_tokens = _count()
     completion_tokens = _count()
     engine_seconds = col.Float64(nullable=False, min=0.0)
+    """Seconds that the engine worked, all replicas together."""
     gpu_seconds = col.Float64(nullable=False, min=0.0)
+    """Seconds that GPUs were held, all of them together."""
     microdollars = _count()
+    """Millionths of a dollar."""
     role = _text(nullable=True)
     """What the engine is to the stage (``Payment``)."""
     calls = _count(nullable=True)
+    """Calls of all kinds."""
     passes = _count(nullable=True)
+    """Texts that were scored."""
 
 
 class ExpertCount(Contract):
     """How many tokens one expert of one layer served on one night."""
 
     model = col.String(primary_key=True)
+    """The model's name."""
     revision = col.String(primary_key=True)
+    """Its revision."""
     quantization = col.String(primary_key=True)
     """How the weights are stored, as the engine was told; empty where their own configuration says it."""
     job_class = col.String(primary_key=True)
+    """What kind of work it was."""
     night = col.Date(primary_key=True)
+    """The date of the night."""
     layer = _key(minimum=0)
     expert = _key(minimum=0)
     tokens = _count()
+    """Tokens that the router sent to the expert."""
 
 
 class Routing(Contract):
@@ -450,7 +559,9 @@ class Routing(Contract):
     position = _key(minimum=0)
     layer = _key(minimum=0)
     token = _text()
+    """The token's place in the model's vocabulary."""
     experts = col.List(col.Int64(nullable=False, min=0), nullable=False)
+    """The experts that were chosen, the most weighty first."""
 
 
 class ExpertRelevance(Contract):
@@ -461,6 +572,7 @@ class ExpertRelevance(Contract):
     npmi = col.Float64(nullable=False, min=-1.0, max=1.0)
     """The mean over the markers that occur."""
     rank = col.Int64(nullable=False, min=1)
+    """1 is the closest."""
     weight = col.Float64(nullable=False, min=0.0)
     """What its routing weight is multiplied with."""
     tokens = _count()
@@ -474,6 +586,7 @@ class PassAtK(Contract):
 
     k = _key(minimum=1)
     coverage = col.Float64(nullable=False, min=0.0, max=1.0)
+    """The mean over problems of the chance that one of k samples is right."""
     low = col.Float64(nullable=False, min=0.0, max=1.0)
     """``low`` to ``high``: what the mean over many problems like these may be."""
     high = col.Float64(nullable=False, min=0.0, max=1.0)
@@ -497,6 +610,7 @@ class Forecast(Contract):
     k = _key(minimum=1)
     method = col.String(primary_key=True)
     coverage = _share()
+    """What is expected."""
     low = _share()
     high = _share()
     saturation = col.Int64(nullable=True, min=0)
@@ -514,13 +628,17 @@ class SelectionAccuracy(Contract):
     added = frozenset({"first_n", "subsets", "n_problems"})
 
     n = _key(minimum=1)
+    """Samples a problem that the method saw."""
     method = col.String(primary_key=True)
     accuracy = col.Float64(nullable=False, min=0.0, max=1.0)
+    """The mean over subsets and problems."""
     low = col.Float64(nullable=False, min=0.0, max=1.0)
     """``low`` to ``high``: what the accuracy over many problems like these may be."""
     high = col.Float64(nullable=False, min=0.0, max=1.0)
     first_n = col.Float64(nullable=True, min=0.0, max=1.0)
+    """The accuracy of the first n samples by index."""
     subsets = col.Int64(nullable=True, min=1)
+    """Random subsets that were drawn."""
     n_problems = col.Int64(nullable=True, min=1)
 
 
@@ -531,18 +649,27 @@ class Calibration(Contract):
 
     method = col.String(primary_key=True)
     n = _count()
+    """Answers whose correctness is known."""
     confidence = _share()
+    """Their mean confidence."""
     accuracy = _share()
+    """The share of them that is right."""
     accuracy_low = _share()
+    """Lower end of the accuracy's 95% interval."""
     accuracy_high = _share()
+    """Upper end of the accuracy's 95% interval."""
     ece = _share()
     """The mean absolute gap of the bins; chance makes it too large, so it has no interval."""
     ece_low = col.Float64(nullable=True, min=0.0, max=1.0)
+    """Lower end of ``ece``'s 95% interval."""
     ece_high = col.Float64(nullable=True, min=0.0, max=1.0)
     """Null but in results of versions before 2, whose interval didn't hold."""
     brier = _share()
+    """The mean of (confidence - right)^2."""
     brier_low = _share()
+    """Lower end of ``brier``'s 95% interval."""
     brier_high = _share()
+    """Upper end of ``brier``'s 95% interval."""
     bins = col.List(
         col.Struct(
             {
@@ -558,7 +685,9 @@ class Calibration(Contract):
     )
     """The reliability table: one entry for each bin of confidence (low, high]."""
     rmsce = col.Float64(nullable=True, min=0.0, max=1.0)
+    """The root of the mean squared gap of the bins, less what chance gives it."""
     rmsce_low = col.Float64(nullable=True, min=0.0, max=1.0)
+    """Lower end of ``rmsce``'s 95% interval."""
     rmsce_high = col.Float64(nullable=True, min=0.0, max=1.0)
     """The root of the bins' mean squared gap, less what chance adds to it, with its 95% interval."""
 
@@ -568,6 +697,7 @@ class Multiplicity(Contract):
 
     metric = col.String(primary_key=True)
     method = col.String(primary_key=True)
+    """The method that it is about; empty: all of them."""
     value = col.Float64(nullable=True)
     low = col.Float64(nullable=True)
     high = col.Float64(nullable=True)
@@ -596,6 +726,7 @@ class Navigator(Contract):
     """A trained navigator of the strategy rlot, one row a layer (train.navigator)."""
 
     layer = col.String(primary_key=True)
+    """Which layer of the network."""
     values = col.List(col.Float64(nullable=False), nullable=False)
     """The layer's matrix, inputs by outputs in row-major order, and its biases behind it."""
     note = _json(nullable=False)
@@ -605,6 +736,7 @@ class EpisodeMeasure(Contract):
     """What episodes of a strategy came to and took, in long form: one row a measure (measure.episodes)."""
 
     strategy = col.String(primary_key=True)
+    """The strategy's name."""
     metric = col.String(primary_key=True)
     value = col.Float64(nullable=True)
     low = col.Float64(nullable=True)
@@ -623,6 +755,7 @@ class EqualBill(Contract):
     """A strategy's accuracy beside that of plain sampling at an equal bill (measure.equal_bill)."""
 
     arm = col.String(primary_key=True)
+    """The strategy's name in the comparison."""
     unit = col.String(primary_key=True)
     """Of the bill: ``completion_tokens``, ``tokens`` (read and written, by all roles), ``scorer_passes`` or
     ``dollars``."""
@@ -638,6 +771,7 @@ class EqualBill(Contract):
     baseline = _share(nullable=True)
     """Of plain sampling at N*."""
     difference = col.Float64(nullable=True, min=-1.0, max=1.0)
+    """Its accuracy less plain sampling's."""
     low = col.Float64(nullable=True)
     """``low`` to ``high``: 95% interval of the difference, on problems like these."""
     high = col.Float64(nullable=True)
@@ -668,6 +802,7 @@ class ScorerSteps(Contract):
     """How well a scorer's values of unfinished texts tell right ones from wrong ones (measure.scorer_steps)."""
 
     scorer = col.String(primary_key=True)
+    """Whose scores."""
     reduce = col.String(primary_key=True)
     """What is made of the steps' scores: the ``last`` one, or the ``min`` of them."""
     depth = col.String(primary_key=True)

@@ -22,6 +22,7 @@ class HoldoutAnswer(Contract):
     """A question to held-out problems and its answer (measure.holdout)."""
 
     number = col.Int64(primary_key=True, min=1)
+    """The number of the question in its root."""
     question = col.String(nullable=False)
     """A hash of what was asked: asked again, it has the same answer and costs nothing."""
     name = col.String(nullable=False)
@@ -31,10 +32,13 @@ class HoldoutAnswer(Contract):
     answer = _number()
     """The mean to go by; null where the budget is spent."""
     status = col.String(nullable=False, regex="^(holds|differs|budget spent)$")
+    """``holds``, ``differs``, or ``budget spent``."""
     left = _count()
     """How many more answers that differ there may be."""
     n_tuning = _count()
+    """Problems that were tuned on."""
     n_holdout = _count()
+    """Problems that are held out."""
     bound = _number(False)
     """How far all answers together are off at most, but for the risk."""
     note = _note()
@@ -51,15 +55,21 @@ class Label(Contract):
     sample_index = col.Int64(primary_key=True, min=0)
     problem_id = col.String(nullable=True)
     prompt = col.String(nullable=True)
+    """What was asked."""
     answer = col.String(nullable=True)
     """The known answer, where there is one."""
     completion = col.String(nullable=True)
+    """What is to be judged."""
     predicted_answer = col.String(nullable=True)
+    """The answer that the verifier found in it."""
     accepted = col.Bool(nullable=True)
     """What the verifier says."""
     stratum = col.String(nullable=False)
+    """The samples it was drawn from."""
     stratum_size = col.Int64(nullable=False, min=1)
+    """How many there are of those."""
     is_correct = col.Bool(nullable=True)
+    """What whoever labels writes: true or false."""
 
 
 class Estimate(Contract):
@@ -68,6 +78,7 @@ class Estimate(Contract):
     expectation = col.String(primary_key=True)
     """``all``, or a group: ``length=short``, ``level=3``."""
     value = _number(False)
+    """The estimate."""
     low = _number(False)
     """``low`` to ``high``: 95% interval for problems like these."""
     high = _number(False)
@@ -77,7 +88,9 @@ class Estimate(Contract):
     plain = _number(False)
     """The mean of the judged samples alone, with its intervals."""
     plain_low = _number(False)
+    """Lower end of the 95% interval without cheap scores."""
     plain_high = _number(False)
+    """Upper end of that."""
     gain = _number(False)
     """Variance of ``plain`` over that of ``value``, for problems like these."""
     same_gain = _number(False)
@@ -85,7 +98,9 @@ class Estimate(Contract):
     effective = _number(False)
     """Judged samples times ``same_gain``."""
     n_judged = _count()
+    """Samples with a verdict."""
     n_samples = _count()
+    """All samples."""
     note = _note()
 
 
@@ -127,11 +142,14 @@ class Paired(Contract):
     rank = col.Int64(primary_key=True, min=0)
     """1 is the task on which the second loses most; 0 is all problems together."""
     task = col.String(nullable=False)
+    """The task; empty: all of them."""
     n_problems = _count()
     first = _number(False)
+    """The first run's accuracy."""
     second = _number(False)
     """Accuracy: the mean over problems of the share of right samples."""
     difference = _number(False)
+    """The second run's accuracy less the first's."""
     low = _number(False)
     """``low`` to ``high``: 95% interval of the difference, by drawing problems with replacement."""
     high = _number(False)
@@ -144,6 +162,7 @@ class Paired(Contract):
     tokens_ratio = _number()
     """Completion tokens of a sample in the second run over those in the first."""
     dollars_ratio = _number()
+    """The second's dollars a sample over the first's."""
     worse = col.Bool(nullable=False)
     """Whether the whole interval is below 0."""
 

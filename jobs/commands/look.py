@@ -259,3 +259,26 @@ def holdout(
         print_json(document)
     else:
         print_holdout(Console(), document)
+
+
+@app.command(
+    epilog=examples("gristmill describe", "gristmill describe verify.math", "gristmill describe dataset:samples --json")
+)
+def describe(
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Anything of the list, KIND:NAME, or package.module:Class.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Say what there is, and what its settings and columns mean: operators, strategies, engines, datasets and more."""
+    from jobs.looking.describe import describe as found
+    from jobs.looking.describe import overview
+    from jobs.looking.descriptions import print_description, print_overview
+
+    if as_json:
+        print_json([one.as_json() for one in found(name)] if name else overview())
+    elif name:
+        for one in found(name):
+            print_description(wide_console(), one)
+    else:
+        print_overview(wide_console(), overview())

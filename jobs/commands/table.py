@@ -28,6 +28,7 @@ SECTIONS: dict[str, dict[str, Place]] = {
         "validate": Place("job", "", "Say everything that is wrong with a job file at once. Spends nothing."),
         "job": Place("job", "files", "Job files: begin one, print their JSON schema."),
         "op": Place("work", "", "Run one operator on plain Parquet, JSONL or CSV files, without a pipeline."),
+        "describe": Place("look", "", "Say what there is, and what its settings and columns mean."),
         "check-golds": Place("work", "", "Say which expected answers no verifier can read, before anything is paid."),
     },
     "Look": {

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from jobs.config.options import (
     JsonOption,
@@ -18,6 +19,7 @@ from jobs.config.options import (
     complete_operator,
     examples,
     print_json,
+    wide_console,
 )
 from schemas.errors import BadInput, BudgetReached, GristmillError, RunIncomplete
 
@@ -97,12 +99,30 @@ def plan(
     show_plan(prepare(target, settings or [], root, "local", None, limit), as_json, worth)
 
 
+class OpCommand(TyperCommand):
+    """``gristmill op NAME --help`` tells of the operator, too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta["op"] = next(iter(args), "")
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        if (name := ctx.meta["op"]) and not name.startswith("-"):
+            from jobs.looking.describe import describe
+            from jobs.looking.descriptions import print_description
+
+            for one in describe(name if ":" in name else f"operator:{name}"):
+                print_description(wide_console(), one)
+
+
 @app.command(
+    cls=OpCommand,
     epilog=examples(
         "gristmill op verify.math --in samples=s.parquet --in problems=p.jsonl --out verdicts.parquet",
         "gristmill op measure.pass_at_k --in verdicts.parquet --out coverage.csv --set k=[1,10,100]",
         "gristmill op mypackage.ops:MyOperator --in rows.parquet --out result.parquet",
-    )
+    ),
 )
 def op(
     name: Annotated[

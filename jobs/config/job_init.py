@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from operators import OPERATORS, operator_class
 from pipelines import PIPELINES, pipeline_module
 from schemas.errors import BadInput
+from schemas.explained import explanations
 from schemas.job import JobFile, RunSettings
 
 SCHEMA = "job.schema.json"
@@ -101,24 +105,55 @@ def init(path: str, pipeline: str) -> list[str]:
 
 def template(path: str, pipeline: str) -> str:
     """Return a commented job file; what a user must say stands there, everything else as a comment."""
-    module = pipeline_module(pipeline)
-    defaults: dict[str, Any] = module.Config().model_dump(mode="json")
+    config: BaseModel = pipeline_module(pipeline).Config()
+    meanings = dict(_meanings(config))
+    parts = (_setting(key, value, meanings) for key, value in config.model_dump(mode="json").items())
     return TEMPLATE.format(
         path=path,
         schema=SCHEMA,
         pipeline=pipeline,
         name=pipeline.rpartition(".")[2].replace("_", "-").lower(),
-        settings=textwrap.indent("".join(_setting(key, value) for key, value in defaults.items()).rstrip(), "  "),
+        settings=textwrap.indent("".join(parts).rstrip(), "  "),
     )
 
 
-def _setting(key: str, value: Any) -> str:
+def _meanings(settings: BaseModel, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the path of each setting, and the first sentence of what it means."""
+    said = explanations(type(settings))
+    for name in type(settings).model_fields:
+        text = " ".join(said.get(name, "").split())
+        yield (*path, name), re.split(r"(?<=\.) (?=[A-Z])", text)[0].removesuffix(".")
+        below = getattr(settings, name)
+        if isinstance(below, BaseModel):
+            yield from _meanings(below, (*path, name))
+
+
+def _setting(key: str, value: Any, meanings: dict[tuple[str, ...], str]) -> str:
     """Return the lines of one part of the settings: as comments, but for what everybody changes."""
+    text = _explained(_yaml({key: value}), meanings)
     said = SAID.get(key)
     if said is None or not isinstance(value, dict) or said not in value:
-        return textwrap.indent(_yaml({key: value}), "# ", lambda line: True)
-    rest = _yaml({name: below for name, below in value.items() if name != said})
-    return f"{key}:\n  {_yaml({said: value[said]})}" + textwrap.indent(rest, "  # ", lambda line: True)
+        return textwrap.indent(text, "# ", lambda line: True)
+    first, *lines = text.splitlines(keepends=True)
+    known = [line for line in lines if line.startswith(f"  {said}:")]
+    rest = [line for line in lines if line not in known]
+    return first + "".join(known) + textwrap.indent(textwrap.dedent("".join(rest)), "  # ", lambda line: True)
+
+
+def _explained(text: str, meanings: dict[tuple[str, ...], str]) -> str:
+    """Put what each setting means behind its line."""
+    lines: list[str] = []
+    above: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        found = re.match(r"( *)([A-Za-z_]\w*):(?: |$)", line)
+        if found is not None:
+            depth = len(found[1])
+            above = [*((deep, name) for deep, name in above if deep < depth), (depth, found[2])]
+            meaning = meanings.get(tuple(name for _, name in above))
+            if meaning and not line.endswith(("|", "|-", ">", "'", '"')):
+                line = f"{line:<38}  # {meaning}"
+        lines.append(line)
+    return "\n".join(lines) + "\n"
 
 
 def _yaml(value: Any) -> str:

@@ -63,7 +63,7 @@ class MeasureForecast(FromCounts):
     k: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Empty: 2, 5 and 10 times the largest n."""
     epsilon: float = Field(default=1e-4, gt=0.0, lt=1.0)
-    """Problems that are solved less often than this are taken for never solved by some methods."""
+    """``saturation`` is the number of samples from which one more adds less coverage than this."""
     draws: int = Field(default=4000, ge=100)
     """From the posterior."""
     bootstrap: int = Field(default=200, ge=20)

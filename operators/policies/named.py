@@ -125,9 +125,9 @@ class ConsistencySpec(PolicySpec):
     name: Literal["consistency"] = "consistency"
     """Which policy this is."""
     rule: Literal["bayesian", "adaptive", "early_stopping"] = "bayesian"
-    """How it is told that the leader can be trusted: the posterior of its lead over all answers (``bayesian``), over
-    the second one alone (``adaptive``: Aggarwal et al. 2023), or a window of equal answers (``early_stopping``: Li et
-    al. 2024)."""
+    """When to stop: by the chance that the leader is the most frequent answer, given how answers spread over problems
+    (``bayesian``); by its chance against the second alone (``adaptive``); after a window of equal answers
+    (``early_stopping``)."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     """Of ``bayesian`` and ``adaptive``."""
     window: int = Field(default=4, ge=2)

@@ -56,7 +56,7 @@ class SelectJudges(Fitted):
     vote_weight: float = Field(default=1.0, ge=0.0)
     """Exponent of a class's votes in its prior; 0: all classes alike."""
     reference: str = ""
-    """The verifier whose verdicts are the truth where it knows it; empty: none is."""
+    """A verifier that is no judge: where it gives a verdict, that is what is right; empty: there is none."""
 
     def run(self, verdicts: pl.LazyFrame) -> pl.DataFrame:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return one row per problem of ``verdicts``.

@@ -1,0 +1,58 @@
+"""Everything that people set or read is explained where it is declared."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from jobs.cli import app
+from jobs.config.job_init import job_schema, template
+from jobs.looking.describe import describe, kinds
+from schemas.errors import BadInput
+from schemas.job import JobFile, RunSettings
+
+KINDS = kinds()
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_setting_and_every_column_has_a_meaning(kind: str) -> None:
+    found = [one for name in KINDS[kind] for one in describe(f"{kind}:{name}")]
+    assert found
+    assert [one.name for one in found if not one.about] == []
+    assert [f"{one.name}.{line.name}" for one in found for line in one.lines if not line.meaning] == []
+
+
+def test_every_key_of_a_job_file_has_a_meaning_in_its_schema() -> None:
+    schema = job_schema()
+    keys = {**JobFile.model_json_schema()["properties"], **RunSettings.model_json_schema()["properties"]}
+    said = {**schema["properties"], **schema["$defs"]["RunSettings"]["properties"]}
+    assert [key for key in keys if not said[key].get("description") and "$ref" not in said[key]] == []
+
+
+def test_a_new_job_file_says_what_each_setting_means() -> None:
+    text = template("night.yaml", "arithmetic")
+    assert "# temperature: 1.0                      # What the logits are divided by" in text
+    assert "    source: reasoning_gym:chain_sum       # " in text
+
+
+def test_describe_takes_names_kinds_and_ones_own(tmp_path: object) -> None:
+    assert [one.kind for one in describe("verify.math")] == ["operator"]
+    assert {one.kind for one in describe("random")} == {"scorer"}
+    assert [line.name for line in describe("strategy:beam")[0].lines if line.name.startswith("rule.")]
+    own = describe("operators.strategies.beam:Beam")[0]
+    assert own.kind == "strategy" and own.lines == describe("strategy:beam")[0].lines
+    with pytest.raises(BadInput, match=r"'verfy.math'; did you mean verify.math"):
+        describe("verfy.math")
+    with pytest.raises(BadInput, match="No module named 'no'"):
+        describe("no.such:Thing")
+
+
+def test_the_commands_print_it() -> None:
+    run = CliRunner().invoke
+    assert {"operator", "dataset"} <= {*json.loads(run(app, ["describe", "--json"]).stdout)}
+    columns = json.loads(run(app, ["describe", "dataset:samples", "--json"]).stdout)[0]["lines"]
+    assert columns[0]["name"] == "problem_key" and columns[0]["type"] == "String, key"
+    assert "Upper and lower case" in run(app, ["op", "verify.exact", "--help"]).stdout
+    assert "measure.pass_at_k" in run(app, ["describe"]).stdout
