@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 bad input or usage, 3 incomplete (resumable), 4 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import Annotated
@@ -47,26 +48,32 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except GristmillError as error:
-        from schemas.redaction import redact
-
-        typer.echo(f"error: {redact(str(error))}", err=True)
-        code = error.exit_code
+        code = _end(str(error), error.exit_code)
     except typer.Abort:
-        typer.echo("interrupted", err=True)
-        code = RunIncomplete.exit_code
+        code = _end("interrupted", RunIncomplete.exit_code, "")
     except typer.TyperException as error:  # usage: an unknown command or option, a missing argument
         said = str(error)
         if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its help, which rich has printed
             typer.echo(said, err=True, nl=bool(said))
+            code = BadInput.exit_code
         else:
-            typer.echo(f"error: {said.rstrip('.')}. See gristmill --help", err=True)
-        code = BadInput.exit_code
+            code = _end(f"{said.rstrip('.')}. See gristmill --help", BadInput.exit_code)
     except Exception as error:
         from jobs.config.defect import defect
 
-        typer.echo(f"error: {defect(error)}", err=True)
-        code = 1
+        code = _end(defect(error), 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end(sentence: str, code: int, prefix: str = "error: ") -> int:
+    """Say why a command ends; where it was to print JSON, as JSON, too."""
+    from schemas.redaction import redact
+
+    sentence = redact(sentence)
+    typer.echo(f"{prefix}{sentence}", err=True)
+    if "--json" in sys.argv[1:]:
+        typer.echo(json.dumps({"error": sentence, "exit_code": code}, ensure_ascii=False))
+    return code
 
 
 if __name__ == "__main__":

@@ -129,8 +129,8 @@ def operator_class(name: str) -> type[Operator]:
     target = OPERATORS.get(name, name)
     if ":" not in target:
         near = difflib.get_close_matches(name, OPERATORS, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise BadInput(f"no operator '{name}'{hint} Known: {', '.join(OPERATORS)}, or your own as package.module:Class")
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise BadInput(f"no operator '{name}'; {hint}'gristmill describe' lists them; your own is package.module:Class")
     module, _, attribute = target.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)

@@ -40,7 +40,7 @@ class Arm(Settings):
 class Config(PipelineConfig):
     """Every knob of the arms pipeline; ``load.source`` must be given."""
 
-    load: Load = Load(source="problems.jsonl")
+    load: Load = Load(source="")
     """The problems."""
     sample: Sampling = Sampling(n=64, max_tokens=512)
     """What all arms have in common."""

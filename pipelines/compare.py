@@ -31,7 +31,7 @@ from schemas.errors import BadInput
 class Config(PipelineConfig):
     """Every knob of the compare pipeline; ``load.source`` must be given."""
 
-    load: Load = Load(source="problems.jsonl")
+    load: Load = Load(source="")
     """The problems."""
     sample: Sampling = Sampling(n=64, max_tokens=512)
     """Plain sampling; ``n`` must be as many as the dearest arm's mean bill pays for."""

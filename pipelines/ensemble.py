@@ -28,7 +28,7 @@ from schemas.errors import BadInput
 class Config(PipelineConfig):
     """Every knob of the ensemble pipeline; ``load.source`` and ``models`` must be given."""
 
-    load: Load = Load(source="problems.jsonl")
+    load: Load = Load(source="")
     """The problems."""
     sample: Sampling = Sampling(n=16, max_tokens=512)
     """How all models are sampled."""

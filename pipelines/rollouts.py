@@ -16,7 +16,7 @@ from pipelines.graph import Pipeline, PipelineConfig
 class Config(PipelineConfig):
     """Every knob of the rollouts pipeline; ``load.source`` must be given."""
 
-    load: Load = Load(source="prefixes.parquet", continue_last=True)
+    load: Load = Load(source="", continue_last=True)
     """The beginnings from which samples go on (``synthesize.roll_outs``)."""
     sample: Sampling = Sampling(n=8, max_tokens=512)
     """Its template isn't used: a prefix brings its turns."""

@@ -25,7 +25,7 @@ INSTRUCTION = "Solve the problem step by step. Put the final answer in \\boxed{}
 class Config(PipelineConfig):
     """Every knob of the sft pipeline; ``load.source`` must be given."""
 
-    load: Load = Load(source="problems.jsonl")
+    load: Load = Load(source="")
     """The problems."""
     sample: Sampling = Sampling(n=64, max_tokens=512, template="{prompt}\n\n" + INSTRUCTION)
     """How they are sampled."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -46,6 +48,15 @@ class SamplingParams(Settings):
     """Guided decoding: the whole completion matches this regular expression."""
     keep_stop: Annotated[bool, Added] = False
     """A completion that a stop string ended has it as its end. Of engines that tell which texts those are."""
+
+    @field_validator("regex")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(f"isn't a regular expression: {error}") from error
+        return value
 
     @model_validator(mode="after")
     def _one_guide(self) -> SamplingParams:
@@ -245,6 +256,14 @@ class OpenAISpec(EngineSpec):
         body = {"max_tokens": max_tokens, **self.extra_body}
         found = [value for name in BOUNDS if isinstance(value := body.get(name), int | float) and value > 0]
         return int(max(found)) if found else self.context
+
+    @field_validator("url")
+    @classmethod
+    def _leads_somewhere(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("isn't the address of a server: it takes http://HOST:PORT/v1, or https://...")
+        return value
 
     @field_validator("extra_body")
     @classmethod

@@ -95,7 +95,7 @@ class KubeRayOptions(Settings):
 class Resources(Settings):
     """Nodes, time and shards of a job, and what is particular to each kind of cluster."""
 
-    groups: tuple[NodeGroup, ...] = (NodeGroup(),)
+    groups: tuple[NodeGroup, ...] = Field(default=(NodeGroup(),), min_length=1)
     """The nodes that are asked for, alike within a group."""
     hours: float = Field(default=24.0, gt=0, le=MOST_HOURS, allow_inf_nan=False)
     """Wall time; what isn't done by then goes on where it is resumed."""

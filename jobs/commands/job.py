@@ -41,7 +41,8 @@ def validate(
     path: Annotated[str, typer.Argument(metavar="JOB.yaml", help="A job file.")], as_json: JsonOption = False
 ) -> None:
     """Say everything that is wrong with a job file at once; exit code 2 if something is. Spends nothing."""
-    from jobs.config.job_file import SUFFIXES, find_problems
+    from jobs.config.job_file import SUFFIXES
+    from jobs.config.validate import find_problems
     from schemas.errors import BadInput
 
     if not path.endswith(SUFFIXES):

@@ -1,10 +1,10 @@
-"""Job files: reading one, filling in what it takes from the environment, finding everything that is wrong with it."""
+"""Job files: reading one, and filling in what it takes from the environment."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ import fsspec
 from pydantic import ValidationError
 
 from cluster.storage.s3 import s3_config
-from jobs.config.calendar import check_cron
-from jobs.config.settings import build_pipeline, explain, merge, parse_assignments, run_settings
+from jobs.config.settings import explain, merge, parse_assignments
 from schemas.errors import BadInput
 from schemas.job import MODULE, JobFile
 from schemas.redaction import is_secret_name, protect
@@ -33,10 +32,10 @@ def read_job(target: str) -> JobFile:
         if re.fullmatch(MODULE.removesuffix("$"), target) is None:
             raise BadInput(f"pipeline '{target}': no pipeline's name, no package.module and no job file (.yaml)")
         return JobFile(pipeline=target)
-    job, problems = _parse(target)
+    job, problems = parse_job(target)
     if job is None or problems:
         raise BadInput("\n".join(problems))
-    for name in (*job.secrets, *_named_by_notices(job)):
+    for name in (*job.secrets, *named_by_notices(job)):
         protect(os.environ.get(name))
     return job
 
@@ -52,49 +51,7 @@ def with_assignments(job: JobFile, assignments: Iterable[str]) -> JobFile:
     return job.model_copy(update={"settings": merge(job.settings, assigned), "run": run})
 
 
-def find_problems(target: str) -> tuple[list[str], list[str]]:
-    """Return everything that is wrong with a job file, and what to see to where it runs. Starts nothing."""
-    job, problems = _parse(target)
-    if job is None:
-        return problems, []
-    found: list[str] = list(problems)
-
-    def attempt(check: Callable[[], Any]) -> Any:
-        try:
-            return check()
-        except BadInput as error:
-            found.extend(str(error).splitlines())
-            return None
-
-    attempt(lambda: run_settings(job.run, job.limit))
-    built = attempt(lambda: build_pipeline(job.pipeline, job.settings))
-    if built is not None:
-        pipeline, _ = built
-        source, *others = pipeline.stages.values()
-        rows = attempt(source.operator.run)
-        for stage in others if rows is not None else ():
-            if "problems" in stage.operator.inputs:
-                attempt(lambda stage=stage: stage.operator.check_problems(rows))
-    if job.schedule is not None:
-        schedule = job.schedule
-        attempt(lambda: check_cron(schedule.cron))
-    for place, notice in enumerate(job.notify):
-        if notice.kind == "webhook" and (notice.url is None) == (notice.url_env is None):
-            found.append(f"job file '{target}': notify.{place}: give url or url_env, one of the two")
-    return found, _notes(job)
-
-
-def _notes(job: JobFile) -> list[str]:
-    """Return what must be set where the job runs and isn't set here."""
-    wanted = {**dict.fromkeys(job.secrets, "secrets"), **_named_by_notices(job)}
-    return [
-        f"{name} isn't set here; {why} wants it where the job runs"
-        for name, why in wanted.items()
-        if name not in os.environ
-    ]
-
-
-def _named_by_notices(job: JobFile) -> dict[str, str]:
+def named_by_notices(job: JobFile) -> dict[str, str]:
     """Return the environment variables that notices read, and which setting names each."""
     found: dict[str, str] = {}
     for notice in job.notify:
@@ -104,8 +61,11 @@ def _named_by_notices(job: JobFile) -> dict[str, str]:
     return found
 
 
-def _parse(target: str) -> tuple[JobFile | None, list[str]]:
-    """Return the job, and what is wrong with the file; None where its keys don't make a job."""
+def parse_job(target: str) -> tuple[JobFile | None, list[str]]:
+    """Return the job, and what is wrong with the file; None where it can't be read at all.
+
+    Where something is wrong, the job is what is left without it: for finding what else is.
+    """
     where = f"job file '{target}'"
     try:
         document = load_yaml(_text(target))
@@ -122,7 +82,13 @@ def _parse(target: str) -> tuple[JobFile | None, list[str]]:
     try:
         return JobFile.model_validate(filled), problems
     except ValidationError as error:
-        return None, [*problems, *explain(error, where, JobFile.model_fields, fields=JobFile.model_fields).splitlines()]
+        told = explain(error, where, JobFile.model_fields, fields=JobFile.model_fields).splitlines()
+        wrong = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
+        rest = {key: value for key, value in filled.items() if key not in wrong}
+        try:
+            return JobFile.model_validate(rest), [*problems, *told]
+        except ValidationError:  # without its pipeline it is none
+            return None, [*problems, *told]
 
 
 def _text(target: str) -> str:

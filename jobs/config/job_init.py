@@ -107,7 +107,10 @@ def template(path: str, pipeline: str) -> str:
     """Return a commented job file; what a user must say stands there, everything else as a comment."""
     config: BaseModel = pipeline_module(pipeline).Config()
     meanings = dict(_meanings(config))
-    parts = (_setting(key, value, meanings) for key, value in config.model_dump(mode="json").items())
+    settings = config.model_dump(mode="json")
+    if "source" in settings.get("load", {}):
+        settings["load"]["source"] = settings["load"]["source"] or "problems.jsonl"
+    parts = (_setting(key, value, meanings) for key, value in settings.items())
     return TEMPLATE.format(
         path=path,
         schema=SCHEMA,
@@ -142,17 +145,19 @@ def _setting(key: str, value: Any, meanings: dict[tuple[str, ...], str]) -> str:
 
 def _explained(text: str, meanings: dict[tuple[str, ...], str]) -> str:
     """Put what each setting means behind its line."""
-    lines: list[str] = []
+    lines = text.splitlines()
     above: list[tuple[int, str]] = []
-    for line in text.splitlines():
-        found = re.match(r"( *)([A-Za-z_]\w*):(?: |$)", line)
-        if found is not None:
-            depth = len(found[1])
-            above = [*((deep, name) for deep, name in above if deep < depth), (depth, found[2])]
-            meaning = meanings.get(tuple(name for _, name in above))
-            if meaning and not line.endswith(("|", "|-", ">", "'", '"')):
-                line = f"{line:<38}  # {meaning}"
-        lines.append(line)
+    for place, line in enumerate(lines):
+        found = re.match(r"( *)([A-Za-z_]\w*):(?: (.*))?$", line)
+        if found is None:
+            continue
+        depth = len(found[1])
+        below = next(filter(None, lines[place + 1 :]), "")
+        goes_on = len(below) - len(below.lstrip()) > depth
+        above = [*((deep, name) for deep, name in above if deep < depth), (depth, found[2])]
+        meaning = meanings.get(tuple(name for _, name in above))
+        if meaning and not (found[3] and goes_on):  # a text of several lines takes no comment
+            lines[place] = f"{line:<38}  # {meaning}"
     return "\n".join(lines) + "\n"
 
 

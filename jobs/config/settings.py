@@ -179,14 +179,49 @@ def explain(
             names = _names_at(valid, location[:-1]) or _names_at(fields or {}, location[:-1])
             near = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
             hint = f"did you mean '{near[0]}'? " if near else ""
-            lines.append(f"{where}: unknown key '{key}'; {hint}Valid here: {', '.join(names)}")
+            valid_here = (
+                f"Valid here: {', '.join(names)}" if len(names) <= MANY else f"{len(names)} keys are valid here"
+            )
+            lines.append(f"{where}: unknown key '{key}'; {hint}{valid_here}")
         else:
             given = item.get("input")
             shown = f" (got {_short(repr(given))})" if isinstance(given, str | int | float | bool | None) else ""
-            lines.append(f"{where}: {key or 'configuration'}: {item['msg']}{shown}")
+            lines.append(f"{where}: {key or 'configuration'}: {_in_words(item)}{shown}")
     return "\n".join(lines)
 
 
+def _in_words(item: Mapping[str, Any]) -> str:
+    """Return what pydantic finds wrong with a value as somebody would say it who doesn't know pydantic."""
+    words = _WORDS.get(item["type"])
+    if words is None:
+        return str(item["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    about = {key: str(value).strip("'") for key, value in item.get("ctx", {}).items()}
+    return words.format(**about)
+
+
+_WORDS = {
+    "missing": "must be given",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "needs at least {min_length}",
+    "literal_error": "must be {expected}",
+    "union_tag_invalid": "{discriminator} can't be '{tag}'; it is one of {expected_tags}",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text",
+    "tuple_type": "must be a list",
+    "dict_type": "must hold keys and values",
+}
+MANY = 12
+"""Keys that are listed where one of them is meant; more are a wall of text (``gristmill describe`` has them)."""
 _UNION_TAGS = frozenset({"llama_cpp", "scripted", "replay", "openai", "vllm", "transformers", *POLICIES})
 """Parts of a pydantic error location that name a union's member, not a key."""
 

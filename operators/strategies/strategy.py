@@ -137,10 +137,8 @@ def strategy_class(name: str) -> type[Strategy]:
     target = STRATEGIES.get(name, name)
     if ":" not in target:
         near = difflib.get_close_matches(name, STRATEGIES, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise BadInput(
-            f"no strategy '{name}'{hint} Known: {', '.join(STRATEGIES)}, or your own as package.module:Class"
-        )
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise BadInput(f"no strategy '{name}'; {hint}'gristmill describe' lists them; your own is package.module:Class")
     module, _, attribute = target.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)

@@ -15,8 +15,9 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from jobs.config.job_file import find_problems, read_job, with_assignments
+from jobs.config.job_file import read_job, with_assignments
 from jobs.config.settings import build_pipeline, parse_assignments, run_settings
+from jobs.config.validate import find_problems
 from operators.load import Load
 from pipelines import PIPELINES
 from schemas.errors import GristmillError

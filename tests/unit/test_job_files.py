@@ -10,8 +10,9 @@ import jsonschema
 import pytest
 import yaml
 
-from jobs.config.job_file import find_problems, read_job
+from jobs.config.job_file import read_job
 from jobs.config.job_init import init, job_schema, template
+from jobs.config.validate import find_problems
 from jobs.running.run import prepare
 from pipelines import PIPELINES
 from schemas.errors import BadInput
@@ -34,7 +35,8 @@ def test_a_new_job_file_is_what_the_pipeline_does_by_default(pipeline: str, tmp_
     assert [Path(name).name for name in written] == ["job.yaml", "job.schema.json"]
     VALID.validate(yaml.safe_load(path.read_text()))
     assert json.loads((tmp_path / "job.schema.json").read_text()) == SCHEMA
-    made, default = prepare(str(path), [], "", None, None, None), prepare(pipeline, [], "", None, None, None)
+    made = prepare(str(path), [], "", None, None, None)
+    default = prepare(pipeline, [f"load.source={yaml.safe_load(path.read_text())['settings']['load']['source']}"], "", None, None, None)
     assert [stage.operator for stage in made.pipeline.stages.values()] == [
         stage.operator for stage in default.pipeline.stages.values()
     ]
@@ -86,7 +88,7 @@ notify: [{kind: webhook}]
         "'MY_API_KEY' is a secret",
         "unknown key 'sample.nn'; did you mean 'n'?",
         "unknown key 'run.flush'",
-        "run.budget: Value error, name a cap",
+        "run.budget: name a cap",
         "two times on",
         "notify.0: give url or url_env",
     ):

@@ -48,7 +48,7 @@ def test_an_operator_can_be_swapped_by_name_or_class() -> None:
     [
         (["sample.temprature=1"], ["sample.temprature", "did you mean 'temperature'"]),
         (["sampel.n=1"], ["sampel", "did you mean 'sample'"]),
-        (["sample.n=0"], ["sample.n", "greater than or equal to 1", "0"]),
+        (["sample.n=0"], ["sample.n", "at least 1", "0"]),
         (["sample.n=-3"], ["sample.n", "-3"]),
         (["verify.operator=verify.maths"], ["verify.maths", "did you mean 'verify.math'"]),
         (["verify.timeot=3"], ["verify.timeot", "did you mean 'timeout'"]),
