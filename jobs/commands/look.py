@@ -24,6 +24,7 @@ app = typer.Typer()
 
 SHOWN = 200
 """Runs that are listed for people where no limit is given."""
+MARKS = {"ok": "green", "weaker": "yellow", "missing": "red", "absent": "dim"}
 
 
 @app.command(
@@ -282,3 +283,27 @@ def describe(
             print_description(wide_console(), one)
     else:
         print_overview(wide_console(), overview())
+
+
+@app.command(epilog=examples("gristmill doctor", "gristmill doctor --root s3://bucket/team --json"))
+def doctor(root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
+    """Say what is there on this machine, what is missing, and what is weaker for it; exit code 1 if no run can be."""
+    from jobs.looking.doctor import examine
+
+    from rich.table import Table
+    from rich.text import Text
+
+    found: list[dict[str, str]] = []
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for one in examine(root):
+        found.append(vars(one))
+        said = Text(one.says)
+        if one.state != "ok" and one.remedy:
+            said.append(f" ({one.remedy})", style="dim")
+        table.add_row(Text(one.state, style=MARKS[one.state]), Text(one.name), said)
+    if as_json:
+        print_json(found)
+    else:
+        wide_console().print(table)
+    if any(one["state"] == "missing" for one in found):
+        raise typer.Exit(1)

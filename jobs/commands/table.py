@@ -62,6 +62,7 @@ SECTIONS: dict[str, dict[str, Place]] = {
     "Keep": {
         "gather": Place("submit", "", "Take samples, verdicts, scores and runs of other roots into this one."),
         "verify-data": Place("keep", "", "Check all files of a run, and mend what can be mended (--repair)."),
+        "doctor": Place("look", "", "Say what is there on this machine, what is missing, and what is weaker for it."),
         "gc": Place("keep", "", "Free what no kept run refers to. Paid samples stay, unless they are named."),
     },
 }

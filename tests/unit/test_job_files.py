@@ -36,7 +36,14 @@ def test_a_new_job_file_is_what_the_pipeline_does_by_default(pipeline: str, tmp_
     VALID.validate(yaml.safe_load(path.read_text()))
     assert json.loads((tmp_path / "job.schema.json").read_text()) == SCHEMA
     made = prepare(str(path), [], "", None, None, None)
-    default = prepare(pipeline, [f"load.source={yaml.safe_load(path.read_text())['settings']['load']['source']}"], "", None, None, None)
+    default = prepare(
+        pipeline,
+        [f"load.source={yaml.safe_load(path.read_text())['settings']['load']['source']}"],
+        "",
+        None,
+        None,
+        None,
+    )
     assert [stage.operator for stage in made.pipeline.stages.values()] == [
         stage.operator for stage in default.pipeline.stages.values()
     ]
