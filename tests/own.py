@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from jobs.api import verifier
 from operators import operator
 from schemas.datasets import Answer, Sample
 
@@ -64,3 +65,9 @@ def longest(samples: pl.DataFrame, *, least: int = 1) -> pl.DataFrame:
         runner_up_confidence=None,
         is_correct=None,
     )
+
+
+@verifier(timeout=5.0)
+def ends_well(completion: str, answer: str) -> bool:
+    """A verifier of one's own, made by the decorator."""
+    return completion.strip().endswith(answer)

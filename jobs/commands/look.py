@@ -288,10 +288,10 @@ def describe(
 @app.command(epilog=examples("gristmill doctor", "gristmill doctor --root s3://bucket/team --json"))
 def doctor(root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Say what is there on this machine, what is missing, and what is weaker for it; exit code 1 if no run can be."""
-    from jobs.looking.doctor import examine
-
     from rich.table import Table
     from rich.text import Text
+
+    from jobs.looking.doctor import examine
 
     found: list[dict[str, str]] = []
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))

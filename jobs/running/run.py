@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 
@@ -17,6 +18,7 @@ from cluster.planning.reuse import with_reuse
 from cluster.records.events import echoes
 from cluster.records.reader import open_stage
 from cluster.records.recorder import write_manifest
+from cluster.records.run import Observer
 from cluster.runners.runner import Runner
 from cluster.storage.root import Root
 from cluster.upkeep.retry import forget_errors
@@ -99,8 +101,13 @@ def make_runner(name: str, address: str | None, environment: Mapping[str, str] |
     return RayRunner(address, environment)
 
 
-def run_job(job: Job, settings: RunSettings, console: Console, quiet: bool = False) -> RunManifest:
+def run_job(
+    job: Job, settings: RunSettings, console: Console, quiet: bool = False, observer: Observer | None = None
+) -> RunManifest:
     """Run a job and write its report.
+
+    Args:
+        observer: watches it instead of the console.
 
     Raises:
         BadInput: a secret that the job names isn't set here; nothing was started.
@@ -112,7 +119,7 @@ def run_job(job: Job, settings: RunSettings, console: Console, quiet: bool = Fal
     runner = make_runner(job.runner, job.address, job.file.environment)
     try:
         with Progress(console, quiet=quiet or echoes()) as progress:
-            result = run_pipeline(job.pipeline, runner, job.root.url, settings, progress)
+            result = run_pipeline(job.pipeline, runner, job.root.url, settings, observer or progress)
     finally:
         runner.close()
     result.manifest.posteriors = posteriors(job.root, result.manifest)
@@ -166,6 +173,20 @@ def show_plan(job: Job, as_json: bool, worth: float | None = None) -> RunPlan:
     Args:
         worth: what 1% of coverage is worth, in dollars (tokens where no price is known).
     """
+    plan, estimates, asked, looks = _planned(job, worth)
+    if as_json:
+        sys.stdout.write(json.dumps(plan_document(plan, estimates, asked, looks), indent=2) + "\n")
+    else:
+        print_plan(Console(), plan, estimates, asked, looks)
+    return plan
+
+
+def planned(job: Job) -> dict[str, Any]:
+    """Return the plan of a job as ``gristmill plan --json`` prints it."""
+    return plan_document(*_planned(job, None))
+
+
+def _planned(job: Job, worth: float | None) -> tuple[RunPlan, Any, Any, Any]:
     plan = with_reuse(make_plan(job.pipeline, job.root, job.execution), job.root)
     plan, _ = asyncio.run(look_at_prompts(plan, sure=False))
     estimates = estimate(plan, job.execution.prices)
@@ -174,11 +195,7 @@ def show_plan(job: Job, as_json: bool, worth: float | None = None) -> RunPlan:
         name: outlook(plan, plan.stages[name], found, job.execution.budget, worth, asked.values())
         for name, found in estimates.items()
     }
-    if as_json:
-        sys.stdout.write(json.dumps(plan_document(plan, estimates, asked, looks), indent=2) + "\n")
-    else:
-        print_plan(Console(), plan, estimates, asked, looks)
-    return plan
+    return plan, estimates, asked, looks
 
 
 def show_dry_run(job: Job, as_json: bool, unsafe: bool = False) -> None:
