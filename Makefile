@@ -26,7 +26,7 @@ VLLM_UNWANTED := torchvision torchaudio torchcodec
 TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo check test test-long test-vllm chaos docs lock lock-vllm audit clean python-version
+.PHONY: help setup setup-dev demo check test test-unit test-long test-vllm chaos new-operator new-strategy docs lock lock-vllm audit clean python-version
 
 help: ## Show this help
 	@printf 'Usage: make TARGET [PYTHON=python3.12]\n\n'
@@ -59,6 +59,15 @@ test-vllm: $(VLLM)/.setup ## Run the tests on vLLM, in its own environment (CPU 
 
 chaos: setup-dev ## Run all of the chaos suite, of which `make test` runs a part (GRISTMILL_CHAOS_SEED=1: at other points)
 	GRISTMILL_CHAOS=full $(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)
+
+test-unit: setup-dev ## Run the tests that start no cluster: some two minutes
+	$(BIN)/python -m pytest tests/unit tests/drift -m "not long" -n 2 --dist loadfile $(PYTEST_ARGS)
+
+new-operator: setup-dev ## Begin an operator: NAME=select.longest
+	$(BIN)/python infra/new.py operator '$(NAME)'
+
+new-strategy: setup-dev ## Begin a strategy: NAME=shortest_of
+	$(BIN)/python infra/new.py strategy '$(NAME)'
 
 docs: setup $(TOOLS)/.docs ## Build the documentation as a site in build/docs/site
 	rm -rf build/docs
