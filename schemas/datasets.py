@@ -385,6 +385,8 @@ class Payment(Contract):
     (``Allocation``).
     """
 
+    added = frozenset({"estimated_tokens"})
+
     sequence = _key(minimum=0)
     kind = _one_of(("credit", "bill", "return", "lost"))
     stage = _text()
@@ -402,12 +404,14 @@ class Payment(Contract):
     credit_samples = _count()
     credit_tokens = _count()
     credit_microdollars = _count()
+    estimated_tokens = _count(nullable=True)
+    """Of the tokens that calls took, those that aren't the engine's own count, but the most that there can be."""
 
 
 class LedgerEntry(Contract):
     """What was spent (``settle``) or counts as spent (``orphan``), in integer micro-dollars."""
 
-    added = frozenset({"role", "calls", "passes"})
+    added = frozenset({"role", "calls", "passes", "estimated_tokens"})
 
     sequence = _key(minimum=0)
     run_id = dy.String(primary_key=True)
@@ -426,6 +430,8 @@ class LedgerEntry(Contract):
     """What the engine is to the stage (``Payment``)."""
     calls = _count(nullable=True)
     passes = _count(nullable=True)
+    estimated_tokens = _count(nullable=True)
+    """As in ``Payment``."""
 
 
 class ExpertCount(Contract):
