@@ -115,8 +115,13 @@ def estimate(sampled: Sampled, groups: NDArray[np.bool_], seed: int) -> list[Exp
 
 def _without(found: Expectation) -> Expectation:
     """Return the mean of the judged samples alone, where cheap scores don't help."""
-    plain = (found.plain, found.plain_error, found.plain_same_error)
-    return Expectation(*plain, *plain, *(3 * (found.plain_freedom,)), found.n, found.of)
+    return found._replace(
+        value=found.plain,
+        error=found.plain_error,
+        same_error=found.plain_same_error,
+        freedom=found.plain_freedom,
+        same_freedom=found.plain_freedom,
+    )
 
 
 def standardised(cheap: Floats) -> Floats:
@@ -186,9 +191,19 @@ def _expectation(sampled: Sampled, group: Bools, pooled: Floats, own: Floats, fo
     error, freedom = _error(psi - value * share, of, most)
     same_error, same_freedom = _same_error(sampled, residual, size, of, most)
     plain_error, plain_freedom = _error(judged - plain * drawn_share, float(drawn_share.mean()), most_plain)
-    plain_same_error, _ = _same_error(sampled, group * (y - plain), size, of, most_plain)
-    errors = (error, same_error, plain, plain_error, plain_same_error, freedom, same_freedom, plain_freedom)
-    return Expectation(value, *errors, int(seen.sum()), int(group.sum()))
+    return Expectation(
+        value=value,
+        error=error,
+        same_error=same_error,
+        plain=plain,
+        plain_error=plain_error,
+        plain_same_error=_same_error(sampled, group * (y - plain), size, of, most_plain)[0],
+        freedom=freedom,
+        same_freedom=same_freedom,
+        plain_freedom=plain_freedom,
+        n=int(seen.sum()),
+        of=int(group.sum()),
+    )
 
 
 def _lambda(controls: Floats, target: Floats, shrink: Floats) -> Floats:

@@ -17,8 +17,8 @@ CASCADE = "sample.strategy={name: cascade, samples: 3, threshold: 0}"
 
 
 def test_a_run_of_a_cascade(tmp_path: Path) -> None:
-    """Of 60 problems the small model is right and agrees with itself, of 20 it says this and that, of 4 nothing. Where the
-    large model was asked, its answers say nothing about the small one."""
+    """Of 60 problems the small model is right and agrees with itself, of 20 it says this and that, of 4 nothing. Where
+    the large model was asked, its answers say nothing about the small one."""
     draws = random.Random(0)
     rows = [{"problem_id": f"e{n}", "prompt": f"easy {n}?", "answer": "1"} for n in range(60)]
     rows += [{"problem_id": f"h{n}", "prompt": f"hard {n}?", "answer": "99"} for n in range(20)]
