@@ -196,6 +196,8 @@ def _features(table: pl.DataFrame) -> Floats:
         columns.append(wide.sort("row")["score"].alias(f"score_{scorer}"))
     found: list[Floats] = []
     for column in columns:
+        finite = pl.when(column.is_finite()).then(column).otherwise(None)  # NaN says as little as nothing
+        column = pl.select(finite).to_series()
         if column.null_count() == len(column):
             continue
         found.append(column.fill_null(float(column.mean() or 0.0)).to_numpy().astype(np.float64))  # type: ignore[arg-type]

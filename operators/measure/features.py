@@ -96,7 +96,9 @@ def _flat(said: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]
 
 def _columns(values: pl.Series, name: str) -> list[Floats]:
     """Return a column's features, [problems, some] each."""
-    if isinstance(values.dtype, pl.List | pl.Array):
+    if isinstance(values.dtype, pl.Array):
+        values = values.arr.to_list()
+    if isinstance(values.dtype, pl.List):
         width = _width(values, name)
         return [components(len(values), lambda places: _lists(values[places], width))] if width else []
     if values.dtype.is_numeric() or values.dtype == pl.Boolean:
@@ -121,15 +123,9 @@ def _width(values: pl.Series, name: str) -> int:
     Raises:
         BadInput: they aren't equally long, or hold no numbers.
     """
-    lists = values.cast(pl.List(pl.Float64), strict=False) if isinstance(values.dtype, pl.List) else None
-    if lists is None:
-        shape: tuple[int, ...] = values.dtype.shape  # type: ignore[attr-defined]
-        if len(shape) != 1 or not cast(Any, values.dtype).inner.is_numeric():
-            raise BadInput(f"column {name}: embeddings are lists of numbers")
-        return shape[0]
     if not cast(Any, values.dtype).inner.is_numeric():
         raise BadInput(f"column {name}: embeddings are lists of numbers")
-    lengths = lists.list.len().drop_nulls().unique().to_list()
+    lengths = values.list.len().drop_nulls().unique().to_list()
     if len(lengths) > 1:
         raise BadInput(f"column {name}: embeddings are equally long lists; there are {min(lengths)} to {max(lengths)}")
     return int(lengths[0]) if lengths else 0
