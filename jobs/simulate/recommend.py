@@ -20,7 +20,7 @@ from jobs.simulate.abreast import replay_abreast, runs_abreast
 from jobs.simulate.records import Recorded
 from jobs.simulate.replay import Question, Replayed, replay_each
 from operators.measure.tail import fit_all, never
-from operators.policies.named import AnyPolicy, MarginalSpec
+from operators.policies.named import AnyPolicy, Informed
 from operators.policies.policy import Ints
 from schemas.errors import BadInput
 
@@ -87,7 +87,7 @@ def _priors(question: Question, spec: AnyPolicy | None) -> dict[str, Question]:
     """Return what a policy may be told beforehand, by name."""
     nothing = replace(question, before=None, similar=None, features=None)
     found = {"": nothing}
-    if not isinstance(spec, MarginalSpec):
+    if not isinstance(spec, Informed):
         return found
     if question.before is not None:
         found["counts"] = replace(question, features=None)

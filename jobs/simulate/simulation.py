@@ -123,6 +123,9 @@ def _specs(ask: Ask) -> dict[str, AnyPolicy | None]:
             raise BadInput(f"policy {spec.name} {kind}; it can't be asked for --goal {ask.goal}")
         if isinstance(spec, Informed) and (spec.before or spec.features or spec.nights):
             raise BadInput(f"policy {spec.name}: a simulation is told of problems by --prior and --features")
+        if spec.uninformed and (ask.features or ask.prior) and spec.name in ask.policies:
+            told = "--features" if ask.features else "--prior"
+            raise BadInput(f"{told} would change nothing: {spec.name} {spec.uninformed}")
         rule = getattr(spec, "rule", None)
         specs[spec.name if rule is None else f"{spec.name}:{rule}"] = spec
     return {**specs, "oracle": None}

@@ -45,7 +45,7 @@ class MeasureEstimate(PiecewiseOperator):
     ``operators.numeric.control_variates``. ``gain`` is what the scores are worth. A group needs 20 judged samples.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs = {
         "samples": Sample.select(*SAMPLE_KEY, "mean_logprob", "completion_tokens", "finish_reason", "status", "chosen"),
         "verdicts": VERDICT,
@@ -196,6 +196,8 @@ def _features(table: pl.DataFrame) -> Floats:
         columns.append(wide.sort("row")["score"].alias(f"score_{scorer}"))
     found: list[Floats] = []
     for column in columns:
+        finite = pl.when(column.is_finite()).then(column).otherwise(None)  # NaN says as little as nothing
+        column = pl.select(finite).to_series()
         if column.null_count() == len(column):
             continue
         found.append(column.fill_null(float(column.mean() or 0.0)).to_numpy().astype(np.float64))  # type: ignore[arg-type]
@@ -208,9 +210,12 @@ def _row(name: str, found: Expectation, note: str) -> tuple[object, ...]:
     from scipy import stats as _stats  # pyright: ignore[reportMissingTypeStubs]: 30 MB, for one number
 
     stats: Any = _stats
-    wide = float(stats.t.ppf(0.975, found.freedom))
-    spans = [(found.value, found.error), (found.value, found.same_error), (found.plain, found.plain_error)]
-    ends = [end for centre, error in spans for end in (centre - wide * error, centre + wide * error)]
+    spans = [
+        (found.value, found.error * stats.t.ppf(0.975, found.freedom)),
+        (found.value, found.same_error * stats.t.ppf(0.975, found.same_freedom)),
+        (found.plain, found.plain_error * stats.t.ppf(0.975, found.plain_freedom)),
+    ]
+    ends = [end for centre, wide in spans for end in (centre - wide, centre + wide)]
     low, high, same_low, same_high, plain_low, plain_high = (float(np.clip(end, 0.0, 1.0)) for end in ends)
     gain = (found.plain_error / max(found.error, 1e-12)) ** 2
     same_gain = (found.plain_same_error / found.same_error) ** 2 if found.same_error > 0 else 1.0
