@@ -5,12 +5,18 @@ All integers are 64-bit signed; `nullable=True` columns may be absent from a use
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import dataframely as dy
 import polars as pl
 
 from schemas import columns
+from schemas.books import BOOKS
 from schemas.contract import Contract
+from schemas.episodes import EPISODES, Call
+from schemas.experts import EXPERTS
 from schemas.measures import MEASURES
+from schemas.moved import names
 
 SCHEMA_VERSION = 1
 """Raised by hand when a contract changes; a newer major is a new store."""
@@ -22,12 +28,8 @@ FINISH_REASONS = ("stop", "length", "stop_string", "cut", "error", "cap", "unfin
 end (a confidence cut, a word of the server's that isn't known); ``error``: the request was refused; ``cap``: the
 episode's cap; ``unfinished``: a search ended before it; ``none``: there is no text; ``refusal``: the server marked the
 text as the model's refusal to answer."""
-CALL_KINDS = ("generate", "score", "likelihood", "tool", "verdict")
-ENDINGS = ("done", "max_steps", "cap", "first_right", "agreed", "nothing")
-"""Why an episode ended."""
 CALIBRATION = ("calibrated", "uncalibrated")
 VERDICT_STATUS = ("ok", "unparseable", "timeout", "error", "skipped")
-
 
 SAMPLE_KEY = ["problem_key", "sample_index"]
 """What a sample is known by, in every dataset that is about samples."""
@@ -109,89 +111,6 @@ class Sample(Contract):
     revisions."""
     episode_facts = columns.json_object()
     """In the episode's first row: how it ended and what it took (``episodes`` are made of these)."""
-
-
-class Call(Contract):
-    """One answer to one call that an episode made. A call was asked again where it is there in a later attempt."""
-
-    index = "episode"
-    repeats = True
-
-    problem_key = dy.String(primary_key=True)
-    episode = columns.key(minimum=0)
-    call = dy.String(primary_key=True)
-    """Its path: branches, number of the group, slot: ``0.3``, ``chain2/1.0``; ``:k`` behind it is its k-th completion.
-    Of scores ``s/`` and the digest: the same text is scored once."""
-    attempt = columns.key(minimum=0)
-    parent_call = columns.text(nullable=True)
-    """The call whose text comes before this one's."""
-    branch = columns.text()
-    role = columns.text()
-    kind = columns.one_of(CALL_KINDS)
-    digest = columns.text()
-    """Of what was asked: role, kind, prompt, beginning, parameters, n and seed."""
-    seed = dy.Int64(nullable=True)
-    prompt_hash = columns.text()
-    lead = columns.text()
-    """What stands between the parent's text and this one's, or before this one's where it has no parent."""
-    prefix_length = columns.count()
-    """Characters of the completion that were given, or of the text that was scored."""
-    text = columns.text()
-    """What was written new."""
-    finish = columns.text(nullable=True)
-    prompt_tokens = columns.count()
-    """The cached ones included."""
-    cached_prompt_tokens = columns.count()
-    completion_tokens = columns.count()
-    sum_logprob = dy.Float64(nullable=True)
-    """Of the sampled tokens, in nats."""
-    value = dy.Float64(nullable=True)
-    """The score, or the sum of log-probs of a text whose likelihood was asked."""
-    values = dy.List(dy.Float64(nullable=True), nullable=True)
-    """Scores of the steps, or log-probs of the tokens."""
-    reasoning = columns.text(nullable=True)
-    tool_calls = columns.tools()
-    stop = columns.text(nullable=True)
-    """The stop string that ended it."""
-    status = columns.one_of(("ok", "error"))
-    error = columns.text(nullable=True)
-    run_id = columns.text()
-
-
-class Episode(Contract):
-    """One run of a strategy for one problem (collect.episodes)."""
-
-    added = frozenset({"roles"})
-
-    problem_key = dy.String(primary_key=True)
-    episode = columns.key(minimum=0)
-    problem_id = columns.text()
-    strategy = columns.text()
-    rows = columns.count()
-    """Sample rows that it gave."""
-    finals = columns.count()
-    """Those with a text."""
-    chosen = columns.count(nullable=True)
-    """``sample_index`` of the row that it stands for; null where it found nothing."""
-    ended_by = columns.one_of(ENDINGS)
-    oracle = dy.Bool(nullable=False)
-    """Whether it looked at the answer: an upper bound, not a method."""
-    calls = columns.count()
-    prompt_tokens = columns.count()
-    """Read by all generating calls, the cached ones included."""
-    cached_prompt_tokens = columns.count()
-    completion_tokens = columns.count()
-    """Written by all calls, also in paths that were given up."""
-    scorer_passes = columns.count()
-    scorer_tokens = columns.count()
-    lineages = columns.count()
-    """Distinct ancestors of the first step among the finals: 1 means that all paths share it."""
-    distinct_texts = columns.count()
-    note = columns.json_object(nullable=False)
-    """Numbers that the strategy noted."""
-    roles = columns.json_object(nullable=True)
-    """What was paid to the engine of each role: tokens read (the cached and the scored ones included), of these the
-    cached ones, and tokens written; null of episodes that didn't tell."""
 
 
 class Verdict(Contract):
@@ -309,344 +228,6 @@ class StepReward(Contract):
         return pl.col("completions").list.len() == pl.col("labels").list.len()
 
 
-class Allocation(Contract):
-    """One decision of a sampling policy, written before it is dispatched: ``count`` samples of one problem.
-
-    ``worst_tokens`` and ``worst_microdollars`` are what each of them may take at most, ``value`` what one was thought
-    to gain, and ``observed_through`` how many outcomes were known then.
-
-    A row with ``count`` 0 and ``reason`` "rule" says by what rule a problem is sampled from ``first_index`` on. Every
-    run under a policy begins with one for each of its problems, and measures go by them (``measure.pass_at_k``).
-    """
-
-    added = frozenset({"rule", "hints"})
-
-    sequence = columns.key(minimum=0)
-    stage = dy.String(primary_key=True)
-    problem_key = columns.text()
-    first_index = columns.count()
-    count = columns.count()
-    worst_tokens = columns.count()
-    worst_microdollars = columns.count()
-    observed_through = dy.Int64(nullable=False, min=-1)
-    value = dy.Float64(nullable=False)
-    shadow_price = dy.Float64(nullable=True)
-    reason = columns.text()
-    rule = columns.json_object(nullable=True)
-    """Policy, limit of samples (n), caps, and how many ``features`` are in ``hints``, in a row that says the rule."""
-    hints = dy.List(dy.Float64(nullable=True), nullable=True)
-    """What the policy was told of the problem beforehand: log odds of success by each source (null: nothing), then as
-    many features as the rule says."""
-
-
-class Payment(Contract):
-    """One entry of a run's own books, written before what it paid for is committed.
-
-    ``credit``: money was lent to a worker, before it was told. ``bill``: calls took what is said here, and closed so
-    much credit. ``return``: credit came back unused. ``lost``: credit was closed by requests that brought nothing, and
-    counts as spent. Credit that nothing closed when a run ended is lost too. Ranges of samples are their own credit
-    (``Allocation``).
-    """
-
-    sequence = columns.key(minimum=0)
-    kind = columns.one_of(("credit", "bill", "return", "lost"))
-    stage = columns.text()
-    role = columns.text()
-    """What the engine is to the stage: ``policy`` samples, ``scorer`` is asked about samples."""
-    samples = columns.count()
-    """Those that the calls brought."""
-    calls = columns.count()
-    prompt_tokens = columns.count()
-    """The cached ones included."""
-    cached_prompt_tokens = columns.count()
-    completion_tokens = columns.count()
-    passes = columns.count()
-    """Texts that were scored."""
-    credit_samples = columns.count()
-    credit_tokens = columns.count()
-    credit_microdollars = columns.count()
-
-
-class LedgerEntry(Contract):
-    """What was spent (``settle``) or counts as spent (``orphan``), in integer micro-dollars."""
-
-    added = frozenset({"role", "calls", "passes"})
-
-    sequence = columns.key(minimum=0)
-    run_id = dy.String(primary_key=True)
-    time = dy.Datetime(nullable=False, time_unit="us", time_zone="UTC")
-    kind = columns.one_of(("settle", "orphan"))
-    stage = columns.text()
-    engine = columns.text()
-    samples = columns.count()
-    prompt_tokens = columns.count()
-    cached_prompt_tokens = columns.count()
-    completion_tokens = columns.count()
-    engine_seconds = dy.Float64(nullable=False, min=0.0)
-    gpu_seconds = dy.Float64(nullable=False, min=0.0)
-    microdollars = columns.count()
-    role = columns.text(nullable=True)
-    """What the engine is to the stage (``Payment``)."""
-    calls = columns.count(nullable=True)
-    passes = columns.count(nullable=True)
-
-
-class ExpertCount(Contract):
-    """How many tokens one expert of one layer served on one night."""
-
-    model = dy.String(primary_key=True)
-    revision = dy.String(primary_key=True)
-    quantization = dy.String(primary_key=True)
-    """How the weights are stored, as the engine was told; empty where their own configuration says it."""
-    job_class = dy.String(primary_key=True)
-    night = dy.Date(primary_key=True)
-    layer = columns.key(minimum=0)
-    expert = columns.key(minimum=0)
-    tokens = columns.count()
-
-
-class Routing(Contract):
-    """Which experts one layer chose for one token of a completion: from an engine that tells."""
-
-    problem_key = dy.String(primary_key=True)
-    sample_index = columns.key(minimum=0)
-    position = columns.key(minimum=0)
-    layer = columns.key(minimum=0)
-    token = columns.text()
-    experts = dy.List(dy.Int64(nullable=False, min=0), nullable=False)
-
-
-class ExpertRelevance(Contract):
-    """How closely an expert goes with tokens that mark reasoning (measure.rice)."""
-
-    layer = columns.key(minimum=0)
-    expert = columns.key(minimum=0)
-    npmi = dy.Float64(nullable=False, min=-1.0, max=1.0)
-    """The mean over the markers that occur."""
-    rank = dy.Int64(nullable=False, min=1)
-    weight = dy.Float64(nullable=False, min=0.0)
-    """What its routing weight is multiplied with."""
-    tokens = columns.count()
-    """Tokens that it was chosen for."""
-
-
-class PassAtK(Contract):
-    """Coverage at k with 95% intervals (measure.pass_at_k)."""
-
-    added = frozenset({"same_low", "same_high", "least", "most"})
-
-    k = columns.key(minimum=1)
-    coverage = dy.Float64(nullable=False, min=0.0, max=1.0)
-    low = dy.Float64(nullable=False, min=0.0, max=1.0)
-    """``low`` to ``high``: what the mean over many problems like these may be."""
-    high = dy.Float64(nullable=False, min=0.0, max=1.0)
-    same_low = columns.share(nullable=True)
-    """``same_low`` to ``same_high``: what endless sampling of these very problems may find. Narrower, since the choice
-    of problems isn't in it."""
-    same_high = columns.share(nullable=True)
-    least = columns.share(nullable=True)
-    """Where some problem has fewer than k samples: coverage if all samples that weren't drawn had failed."""
-    most = columns.share(nullable=True)
-    """The same if all of them were right."""
-    n_problems = columns.count()
-    note = columns.text()
-
-
-class Forecast(Contract):
-    """Coverage to be expected at k samples, by several methods (measure.forecast)."""
-
-    model = dy.String(primary_key=True)
-    """Which model the row is about; empty where there is only one."""
-    k = columns.key(minimum=1)
-    method = dy.String(primary_key=True)
-    coverage = columns.share()
-    low = columns.share()
-    high = columns.share()
-    saturation = dy.Int64(nullable=True, min=0)
-    """``ttspm``: samples from which one more adds next to nothing."""
-    n_problems = columns.count()
-    note = columns.text()
-
-
-class SelectionAccuracy(Contract):
-    """Accuracy of a selection method when it sees n samples a problem (measure.selection).
-
-    `accuracy` is the mean over `subsets` random subsets, `first_n` that of the first n samples.
-    """
-
-    added = frozenset({"first_n", "subsets", "n_problems"})
-
-    n = columns.key(minimum=1)
-    method = dy.String(primary_key=True)
-    accuracy = dy.Float64(nullable=False, min=0.0, max=1.0)
-    low = dy.Float64(nullable=False, min=0.0, max=1.0)
-    """``low`` to ``high``: what the accuracy over many problems like these may be."""
-    high = dy.Float64(nullable=False, min=0.0, max=1.0)
-    first_n = dy.Float64(nullable=True, min=0.0, max=1.0)
-    subsets = dy.Int64(nullable=True, min=1)
-    n_problems = dy.Int64(nullable=True, min=1)
-
-
-class Calibration(Contract):
-    """How well a selection method's confidence predicts that it is right (measure.calibration)."""
-
-    added = frozenset({"rmsce", "rmsce_low", "rmsce_high"})
-
-    method = dy.String(primary_key=True)
-    n = columns.count()
-    confidence = columns.share()
-    accuracy = columns.share()
-    accuracy_low = columns.share()
-    accuracy_high = columns.share()
-    ece = columns.share()
-    """The mean absolute gap of the bins; chance makes it too large, so it has no interval."""
-    ece_low = dy.Float64(nullable=True, min=0.0, max=1.0)
-    ece_high = dy.Float64(nullable=True, min=0.0, max=1.0)
-    """Null but in results of versions before 2, whose interval didn't hold."""
-    brier = columns.share()
-    brier_low = columns.share()
-    brier_high = columns.share()
-    bins = dy.List(
-        dy.Struct(
-            {
-                "low": dy.Float64(nullable=False),
-                "high": dy.Float64(nullable=False),
-                "n": dy.Int64(nullable=False),
-                "confidence": dy.Float64(nullable=True),
-                "accuracy": dy.Float64(nullable=True),
-            },
-            nullable=False,
-        ),
-        nullable=False,
-    )
-    """The reliability table: one entry for each bin of confidence (low, high]."""
-    rmsce = dy.Float64(nullable=True, min=0.0, max=1.0)
-    rmsce_low = dy.Float64(nullable=True, min=0.0, max=1.0)
-    rmsce_high = dy.Float64(nullable=True, min=0.0, max=1.0)
-    """The root of the bins' mean squared gap, less what chance adds to it, with its 95% interval."""
-
-
-class Multiplicity(Contract):
-    """How many answers hang on the choice among nearly equal methods, in long form (measure.multiplicity)."""
-
-    metric = dy.String(primary_key=True)
-    method = dy.String(primary_key=True)
-    value = dy.Float64(nullable=True)
-    low = dy.Float64(nullable=True)
-    high = dy.Float64(nullable=True)
-    n = columns.count()
-    """Problems it is about."""
-    note = columns.text()
-
-
-class VerifierAudit(Contract):
-    """How far a verifier can be trusted, in long form: one row a measure (measure.verifier_audit)."""
-
-    metric = dy.String(primary_key=True)
-    k = columns.key(minimum=0)
-    """Tries, for ``metric = "value"``; else 0."""
-    prior = dy.String(primary_key=True)
-    """Beta prior of completeness and soundness, where one was used; else ""."""
-    value = dy.Float64(nullable=True)
-    low = dy.Float64(nullable=True)
-    high = dy.Float64(nullable=True)
-    n = columns.count()
-    """Samples it is about."""
-    note = columns.text()
-
-
-class Navigator(Contract):
-    """A trained navigator of the strategy rlot, one row a layer (train.navigator)."""
-
-    layer = dy.String(primary_key=True)
-    values = dy.List(dy.Float64(nullable=False), nullable=False)
-    """The layer's matrix, inputs by outputs in row-major order, and its biases behind it."""
-    note = columns.json_object(nullable=False)
-
-
-class EpisodeMeasure(Contract):
-    """What episodes of a strategy came to and took, in long form: one row a measure (measure.episodes)."""
-
-    strategy = dy.String(primary_key=True)
-    metric = dy.String(primary_key=True)
-    value = dy.Float64(nullable=True)
-    low = dy.Float64(nullable=True)
-    """``low`` to ``high``: 95% interval for problems like these."""
-    high = dy.Float64(nullable=True)
-    same_low = dy.Float64(nullable=True)
-    """``same_low`` to ``same_high``: 95% interval for these very problems, had they more episodes."""
-    same_high = dy.Float64(nullable=True)
-    n = columns.count()
-    """Episodes it is about."""
-    n_problems = columns.count()
-    note = columns.text()
-
-
-class EqualBill(Contract):
-    """A strategy's accuracy beside that of plain sampling at an equal bill (measure.equal_bill)."""
-
-    arm = dy.String(primary_key=True)
-    unit = dy.String(primary_key=True)
-    """Of the bill: ``completion_tokens``, ``tokens`` (read and written, by all roles), ``scorer_passes`` or
-    ``dollars``."""
-    method = dy.String(primary_key=True)
-    """Of plain sampling: ``majority``, ``rpc``, ``best_of_n``, or ``coverage`` (some sample is right); beside arms that
-    stop by what came out, ``until_right`` or ``until_agreed``: plain sampling that stops by the same rule."""
-    n_equal = dy.Float64(nullable=True, min=0.0)
-    """N*: plain samples that cost what an episode does; where plain sampling stops by itself, the most it draws."""
-    bill = dy.Float64(nullable=True, min=0.0)
-    """Of an episode, on average; null where a price isn't known."""
-    accuracy = columns.share()
-    """Of what episodes chose; for ``coverage``, how often some row of theirs is right."""
-    baseline = columns.share(nullable=True)
-    """Of plain sampling at N*."""
-    difference = dy.Float64(nullable=True, min=-1.0, max=1.0)
-    low = dy.Float64(nullable=True)
-    """``low`` to ``high``: 95% interval of the difference, on problems like these."""
-    high = dy.Float64(nullable=True)
-    n_problems = columns.count()
-    note = columns.text()
-
-
-class PlainCurve(Contract):
-    """Plain sampling against its bill: the curve beside which searches stand (measure.plain_curve)."""
-
-    unit = dy.String(primary_key=True)
-    """Of the bill, as in ``EqualBill``."""
-    method = dy.String(primary_key=True)
-    """As in ``EqualBill``."""
-    n = columns.key()
-    """Samples of each problem; where sampling stops by itself, the most."""
-    bill = dy.Float64(nullable=False, min=0.0)
-    """Of these samples of a problem, on average."""
-    accuracy = columns.share()
-    """For ``coverage``, how often some sample is right."""
-    low = columns.share()
-    """``low`` to ``high``: 95% interval, for problems like these."""
-    high = columns.share()
-    n_problems = columns.count()
-
-
-class ScorerSteps(Contract):
-    """How well a scorer's values of unfinished texts tell right ones from wrong ones (measure.scorer_steps)."""
-
-    scorer = dy.String(primary_key=True)
-    reduce = dy.String(primary_key=True)
-    """What is made of the steps' scores: the ``last`` one, or the ``min`` of them."""
-    depth = dy.String(primary_key=True)
-    """Where in their texts the prefixes end: ``first``, ``middle`` or ``last`` third, or ``all``."""
-    auc = columns.share(nullable=True)
-    """The chance that a prefix of a right text has a larger value than one of a wrong text; null without both kinds."""
-    low = columns.share(nullable=True)
-    high = columns.share(nullable=True)
-    within = columns.share(nullable=True)
-    """The same among prefixes of one problem, which is what a search compares."""
-    n = columns.count()
-    """Prefixes."""
-    n_problems = columns.count()
-    note = columns.text()
-
-
 STORES: dict[type[Contract], str] = {Sample: "samples", Call: "calls", Verdict: "verdicts", Score: "scores"}
 """Contracts whose rows are append-only facts, and the folder of their stores; all others become snapshots."""
 
@@ -658,31 +239,15 @@ DATASETS: dict[str, type[Contract]] = {
     "samples": Sample,
     "verdicts": Verdict,
     "scores": Score,
-    "calls": Call,
-    "episodes": Episode,
     "paths": Path,
     "answers": Answer,
     "sft": Sft,
     "preferences": Preference,
     "step_rewards": StepReward,
-    "allocations": Allocation,
-    "payments": Payment,
-    "ledger": LedgerEntry,
-    "expert_counts": ExpertCount,
-    "routing": Routing,
-    "expert_relevance": ExpertRelevance,
-    "pass_at_k": PassAtK,
-    "forecast": Forecast,
-    "selection_accuracy": SelectionAccuracy,
-    "calibration": Calibration,
-    "multiplicity": Multiplicity,
-    "verifier_audit": VerifierAudit,
+    **EPISODES,
+    **BOOKS,
+    **EXPERTS,
     **MEASURES,
-    "navigator": Navigator,
-    "episode_measures": EpisodeMeasure,
-    "equal_bill": EqualBill,
-    "plain_curve": PlainCurve,
-    "scorer_steps": ScorerSteps,
 }
 """Dataset names, as inputs of operators and manifests use them."""
 
@@ -690,3 +255,9 @@ DATASETS: dict[str, type[Contract]] = {
 def dataset_name(contract: type[Contract]) -> str:
     """Return the dataset name of a contract; a user's own contract is known by its class name."""
     return next((name for name, known in DATASETS.items() if known is contract), contract.__name__)
+
+
+if not TYPE_CHECKING:  # to a type checker every name would be there
+    __getattr__ = names(
+        __name__, {one.__name__: one.__module__ for one in DATASETS.values() if one.__module__ != __name__}
+    )

@@ -8,6 +8,131 @@ from schemas import columns
 from schemas.contract import Contract
 
 
+class PassAtK(Contract):
+    """Coverage at k with 95% intervals (measure.pass_at_k)."""
+
+    added = frozenset({"same_low", "same_high", "least", "most"})
+
+    k = columns.key(minimum=1)
+    coverage = dy.Float64(nullable=False, min=0.0, max=1.0)
+    low = dy.Float64(nullable=False, min=0.0, max=1.0)
+    """``low`` to ``high``: what the mean over many problems like these may be."""
+    high = dy.Float64(nullable=False, min=0.0, max=1.0)
+    same_low = columns.share(nullable=True)
+    """``same_low`` to ``same_high``: what endless sampling of these very problems may find. Narrower, since the choice
+    of problems isn't in it."""
+    same_high = columns.share(nullable=True)
+    least = columns.share(nullable=True)
+    """Where some problem has fewer than k samples: coverage if all samples that weren't drawn had failed."""
+    most = columns.share(nullable=True)
+    """The same if all of them were right."""
+    n_problems = columns.count()
+    note = columns.text()
+
+
+class Forecast(Contract):
+    """Coverage to be expected at k samples, by several methods (measure.forecast)."""
+
+    model = dy.String(primary_key=True)
+    """Which model the row is about; empty where there is only one."""
+    k = columns.key(minimum=1)
+    method = dy.String(primary_key=True)
+    coverage = columns.share()
+    low = columns.share()
+    high = columns.share()
+    saturation = dy.Int64(nullable=True, min=0)
+    """``ttspm``: samples from which one more adds next to nothing."""
+    n_problems = columns.count()
+    note = columns.text()
+
+
+class SelectionAccuracy(Contract):
+    """Accuracy of a selection method when it sees n samples a problem (measure.selection).
+
+    `accuracy` is the mean over `subsets` random subsets, `first_n` that of the first n samples.
+    """
+
+    added = frozenset({"first_n", "subsets", "n_problems"})
+
+    n = columns.key(minimum=1)
+    method = dy.String(primary_key=True)
+    accuracy = dy.Float64(nullable=False, min=0.0, max=1.0)
+    low = dy.Float64(nullable=False, min=0.0, max=1.0)
+    """``low`` to ``high``: what the accuracy over many problems like these may be."""
+    high = dy.Float64(nullable=False, min=0.0, max=1.0)
+    first_n = dy.Float64(nullable=True, min=0.0, max=1.0)
+    subsets = dy.Int64(nullable=True, min=1)
+    n_problems = dy.Int64(nullable=True, min=1)
+
+
+class Calibration(Contract):
+    """How well a selection method's confidence predicts that it is right (measure.calibration)."""
+
+    added = frozenset({"rmsce", "rmsce_low", "rmsce_high"})
+
+    method = dy.String(primary_key=True)
+    n = columns.count()
+    confidence = columns.share()
+    accuracy = columns.share()
+    accuracy_low = columns.share()
+    accuracy_high = columns.share()
+    ece = columns.share()
+    """The mean absolute gap of the bins; chance makes it too large, so it has no interval."""
+    ece_low = dy.Float64(nullable=True, min=0.0, max=1.0)
+    ece_high = dy.Float64(nullable=True, min=0.0, max=1.0)
+    """Null but in results of versions before 2, whose interval didn't hold."""
+    brier = columns.share()
+    brier_low = columns.share()
+    brier_high = columns.share()
+    bins = dy.List(
+        dy.Struct(
+            {
+                "low": dy.Float64(nullable=False),
+                "high": dy.Float64(nullable=False),
+                "n": dy.Int64(nullable=False),
+                "confidence": dy.Float64(nullable=True),
+                "accuracy": dy.Float64(nullable=True),
+            },
+            nullable=False,
+        ),
+        nullable=False,
+    )
+    """The reliability table: one entry for each bin of confidence (low, high]."""
+    rmsce = dy.Float64(nullable=True, min=0.0, max=1.0)
+    rmsce_low = dy.Float64(nullable=True, min=0.0, max=1.0)
+    rmsce_high = dy.Float64(nullable=True, min=0.0, max=1.0)
+    """The root of the bins' mean squared gap, less what chance adds to it, with its 95% interval."""
+
+
+class Multiplicity(Contract):
+    """How many answers hang on the choice among nearly equal methods, in long form (measure.multiplicity)."""
+
+    metric = dy.String(primary_key=True)
+    method = dy.String(primary_key=True)
+    value = dy.Float64(nullable=True)
+    low = dy.Float64(nullable=True)
+    high = dy.Float64(nullable=True)
+    n = columns.count()
+    """Problems it is about."""
+    note = columns.text()
+
+
+class VerifierAudit(Contract):
+    """How far a verifier can be trusted, in long form: one row a measure (measure.verifier_audit)."""
+
+    metric = dy.String(primary_key=True)
+    k = columns.key(minimum=0)
+    """Tries, for ``metric = "value"``; else 0."""
+    prior = dy.String(primary_key=True)
+    """Beta prior of completeness and soundness, where one was used; else ""."""
+    value = dy.Float64(nullable=True)
+    low = dy.Float64(nullable=True)
+    high = dy.Float64(nullable=True)
+    n = columns.count()
+    """Samples it is about."""
+    note = columns.text()
+
+
 class HoldoutAnswer(Contract):
     """A question to held-out problems and its answer (measure.holdout)."""
 
@@ -199,6 +324,12 @@ class McqConfidence(Contract):
 
 
 MEASURES: dict[str, type[Contract]] = {
+    "pass_at_k": PassAtK,
+    "forecast": Forecast,
+    "selection_accuracy": SelectionAccuracy,
+    "calibration": Calibration,
+    "multiplicity": Multiplicity,
+    "verifier_audit": VerifierAudit,
     "holdout_answers": HoldoutAnswer,
     "labels": Label,
     "estimates": Estimate,

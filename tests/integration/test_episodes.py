@@ -29,8 +29,9 @@ from operators.verify.judge import VerifyJudge
 from operators.verify.math import VerifyMath
 from pipelines.graph import Pipeline
 from schemas.budget import Budget
-from schemas.datasets import Call, Sample
+from schemas.datasets import Sample
 from schemas.engine import ScriptedSpec
+from schemas.episodes import Call
 from schemas.errors import BadInput, StageFailed
 from tests.integration.test_desk import LONG, SCHEDULES, VOTES, counted
 from tests.strategies import Rounds

@@ -18,7 +18,7 @@ from jobs.report.browser import MAX_PROBLEMS, MAX_SAMPLES, MAX_TEXT, browse, emb
 from jobs.report.build import render
 from jobs.report.collect import Source
 from jobs.report.format import compact, duration, interval, wilson
-from schemas import datasets
+from schemas import datasets, episodes, measures
 from schemas.contract import Contract, polars_schema
 from schemas.manifest import RunManifest, StageRecord
 
@@ -99,8 +99,8 @@ def tables(problems: int = 4, n: int = 10) -> dict[str, pl.LazyFrame]:
         "sample": frame(datasets.Sample, samples),
         "verify": frame(datasets.Verdict, verdicts),
         "select": frame(datasets.Answer, [{**key, **vote, "is_correct": i > 1} for i, key in enumerate(keys)]),
-        "coverage": frame(datasets.PassAtK, covered),
-        "accuracy": frame(datasets.SelectionAccuracy, chosen),
+        "coverage": frame(measures.PassAtK, covered),
+        "accuracy": frame(measures.SelectionAccuracy, chosen),
         "sft": frame(datasets.Sft, [{**key, "sample_index": 0} for key in keys[1:]]),
     }
 
@@ -339,7 +339,7 @@ def test_at_most_two_bands_are_drawn() -> None:
         for method, accuracy in (("a", 0.5), ("b", 0.7), ("majority", 0.6), ("z", 0.3))
         for n in (1, 10)
     ]
-    page = render(manifest(), {**given, "accuracy": frame(datasets.SelectionAccuracy, rows)})
+    page = render(manifest(), {**given, "accuracy": frame(measures.SelectionAccuracy, rows)})
     assert page.count("mark-area") == render(manifest(), given).count("mark-area") + 1
     assert "Bands: majority and the best of the others." in page
     assert page.index("majority, with its 95% interval") < page.index("b, with its 95% interval") < page.index("z</li>")
@@ -393,8 +393,8 @@ def test_calibration_and_forecast_are_drawn_with_their_numbers() -> None:
     ]
     given = {
         **tables(),
-        "calibration": frame(datasets.Calibration, calibrated),
-        "forecast": frame(datasets.Forecast, forecast),
+        "calibration": frame(measures.Calibration, calibrated),
+        "forecast": frame(measures.Forecast, forecast),
     }
     stages = [
         manifest().stages[0].model_copy(update={"name": name, "dataset": name}) for name in ("calibration", "forecast")
@@ -422,7 +422,7 @@ def test_strategies_stand_beside_curves_of_plain_sampling() -> None:
         {**arm, "unit": "dollars", "method": "majority", "bill": 0.006},
         {**unknown, "arm": "poor", "unit": "dollars", "method": "majority", "note": "the price of a role"},
     ]
-    found = bills(frame(datasets.PlainCurve, curve).collect(), frame(datasets.EqualBill, compared).collect())
+    found = bills(frame(episodes.PlainCurve, curve).collect(), frame(episodes.EqualBill, compared).collect())
     assert [chart.title for chart in found] == [
         "Strategies against tokens read and written",
         "Strategies against dollars",
@@ -433,7 +433,7 @@ def test_strategies_stand_beside_curves_of_plain_sampling() -> None:
         ("poor", "majority", "unknown", "", "50.0%", "", "", "", "the price of a role"),
     ]
     assert [label for _, label in found[0].legend] == ["majority", "coverage: some sample is right"]
-    given = tables() | {"curve": frame(datasets.PlainCurve, curve), "compared": frame(datasets.EqualBill, compared)}
+    given = tables() | {"curve": frame(episodes.PlainCurve, curve), "compared": frame(episodes.EqualBill, compared)}
     stages = [
         *manifest().stages,
         *[
