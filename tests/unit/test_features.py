@@ -186,9 +186,7 @@ def test_lists_that_are_no_embeddings(rows: list[object], said: str) -> None:
 @pytest.mark.parametrize(
     "table",
     [
-        {"level": pl.Series([], dtype=pl.Float64)},
-        {"prompt": pl.Series([], dtype=pl.String)},
-        {"prompt": ["one problem"]},
+        {"prompt": ["one problem", "one problem"]},
         {"level": [None, None, None]},
         {"level": [float("nan")] * 3},
         {"embedding": pl.Series([None, None], dtype=pl.List(pl.Float64))},
@@ -197,6 +195,16 @@ def test_lists_that_are_no_embeddings(rows: list[object], said: str) -> None:
 def test_tables_that_say_nothing(table: dict[str, object]) -> None:
     with pytest.raises(BadInput, match="no column says anything"):
         features_of(pl.DataFrame(table))
+
+
+@pytest.mark.parametrize("prompts", [[], ["one problem"]])
+def test_nothing_tells_a_single_problem_from_others(prompts: list[str]) -> None:
+    table = pl.DataFrame({"prompt": pl.Series(prompts, dtype=pl.String), "level": pl.Series([1.0] * len(prompts))})
+    features = features_of(table)
+    assert features.shape == (len(prompts), 0)
+    if prompts:
+        policy = policy_spec({"name": "marginal"}).begin(Setting(np.array([4]), np.ones(1), Known(features=features)))
+        assert policy.next(2)[0].problem == 0
 
 
 @pytest.mark.parametrize("name", ["greedy", "marginal", "with_flaws"])
