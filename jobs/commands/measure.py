@@ -210,8 +210,8 @@ def threshold(
     from rich.console import Console
 
     from jobs.config.options import print_json
-    from jobs.looking.threshold import print_threshold
-    from jobs.looking.threshold import threshold as calibrated
+    from jobs.simulate.threshold import print_threshold
+    from jobs.simulate.threshold import threshold as calibrated
 
     document = calibrated(root, source, accuracy, sure, holdout)
     if as_json:

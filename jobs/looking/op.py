@@ -34,7 +34,7 @@ from operators.load.checks import Notes
 from operators.load.recorded import COMPLETION_NAMES, as_samples
 from operators.load.rows import Rows
 from schemas.contract import Columns, conform, polars_schema, validate
-from schemas.datasets import DATASETS, Problem, Sample, Score, Verdict
+from schemas.datasets import DATASETS, Answer, Problem, Sample, Score, Verdict
 from schemas.engine import AnyEngineSpec, LlamaCppSpec
 from schemas.errors import BadInput, StageFailed
 from schemas.identity import digest
@@ -234,7 +234,7 @@ def _inputs(
 
 
 def _refuse_repetitions(operator: Operator, tables: Mapping[str, pl.DataFrame | None]) -> None:
-    """Refuse samples, verdicts and scores that are there twice: they would count twice.
+    """Refuse samples, verdicts, scores and answers that are there twice: they would count twice.
 
     Raises:
         BadInput: naming one of them.
@@ -242,7 +242,7 @@ def _refuse_repetitions(operator: Operator, tables: Mapping[str, pl.DataFrame | 
     for name, rows in tables.items():
         contract = operator.inputs[name].contract
         key = contract.primary_key()
-        if rows is None or contract not in (Sample, Verdict, Score) or not set(key) <= set(rows.columns):
+        if rows is None or contract not in (Sample, Verdict, Score, Answer) or not set(key) <= set(rows.columns):
             continue
         again = rows.select(key).filter(pl.struct(key).is_duplicated())
         if len(again):

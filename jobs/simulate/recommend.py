@@ -65,7 +65,7 @@ def recommend(question: Question, specs: Mapping[str, AnyPolicy | None], reach: 
                     "budget": budget if np.isfinite(budget) else None,
                 }
             )
-    rows.sort(key=lambda row: (row["budget"] is None, row["budget"] or 0.0, row["policy"]))
+    rows.sort(key=lambda row: (row["budget"] is None, row["budget"] or 0.0, row["policy"] == "greedy", row["policy"]))
     best = next((row for row in rows if row["budget"] is not None and row["policy"] != "oracle"), None)
     document = {"goal": question.goal, "reach": reach, "unit": question.unit, "seeds": seeds, "foretold": further}
     return {**document, "sure": SURE, "alternatives": rows, "recommended": best}

@@ -153,6 +153,12 @@ def _question(ask: Ask, recorded: Recorded, specs: dict[str, AnyPolicy | None]) 
     problems = len(recorded.problems)
     charge = np.ones(recorded.n.shape) if recorded.cost is None else recorded.cost
     most = float((recorded.n * charge).sum())
+    if not recorded.n.sum():
+        raise BadInput(f"'{ask.source}' has no samples: n is 0 for all {len(recorded.n)} problems")
+    if most <= 0.0:
+        raise BadInput(
+            f"'{ask.source}': no sample costs any {ask.unit}, so there is nothing to spend; say --unit samples"
+        )
     budget = min(ask.budget or most, most)
     target = ask.target or (YIELD_TARGET if ask.goal == "yield" else 1)
     before, similar = (

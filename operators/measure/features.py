@@ -47,11 +47,15 @@ _WORD = re.compile(r"[a-z]{2,}|[^\sa-z\d]")
 def features_of(table: pl.DataFrame) -> Floats:
     """Return the features of problems, a row each: shape [problems, features], each with mean 0 and deviation 1.
 
+    Of a single problem there are none: nothing tells it from others.
+
     Raises:
         BadInput: no column says anything about problems.
     """
     found: list[Floats] = []
-    for name in table.columns if len(table) else ():
+    if len(table) < 2:
+        return np.zeros((len(table), 0))
+    for name in table.columns:
         if name in KEYS or name in RESULTS:
             continue
         found += _columns(table[name], name)
@@ -207,8 +211,6 @@ def components(rows: int, read: Callable[[Places], Floats]) -> Floats:
     Args:
         read: returns the rows at some places, [places, columns].
     """
-    if not rows:
-        return np.zeros((0, 0))
     fitted = read(_spread(rows))
     mean = fitted.mean(axis=0)
     _, size, right = np.linalg.svd(fitted - mean, full_matrices=False)

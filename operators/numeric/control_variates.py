@@ -75,7 +75,9 @@ class Expectation(NamedTuple):
     Attributes:
         error: standard errors, for problems like these.
         same_error: for the mean of these very samples, had all been judged.
-        freedom: degrees of freedom of each error: at most the judged problems less what was fitted.
+        freedom: degrees of freedom of each error: at most the judged problems less what was fitted (judged samples,
+            where they were chosen one by one and these very samples are asked about).
+        problems: those with a judged sample.
         n: judged samples.
         of: all of them.
     """
@@ -89,6 +91,7 @@ class Expectation(NamedTuple):
     freedom: float
     same_freedom: float
     plain_freedom: float
+    problems: int
     n: int
     of: int
 
@@ -126,6 +129,7 @@ def _without(found: Expectation) -> Expectation:
 
 def standardised(cheap: Floats) -> Floats:
     """Return features with their squares, each with mean 0 and deviation 1; constant ones are left out."""
+    cheap = cheap / np.maximum(np.abs(cheap).max(axis=0, initial=0.0), 1e-300)  # so that no square is too large
     wide = np.concatenate([cheap, cheap**2], axis=1)
     varying = wide.std(axis=0) > 1e-9
     some = wide[:, varying]
@@ -187,9 +191,11 @@ def _expectation(sampled: Sampled, group: Bools, pooled: Floats, own: Floats, fo
         rows = here[problem]
         residual[rows] = (group * y - z @ by)[rows]
     value = float(psi.sum() / share.sum())
-    most, most_plain = max(1, answered - (2 if own is pooled else 3)), max(1, answered - 1)
+    fitted = 2 if own is pooled else 3
+    lots = answered if sampled.whole else int(seen.sum())  # what was chosen by lot
+    most, most_plain = max(1, answered - fitted), max(1, answered - 1)
     error, freedom = _error(psi - value * share, of, most)
-    same_error, same_freedom = _same_error(sampled, residual, size, of, most)
+    same_error, same_freedom = _same_error(sampled, residual, size, of, max(1, lots - fitted))
     plain_error, plain_freedom = _error(judged - plain * drawn_share, float(drawn_share.mean()), most_plain)
     return Expectation(
         value=value,
@@ -197,10 +203,11 @@ def _expectation(sampled: Sampled, group: Bools, pooled: Floats, own: Floats, fo
         same_error=same_error,
         plain=plain,
         plain_error=plain_error,
-        plain_same_error=_same_error(sampled, group * (y - plain), size, of, most_plain)[0],
+        plain_same_error=_same_error(sampled, group * (y - plain), size, of, max(1, lots - 1))[0],
         freedom=freedom,
         same_freedom=same_freedom,
         plain_freedom=plain_freedom,
+        problems=answered,
         n=int(seen.sum()),
         of=int(group.sum()),
     )

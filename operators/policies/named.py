@@ -30,14 +30,14 @@ class PolicySpec(BaseModel, ABC):
 
     @model_validator(mode="before")
     @classmethod
-    def _takes(cls, said: Any) -> Any:
+    def _takes(cls, said: object) -> object:
         """Refuse what is known beforehand where nothing would come of it."""
-        if cls.uninformed and isinstance(said, dict):
-            told = [name for name in Informed.model_fields if cast("dict[str, Any]", said).get(name)]
-            if told:
-                name = cls.model_fields["name"].default
-                raise ValueError(f"{', '.join(told)} would change nothing: {name} {cls.uninformed}")
-        return said
+        given = cast("dict[str, Any]", said) if cls.uninformed and isinstance(said, dict) else {}
+        told = [name for name in Informed.model_fields if given.get(name)]
+        if told:
+            name = cls.model_fields["name"].default
+            raise ValueError(f"{', '.join(told)} would change nothing: {name} {cls.uninformed}")
+        return cast(object, said)
 
     @property
     def votes(self) -> bool:

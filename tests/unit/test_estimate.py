@@ -166,3 +166,36 @@ def test_what_can_not_be_estimated() -> None:
         run(given, by=["colour"])
     with pytest.raises(BadInput, match="'verdicts' or 'labels'"):
         run({"samples": given["samples"]})
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_all_right_so_far_is_not_certainty(right: bool) -> None:
+    """What may be and not be seen: 1 - .025^(1/n), n being problems, or samples where these very ones are meant."""
+    given = tables(share=0.5, problems=40, n=3)
+    given["verdicts"] = given["verdicts"].with_columns(is_correct=pl.lit(right))
+    (row,) = run(given).to_dicts()
+    problems = given["verdicts"]["problem_key"].n_unique()
+    seen = len(given["verdicts"])
+    off = abs(float(right) - np.array([row["low" if right else "high"], row["same_low" if right else "same_high"]]))
+    assert off[0] == pytest.approx(1 - 0.025 ** (1 / problems))
+    assert off[1] == pytest.approx((1 - 0.025 ** (1 / seen)) * (1 - seen / 120))
+    assert (row["gain"], row["same_gain"]) == (1.0, 1.0)
+
+
+def test_one_problem_says_nothing_about_others() -> None:
+    given = tables(problems=1, n=120)
+    given["verdicts"] = given["verdicts"].head(40)
+    (row,) = run(given).to_dicts()
+    assert (row["low"], row["high"]) == (0.0, 1.0)
+    assert row["same_high"] - row["same_low"] < 0.5
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("-inf"), -1e308, None])
+def test_a_likelihood_that_is_no_number_says_nothing(odd: float | None) -> None:
+    given = tables()
+    first = pl.int_range(pl.len()) == 0
+    given["samples"] = given["samples"].with_columns(
+        mean_logprob=pl.when(first).then(pl.lit(odd, pl.Float64)).otherwise("mean_logprob")
+    )
+    for row in run(given).to_dicts():
+        assert 0.0 <= row["low"] < row["value"] < row["high"] <= 1.0

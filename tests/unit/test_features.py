@@ -9,11 +9,14 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
+from operators.load import Load
 from operators.measure.difficulty import RATES, Difficulty, Group, Prior, population
 from operators.measure.features import features_of, own_facts, standard
 from operators.policies.compute_optimal import ComputeOptimal
-from operators.policies.named import policy_spec
+from operators.policies.named import ComputeOptimalSpec, policy_spec
 from operators.policies.policy import Known, Outcomes, Setting
+from operators.sample.sampling import Sampling
+from pipelines.arms import Config, build
 from schemas.errors import BadInput
 from tests.benchmarks.difficulty import needs, recorded
 
@@ -186,9 +189,7 @@ def test_lists_that_are_no_embeddings(rows: list[object], said: str) -> None:
 @pytest.mark.parametrize(
     "table",
     [
-        {"level": pl.Series([], dtype=pl.Float64)},
-        {"prompt": pl.Series([], dtype=pl.String)},
-        {"prompt": ["one problem"]},
+        {"prompt": ["one problem", "one problem"]},
         {"level": [None, None, None]},
         {"level": [float("nan")] * 3},
         {"embedding": pl.Series([None, None], dtype=pl.List(pl.Float64))},
@@ -197,6 +198,16 @@ def test_lists_that_are_no_embeddings(rows: list[object], said: str) -> None:
 def test_tables_that_say_nothing(table: dict[str, object]) -> None:
     with pytest.raises(BadInput, match="no column says anything"):
         features_of(pl.DataFrame(table))
+
+
+@pytest.mark.parametrize("prompts", [[], ["one problem"]])
+def test_nothing_tells_a_single_problem_from_others(prompts: list[str]) -> None:
+    table = pl.DataFrame({"prompt": pl.Series(prompts, dtype=pl.String), "level": pl.Series([1.0] * len(prompts))})
+    features = features_of(table)
+    assert features.shape == (len(prompts), 0)
+    if prompts:
+        policy = policy_spec({"name": "marginal"}).begin(Setting(np.array([4]), np.ones(1), Known(features=features)))
+        assert policy.next(2)[0].problem == 0
 
 
 @pytest.mark.parametrize("name", ["greedy", "marginal", "with_flaws"])
@@ -245,3 +256,14 @@ def test_a_policy_without_use_of_a_prior_says_why(name: str) -> None:
 def test_what_later_versions_added_is_logged_where_it_is_used(name: str) -> None:
     assert not {"before", "features", "nights"} & policy_spec({"name": name}).as_logged().keys()
     assert policy_spec({"name": name, "features": "problems"}).as_logged()["features"] == "problems"
+
+
+def test_the_arms_know_what_the_pipeline_is_told() -> None:
+    config = Config(load=Load(source="p.jsonl"), features="problems", before=("night.csv",), calibration=4)
+    policies = [
+        stage.operator.policy for stage in build(config).stages.values() if isinstance(stage.operator, Sampling)
+    ]
+    assert len(policies) == 2
+    for policy in policies:
+        assert isinstance(policy, ComputeOptimalSpec)
+        assert (policy.features, policy.before, policy.arms) == ("problems", ("night.csv",), 2)
