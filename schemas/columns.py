@@ -1,4 +1,4 @@
-"""The columns of row contracts, as they are declared.
+"""The columns of row contracts, as they are declared, and the kinds of them that contracts have in common.
 
 They say what dataframely's columns of the same names say (https://dataframely.readthedocs.io), which check frames
 against them; but that library takes as long to import as a whole command may, so only the first check imports it.
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import polars as pl
+
+from schemas.conversation import MORE
 
 Function = TypeVar("Function", bound=Callable[..., pl.Expr])
 
@@ -101,3 +103,44 @@ def rule() -> Callable[[Function], Function]:
         return function
 
     return mark
+
+
+def key(minimum: int | None = None) -> Column:
+    return Int64(primary_key=True, min=minimum)
+
+
+def text(nullable: bool = False) -> Column:
+    return String(nullable=nullable)
+
+
+def number(nullable: bool = True, primary_key: bool = False) -> Column:
+    return Float64(nullable=nullable, primary_key=primary_key)
+
+
+def one_of(values: tuple[str, ...]) -> Column:
+    return String(nullable=False, regex=f"^({'|'.join(values)})$")
+
+
+def count(nullable: bool = False) -> Column:
+    return Int64(nullable=nullable, min=0)
+
+
+def share(nullable: bool = False) -> Column:
+    return Float64(nullable=nullable, min=0.0, max=1.0)
+
+
+def json_object(nullable: bool = True) -> Column:
+    """A UTF-8 string that holds a JSON object."""
+    return String(nullable=nullable, regex=r"^\{(.|\n)*\}$")
+
+
+def messages(nullable: bool = False) -> Column:
+    """Turns, as ``schemas.conversation`` says."""
+    said = {"role": String(nullable=False), "content": String(nullable=False)}
+    more = {name: String(nullable=True) for name in MORE}
+    return List(Struct({**said, **more}, nullable=False), nullable=nullable)
+
+
+def tools() -> Column:
+    """A JSON list, in OpenAI's words, of the tools that a conversation may call, or of what an answer calls."""
+    return String(nullable=True, regex=r"^\[(.|\n)*\]$")

@@ -5,12 +5,17 @@ All integers are 64-bit signed; `nullable=True` columns may be absent from a use
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import polars as pl
 
-from schemas import columns as col
+from schemas import columns
+from schemas.books import BOOKS
 from schemas.contract import Contract
-from schemas.conversation import MORE
+from schemas.episodes import EPISODES, Call
+from schemas.experts import EXPERTS
 from schemas.measures import MEASURES
+from schemas.moved import names
 
 SCHEMA_VERSION = 1
 """Raised by hand when a contract changes; a newer major is a new store."""
@@ -22,49 +27,8 @@ FINISH_REASONS = ("stop", "length", "stop_string", "cut", "error", "cap", "unfin
 end (a confidence cut, a word of the server's that isn't known); ``error``: the request was refused; ``cap``: the
 episode's cap; ``unfinished``: a search ended before it; ``none``: there is no text; ``refusal``: the server marked the
 text as the model's refusal to answer."""
-CALL_KINDS = ("generate", "score", "likelihood", "tool", "verdict")
-ENDINGS = ("done", "max_steps", "cap", "first_right", "agreed", "nothing")
-"""Why an episode ended."""
 CALIBRATION = ("calibrated", "uncalibrated")
 VERDICT_STATUS = ("ok", "unparseable", "timeout", "error", "skipped")
-
-
-def _key(minimum: int | None = None) -> col.Column:
-    return col.Int64(primary_key=True, min=minimum)
-
-
-def _text(nullable: bool = False) -> col.Column:
-    return col.String(nullable=nullable)
-
-
-def _one_of(values: tuple[str, ...]) -> col.Column:
-    return col.String(nullable=False, regex=f"^({'|'.join(values)})$")
-
-
-def _count(nullable: bool = False) -> col.Column:
-    return col.Int64(nullable=nullable, min=0)
-
-
-def _share(nullable: bool = False) -> col.Column:
-    return col.Float64(nullable=nullable, min=0.0, max=1.0)
-
-
-def _json(nullable: bool = True) -> col.Column:
-    """A UTF-8 string that holds a JSON object."""
-    return col.String(nullable=nullable, regex=r"^\{(.|\n)*\}$")
-
-
-def _messages(nullable: bool = False) -> col.Column:
-    """Turns, as ``schemas.conversation`` says."""
-    said = {"role": col.String(nullable=False), "content": col.String(nullable=False)}
-    more = {name: col.String(nullable=True) for name in MORE}
-    return col.List(col.Struct({**said, **more}, nullable=False), nullable=nullable)
-
-
-def _tools() -> col.Column:
-    """A JSON list, in OpenAI's words, of the tools that a conversation may call, or of what an answer calls."""
-    return col.String(nullable=True, regex=r"^\[(.|\n)*\]$")
-
 
 SAMPLE_KEY = ["problem_key", "sample_index"]
 """What a sample is known by, in every dataset that is about samples."""
@@ -78,25 +42,25 @@ class Problem(Contract):
 
     added = frozenset({"tools", "prompt_key"})
 
-    problem_key = col.String(primary_key=True)
-    problem_id = _text()
-    prompt = _text()
-    messages = _messages(nullable=True)
+    problem_key = columns.String(primary_key=True)
+    problem_id = columns.text()
+    prompt = columns.text()
+    messages = columns.messages(nullable=True)
     """The prompt as a conversation, where it is one."""
-    tools = _tools()
+    tools = columns.tools()
     """The tools that the conversation may call, as a JSON list in OpenAI's words."""
-    answer = _text(nullable=True)
+    answer = columns.text(nullable=True)
     """The expected answer, as the source has it."""
-    task_type = _text()
+    task_type = columns.text()
     """What kind of task it is: which verifier judges it (``verify.by_task``), and by what a mixture counts."""
-    verification = _json()
+    verification = columns.json_object()
     """What a verifier needs beside the answer (tests, options, steps, a tolerance), as a JSON object."""
-    metadata = _json()
+    metadata = columns.json_object()
     """Whatever else the source had, as a JSON object. Nothing here changes what the problem is."""
-    prompt_key = _text(nullable=True)
+    prompt_key = columns.text(nullable=True)
     """A hash of what the model reads (prompt, messages, tools), whatever the answer is said to be."""
 
-    @col.rule()
+    @columns.rule()
     def problem_id_is_unique(cls) -> pl.Expr:
         return pl.col("problem_id").is_unique()
 
@@ -111,162 +75,62 @@ class Sample(Contract):
         }
     )
 
-    problem_key = col.String(primary_key=True)
-    sample_index = _key(minimum=0)
-    problem_id = _text()
-    completion = _text()
+    problem_key = columns.String(primary_key=True)
+    sample_index = columns.key(minimum=0)
+    problem_id = columns.text()
+    completion = columns.text()
     """What the model wrote, without its reasoning where the engine tells the two apart."""
-    reasoning = _text(nullable=True)
+    reasoning = columns.text(nullable=True)
     """What it thought, where the engine tells it apart."""
-    tool_calls = _tools()
+    tool_calls = columns.tools()
     """The tools it called, as a JSON list in OpenAI's words."""
-    completion_hash = col.Int64(nullable=False)
+    completion_hash = columns.Int64(nullable=False)
     """xxh3_64 of the completion, by which equal texts are found."""
-    status = _one_of(SAMPLE_STATUS)
+    status = columns.one_of(SAMPLE_STATUS)
     """``ok``, ``error`` (refused), or ``none`` (a strategy gave no text for this row)."""
-    finish_reason = _one_of(FINISH_REASONS)
+    finish_reason = columns.one_of(FINISH_REASONS)
     """Why it ended: see ``FINISH_REASONS``."""
-    prompt_tokens = _count()
-    cached_prompt_tokens = _count()
-    completion_tokens = _count()
-    sum_logprob = col.Float64(nullable=True)
+    prompt_tokens = columns.count()
+    cached_prompt_tokens = columns.count()
+    completion_tokens = columns.count()
+    sum_logprob = columns.Float64(nullable=True)
     """The sum of the tokens' log-probs, in nats."""
-    mean_logprob = col.Float64(nullable=True)
+    mean_logprob = columns.Float64(nullable=True)
     """The mean of the tokens' log-probs, in nats."""
-    lowest_group_confidence = col.Float32(nullable=True)
+    lowest_group_confidence = columns.Float32(nullable=True)
     """The least confidence of a group of tokens on end (DeepConf: Fu et al. 2025)."""
-    tail_confidence = col.Float32(nullable=True)
+    tail_confidence = columns.Float32(nullable=True)
     """The confidence of the last group of tokens."""
-    bottom_group_confidence = col.Float32(nullable=True)
+    bottom_group_confidence = columns.Float32(nullable=True)
     """The mean confidence of the tenth of groups that have least."""
-    mean_confidence = col.Float32(nullable=True)
+    mean_confidence = columns.Float32(nullable=True)
     """The mean confidence of all tokens."""
-    seed = col.Int64(nullable=False)
+    seed = columns.Int64(nullable=False)
     """The engine's seed, made from the stage's seed, the problem and the index."""
-    worker = _text(nullable=True)
+    worker = columns.text(nullable=True)
     """The model that wrote it."""
-    run_id = _text()
-    error = _text(nullable=True)
+    run_id = columns.text()
+    error = columns.text(nullable=True)
     """What the server or engine said, where the request was refused."""
-    thought_open = col.Bool(nullable=True)
+    thought_open = columns.Bool(nullable=True)
     """Whether the prompt ended inside a thought that its template, or the beginning of the completion, had opened."""
-    tokens_estimated = col.Bool(nullable=True)
+    tokens_estimated = columns.Bool(nullable=True)
     """Whether its tokens aren't the engine's own count, but the most that they can be."""
-    episode = _count(nullable=True)
+    episode = columns.count(nullable=True)
     """Of a strategy's rows: which run of it for this problem the row is from. Rows of one aren't independent draws."""
-    slot = _count(nullable=True)
+    slot = columns.count(nullable=True)
     """Its place in the episode: ``sample_index`` is episode x rows of an episode + slot."""
-    chosen = col.Bool(nullable=True)
+    chosen = columns.Bool(nullable=True)
     """Whether it is the one row that the episode stands for."""
-    search_score = col.Float64(nullable=True)
+    search_score = columns.Float64(nullable=True)
     """What the strategy's own scorer said of it; a search picks what its scorer likes, so this is no measure of it."""
-    lineage = _count(nullable=True)
+    lineage = columns.count(nullable=True)
     """Slot of its ancestor of the search's first step."""
-    turns = _messages(nullable=True)
+    turns = columns.messages(nullable=True)
     """All that was said behind the problem, where the row is more than one completion: tools and what they said,
     revisions."""
-    episode_facts = _json()
+    episode_facts = columns.json_object()
     """In the episode's first row: how it ended and what it took (``episodes`` are made of these)."""
-
-
-class Call(Contract):
-    """One answer to one call that an episode made. A call was asked again where it is there in a later attempt."""
-
-    index = "episode"
-    repeats = True
-
-    problem_key = col.String(primary_key=True)
-    episode = _key(minimum=0)
-    call = col.String(primary_key=True)
-    """Its path: branches, number of the group, slot: ``0.3``, ``chain2/1.0``; ``:k`` behind it is its k-th completion.
-    Of scores ``s/`` and the digest: the same text is scored once."""
-    attempt = _key(minimum=0)
-    """How often the episode was begun before: answers of all attempts are kept."""
-    parent_call = _text(nullable=True)
-    """The call whose text comes before this one's."""
-    branch = _text()
-    """Where in the episode the call stands: calls of different branches don't wait for one another."""
-    role = _text()
-    """Whose engine was asked: ``policy``, or one of the strategy's other roles."""
-    kind = _one_of(CALL_KINDS)
-    """What was asked for: see ``CALL_KINDS``."""
-    digest = _text()
-    """Of what was asked: role, kind, prompt, beginning, parameters, n and seed."""
-    seed = col.Int64(nullable=True)
-    """The engine's seed of this call."""
-    prompt_hash = _text()
-    """xxh3_64 of what was asked."""
-    lead = _text()
-    """What stands between the parent's text and this one's, or before this one's where it has no parent."""
-    prefix_length = _count()
-    """Characters of the completion that were given, or of the text that was scored."""
-    text = _text()
-    """What was written new."""
-    finish = _text(nullable=True)
-    """Why the answer ended: see ``FINISH_REASONS``."""
-    prompt_tokens = _count()
-    """The cached ones included."""
-    cached_prompt_tokens = _count()
-    completion_tokens = _count()
-    sum_logprob = col.Float64(nullable=True)
-    """Of the sampled tokens, in nats."""
-    value = col.Float64(nullable=True)
-    """The score, or the sum of log-probs of a text whose likelihood was asked."""
-    values = col.List(col.Float64(nullable=True), nullable=True)
-    """Scores of the steps, or log-probs of the tokens."""
-    reasoning = _text(nullable=True)
-    """What the model thought, where the engine tells it apart."""
-    tool_calls = _tools()
-    """The tools it called, as a JSON list in OpenAI's words."""
-    stop = _text(nullable=True)
-    """The stop string that ended it."""
-    status = _one_of(("ok", "error"))
-    """``ok`` or ``error``."""
-    error = _text(nullable=True)
-    """What the server, engine or tool said, where the call was refused."""
-    run_id = _text()
-
-
-class Episode(Contract):
-    """One run of a strategy for one problem (collect.episodes)."""
-
-    added = frozenset({"roles"})
-
-    problem_key = col.String(primary_key=True)
-    episode = _key(minimum=0)
-    problem_id = _text()
-    strategy = _text()
-    """The strategy's name."""
-    rows = _count()
-    """Sample rows that it gave."""
-    finals = _count()
-    """Those with a text."""
-    chosen = _count(nullable=True)
-    """``sample_index`` of the row that it stands for; null where it found nothing."""
-    ended_by = _one_of(ENDINGS)
-    """Why it ended: see ``ENDINGS``."""
-    oracle = col.Bool(nullable=False)
-    """Whether it looked at the answer: an upper bound, not a method."""
-    calls = _count()
-    """Calls of all roles."""
-    prompt_tokens = _count()
-    """Read by all generating calls, the cached ones included."""
-    cached_prompt_tokens = _count()
-    completion_tokens = _count()
-    """Written by all calls, also in paths that were given up."""
-    scorer_passes = _count()
-    """Texts that scorers were asked about."""
-    scorer_tokens = _count()
-    """Tokens that scorers read."""
-    lineages = _count()
-    """Distinct ancestors of the first step among the finals: 1 means that all paths share it."""
-    distinct_texts = _count()
-    """Rows with texts that no row before them has."""
-    note = _json(nullable=False)
-    """Numbers that the strategy noted."""
-    roles = _json(nullable=True)
-    """What was paid to the engine of each role: tokens read (the cached and the scored ones included), of these the
-    cached ones, and tokens written; null of episodes that didn't tell."""
 
 
 class Verdict(Contract):
@@ -274,29 +138,29 @@ class Verdict(Contract):
 
     added = EPISODE
 
-    problem_key = col.String(primary_key=True)
-    sample_index = _key(minimum=0)
-    verifier = col.String(primary_key=True)
+    problem_key = columns.String(primary_key=True)
+    sample_index = columns.key(minimum=0)
+    verifier = columns.String(primary_key=True)
     """What gave it."""
-    problem_id = _text()
-    predicted_answer = _text(nullable=True)
+    problem_id = columns.text()
+    predicted_answer = columns.text(nullable=True)
     """The answer that was found in the completion."""
-    answer_key = _text(nullable=True)
+    answer_key = columns.text(nullable=True)
     """The answer in one canonical form: equal keys are equal answers. Null: there is no answer."""
-    is_correct = col.Bool(nullable=True)
+    is_correct = columns.Bool(nullable=True)
     """Null where nobody can tell."""
-    credit = col.Float64(nullable=True, min=0.0, max=1.0)
+    credit = columns.Float64(nullable=True, min=0.0, max=1.0)
     """From 0 to 1, where the verifier gives shares."""
-    status = _one_of(VERDICT_STATUS)
+    status = columns.one_of(VERDICT_STATUS)
     """``ok``; ``unparseable``: no answer was found; ``timeout``, ``error``: the verifier gave none; ``skipped``: it
     wasn't asked."""
-    detail = _text(nullable=True)
+    detail = columns.text(nullable=True)
     """What the verifier has to say."""
-    seconds = col.Float32(nullable=False, min=0.0)
+    seconds = columns.Float32(nullable=False, min=0.0)
     """How long it took."""
-    episode = _count(nullable=True)
+    episode = columns.count(nullable=True)
     """The sample's, as ``chosen`` is."""
-    chosen = col.Bool(nullable=True)
+    chosen = columns.Bool(nullable=True)
 
 
 class Score(Contract):
@@ -304,35 +168,35 @@ class Score(Contract):
 
     added = EPISODE
 
-    problem_key = col.String(primary_key=True)
-    sample_index = _key(minimum=0)
-    scorer = col.String(primary_key=True)
+    problem_key = columns.String(primary_key=True)
+    sample_index = columns.key(minimum=0)
+    scorer = columns.String(primary_key=True)
     """What gave it."""
-    problem_id = _text()
-    score = col.Float64(nullable=True)
+    problem_id = columns.text()
+    score = columns.Float64(nullable=True)
     """Higher is better; its scale is the scorer's."""
-    step_scores = col.List(col.Float32(nullable=True), nullable=True)
+    step_scores = columns.List(columns.Float32(nullable=True), nullable=True)
     """One for each step, where the scorer gives such."""
-    status = _text()
+    status = columns.text()
     """``ok``, or ``error``: the scorer gave none."""
-    detail = _text(nullable=True)
+    detail = columns.text(nullable=True)
     """What the scorer has to say."""
-    episode = _count(nullable=True)
+    episode = columns.count(nullable=True)
     """The sample's, as ``chosen`` is."""
-    chosen = col.Bool(nullable=True)
+    chosen = columns.Bool(nullable=True)
 
 
 class Path(Contract):
     """A sample's weight after pruning, with the reason where it was dropped."""
 
-    problem_key = col.String(primary_key=True)
-    sample_index = _key(minimum=0)
-    problem_id = _text()
-    weight = col.Float64(nullable=False, min=0.0)
+    problem_key = columns.String(primary_key=True)
+    sample_index = columns.key(minimum=0)
+    problem_id = columns.text()
+    weight = columns.Float64(nullable=False, min=0.0)
     """What it weighs in a vote; 0 where it was dropped."""
-    kept = col.Bool(nullable=False)
+    kept = columns.Bool(nullable=False)
     """Whether it stays."""
-    reason = _text(nullable=True)
+    reason = columns.text(nullable=True)
     """Why it was dropped."""
 
 
@@ -341,28 +205,28 @@ class Answer(Contract):
 
     added = frozenset({"confidence_low", "confidence_high", "calibration"})
 
-    problem_key = col.String(primary_key=True)
-    method = col.String(primary_key=True)
-    problem_id = _text()
-    answer = _text(nullable=True)
+    problem_key = columns.String(primary_key=True)
+    method = columns.String(primary_key=True)
+    problem_id = columns.text()
+    answer = columns.text(nullable=True)
     """The answer, as a completion has it; null: none was given."""
-    answer_class = col.Int64(nullable=True)
+    answer_class = columns.Int64(nullable=True)
     """The canonical form by which votes were counted."""
-    confidence = col.Float64(nullable=False, min=0.0, max=1.0)
+    confidence = columns.Float64(nullable=False, min=0.0, max=1.0)
     """How sure the method is, from 0 to 1."""
-    n_samples = _count()
+    n_samples = columns.count()
     """Samples that it looked at."""
-    runner_up = _text(nullable=True)
+    runner_up = columns.text(nullable=True)
     """The second best answer."""
-    runner_up_confidence = col.Float64(nullable=True, min=0.0, max=1.0)
+    runner_up_confidence = columns.Float64(nullable=True, min=0.0, max=1.0)
     """How sure the method is of that."""
-    is_correct = col.Bool(nullable=True)
+    is_correct = columns.Bool(nullable=True)
     """Whether a verifier accepts it; null where nobody can tell."""
-    confidence_low = col.Float64(nullable=True, min=0.0, max=1.0)
+    confidence_low = columns.Float64(nullable=True, min=0.0, max=1.0)
     """The lower end of the confidence's interval, where the method gives one."""
-    confidence_high = col.Float64(nullable=True, min=0.0, max=1.0)
+    confidence_high = columns.Float64(nullable=True, min=0.0, max=1.0)
     """95% interval of how often answers of this confidence are right, where it was fitted to known answers."""
-    calibration = col.String(nullable=True, regex=f"^({'|'.join(CALIBRATION)})$")
+    calibration = columns.String(nullable=True, regex=f"^({'|'.join(CALIBRATION)})$")
     """Of methods whose confidence is the chance of a model: whether it was fitted to known answers. Null of others."""
 
 
@@ -371,18 +235,18 @@ class Sft(Contract):
 
     added = frozenset({"tools"})
 
-    problem_key = col.String(primary_key=True)
-    sample_index = _key(minimum=0)
-    problem_id = _text()
-    messages = _messages()
+    problem_key = columns.String(primary_key=True)
+    sample_index = columns.key(minimum=0)
+    problem_id = columns.text()
+    messages = columns.messages()
     """The conversation, the model's answer last."""
-    tools = _tools()
+    tools = columns.tools()
     """The tools that the conversation may call, as a JSON list in OpenAI's words."""
-    completion_tokens = _count()
+    completion_tokens = columns.count()
     """Tokens of the answer."""
-    score = col.Float64(nullable=True)
+    score = columns.Float64(nullable=True)
     """Its score, where there was a scorer."""
-    lineage = _json(nullable=False)
+    lineage = columns.json_object(nullable=False)
     """How the row came about, as a JSON object."""
 
 
@@ -391,432 +255,35 @@ class Preference(Contract):
 
     added = frozenset({"tools"})
 
-    problem_id = _text()
-    prompt = _messages()
+    problem_id = columns.text()
+    prompt = columns.messages()
     """The conversation up to the answer."""
-    tools = _tools()
+    tools = columns.tools()
     """The tools that the conversation may call, as a JSON list in OpenAI's words."""
-    chosen = _messages()
+    chosen = columns.messages()
     """The better answer, as turns."""
-    rejected = _messages()
+    rejected = columns.messages()
     """The worse answer, as turns."""
-    margin = col.Float64(nullable=True)
+    margin = columns.Float64(nullable=True)
     """By how much the scores, or mean log-probs, differ."""
-    lineage = _json(nullable=False)
+    lineage = columns.json_object(nullable=False)
     """How the pair came about, as a JSON object."""
 
 
 class StepReward(Contract):
     """One trace with a label per step, in the layout TRL's PRMTrainer reads."""
 
-    problem_id = _text()
-    sample_index = col.Int64(nullable=False, min=0)
-    prompt = _text()
-    completions = col.List(col.String(nullable=False), nullable=False)
+    problem_id = columns.text()
+    sample_index = columns.Int64(nullable=False, min=0)
+    prompt = columns.text()
+    completions = columns.List(columns.String(nullable=False), nullable=False)
     """The steps."""
-    labels = col.List(col.Bool(nullable=False), nullable=False)
+    labels = columns.List(columns.Bool(nullable=False), nullable=False)
     """Whether each step is good."""
 
-    @col.rule()
+    @columns.rule()
     def one_label_per_step(cls) -> pl.Expr:
         return pl.col("completions").list.len() == pl.col("labels").list.len()
-
-
-class Allocation(Contract):
-    """One decision of a sampling policy, written before it is dispatched: ``count`` samples of one problem.
-
-    ``worst_tokens`` and ``worst_microdollars`` are what each of them may take at most, ``value`` what one was thought
-    to gain, and ``observed_through`` how many outcomes were known then.
-
-    A row with ``count`` 0 and ``reason`` "rule" says by what rule a problem is sampled from ``first_index`` on. Every
-    run under a policy begins with one for each of its problems, and measures go by them (``measure.pass_at_k``).
-    """
-
-    added = frozenset({"rule", "hints"})
-
-    sequence = _key(minimum=0)
-    """The number of the decision in its run."""
-    stage = col.String(primary_key=True)
-    """The sampling stage."""
-    problem_key = _text()
-    first_index = _count()
-    """The first sample index."""
-    count = _count()
-    """How many samples."""
-    worst_tokens = _count()
-    """What a sample may take at most, in tokens."""
-    worst_microdollars = _count()
-    """What a sample may take at most, in millionths of a dollar."""
-    observed_through = col.Int64(nullable=False, min=-1)
-    """The last decision whose results the policy had seen."""
-    value = col.Float64(nullable=False)
-    """What the policy expected of a sample."""
-    shadow_price = col.Float64(nullable=True)
-    """What a unit of the budget was worth to it then."""
-    reason = _text()
-    """Why, in a word."""
-    rule = _json(nullable=True)
-    """Policy, limit of samples (n), caps, and how many ``features`` are in ``hints``, in a row that says the rule."""
-    hints = col.List(col.Float64(nullable=True), nullable=True)
-    """What the policy was told of the problem beforehand: log odds of success by each source (null: nothing), then as
-    many features as the rule says."""
-
-
-class Payment(Contract):
-    """One entry of a run's own books, written before what it paid for is committed.
-
-    ``credit``: money was lent to a worker, before it was told. ``bill``: calls took what is said here, and closed so
-    much credit. ``return``: credit came back unused. ``lost``: credit was closed by requests that brought nothing, and
-    counts as spent. Credit that nothing closed when a run ended is lost too. Ranges of samples are their own credit
-    (``Allocation``).
-    """
-
-    sequence = _key(minimum=0)
-    """The number of the entry in its run."""
-    kind = _one_of(("credit", "bill", "return", "lost"))
-    """``credit``, ``bill``, ``return`` or ``lost``, as above."""
-    stage = _text()
-    """The stage that asked."""
-    role = _text()
-    """What the engine is to the stage: ``policy`` samples, ``scorer`` is asked about samples."""
-    samples = _count()
-    """Those that the calls brought."""
-    calls = _count()
-    """Calls that the bill covers."""
-    prompt_tokens = _count()
-    """The cached ones included."""
-    cached_prompt_tokens = _count()
-    completion_tokens = _count()
-    passes = _count()
-    """Texts that were scored."""
-    credit_samples = _count()
-    """Samples that were lent."""
-    credit_tokens = _count()
-    """Tokens that were lent."""
-    credit_microdollars = _count()
-    """Millionths of a dollar that were lent."""
-
-
-class LedgerEntry(Contract):
-    """What was spent (``settle``) or counts as spent (``orphan``), in integer micro-dollars."""
-
-    added = frozenset({"role", "calls", "passes"})
-
-    sequence = _key(minimum=0)
-    """The number of the entry in the root."""
-    run_id = col.String(primary_key=True)
-    time = col.Datetime()
-    """When it was written, UTC."""
-    kind = _one_of(("settle", "orphan"))
-    """``settle`` or ``orphan``."""
-    stage = _text()
-    """The stage that asked."""
-    engine = _text()
-    """The engine that was asked."""
-    samples = _count()
-    """Samples that were drawn."""
-    prompt_tokens = _count()
-    cached_prompt_tokens = _count()
-    completion_tokens = _count()
-    engine_seconds = col.Float64(nullable=False, min=0.0)
-    """Seconds that the engine worked, all replicas together."""
-    gpu_seconds = col.Float64(nullable=False, min=0.0)
-    """Seconds that GPUs were held, all of them together."""
-    microdollars = _count()
-    """Millionths of a dollar."""
-    role = _text(nullable=True)
-    """What the engine is to the stage (``Payment``)."""
-    calls = _count(nullable=True)
-    """Calls of all kinds."""
-    passes = _count(nullable=True)
-    """Texts that were scored."""
-
-
-class ExpertCount(Contract):
-    """How many tokens one expert of one layer served on one night."""
-
-    model = col.String(primary_key=True)
-    """The model's name."""
-    revision = col.String(primary_key=True)
-    """Its revision."""
-    quantization = col.String(primary_key=True)
-    """How the weights are stored, as the engine was told; empty where their own configuration says it."""
-    job_class = col.String(primary_key=True)
-    """What kind of work it was."""
-    night = col.Date(primary_key=True)
-    """The date of the night."""
-    layer = _key(minimum=0)
-    expert = _key(minimum=0)
-    tokens = _count()
-    """Tokens that the router sent to the expert."""
-
-
-class Routing(Contract):
-    """Which experts one layer chose for one token of a completion: from an engine that tells."""
-
-    problem_key = col.String(primary_key=True)
-    sample_index = _key(minimum=0)
-    position = _key(minimum=0)
-    layer = _key(minimum=0)
-    token = _text()
-    """The token's place in the model's vocabulary."""
-    experts = col.List(col.Int64(nullable=False, min=0), nullable=False)
-    """The experts that were chosen, the most weighty first."""
-
-
-class ExpertRelevance(Contract):
-    """How closely an expert goes with tokens that mark reasoning (measure.rice)."""
-
-    layer = _key(minimum=0)
-    expert = _key(minimum=0)
-    npmi = col.Float64(nullable=False, min=-1.0, max=1.0)
-    """The mean over the markers that occur."""
-    rank = col.Int64(nullable=False, min=1)
-    """1 is the closest."""
-    weight = col.Float64(nullable=False, min=0.0)
-    """What its routing weight is multiplied with."""
-    tokens = _count()
-    """Tokens that it was chosen for."""
-
-
-class PassAtK(Contract):
-    """Coverage at k with 95% intervals (measure.pass_at_k)."""
-
-    added = frozenset({"same_low", "same_high", "least", "most"})
-
-    k = _key(minimum=1)
-    coverage = col.Float64(nullable=False, min=0.0, max=1.0)
-    """The mean over problems of the chance that one of k samples is right."""
-    low = col.Float64(nullable=False, min=0.0, max=1.0)
-    """``low`` to ``high``: what the mean over many problems like these may be."""
-    high = col.Float64(nullable=False, min=0.0, max=1.0)
-    same_low = _share(nullable=True)
-    """``same_low`` to ``same_high``: what endless sampling of these very problems may find. Narrower, since the choice
-    of problems isn't in it."""
-    same_high = _share(nullable=True)
-    least = _share(nullable=True)
-    """Where some problem has fewer than k samples: coverage if all samples that weren't drawn had failed."""
-    most = _share(nullable=True)
-    """The same if all of them were right."""
-    n_problems = _count()
-    note = _text()
-
-
-class Forecast(Contract):
-    """Coverage to be expected at k samples, by several methods (measure.forecast)."""
-
-    model = col.String(primary_key=True)
-    """Which model the row is about; empty where there is only one."""
-    k = _key(minimum=1)
-    method = col.String(primary_key=True)
-    coverage = _share()
-    """What is expected."""
-    low = _share()
-    high = _share()
-    saturation = col.Int64(nullable=True, min=0)
-    """``ttspm``: samples from which one more adds next to nothing."""
-    n_problems = _count()
-    note = _text()
-
-
-class SelectionAccuracy(Contract):
-    """Accuracy of a selection method when it sees n samples a problem (measure.selection).
-
-    `accuracy` is the mean over `subsets` random subsets, `first_n` that of the first n samples.
-    """
-
-    added = frozenset({"first_n", "subsets", "n_problems"})
-
-    n = _key(minimum=1)
-    """Samples a problem that the method saw."""
-    method = col.String(primary_key=True)
-    accuracy = col.Float64(nullable=False, min=0.0, max=1.0)
-    """The mean over subsets and problems."""
-    low = col.Float64(nullable=False, min=0.0, max=1.0)
-    """``low`` to ``high``: what the accuracy over many problems like these may be."""
-    high = col.Float64(nullable=False, min=0.0, max=1.0)
-    first_n = col.Float64(nullable=True, min=0.0, max=1.0)
-    """The accuracy of the first n samples by index."""
-    subsets = col.Int64(nullable=True, min=1)
-    """Random subsets that were drawn."""
-    n_problems = col.Int64(nullable=True, min=1)
-
-
-class Calibration(Contract):
-    """How well a selection method's confidence predicts that it is right (measure.calibration)."""
-
-    added = frozenset({"rmsce", "rmsce_low", "rmsce_high"})
-
-    method = col.String(primary_key=True)
-    n = _count()
-    """Answers whose correctness is known."""
-    confidence = _share()
-    """Their mean confidence."""
-    accuracy = _share()
-    """The share of them that is right."""
-    accuracy_low = _share()
-    """Lower end of the accuracy's 95% interval."""
-    accuracy_high = _share()
-    """Upper end of the accuracy's 95% interval."""
-    ece = _share()
-    """The mean absolute gap of the bins; chance makes it too large, so it has no interval."""
-    ece_low = col.Float64(nullable=True, min=0.0, max=1.0)
-    """Lower end of ``ece``'s 95% interval."""
-    ece_high = col.Float64(nullable=True, min=0.0, max=1.0)
-    """Null but in results of versions before 2, whose interval didn't hold."""
-    brier = _share()
-    """The mean of (confidence - right)^2."""
-    brier_low = _share()
-    """Lower end of ``brier``'s 95% interval."""
-    brier_high = _share()
-    """Upper end of ``brier``'s 95% interval."""
-    bins = col.List(
-        col.Struct(
-            {
-                "low": col.Float64(nullable=False),
-                "high": col.Float64(nullable=False),
-                "n": col.Int64(nullable=False),
-                "confidence": col.Float64(nullable=True),
-                "accuracy": col.Float64(nullable=True),
-            },
-            nullable=False,
-        ),
-        nullable=False,
-    )
-    """The reliability table: one entry for each bin of confidence (low, high]."""
-    rmsce = col.Float64(nullable=True, min=0.0, max=1.0)
-    """The root of the mean squared gap of the bins, less what chance gives it."""
-    rmsce_low = col.Float64(nullable=True, min=0.0, max=1.0)
-    """Lower end of ``rmsce``'s 95% interval."""
-    rmsce_high = col.Float64(nullable=True, min=0.0, max=1.0)
-    """The root of the bins' mean squared gap, less what chance adds to it, with its 95% interval."""
-
-
-class Multiplicity(Contract):
-    """How many answers hang on the choice among nearly equal methods, in long form (measure.multiplicity)."""
-
-    metric = col.String(primary_key=True)
-    method = col.String(primary_key=True)
-    """The method that it is about; empty: all of them."""
-    value = col.Float64(nullable=True)
-    low = col.Float64(nullable=True)
-    high = col.Float64(nullable=True)
-    n = _count()
-    """Problems it is about."""
-    note = _text()
-
-
-class VerifierAudit(Contract):
-    """How far a verifier can be trusted, in long form: one row a measure (measure.verifier_audit)."""
-
-    metric = col.String(primary_key=True)
-    k = _key(minimum=0)
-    """Tries, for ``metric = "value"``; else 0."""
-    prior = col.String(primary_key=True)
-    """Beta prior of completeness and soundness, where one was used; else ""."""
-    value = col.Float64(nullable=True)
-    low = col.Float64(nullable=True)
-    high = col.Float64(nullable=True)
-    n = _count()
-    """Samples it is about."""
-    note = _text()
-
-
-class Navigator(Contract):
-    """A trained navigator of the strategy rlot, one row a layer (train.navigator)."""
-
-    layer = col.String(primary_key=True)
-    """Which layer of the network."""
-    values = col.List(col.Float64(nullable=False), nullable=False)
-    """The layer's matrix, inputs by outputs in row-major order, and its biases behind it."""
-    note = _json(nullable=False)
-
-
-class EpisodeMeasure(Contract):
-    """What episodes of a strategy came to and took, in long form: one row a measure (measure.episodes)."""
-
-    strategy = col.String(primary_key=True)
-    """The strategy's name."""
-    metric = col.String(primary_key=True)
-    value = col.Float64(nullable=True)
-    low = col.Float64(nullable=True)
-    """``low`` to ``high``: 95% interval for problems like these."""
-    high = col.Float64(nullable=True)
-    same_low = col.Float64(nullable=True)
-    """``same_low`` to ``same_high``: 95% interval for these very problems, had they more episodes."""
-    same_high = col.Float64(nullable=True)
-    n = _count()
-    """Episodes it is about."""
-    n_problems = _count()
-    note = _text()
-
-
-class EqualBill(Contract):
-    """A strategy's accuracy beside that of plain sampling at an equal bill (measure.equal_bill)."""
-
-    arm = col.String(primary_key=True)
-    """The strategy's name in the comparison."""
-    unit = col.String(primary_key=True)
-    """Of the bill: ``completion_tokens``, ``tokens`` (read and written, by all roles), ``scorer_passes`` or
-    ``dollars``."""
-    method = col.String(primary_key=True)
-    """Of plain sampling: ``majority``, ``rpc``, ``best_of_n``, or ``coverage`` (some sample is right); beside arms that
-    stop by what came out, ``until_right`` or ``until_agreed``: plain sampling that stops by the same rule."""
-    n_equal = col.Float64(nullable=True, min=0.0)
-    """N*: plain samples that cost what an episode does; where plain sampling stops by itself, the most it draws."""
-    bill = col.Float64(nullable=True, min=0.0)
-    """Of an episode, on average; null where a price isn't known."""
-    accuracy = _share()
-    """Of what episodes chose; for ``coverage``, how often some row of theirs is right."""
-    baseline = _share(nullable=True)
-    """Of plain sampling at N*."""
-    difference = col.Float64(nullable=True, min=-1.0, max=1.0)
-    """Its accuracy less plain sampling's."""
-    low = col.Float64(nullable=True)
-    """``low`` to ``high``: 95% interval of the difference, on problems like these."""
-    high = col.Float64(nullable=True)
-    n_problems = _count()
-    note = _text()
-
-
-class PlainCurve(Contract):
-    """Plain sampling against its bill: the curve beside which searches stand (measure.plain_curve)."""
-
-    unit = col.String(primary_key=True)
-    """Of the bill, as in ``EqualBill``."""
-    method = col.String(primary_key=True)
-    """As in ``EqualBill``."""
-    n = _key()
-    """Samples of each problem; where sampling stops by itself, the most."""
-    bill = col.Float64(nullable=False, min=0.0)
-    """Of these samples of a problem, on average."""
-    accuracy = _share()
-    """For ``coverage``, how often some sample is right."""
-    low = _share()
-    """``low`` to ``high``: 95% interval, for problems like these."""
-    high = _share()
-    n_problems = _count()
-
-
-class ScorerSteps(Contract):
-    """How well a scorer's values of unfinished texts tell right ones from wrong ones (measure.scorer_steps)."""
-
-    scorer = col.String(primary_key=True)
-    """Whose scores."""
-    reduce = col.String(primary_key=True)
-    """What is made of the steps' scores: the ``last`` one, or the ``min`` of them."""
-    depth = col.String(primary_key=True)
-    """Where in their texts the prefixes end: ``first``, ``middle`` or ``last`` third, or ``all``."""
-    auc = _share(nullable=True)
-    """The chance that a prefix of a right text has a larger value than one of a wrong text; null without both kinds."""
-    low = _share(nullable=True)
-    high = _share(nullable=True)
-    within = _share(nullable=True)
-    """The same among prefixes of one problem, which is what a search compares."""
-    n = _count()
-    """Prefixes."""
-    n_problems = _count()
-    note = _text()
 
 
 STORES: dict[type[Contract], str] = {Sample: "samples", Call: "calls", Verdict: "verdicts", Score: "scores"}
@@ -830,31 +297,15 @@ DATASETS: dict[str, type[Contract]] = {
     "samples": Sample,
     "verdicts": Verdict,
     "scores": Score,
-    "calls": Call,
-    "episodes": Episode,
     "paths": Path,
     "answers": Answer,
     "sft": Sft,
     "preferences": Preference,
     "step_rewards": StepReward,
-    "allocations": Allocation,
-    "payments": Payment,
-    "ledger": LedgerEntry,
-    "expert_counts": ExpertCount,
-    "routing": Routing,
-    "expert_relevance": ExpertRelevance,
-    "pass_at_k": PassAtK,
-    "forecast": Forecast,
-    "selection_accuracy": SelectionAccuracy,
-    "calibration": Calibration,
-    "multiplicity": Multiplicity,
-    "verifier_audit": VerifierAudit,
+    **EPISODES,
+    **BOOKS,
+    **EXPERTS,
     **MEASURES,
-    "navigator": Navigator,
-    "episode_measures": EpisodeMeasure,
-    "equal_bill": EqualBill,
-    "plain_curve": PlainCurve,
-    "scorer_steps": ScorerSteps,
 }
 """Dataset names, as inputs of operators and manifests use them."""
 
@@ -862,3 +313,9 @@ DATASETS: dict[str, type[Contract]] = {
 def dataset_name(contract: type[Contract]) -> str:
     """Return the dataset name of a contract; a user's own contract is known by its class name."""
     return next((name for name, known in DATASETS.items() if known is contract), contract.__name__)
+
+
+if not TYPE_CHECKING:  # to a type checker every name would be there
+    __getattr__ = names(
+        __name__, {one.__name__: one.__module__ for one in DATASETS.values() if one.__module__ != __name__}
+    )

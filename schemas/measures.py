@@ -2,46 +2,177 @@
 
 from __future__ import annotations
 
-from schemas import columns as col
+from schemas import columns
 from schemas.contract import Contract
 
 
-def _number(nullable: bool = True, primary_key: bool = False) -> col.Column:
-    return col.Float64(nullable=nullable, primary_key=primary_key)
+class PassAtK(Contract):
+    """Coverage at k with 95% intervals (measure.pass_at_k)."""
+
+    added = frozenset({"same_low", "same_high", "least", "most"})
+
+    k = columns.key(minimum=1)
+    coverage = columns.Float64(nullable=False, min=0.0, max=1.0)
+    """The mean over problems of the chance that one of k samples is right."""
+    low = columns.Float64(nullable=False, min=0.0, max=1.0)
+    """``low`` to ``high``: what the mean over many problems like these may be."""
+    high = columns.Float64(nullable=False, min=0.0, max=1.0)
+    same_low = columns.share(nullable=True)
+    """``same_low`` to ``same_high``: what endless sampling of these very problems may find. Narrower, since the choice
+    of problems isn't in it."""
+    same_high = columns.share(nullable=True)
+    least = columns.share(nullable=True)
+    """Where some problem has fewer than k samples: coverage if all samples that weren't drawn had failed."""
+    most = columns.share(nullable=True)
+    """The same if all of them were right."""
+    n_problems = columns.count()
+    note = columns.text()
 
 
-def _count() -> col.Column:
-    return col.Int64(nullable=False, min=0)
+class Forecast(Contract):
+    """Coverage to be expected at k samples, by several methods (measure.forecast)."""
+
+    model = columns.String(primary_key=True)
+    """Which model the row is about; empty where there is only one."""
+    k = columns.key(minimum=1)
+    method = columns.String(primary_key=True)
+    coverage = columns.share()
+    """What is expected."""
+    low = columns.share()
+    high = columns.share()
+    saturation = columns.Int64(nullable=True, min=0)
+    """``ttspm``: samples from which one more adds next to nothing."""
+    n_problems = columns.count()
+    note = columns.text()
 
 
-def _note() -> col.Column:
-    return col.String(nullable=False)
+class SelectionAccuracy(Contract):
+    """Accuracy of a selection method when it sees n samples a problem (measure.selection).
+
+    `accuracy` is the mean over `subsets` random subsets, `first_n` that of the first n samples.
+    """
+
+    added = frozenset({"first_n", "subsets", "n_problems"})
+
+    n = columns.key(minimum=1)
+    """Samples a problem that the method saw."""
+    method = columns.String(primary_key=True)
+    accuracy = columns.Float64(nullable=False, min=0.0, max=1.0)
+    """The mean over subsets and problems."""
+    low = columns.Float64(nullable=False, min=0.0, max=1.0)
+    """``low`` to ``high``: what the accuracy over many problems like these may be."""
+    high = columns.Float64(nullable=False, min=0.0, max=1.0)
+    first_n = columns.Float64(nullable=True, min=0.0, max=1.0)
+    """The accuracy of the first n samples by index."""
+    subsets = columns.Int64(nullable=True, min=1)
+    """Random subsets that were drawn."""
+    n_problems = columns.Int64(nullable=True, min=1)
+
+
+class Calibration(Contract):
+    """How well a selection method's confidence predicts that it is right (measure.calibration)."""
+
+    added = frozenset({"rmsce", "rmsce_low", "rmsce_high"})
+
+    method = columns.String(primary_key=True)
+    n = columns.count()
+    """Answers whose correctness is known."""
+    confidence = columns.share()
+    """Their mean confidence."""
+    accuracy = columns.share()
+    """The share of them that is right."""
+    accuracy_low = columns.share()
+    """Lower end of the accuracy's 95% interval."""
+    accuracy_high = columns.share()
+    """Upper end of the accuracy's 95% interval."""
+    ece = columns.share()
+    """The mean absolute gap of the bins; chance makes it too large, so it has no interval."""
+    ece_low = columns.Float64(nullable=True, min=0.0, max=1.0)
+    """Lower end of ``ece``'s 95% interval."""
+    ece_high = columns.Float64(nullable=True, min=0.0, max=1.0)
+    """Null but in results of versions before 2, whose interval didn't hold."""
+    brier = columns.share()
+    """The mean of (confidence - right)^2."""
+    brier_low = columns.share()
+    """Lower end of ``brier``'s 95% interval."""
+    brier_high = columns.share()
+    """Upper end of ``brier``'s 95% interval."""
+    bins = columns.List(
+        columns.Struct(
+            {
+                "low": columns.Float64(nullable=False),
+                "high": columns.Float64(nullable=False),
+                "n": columns.Int64(nullable=False),
+                "confidence": columns.Float64(nullable=True),
+                "accuracy": columns.Float64(nullable=True),
+            },
+            nullable=False,
+        ),
+        nullable=False,
+    )
+    """The reliability table: one entry for each bin of confidence (low, high]."""
+    rmsce = columns.Float64(nullable=True, min=0.0, max=1.0)
+    """The root of the mean squared gap of the bins, less what chance gives it."""
+    rmsce_low = columns.Float64(nullable=True, min=0.0, max=1.0)
+    """Lower end of ``rmsce``'s 95% interval."""
+    rmsce_high = columns.Float64(nullable=True, min=0.0, max=1.0)
+    """The root of the bins' mean squared gap, less what chance adds to it, with its 95% interval."""
+
+
+class Multiplicity(Contract):
+    """How many answers hang on the choice among nearly equal methods, in long form (measure.multiplicity)."""
+
+    metric = columns.String(primary_key=True)
+    method = columns.String(primary_key=True)
+    """The method that it is about; empty: all of them."""
+    value = columns.Float64(nullable=True)
+    low = columns.Float64(nullable=True)
+    high = columns.Float64(nullable=True)
+    n = columns.count()
+    """Problems it is about."""
+    note = columns.text()
+
+
+class VerifierAudit(Contract):
+    """How far a verifier can be trusted, in long form: one row a measure (measure.verifier_audit)."""
+
+    metric = columns.String(primary_key=True)
+    k = columns.key(minimum=0)
+    """Tries, for ``metric = "value"``; else 0."""
+    prior = columns.String(primary_key=True)
+    """Beta prior of completeness and soundness, where one was used; else ""."""
+    value = columns.Float64(nullable=True)
+    low = columns.Float64(nullable=True)
+    high = columns.Float64(nullable=True)
+    n = columns.count()
+    """Samples it is about."""
+    note = columns.text()
 
 
 class HoldoutAnswer(Contract):
     """A question to held-out problems and its answer (measure.holdout)."""
 
-    number = col.Int64(primary_key=True, min=1)
+    number = columns.Int64(primary_key=True, min=1)
     """The number of the question in its root."""
-    question = col.String(nullable=False)
+    question = columns.String(nullable=False)
     """A hash of what was asked: asked again, it has the same answer and costs nothing."""
-    name = col.String(nullable=False)
+    name = columns.String(nullable=False)
     """The method or verifier whose mean is asked for; "A - B" for a difference."""
-    tuning = _number(False)
+    tuning = columns.number(False)
     """The mean on the problems that were tuned on."""
-    answer = _number()
+    answer = columns.number()
     """The mean to go by; null where the budget is spent."""
-    status = col.String(nullable=False, regex="^(holds|differs|budget spent)$")
+    status = columns.String(nullable=False, regex="^(holds|differs|budget spent)$")
     """``holds``, ``differs``, or ``budget spent``."""
-    left = _count()
+    left = columns.count()
     """How many more answers that differ there may be."""
-    n_tuning = _count()
+    n_tuning = columns.count()
     """Problems that were tuned on."""
-    n_holdout = _count()
+    n_holdout = columns.count()
     """Problems that are held out."""
-    bound = _number(False)
+    bound = columns.number(False)
     """How far all answers together are off at most, but for the risk."""
-    note = _note()
+    note = columns.text()
 
 
 class Label(Contract):
@@ -51,119 +182,119 @@ class Label(Contract):
     chosen by lot, so each label stands for ``stratum_size`` over the labels that there are of the stratum.
     """
 
-    problem_key = col.String(primary_key=True)
-    sample_index = col.Int64(primary_key=True, min=0)
-    problem_id = col.String(nullable=True)
-    prompt = col.String(nullable=True)
+    problem_key = columns.String(primary_key=True)
+    sample_index = columns.Int64(primary_key=True, min=0)
+    problem_id = columns.String(nullable=True)
+    prompt = columns.String(nullable=True)
     """What was asked."""
-    answer = col.String(nullable=True)
+    answer = columns.String(nullable=True)
     """The known answer, where there is one."""
-    completion = col.String(nullable=True)
+    completion = columns.String(nullable=True)
     """What is to be judged."""
-    predicted_answer = col.String(nullable=True)
+    predicted_answer = columns.String(nullable=True)
     """The answer that the verifier found in it."""
-    accepted = col.Bool(nullable=True)
+    accepted = columns.Bool(nullable=True)
     """What the verifier says."""
-    stratum = col.String(nullable=False)
+    stratum = columns.String(nullable=False)
     """The samples it was drawn from."""
-    stratum_size = col.Int64(nullable=False, min=1)
+    stratum_size = columns.Int64(nullable=False, min=1)
     """How many there are of those."""
-    is_correct = col.Bool(nullable=True)
+    is_correct = columns.Bool(nullable=True)
     """What whoever labels writes: true or false."""
 
 
 class Estimate(Contract):
     """Means of expensive verdicts, with what cheap scores say about them taken out (measure.estimate)."""
 
-    expectation = col.String(primary_key=True)
+    expectation = columns.String(primary_key=True)
     """``all``, or a group: ``length=short``, ``level=3``."""
-    value = _number(False)
+    value = columns.number(False)
     """The estimate."""
-    low = _number(False)
+    low = columns.number(False)
     """``low`` to ``high``: 95% interval for problems like these."""
-    high = _number(False)
-    same_low = _number(False)
+    high = columns.number(False)
+    same_low = columns.number(False)
     """``same_low`` to ``same_high``: what the mean of these very samples would be, had all been judged."""
-    same_high = _number(False)
-    plain = _number(False)
+    same_high = columns.number(False)
+    plain = columns.number(False)
     """The mean of the judged samples alone, with its intervals."""
-    plain_low = _number(False)
+    plain_low = columns.number(False)
     """Lower end of the 95% interval without cheap scores."""
-    plain_high = _number(False)
+    plain_high = columns.number(False)
     """Upper end of that."""
-    gain = _number(False)
+    gain = columns.number(False)
     """Variance of ``plain`` over that of ``value``, for problems like these."""
-    same_gain = _number(False)
+    same_gain = columns.number(False)
     """The same for these samples: as many times the labels would do without cheap scores."""
-    effective = _number(False)
+    effective = columns.number(False)
     """Judged samples times ``same_gain``."""
-    n_judged = _count()
+    n_judged = columns.count()
     """Samples with a verdict."""
-    n_samples = _count()
+    n_samples = columns.count()
     """All samples."""
-    note = _note()
+    note = columns.text()
 
 
 class Reliability(Contract):
     """How surely a problem is solved again (measure.reliability)."""
 
-    metric = col.String(primary_key=True, regex="^(pass_hat_k|g_pass|mg_pass)$")
-    k = col.Int64(primary_key=True, min=1)
-    tau = _number(False, primary_key=True)
+    metric = columns.String(primary_key=True, regex="^(pass_hat_k|g_pass|mg_pass)$")
+    k = columns.Int64(primary_key=True, min=1)
+    tau = columns.number(False, primary_key=True)
     """The share of k that must be right; 1 for pass^k, .5 for mG-Pass (where its mean begins)."""
-    value = _number(False)
-    low = _number(False)
+    value = columns.number(False)
+    low = columns.number(False)
     """``low`` to ``high``: 95% interval for problems like these."""
-    high = _number(False)
-    n_problems = _count()
-    note = _note()
+    high = columns.number(False)
+    n_problems = columns.count()
+    note = columns.text()
 
 
 class Bounds(Contract):
     """What n samples are worth at best and at worst, with their tokens (measure.bounds)."""
 
-    metric = col.String(primary_key=True, regex="^(average|best|worst|majority|short|long)$")
-    n = col.Int64(primary_key=True, min=1)
+    metric = columns.String(primary_key=True, regex="^(average|best|worst|majority|short|long)$")
+    n = columns.Int64(primary_key=True, min=1)
     """Samples of a problem."""
-    problem_key = col.String(primary_key=True)
+    problem_key = columns.String(primary_key=True)
     """Empty: the mean over problems."""
-    value = _number(False)
-    low = _number()
+    value = columns.number(False)
+    low = columns.number()
     """``low`` to ``high``: 95% interval for problems like these; null for one problem."""
-    high = _number()
-    tokens = _number()
+    high = columns.number()
+    tokens = columns.number()
     """Completion tokens that a problem takes, on average."""
-    n_problems = _count()
+    n_problems = columns.count()
 
 
 class Paired(Contract):
     """Two runs on the same problems, task by task (measure.paired)."""
 
-    rank = col.Int64(primary_key=True, min=0)
+    rank = columns.Int64(primary_key=True, min=0)
     """1 is the task on which the second loses most; 0 is all problems together."""
-    task = col.String(nullable=False)
+    task = columns.String(nullable=False)
     """The task; empty: all of them."""
-    n_problems = _count()
-    first = _number(False)
+    n_problems = columns.count()
+    first = columns.number(False)
     """The first run's accuracy."""
-    second = _number(False)
+    second = columns.number(False)
     """Accuracy: the mean over problems of the share of right samples."""
-    difference = _number(False)
+    difference = columns.number(False)
     """The second run's accuracy less the first's."""
-    low = _number(False)
+    low = columns.number(False)
     """``low`` to ``high``: 95% interval of the difference, by drawing problems with replacement."""
-    high = _number(False)
-    lost = _count()
+    high = columns.number(False)
+    lost = columns.count()
     """Problems whose majority answer is right in the first run alone."""
-    won = _count()
+    won = columns.count()
     """The same in the second run alone."""
-    p_value = _number(False)
+    p_value = columns.number(False)
     """Exact McNemar test that the two are alike."""
-    tokens_ratio = _number()
+    tokens_ratio = columns.number()
     """Completion tokens of a sample in the second run over those in the first."""
-    dollars_ratio = _number()
+    dollars_ratio = columns.number()
     """The second's dollars a sample over the first's."""
-    worse = col.Bool(nullable=False)
+    worse = columns.Bool(nullable=False)
     """Whether the whole interval is below 0."""
 
 
@@ -174,60 +305,68 @@ class StressCurve(Contract):
     the standard deviation over them.
     """
 
-    metric = col.String(primary_key=True, regex="^(accuracy|missing|tokens|stress_score|spread)$")
-    level = col.Int64(primary_key=True, min=0)
+    metric = columns.String(primary_key=True, regex="^(accuracy|missing|tokens|stress_score|spread)$")
+    level = columns.Int64(primary_key=True, min=0)
     """How many problems a prompt asks; 0: all levels above 1."""
-    position = col.Int64(primary_key=True, min=0)
+    position = columns.Int64(primary_key=True, min=0)
     """Place of the problem in its prompt, from 1; 0: all places."""
-    value = _number(False)
-    low = _number()
-    high = _number()
-    n = _count()
+    value = columns.number(False)
+    low = columns.number()
+    high = columns.number()
+    n = columns.count()
     """Judgements that it is about."""
 
 
 class StepCurve(Contract):
     """How far procedures are followed, by the number of their steps (measure.by_steps)."""
 
-    metric = col.String(primary_key=True, regex="^(prefix|sequence|final)$")
-    steps = col.String(primary_key=True)
+    metric = columns.String(primary_key=True, regex="^(prefix|sequence|final)$")
+    steps = columns.String(primary_key=True)
     """A number of steps, or ``short`` (2 to 6), ``medium`` (7 to 16), ``long`` (17 to 25), ``all``."""
-    value = _number(False)
-    low = _number(False)
-    high = _number(False)
-    n_problems = _count()
-    n_samples = _count()
+    value = columns.number(False)
+    low = columns.number(False)
+    high = columns.number(False)
+    n_problems = columns.count()
+    n_samples = columns.count()
 
 
 class PairCalibration(Contract):
     """How much a model learns of its second answer from its first one (measure.pairs)."""
 
-    metric = col.String(primary_key=True, regex="^(doubt|repeat|collision|auc)$")
-    name = col.String(primary_key=True)
+    metric = columns.String(primary_key=True, regex="^(doubt|repeat|collision|auc)$")
+    name = columns.String(primary_key=True)
     """Of ``auc``: what predicts errors (``doubt``, ``entropy``, ``agreement``); else a problem, or empty: the mean."""
-    value = _number(False)
-    low = _number()
-    high = _number()
-    n_problems = _count()
-    n = _count()
+    value = columns.number(False)
+    low = columns.number()
+    high = columns.number()
+    n_problems = columns.count()
+    n = columns.count()
     """Second answers that it is about."""
 
 
 class McqConfidence(Contract):
     """How sure of its letter a model is when it answers at once and when it reasons first (measure.mcq_confidence)."""
 
-    subject = col.String(primary_key=True)
+    subject = columns.String(primary_key=True)
     """Empty: all questions."""
-    metric = col.String(primary_key=True, regex="^(accuracy|confidence|confidence_right|confidence_wrong|brier|ece)$")
-    arm = col.String(primary_key=True, regex="^(direct|reasoned|difference)$")
+    metric = columns.String(
+        primary_key=True, regex="^(accuracy|confidence|confidence_right|confidence_wrong|brier|ece)$"
+    )
+    arm = columns.String(primary_key=True, regex="^(direct|reasoned|difference)$")
     """``difference``: reasoned less direct, question by question."""
-    value = _number()
-    low = _number()
-    high = _number()
-    n_problems = _count()
+    value = columns.number()
+    low = columns.number()
+    high = columns.number()
+    n_problems = columns.count()
 
 
 MEASURES: dict[str, type[Contract]] = {
+    "pass_at_k": PassAtK,
+    "forecast": Forecast,
+    "selection_accuracy": SelectionAccuracy,
+    "calibration": Calibration,
+    "multiplicity": Multiplicity,
+    "verifier_audit": VerifierAudit,
     "holdout_answers": HoldoutAnswer,
     "labels": Label,
     "estimates": Estimate,

@@ -27,7 +27,7 @@ from operators.select.classes import classify, distinct_answers, one_verifier
 from operators.select.majority import MajorityVote
 from operators.verify.exact import VerifyExact
 from pipelines.graph import Pipeline
-from schemas import columns as col
+from schemas import columns
 from schemas.contract import Contract
 from schemas.datasets import Answer, Verdict
 from schemas.engine import ScriptedSpec
@@ -40,8 +40,8 @@ QUICK = RunSettings(flush_seconds=0.2, commit_seconds=0.05)
 class RowCount(Contract):
     """A contract of a user's own."""
 
-    dataset = col.String(primary_key=True)
-    rows = col.Int64(nullable=False)
+    dataset = columns.String(primary_key=True)
+    rows = columns.Int64(nullable=False)
 
 
 class CountRows(Operator):

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from operators.draws import draws
 from operators.piecewise import PiecewiseOperator
 from operators.select.classes import one_verifier
-from schemas import columns as col
+from schemas import columns
+from schemas.books import Allocation
 from schemas.contract import Contract
-from schemas.datasets import VERDICT_STATUS, Allocation, Verdict
+from schemas.datasets import VERDICT_STATUS, Verdict
 from schemas.errors import BadInput
 
 Floats = NDArray[np.float64]
@@ -39,19 +40,19 @@ EVEN = "uniform"
 class Counts(Contract):
     """n samples of a problem, c of them correct; one row per problem (and model, where several were sampled)."""
 
-    problem_id = col.String(nullable=False)
-    n = col.Int64(nullable=False, min=0)
-    c = col.Int64(nullable=False, min=0)
-    model = col.String(nullable=True)
+    problem_id = columns.String(nullable=False)
+    n = columns.Int64(nullable=False, min=0)
+    c = columns.Int64(nullable=False, min=0)
+    model = columns.String(nullable=True)
 
 
 class Before(Contract):
     """n samples of a problem by something similar, c of them correct; a row per problem and source (``model``)."""
 
-    problem_key = col.String(nullable=False)
-    n = col.Int64(nullable=False, min=0)
-    c = col.Int64(nullable=False, min=0)
-    model = col.String(nullable=True)
+    problem_key = columns.String(nullable=False)
+    n = columns.Int64(nullable=False, min=0)
+    c = columns.Int64(nullable=False, min=0)
+    model = columns.String(nullable=True)
 
 
 def count_verdicts(verdicts: pl.DataFrame) -> pl.DataFrame:

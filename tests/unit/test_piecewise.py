@@ -13,7 +13,7 @@ from operators.measure.counts import Counts
 from operators.measure.pass_at_k import PassAtK
 from operators.measure.selection import MeasureSelection
 from operators.piecewise import PiecewiseOperator
-from schemas import columns as col
+from schemas import columns
 from schemas.contract import Contract, conform, polars_schema
 from schemas.datasets import Answer, Verdict
 from schemas.errors import BadInput
@@ -33,10 +33,10 @@ PROBLEMS = st.lists(st.tuples(SAMPLES, st.booleans()), min_size=1, max_size=6)
 class Seen(Contract):
     """What one call of ``Record.partial`` got."""
 
-    verdicts = col.Int64(nullable=True)
-    answers = col.Int64(nullable=True)
-    counts = col.Int64(nullable=True)
-    keys = col.List(col.String(nullable=False), nullable=False)
+    verdicts = columns.Int64(nullable=True)
+    answers = columns.Int64(nullable=True)
+    counts = columns.Int64(nullable=True)
+    keys = columns.List(columns.String(nullable=False), nullable=False)
 
 
 class Record(PiecewiseOperator):
