@@ -23,8 +23,8 @@ from cluster.storage.root import Root
 from operators.measure.counts import RULE
 from operators.measure.difficulty import log_odds
 from operators.policies.policy import Floats, Known
+from schemas.books import Allocation
 from schemas.contract import polars_schema, validate
-from schemas.datasets import Allocation
 from schemas.identity import digest, digest_of
 
 FOLDER = "allocations"

@@ -13,8 +13,8 @@ import polars as pl
 from cluster.records.bill import Amount, Bill
 from cluster.spending.pieces import join_pieces, read_pieces, write_piece
 from cluster.storage.root import Root
+from schemas.books import Payment
 from schemas.contract import polars_schema
-from schemas.datasets import Payment
 
 FOLDER = "payments"
 Kind = Literal["credit", "bill", "return", "lost"]

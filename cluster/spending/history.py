@@ -27,8 +27,9 @@ from cluster.storage.delta_log import newest_entry, sync_appended
 from cluster.storage.ranges import KEYED
 from cluster.storage.root import Root
 from operators.strategies.words import POLICY
+from schemas.books import LedgerEntry
 from schemas.contract import polars_schema, validate
-from schemas.datasets import LedgerEntry, Sample
+from schemas.datasets import Sample
 from schemas.errors import StoreBusy
 from schemas.manifest import RunManifest, StageRecord
 from schemas.prices import Prices, priced_as

@@ -17,8 +17,8 @@ import polars as pl
 from operators.draws import draws
 from operators.piecewise import key_ranges
 from schemas.contract import polars_schema
-from schemas.datasets import Calibration
 from schemas.manifest import RunManifest
+from schemas.measures import Calibration
 
 SAMPLE_KEY = ("problem_key", "sample_index")
 LENGTH_BINS = 32

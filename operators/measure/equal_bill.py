@@ -25,7 +25,7 @@ from operators.measure.plain import PLAIN_INPUTS, SIZES, STOPPING, UNITS, Plain
 from operators.select.classes import one_verifier
 from operators.select.models import check_names
 from schemas.contract import Columns, polars_schema
-from schemas.datasets import Episode, EqualBill
+from schemas.episodes import Episode, EqualBill
 from schemas.prices import MICRO, Prices, priced_as
 
 Floats = NDArray[np.float64]

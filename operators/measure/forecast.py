@@ -21,9 +21,9 @@ from operators.measure.pass_at_k import allocation, estimate, spread
 from operators.measure.survival import first_success, unstopped
 from operators.measure.tail import fit_all, fit_tail
 from schemas.contract import polars_schema
-from schemas.datasets import Forecast
 from schemas.errors import BadInput
 from schemas.identity import Added
+from schemas.measures import Forecast
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -12,7 +12,7 @@ from operators.base import Operator
 from operators.measure.intervals import BLOCK, ENDS
 from operators.measure.plain import PLAIN_INPUTS, STOPPING, UNITS, Plain
 from schemas.contract import polars_schema
-from schemas.datasets import PlainCurve
+from schemas.episodes import PlainCurve
 from schemas.prices import Prices
 
 

@@ -14,8 +14,8 @@ from pydantic import Field
 
 from operators.piecewise import PiecewiseOperator
 from schemas.contract import polars_schema
-from schemas.datasets import ExpertRelevance, Routing
 from schemas.errors import BadInput
+from schemas.experts import ExpertRelevance, Routing
 
 MARKERS = ("<think>", "</think>", "Alternatively")
 

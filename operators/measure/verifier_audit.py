@@ -17,9 +17,9 @@ from operators.measure.labels import KINDS, kinds_of, with_chances
 from operators.measure.pass_at_k import powers_of_two
 from operators.select.classes import one_verifier
 from schemas.contract import polars_schema
-from schemas.datasets import SAMPLE_KEY, Verdict, VerifierAudit
+from schemas.datasets import SAMPLE_KEY, Verdict
 from schemas.errors import BadInput
-from schemas.measures import Label
+from schemas.measures import Label, VerifierAudit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
