@@ -47,6 +47,8 @@ class Payment(Contract):
     (``Allocation``).
     """
 
+    added = frozenset({"estimated_tokens"})
+
     sequence = columns.key(minimum=0)
     kind = columns.one_of(("credit", "bill", "return", "lost"))
     stage = columns.text()
@@ -64,12 +66,14 @@ class Payment(Contract):
     credit_samples = columns.count()
     credit_tokens = columns.count()
     credit_microdollars = columns.count()
+    estimated_tokens = columns.count(nullable=True)
+    """Of the tokens that calls took, those that aren't the engine's own count, but the most that there can be."""
 
 
 class LedgerEntry(Contract):
     """What was spent (``settle``) or counts as spent (``orphan``), in integer micro-dollars."""
 
-    added = frozenset({"role", "calls", "passes"})
+    added = frozenset({"role", "calls", "passes", "estimated_tokens"})
 
     sequence = columns.key(minimum=0)
     run_id = dy.String(primary_key=True)
@@ -88,6 +92,8 @@ class LedgerEntry(Contract):
     """What the engine is to the stage (``Payment``)."""
     calls = columns.count(nullable=True)
     passes = columns.count(nullable=True)
+    estimated_tokens = columns.count(nullable=True)
+    """As in ``Payment``."""
 
 
 BOOKS: dict[str, type[Contract]] = {

@@ -45,6 +45,7 @@ class Books:
                 *(self._sequence, kind, stage, role, samples),
                 *(took.calls, took.prompt_tokens, took.cached_prompt_tokens, took.completion_tokens, took.passes),
                 *(max(0, part) for part in credit.parts),
+                took.estimated_tokens,
             )
         )
         self._sequence += 1

@@ -21,8 +21,8 @@ class Cascade(Scored):
 
     It pays against asking the large model alone where the share that is taken is above ``samples`` times the ratio of
     the two models' prices. A row's score is what was compared with ``threshold``; from those of a run with
-    ``threshold=0`` on problems whose answers are known, ``thresholds.cheapest`` finds the one that keeps a wanted
-    accuracy, by those that aren't held out.
+    ``threshold=0`` on problems whose answers are known, ``gristmill threshold`` finds the one that keeps a wanted
+    accuracy, by those that aren't held out (``operators.strategies.thresholds``).
     """
 
     version: ClassVar[int] = 1

@@ -59,6 +59,7 @@ class SynthesizePairs(Operator):
         rows = draws(one_verifier(verdicts)).sort(SAMPLE_KEY)
         rows = rows.filter(pl.int_range(pl.len()).over("problem_key") < self.per_problem)
         rows = rows.with_columns(key=answer_key(rows.columns)).filter(pl.col("key").is_not_null())
+        rows = rows.join(problems.select("problem_key"), on="problem_key", how="semi", maintain_order="left")
         shown = rows.group_by("problem_key", "key", maintain_order=True).agg(
             first=pl.coalesce("predicted_answer", "key").first(), times=pl.len()
         )
