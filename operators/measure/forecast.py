@@ -64,7 +64,7 @@ class MeasureForecast(FromCounts):
     """Empty: 2, 5 and 10 times the largest n."""
     epsilon: float = Field(default=1e-4, gt=0.0, lt=1.0)
     draws: int = Field(default=4000, ge=100)
-    """From the posterior."""
+    """How many draws from the posterior a forecast is made of."""
     bootstrap: int = Field(default=200, ge=20)
     seed: int = 0
     stopped: Annotated[bool | None, Added] = None
