@@ -231,8 +231,13 @@ class StepReward(Contract):
 STORES: dict[type[Contract], str] = {Sample: "samples", Call: "calls", Verdict: "verdicts", Score: "scores"}
 """Contracts whose rows are append-only facts, and the folder of their stores; all others become snapshots."""
 
+CONTRACTS: dict[str, type[Contract]] = {folder: contract for contract, folder in STORES.items()}
+"""Folder of stores -> the contract of their rows."""
+
 SAMPLES_FOLDER = STORES[Sample]
 CALLS_FOLDER = STORES[Call]
+ANSWERS_FOLDER = "answers"
+"""What engines answered to work that isn't committed yet; a folder for each stage that asks."""
 
 DATASETS: dict[str, type[Contract]] = {
     "problems": Problem,
