@@ -11,6 +11,7 @@ import polars as pl
 from schemas.contract import Contract
 from schemas.conversation import MORE
 from schemas.measures import MEASURES
+from schemas.studies import STUDIES
 
 SCHEMA_VERSION = 1
 """Raised by hand when a contract changes; a newer major is a new store."""
@@ -715,6 +716,7 @@ DATASETS: dict[str, type[Contract]] = {
     "multiplicity": Multiplicity,
     "verifier_audit": VerifierAudit,
     **MEASURES,
+    **STUDIES,
     "navigator": Navigator,
     "episode_measures": EpisodeMeasure,
     "equal_bill": EqualBill,
