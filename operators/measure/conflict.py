@@ -86,7 +86,7 @@ class MeasureConflict(Operator):
         drawn = rng.multinomial(count, np.full(count, 1.0 / count), self.bootstrap).astype(np.float64)
         weights = np.concatenate([np.ones((1, count)), drawn])
 
-        def ratio(top: Floats, of: Floats) -> Floats:
+        def ratio(top: NDArray[Any], of: NDArray[Any]) -> Floats:
             """Return a ratio of sums over episodes, and the same of each draw of problems."""
             tops, ofs = (weights @ np.bincount(place, one, count) for one in (top, of))
             with np.errstate(invalid="ignore", divide="ignore"):

@@ -81,7 +81,7 @@ class SynthesizeApproaches(AskingOperator):
         taken = [name for name, _ in named["Approach"].most_common(self.approaches)]
         people = ["", *(name for name, _ in named["Persona"].most_common(self.personas))] if others else [""]
         pairs = [(approach, persona) for approach in taken for persona in people]
-        right = await self._right(engine, pairs, others) if others else [[] for _ in pairs]
+        right = await self._right(engine, pairs, others)
         table = [self._row(pair, named["Approach"][pair[0]], hits) for pair, hits in zip(pairs, right, strict=True)]
         order = sorted(table, key=lambda row: -(row["accuracy"] or 0.0))  # stable: then as often as they were named
         best = list({row["approach"]: row for row in reversed(order)}.values())[::-1][: self.approaches]
