@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 from collections import Counter
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from operators.asking import AskingOperator
 from operators.base import AnyOperator, Operator
@@ -62,6 +63,20 @@ class SynthesizeApproaches(AskingOperator):
     temperature: float = Field(default=0.7, ge=0.0)
     """Of what names approaches."""
 
+    @property
+    def tools(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return tuple(sorted({"engine", *self.verify.tools}))
+
+    @field_validator("verify")
+    @classmethod
+    def _asks_nobody(cls, value: Operator) -> Operator:
+        if "engine" in value.tools:
+            raise ValueError(f"{value.public_name()} asks an engine of its own: take a verifier that asks none")
+        return value
+
+    def run(self, engine: Engine, **inputs: Any) -> pl.DataFrame:
+        return asyncio.run(self.ask(engine, **inputs))
+
     async def ask(self, engine: Engine, **inputs: Any) -> pl.DataFrame:
         """Return the approaches, the best first.
 
@@ -81,39 +96,43 @@ class SynthesizeApproaches(AskingOperator):
         taken = [name for name, _ in named["Approach"].most_common(self.approaches)]
         people = ["", *(name for name, _ in named["Persona"].most_common(self.personas))] if others else [""]
         pairs = [(approach, persona) for approach in taken for persona in people]
-        right = await self._right(engine, pairs, others)
+        tools = {name: inputs[name] for name in self.verify.tools}
+        right = await self._right(engine, pairs, others, tools)
         table = [self._row(pair, named["Approach"][pair[0]], hits) for pair, hits in zip(pairs, right, strict=True)]
         order = sorted(table, key=lambda row: -(row["accuracy"] or 0.0))  # stable: then as often as they were named
         best = list({row["approach"]: row for row in reversed(order)}.values())[::-1][: self.approaches]
         best.sort(key=lambda row: -(row["accuracy"] or 0.0))
         for rank, row in enumerate(best, 1):
             row["rank"] = rank
-            row["said"] += await self._examples(engine, row["said"], shown[: self.examples])
+            row["said"] += await self._examples(engine, row["said"], shown[: self.examples], tools)
         return pl.DataFrame(best, schema=polars_schema(Approach))
 
     def _row(self, pair: tuple[str, str], named: int, hits: Sequence[float]) -> Row:
         mean = sum(hits) / len(hits) if hits else None
-        return {"approach": pair[0], "persona": pair[1], "named": named, "accuracy": mean,
-                "n": len(hits), "said": self._said(*pair)}  # fmt: skip
+        about = {"approach": pair[0], "persona": pair[1], "named": named, "said": self._said(*pair)}
+        return {**about, "accuracy": mean, "n": len(hits)}
 
     def _said(self, approach: str, persona: str) -> str:
         told = fill(self.persona, {"persona": persona}) if persona else ""
         return " ".join([*([told] if told else []), fill(self.approach, {"approach": approach})])
 
-    async def _right(self, engine: Engine, pairs: Sequence[tuple[str, str]], rows: Sequence[Row]) -> list[list[float]]:
+    async def _right(
+        self, engine: Engine, pairs: Sequence[tuple[str, str]], rows: Sequence[Row], tools: Row
+    ) -> list[list[float]]:
         """Return, for each pair, whether each problem is answered rightly."""
         asks = [(row, "{prompt}\n\n" + self._said(*pair), 0.0) for pair in pairs for row in rows]
         said = await self._answers(engine, asks)
-        right = [bool(text) and _is_right(self.verify, row, text) for (row, _, _), text in zip(asks, said, strict=True)]
+        right = [self._is_right(row, text, tools) for (row, _, _), text in zip(asks, said, strict=True)]
         count = len(rows)
         return [[float(one) for one in right[at * count : (at + 1) * count]] for at in range(len(pairs))]
 
-    async def _examples(self, engine: Engine, said: str, rows: Sequence[Row]) -> str:
+    async def _examples(self, engine: Engine, said: str, rows: Sequence[Row], tools: Row) -> str:
         found = await self._answers(engine, [(row, "{prompt}\n\n" + said, 0.0) for row in rows])
-        kept = [
-            (row, text) for row, text in zip(rows, found, strict=True) if text and _is_right(self.verify, row, text)
-        ]
+        kept = [(row, text) for row, text in zip(rows, found, strict=True) if self._is_right(row, text, tools)]
         return "".join(f"\n\nFor example:\n{row['prompt']}\n\n{text}" for row, text in kept)
+
+    def _is_right(self, row: Row, text: str, tools: Row) -> bool:
+        return bool(text) and judged(self.verify, row, [text], tools) == [True]
 
     async def _answers(self, engine: Engine, asks: Sequence[tuple[Row, str, float]]) -> list[str]:
         """Return what is said to each (problem, template, temperature); nothing where it is refused."""
@@ -130,10 +149,6 @@ class SynthesizeApproaches(AskingOperator):
 
         found = await self.ask_each(engine, range(len(asks)), one)
         return ["" if isinstance(text, EngineError) else text for text in found]
-
-
-def _is_right(verifier: Operator, row: Row, text: str) -> bool:
-    return judged(verifier, row, [text], {}) == [True]
 
 
 def _named(texts: Sequence[str], kind: str) -> list[str]:

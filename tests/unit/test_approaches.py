@@ -88,6 +88,8 @@ def test_what_is_too_little_is_refused() -> None:
     with pytest.raises(BadInput, match="there are 8"):
         SynthesizeApproaches(asked=8, held_out=1).run(Script(say), problems=PROBLEMS.lazy())
     with pytest.raises(BadInput, match="named no approach"):
-        SynthesizeApproaches(asked=1, held_out=0).run(Script(lambda _: "I can't"), problems=PROBLEMS.lazy())
-    found = SynthesizeApproaches(asked=8, held_out=0).run(Script(say), problems=PROBLEMS.lazy())
+        SynthesizeApproaches(asked=1, held_out=0, verify=VerifyExact()).run(
+            Script(lambda _: "I can't"), problems=PROBLEMS.lazy()
+        )
+    found = SynthesizeApproaches(asked=8, held_out=0, verify=VerifyExact()).run(Script(say), problems=PROBLEMS.lazy())
     assert found["accuracy"].null_count() == len(found) == 3 and found["approach"][-1] == "guess"
