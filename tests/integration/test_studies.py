@@ -14,6 +14,7 @@ from cluster.storage.root import Root
 from jobs.config.settings import build_pipeline
 from jobs.export import export
 from jobs.export.ask import Ask as Export
+from jobs.running.summary import document
 from operators.load import Load
 from operators.sample.sampling import Sampling
 from operators.strategies.clash import Clash
@@ -150,3 +151,27 @@ def test_conflict_is_measured_and_not_exported_unless_told(tmp_path: Path) -> No
     export(root, result.manifest, Export("messages", place, counterfactual=True, validation=0.0))
     rows = pl.read_parquet(f"{place}/*.parquet")
     assert len(rows) and all(json.loads(text)["counterfactual"] for text in rows["lineage"])
+
+
+WRITES: dict[str, tuple[str, ...]] = {
+    "spawn": ("<spawn><thread>a</thread><thread>b</thread></spawn>", "\\boxed{1}"),
+    "multiverse": ("<Parallel><Goal><Outline>1: a</Outline><Outline>2: b</Outline></Goal>",),
+    "workers": ("it is \\boxed{1}",),
+}
+
+
+@pytest.mark.parametrize("strategy", WRITES)
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_model_that_does_not_write_what_a_strategy_waits_for_is_told(
+    strategy: str, writes: bool, tmp_path: Path
+) -> None:
+    write_problems(tmp_path / "problems.jsonl", 2)
+    pipeline = Pipeline("p")
+    problems = pipeline.stage("load", Load(source=str(tmp_path / "problems.jsonl")))
+    fields = {"name": strategy} | ({"turns": 2} if strategy == "workers" else {})
+    sampling = Sampling.model_validate({"n": 1, "max_tokens": 40, "strategy": fields})
+    engine = ScriptedSpec(answers=WRITES[strategy] if writes else ("plain words",))
+    pipeline.stage("sample", sampling, engine=engine, problems=problems)
+    result = run(make_runner("local"), pipeline, tmp_path / "root", QUICK)
+    told = [note for note in document(Root.at(tmp_path / "root"), result.manifest)["notes"] if "doesn't write" in note]
+    assert len(told) == (not writes) and all(f"strategy '{strategy}'" in note for note in told)
