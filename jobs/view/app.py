@@ -160,7 +160,7 @@ def _number(text: str, default: int) -> int:
 async def _news(shown: Shown, watched: Any) -> AsyncIterator[dict[str, Any]]:
     """Yield a run's document whenever it changed."""
     version, quiet = None, 0.0
-    while not shown.closed:
+    while not (shown.closed or watched.closed):
         watched.ask()
         if watched.version != version:
             version, quiet = watched.version, 0.0

@@ -155,12 +155,14 @@ class Filler:
             if one.dataset == dataset
         ]
         self.tally = Tally(index, places)
+        self._unread: set[str] = set()
+        """Stores with files that couldn't be read when they were new (merged away at that moment, storage away)."""
 
     def look(self) -> bool:
         """Read what is new; return whether there was anything."""
         fresh: list[tuple[Followed, Callable[[pl.LazyFrame], None], list[tuple[str, int]]]] = []
         for store, fill in self.stores:
-            if store.look():
+            if store.look() or store.folder in self._unread:
                 known = set(self.index.taken.get(store.folder, []))
                 there = list(store.files.select("name", "rows").iter_rows())
                 if sum(rows for _, rows in there) < self.index.taken.get(f"{store.folder} rows", 0):
@@ -180,6 +182,7 @@ class Filler:
 
     def _take(self, fresh: list[tuple[Followed, Callable[[pl.LazyFrame], None], list[tuple[str, int]]]]) -> bool:
         self.done, self.total = 0, sum(rows for _, _, files in fresh for _, rows in files)
+        self._unread.update(store.folder for store, _, _ in fresh)
         for store, fill, files in fresh:
             for name, rows in files:
                 table = scan_files(self.root, [self.root.uri(store.folder, name)], store.contract)
@@ -189,6 +192,7 @@ class Filler:
                     self.busy()
             self.index.taken[store.folder] = store.files["name"].to_list()
             self.index.taken[f"{store.folder} rows"] = int(store.files["rows"].sum())
+            self._unread.discard(store.folder)
         return any(files for _, _, files in fresh)
 
     def _take_snapshots(self) -> bool:

@@ -17,14 +17,17 @@ from jobs.view.shown import Shown
 from schemas.errors import BadInput
 
 LOOPBACK = ("127.0.0.1", "localhost")
+EVERY = ("", "0.0.0.0", "::", "*")  # noqa: S104 : refused
 
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens; ``port`` 0 takes any.
 
     Raises:
-        BadInput: the port is taken, or the address isn't this machine's.
+        BadInput: the port is taken, or the address isn't this machine's, or isn't one.
     """
+    if host in EVERY:
+        raise BadInput(f"'{host}' is no name that a browser can ask for: give --host the name by which it is reached")
     try:
         return socket.create_server((host, port), backlog=64)
     except (OSError, OverflowError) as error:

@@ -89,6 +89,10 @@ class Watched:
             self.index.close()
 
     @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+    @property
     def going_on(self) -> bool:
         return self.manifest.state == "running" and self.alive
 

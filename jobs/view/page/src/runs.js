@@ -1,5 +1,6 @@
 // The runs of a root: filtered, sorted, chosen to be compared; what pipelines come to over time; nights.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { Chart } from "./chart.js";
 import { Interval, Note, Sorted, Spark, State, Waiting, compact, count, dollars, duration, go, html, link, moment, percent, useAsked, useKeys, useLater } from "./kit.js";
 
 const PAGE = 100;
@@ -98,7 +99,9 @@ const Nights = ({ nights }) => {
 export const Compare = ({ query }) => {
   const asked = useAsked("compare", { runs: query.runs });
   const { data } = asked;
+  const curves = useMemo(() => (data ? overlaid(data) : null), [data]);
   return html`<main class="wide"><h1>Compared</h1><${Waiting} asked=${asked} />
+    ${curves && curves.data[0].length > 1 && html`<div class="charts"><${Chart} title="Coverage at k samples" data=${curves.data} log share formatX=${(x) => (Number.isInteger(Math.log2(x)) ? String(x) : "")} series=${curves.series} /></div>`}
     ${data && data.differences.map((one, at) => html`<section class="card compared">
       <p class="pair"><a href=${link(["run", data.runs[0]])}>${data.runs[0]}</a> <span class="quiet">and</span> <a href=${link(["run", data.runs[at + 1]])}>${data.runs[at + 1]}</a></p>
       <p class="aside">${count(one.problems.both)} problems in both, ${count(one.problems.only_first)} in the first alone, ${count(one.problems.only_second)} in the second alone</p>
@@ -106,6 +109,16 @@ export const Compare = ({ query }) => {
       <${Settings} rows=${[...one.settings, ...one.versions]} />
     </section>`)}
   </main>`;
+};
+
+const COLOURS = ["right", "wrong", "s0", "s1", "s2", "s3", "unjudged", "ink"];
+
+/** The curves of all runs over the k that some pair of them has. */
+const overlaid = (data) => {
+  const tables = data.runs.map(() => new Map());
+  data.differences.forEach((one, at) => one.coverage.forEach((row) => { tables[0].set(row.k, row.coverage); tables[at + 1].set(row.k, row.coverage_second); }));
+  const k = [...new Set(tables.flatMap((table) => [...table.keys()]))].sort((a, b) => a - b);
+  return { data: [k, ...tables.map((table) => k.map((one) => table.get(one) ?? null))], series: data.runs.map((label, at) => ({ label, colour: COLOURS[at], points: true })) };
 };
 
 const said = (value) => (value === null || value === undefined ? "—" : typeof value === "object" ? JSON.stringify(value) : String(value));
