@@ -44,7 +44,7 @@ class Config(PipelineConfig):
     )
     """Each with a strategy, and other settings of ``sample`` that are its own."""
     episodes: int = Field(default=2, ge=1)
-    """Of each arm for each problem; more than one tells how much they differ by chance."""
+    """How many episodes of each arm to play for each problem; more than one tells how much they differ by chance."""
     verify: AnyOperator = VerifyMath()
     """What judges the rows."""
     score: AnyOperator | None = None

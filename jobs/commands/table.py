@@ -32,6 +32,8 @@ SECTIONS: dict[str, dict[str, Place]] = {
         "check-golds": Place("work", "", "Say which expected answers no verifier can read, before anything is paid."),
     },
     "Look": {
+        "view": Place("view", "", "Look at runs in the browser: live, by problem, by sample."),
+        "watch": Place("view", "", "Watch a run in the terminal, wherever it goes on."),
         "runs": Place("look", "", "List the runs under a root, newest first."),
         "show": Place("look", "", "Show one run: stages, coverage, and where its datasets are."),
         "samples": Place("look", "", "Look at a run's completions and their verdicts."),
@@ -48,6 +50,7 @@ SECTIONS: dict[str, dict[str, Place]] = {
         "simulate": Place("measure", "", "Replay sampling policies on recorded samples. Spends nothing."),
         "bench-engine": Place("measure", "", "Measure an engine here: tokens/s against requests in flight."),
         "holdout": Place("look", "", "Ask whether what was tuned holds on held-out problems (load.holdout)."),
+        "threshold": Place("measure", "", "Find the threshold of a cascade that keeps a wanted accuracy."),
         "layout": Place("moe", "", "Rank the ways to serve a mixture of experts on a cluster."),
         "moe": Place("moe", "moe", "Where the experts of a mixture-of-experts model go."),
     },

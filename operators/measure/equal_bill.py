@@ -54,7 +54,7 @@ class MeasureEqualBill(Operator):
     arms: tuple[str, ...] = Field(default=("search",), min_length=1)
     """Names of the arms: each has inputs ``episodes_NAME`` and ``verdicts_NAME``."""
     prices: dict[str, Prices] = {}
-    """Of tokens, by role (``policy``, ``scorer``, ...), or by arm and role (``beam/policy``). Plain samples pay
+    """What tokens cost, by role (``policy``, ``scorer``, ...), or by arm and role (``beam/policy``). Plain samples pay
     ``policy``, and ``scorer`` where they are scored; a role whose engine isn't its own is the policy's."""
     subsets: int = Field(default=50, ge=5)
     """Random subsets of the plain samples at each size."""

@@ -62,10 +62,10 @@ class MeasureEstimate(PiecewiseOperator):
     output = Estimate
 
     by: tuple[str, ...] = ()
-    """Also of groups: by ``length`` (thirds of the completions), ``agreement`` (the answer's frequency, below or above
-    half), ``task_type``, or a field of the problems' metadata, such as ``level``."""
+    """Estimate groups of samples too: by ``length`` (thirds of the completions), ``agreement`` (the answer's frequency,
+    below or above half), ``task_type``, or a field of the problems' metadata, such as ``level``."""
     seed: int = 0
-    """Of the folds."""
+    """Seed of how problems are shared out among the folds."""
 
     def partial(self, samples: pl.DataFrame | None = None, **others: pl.DataFrame | None) -> pl.DataFrame:
         """Return a row per sample: its key, y, chance (null where it wasn't judged), cheap features and groups."""

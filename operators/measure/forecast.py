@@ -65,7 +65,7 @@ class MeasureForecast(FromCounts):
     epsilon: float = Field(default=1e-4, gt=0.0, lt=1.0)
     """``saturation`` is the number of samples from which one more adds less coverage than this."""
     draws: int = Field(default=4000, ge=100)
-    """From the posterior."""
+    """How many draws from the posterior a forecast is made of."""
     bootstrap: int = Field(default=200, ge=20)
     """How many times problems are drawn anew for the intervals."""
     seed: int = 0

@@ -42,7 +42,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 DRAWS = 400
-"""Of how rates are spread, for problems with fewer than k samples."""
+"""How many draws from the spread of success rates the estimate for problems with fewer than k samples is made of."""
 
 
 def pass_at_k(n: Any, c: Any, k: Any) -> Floats:
@@ -124,7 +124,7 @@ class PassAtK(FromCounts):
     bootstrap: int = Field(default=2000, ge=100)
     """Draws that intervals are made of."""
     seed: int = 0
-    """Of these draws."""
+    """Seed of these draws."""
     stopped: Annotated[bool | None, Added] = None
     """Whether n depended on the results. None: as the run's log says; where there is none, only if hints are given."""
 

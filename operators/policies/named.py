@@ -156,9 +156,9 @@ class ConsistencySpec(PolicySpec):
     (``bayesian``); by its chance against the second alone (``adaptive``); after a window of equal answers
     (``early_stopping``)."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
-    """Of ``bayesian`` and ``adaptive``."""
+    """How sure ``bayesian`` and ``adaptive`` must be of the leading answer before they stop."""
     window: int = Field(default=4, ge=2)
-    """Of ``early_stopping``."""
+    """How many samples in a row ``early_stopping`` wants to agree before it stops."""
     shapes: tuple[tuple[float, ...], ...] = ()
     """Sorted answer frequencies that problems may have, for ``bayesian``; a broad library where there are none."""
 

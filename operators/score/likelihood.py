@@ -44,9 +44,9 @@ class ScoreLikelihood(Scoring):
     of: Literal["sample", "answer", "truth"] = "sample"
     """What is scored: the completion, the answer in it, or P(True) of the self-evaluation."""
     per_token: bool = False
-    """The mean over tokens, not the sum."""
+    """Give the mean over the tokens instead of the sum."""
     template: str = _TRUE
-    """Of ``truth``: with {prompt} and {completion}."""
+    """The template of ``of = "truth"``, filled in with {prompt} and {completion}."""
     yes: str = "A"
     """The word for "right" of the self-evaluation."""
     no: str = "B"

@@ -28,6 +28,7 @@ class AStar(Search):
     width: int = Field(default=1, ge=1)
     """Ended paths that are wanted."""
     branch: int = Field(default=4, ge=1)
+    """Children of each path that is expanded."""
     expansions: int = Field(default=64, ge=1)
     """Paths that are expanded at most; after them the most promising ones are written to their end by one call each."""
     cost: Literal["consistent", "best_first", "neglog"] = "consistent"

@@ -28,16 +28,18 @@ class Debate(Strategy):
     version: ClassVar[int] = 1
 
     agents: int = Field(default=3, ge=1)
+    """How many take part."""
     rounds: int = Field(default=2, ge=1)
     """The first one, in which nobody sees anybody, included."""
     others: str = (
         "These are other agents' solutions of the problem:\n\n{others}\n\nTake them as advice, and not as the truth. "
         "Give a complete and improved solution of your own."
     )
-    """With {others}."""
+    """A template, filled in with {others}."""
     alone: str = "Check your solution once more. Give a complete and improved one."
     """What is said where there are no others."""
     answers: Answers = Answers()
+    """How answers are read."""
 
     @property
     def rows(self) -> int:

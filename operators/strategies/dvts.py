@@ -22,6 +22,7 @@ class Dvts(LookingAhead):
     version: ClassVar[int] = 1
 
     width: int = Field(default=4, ge=1)
+    """Paths of all trees together."""
     beam: int = Field(default=4, ge=1)
     """Continuations of a tree at each step."""
     siblings: bool = False

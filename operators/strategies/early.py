@@ -32,6 +32,7 @@ class Early(Strategy):
     steps: ClassVar[bool] = True
 
     rule: StepRule = StepRule()
+    """Where a step ends."""
     from_step: int = Field(default=2, ge=1)
     """The first step behind which the answer is asked for."""
     every: int = Field(default=1, ge=1)
@@ -41,16 +42,23 @@ class Early(Strategy):
     in_row: int = Field(default=2, ge=1)
     """Probes in a row that must be sure of the same answer."""
     probe: str = "\n\nThe final answer is \\boxed{"
+    """What is put behind the steps to ask for the answer."""
     probe_tokens: int = Field(default=16, ge=1)
+    """Most tokens of the answer to a probe."""
     inject: bool = False
+    """Put phrases in place of steps that begin with a reflection."""
     reflection: Pattern = REFLECTION
     """How a step begins that doubts or checks."""
     phrases: Annotated[tuple[str, ...], Field(min_length=1)] = PHRASES
+    """The confident phrases, taken in turn."""
     injections: int = Field(default=4, ge=1)
+    """Most phrases that are put into a text."""
     closing: str = "\n</think>\n\n"
     """What closes a thought, where one is open; the answer is then written by the model."""
     answer_tokens: int = Field(default=256, ge=1)
+    """Most tokens of the final answer."""
     answers: Answers = Answers()
+    """How answers are read."""
 
     def worst(self, prompt: int, most: int) -> Bill:
         rule, longest = self.rule, self.rule.most(most)

@@ -20,6 +20,7 @@ class Entropic(Filter):
     version: ClassVar[int] = 1
 
     resampling: Literal["multinomial", "systematic"] = "systematic"
+    """How paths are drawn anew: each by itself, or at equal distances from one random start, which varies less."""
     threshold: float = Field(default=0.5, ge=0.0, le=1.0)
     """Weights are made warmer where their effective sample size is below this share of the particles."""
     early: float = Field(default=0.5, ge=0.0, le=1.0)

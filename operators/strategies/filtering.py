@@ -29,9 +29,11 @@ class Filter(Search):
     width: int = Field(default=8, ge=1)
     """Particles."""
     resampling: Literal["multinomial", "systematic"] = "multinomial"
+    """How paths are drawn anew: each by itself, or at equal distances from one random start, which varies less."""
     ended: Literal["resampled", "kept"] = "resampled"
     """Whether paths that have ended are drawn among the others (as published), or keep their places."""
     weights: Literal["each", "ratio"] = "each"
+    """What a path weighs: see above."""
     select: Literal["best", "majority", "weighted", "draw"] = "best"  # pyright: ignore[reportIncompatibleVariableOverride]
     """Which final is chosen; ``draw``: one drawn by the last weights."""
 

@@ -29,7 +29,9 @@ class Force(Strategy):
     steps: ClassVar[bool] = True
 
     waits: int = Field(default=1, ge=0, le=WAITS)
+    """How often the end of the thought is put off."""
     word: str = "Wait"
+    """What is written in place of the end."""
     max_think: int | None = Field(default=None, ge=1)
     """Most tokens of the thought; by default what the answer leaves of the stage's."""
     min_think: int = Field(default=0, ge=0)

@@ -37,6 +37,7 @@ class Joint(Strategy):
     missing: str = "none"
     """What stands for an answer that couldn't be read, where the other could."""
     answers: Answers = Answers()
+    """How answers are read."""
 
     def worst(self, prompt: int, most: int) -> Bill:
         given = sum(len(text.encode()) for text in (self.opening, self.closing, self.doubt, self.missing))

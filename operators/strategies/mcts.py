@@ -25,9 +25,13 @@ class Mcts(LookingAhead):
 
     rule: StepRule = StepRule(max_steps=50)
     paths: int = Field(default=8, ge=1)
+    """Walks from the start to an end, and rows of an episode."""
     branch: int = Field(default=4, ge=1)
+    """Completions that are asked for where a place is expanded."""
     c_base: float = Field(default=19652.0, gt=0.0)
+    """PUCT's base: how slowly the weight of the unknown grows with visits (Silver et al. 2017)."""
     c_init: float = Field(default=1.25, ge=0.0)
+    """PUCT's weight of the unknown at the first visits."""
     prior: Literal["logprob", "uniform"] = "logprob"
     """What a child promises beforehand: its share of exp(mean log-prob), where the engine tells it, or the same."""
     first: Literal["value", "prior"] = "value"

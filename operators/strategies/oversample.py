@@ -28,9 +28,13 @@ class Oversample(Strategy):
     version: ClassVar[int] = 1
 
     draws: int = Field(default=64, ge=1)
+    """Completions that are drawn."""
     keep: int = Field(default=16, ge=1)
+    """Completions that become rows."""
     temperature: float | None = Field(default=1.2, ge=0.0)
+    """The temperature of the draws; null: the sampling stage's."""
     answers: Answers = Answers()
+    """How answers are read."""
 
     @model_validator(mode="after")
     def _keeps_some(self) -> Oversample:

@@ -14,8 +14,11 @@ class Anneal(Settings):
     """A temperature that goes from ``start`` to ``end`` in equal steps over ``rounds``."""
 
     start: float = Field(gt=0.0)
+    """The temperature of the first round."""
     end: float = Field(gt=0.0)
+    """The temperature from round ``rounds`` on."""
     rounds: int = Field(ge=1)
+    """Rounds that the change takes."""
 
     def at(self, step: int) -> float:
         """Return the temperature after a step, counted from 1."""

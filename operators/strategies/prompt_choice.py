@@ -31,14 +31,17 @@ class PromptChoice(Strategy):
     version: ClassVar[int] = 1
 
     prompts: tuple[PromptTemplate, ...] = Field(min_length=1)
-    """With {prompt} each."""
+    """Prompt templates, each filled in with {prompt}."""
     by: Literal["likelihood", "probe", "nearest"] = "nearest"
+    """How the prompt is chosen: see above."""
     probe: int = Field(default=2, ge=2)
     """Short answers to each prompt."""
     probe_tokens: int = Field(default=128, ge=1)
+    """Most tokens of a short answer."""
     labelled: tuple[tuple[str, int], ...] = ()
     """Problems, and the place of the prompt that was best for each in a calibration run."""
     answers: Answers = Answers()
+    """How answers are read."""
 
     @model_validator(mode="after")
     def _is_labelled(self) -> PromptChoice:

@@ -22,7 +22,9 @@ class Rebase(Search):
 
     rule: StepRule = StepRule(step_tokens=256, max_steps=25)
     width: int = Field(default=16, ge=1)
+    """Continuations of a level, and rows of an episode."""
     tau: float = Field(default=0.2, gt=0.0)
+    """The temperature by which scores share them: less gives more to the best."""
     keep_share: float = Field(default=1.0, gt=0.0, le=1.0)
     """The share of a level's nodes that may have children at all: the best of them."""
 

@@ -33,7 +33,9 @@ class Revise(Scored):
     optional_roles = (CRITIC,)
 
     chains: int = Field(default=1, ge=1)
+    """Chains of attempts, side by side."""
     length: int = Field(default=4, ge=1)
+    """Attempts of a chain, at most."""
     context: int = Field(default=4, ge=1)
     """Earlier attempts that an attempt sees, the newest ones; fewer where the engine's context is too small."""
     feedback: Literal["none", "critic", "verdict"] = "none"
@@ -46,17 +48,20 @@ class Revise(Scored):
     every: bool = False
     """All attempts are rows, not only each chain's own."""
     show: int = Field(default=4000, ge=1)
-    """Of an attempt that was cut by its length, so many last characters are shown."""
+    """How many of the last characters are shown of an attempt that was cut by its length."""
     again: str = "{feedback}Check your last answer, and give a complete solution anew that has no mistakes."
-    """With {feedback}: the demand to try again."""
+    """The demand to try again: a template, filled in with {feedback}."""
     wrong: str = "That answer is wrong. "
+    """What is said of an attempt that a verifier found wrong."""
     critic: PromptTemplate = (
         "Problem: {prompt}\n\n{attempts}\n\nLook for mistakes in the last attempt, step by step. Say what is wrong and "
         "give a hint, but don't solve the problem. If nothing is wrong, end with one line: NO MISTAKE"
     )
-    """With {prompt} and {attempts}, of which each but the last has what was said of it."""
+    """A template, filled in with {prompt} and {attempts}, of which each but the last has what was said of it."""
     clean: Pattern = r"NO MISTAKE\W*\Z"
+    """How a critic's text ends that has found nothing (a regular expression)."""
     critic_tokens: int = Field(default=512, ge=1)
+    """Most tokens of a critic's text."""
 
     @model_validator(mode="after")
     def _has_judges(self) -> Revise:

@@ -38,10 +38,13 @@ class Rlot(Strategy):
     epsilon: float = Field(default=0.0, ge=0.0, le=1.0)
     """The share of blocks that are drawn although there is a navigator."""
     max_actions: int = Field(default=6, ge=1)
+    """Most blocks before the end."""
     parts: int = Field(default=4, ge=1)
     """Smaller problems that a problem is decomposed into, at most."""
     step_tokens: int = Field(default=512, ge=1)
+    """Most tokens of a block."""
     rating_tokens: int = Field(default=64, ge=1)
+    """Most tokens of a rating."""
     scorer: Scorer | None = None
     """What each text is worth, for training."""
     rate: PromptTemplate = (
@@ -51,7 +54,7 @@ class Rlot(Strategy):
         "no other ways worth trying; is it close to the final solution; is the last step complete? Write the seven "
         "numbers alone, with blanks between."
     )
-    """With {prompt} and {trace}."""
+    """A template, filled in with {prompt} and {trace}."""
     blocks: dict[str, PromptTemplate] = {
         "reason": "{prompt}\n\nSolution so far:\n{trace}\n\nWrite the next step alone.",
         "split": "{prompt}\n\nSolution so far:\n{trace}\n\nSplit the rest into up to {count} parts, a line each.",
@@ -62,6 +65,7 @@ class Rlot(Strategy):
         "refine": "{prompt}\n\nSolution so far:\n{trace}\n\nWrite the last step anew without its mistakes.",
         "terminate": "{prompt}\n\nSolution so far:\n{trace}\n\nGive the final answer in \\boxed{}, with its reasons.",
     }
+    """The prompts of the blocks, with {prompt} and {trace}."""
 
     @property
     def asks(self) -> tuple[str, ...]:

@@ -47,21 +47,27 @@ class RStar(Strategy):
     optional_roles = (CRITIC,)
 
     rollouts: int = Field(default=16, ge=1)
+    """Walks down the tree."""
     c: float = Field(default=2.0, ge=0.0)
     """Weight of what is little visited: value + c sqrt(ln N_parent / N)."""
     depth: int = Field(default=5, ge=1)
+    """Most actions of a walk."""
     votes: int = Field(default=10, ge=1)
     """Sampled answers of the action "all the rest"; the most frequent one is its answer, and their share its reward."""
     steps_wide: int = Field(default=1, ge=1)
     """Children of the actions step, question and anew."""
     mutual: bool = True
+    """Have a critic complete the candidates' traces."""
     keep: Literal["mid", "loose", "strict"] = "mid"
     """A candidate is kept if half, any, or all of the completions reach its answer."""
     cuts: int = Field(default=4, ge=1)
     """Beginnings of each candidate's trace, of 20% to 50% of its words."""
     temperature: float = Field(default=0.8, gt=0.0)
+    """The temperature of all actions."""
     top_p: float = Field(default=0.95, gt=0.0, le=1.0)
+    """The truncation of all actions."""
     step_tokens: int = Field(default=256, ge=1)
+    """Most tokens of an action that isn't "all the rest"."""
     prompts: dict[str, PromptTemplate] = {
         "step": "{prompt}\n\nSolution so far:\n{trace}\n\nGive only the next step.",
         "rest": "{prompt}\n\nSolution so far:\n{trace}\n\nGo on to the end, and give the final answer in \\boxed{}.",
@@ -73,10 +79,11 @@ class RStar(Strategy):
         "anew": "{prompt}\n\nSolution so far:\n{trace}\n\nAnswer its last question anew, independently.",
         "rephrase": "{prompt}\n\nRestate this problem as a numbered list of conditions and one question. Lose nothing.",
     }
-    """With {prompt} and {trace} each."""
+    """Prompt templates, each filled in with {prompt} and {trace}."""
     check: PromptTemplate = "{prompt}\n\nComplete this solution, and give the final answer in \\boxed{}:\n{trace}"
-    """With {prompt} and {trace}."""
+    """A template, filled in with {prompt} and {trace}."""
     answers: Answers = Answers()
+    """How answers are read."""
 
     def worst(self, prompt: int, most: int) -> Bill:
         trace = self.depth * self.step_tokens + most

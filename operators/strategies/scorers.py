@@ -92,6 +92,7 @@ class Prm(NodeScorer):
     """A process reward model: the probability that a text is right so far, of its steps' scores."""
 
     name: Literal["prm"] = "prm"
+    """Which scorer this is."""
     reduce: Literal["last", "min", "prod", "mean", "whole"] = "last"
     """What is made of the steps' scores: the last (search-and-learn, openr), the least, their product or mean; or
     ``whole``: the whole text is shown as one step, in one line, and has one score (Puri et al. 2025)."""
@@ -102,7 +103,9 @@ class Prm(NodeScorer):
     step_tag: str = "\n"
     """What the model was trained to be asked with, behind each step; one token of its."""
     role: str = SCORER
+    """Whose engine is asked."""
     system: str | None = None
+    """A system prompt before the problem."""
 
     @field_validator("step_tag")
     @classmethod
@@ -139,11 +142,15 @@ class Reward(NodeScorer):
     """An outcome reward model's score of the whole text, squashed: sigmoid(score / temperature)."""
 
     name: Literal["reward"] = "reward"
+    """Which scorer this is."""
     squash: Literal["sigmoid", "none"] = "sigmoid"
     """``none`` for models whose score is a probability already."""
     temperature: float = Field(default=1.0, gt=0.0)
+    """What the model's score is divided by before it is squashed."""
     role: str = SCORER
+    """Whose engine is asked."""
     system: str | None = None
+    """A system prompt before the problem."""
 
     def most(self, prompt: int, text: int) -> Bill:
         return Bill(passes=1, scorer_tokens=prompt + at_most(self.system or "") + text)
@@ -164,16 +171,20 @@ class Truth(NodeScorer):
     """Self-evaluation: what a model gives to ``yes`` among ``yes`` and ``no`` (P(True) of Kadavath et al. 2022)."""
 
     name: Literal["truth"] = "truth"
+    """Which scorer this is."""
     template: PromptTemplate = (
         "Problem: {prompt}\n\nSolution so far: {completion}\n\nIs this solution, as far as it goes:\n (A) Right\n"
         " (B) Wrong\nAnswer with the letter alone."
     )
-    """With {prompt} and {completion}."""
+    """A template, filled in with {prompt} and {completion}."""
     yes: str = "A"
+    """The word for "right"."""
     no: str = "B"
+    """The word for "wrong"."""
     cue: str = "("
     """What the reply begins with, before ``yes`` or ``no``."""
     role: str = POLICY
+    """Whose engine is asked; by default the model judges itself."""
 
     def most(self, prompt: int, text: int) -> Bill:
         words = at_most(self.template) + at_most(self.cue) + max(at_most(self.yes), at_most(self.no))
@@ -194,17 +205,22 @@ class Rating(NodeScorer):
     """A judge's words: the mean over votes of what each word is worth (tree of thoughts, Yao et al. 2023)."""
 
     name: Literal["rating"] = "rating"
+    """Which scorer this is."""
     votes: int = Field(default=3, ge=1)
+    """How often the judge is asked about each text."""
     words: dict[str, Annotated[float, Field(ge=0.0, le=1.0)]] = {"sure": 1.0, "likely": 0.5, "impossible": 0.0}
-    """Of a reply the word that is said last counts; a reply without any is worth 0."""
+    """What each word is worth. The one that a reply says last counts; a reply without any is worth 0."""
     template: PromptTemplate = (
         "Problem: {prompt}\n\nSolution so far: {completion}\n\nCan the right answer still be reached like this? Think "
         "briefly. End with one line that holds one of these words alone: {words}"
     )
-    """With {prompt}, {completion} and {words}."""
+    """A template, filled in with {prompt}, {completion} and {words}."""
     max_tokens: int = Field(default=256, ge=1)
+    """Most tokens of a vote."""
     temperature: float = Field(default=0.7, ge=0.0)
+    """The temperature of the votes."""
     role: str = POLICY
+    """Whose engine is asked; by default the model judges itself."""
 
     def most(self, prompt: int, text: int) -> Bill:
         read = prompt + text + at_most(self.template) + at_most(", ".join(self.words))
@@ -240,6 +256,7 @@ class Certainty(NodeScorer):
     """How sure the policy itself was of the last step: exp of the mean log-prob of its tokens. Nobody is asked."""
 
     name: Literal["certainty"] = "certainty"
+    """Which scorer this is."""
 
     async def values(self, ep: Episode, nodes: Sequence[Node]) -> list[float | None]:
         return [None if node.step_logprob is None else math.exp(min(0.0, node.step_logprob)) for node in nodes]
@@ -249,6 +266,7 @@ class Random(NodeScorer):
     """Chance, by the text: what a scorer without any knowledge would bring."""
 
     name: Literal["random"] = "random"
+    """Which scorer this is."""
 
     async def values(self, ep: Episode, nodes: Sequence[Node]) -> list[float | None]:
         return [ep.uniform(f"score/{digest_of(node.text)}") for node in nodes]
@@ -258,7 +276,9 @@ class Constant(NodeScorer):
     """The same value for everything: what a search brings by its form alone."""
 
     name: Literal["constant"] = "constant"
+    """Which scorer this is."""
     value: float = Field(default=0.5, ge=0.0, le=1.0)
+    """What every text is worth."""
 
     async def values(self, ep: Episode, nodes: Sequence[Node]) -> list[float | None]:
         return [self.value for _ in nodes]
@@ -273,7 +293,9 @@ class Oracle(NodeScorer):
     oracle = True
 
     name: Literal["verdict"] = "verdict"
+    """Which scorer this is."""
     verifier: AnyOperator
+    """What judges ended texts; it sees the known answer."""
 
     @field_validator("verifier")
     @classmethod

@@ -29,22 +29,28 @@ class Spawn(Strategy):
 
     version: ClassVar[int] = 1
     steps: ClassVar[bool] = True
+    awaits: ClassVar[dict[str, str]] = {"blocks": "blocks of messages (<spawn>)"}
 
     opening: str = "<spawn>"
+    """What begins a block of messages."""
     close: str = "</spawn>"
+    """What ends it."""
     thread: str = "thread"
     """The tag around each message."""
     results: tuple[str, str] = ("<results>", "</results>")
+    """What stands around the children's results."""
     max_children: int = Field(default=10, ge=1)
     """Messages of a block that are worked on; others are answered as "not run"."""
     max_rounds: int = Field(default=8, ge=1)
     """Blocks; a further one is answered as "not run", and the text is then written to its end."""
     child_tokens: int = Field(default=512, ge=1)
+    """Most tokens of a child."""
     child_template: PromptTemplate | None = None
-    """With {message}, and {prompt}; by default a child sees the message alone."""
+    """A template, filled in with {message}, and {prompt}; by default a child sees the message alone."""
     returns: Literal["answer", "last_paragraph", "all"] = "last_paragraph"
     """What comes back of a child's text."""
     answers: Answers = Answers()
+    """How answers are read."""
     template: PromptTemplate = (
         "{prompt}\n\nYou can have parts of the work done in parallel. Write a block of messages, one for each part:\n"
         "<spawn>\n<thread>Find the prime factors of 91.</thread>\n<thread>Find the prime factors of 119.</thread>\n"
@@ -52,7 +58,7 @@ class Spawn(Strategy):
         "it. You get a <results> block with what was found, and go on from there. Spawn where parts don't need each "
         "other, at most {children} at once, and end with the final answer."
     )
-    """With {prompt} and {children}."""
+    """A template, filled in with {prompt} and {children}."""
 
     def worst(self, prompt: int, most: int) -> Bill:
         calls, children = 2 * self.max_rounds + 2, self.max_rounds * self.max_children

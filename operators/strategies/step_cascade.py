@@ -25,6 +25,7 @@ class StepCascade(Search):
     roles = (LARGE,)
 
     threshold: float = Field(default=0.5, ge=0.0, le=1.0)
+    """The least score with which the small model's step is kept."""
 
     @property
     def asks(self) -> tuple[str, ...]:

@@ -50,7 +50,9 @@ class StocTot(Strategy):
     branch: int = Field(default=3, ge=1)
     """Sub-questions behind a path."""
     depth: int = Field(default=3, ge=1)
+    """Most sub-questions behind one another."""
     paths: int = Field(default=3, ge=1)
+    """Paths that are kept at each depth."""
     alike: float = Field(default=0.85, gt=0.0, le=1.0)
     """Sub-questions that share so many of their words ask the same."""
     select: Literal["best", "draw"] = "best"
@@ -58,27 +60,30 @@ class StocTot(Strategy):
     by: Literal["number", "likelihood"] = "number"
     """A path's chance is a number that the model says, or the likelihood of ``yes`` among ``yes`` and ``no``."""
     step_tokens: int = Field(default=128, ge=1)
+    """Most tokens of a sub-question, an answer to it, or a chance."""
     propose: PromptTemplate = (
         "{passages}\n\nQuestion: {prompt}\n\nAsked and answered so far:\n{told}\n\nList up to {count} different next "
         "sub-questions that help, one a line. If the question can be answered already, write DONE alone."
     )
-    """With {passages}, {prompt}, {told} and {count}."""
+    """A template, filled in with {passages}, {prompt}, {told} and {count}."""
     reply: PromptTemplate = (
         "{passages}\n\nAnswer from these passages alone, in a few words: {asked}\n(It helps with: {prompt})"
     )
-    """With {passages}, {prompt} and {asked}."""
+    """A template, filled in with {passages}, {prompt} and {asked}."""
     weigh: PromptTemplate = (
         "Question: {prompt}\n\nAsked and answered so far:\n{told}\n\nHow likely is it that this leads to the answer? "
         "End with a number from 0 to 100 in <chance></chance>."
     )
-    """With {prompt} and {told}."""
+    """A template, filled in with {prompt} and {told}."""
     yes_no: PromptTemplate = "Question: {prompt}\n\nAsked and answered so far:\n{told}\n\nDoes this lead to the answer?"
+    """How ``likelihood`` asks, with {prompt} and {told}."""
     final: PromptTemplate = (
         "{passages}\n\nQuestion: {prompt}\n\nAsked and answered so far:\n{told}\n\nGive the final answer alone, in "
         "words of the passages and the question."
     )
-    """With {passages}, {prompt} and {told}."""
+    """A template, filled in with {passages}, {prompt} and {told}."""
     answers: Answers = Answers(extract=("boxed", "whole"))
+    """How answers are read."""
 
     @property
     def rows(self) -> int:

@@ -38,21 +38,25 @@ class ThinkSum(Strategy):
     examples: int = Field(default=10, ge=0)
     """Thoughts; 0, or where none can be read: the choices are compared directly."""
     by: Literal["mixture", "product", "max", "min", "ratio", "truth"] = "mixture"
+    """How the likelihoods behind the thoughts are summed: see above."""
     per_token: bool = False
     """Divide ln p by the choice's tokens, for choices of unequal length."""
     think: PromptTemplate = (
         "{prompt}\n\nList {count} examples or facts that bear on this, one a line, and nothing else."
     )
-    """With {prompt} and {count}."""
+    """A template, filled in with {prompt} and {count}."""
     think_tokens: int = Field(default=512, ge=1)
+    """Most tokens of the list of thoughts."""
     template: PromptTemplate = "{prompt}\n\nConsider: {thought}\n\nWhat is the answer?"
-    """With {prompt} and {thought}."""
+    """A template, filled in with {prompt} and {thought}."""
     cue: str = "The answer is "
     """What the reply begins with, before the choice."""
     statement: PromptTemplate = "{prompt}\n\nConsider: {thought}\n\nIs the answer {choice}?"
-    """For ``truth``: with {prompt}, {thought} and {choice}; the reply is ``yes`` or ``no``."""
+    """The template of ``truth``, filled in with {prompt}, {thought} and {choice}; the reply is ``yes`` or ``no``."""
     yes: str = "Yes"
+    """The word for "true" of ``truth``."""
     no: str = "No"
+    """The word for "false" of ``truth``."""
 
     def worst(self, prompt: int, most: int) -> Bill:
         tries, offered = 1 + REPEATS if self.examples else 0, len(self.choices) or MOST

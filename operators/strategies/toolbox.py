@@ -99,8 +99,9 @@ class Python(Tool):
     """Python programs in the sandbox: no network, no files, no patience."""
 
     kind: Literal["python"] = "python"
+    """Which kind of tool this is."""
     limits: Limits = Limits()
-    """Of all programs of an episode together, since each runs behind those before it."""
+    """Limits of all programs of an episode together, since each runs behind those before it."""
     packages: tuple[str, ...] = ()
     """Installed packages that programs may import."""
 
@@ -141,6 +142,7 @@ class Function(Tool):
     """
 
     kind: Literal["function"] = "function"
+    """Which kind of tool this is."""
     target: str
     """``package.module:name``."""
     seconds: float = Field(default=10.0, gt=0.0)

@@ -25,15 +25,18 @@ class TotBfs(Proposing):
     evaluate: Literal["value", "vote"] = "value"
     """By the scorer, or by votes of which each sees all candidates and names one."""
     votes: int = Field(default=5, ge=1)
+    """Votes on the candidates of a level."""
     keep: int = Field(default=5, ge=1)
+    """Texts of a level that are kept."""
     draw: bool = False
     """Draw those that are kept, in proportion to their values and with replacement, instead of taking the best."""
     vote_template: str = (
         "Problem: {prompt}\n\nHere are {count} beginnings of a solution.\n\n{candidates}\n\nWhich one is the most "
         "promising? Think briefly. End with one line: BEST: its number"
     )
-    """With {prompt}, {count} and {candidates}."""
+    """A template, filled in with {prompt}, {count} and {candidates}."""
     vote_tokens: int = Field(default=256, ge=1)
+    """Most tokens of a vote."""
 
     @property
     def rows(self) -> int:

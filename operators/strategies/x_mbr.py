@@ -35,22 +35,28 @@ class XMbr(Strategy):
     optional_roles = (JUDGE,)
 
     candidates: int = Field(default=5, ge=1)
+    """Completions among which one is chosen."""
     evidence: int = Field(default=3, ge=0)
+    """Completions in the other language."""
     greedy: bool = True
+    """Draw the first candidate at temperature 0."""
     temperature: float = Field(default=0.7, gt=0.0)
-    """Of all others."""
+    """The temperature of all candidates and evidence; with ``greedy``, of all but the first candidate."""
     utility: Literal["exact", "chrf", "judge"] = "judge"
     """The same answer; n-grams of characters, which say nothing between two scripts; or a judge's mark."""
     evidence_weight: float | None = Field(default=None, ge=0.0)
+    """What the evidence weighs against the candidates; null: each text weighs the same."""
     other: PromptTemplate = "{prompt}\n\nAnswer in English (if the problem is in English: in Chinese)."
     """How evidence is asked for."""
     judging: PromptTemplate = (
         "Problem: {prompt}\n\nAnswer 1:\n{first}\n\nAnswer 2:\n{second}\n\nHow much do these answers, in whatever "
         "language, say the same? End with a mark from 0 to 10 in <mark></mark>."
     )
-    """With {prompt}, {first} and {second}."""
+    """A template, filled in with {prompt}, {first} and {second}."""
     judge_tokens: int = Field(default=128, ge=1)
+    """Most tokens of a judge's mark."""
     answers: Answers = Answers()
+    """How answers are read."""
 
     @property
     def rows(self) -> int:

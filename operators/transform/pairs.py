@@ -53,7 +53,7 @@ class SynthesizePairs(Operator):
     per_problem: Annotated[int, Field(ge=1)] = 32
     """First answers of a problem that are shown."""
     template: Annotated[str, AfterValidator(_has_first)] = SHOWN
-    """With {prompt} and {first}."""
+    """A template, filled in with {prompt} and {first}."""
 
     def run(self, problems: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
         """Return one problem for each answer that is shown, in the order of problems and answers."""

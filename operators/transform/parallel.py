@@ -56,7 +56,7 @@ class SynthesizeParallel(AskingTransformation):
     max_distance: float = Field(default=0.4, ge=0.0, le=1.0)
     """The largest normalised edit distance between the rewritten trace and the original."""
     template: str = _REWRITE
-    """With {trace}."""
+    """A template, filled in with {trace}."""
     max_tokens: int = Field(default=4096, ge=1)
     """Most tokens of the rewritten trace."""
 

@@ -34,16 +34,14 @@ from schemas.prices import Prices
 from tests.support import BOTH, QUICK, make_runner, run, stage, write_problems
 
 SCHEDULES = int(os.environ.get("GRISTMILL_SCHEDULES", "3"))
+"""How many random schedules of kills the cap is held against."""
+LONG = tuple(" ".join(["word"] * size) + f" {{seed}} The answer is {size % 3}" for size in (1, 3, 6, 10))
+VOTES = ("I think so. VERDICT: SAME", "No, it differs, I am afraid. VERDICT: DIFFERENT")
 
 
 def schedules(*short: int) -> list[object]:
     """Return the seeds of kill schedules; but for those that are named, `make test-long` alone plays them."""
     return [seed if seed in short else pytest.param(seed, marks=pytest.mark.long) for seed in range(SCHEDULES)]
-
-
-"""How many random schedules of kills the cap is held against."""
-LONG = tuple(" ".join(["word"] * size) + f" {{seed}} The answer is {size % 3}" for size in (1, 3, 6, 10))
-VOTES = ("I think so. VERDICT: SAME", "No, it differs, I am afraid. VERDICT: DIFFERENT")
 
 
 def counted(folder: Path) -> dict[str, int]:
