@@ -19,10 +19,13 @@ class Config(PipelineConfig):
     """Every knob of the bets pipeline; by default motions are debated that come with this package."""
 
     load: Load = Load(source="shipped:motions")
+    """The motions."""
     debate: Sampling = Sampling(n=6, max_tokens=256, strategy=Bets(judges=0))
     """``strategy.mode``: plain, informed, public or redteam; with ``judges`` somebody says who won."""
     bets: CollectBets = CollectBets()
+    """What is taken out of the debates."""
     measure: MeasureBets = MeasureBets()
+    """How sure of winning the sides are."""
 
 
 def build(config: Config) -> Pipeline:

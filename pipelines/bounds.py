@@ -15,9 +15,13 @@ class Config(PipelineConfig):
     """Every knob of the bounds pipeline; ``load.source`` must be given."""
 
     load: Load = Load(source="problems.jsonl")
+    """The problems."""
     sample: Sampling = Sampling(n=16, max_tokens=512)
+    """How they are sampled."""
     verify: AnyOperator = VerifyMath()
+    """What judges the samples."""
     measure: MeasureBounds = MeasureBounds()
+    """The bounds."""
 
 
 def build(config: Config) -> Pipeline:

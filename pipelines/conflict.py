@@ -22,6 +22,7 @@ class Config(PipelineConfig):
     sample: Sampling = Sampling(n=1, max_tokens=256, strategy=Clash())
     """An episode elicits the memory, writes passages, and asks in every one of ``strategy.conditions``."""
     measure: MeasureConflict = MeasureConflict(by="known")
+    """What is measured of the answers."""
 
 
 def build(config: Config) -> Pipeline:

@@ -18,11 +18,17 @@ class Config(PipelineConfig):
     """Every knob of the mcq pipeline; by default it asks forty questions that come with this package."""
 
     load: Load = Load(source="shipped:questions", columns={"choices": "objects"})
+    """The questions."""
     direct: Sampling = Sampling(n=4, max_tokens=8, template=DIRECT)
+    """How the letter is asked for at once."""
     reasoned: Sampling = Sampling(n=4, max_tokens=256, template=REASONED)
+    """How it is asked for after reasoning."""
     verify: AnyOperator = VerifyChoice()
+    """What reads the letter."""
     score: ScoreLetters = ScoreLetters()
+    """How sure of it the model is."""
     measure: MeasureMcqConfidence = MeasureMcqConfidence(by="subject")
+    """How far both can be believed."""
 
 
 def build(config: Config) -> Pipeline:

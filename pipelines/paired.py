@@ -19,11 +19,15 @@ class Config(PipelineConfig):
     """Every knob of the paired pipeline; ``load.source`` must be given."""
 
     load: Load = Load(source="problems.jsonl")
+    """The problems."""
     direct: Sampling = Sampling(n=8, max_tokens=64, template=DIRECT)
+    """How the first arm is sampled: an answer at once."""
     reasoned: Sampling = Sampling(n=8, max_tokens=512, template=REASONED)
+    """How the second arm is sampled: step by step."""
     other: AnyEngineSpec | None = None
     """The engine of ``reasoned``, to compare two models; by default the pipeline's."""
     verify: AnyOperator = VerifyMath()
+    """What judges both."""
     measure: MeasurePaired = MeasurePaired()
     """What a task is: ``measure.by``, a field of the problems' metadata, or ``task_type``."""
 

@@ -16,12 +16,15 @@ class Config(PipelineConfig):
     """Every knob of the procedure pipeline; by default it asks procedures that come with this package."""
 
     load: Load = Load(source="shipped:procedures")
+    """The procedures."""
     whole: Sampling = Sampling(n=4, max_tokens=512)
     """One call."""
     stepwise: Sampling = Sampling(n=4, max_tokens=512, strategy=Stepwise())
     """One step a call."""
     verify: AnyOperator = VerifyProcedure()
+    """What compares the steps."""
     measure: MeasureBySteps = MeasureBySteps()
+    """Accuracy by the number of steps."""
     compared: MeasurePaired = MeasurePaired()
     """One step a call against one call, by whole sequences."""
 

@@ -15,9 +15,13 @@ class Config(PipelineConfig):
     """Every knob of the stress pipeline; ``load.source`` must be given, and ``load.made.levels`` are the levels."""
 
     load: Load = Load(source="problems.jsonl", made=SynthesizeRest())
+    """The problems."""
     sample: Sampling = Sampling(n=4, max_tokens=1024)
+    """How the prompts with several of them are sampled."""
     verify: AnyOperator = VerifyRest()
+    """What judges each of them."""
     measure: MeasureStress = MeasureStress()
+    """Accuracy by level and place."""
 
 
 def build(config: Config) -> Pipeline:

@@ -20,8 +20,11 @@ class Bet(Contract):
     experiment = columns.String(primary_key=True)
     """What is told apart: the strategy's mode, or whatever a table of somebody else's compares."""
     debate = columns.String(primary_key=True)
+    """The debate: of episodes the problem and the episode."""
     round = columns.String(primary_key=True, regex="^(opening|rebuttal|closing)$")
+    """The round of the speech."""
     side = columns.String(primary_key=True, regex="^(proposition|opposition)$")
+    """Whose speech it is."""
     model = columns.String(nullable=True)
     """Who speaks; of episodes the role."""
     bet = columns.Float64(nullable=True, min=0.0, max=100.0)
@@ -38,6 +41,7 @@ class BetMeasure(Contract):
     """How sure sides are of winning, and whether that can be right (measure.bets)."""
 
     experiment = columns.String(primary_key=True)
+    """What is told apart, as of ``bets``."""
     metric = columns.String(
         primary_key=True, regex="^(bet|change|surplus|sum_above_100|both_above_50|both_above_75|unfaithful)$"
     )
@@ -50,6 +54,7 @@ class BetMeasure(Contract):
     """``low`` to ``high``: 95% interval for debates like these."""
     high = _number()
     sd = _number()
+    """Standard deviation."""
     t = _number()
     """Student's, of bets against 50, of changes against 0; null where all are the same."""
     p_t = _number()
@@ -57,6 +62,7 @@ class BetMeasure(Contract):
     p_wilcoxon = _number()
     """The same by ranks (Wilcoxon), which takes no distribution for granted."""
     n = _count()
+    """Bets that it is about."""
 
 
 class Conflict(Contract):
@@ -82,6 +88,7 @@ class Approach(Contract):
     rank = columns.Int64(primary_key=True, min=1)
     """By accuracy, then by how often persona and approach were named."""
     approach = columns.String(nullable=False)
+    """What is said behind the problem."""
     persona = columns.String(nullable=False)
     """Who is to solve them; empty: nobody in particular."""
     named = _count()
@@ -89,6 +96,7 @@ class Approach(Contract):
     accuracy = _number()
     """On the held-out problems; null where nothing was held out."""
     n = _count()
+    """Problems that it was judged on."""
     said = columns.String(nullable=False)
     """What is said behind a problem: a strategy's ``approaches``. With examples that were rewritten in its style."""
 

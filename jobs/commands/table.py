@@ -32,7 +32,7 @@ SECTIONS: dict[str, dict[str, Place]] = {
         "check-golds": Place("work", "", "Say which expected answers no verifier can read, before anything is paid."),
     },
     "Look": {
-        "view": Place("view", "", "Look at runs in the browser: live, by problem, by sample."),
+        "view": Place("view", "", "Watch runs and read their samples in a browser."),
         "watch": Place("view", "", "Watch a run in the terminal, wherever it goes on."),
         "runs": Place("look", "", "List the runs under a root, newest first."),
         "show": Place("look", "", "Show one run: stages, coverage, and where its datasets are."),

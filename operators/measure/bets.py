@@ -53,7 +53,9 @@ class MeasureBets(Operator):
     }
 
     bootstrap: int = Field(default=2000, ge=100)
+    """How many times debates are drawn anew for the intervals."""
     seed: int = 0
+    """Of the random draws: the same seed, the same intervals."""
 
     def run(self, bets: pl.LazyFrame) -> pl.DataFrame:
         """Return the measures of each experiment.

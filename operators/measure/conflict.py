@@ -52,7 +52,9 @@ class MeasureConflict(Operator):
     by: str = ""
     """A field of the problems' metadata, such as how well known their subject is."""
     bootstrap: int = Field(default=2000, ge=100)
+    """How many times questions are drawn anew for the intervals."""
     seed: int = 0
+    """Of the random draws: the same seed, the same intervals."""
 
     def run(self, episodes: pl.LazyFrame, problems: pl.LazyFrame | None = None) -> pl.DataFrame:
         """Return one row per figure.

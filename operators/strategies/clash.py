@@ -59,12 +59,16 @@ class Clash(Strategy):
     entailed: float = Field(default=0.9, ge=0.0, le=1.0)
     """Likelihood of ``yes`` that a passage needs; 0 checks nothing."""
     passage_tokens: int = Field(default=128, ge=1)
+    """Most tokens of a passage that is written against the answer."""
     choice_tokens: int = Field(default=16, ge=1)
+    """Most tokens of an answer under a condition."""
     abstains: Pattern = r"(?i)\b(?:don't know|do not know|not sure|unsure|uncertain|cannot|can't|unable|unknown)\b"
+    """How a reply reads that gives no answer (a regular expression)."""
     elicit: PromptTemplate = (
         "{prompt}\n\nAnswer from what you know: in the first line the answer alone, in few words; below it a short "
         "paragraph of facts that prove it."
     )
+    """How the model's own answer is asked for, with {prompt}."""
     again: PromptTemplate = "{passages}\n\n{prompt}\n\nAnswer from this, in few words."
     """With {prompt} and {passages}."""
     support: PromptTemplate = (
@@ -83,10 +87,12 @@ class Clash(Strategy):
     )
     """With {prompt}, {passages} and {options}."""
     uncertain: str = "Uncertain"
+    """The choice of those who can't tell."""
     irrelevant: tuple[str, ...] = (
         "Bread dough rises because yeast turns sugar into carbon dioxide, which stays in the dough as bubbles.",
         "A sundial tells the time by the shadow of its gnomon; on a cloudy day it tells nothing.",
     )
+    """Passages that have nothing to do with the question."""
 
     @property
     def rows(self) -> int:

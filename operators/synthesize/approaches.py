@@ -43,23 +43,30 @@ class SynthesizeApproaches(AskingOperator):
     output = Approach
 
     approaches: int = Field(default=5, ge=1)
+    """How many are kept."""
     personas: int = Field(default=2, ge=0)
     """Personas that are tried, the most frequent ones, beside nobody in particular."""
     asked: int = Field(default=10, ge=1)
+    """Problems that the model is asked about."""
     held_out: int = Field(default=50, ge=0)
     """Problems with a known answer that pairs are judged on; 0: approaches as often as they are named, without."""
     examples: int = Field(default=0, ge=0)
+    """Solved problems that are given with each approach that is kept."""
     seed: int = 0
+    """Of the lot by which problems are taken, and of the engine."""
     name: PromptTemplate = (
         "{prompt}\n\nDon't solve it. Name up to five different approaches to problems like this one, and up to five "
         "kinds of people who would be good at them. A line each, as\nApproach: ...\nPersona: ..."
     )
+    """How approaches and personas are asked for, with {prompt}."""
     approach: str = "Solve it by this approach: {approach}."
     """With {approach}."""
     persona: str = "You are {persona}."
     """With {persona}; stands before the approach."""
     verify: AnyOperator = VerifyMath()
+    """What judges the answers that an approach leads to."""
     max_tokens: Annotated[int, Field(ge=1)] = 512
+    """Most tokens of a reply."""
     temperature: float = Field(default=0.7, ge=0.0)
     """Of what names approaches."""
 
