@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import yaml
 from pydantic import BaseModel
 
 from operators import OPERATORS, operator_class
+from operators.strategies.names import STRATEGIES
+from operators.strategies.strategy import strategy_class
 from pipelines import PIPELINES, pipeline_module
 from schemas.errors import BadInput
 from schemas.explained import explanations
@@ -170,7 +172,8 @@ def job_schema() -> dict[str, Any]:
     schema = JobFile.model_json_schema()
     definitions: dict[str, Any] = schema.setdefault("$defs", {})
     schema["properties"]["run"] = _embed("RunSettings", RunSettings.model_json_schema(), definitions)
-    definitions["Operator"] = _any_operator(definitions)
+    definitions["Operator"] = _any_of(definitions, "operator", OPERATORS, operator_class)
+    definitions["Strategy"] = _any_of(definitions, "strategy", STRATEGIES, strategy_class)
     branches: list[dict[str, Any]] = []
     for name in PIPELINES:
         config = pipeline_module(name).Config.model_json_schema()
@@ -190,15 +193,19 @@ def job_schema() -> dict[str, Any]:
     }
 
 
-def _any_operator(definitions: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a setting that any operator can fill; one that isn't named keeps the pipeline's."""
+def _any_of(
+    definitions: dict[str, Any], kind: str, names: Collection[str], find: Callable[[str], type[BaseModel]]
+) -> dict[str, Any]:
+    """Return the schema of a setting that any operator (or strategy) can fill; one that isn't named keeps its own."""
+    tag = "operator" if kind == "operator" else "name"
     branches: list[dict[str, Any]] = []
-    for name in OPERATORS:
-        fields = _embed(f"operator {name}", operator_class(name).model_json_schema(), definitions)
-        definitions[f"operator {name}"].setdefault("properties", {})["operator"] = {"const": name}
-        branches.append({"if": {"properties": {"operator": {"const": name}}, "required": ["operator"]}, "then": fields})
-    named = {"type": "string", "description": "A name, or package.module:Class.", "examples": list(OPERATORS)}
-    return {"type": "object", "properties": {"operator": named}, "allOf": branches}
+    for name in names:
+        fields = _embed(f"{kind} {name}", find(name).model_json_schema(), definitions)
+        definitions[f"{kind} {name}"].setdefault("properties", {})[tag] = {"const": name}
+        branches.append({"if": {"properties": {tag: {"const": name}}, "required": [tag]}, "then": fields})
+    named = {"type": "string", "description": "A name, or package.module:Class.", "examples": list(names)}
+    filled = {"type": "object", "properties": {tag: named}, "allOf": branches}
+    return filled if kind == "operator" else {"anyOf": [named, filled]}
 
 
 def _embed(name: str, model: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
