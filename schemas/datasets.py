@@ -17,6 +17,7 @@ from schemas.episodes import EPISODES, Call
 from schemas.experts import EXPERTS
 from schemas.measures import MEASURES
 from schemas.moved import names
+from schemas.studies import STUDIES
 
 SCHEMA_VERSION = 1
 """Raised by hand when a contract changes; a newer major is a new store."""
@@ -253,6 +254,7 @@ DATASETS: dict[str, type[Contract]] = {
     **BOOKS,
     **EXPERTS,
     **MEASURES,
+    **STUDIES,
 }
 """Dataset names, as inputs of operators and manifests use them."""
 

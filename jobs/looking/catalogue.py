@@ -132,6 +132,10 @@ class Catalogue:
     def close(self) -> None:
         self._engine.dispose()
 
+    def connect(self) -> sa.Connection:
+        """Return a connection, for questions of one's own about the tables here; ``with`` closes it."""
+        return self._engine.connect()
+
     def sync(self) -> int:
         """Read in the manifests that are new or changed, forget those that are gone; return how many changed."""
         there = dict(_stamps(self.root))

@@ -13,6 +13,7 @@ from cluster.records.reader import open_stage, seems_alive
 from cluster.records.refused import refused, remarks, told
 from cluster.storage.documents import read_snapshot
 from cluster.storage.root import Root
+from jobs.running.unwritten import unwritten
 from schemas.manifest import RunManifest, StageRecord
 from schemas.prices import MICRO
 
@@ -32,7 +33,7 @@ def document(root: Root, manifest: RunManifest) -> dict[str, Any]:
         "waits_for": manifest.waits_for,
         "spending": manifest.spending.model_dump() if manifest.spending else None,
         "n_problems": manifest.n_problems,
-        "notes": manifest.notes,
+        "notes": [*manifest.notes, *unwritten(root, manifest)],
         "refused": [asdict(found) for found in refused(root, manifest)],
         "stages": [record.model_dump(mode="json") for record in manifest.stages],
         "pass_at_k": coverage(root, manifest),
@@ -60,7 +61,7 @@ def print_run(console: Console, root: Root, manifest: RunManifest) -> None:
     if manifest.waits_for:
         console.print(f"waits for: {manifest.waits_for}", style="yellow", soft_wrap=True, markup=False, highlight=False)
     console.print(_stage_table(manifest))
-    for line in [*told(refused(root, manifest)), *remarks(manifest)]:
+    for line in [*told(refused(root, manifest)), *remarks(manifest), *unwritten(root, manifest)]:
         console.print(line, style="red", soft_wrap=True, highlight=False, markup=False)
     _print_replicas(console, manifest)
     _print_spending(console, manifest)
