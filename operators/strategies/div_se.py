@@ -53,7 +53,7 @@ class DivSe(Strategy):
     approaches: Approaches = APPROACHES
     """What is said behind the problem, the most accurate first; or the file of ``synthesize.approaches``."""
     template: PromptTemplate = "{prompt}\n\n{approach}"
-    """With {prompt} and {approach}."""
+    """A template, filled in with {prompt} and {approach}."""
     temperature: float | None = Field(default=None, ge=0.0)
     """By default the sampling stage's."""
     answers: Answers = Answers()
