@@ -25,8 +25,10 @@ from cluster.upkeep.verify_file import Expected, FileCheck, Finding, Remedy, che
 from cluster.upkeep.verify_store import StoreCheck, log_finding, open_samples, samples_folder
 from operators import operator_class
 from pipelines.identity import ViewOfRanges
+from schemas.books import LedgerEntry
 from schemas.contract import Contract, validate
-from schemas.datasets import DATASETS, Call, LedgerEntry, Problem, Sample
+from schemas.datasets import DATASETS, Problem, Sample
+from schemas.episodes import Call
 from schemas.errors import ContractViolation, DamagedLog, GristmillError
 from schemas.identity import table_digest
 from schemas.manifest import RunManifest, SnapshotManifest, StageRecord

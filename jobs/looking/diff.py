@@ -18,7 +18,7 @@ from jobs.running.summary import coverage
 from operators.measure.counts import Drawn
 from operators.measure.intervals import differences
 from operators.measure.pass_at_k import PassAtK, of_each
-from schemas.datasets import Allocation
+from schemas.books import Allocation
 from schemas.manifest import RunManifest, StageRecord
 
 FIGURES = ("planned", "reused", "computed", "failed", "accepted", "truncated", "unparseable", "completion_tokens")

@@ -64,7 +64,7 @@ class Load(Operator):
     columns: Annotated[dict[str, str | None], Added] = {}
     """Which column is what, ``{prompt: my_column}``, and which are left out, ``{my_column: null}``."""
     task_type: str = "math"
-    """For problems that don't say."""
+    """The task type of problems that don't say theirs."""
     continue_last: Annotated[bool, Added] = False
     """Keep an assistant's last turn of a conversation: the model goes on with it. Else it is taken for the answer, and
     isn't shown."""

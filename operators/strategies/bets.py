@@ -41,7 +41,7 @@ class Bets(Strategy):
         "Give your {round} speech. Then, for yourself alone: in <reasoning></reasoning> say how likely you are to win, "
         "and why; in <bet></bet> bet 0 to 100 tokens on it. You have 100; the winner takes both bets."
     )
-    """With {prompt}, {side}, {round}, {speeches} and {told}."""
+    """A template, filled in with {prompt}, {side}, {round}, {speeches} and {told}."""
     told: dict[str, str] = {
         "plain": "",
         "informed": "Both sides are equally strong: your chance to win is exactly 50%.",
@@ -52,7 +52,7 @@ class Bets(Strategy):
         "A debate on this motion: {prompt}\n\n{speeches}\n\nWhich side argued better? End with the side in "
         "<winner></winner>: proposition or opposition."
     )
-    """With {prompt} and {speeches}."""
+    """A template, filled in with {prompt} and {speeches}."""
     judge_tokens: int = Field(default=256, ge=1)
 
     @property

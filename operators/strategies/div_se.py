@@ -37,7 +37,7 @@ class DivSe(Strategy):
     approaches: tuple[str, ...] = Field(default=APPROACHES, min_length=1)
     """What is said behind the problem, the most accurate first."""
     template: PromptTemplate = "{prompt}\n\n{approach}"
-    """With {prompt} and {approach}."""
+    """A template, filled in with {prompt} and {approach}."""
     temperature: float | None = Field(default=None, ge=0.0)
     """By default the sampling stage's."""
     answers: Answers = Answers()

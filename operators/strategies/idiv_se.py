@@ -35,7 +35,7 @@ class IdivSe(Strategy):
         "a "
         'line "Approach 1:", "Approach 2:", and so on, and end each with its own final answer.\n\n{approaches}'
     )
-    """With {prompt}, {count} and {approaches}."""
+    """A template, filled in with {prompt}, {count} and {approaches}."""
     answers: Answers = Answers()
 
     def worst(self, prompt: int, most: int) -> Bill:

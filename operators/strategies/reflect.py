@@ -45,17 +45,17 @@ class Reflect(Strategy):
     review: PromptTemplate = (
         "Problem: {prompt}\n\nA thought on it:\n{thought}\n\nWhat is missing in it, and what is wrong?"
     )
-    """With {prompt} and {thought}."""
+    """A template, filled in with {prompt} and {thought}."""
     improve: PromptTemplate = (
         "Problem: {prompt}\n\nA thought on it:\n{thought}\n\nA reflection on this thought:\n{reflection}\n\nImprove "
         "the thought by the reflection. Keep its structure, and write nothing but the improved thought."
     )
-    """With {prompt}, {thought} and {reflection}."""
+    """A template, filled in with {prompt}, {thought} and {reflection}."""
     integrate: PromptTemplate = (
         "{prompt}\n\nThese are answers to it, each later one better thought out:\n\n{answers}\n\nMake one complete "
         "answer of them."
     )
-    """With {prompt} and {answers}."""
+    """A template, filled in with {prompt} and {answers}."""
 
     @property
     def rows(self) -> int:

@@ -53,7 +53,7 @@ class Workers(Strategy):
     step_tokens: int = Field(default=256, ge=1)
     """Most tokens of a turn where a turn is a step."""
     check_every: int = Field(default=256, ge=1)
-    """After so many tokens of all, steps begin with ``check``."""
+    """After so many tokens of all workers together, steps begin with ``check``."""
     ends: tuple[str, ...] = (".\n\n", "!\n\n", "?\n\n", "]\n\n", "$\n\n")
     """What a step ends with: a sentence, and a blank line."""
     forbidden: tuple[str, ...] = ("#", "</think>")
@@ -61,14 +61,14 @@ class Workers(Strategy):
     check: str = "Quick check: am I doing redundant work? (yes/no): "
     finish_cue: str = "\n\nThere is no time left, so the final answer now: \\boxed{"
     finish_tokens: int = Field(default=16, ge=0)
-    """Of the answer that is asked for where no step had one; 0: none is asked for."""
+    """How long the answer may be that is asked for where no step had one; 0: none is asked for."""
     template: PromptTemplate = (
         "{prompt}\n\nYou are {name}, one of {count} workers on this problem: {names}. You all see what the others "
         "write. Split the work, say who does what, and leave what somebody else does. Write short steps with a blank "
         "line behind each. Whoever knows the final answer writes it in \\boxed{}.\n\nSteps so far:\n\n{history}\n\n"
         "Work in progress of others:\n\n{others}\n\nYour own next step:"
     )
-    """With {prompt}, {name}, {names}, {count}, {history} and {others}."""
+    """A template, filled in with {prompt}, {name}, {names}, {count}, {history} and {others}."""
 
     def worst(self, prompt: int, most: int) -> Bill:
         count, turn = len(self.names), min(self.chunk or self.step_tokens, most)

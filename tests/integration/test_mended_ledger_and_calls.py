@@ -20,7 +20,7 @@ from cluster.storage.parts import write_part
 from cluster.storage.root import Root
 from cluster.storage.store import Store
 from cluster.upkeep.mend_log import mend_log
-from schemas.datasets import Call
+from schemas.episodes import Call
 from schemas.errors import DamagedLog
 from tests.damage import check, mend, record, said
 from tests.integration.test_episodes import asked, calls_of, play, searched, texts

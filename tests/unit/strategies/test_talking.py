@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import replace
 from typing import Any
 
-import polars as pl
 import pytest
 from pydantic import ValidationError
 
 from operators.engine import Request
-from operators.load.held_out import held_out
 from operators.strategies.aggregate import Aggregate
 from operators.strategies.best_of import BestOf
 from operators.strategies.bets import Bets
@@ -25,7 +22,6 @@ from operators.strategies.revise import Revise
 from operators.strategies.spawn import Spawn
 from operators.strategies.step_cascade import StepCascade
 from operators.strategies.talking import last_object, options, said_last, spoken_part, tagged
-from operators.strategies.thresholds import cheapest, lower_bound
 from operators.strategies.workers import Workers
 from tests.unit.strategies import playing
 from tests.unit.strategies.literature import Babbling, in_turn, scripted
@@ -167,25 +163,6 @@ def test_a_draft_is_shown_where_it_is_wanted() -> None:
     at, engine = scripted(in_turn("\\boxed{1}", "\\boxed{9}"))
     played(Cascade(samples=1, threshold=1.0, by="score", scorer="certainty", show_draft=True), at)  # type: ignore[arg-type]
     assert "<assistant>\\boxed{1}<user>That is a colleague" in engine.requests[1].prompt
-
-
-def test_a_threshold_keeps_a_wanted_accuracy() -> None:
-    assert lower_bound(10, 10) == pytest.approx(0.05**0.1) and lower_bound(0, 5) == 0.0
-    values = [1.0] * 60 + [0.6] * 40 + [0.3] * 40
-    right = [True] * 60 + [True] * 39 + [False] + [False] * 40
-    keys = [f"p{number}" for number in range(200)]
-    assert cheapest(values, right, keys[:140], 0.9) == 0.6 and cheapest(values, right, keys[:140], 0.97) is None
-    assert cheapest(values[:5], right[:5], keys[:5], 0.9) is None
-    tuning = [not one for one in held_out(pl.Series(keys), 0.5)]  # what is held out is all wrong
-    assert cheapest([0.5] * 200, tuning, keys, 0.9) is None
-    assert cheapest([0.5] * 200, tuning, keys, 0.9, holdout=0.5) == 0.5
-    misses = 0
-    for seed in range(300):
-        draws = random.Random(seed)
-        scores = [draws.choice((0.2, 0.5, 0.8)) for _ in range(200)]
-        found = cheapest(scores, [draws.random() < 0.78 + score / 5 for score in scores], keys, 0.9)
-        misses += found is not None and {0.2: 0.88, 0.5: 0.91, 0.8: 0.94}[found] < 0.9 and found == 0.2
-    assert misses <= 300 * 0.05 + 10
 
 
 def test_the_large_model_writes_the_steps_that_score_too_little() -> None:
