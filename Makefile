@@ -86,7 +86,7 @@ docs: setup $(TOOLS)/.docs ## Build the documentation as a site in build/docs/si
 	mkdir -p build/docs
 	cp -r docs build/docs/docs
 	cp infra/docs/zensical.toml build/docs/
-	$(BIN)/python -m jobs.looking.reference build/docs/docs/reference
+	$(BIN)/python -m jobs.reference build/docs/docs/reference
 	cd build/docs && $(CURDIR)/$(TOOLS)/bin/zensical build --strict
 
 lock: $(TOOLS)/.setup ## Pin the newest versions that fit, and their files' hashes, in requirements/

@@ -83,7 +83,7 @@ class Run:
     @property
     def coverage(self) -> pl.DataFrame:
         """pass@k with its intervals; no rows where the pipeline doesn't measure it."""
-        return coverage(self.root, self.manifest)
+        return pl.DataFrame(coverage(self.root, self.manifest))
 
     def scan(self, name: str) -> pl.LazyFrame:
         """Return the rows of a stage, or of the last stage that gives a dataset of this name, lazily.

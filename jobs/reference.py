@@ -1,4 +1,4 @@
-"""The reference of the documentation, written from the code: ``python -m jobs.looking.reference FOLDER``."""
+"""The reference of the documentation, written from the code: ``python -m jobs.reference FOLDER``."""
 
 from __future__ import annotations
 
