@@ -12,8 +12,6 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-MB = 1 << 20
-
 OutcomeStatus = Literal["passed", "failed", "timeout", "refused", "missing"]
 
 
