@@ -17,6 +17,7 @@ from schemas.episodes import EPISODES, Call
 from schemas.experts import EXPERTS
 from schemas.measures import MEASURES
 from schemas.moved import names
+from schemas.studies import STUDIES
 
 SCHEMA_VERSION = 1
 """Raised by hand when a contract changes; a newer major is a new store."""
@@ -231,8 +232,13 @@ class StepReward(Contract):
 STORES: dict[type[Contract], str] = {Sample: "samples", Call: "calls", Verdict: "verdicts", Score: "scores"}
 """Contracts whose rows are append-only facts, and the folder of their stores; all others become snapshots."""
 
+CONTRACTS: dict[str, type[Contract]] = {folder: contract for contract, folder in STORES.items()}
+"""Folder of stores -> the contract of their rows."""
+
 SAMPLES_FOLDER = STORES[Sample]
 CALLS_FOLDER = STORES[Call]
+ANSWERS_FOLDER = "answers"
+"""What engines answered to work that isn't committed yet; a folder for each stage that asks."""
 
 DATASETS: dict[str, type[Contract]] = {
     "problems": Problem,
@@ -248,6 +254,7 @@ DATASETS: dict[str, type[Contract]] = {
     **BOOKS,
     **EXPERTS,
     **MEASURES,
+    **STUDIES,
 }
 """Dataset names, as inputs of operators and manifests use them."""
 

@@ -264,7 +264,9 @@ def _read(operator: Operator, path: str, paths: Mapping[str, str], columns: Mapp
                 f"'{path}' has no completions: found {rows.columns}, known are completion, "
                 f"{', '.join(COMPLETION_NAMES)}. Name the column: --set columns.completion=NAME"
             )
-    table = _keyed(typed(rows))
+    table = typed(rows)
+    known = {old: new for old, new in operator.synonyms.items() if old in table.columns and new not in table.columns}
+    table = _keyed(table.rename(known))
     if "problem_key" not in table.columns and "samples" in paths and {*served} & {"samples", "problems"}:
         table = _keyed(table.with_columns(_prompt_ids(rows, path)))
     return _File(path, rows, table)

@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.spending.account import Amount
 from cluster.spending.history import spent_under
-from cluster.storage.snapshot import MANIFEST
+from cluster.storage.documents import MANIFEST
 from jobs.config.settings import build_pipeline, merge
 from jobs.export.ask import Ask
 from jobs.export.exporting import export

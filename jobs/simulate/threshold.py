@@ -82,6 +82,8 @@ def _of_table(table: pl.DataFrame, source: str) -> pl.DataFrame:
             f"'{source}' must have a problem ({', '.join(PROBLEM)}), a value ({', '.join(VALUES)}) and is_correct; it "
             f"has {', '.join(table.columns)}"
         )
+    if table[problem].null_count():
+        raise BadInput(f"'{source}': {table[problem].null_count():,} rows name no problem ({problem} is empty)")
     accepted = pl.col("accepted").cast(pl.Boolean, strict=False) if "accepted" in table.columns else pl.lit(True)
     try:
         return table.select(
@@ -145,7 +147,7 @@ def said(found: Mapping[str, Any]) -> str:
     sure = f"{found['sure']:.0%}"
     if found["threshold"] is not None:
         return (
-            f"threshold={found['threshold']:g}: {found['taken']:.1%} of {of} are taken from the small model, and with "
+            f"threshold={found['threshold']!r}: {found['taken']:.1%} of {of} are taken from the small model, and with "
             f"{sure} confidence at least {found['wanted']:.1%} of those on problems like these are right"
         )
     if not found["tried"]:

@@ -46,13 +46,14 @@ class Greedy(Policy):
 
 def matching(difficulty: Difficulty, problems: int) -> Floats:
     """Return a and b of the betas that have the means and variances of the rates' distributions: [2, problems]."""
-    found = np.empty((2, problems))
-    for start in range(0, problems, BLOCK):
-        some = np.arange(start, min(start + BLOCK, problems))
+    told = problems if difficulty.trust > 0.0 else min(1, problems)  # where nothing is, all are the same
+    found = np.empty((2, told))
+    for start in range(0, told, BLOCK):
+        some = np.arange(start, min(start + BLOCK, told))
         none = np.zeros(len(some), dtype=np.int64)
         shares = difficulty.posterior(none, none, some)
         mean = shares @ RATES
         variance = np.maximum(shares @ RATES**2 - mean**2, 1e-12)
         worth = np.maximum(mean * (1.0 - mean) / variance - 1.0, 1e-3)  # samples that the prior counts for
         found[:, some] = mean * worth, (1.0 - mean) * worth
-    return found
+    return found if told == problems else np.repeat(found, problems, axis=1)

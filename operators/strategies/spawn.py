@@ -29,6 +29,7 @@ class Spawn(Strategy):
 
     version: ClassVar[int] = 1
     steps: ClassVar[bool] = True
+    awaits: ClassVar[dict[str, str]] = {"blocks": "blocks of messages (<spawn>)"}
 
     opening: str = "<spawn>"
     close: str = "</spawn>"

@@ -42,7 +42,8 @@ class Workers(Strategy):
     a turn unfinished steps are seen too, for many more calls. Of interest for training data and study, and dear.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+    awaits: ClassVar[dict[str, str]] = {"answered": "an answer in a box in a step of one of its workers"}
     steps: ClassVar[bool] = True
 
     names: tuple[str, ...] = Field(default=("Alice", "Bob"), min_length=1)
@@ -104,11 +105,12 @@ class Workers(Strategy):
                 table.counts[worker] = table.counts.get(worker, 0) + 1
                 table.history.append((worker, table.counts[worker], text.strip()))
             if answers:
-                ep.note(conflict=len({_boxed(text) for _, text in answers}) > 1, critical_tokens=critical)
+                conflict = len({_boxed(text) for _, text in answers}) > 1
+                ep.note(conflict=conflict, critical_tokens=critical, answered=1)
                 return only(
                     Node(self._told(table), steps=1, ended=True, finish="stop", tokens=table.tokens, call=node.call)
                 )
-        ep.note(critical_tokens=critical)
+        ep.note(critical_tokens=critical, answered=0)
         return await self._finished(ep, table, node)
 
     async def _ask(self, ep: Episode, table: _Table, worker: int) -> Ask:

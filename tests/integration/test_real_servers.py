@@ -23,7 +23,8 @@ from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
 from cluster.upkeep.retry import forget_errors
 from cluster.working.unproven import Unproven
-from jobs.running.summary import document, print_run, sample_rows
+from jobs.looking.samples import sample_rows
+from jobs.running.summary import document, print_run
 from operators.load import Load
 from operators.policies.named import UniformSpec
 from operators.sample.sampling import Sampling

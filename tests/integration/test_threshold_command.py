@@ -41,7 +41,7 @@ def test_a_run_of_a_cascade(tmp_path: Path) -> None:
     assert again["threshold"] == 1.0
     assert again["by_large"] == 84 - again["tried"][-1]["accepted"] >= 4
     shown = gristmill("threshold", "latest", "--accuracy", "0.9", cwd=tmp_path).stdout
-    assert "threshold=1: " in shown
+    assert "threshold=1.0: " in shown
     assert "at least 90.0% of those on problems like these are right" in " ".join(shown.split())
     none = gristmill("threshold", "latest", "--accuracy", "0.999", cwd=tmp_path)
     assert none.returncode == 0
@@ -67,6 +67,7 @@ def test_a_table_without_what_is_held_out(tmp_path: Path) -> None:
         ("problem_id,score\na,1\n", "is_correct"),
         ("problem_id,score,is_correct\na,high,true\n", "must be numbers"),
         ("problem_id,is_correct\na,true\n", "search_score"),
+        ("problem_id,score,is_correct\na,1,true\n,1,true\n", "1 rows name no problem"),
     ],
 )
 def test_a_table_that_lacks_something(tmp_path: Path, table: str, said: str) -> None:

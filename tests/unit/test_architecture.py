@@ -10,6 +10,7 @@ from pathlib import Path
 
 HOME = Path(__file__).resolve().parents[2]
 HEAVY = {"ray", "vllm", "xllamacpp", "transformers", "torch"}
+SERVERS = {"starlette", "uvicorn"}
 TABLES = {"polars", "numpy", "pyarrow", "deltalake", "sqlalchemy", "dataframely", "scipy"}
 
 
@@ -21,7 +22,7 @@ def test_light_modules_load_nothing_heavy() -> None:
 
 
 def test_the_command_line_is_there_before_anything_is_loaded_that_works_on_data() -> None:
-    assert not _loaded_by(["jobs.cli"]) & (HEAVY | TABLES)
+    assert not _loaded_by(["jobs.cli"]) & (HEAVY | TABLES | SERVERS)
 
 
 def test_a_plan_needs_no_scipy() -> None:

@@ -194,16 +194,17 @@ def test_agents_see_the_others_last_answers_and_ties_go_to_the_round_before() ->
 def test_bets_are_private_and_unreadable_ones_are_asked_again() -> None:
     def say(request: Request) -> str:
         if "Which side" in request.prompt:
-            return "<winner>Opposition</winner>"
+            return "<winner>Opposition</winner> <confidence>70</confidence>"
         side = "pro" if "for the proposition" in request.prompt else "con"
         bet = "60" if side == "pro" else "none" if request.request_id.endswith("0.1") else "80"
         return f"{side} speaks <reasoning>secret</reasoning><bet>{bet}</bet>"
 
     at, engine = scripted(say)
     rows = played(Bets(judges=2), at)
-    assert [row["completion"] for row in rows] == ["pro speaks", "con speaks"] and rows[1]["chosen"]
-    assert [row["search_score"] for row in rows] == [0.6, 0.8] and rows[0]["reasoning"] == "secret"
-    assert note(rows)["unreadable"] == 1 and note(rows)["closing_opposition"] == 80 and len(engine.requests) == 9
+    assert [row["completion"] for row in rows] == ["pro speaks", "con speaks"] * 3 and rows[5]["chosen"]
+    assert [row["search_score"] for row in rows] == [0.6, 0.8] * 3 and rows[0]["reasoning"] == "secret"
+    assert note(rows)["unreadable"] == 1 and len(engine.requests) == 9
+    assert (note(rows)["confident"], note(rows)["confidence"]) == (2, 140)
     speeches = [one.prompt for one in engine.requests if "Which side" not in one.prompt]
     assert not any("secret" in prompt or "60" in prompt for prompt in speeches)
     assert speeches[3].count("con speaks") == 1 and speeches[-1].count("speaks") == 4
