@@ -14,8 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.settings import Settings
 
-MB = 1 << 20
-
 OutcomeStatus = Literal["passed", "failed", "timeout", "refused", "missing"]
 
 

@@ -66,9 +66,6 @@ class RayRunner(Runner):
         self._watched.check()
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
-    def check_alive(self) -> None:
-        self._watched.check()
-
     def _start(self, cpus: int = LOCAL_CPUS) -> None:
         """Start or join Ray, unless that is done; ``cpus`` is what it is told of this machine."""
         if ray.is_initialized():

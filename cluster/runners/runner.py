@@ -69,7 +69,11 @@ class Runner(ABC):
     @property
     @abstractmethod
     def slots(self) -> int:
-        """How many tasks may run at once."""
+        """How many tasks may run at once.
+
+        Raises:
+            ClusterLost: what runs the workers is gone.
+        """
 
     @abstractmethod
     def submit(self, work: Work) -> Future[Done]:
@@ -107,13 +111,6 @@ class Runner(ABC):
     @abstractmethod
     def engine_worker(self, job: EngineJob[W], number: int) -> WorkerHandle[W]:
         """Make the worker of one replica of a stage's engine (its ``start`` isn't called yet)."""
-
-    def check_alive(self) -> None:  # noqa: B027
-        """See that what runs the workers is there; called every second or so.
-
-        Raises:
-            ClusterLost: it isn't.
-        """
 
     def publish(self, manifest: RunManifest) -> None:  # noqa: B027
         """Show a run's figures to whatever watches this kind of runner; called every second or so."""

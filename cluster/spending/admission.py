@@ -59,7 +59,6 @@ class Admission:
         """Samples that were sent and haven't come back."""
         self._worst_of = worst
         self._worst = np.zeros((problems, 2), np.int64)
-        self._paid_before = Amount()
         self._ended = 0
 
     @property

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 nightly = typer.Typer(help="Schedules: one run a date, missed and failed nights by rule.", no_args_is_help=True)
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB.yaml", help="A job file with a schedule.")]
-DateOption = typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")
 
 
 @nightly.command(
