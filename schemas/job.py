@@ -85,7 +85,7 @@ class RunSettings(Settings):
     """What to do where another run is writing the samples this one needs: end, wait for it, or take what is there."""
     flush_seconds: float = Field(default=2.0, gt=0)
     """Samples are written at least this often, in seconds: a crash loses no more than that."""
-    flush_rows: int = Field(default=20_000, ge=1)
+    flush_rows: int = Field(default=8_000, ge=1)
     """A file of samples is written as soon as this many have been drawn, even before ``flush_seconds`` have passed."""
     commit_seconds: float = Field(default=0.5, ge=0)
     """Seconds between two commits; everything written in between becomes a fact together."""

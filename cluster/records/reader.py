@@ -8,12 +8,13 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cluster.storage.documents import MANIFEST, documents, read_document, read_snapshot
 from cluster.storage.lease import read_lease, watch
 from cluster.storage.root import Root
-from schemas.errors import BadInput
+from schemas.errors import BadInput, GristmillError
 from schemas.manifest import RunManifest, StageRecord
 
 if TYPE_CHECKING:
@@ -152,6 +153,38 @@ def open_stage(root: Root, manifest: RunManifest, stage: str) -> pl.LazyFrame:
         return _empty(record)
     assert record.view is not None
     return restrict(rows, pl.read_parquet(io.BytesIO(root.read_bytes(record.view))))
+
+
+@contextmanager
+def naming_damage(root: Root, manifest: RunManifest, stage: str) -> Iterator[None]:
+    """Read a stage's rows inside: where a file of theirs is damaged, the error names it and says what mends it.
+
+    Raises:
+        DamagedFile: one is.
+    """
+    try:
+        yield
+    except GristmillError:
+        raise
+    except BaseException as error:
+        from cluster.storage.delta import listed_files, open_table
+        from cluster.storage.slices import UNREADABLE, damaged_file
+        from schemas.datasets import DATASETS
+
+        record = next((record for record in manifest.stages if record.name == stage), None)
+        if record is None or not isinstance(error, UNREADABLE):
+            raise
+        if record.kind == "snapshot":
+            snapshot = read_snapshot(root, record.path)
+            names = [] if snapshot is None else [*snapshot.parts]
+        else:
+            names = listed_files(open_table(root, record.path))["name"].to_list()
+        contract = DATASETS.get(record.dataset)
+        columns = contract.column_names() if contract is not None else []
+        damaged = damaged_file(root, [root.uri(record.path, name) for name in names], columns)
+        if damaged is None:
+            raise
+        raise damaged from error
 
 
 def last_stage(manifest: RunManifest, dataset: str) -> str | None:

@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.records.reader import open_stage
+from cluster.records.reader import naming_damage, open_stage
+from cluster.storage.documents import tell
 from cluster.storage.root import Root
+from schemas.errors import DamagedFile, DamagedLog
 from schemas.manifest import RunManifest
 
 if TYPE_CHECKING:
@@ -38,12 +40,19 @@ class Refused:
 
 
 def refused(root: Root, manifest: RunManifest) -> list[Refused]:
-    """Return the refused samples of a run, those of earlier runs that it reads included, the commonest first."""
+    """Return the refused samples of a run, those of earlier runs that it reads included, the commonest first.
+
+    Of a stage with a damaged file nothing is known; it is told of.
+    """
     found: list[Refused] = []
     for record in manifest.stages:
         if record.dataset != "samples" or not (record.failed or record.reused):
             continue
-        found += refused_of(record.name, open_stage(root, manifest, record.name))
+        try:
+            with naming_damage(root, manifest, record.name):
+                found += refused_of(record.name, open_stage(root, manifest, record.name))
+        except (DamagedFile, DamagedLog) as error:
+            tell(str(error))
     return found
 
 

@@ -140,7 +140,11 @@ def _sizes(root: Root, folder: str) -> dict[str, int]:
 
     def listed() -> dict[str, int]:
         root.fs.invalidate_cache()
-        return {str(info["name"]).rsplit("/", 1)[-1]: int(info["size"]) for info in root.fs.ls(place, detail=True)}
+        try:
+            found = root.fs.ls(place, detail=True)
+        except FileNotFoundError:  # the whole log is gone
+            return {}
+        return {str(info["name"]).rsplit("/", 1)[-1]: int(info["size"]) for info in found}
 
     return root.patiently(listed, f"listing {folder}/{LOG}")
 

@@ -154,8 +154,10 @@ def store_folders(root: Root) -> Iterator[str]:
 
 def _may_wake(root: Root, manifest: RunManifest) -> bool:
     """Whether a run never ended, and its driver may be at work or asleep."""
+    if manifest.state != "running":
+        return False
     lease = read_lease(root, f"runs/{manifest.run_id}", HEARTBEAT)
-    return manifest.state == "running" and lease is not None and lease.may_wake()
+    return lease is not None and lease.may_wake()
 
 
 def _vacuum_fenced(root: Root, folder: str, hours: int, found: Garbage) -> None:

@@ -126,7 +126,7 @@ class _Verifier:
     def _list_calls(self, record: StageRecord) -> list[Expected]:
         """Return the files of the calls that a stage's episodes made, where it has some."""
         folder = calls_folder(record.path)
-        if record.dataset != "samples" or not self.root.exists(folder, "_delta_log"):
+        if record.dataset != "samples" or not self.root.list(folder):
             return []
         store = self.stores[folder] = StoreCheck(self.root, record.name, folder, Call, self.numbering)
         return store.expected(None)

@@ -2,8 +2,8 @@
 
 Files are merged in tiers: as soon as sixteen files of about one size lie in a store, one takes their place, so that
 every row is rewritten a few times at most, and a store never has more than a few dozen small files. Merged files are
-sorted by key over the whole file. They are written a few problems at a time; memory doesn't grow with their size. The
-old files stay on disk until they are vacuumed: whoever is reading them goes on reading.
+sorted by key over the whole file. They are written some rows at a time; memory doesn't grow with their size, nor with
+the samples of one problem. The old files stay on disk until they are vacuumed: whoever is reading them goes on reading.
 """
 
 from __future__ import annotations
@@ -29,11 +29,15 @@ FAN_IN = 16
 SMALLEST = 2**16
 """Bytes; all smaller files are one tier."""
 BATCH_ROWS = 20_000
-"""Rows in memory while merging, about (whole problems, so more where one has more)."""
+"""Rows in memory while merging, about (all of one problem and index, so more where these repeat)."""
 EVERY = 500
 """Of so many rows of a file one key is looked at to know where batches end."""
 OUTLINE_ROWS = 100_000
 """Keys of so many rows are read at a time."""
+
+
+Key = tuple[str, int]
+"""Of a row: its problem, and its index in it."""
 
 
 def next_merge(sizes: Mapping[str, int], fan_in: int = FAN_IN, target: int = TARGET) -> list[str]:
@@ -79,7 +83,7 @@ class Merge:
         outlines = [self._outline(root, file) for file in self.files]
         size = write_tables(root, self.folder, name, self._batches(root, outlines), self.contract)
         index = self.contract.index
-        low = {"problem_key": min(one.keys[0] for one in outlines), index: min(one.low for one in outlines)}
+        low = {"problem_key": min(one.keys[0][0] for one in outlines), index: min(one.low for one in outlines)}
         high = {"problem_key": max(one.last for one in outlines), index: max(one.high for one in outlines)}
         part = Part(name, self.rows, size, delta_statistics(self.rows, low, high))
         return Done(part, time.perf_counter() - began)
@@ -90,35 +94,40 @@ class Merge:
     def _outline(self, root: Root, file: str) -> _Outline:
         """Look through the keys of a file, some rows at a time."""
         scan = self._scan(root, file).select("problem_key", self.contract.index)
-        keys: list[str] = []
+        keys: list[Key] = []
         last, low, high, first = "", 2**63 - 1, 0, 0
         while True:
             rows = root.patiently(scan.slice(first, OUTLINE_ROWS).collect, f"reading the keys of {self.folder}")
             if rows.is_empty():
                 return _Outline(keys, last, low, high)
-            keys += rows["problem_key"].gather_every(EVERY).to_list()
+            keys += rows.gather_every(EVERY).iter_rows()
             index = rows[self.contract.index]
             last, first = rows["problem_key"][-1], first + len(rows)
             low, high = min(low, index.min()), max(high, index.max())  # pyright: ignore[reportArgumentType]
 
     def _batches(self, root: Root, outlines: list[_Outline]) -> Iterator[pl.DataFrame]:
-        """Yield the rows in order, some whole problems at a time; of each file no more is read than they need."""
+        """Yield the rows in order, some at a time; of each file no more is read than they need."""
         keys = sorted(key for one in outlines for key in one.keys)
         bounds = list(dict.fromkeys(keys[BATCH_ROWS // EVERY :: BATCH_ROWS // EVERY]))
         for low, high in zip([None, *bounds], [*bounds, None], strict=True):
-            mine = pl.lit(True) if low is None else pl.col("problem_key") >= low
-            mine = mine if high is None else mine & (pl.col("problem_key") < high)
+            mine = pl.lit(True) if low is None else self._from(*low)
+            mine = mine if high is None else mine & ~self._from(*high) & (pl.col("problem_key") <= high[0])
             scans = [self._scan(root, file).filter(mine) for file in self.files]
             tables = [root.patiently(scan.collect, f"reading {self.folder}") for scan in scans]
             rows = pl.concat(tables).sort(self.contract.primary_key())
             if len(rows):
                 yield rows
 
+    def _from(self, problem_key: str, index: int) -> pl.Expr:
+        """Whether a row doesn't come before some key; bounds of problems alone let readers skip most of a file."""
+        key = pl.col("problem_key")
+        return (key >= problem_key) & ((key > problem_key) | (pl.col(self.contract.index) >= index))
+
 
 class _Outline(NamedTuple):
     """What is known of a file before it is merged: some of its keys, from the first, and its bounds."""
 
-    keys: list[str]
+    keys: list[Key]
     last: str
     low: int
     high: int

@@ -6,7 +6,7 @@ import polars as pl
 from rich.console import Console
 from rich.markup import escape
 
-from cluster.records.reader import open_stage
+from cluster.records.reader import naming_damage, open_stage
 from cluster.storage.root import Root
 from schemas.manifest import RunManifest
 
@@ -34,7 +34,8 @@ def sample_rows(
         rows = rows.filter(pl.col("status") == "error")
     if problem is not None:
         rows = rows.filter(pl.col("problem_id") == problem)
-    return rows.sort("problem_id", "sample_index").head(limit).drop("problem_key").collect()
+    with naming_damage(root, manifest, stage.get("verdicts", "")), naming_damage(root, manifest, stage["samples"]):
+        return rows.sort("problem_id", "sample_index").head(limit).drop("problem_key").collect()
 
 
 def print_samples(console: Console, rows: pl.DataFrame) -> None:

@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.records.reader import open_stage, seems_alive
+from cluster.records.reader import naming_damage, open_stage, seems_alive
 from cluster.records.refused import refused, remarks, told
-from cluster.storage.documents import read_snapshot
+from cluster.storage.documents import read_snapshot, tell
 from cluster.storage.root import Root
 from jobs.running.unwritten import unwritten
+from schemas.errors import DamagedFile
 from schemas.manifest import RunManifest, StageRecord
 from schemas.prices import MICRO
 
@@ -46,9 +47,16 @@ def state_of(root: Root, manifest: RunManifest) -> str:
 
 
 def coverage(root: Root, manifest: RunManifest) -> list[dict[str, Any]]:
-    """Return the rows of the run's pass@k stage; no rows where it has none yet."""
+    """Return the rows of the run's pass@k stage; no rows where it has none yet, or a damaged file, which is told of."""
     record = next((record for record in manifest.stages if record.dataset == "pass_at_k"), None)
-    return open_stage(root, manifest, record.name).collect().to_dicts() if record and record.complete else []
+    if record is None or not record.complete:
+        return []
+    try:
+        with naming_damage(root, manifest, record.name):
+            return open_stage(root, manifest, record.name).collect().to_dicts()
+    except DamagedFile as error:
+        tell(str(error))
+        return []
 
 
 def print_run(console: Console, root: Root, manifest: RunManifest) -> None:

@@ -24,6 +24,8 @@ from schemas.identity import Added
 
 REPEATED = 4
 """Words of a run that counts as repeated."""
+TEXTS_AT_ONCE = 4_000
+"""Of so many texts the words are in memory at a time."""
 SHINGLE = 3
 PERMUTATIONS = 64
 
@@ -94,7 +96,9 @@ class SynthesizeChoose(Operator):
         counted = pl.col("is_correct").filter(~pl.col("verdict").is_in(["error", "skipped"])).fill_null(False)
         rows = rows.with_columns(pass_rate=counted.mean().over("problem_key"))
         rows = rows.with_columns(reason=self._plain_reasons())
-        rows = self._add(rows, self._textual_reasons(rows.filter(pl.col("reason").is_null())))
+        looked_at = rows.filter(pl.col("reason").is_null()).iter_slices(TEXTS_AT_ONCE)
+        nothing = rows.head(0).select(*SAMPLE_KEY, reason=pl.lit("", pl.String))
+        rows = self._add(rows, pl.concat([nothing, *(self._textual_reasons(some) for some in looked_at)]))
         copies = pl.int_range(pl.len()).over("problem_key", "completion_hash") > 0
         left = rows.filter(pl.col("reason").is_null())
         rows = self._add(rows, left.filter(copies).select(*SAMPLE_KEY, reason=pl.lit("the same text as another")))

@@ -77,11 +77,11 @@ class SynthesizeSft(Operator):
     ) -> pl.DataFrame:
         """Return the kept rows, sorted by problem_key and sample_index; ``score`` is the verdict's credit."""
         judged = one_verifier(verdicts).select(*SAMPLE_KEY, "verifier", "credit", "is_correct", verdict="status")
-        rows = samples.join(judged, on=SAMPLE_KEY)
         if paths is None:
             chosen = SynthesizeChoose(per_problem=self.per_problem, prefer=self.prefer, max_tokens=self.max_tokens)
             paths = chosen.run(samples, verdicts)
-        rows = rows.join(paths.filter("kept"), on=SAMPLE_KEY, how="semi")
+        few = samples.join(paths.filter("kept"), on=SAMPLE_KEY, how="semi")
+        rows = few.join(judged, on=SAMPLE_KEY)
         kept = rows.join(problems.drop("problem_id"), on="problem_key")
         kept = kept.with_columns(said=said(kept, self.reasoning))
         last = turn("assistant", pl.col("said"), pl.col("tool_calls"))

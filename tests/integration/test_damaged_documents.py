@@ -15,7 +15,10 @@ from cluster.storage import documents
 from cluster.storage.root import Root
 from cluster.upkeep.garbage import collect
 from jobs.looking.catalogue import Catalogue
+from jobs.looking.samples import sample_rows
+from jobs.running.summary import document
 from jobs.submit.submission import submissions
+from schemas.errors import DamagedFile
 from tests.support import run, scripted_pipeline, stage, write_problems
 
 DAMAGE = {"zeros": b"\0" * 64, "half": None, "list": b"[]", "bytes": b"\xff\xfe{"}
@@ -70,6 +73,24 @@ def test_a_snapshots_manifest_is_made_again(
     assert stage(again, "sample")["computed"] == 0
     assert len(again.dataset("select").collect()) == 4
     assert "makes" not in caplog.text and "can be made again" in caplog.text
+
+
+@pytest.mark.parametrize("left", [0, 1, 0.5, -1], ids=["empty", "a byte", "half", "without its last byte"])
+def test_a_file_of_samples_is_named_and_the_run_is_shown(
+    root: tuple[Root, RunResult, RunResult], left: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    place, _, second = root
+    [record] = [record for record in second.manifest.stages if record.name == "sample"]
+    paths = sorted(Path(place.uri(record.path)).glob("*.parquet"))
+    data = paths[0].read_bytes()
+    paths[0].write_bytes(data[: int(left * len(data)) if isinstance(left, float) else int(left)])
+    with caplog.at_level(logging.WARNING):
+        shown = document(place, second.manifest)
+    assert shown["state"] == "done" and shown["refused"] == []
+    [told] = [record.message for record in caplog.records if "damaged" in record.message]
+    assert str(paths[0]) in told and "--repair" in told
+    with pytest.raises(DamagedFile, match=paths[0].name):
+        sample_rows(place, second.manifest, None, None, 20)
 
 
 def test_a_submission(root: tuple[Root, RunResult, RunResult], caplog: pytest.LogCaptureFixture) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cluster.storage.presence import lost
 from cluster.storage.root import Root
-from schemas.errors import RootLost
+from schemas.errors import RootLost, StorageFull
 from tests.chaos.support import Job, check_same, wait_for
 from tests.privileges import as_anybody, read_only
 
@@ -96,6 +97,59 @@ def test_a_root_that_may_not_be_written(tmp_path: Path) -> None:
     with read_only(tmp_path / "root"):
         raised = as_anybody(lambda: root.write_bytes(b"", "runs", "x"))
     assert isinstance(raised, RootLost) and "can't be written any more" in str(raised)
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB of its own, where this user may mount one."""
+    place = tmp_path / "mounted"
+    place.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=8m", "gristmill-test", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mounting, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_file_system_that_is_mounted_read_only_under_a_run(mounted: Path, tmp_path: Path) -> None:
+    job = Job(tmp_path / "job", root=str(mounted / "root"), n=150, latency=0.05)
+    process = job.start()
+    wait_for(lambda: job.look() > 20, process)
+    wait_for(lambda: _remount(mounted, "ro"), process)  # nothing may be open for writing at that moment
+    assert job.finish(process, 120.0) == 3, job.log()
+    assert "can't be written any more" in job.log() and "the same command goes on" in job.log()
+    assert "Traceback" not in job.log() and "It is a defect" not in job.log()
+    assert job.look() > 20
+    assert _remount(mounted, "rw")
+    job.latency = 0.0
+    job.write()
+    assert job.finish(job.start()) == 0, job.log()
+    check_same(job)
+
+
+def _remount(place: Path, how: str) -> bool:
+    return not subprocess.run(
+        ["mount", "-o", f"remount,{how}", str(place)], capture_output=True, check=False
+    ).returncode
+
+
+def test_a_file_system_that_is_full(mounted: Path) -> None:
+    """What is written is there whole or not at all, and what the kernel says is said in words."""
+    root = Root.at(mounted / "root")
+    root.check_writable()
+    root.write_bytes(b"before", "runs", "a")
+    with pytest.raises(StorageFull, match="no space is left"):
+        for number in range(20):
+            root.write_bytes(bytes(2**20), "runs", f"large-{number}")
+    whole = [path for path in (mounted / "root/runs").iterdir() if path.name.startswith("large")]
+    assert {path.stat().st_size for path in whole} == {2**20}
+    assert not list((mounted / "root/runs").glob(".*")), "no half of a file is left"
+    with pytest.raises(StorageFull, match="no space is left"):
+        root.write_bytes(bytes(2**20), "runs", "a")
+    assert root.read_bytes("runs", "a") == b"before"
+    whole[0].unlink()
+    root.write_bytes(b"after", "runs", "a")
+    assert root.read_bytes("runs", "a") == b"after"
 
 
 def test_who_begins_may_begin_anew(tmp_path: Path) -> None:

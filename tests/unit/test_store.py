@@ -19,6 +19,7 @@ from cluster.storage.parts import Part, write_part
 from cluster.storage.root import Root
 from cluster.storage.snapshot import Snapshot
 from cluster.storage.store import Store
+from cluster.working import compaction
 from cluster.working.compaction import next_merge
 from schemas.contract import polars_schema
 from schemas.datasets import Verdict
@@ -223,6 +224,27 @@ def test_a_merge_keeps_every_row_once_and_sorts_them(tmp_path: Path) -> None:
     rows = pl.read_parquet(root.uri(FOLDER, done.part.name)).select("problem_key", "sample_index").rows()
     assert rows == sorted(rows)
     assert all(Path(root.uri(FOLDER, name)).exists() for name in names)  # others may be reading them
+
+
+def test_a_merge_holds_few_rows_also_of_one_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "BATCH_ROWS", 20)
+    monkeypatch.setattr(compaction, "EVERY", 4)
+    root = Root.at(tmp_path)
+    store = open_store(root, "run")
+    for number in range(4):
+        store.commit([part(root, list(range(number, 200, 4)), str(number))])
+    store.commit([part(root, [0, 3, 150], "another problem", key="l"), part(root, [7], "a third", key="a")])
+    merge = merge_of(store, list(store.files))
+    outlines = [merge._outline(root, name) for name in merge.files]
+    batches = [batch.select("problem_key", "sample_index").rows() for batch in merge._batches(root, outlines)]
+    assert max(map(len, batches)) <= 2 * 20 + 16, "each file may have some rows between two keys that are looked at"
+    rows = [row for batch in batches for row in batch]
+    assert rows == sorted(rows) and len(rows) == len(set(rows)) == 204
+    before = pl.read_delta(root.uri(FOLDER)).sort("problem_key", "sample_index")
+    assert store.replace(merge.files, merge.run().part)
+    assert before.equals(pl.read_delta(root.uri(FOLDER)).sort("problem_key", "sample_index"))
+    again = open_store(root)
+    assert facts(again) == facts(store)
 
 
 def test_the_log_of_a_long_run_is_checkpointed(tmp_path: Path) -> None:
