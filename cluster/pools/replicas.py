@@ -169,6 +169,9 @@ class Replicas:
         if self._take(replica, report):
             self._deaths[state] = self._allowed[state] = 0
             state.touch()
+        if isinstance(state, SampleState) and state.unproven:
+            those = [one for one in self._all if one.state is state and one.assigned]
+            state.judge_refusals(sum(len(one.assigned) for one in those), [one.refusal for one in those])
         if not feed.finished_with(replica):
             self._ask(replica)
         else:
@@ -177,7 +180,7 @@ class Replicas:
     def _take(self, replica: Replica, report: Report) -> bool:
         self._record(replica, report.activity)
         self._tell(replica.state, report)
-        replica.trouble = report.activity.trouble
+        replica.trouble, replica.refusal = report.activity.trouble, report.refusal
         if any(dues.paid or dues.returned for dues in report.dues.values()):
             self._calls_back = 0
         return self._feeds[replica.state].on_report(replica, report)

@@ -27,8 +27,9 @@ from cluster.storage.delta_log import newest_entry, sync_appended
 from cluster.storage.ranges import KEYED
 from cluster.storage.root import Root
 from operators.strategies.words import POLICY
+from schemas.books import LedgerEntry
 from schemas.contract import polars_schema, validate
-from schemas.datasets import LedgerEntry, Sample
+from schemas.datasets import Sample
 from schemas.errors import StoreBusy
 from schemas.manifest import RunManifest, StageRecord
 from schemas.prices import Prices, priced_as
@@ -183,7 +184,9 @@ def _booked_role(
 ) -> Iterator[dict[str, Any]]:
     other = None if role is None else record.roles.get(role)
     name = record.name if other is None or role is None else priced_as(record.name, role)
-    bills = books.filter(pl.col("kind") == "bill").select(pl.col("samples", "calls", "passes", *TOKENS).sum())
+    bills = books.filter(pl.col("kind") == "bill").select(
+        pl.col("samples", "calls", "passes", "estimated_tokens", *TOKENS).sum()
+    )
     took = {name: int(value or 0) for name, value in bills.row(0, named=True).items()}
     prompt, cached, completion = (took[name] for name in TOKENS)
     seconds, engine = (record.gpu_seconds, record.engine) if other is None else (0.0, other.engine)
@@ -251,6 +254,7 @@ def _entry(manifest: RunManifest, stage: str, kind: str, counts: dict[str, int],
         "role": None,
         "calls": counts.get("calls"),
         "passes": counts.get("passes"),
+        "estimated_tokens": counts.get("estimated_tokens"),
         "engine_seconds": 0.0,
         "gpu_seconds": 0.0,
         "microdollars": micro,

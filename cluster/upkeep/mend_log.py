@@ -28,8 +28,9 @@ from cluster.storage.ranges import Ranges, RangeSet, ranges_of, restrict
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE, scan_files
 from cluster.upkeep.verify_store import LenientStore
+from schemas.books import LedgerEntry
 from schemas.contract import Contract
-from schemas.datasets import STORES, LedgerEntry
+from schemas.datasets import STORES
 from schemas.errors import StoreBusy
 
 ASIDE = "_damaged"

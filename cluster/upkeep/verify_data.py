@@ -15,17 +15,19 @@ import polars as pl
 
 from cluster.records.reader import open_stage
 from cluster.storage.delta import calls_folder, scan_store
+from cluster.storage.documents import MANIFEST
 from cluster.storage.numbering import Numbering
 from cluster.storage.ranges import Ranges, RangeSet
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE
-from cluster.storage.snapshot import MANIFEST
 from cluster.upkeep.verify_file import Expected, FileCheck, Finding, Remedy, check_file
 from cluster.upkeep.verify_store import StoreCheck, log_finding, open_samples, samples_folder
 from operators import operator_class
 from pipelines.identity import ViewOfRanges
+from schemas.books import LedgerEntry
 from schemas.contract import Contract, validate
-from schemas.datasets import DATASETS, Call, LedgerEntry, Problem, Sample
+from schemas.datasets import DATASETS, Problem, Sample
+from schemas.episodes import Call
 from schemas.errors import ContractViolation, DamagedLog, GristmillError
 from schemas.identity import table_digest
 from schemas.manifest import RunManifest, SnapshotManifest, StageRecord

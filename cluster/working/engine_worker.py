@@ -38,7 +38,7 @@ from operators.asking import AskingOperator
 from operators.base import Operator
 from operators.sample.sampling import Sampling
 from operators.strategies.words import POLICY
-from schemas import datasets
+from schemas import datasets, episodes
 from schemas.engine import EngineSpec
 from schemas.prices import Prices
 
@@ -91,7 +91,7 @@ class EngineWorker:
         self.job = job
         self.root = Root(job.root)
         self.rows = DrawnRows(datasets.Sample)
-        self.calls = DrawnRows(datasets.Call)
+        self.calls = DrawnRows(episodes.Call)
         self._unproven = Unproven()
         self.report = Report()
         self._oldest = 0.0
@@ -341,6 +341,7 @@ class EngineWorker:
         self._hungry = False
         taken = self.report
         taken.activity = self.role.activity()
+        taken.refusal = self.engine.refusal
         over = self._over
         taken.dues = {name: role.dues(over) for name, role in self.roles.items()}
         taken.estimated = sum(role.take_estimated() for role in self.roles.values())
@@ -394,7 +395,7 @@ class EngineWorker:
             async with self._in_order if self._plays else contextlib.nullcontext():
                 if len(calls):
                     folder = calls_folder(self.job.folder)
-                    written = await asyncio.to_thread(write_part, self.root, folder, calls, datasets.Call, stage)
+                    written = await asyncio.to_thread(write_part, self.root, folder, calls, episodes.Call, stage)
                     self.report.calls.append(written)
                 if len(rows):
                     alone = not self._plays  # of an episode all rows are written, or none

@@ -17,9 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from cluster.records.reader import LOST_RUN
-from cluster.storage.documents import read_document
+from cluster.storage.documents import MANIFEST, read_document
 from cluster.storage.root import Root
-from cluster.storage.snapshot import MANIFEST
 from schemas.errors import BadInput
 from schemas.manifest import RunManifest
 from schemas.prices import MICRO, Prices

@@ -168,7 +168,7 @@ class Truth(NodeScorer):
         "Problem: {prompt}\n\nSolution so far: {completion}\n\nIs this solution, as far as it goes:\n (A) Right\n"
         " (B) Wrong\nAnswer with the letter alone."
     )
-    """With {prompt} and {completion}."""
+    """A template, filled in with {prompt} and {completion}."""
     yes: str = "A"
     no: str = "B"
     cue: str = "("
@@ -196,12 +196,12 @@ class Rating(NodeScorer):
     name: Literal["rating"] = "rating"
     votes: int = Field(default=3, ge=1)
     words: dict[str, Annotated[float, Field(ge=0.0, le=1.0)]] = {"sure": 1.0, "likely": 0.5, "impossible": 0.0}
-    """Of a reply the word that is said last counts; a reply without any is worth 0."""
+    """What each word is worth. The one that a reply says last counts; a reply without any is worth 0."""
     template: PromptTemplate = (
         "Problem: {prompt}\n\nSolution so far: {completion}\n\nCan the right answer still be reached like this? Think "
         "briefly. End with one line that holds one of these words alone: {words}"
     )
-    """With {prompt}, {completion} and {words}."""
+    """A template, filled in with {prompt}, {completion} and {words}."""
     max_tokens: int = Field(default=256, ge=1)
     temperature: float = Field(default=0.7, ge=0.0)
     role: str = POLICY

@@ -62,22 +62,22 @@ class StocTot(Strategy):
         "{passages}\n\nQuestion: {prompt}\n\nAsked and answered so far:\n{told}\n\nList up to {count} different next "
         "sub-questions that help, one a line. If the question can be answered already, write DONE alone."
     )
-    """With {passages}, {prompt}, {told} and {count}."""
+    """A template, filled in with {passages}, {prompt}, {told} and {count}."""
     reply: PromptTemplate = (
         "{passages}\n\nAnswer from these passages alone, in a few words: {asked}\n(It helps with: {prompt})"
     )
-    """With {passages}, {prompt} and {asked}."""
+    """A template, filled in with {passages}, {prompt} and {asked}."""
     weigh: PromptTemplate = (
         "Question: {prompt}\n\nAsked and answered so far:\n{told}\n\nHow likely is it that this leads to the answer? "
         "End with a number from 0 to 100 in <chance></chance>."
     )
-    """With {prompt} and {told}."""
+    """A template, filled in with {prompt} and {told}."""
     yes_no: PromptTemplate = "Question: {prompt}\n\nAsked and answered so far:\n{told}\n\nDoes this lead to the answer?"
     final: PromptTemplate = (
         "{passages}\n\nQuestion: {prompt}\n\nAsked and answered so far:\n{told}\n\nGive the final answer alone, in "
         "words of the passages and the question."
     )
-    """With {passages}, {prompt} and {told}."""
+    """A template, filled in with {passages}, {prompt} and {told}."""
     answers: Answers = Answers(extract=("boxed", "whole"))
 
     @property

@@ -37,7 +37,7 @@ for name in {modules!r}:
     importlib.import_module(name)
 print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return {*json.loads(done.stdout)}
 

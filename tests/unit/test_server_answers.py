@@ -60,7 +60,32 @@ def test_an_account_without_money_is_no_rate_limit() -> None:
     assert meaning(429, {"code": "insufficient_quota"}) is Meaning.HOPELESS
     assert meaning(429, {"code": "rate_limit_exceeded"}) is Meaning.BUSY
     assert error_in({"choices": [{}], "error": {"code": 500}}) is None  # there is an answer
-    assert error_in({"error": "plain words"}) == {"message": "plain words"}
+    assert error_in({"error": "plain words"}) == {"type": "plain words", "message": "plain words"}
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "means"),
+    [
+        (429, [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}], Meaning.BUSY),
+        (200, {"object": "error", "message": "overloaded", "code": 503}, Meaning.BUSY),
+        (200, {"code": 504, "message": "gateway"}, Meaning.BUSY_BEGUN),
+        (200, {"error": "rate limit exceeded"}, Meaning.BUSY),
+        (429, {"error": "insufficient_quota", "message": "no money"}, Meaning.HOPELESS),
+        (400, {"code": "Arrearage", "message": "Access denied"}, Meaning.HOPELESS),
+        (403, {"error": {"message": "insufficient balance (1008)"}}, Meaning.HOPELESS),
+        (
+            400,
+            {"error": {"type": "x", "message": "Your credit balance is too low to access the API"}},
+            Meaning.HOPELESS,
+        ),
+        (429, {"error": {"type": "exceeded_current_quota_error"}}, Meaning.HOPELESS),
+        (429, {"error": {"message": "You exceeded your current quota", "code": 429}}, Meaning.BUSY),
+        (422, {"detail": [{"loc": ["body"]}]}, Meaning.REFUSED),
+        (200, {"choices": [{"message": {}}], "code": 500, "message": "x"}, Meaning.SERVED),
+    ],
+)
+def test_errors_stand_wherever_servers_put_them(status: int, document: Any, means: Meaning) -> None:
+    assert meaning(status, error_in(document)) is means
 
 
 def test_what_a_server_says_is_told_whole_and_short() -> None:
@@ -341,6 +366,10 @@ def test_a_stream_that_ends_in_the_middle_is_no_answer() -> None:
     failed = Pieces()
     failed.feed(events(delta(content="Hé"), {"error": {"code": 429, "message": "slow"}}))
     assert error_in(failed.whole()) == {"code": 429, "message": "slow"}
+    assert failed.begun
+    refused = Pieces()
+    refused.feed(events({"object": "error", "message": "slow", "code": 429}))
+    assert error_in(refused.whole()) is not None and not refused.begun
 
 
 def test_halves_of_characters_are_replaced_and_pairs_are_put_together() -> None:

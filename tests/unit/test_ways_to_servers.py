@@ -179,6 +179,31 @@ def test_answers_in_pieces_are_whole_or_asked_again() -> None:
     assert (second.transient, second.busy, second.served) == (True, True, True)
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_error_in_a_stream_is_charged_once_an_answer_was_begun(begun: bool) -> None:
+    async def handler(server: OddServer, http: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(http)
+        error = {"error": {"code": 503, "message": "the provider went away"}}
+        await response.write((piece(content="The an") if begun else b"") + f"data: {json.dumps(error)}\n\n".encode())
+        return response
+
+    with OddServer(handler) as server:
+        (error,) = ask({"url": server.url, "stream": True, "patience": 0.0})
+    assert isinstance(error, EngineError) and "the provider went away" in str(error)
+    assert (error.transient, error.served) == (True, begun)
+
+
+def test_half_a_character_of_utf_8_is_replaced() -> None:
+    async def handler(server: OddServer, http: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        whole = json.dumps({"choices": [{"message": {"content": "4 X"}, "finish_reason": "stop"}]}).encode()
+        return web.Response(body=b"\xef\xbb\xbf" + whole.replace(b"X", b"\xf0\x9f"), content_type="application/json")
+
+    with OddServer(handler) as server:
+        (found,) = ask({"url": server.url})
+    assert isinstance(found, Completion) and found.text == "4 \N{REPLACEMENT CHARACTER}"
+
+
 def test_a_server_that_does_not_stream_is_understood_all_the_same() -> None:
     async def handler(server: OddServer, http: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         return answer() if len(server.calls) == 1 else refused(400, "no streams here")

@@ -63,6 +63,12 @@ class Server:
         waits = self._gate.waits
         return f"{self._said}{f', next try in {waits:.0f} s' if waits >= 1 else ''}"
 
+    @property
+    def refusal(self) -> str:
+        """See ``Engine.refusal``."""
+        said = self._refusals.only
+        return said and str(hopeless(said, self._spec.model, self._credentials.source))
+
     def _line(self) -> Line:
         loop = asyncio.get_running_loop()
         if loop not in self._lines:
@@ -125,7 +131,7 @@ class Server:
         Raises:
             EngineError: transient.
         """
-        if gate.waits and self._away(gate) > self._spec.patience:
+        if gate.down_since is not None and gate.waits and self._away(gate) > self._spec.patience:
             raise EngineError(self._said, True, served=False)
 
     def _given_up(self, busy: Busy, gate: Gate, waited: float) -> EngineError:
@@ -151,14 +157,15 @@ class Server:
             return self._read(answer, read)
         said = f"answers {answer.status}: {words(answer.document, answer.body)}"
         if found in (Meaning.BUSY, Meaning.BUSY_BEGUN):
-            raise Busy(_busy_words(said), found is Meaning.BUSY_BEGUN, told(answer.headers), _by_rate(answer, error))
+            begun = answer.begun or found is Meaning.BUSY_BEGUN
+            raise Busy(_busy_words(said), begun, told(answer.headers), _by_rate(answer, error))
         if found is Meaning.KEY and await self._credentials.renew(answer.sent):
             raise Busy("answers 401: the key has expired and was read again", begun=False, told=0.001)
         said = f"{self._spec.url} {said.replace('answers', 'answered', 1)}"
         whole_run = found is not Meaning.REFUSED
         if whole_run or self._refusals.on_refused(answer.status, said, asked.about):
             raise hopeless(said, self._spec.model, self._credentials.source)
-        raise EngineError(said)
+        raise EngineError(said, used=asked.worst if answer.begun else (0, 0))
 
     def _read(self, answer: Answer, read: Callable[[Any], Read]) -> Read:
         try:

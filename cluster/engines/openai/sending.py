@@ -53,6 +53,7 @@ class Answer(NamedTuple):
         document: the body as JSON; None where it is something else.
         body: its bytes, where it isn't JSON.
         sent: the headers that carried the key.
+        begun: some of an answer came before what the document says.
     """
 
     status: int
@@ -60,6 +61,7 @@ class Answer(NamedTuple):
     document: Any
     body: bytes
     sent: Mapping[str, str]
+    begun: bool
 
 
 class Line:
@@ -100,7 +102,7 @@ class Line:
         """
         try:
             with self._deadlines:
-                return await self._send(self._moved.get(url, url), payload, most, url)
+                return await self._send(self._moved.get(url, url) if self._moved else url, payload, most, url)
         except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError, aiohttp.ClientHttpProxyError) as error:
             raise Busy(_said(error), begun=False) from error
         except TimeoutError as error:
@@ -119,8 +121,11 @@ class Line:
             status = response.status
             if status not in MOVED or "Location" not in response.headers or moves == MOST_MOVES:
                 streams = self._spec.stream and status < 300 and response.content_type == "text/event-stream"
-                document, body = await (_streamed if streams else _read)(response, most if status < 300 else NO_ANSWER)
-                return Answer(status, response.headers, document, body, headers)
+                if streams:
+                    document, begun = await _streamed(response, most)
+                    return Answer(status, response.headers, document, b"", headers, begun)
+                document, body = await _read(response, most if status < 300 else NO_ANSWER)
+                return Answer(status, response.headers, document, body, headers, False)
             target = moved(url, response.headers["Location"])
         self._moved[asked] = target
         return await self._send(target, payload, most, asked, moves + 1)
@@ -137,9 +142,17 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> tuple[Any, bytes
     else:
         body = await _bounded(response, most)
     try:
-        return json.loads(body), b""
+        return json.loads(_text(body)), b""
     except (ValueError, RecursionError):
         return None, body
+
+
+def _text(body: bytes) -> str:
+    """Return a body as text; where half a character of UTF-8 stands in it, with U+FFFD instead."""
+    try:
+        return body.decode("utf-8", "surrogatepass").removeprefix("\ufeff")
+    except UnicodeDecodeError:
+        return body.decode(errors="replace").removeprefix("\ufeff")
 
 
 async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
@@ -155,7 +168,8 @@ async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
     return b"".join(found)[:most]
 
 
-async def _streamed(response: aiohttp.ClientResponse, most: int) -> tuple[Any, bytes]:
+async def _streamed(response: aiohttp.ClientResponse, most: int) -> tuple[Any, bool]:
+    """Return an answer's document, or that of the error in its place, and whether some of an answer came before."""
     pieces, size = Pieces(), 0
     async for data in response.content.iter_any():
         size += len(data)
@@ -166,7 +180,7 @@ async def _streamed(response: aiohttp.ClientResponse, most: int) -> tuple[Any, b
             pieces.feed(data)
         except (ValueError, TypeError, AttributeError, LookupError) as error:
             raise Cut(f"no event of a stream: {error}") from error
-    return pieces.whole(), b""
+    return pieces.whole(), pieces.begun
 
 
 def _said(error: BaseException) -> str:

@@ -74,6 +74,18 @@ def read_usage(usage: Any, worst: Worst, told: Sequence[int | None], empty: bool
     return Usage(prompt, min(_cached(found), prompt), _shared_out(written, told), estimated)
 
 
+def read_prompt(usage: Any, worst: int) -> tuple[int, int, bool]:
+    """Return what a text took that was only read: its tokens, those that a cache had, and whether they are estimated.
+
+    Args:
+        worst: the most that they can be.
+    """
+    found: Mapping[str, Any] = usage if isinstance(usage, Mapping) else {}
+    told = _count(found, ("prompt_tokens", "input_tokens", "total_tokens"), worst)
+    tokens = told or worst
+    return tokens, min(_cached(found), tokens), not told
+
+
 def _shared_out(written: int, told: Sequence[int | None]) -> tuple[int, ...]:
     """Return the tokens of each choice: those whose log-probs came, and an equal share of the others."""
     known = [count or 0 for count in told]
