@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import dataframely as dy
 
+from schemas import columns
 from schemas.contract import Contract
-
-
-def _number() -> dy.Float64:
-    return dy.Float64(nullable=True)
-
-
-def _count() -> dy.Int64:
-    return dy.Int64(nullable=False, min=0)
 
 
 class Bet(Contract):
@@ -46,18 +39,18 @@ class BetMeasure(Contract):
     """Empty where it is about several."""
     model = dy.String(primary_key=True)
     """Empty: all."""
-    value = _number()
-    low = _number()
+    value = columns.number()
+    low = columns.number()
     """``low`` to ``high``: 95% interval for debates like these."""
-    high = _number()
-    sd = _number()
-    t = _number()
+    high = columns.number()
+    sd = columns.number()
+    t = columns.number()
     """Student's, of bets against 50, of changes against 0; null where all are the same."""
-    p_t = _number()
+    p_t = columns.number()
     """One-sided: that it isn't larger."""
-    p_wilcoxon = _number()
+    p_wilcoxon = columns.number()
     """The same by ranks (Wilcoxon), which takes no distribution for granted."""
-    n = _count()
+    n = columns.count()
 
 
 class Conflict(Contract):
@@ -68,12 +61,12 @@ class Conflict(Contract):
     metric = dy.String(primary_key=True, regex="^(kept|dropped|memorised|uncertain|unreadable|order|flips)$")
     condition = dy.String(primary_key=True)
     """Of ``dropped`` the reason, of ``flips`` two conditions."""
-    value = _number()
-    low = _number()
-    high = _number()
-    p_value = _number()
+    value = columns.number()
+    low = columns.number()
+    high = columns.number()
+    p_value = columns.number()
     """Of ``flips``: McNemar's exact test that it doesn't matter which of the two is asked."""
-    n = _count()
+    n = columns.count()
     """Episodes that the figure is made of."""
 
 
@@ -85,11 +78,11 @@ class Approach(Contract):
     approach = dy.String(nullable=False)
     persona = dy.String(nullable=False)
     """Who is to solve them; empty: nobody in particular."""
-    named = _count()
+    named = columns.count()
     """In how many answers the approach was named."""
-    accuracy = _number()
+    accuracy = columns.number()
     """On the held-out problems; null where nothing was held out."""
-    n = _count()
+    n = columns.count()
     said = dy.String(nullable=False)
     """What is said behind a problem: a strategy's ``approaches``. With examples that were rewritten in its style."""
 

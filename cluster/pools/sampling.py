@@ -192,7 +192,8 @@ class SamplingFeed:
         if self._plays and self.state.closed:
             return True  # what is unfinished is suspended
         state = self.state
-        return not (replica.outstanding or state.may_want or state.unproven or not state.prompts_checked)
+        judged = state.proven or not replica.assigned  # what it drew may still be on its way
+        return judged and not (replica.outstanding or state.may_want or state.unproven or not state.prompts_checked)
 
     def on_died(self, replica: Replica, error: BaseException) -> int:
         state = self.state

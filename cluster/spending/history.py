@@ -23,7 +23,7 @@ from cluster.spending.allocations import ranges_of, read_allocations
 from cluster.spending.books import read_books
 from cluster.storage.arrow import arrow_schema
 from cluster.storage.delta import scan_store
-from cluster.storage.delta_log import newest_entry, sync_appended
+from cluster.storage.delta_log import newest_entry, sync_appended, table_exists
 from cluster.storage.ranges import KEYED
 from cluster.storage.root import Root
 from operators.strategies.words import POLICY
@@ -108,8 +108,12 @@ def spent_under(root: Root, beginning: str, but: str = "") -> Amount:
 
 
 def read_ledger(root: Root) -> pl.DataFrame:
-    """Return the ledger's entries; empty where there are none."""
-    if not root.exists(LEDGER, "_delta_log"):
+    """Return the ledger's entries; empty where there are none.
+
+    Raises:
+        DamagedLog: there were some, and the log that names them isn't whole.
+    """
+    if not table_exists(root, LEDGER):
         return pl.DataFrame(schema=polars_schema(LedgerEntry))
     try:
         rows = scan_store(root, LEDGER, LedgerEntry)

@@ -77,7 +77,7 @@ class SampleState(StoreState):
         self._uncommitted_calls: list[Part] = []
         self.unproven: list[Part] = []
         """Parts that hold nothing but refusals, while nothing was ever served."""
-        self._proven = plan.held > 0 or plan.extends is not None
+        self.proven = plan.held > 0 or plan.extends is not None
         if plan.calls is not None:
             self._merging.append(Merging(plan.calls, self.name))
 
@@ -156,7 +156,7 @@ class SampleState(StoreState):
         self._uncommitted_calls += calls
         if any(part.tallies.get("failed", 0) < part.rows for part in parts):
             self.prove()
-        (self.uncommitted if self._proven else self.unproven).extend(parts)
+        (self.uncommitted if self.proven else self.unproven).extend(parts)
         for part in parts:
             if self.purse is not None:
                 self.purse.settle(part, self.store.numbering.ranges(part.ranges).over(self.rows))
@@ -167,7 +167,7 @@ class SampleState(StoreState):
 
     def prove(self) -> None:
         """Have refusals committed: they are about their samples, as others were served."""
-        self._proven = True
+        self.proven = True
         self.uncommitted += self.unproven
         self.unproven = []
 

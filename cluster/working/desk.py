@@ -190,7 +190,7 @@ class Desk(Engine):
             for place, one in enumerate(answers):
                 if self._engine.counts and not (one.prompt_tokens and (one.completion_tokens or not one.text)):
                     one = await self._counted(request, one)
-                answers[place] = one if one.text.isascii() and not one.reasoning else _written(one)
+                answers[place] = one if one.text.isascii() and not (one.reasoning or one.tool_calls) else _written(one)
                 longest = max(longest, one.prompt_tokens)
             if longest > len(request.prompt):  # a token is a letter at least, nearly always
                 longest = await self._engine.most_tokens(request.prompt + request.prefix)

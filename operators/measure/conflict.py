@@ -17,7 +17,8 @@ from operators.measure.intervals import ENDS
 from operators.measure.paired import mcnemar
 from operators.strategies.clash import COUNTER, DROPPED, MEMORY, UNCERTAIN
 from schemas.contract import polars_schema
-from schemas.datasets import Episode, Problem
+from schemas.datasets import Problem
+from schemas.episodes import Episode
 from schemas.errors import BadInput
 from schemas.studies import Conflict
 

@@ -3,7 +3,6 @@ contradicts what it remembers."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from operators.asking import at_most
 from operators.strategies.conflicts import NAMED, Objects, amounts, arranged, condition, same
 from operators.strategies.episode import Episode
 from operators.strategies.strategy import Strategy
-from operators.strategies.talking import BETWEEN, SILENT, asked, only, spoken_part, there
+from operators.strategies.talking import BETWEEN, SILENT, asked, leanings, only, spoken_part, there
 from operators.strategies.words import Ask, Bill, Node, Result, Said
 from operators.text import Pattern, PromptTemplate
 from operators.verify.letters import settled
@@ -167,12 +166,8 @@ class Clash(Strategy):
         if self.entailed == 0:
             return [True] * len(texts)
         prompts = [await asked(ep, self.entails, passages=text, claim=claim) for text in texts]
-        said = await ep.likelihood([(prompt, word) for prompt in prompts for word in ("yes", "no")])
-        pairs = zip(said[::2], said[1::2], strict=True)
-        return [
-            yes is not None and no is not None and 1 / (1 + math.exp(min(700.0, no[0] - yes[0]))) >= self.entailed
-            for yes, no in pairs
-        ]
+        sure = await leanings(ep, prompts, "yes", "no")
+        return [one is not None and one >= self.entailed for one in sure]
 
     async def _asked(
         self, ep: Episode, claims: dict[int, str], supported: Sequence[str], against: Sequence[str]

@@ -15,7 +15,7 @@ from operators.asking import at_most
 from operators.strategies.answers import Answers
 from operators.strategies.episode import Episode
 from operators.strategies.strategy import Strategy
-from operators.strategies.talking import REPEATS, asked, listed, read_each, tagged, there
+from operators.strategies.talking import REPEATS, asked, leanings, listed, read_each, tagged, there
 from operators.strategies.weighing import multinomial
 from operators.strategies.words import Ask, Bill, Node, Result
 from operators.text import PromptTemplate
@@ -142,11 +142,7 @@ class StocTot(Strategy):
             _, found = await read_each(ep, [self._ask(prompt) for prompt in prompts], _chance)
             return [0.0 if one is None else one for one in found]
         prompts = [await asked(ep, self.yes_no, told=path.told()) for path in paths]
-        said = await ep.likelihood([(prompt, reply) for prompt in prompts for reply in ("Yes", "No")])
-        pairs = zip(said[::2], said[1::2], strict=True)
-        return [
-            0.0 if yes is None or no is None else 1 / (1 + math.exp(min(700.0, no[0] - yes[0]))) for yes, no in pairs
-        ]
+        return [chance or 0.0 for chance in await leanings(ep, prompts, "Yes", "No")]
 
     def _kept(self, ep: Episode, paths: list[_Path], level: int) -> list[_Path]:
         if self.select == "best":

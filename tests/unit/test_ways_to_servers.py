@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from cluster.engines.openai import gate
 from cluster.engines.openai.address import Credentials, beside, endpoint, moved, proxy_for
 from cluster.engines.openai.engine import OpenAIEngine
 from operators.engine import Completion, EngineError
@@ -102,6 +103,25 @@ def test_a_key_that_expires_is_read_again_and_one_that_is_wrong_ends_the_run(tmp
         Credentials(OpenAISpec(model="m", key_file=str(tmp_path / "none")))
     with pytest.raises(BadInput, match="key_command"):
         Credentials(OpenAISpec(model="m", key_command="exit 3"))
+
+
+def test_a_key_that_was_good_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "FIRST_PAUSE", 0.01)
+    place = tmp_path / "key"
+    place.write_text("first")
+
+    async def handler(server: OddServer, http: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if len(server.calls) == 4:
+            place.write_text("second")  # a while after the first one had expired
+        good = "first" if len(server.calls) == 1 else "second"
+        return answer() if http.headers["Authorization"] == f"Bearer {good}" else refused(401, "token expired")
+
+    with OddServer(handler) as server:
+        found = ask({"url": server.url, "key_file": str(place)}, 2)
+        assert all(isinstance(one, Completion) for one in found) and len(server.calls) == 5
+        place.write_text("nobody knows")
+        (first,) = ask({"url": server.url, "key_file": str(place)})
+    assert isinstance(first, BadInput)  # nobody ever took that one
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])

@@ -19,6 +19,8 @@ from schemas.engine import OpenAISpec
 Read = TypeVar("Read")
 LONE = 3
 """A request that is refused for the so-manieth time while others are served has a fault of its own, and waits alone."""
+KEY_SECONDS = 30.0
+"""How long a key that the server took before, and refuses now, may take to be put right."""
 LONGEST_PAUSE = 30.0
 """Seconds of such a wait."""
 
@@ -159,8 +161,11 @@ class Server:
         if found in (Meaning.BUSY, Meaning.BUSY_BEGUN):
             begun = answer.begun or found is Meaning.BUSY_BEGUN
             raise Busy(_busy_words(said), begun, told(answer.headers), _by_rate(answer, error))
-        if found is Meaning.KEY and await self._credentials.renew(answer.sent):
-            raise Busy("answers 401: the key has expired and was read again", begun=False, told=0.001)
+        if found is Meaning.KEY:
+            if await self._credentials.renew(answer.sent):
+                raise Busy("answers 401: the key has expired and was read again", begun=False, told=0.001)
+            if self._served and self._away(line.gate) < min(KEY_SECONDS, self._spec.patience):
+                raise Busy(f"{said}; waiting for {self._credentials.source} to hold another key", begun=False)
         said = f"{self._spec.url} {said.replace('answers', 'answered', 1)}"
         whole_run = found is not Meaning.REFUSED
         if whole_run or self._refusals.on_refused(answer.status, said, asked.about):

@@ -14,6 +14,7 @@ from cluster.engines.openai.deadlines import Deadlines
 from cluster.engines.openai.gate import Gate
 from cluster.engines.openai.streaming import Cut, Pieces
 from schemas.engine import OpenAISpec
+from schemas.errors import BadInput
 from schemas.redaction import redact
 from schemas.unicode import whole
 
@@ -98,12 +99,16 @@ class Line:
         Raises:
             Busy: there is no connection, or it broke, or nothing came in time.
             TooLong: the answer is longer.
-            BadInput: the server sends requests on to another host.
+            BadInput: the server sends requests on to another host, or the proxy doesn't know us.
         """
         try:
             with self._deadlines:
                 return await self._send(self._moved.get(url, url) if self._moved else url, payload, most, url)
-        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError, aiohttp.ClientHttpProxyError) as error:
+        except aiohttp.ClientHttpProxyError as error:
+            if error.status == 407:
+                raise BadInput(f"the proxy before {url.origin()} wants credentials: {_said(error)}") from error
+            raise Busy(_said(error), begun=False) from error
+        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
             raise Busy(_said(error), begun=False) from error
         except TimeoutError as error:
             raise Busy(f"didn't answer in {self._spec.timeout:g} s", begun=True) from error

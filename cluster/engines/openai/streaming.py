@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from cluster.engines.openai.verdicts import error_in
 
@@ -45,17 +45,20 @@ class Pieces:
         if not line.startswith(b"data:"):
             return  # comments that keep the connection alive, names of events
         data = line.removeprefix(b"data:").strip()
-        if data and data != b"[DONE]":
-            self._take(json.loads(data))
+        if data and data != b"[DONE]" and isinstance(piece := json.loads(data), dict):
+            self._take(cast("dict[str, Any]", piece))
 
     def _take(self, piece: dict[str, Any]) -> None:
-        if piece.get("usage"):
-            self._answer["usage"] = piece["usage"]
+        for name in ("usage", "x_groq"):
+            if piece.get(name):
+                self._answer[name] = piece[name]
         if (error := error_in(piece)) is not None:
             self._answer["error"] = error
         for part in piece.get("choices") or []:
             index = part.get("index") or 0
             choice = self._choices.setdefault(index, {"message": {}})
+            if piece.get("error"):
+                choice["error"] = piece["error"]
             for name, value in part.items():
                 if name == "delta":
                     self._join(index, choice["message"], value or {})

@@ -14,7 +14,8 @@ from operators.measure.conflict import MeasureConflict
 from operators.strategies.clash import COUNTER, DROPPED, MEMORY, UNCERTAIN, Clash
 from operators.strategies.conflicts import amounts, names, same
 from schemas.contract import polars_schema, validate
-from schemas.datasets import Episode, Problem
+from schemas.datasets import Problem
+from schemas.episodes import Episode
 from schemas.errors import BadInput
 from schemas.studies import Conflict
 from tests.unit.strategies.literature import scripted
