@@ -102,9 +102,17 @@ class Filter:
             keys = -column_values[at] if descending else column_values[at]
             best, values = np.concatenate([best, at + first]), np.concatenate([values, keys])
             if len(best) > offset + limit:
-                kept = np.sort(np.argsort(values, kind="stable")[: offset + limit])
+                kept = _smallest(values, offset + limit)
                 best, values = best[kept], values[kept]
         return best[np.argsort(values, kind="stable")][offset : offset + limit]
+
+
+def _smallest(values: Array, number: int) -> Slots:
+    """Return the positions of the smallest values, in order of position; of equal ones the first."""
+    last = np.partition(values, number - 1)[number - 1]
+    below = np.flatnonzero(values < last)
+    equal = np.flatnonzero(values == last)[: number - len(below)]
+    return np.sort(np.concatenate([below, equal]))
 
 
 def read_filter(asked: Mapping[str, str], index: Index, places: Places) -> Filter:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import secrets
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 POLICY = (
@@ -55,40 +55,40 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
 
+        refusal, welcome = self._judged(scope)
+
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                if welcome:
+                    headers.append("set-cookie", f"{self.cookie}={self.token}; HttpOnly; SameSite=Strict; Path=/")
             await send(message)
 
-        answer = self._refusal(scope) or self.app
-        await answer(scope, receive, with_headers)
+        await (refusal or self.app)(scope, receive, with_headers)
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        """Return what is answered instead; None where the request may pass."""
+    def _judged(self, scope: Scope) -> tuple[Response | None, bool]:
+        """Return what is answered instead, None where the request may pass; and whether it brought the token.
+
+        Whoever brings it gets the page, not a redirection to it: where the address was followed from another page, a
+        browser wouldn't send the cookie along with that.
+        """
         headers = Headers(scope=scope)
         if headers.get("host", "").lower() not in self.hosts:
-            return PlainTextResponse("this server has another name", 421)
+            return PlainTextResponse("this server has another name", 421), False
         origin = headers.get("origin")
         if origin is not None and origin.lower().removeprefix("http://") not in self.hosts:
-            return PlainTextResponse("requests of other sites aren't answered", 403)
+            return PlainTextResponse("requests of other sites aren't answered", 403), False
         if scope["method"] not in ("GET", "HEAD"):
-            return PlainTextResponse("this view only reads", 405, {"allow": "GET, HEAD"})
+            return PlainTextResponse("this view only reads", 405, {"allow": "GET, HEAD"}), False
         asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         given = [value for name, value in asked if name == "token"]
         if scope["path"] == "/" and given:
-            return self._welcome(given, [pair for pair in asked if pair[0] != "token"])
-        if not self._knows(headers.get("cookie", "")):
-            return PlainTextResponse(WHERE, 401)
-        return None
-
-    def _welcome(self, given: list[str], rest: list[tuple[str, str]]) -> Response:
-        if len(given) != 1 or not _same(given[0], self.token):
-            return PlainTextResponse(WHERE, 401)
-        answer = RedirectResponse("/" + (f"?{urlencode(rest)}" if rest else ""), 303)
-        answer.set_cookie(self.cookie, self.token, httponly=True, samesite="strict", path="/")
-        return answer
+            right = len(given) == 1 and _same(given[0], self.token)
+            return (None, True) if right else (PlainTextResponse(WHERE, 401), False)
+        known = self._knows(headers.get("cookie", ""))
+        return (None if known else PlainTextResponse(WHERE, 401)), False
 
     def _knows(self, cookies: str) -> bool:
         try:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import socket
+import tempfile
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import uvicorn
 
 from cluster.storage.root import Root
 from jobs.view.app import build_app
 from jobs.view.guard import Guard, new_token
+from jobs.view.index import cache_folder
 from jobs.view.shown import Shown
 from schemas.errors import BadInput
 
@@ -91,7 +95,18 @@ def serve(shown: Shown, host: str, port: int, browser: bool, say: Callable[[str]
     """Serve a root's runs, or a table, until interrupted."""
     server = Server(shown, host, port)
     say(f"view: {server.address}")
-    if browser:
-        threading.Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.ExitStack() as stack:
+        if browser:
+            doorway = stack.enter_context(_doorway(server.address))
+            threading.Thread(target=webbrowser.open, args=[doorway.as_uri()], daemon=True).start()
+        stack.enter_context(contextlib.suppress(KeyboardInterrupt))
         server.run()
+
+
+@contextlib.contextmanager
+def _doorway(address: str) -> Iterator[Path]:
+    """Write a file that leads to an address, for this user alone: a browser's arguments are there for all to see."""
+    with tempfile.NamedTemporaryFile("w", dir=cache_folder(), prefix="open-", suffix=".html") as file:
+        file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={html.escape(address)}">')
+        file.flush()
+        yield Path(file.name)

@@ -4,6 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { html } from "./kit.js";
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const clock = (seconds) => new Date(1000 * seconds).toISOString().slice(11, 19);
 const faint = (hex) => `${hex}2e`;
 
 /**
@@ -16,6 +17,7 @@ export const Chart = ({ title, data, series, log = false, time = false, share = 
   const shape = JSON.stringify([series, log, time, share]);
   useEffect(() => {
     const node = place.current;
+    const shown = time ? clock : formatX;
     const draw = () => {
       plot.current?.destroy();
       const [ink, line] = [colour("soft"), colour("line")];
@@ -38,7 +40,7 @@ export const Chart = ({ title, data, series, log = false, time = false, share = 
             y: share ? { range: [0, 1] } : { range: (_, low, high) => [Math.min(0, low), high || 1] },
           },
           axes: [
-            { ...axis, values: formatX ? (_, at) => at.map((x) => (x === null ? "" : formatX(x))) : undefined },
+            { ...axis, space: 70, values: shown ? (_, at) => at.map((x) => (x === null ? "" : shown(x))) : undefined },
             { ...axis, size: 54, values: (_, at) => at.map((y) => (share ? `${Math.round(100 * y)}%` : new Intl.NumberFormat("en", { notation: "compact" }).format(y))) },
           ],
           series: [{}, ...drawn],

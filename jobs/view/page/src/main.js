@@ -39,4 +39,6 @@ const App = () => {
     ${help && html`<${Help} onClose=${() => set(false)} />`}`;
 };
 
+if (location.search) history.replaceState(null, "", location.pathname + location.hash); // the token is a cookie by now
+
 render(html`<${App} />`, document.getElementById("app"));

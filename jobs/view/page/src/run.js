@@ -102,7 +102,7 @@ const Curves = ({ data }) => {
   const colours = ["right", "s0", "s1"];
   const any = coverage[0].length > 1 || over[0].length > 1 || grown[0].length > 1;
   return any && html`<section><h2>Curves</h2><div class="charts">
-    ${over[0].length > 1 && html`<${Chart} title="Rows committed by this run" data=${over} time series=${stages.map((label, at) => ({ label, colour: colours[at] }))} />`}
+    ${over[0].length > 1 && html`<${Chart} title="Rows committed by this run (UTC)" data=${over} time series=${stages.map((label, at) => ({ label, colour: colours[at] }))} />`}
     ${coverage[0].length > 1 && html`<${Chart} title="Coverage at k samples" data=${coverage} log share formatX=${(x) => (Number.isInteger(Math.log2(x)) ? String(x) : "")}
       series=${[{ label: "pass@k, 95% for problems like these", colour: "right", band: [2, 3], points: true }, { colour: "right", edge: true, label: "high" }, { colour: "right", edge: true, label: "low" }]} />`}
     ${grown[0].length > 1 && html`<${Chart} title="Accuracy as samples come" data=${grown} share formatX=${compact}

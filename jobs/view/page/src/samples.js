@@ -89,7 +89,7 @@ export const Samples = ({ run, query, table }) => {
         ${found.making && html`<div class="making"><p>The index is being made: ${count(found.making.done)} of ${count(found.making.total)} rows</p><${Meter} share=${found.making.total ? found.making.done / found.making.total : 0} /></div>`}
         ${!found.loading && !found.error && !lines.length && html`<${Note}>Nothing fits.<//>`}
         ${lines.map((line) => html`<a key=${line.slot} class=${`line ${line.slot === at ? "at" : ""} ${line.slot === marked ? "marked" : ""}`} href=${to({ at: line.slot, with: "" })}>
-          <span class="first"><${Mark} verdict=${line.verdict} /><b>${line.name ?? line.problem_id}</b>${line.sample_index === undefined ? "" : html`<span class="quiet">#${line.sample_index}</span>`}${line.said ? html`<code>${line.said}</code>` : ""}<span class="quiet end">${line.tokens ? `${count(line.tokens)} tokens` : ""}</span></span>
+          <span class="first"><${Mark} verdict=${line.verdict} /><b>${line.name ?? line.problem_id}</b>${line.sample_index === undefined ? "" : html`<span class="quiet">#${line.sample_index}</span>`}${line.said ? html`<code>${line.said}</code>` : ""}<span class="quiet end">${line.tokens ? `${count(line.tokens)} token${line.tokens === 1 ? "" : "s"}` : ""}</span></span>
           <span class="snippet">${line.error ? line.error : line.text ?? ""}</span>
           <${Badges} line=${line} /></a>`)}
       </div>
