@@ -8,6 +8,7 @@ import json
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cluster.engines.scripted import ScriptedEngine
@@ -22,7 +23,7 @@ from schemas.identity import sample_seed
 from tests.drift.tools import Dry
 
 PROBLEM = {
-    "problem_key": "k", "problem_id": "p", "prompt": "Q", "messages": None, "answer": "7",
+    "problem_key": "k", "problem_id": "p", "prompt": "Q", "messages": None,
     "metadata": '{"objects": ["7", "8", "B", "C"]}',
 }  # fmt: skip
 SMALL = {"max_steps": 4, "step_tokens": 6}
@@ -188,6 +189,9 @@ def setting(engine: Engine, calls: Iterable[Call] = (), index: int = 0, max_toke
 
 
 def played(strategy: Strategy, at: Setting) -> list[dict[str, Any]]:
+    """Return an episode's rows; the answer (7) is known to who says that it looks at it, and to nobody else."""
+    if strategy.shows_answers:
+        at = replace(at, problem={"answer": "7", **at.problem})
     return asyncio.run(play(strategy, at, "run"))
 
 
