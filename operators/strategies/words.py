@@ -195,9 +195,11 @@ class Result:
         chosen: the place in ``finals`` of the one that the strategy stands for; None where it found nothing.
         ended_by: ``done``, ``max_steps``, ``cap``, ``first_right``, ``agreed`` or ``nothing``.
         oracle: whether the answer was looked at on the way: an upper bound, not a method.
+        is_draw: whether the episode is a draw like the problem's others; measures that count draws skip one that isn't.
     """
 
     finals: tuple[Node | None, ...]
     chosen: int | None
     ended_by: str = "done"
     oracle: bool = False
+    is_draw: bool = True
