@@ -1,7 +1,8 @@
 """Draws: which rows of samples, or of what is said about samples, are independent draws of a model.
 
 A strategy's episode gives several rows that depend on one another: copies, siblings, what lost. One draw is the whole
-episode, and stands for what it chose. Whatever counts draws, or takes rows as exchangeable, goes through ``draws``.
+episode, and stands for what it chose; an episode that is no draw like the others (a greedy one) stands for nothing, and
+none of its rows is ``chosen``. Whatever counts draws, or takes rows as exchangeable, goes through ``draws``.
 """
 
 from __future__ import annotations

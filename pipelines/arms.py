@@ -4,7 +4,8 @@
       - {name: cool, sample: {temperature: 0.3}}
       - {name: hot, sample: {temperature: 1.0, template: "{prompt}\\n\\nThink of an unusual way first."}}
 
-Every arm samples into a store of its own: ``sample`` has what it does otherwise, ``engine`` its own engine.
+Every arm samples into a store of its own: ``sample`` has what it does otherwise, ``engine`` its own engine. An arm may
+be a strategy (``{strategy: {name: beam, width: 8}}``): its draws are episodes, and weigh what their calls took.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ class Config(PipelineConfig):
     load: Load = Load(source="")
     """The problems."""
     sample: Sampling = Sampling(n=64, max_tokens=512)
-    """What all arms have in common."""
+    """What all arms have in common; ``n`` counts draws: samples, and of a strategy episodes."""
     arms: tuple[Arm, ...] = (
         Arm(name="cool", sample={"temperature": 0.3}),
         Arm(name="hot", sample={"temperature": 1.0}),
     )
     """The sampling configurations among which the policy chooses."""
     calibration: int = Field(default=16, ge=1)
-    """Samples of every arm that each problem gets before one is chosen."""
+    """Draws of every arm that each problem gets before one is chosen."""
     target: int = Field(default=1, ge=1)
     """Accepted samples after which a problem gets no more."""
     before: str | tuple[str, ...] | None = None
@@ -86,6 +87,7 @@ def build(config: Config) -> Pipeline:
     for arm in config.arms:
         engine = arm.engine or config.engine
         operator = sampling_of(config.sample, arm, "arms", policy=policy)
+        operator = operator.model_copy(update={"n": operator.n * operator.rows})
         roles = operator.of_roles(config.engines)
         samples = pipeline.stage(f"sample_{arm.name}", operator, engine=engine, engines=roles, problems=problems)
         verdicts = pipeline.stage(f"verify_{arm.name}", config.verify, problems=problems, samples=samples)

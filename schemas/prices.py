@@ -12,6 +12,7 @@ A table of prices is YAML, from the models' names (or patterns such as ``gpt-4o*
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
@@ -72,6 +73,26 @@ class Prices(Settings):
 def priced_as(stage: str, role: str) -> str:
     """Return the name under which a run's manifest has the prices of the engine that plays a role for a stage."""
     return f"{stage}/{role}"
+
+
+def dollars_by_role(told: str | None, prices: Mapping[str, Prices | None]) -> float | None:
+    """Return what an episode cost; None where it doesn't tell, or the price of a role isn't known.
+
+    Args:
+        told: JSON, from roles to tokens read, those of them that were cached, and tokens written (column ``roles`` of
+            the dataset ``episodes``).
+        prices: of each role.
+    """
+    if told is None:
+        return None
+    found = 0.0
+    for role, (prompt, cached, completion) in json.loads(told).items():
+        known = prices.get(role)
+        if known is None or known.rates is None:
+            return None
+        fresh, again, written = known.rates
+        found += ((prompt - cached) * fresh + cached * again + completion * written) / MICRO
+    return found
 
 
 def price_of(model: str, table: Mapping[str, Prices]) -> Prices | None:

@@ -15,8 +15,9 @@ from cluster.planning.plan import RunPlan
 from cluster.records.rules import write_rules
 from cluster.records.run import Say
 from cluster.spending.allocations import AllocationLog
+from cluster.spending.draw_costs import EPISODES, LENGTHS, costs_of_episodes, costs_of_samples, prices_of_roles
 from cluster.spending.history import holes
-from cluster.spending.source import EPISODES, LENGTHS, PolicySource, costs_of_episodes, view_of
+from cluster.spending.source import PolicySource, view_of
 from cluster.stages.sample_state import SampleState
 from cluster.stages.states import StageState, StreamState
 from cluster.storage.ranges import Ranges, RangeSet, ranges_of
@@ -114,6 +115,12 @@ class Control:
         if not isinstance(spec, ComputeOptimalSpec):
             return None
         arms = [other for other in self._sampling if other.operator.policy == spec]
+        if len(arms) == spec.arms and len({other.operator.per_problem // other.rows for other in arms}) > 1:
+            draws = ", ".join(f"{other.name} {other.operator.per_problem // other.rows:,}" for other in arms)
+            raise BadInput(
+                f"stage {state.name}: stages that compute_optimal chooses between have as many draws each, an episode "
+                f"of a strategy being one, and not {draws}; set sample.n to the draws times the rows of an episode"
+            )
         if len(arms) != spec.arms:
             raise BadInput(
                 f"stage {state.name}: compute_optimal chooses between {spec.arms} sampling stages with the same "
@@ -149,17 +156,23 @@ class Control:
             unjudged.remove(fresh)
             verdicts = self._judges[sampling.name].store.slice(fresh).read(self.root, source.columns)
             if sampling.operator.strategy is None:
-                source.learn_costs(sampling.store.slice(fresh).read(self.root, LENGTHS), self._rates(sampling))
+                rows = sampling.store.slice(fresh).read(self.root, LENGTHS)
+                source.learn_costs(costs_of_samples(rows, self._prices(sampling)))
             else:
                 rows = sampling.store.slice(fresh).read(self.root, EPISODES)
-                source.learn_costs(costs_of_episodes(rows), self._rates(sampling))
-                verdicts = verdicts.join(rows.filter("chosen"), on=SAMPLE_KEY, how="semi")
+                source.learn_costs(costs_of_episodes(rows, self._prices(sampling)))
+                if sampling.rows > 1:  # else each row is an episode, also one that measures don't take for a draw
+                    verdicts = verdicts.join(rows.filter("chosen"), on=SAMPLE_KEY, how="semi")
             source.observe(verdicts)
 
-    def _rates(self, sampling: SampleState) -> tuple[float, float]:
-        """Return what a prompt and a completion token cost, in any one unit."""
-        prices = Prices.model_validate(self.manifest.prices.get(sampling.name, {}))
-        return (1.0, 1.0) if prices.rates is None else (prices.rates[0], prices.rates[2])
+    def _prices(self, sampling: SampleState) -> dict[str, Prices] | None:
+        """Return the price of each role that a stage asks; None where a token's price isn't known of every role of all
+        stages that share its policy: then tokens are what counts."""
+        assert sampling.source is not None
+        together = [state for state in self._sampling if state.source in sampling.source.siblings]
+        known = {state.name: prices_of_roles(self.manifest, state.name, state.plan.stage.engines) for state in together}
+        every = [prices for roles in known.values() for prices in roles.values()]
+        return known[sampling.name] if all(prices.rates is not None for prices in every) else None
 
     def on_left_out(self, state: StageState, ranges: Ranges) -> None:
         """Hear of rows that nobody will judge or draw."""

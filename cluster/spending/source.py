@@ -18,15 +18,11 @@ from cluster.storage.ranges import Ranges, RangeSet
 from operators.policies.named import AnyPolicy
 from operators.policies.policy import NOTHING, Chunk, Ints, Known, Outcomes, Setting
 from operators.select.classes import answer_key
-from schemas.datasets import SAMPLE_KEY, Sample, Verdict
+from schemas.datasets import Verdict
 
 RESULTS = Verdict.select("problem_key", "sample_index", "is_correct", "status")
 VOTES = Verdict.select("problem_key", "sample_index", "predicted_answer", "answer_key", "is_correct", "status")
 """Of verdicts, what policies look at."""
-LENGTHS = Sample.select("problem_key", "sample_index", "prompt_tokens", "completion_tokens", "status")
-"""Of samples, what they cost."""
-EPISODES = Sample.select(*SAMPLE_KEY, "chosen", "episode_facts", "status")
-"""Of episodes, which row they stand for and what they cost."""
 AHEAD = 4
 """An arm that asks is told to wait where the others' queues hold so many times what it asks for."""
 PRIOR_SAMPLES = 4
@@ -181,15 +177,15 @@ class PolicySource:
         """Hand nothing more out of problems: they kill engines."""
         self.policy.setting.most[numbers[numbers < self.numbering.problems]] = 0
 
-    def learn_costs(self, samples: pl.DataFrame, rates: tuple[float, float]) -> None:
-        """Learn what samples of each problem cost, relative to the mean, so that gains are weighed per cost.
+    def learn_costs(self, costs: pl.DataFrame) -> None:
+        """Learn what draws of each problem cost, relative to the mean, so that gains are weighed per cost; and what a
+        draw of this arm costs, if the policy chooses between several.
 
         Args:
-            rates: of a prompt token and of a completion token, in any one unit.
+            costs: problem_key, sample_index, cost in any one unit, the same for all arms.
         """
-        cost = pl.col("prompt_tokens") * rates[0] + pl.col("completion_tokens") * rates[1]
-        rows = self._numbered(samples).filter(pl.col("status") == "ok")
-        sums = rows.group_by("number", maintain_order=True).agg(cost.sum().alias("cost"), pl.len())
+        rows = self._numbered(costs)
+        sums = rows.group_by("number", maintain_order=True).agg(pl.col("cost").sum(), pl.len())
         some = sums["number"].to_numpy()
         self._cost[some] += sums.select("cost", "len").to_numpy()
         total, count = self._cost.sum(axis=0)
@@ -198,6 +194,7 @@ class PolicySource:
             known = self._cost[some]
             mean = (known[:, 0] + PRIOR_SAMPLES * usual) / (known[:, 1] + PRIOR_SAMPLES)
             self.policy.setting.cost[some] = mean / usual
+            self.policy.learn_cost(self.arm, usual)
 
     def observe(self, verdicts: pl.DataFrame) -> None:
         """Tell the policy of verdicts; a sample without one of its own (``error``, ``skipped``) is a wrong one."""
@@ -240,18 +237,6 @@ class PolicySource:
                 answers = known[number]
                 found[place] = answers.setdefault(key, len(answers))
         return found
-
-
-def costs_of_episodes(samples: pl.DataFrame) -> pl.DataFrame:
-    """Return what whole episodes took, in the columns that plain samples have, one row an episode."""
-    facts = pl.Struct(dict.fromkeys(("prompt_tokens", "completion_tokens", "scorer_tokens"), pl.Int64()))
-    took = pl.col("episode_facts").str.json_decode(facts).struct
-    return samples.filter(pl.col("episode_facts").is_not_null()).select(
-        *SAMPLE_KEY,
-        prompt_tokens=took.field("prompt_tokens") + took.field("scorer_tokens"),
-        completion_tokens=took.field("completion_tokens"),
-        status=pl.lit("ok"),
-    )
 
 
 def _rounds(chunks: list[Chunk]) -> Iterator[list[int]]:

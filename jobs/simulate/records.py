@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from cluster.records.reader import find_run, last_stage, open_stage
+from cluster.spending.draw_costs import costs_of_episodes, prices_of_roles
 from cluster.storage.root import Root
 from cluster.storage.tables import SUFFIXES, read_table
 from jobs.looking.holdout import held_share
@@ -20,6 +22,7 @@ from operators.measure.counts import count_verdicts
 from operators.measure.features import features_of
 from operators.policies.policy import Bools, Floats, Ints
 from operators.select.classes import answer_key, classify, distinct_answers, in_n, one_verifier
+from operators.strategies.words import POLICY
 from operators.verify.exact import VerifyExact
 from schemas.datasets import SAMPLE_KEY
 from schemas.errors import BadInput
@@ -95,7 +98,7 @@ def read_recorded(
         BadInput: no such file or run, or a table that says neither.
     """
     if source.endswith((*SUFFIXES, ".gz")) or Path(source).exists() or "://" in source:
-        table = read_table(source)
+        table = read_table(source).drop("spent", strict=False)
     else:
         manifest = find_run(Root.at(root), source)
         holdout = holdout or held_share(manifest.config)
@@ -111,7 +114,7 @@ def read_recorded(
         table = part_of(table, holdout, "tuning", "problem")
     if model is not None:
         table = _of_model(table, source, model)
-    if unit != "samples":
+    if unit != "samples" and "spent" not in table.columns:
         table = table.with_columns(spent=_spent(table, source, unit, prices))
     if {"n", "c"} <= set(table.columns):
         return _from_counts(table, source)
@@ -288,19 +291,52 @@ def _verdicts_of(root: Root, manifest: RunManifest, unit: Unit, prices: Mapping[
     stage = last_stage(manifest, "verdicts")
     if stage is None:
         raise BadInput(f"run {manifest.run_id} has no verdicts to replay")
-    names = ["problem_key", "sample_index", "verifier", "predicted_answer", "answer_key", "is_correct", "status"]
+    names = [
+        "problem_key",
+        "sample_index",
+        "verifier",
+        "predicted_answer",
+        "answer_key",
+        "is_correct",
+        "status",
+        "episode",
+    ]
     verdicts = open_stage(root, manifest, stage).select(*names, "chosen").collect()
     drawn = last_stage(manifest, "samples")
     if unit == "samples" or drawn is None:
         return verdicts
     if verdicts["chosen"].null_count() < len(verdicts):
-        raise BadInput(
-            f"run {manifest.run_id} sampled by episodes, whose calls took more than their rows tell; replay it with "
-            "unit samples, where an episode is one"
-        )
+        spent = _spent_by_episodes(root, manifest, drawn, unit, prices)
+        return draws(verdicts).join(spent, on=["problem_key", "episode"], how="left", maintain_order="left")
     samples = open_stage(root, manifest, drawn).select(*SAMPLE_KEY, *TOKENS).collect()
     own = manifest.prices.get(drawn)
     if unit == "dollars" and prices is None and own is not None:
         spent = _spent(samples, manifest.run_id, unit, {"*": Prices.model_validate(own)})
         samples = samples.select(*SAMPLE_KEY, spent.alias("dollars"))
     return verdicts.join(samples, on=SAMPLE_KEY, how="left", maintain_order="left")
+
+
+def _spent_by_episodes(
+    root: Root, manifest: RunManifest, stage: str, unit: Unit, prices: Mapping[str, Prices] | None
+) -> pl.DataFrame:
+    """Return what each episode took with all its calls: problem_key, episode, ``spent``.
+
+    Raises:
+        BadInput: the price of a role isn't known.
+    """
+    samples = open_stage(root, manifest, stage).select(*SAMPLE_KEY, "episode", "episode_facts").collect()
+    told = samples.filter(pl.col("episode_facts").is_not_null())
+    if unit == "tokens":
+        costs = costs_of_episodes(told, None)
+    else:
+        roles = {role for one in told["episode_facts"] for role in json.loads(one)["roles"]}
+        by_role = prices_of_roles(manifest, stage, roles - {POLICY}) if prices is None else {
+            role: price_of(role, prices) or Prices() for role in roles
+        }  # fmt: skip
+        if unknown := sorted(role for role in roles if by_role[role].rates is None):
+            raise BadInput(
+                f"--unit dollars: run {manifest.run_id} was played by {', '.join(sorted(roles))}, and no price of "
+                f"tokens is known for {', '.join(unknown)}; give --prices a file with the names of these, or '*'"
+            )
+        costs = costs_of_episodes(told, by_role)
+    return told.join(costs, on=SAMPLE_KEY).select("problem_key", "episode", spent="cost")

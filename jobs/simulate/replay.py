@@ -80,6 +80,8 @@ def replay(question: Question, spec: AnyPolicy | None, seed: int) -> Replayed:
     order = Order(recorded, seed)
     setting = setting_of(question, seed)
     policy = oracle(question, setting) if spec is None else spec.begin(setting)
+    for arm, cost in enumerate(question.charge.mean(axis=0).tolist()):
+        policy.learn_cost(arm, cost)
     tally = _Votes(recorded) if question.goal == "accuracy" else _Accepted(len(recorded.n), question.target)
     spent, costs, values = 0.0, [0.0], [tally.value]
     while room := int(question.room(np.array([spent]))[0]):

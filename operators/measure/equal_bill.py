@@ -26,7 +26,7 @@ from operators.select.classes import one_verifier
 from operators.select.models import check_names
 from schemas.contract import Columns, polars_schema
 from schemas.episodes import Episode, EqualBill
-from schemas.prices import MICRO, Prices, priced_as
+from schemas.prices import Prices, dollars_by_role, priced_as
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -176,19 +176,6 @@ def _roles(episodes: pl.DataFrame) -> list[str]:
     return sorted({role for told in episodes["roles"].drop_nulls() for role in json.loads(told)})
 
 
-def _dollars(told: str | None, prices: Mapping[str, Prices | None]) -> float | None:
-    """Return what an episode cost; None where it doesn't tell, or a price isn't known."""
-    if told is None:
-        return None
-    found = 0.0
-    for role, (prompt, cached, completion) in json.loads(told).items():
-        rates = getattr(prices.get(role), "rates", None)
-        if rates is None:
-            return None
-        found += ((prompt - cached) * rates[0] + cached * rates[1] + completion * rates[2]) / MICRO
-    return found
-
-
 def _arm(episodes: pl.DataFrame, verdicts: pl.DataFrame, prices: Mapping[str, Prices | None]) -> pl.DataFrame:
     """Return, of each problem, accuracy and any_right of its episodes and what they took on average."""
     key = ["problem_key", "episode"]
@@ -203,7 +190,7 @@ def _arm(episodes: pl.DataFrame, verdicts: pl.DataFrame, prices: Mapping[str, Pr
         arm_completion_tokens="completion_tokens",
         arm_tokens=pl.col("prompt_tokens") + pl.col("completion_tokens") + pl.col("scorer_tokens"),
         arm_scorer_passes="scorer_passes",
-        arm_dollars=pl.Series([_dollars(told, prices) for told in episodes["roles"]], dtype=pl.Float64),
+        arm_dollars=pl.Series([dollars_by_role(told, prices) for told in episodes["roles"]], dtype=pl.Float64),
     )
     rows = took.join(judged, on=key).drop_nulls("accuracy")
     unknown = pl.when(pl.col("arm_dollars").null_count() == 0).then(pl.col("arm_dollars").mean()).alias("arm_dollars")

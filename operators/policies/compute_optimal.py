@@ -20,11 +20,12 @@ class ComputeOptimal(Policy):
     beforehand (``operators.measure.difficulty``; without that it is in the order of the shares), in quintiles. Problems
     are in two folds, evenly spread over difficulty; the arm of a quintile in one fold is the one that gained most per
     cost on the *other* fold, so no problem has a say in its own. Then problems are served in turn, each from its arm,
-    until ``target`` samples were accepted.
+    until ``target`` samples were accepted. An arm may be a strategy: a
+    sample is then an episode, and costs what its calls took.
 
     Args:
         arms: how many configurations there are.
-        arm_cost: what a sample of each costs relative to the others, shape [arms].
+        arm_cost: what a sample of each costs relative to the others, shape [arms]; None: what they were seen to cost.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class ComputeOptimal(Policy):
     ) -> None:
         super().__init__(setting)
         self.arms, self.calibration, self.target = arms, calibration, target
-        self.arm_cost = np.ones(arms) if arm_cost is None else arm_cost
+        self.arm_cost = arm_cost
         problems = len(setting.most)
         self.drawn = np.zeros((problems, arms), dtype=np.int64)
         self.correct = np.zeros((problems, arms), dtype=np.int64)
@@ -50,6 +51,14 @@ class ComputeOptimal(Policy):
             self.choice = self.choose()
             return True
         return False
+
+    @property
+    def costs(self) -> Floats:
+        """What a sample of each arm counts as: as given, else as seen; all the same where one isn't known."""
+        if self.arm_cost is not None:
+            return self.arm_cost
+        seen = np.array([self.seen_costs.get(arm, 0.0) for arm in range(self.arms)])
+        return seen if (seen > 0).all() else np.ones(self.arms)
 
     def sent(self, problem: int, count: int, arm: int = 0) -> None:
         self.given[problem, arm] += count
@@ -106,7 +115,7 @@ class ComputeOptimal(Policy):
         rate = difficulty.posterior(drawn, correct, np.arange(problems)) @ RATES
         rank = np.argsort(np.argsort(rate, kind="stable"), kind="stable")
         quintile, fold = rank * BINS // max(problems, 1), rank % 2
-        gain = np.minimum(self.correct, self.target) / self.arm_cost
+        gain = np.minimum(self.correct, self.target) / self.costs
         overall = gain.mean(axis=0)
         chosen = np.zeros(problems, dtype=np.int64)
         for number in range(BINS):

@@ -239,9 +239,10 @@ class ComputeOptimalSpec(Informed, Targeted):
     arms: int = Field(default=2, ge=2)
     """How many there are."""
     calibration: int = Field(default=16, ge=1)
-    """Samples of every arm that each problem gets first."""
+    """Samples of every arm that each problem gets first; of a strategy, episodes."""
     arm_cost: tuple[float, ...] = ()
-    """What a sample of each arm costs relative to the others; the same where empty."""
+    """What a sample of each arm costs relative to the others; where empty, what those of the calibration took: all
+    calls of an episode, in dollars where every price is known, else in tokens."""
 
     def limit(self, n: int) -> int:
         """What other arms were calibrated with comes on top of the chosen one's."""

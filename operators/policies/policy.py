@@ -140,6 +140,8 @@ class Policy(ABC):
         self.counts = Counts(np.zeros(problems, dtype=np.int64), np.zeros(problems, dtype=np.int64))
         self.shadow_price = float("inf")
         """The value of what was handed out last."""
+        self.seen_costs: dict[int, float] = {}
+        """What a draw of each arm was seen to cost on average; only policies with arms look at it."""
         self._version = np.zeros(problems, dtype=np.int64)
         self._heap: list[tuple[float, int, int]] | None = None
 
@@ -162,6 +164,10 @@ class Policy(ABC):
             self._heap = None
         else:
             self._rank(some)
+
+    def learn_cost(self, arm: int, cost: float) -> None:
+        """Hear what a draw of an arm has cost on average so far, in any one unit."""
+        self.seen_costs[arm] = cost
 
     def sent(self, problem: int, count: int, arm: int = 0) -> None:
         """Hear of samples that were sent, or are there, without this policy's doing; their outcomes are to come."""

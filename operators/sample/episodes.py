@@ -47,7 +47,7 @@ async def play(strategy: Strategy, setting: Setting, run_id: str) -> list[dict[s
         row |= {
             "episode": setting.index,
             "slot": slot,
-            "chosen": chosen,
+            "chosen": chosen and result.is_draw,
             "search_score": None if node is None else node.score,
             "lineage": None if node is None or node.lineage < 0 else node.lineage,
             "turns": None if node is None or node.turns is None else list(node.turns),
@@ -98,4 +98,5 @@ def _facts(strategy: Strategy, ep: Episode, result: Result) -> dict[str, Any]:
         "ends": [None if node is None else node.call for node in result.finals],
         "scores": {call: round(value, 6) for call, value in sorted(ep.values.items())},
         "note": dict(sorted(ep.notes.items())),
+        **({"tools": list(strategy.offered)} if strategy.offered else {}),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field
@@ -16,11 +17,12 @@ from operators.strategies.words import Ask, Bill, Node, Result
 class Hedged(Strategy):
     """Draw one completion: the problem's first episode at temperature 0, all others at ``temperature``.
 
-    The greedy row is marked (note ``greedy``): it is no draw like the others. Choose among a problem's rows with
-    ``select.mbr`` or ``select.chops``. The paper's min_p of .05 is the sampling stage's to set.
+    The greedy row is marked (note ``greedy``) and no draw like the others: pass@k, forecasts and whatever else counts
+    draws skip it (``chosen`` is false). Choose among a problem's rows with ``select.mbr`` or ``select.chops``. The
+    paper's min_p of .05 is the sampling stage's to set.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     columns: ClassVar[tuple[str, ...]] = ("metadata",)
 
     temperature: float = Field(default=0.7, gt=0.0)
@@ -37,4 +39,4 @@ class Hedged(Strategy):
         warm = self.temperatures.get(str(language), self.temperature)
         [said] = await ep.generate([Ask(temperature=0.0 if greedy else warm)])
         ep.note(greedy=greedy)
-        return only(Node.whole(said))
+        return replace(only(Node.whole(said)), is_draw=not greedy)

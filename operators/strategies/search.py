@@ -134,6 +134,10 @@ class LookingAhead(Search):
             by_text = {node.text: child for node, [child] in zip(live, grown, strict=True)}
             further = [node if node.ended else by_text[node.text] for node in further]
         scored = await super().judged(ep, further)
+        for node, ahead, one in zip(nodes, further, scored, strict=True):
+            if node.call is not None and ahead is not node and one.score is not None:
+                ep.values.pop(ahead.call or "", None)  # what is thrown away has no value of its own
+                ep.values[node.call] = one.score
         return [
             node.scored(node.score if node.finish == "cap" else None if node.finish == "error" else one.score)
             for node, one in zip(nodes, scored, strict=True)

@@ -22,6 +22,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, PlainSerializer
@@ -81,6 +82,11 @@ class Strategy(Settings, ABC):
         return ()
 
     @property
+    def offered(self) -> Sequence[Mapping[str, Any]]:
+        """The tools that the model is told of, as OpenAI's API describes them; training rows tell of them, too."""
+        return ()
+
+    @property
     def cautions(self) -> tuple[str, ...]:
         """What people should know of this configuration before they pay for it, a sentence each."""
         return ()
@@ -135,7 +141,7 @@ def strategy_class(name: str) -> type[Strategy]:
     """Return the class of a public name, or of ``package.module:Class``.
 
     Raises:
-        BadInput: no such name (the nearest one is offered), module or class, or not a Strategy.
+        BadInput: no such name (the nearest one is offered), module or class, not a Strategy, or not a whole one.
     """
     target = STRATEGIES.get(name, name)
     if ":" not in target:
@@ -151,6 +157,12 @@ def strategy_class(name: str) -> type[Strategy]:
         raise BadInput(f"strategy '{name}': module '{module}' has no class '{attribute}'") from error
     if not (isinstance(found, type) and issubclass(found, Strategy)):
         raise BadInput(f"strategy '{name}' is not a subclass of operators.strategies.strategy.Strategy")
+    lacking = sorted(found.__abstractmethods__)
+    if not isinstance(getattr(found, "version", None), int):
+        lacking.append("version")
+    if lacking:
+        needs = {"play": "async def play(self, ep)", "worst": "def worst(self, prompt, most)", "version": "version = 1"}
+        raise BadInput(f"strategy '{name}' lacks {', '.join(f'`{needs.get(one, one)}`' for one in lacking)}")
     return found
 
 

@@ -39,6 +39,12 @@ def told_calls(said: Said, place: str) -> list[ToolCall]:
     return [_call(call_id or f"call_{place}_{number}", told) for number, (call_id, told) in enumerate(found)]
 
 
+def untagged(text: str, called: bool) -> str:
+    """Return a turn's text without the calls in it that were taken for calls: the turn has these by themselves, and a
+    chat template would show them twice."""
+    return TAGGED.sub("", text).strip() if called else text
+
+
 def fenced_program(said: Said, place: str) -> list[ToolCall]:
     """Return the program that a completion ends with, as a call of ``python``."""
     found = FENCED.search(said.text)

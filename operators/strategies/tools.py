@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from operators.strategies.episode import Episode
 from operators.strategies.strategy import Strategy
-from operators.strategies.tool_calls import FENCE, ToolCall, fenced_program, told_calls
+from operators.strategies.tool_calls import FENCE, ToolCall, fenced_program, told_calls, untagged
 from operators.strategies.toolbox import AnyTool, Python
 from operators.strategies.words import Ask, Bill, Node, Result, Said
 from schemas.conversation import Turn, spoken
@@ -31,7 +31,7 @@ class Tools(Strategy):
     ``max_tokens`` of the sampling stage are those that the model writes in all its turns.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     offers: tuple[AnyTool, ...] = Field(default=(Python(),), min_length=1)
     """What the model may call."""
@@ -60,15 +60,16 @@ class Tools(Strategy):
         return tuple(sorted({tool.needs for tool in self.offers}))
 
     def worst(self, prompt: int, most: int) -> Bill:
-        described = len(json.dumps(self._described()).encode()) if self.style == "calls" else 0
+        described = len(json.dumps(self.offered).encode())
         told = (self.uses + self.rounds) * (max(tool.output for tool in self.offers) * 4 + 2 * TURN_TOKENS)
         return Bill(self.rounds + 1, (self.rounds + 1) * (prompt + described + most + told), 0, most)
 
-    def _described(self) -> list[dict[str, Any]]:
-        return [tool.described() for tool in self.offers]
+    @property
+    def offered(self) -> list[dict[str, Any]]:
+        return [tool.described() for tool in self.offers] if self.style == "calls" else []
 
     async def play(self, ep: Episode) -> Result:
-        specs = self._described() if self.style == "calls" else []
+        specs = self.offered
         turns: list[Turn] = []
         used: list[ToolCall] = []
         node = Node()
@@ -82,12 +83,14 @@ class Tools(Strategy):
             [said] = await ep.generate([Ask(prompt=prompt, max_tokens=left, stop=stop, parent=node.call)])
             node = _after(node, said)
             asked = [] if last or said.finish in ("error", "cap") else self._read(said, str(round_))
-            turns.append(_turn("assistant", said.text.rstrip("\n"), calls=asked if self.style == "calls" else []))
+            called = asked if self.style == "calls" else []
+            turns.append(_turn("assistant", untagged(said.text, bool(called)).rstrip("\n"), calls=called))
             if not asked:
                 break
             told = await self._use(ep, asked, used)
             used += asked
-            turns += [_turn(self.answers_as, text, call) for call, text in zip(asked, told, strict=True)]
+            answers = asked if self.answers_as == "tool" else [None] * len(asked)
+            turns += [_turn(self.answers_as, text, call) for call, text in zip(answers, told, strict=True)]
         ep.note(tool_calls=len(used), tool_rounds=len([turn for turn in turns if turn["role"] == "assistant"]) - 1)
         return Result((replace(node, turns=tuple(turns)),), 0)
 

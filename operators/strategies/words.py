@@ -196,6 +196,7 @@ class Result:
         ended_by: ``done``, ``max_steps``, ``cap``, ``first_right``, ``agreed`` or ``nothing``.
         oracle: whether the answer was looked at on the way: an upper bound, not a method.
         counterfactual: whether it had the model write what isn't true, and read it.
+        is_draw: whether the episode is a draw like the problem's others; measures that count draws skip one that isn't.
     """
 
     finals: tuple[Node | None, ...]
@@ -203,3 +204,4 @@ class Result:
     ended_by: str = "done"
     oracle: bool = False
     counterfactual: bool = False
+    is_draw: bool = True

@@ -28,7 +28,7 @@ class SynthesizeSft(Operator):
     distinct samples in an unbroken format. Several verifiers of a sample: the one whose name sorts first is used.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     scope = "problem"
     inputs = {
         "problems": Problem.select("problem_key", "problem_id", "prompt", "messages", "tools"),
@@ -41,6 +41,7 @@ class SynthesizeSft(Operator):
             "thought_open",
             "tool_calls",
             "turns",
+            "episode_facts",
             "completion_hash",
             "finish_reason",
             "completion_tokens",
@@ -66,7 +67,8 @@ class SynthesizeSft(Operator):
     """How a completion's reasoning is written down: in tags, as a field of its own, or not at all."""
     conversation: Annotated[Literal["last", "whole"], Added] = "last"
     """What is taken of an episode that is a conversation (revisions, a debate): its last answer alone, or all of its
-    turns. Where tools were called it is always all: the answer stands on what they said."""
+    turns. Where tools were called or programs run it is always all: the answer stands on what they said; ``tools`` then
+    has what the model was told of them."""
 
     def run(
         self,
@@ -86,10 +88,14 @@ class SynthesizeSft(Operator):
         kept = kept.with_columns(said=said(kept, self.reasoning))
         last = turn("assistant", pl.col("said"), pl.col("tool_calls"))
         called = pl.col("turns").list.eval(pl.element().struct.field("tool_calls").is_not_null()).list.any()
-        whole = pl.lit(self.conversation == "whole") | called.fill_null(False)
+        used = pl.col("episode_facts").str.json_path_match("$.note.tool_calls").cast(pl.Int64) > 0
+        whole = pl.lit(self.conversation == "whole") | called.fill_null(False) | used.fill_null(False)
         answers = pl.when(whole).then(pl.coalesce("turns", last)).otherwise(last)
         messages = pl.concat_list(asked(self.system), answers)
-        table = kept.with_columns(messages=messages, score=pl.col("credit"), lineage=self._lineage())
+        offered = pl.col("episode_facts").str.json_path_match("$.tools")
+        table = kept.with_columns(
+            messages=messages, tools=pl.coalesce(offered, "tools"), score=pl.col("credit"), lineage=self._lineage()
+        )
         schema = polars_schema(Sft)
         return table.select(pl.col(name).cast(dtype) for name, dtype in schema.items()).sort(*SAMPLE_KEY)
 

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from cluster.runners.local import LocalRunner
+from cluster.storage.delta import calls_folder, make_table
 from cluster.storage.ranges import Ranges
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
@@ -25,7 +26,7 @@ from operators.sample.sampling import Sampling
 from operators.strategies.particles import Particles
 from operators.strategies.scorers import Reward
 from pipelines.graph import Pipeline
-from schemas.datasets import Problem
+from schemas.datasets import Call, Problem, Sample
 from schemas.engine import ScriptedSpec
 from tests.support import QUICK, run, write_problems
 
@@ -49,6 +50,8 @@ async def busy(folder: Path, episodes: int, slots: int, width: int) -> tuple[flo
         "sample", operator, specs[0], root.url, "samples/saturation", "run", 10_000, 1.0, problems,
         roles={"scorer": specs[1]},
     )  # fmt: skip
+    for folder_of, contract in (("samples/saturation", Sample), (calls_folder("samples/saturation"), Call)):
+        make_table(root, folder_of, contract, {})  # as a run's driver does
     worker = EngineWorker(job)
     await worker.start()
     await worker.assign(Ranges.of(range(episodes), 0, 1))

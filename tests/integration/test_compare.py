@@ -11,6 +11,7 @@ from cluster.records.reader import open_stage
 from cluster.storage.root import Root
 from jobs.export import export
 from jobs.export.ask import Ask as Export
+from jobs.simulate.records import read_recorded
 from operators.load import Load
 from operators.measure.equal_bill import MeasureEqualBill
 from operators.sample.sampling import Sampling
@@ -67,6 +68,18 @@ def test_arms_are_compared_with_as_many_plain_samples_as_they_cost(tmp_path: Pat
     bill = float(episodes.group_by("problem_key").agg(pl.col("completion_tokens").mean())["completion_tokens"].mean())  # type: ignore[arg-type]
     beams = found.filter(pl.col("arm") == "beam", pl.col("unit") == "completion_tokens")
     assert beams["bill"].to_list() == pytest.approx([bill] * len(beams))
+
+    took = pl.col("prompt_tokens") + pl.col("completion_tokens") + pl.col("scorer_tokens")
+    each = episodes.group_by("problem_key").agg(took.mean().alias("tokens"))
+    of = dict(each.iter_rows())
+    recorded = read_recorded(result.manifest.run_id, str(tmp_path / "root"), None, "tokens")
+    assert recorded.cost is not None and recorded.n[:, 0].tolist() == [2] * 6, "an episode is a draw"
+    assert recorded.cost[:, 0].tolist() == pytest.approx([of[key] for key in recorded.problems])
+    price = {"*": Prices(dollars_per_million_prompt_tokens=2.0, dollars_per_million_completion_tokens=2.0)}
+    priced = read_recorded(result.manifest.run_id, str(tmp_path / "root"), None, "dollars", price)
+    assert priced.cost is not None and priced.cost[:, 0].tolist() == pytest.approx(recorded.cost[:, 0] * 2e-6)
+    with pytest.raises(BadInput, match="played by policy, and no price of tokens is known for policy"):
+        read_recorded(result.manifest.run_id, str(tmp_path / "root"), None, "dollars")
 
 
 def test_an_arm_has_a_strategy_and_plain_sampling_none(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from jobs.export.ask import Ask
 from jobs.export.exporting import export
 from operators.load import Load
 from operators.sample.sampling import Sampling
+from operators.strategies.tools import Tools
 from operators.synthesize.choose import SynthesizeChoose
 from operators.synthesize.sft import SynthesizeSft
 from operators.verify.exact import VerifyExact
@@ -75,10 +76,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def pipeline(source: Path, engine: Any) -> Pipeline:
+def pipeline(source: Path, engine: Any, **sampling: Any) -> Pipeline:
     made = Pipeline("talk")
     problems = made.stage("load", Load(source=str(source)))
-    samples = made.stage("sample", Sampling(n=2), engine=engine, problems=problems)
+    samples = made.stage("sample", Sampling(n=2, **sampling), engine=engine, problems=problems)
     verdicts = made.stage("verify", VerifyExact(extract=("last_line",)), problems=problems, samples=samples)
     paths = made.stage("choose", SynthesizeChoose(), samples=samples, verdicts=verdicts)
     made.stage("sft", SynthesizeSft(), problems=problems, samples=samples, verdicts=verdicts, paths=paths)
@@ -104,6 +105,29 @@ def test_what_was_loaded_is_what_is_loaded_of_the_export(source: Path, result: R
     assert again["messages"].to_list() == first["messages"].to_list()
     assert again["tools"].to_list() == first["tools"].to_list()
     assert described(first["tools"][0]) == [TOOL]
+
+
+def test_what_a_strategy_and_its_tools_said_is_loaded_again(tmp_path: Path) -> None:
+    """Calls, what they brought and what the model was told of its tools: sampled, trained on, exported, loaded."""
+    rows = [{"id": f"p{at}", "prompt": f"What is {at} + 5?", "answer": "12"} for at in range(2)]
+    (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    call = {"name": "python", "arguments": {"code": "print(5 + 7, {'nested': [1, None]})"}}
+    spec = ScriptedSpec(
+        answers=(f"I count.\n<tool_call>{json.dumps(call)}</tool_call>",), by_prompt={"<|tool|>": ("It is\n12",)}
+    )
+    made = pipeline(tmp_path / "problems.jsonl", spec, strategy=Tools(rounds=2))
+    result = run_pipeline(made, LocalRunner(), str(tmp_path / "root"), QUICK)
+    assert result.manifest.state == "done", result.manifest.error
+    rows = exported(result, tmp_path / "out", "messages")
+    again = Load(source=str(tmp_path / "out")).run().sort("problem_id")
+    for at, turns in enumerate(again["messages"].to_list()):
+        asked, called, told = spoken(turns)
+        assert asked == {"role": "user", "content": f"What is {at} + 5?"}
+        assert called["content"] == "I count." and [one["function"] for one in called["tool_calls"]] == [call]
+        assert told["role"] == "tool" and told["content"] == "12 {'nested': [1, None]}"
+        assert told["tool_call_id"] == called["tool_calls"][0]["id"] and told["name"] == "python"
+    assert [turns[-1]["content"] for turns in rows["messages"].to_list()] == ["It is\n12"] * 2
+    assert described(again["tools"][0]) == Tools().offered
 
 
 def test_messages_of_other_apis_are_what_they_become(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from cluster.records.reader import find_run, manifests
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
 from cluster.spending.allocations import read_allocations
+from cluster.spending.draw_costs import costs_of_samples
 from cluster.spending.history import read_ledger
 from cluster.spending.source import PolicySource
 from cluster.storage.numbering import Numbering
@@ -211,7 +212,7 @@ def test_costs_are_weighed(tmp_path: Path) -> None:
         for key, tokens in (("long", 900), ("short", 90))
         for i in range(50)
     ]
-    source.learn_costs(pl.DataFrame(rows), (1.0, 1.0))
+    source.learn_costs(costs_of_samples(pl.DataFrame(rows), None))
     judged = {"predicted_answer": "1", "answer_key": "1", "is_correct": True, "status": "ok"}
     keys = pl.DataFrame(rows).select("problem_key", "sample_index")
     source.observe(keys.with_columns(pl.lit(value).alias(name) for name, value in judged.items()))
@@ -322,6 +323,38 @@ def test_samples_that_cannot_be_drawn_are_not_asked_for_forever(tmp_path: Path) 
     assert source.policy.counts.pending.tolist() == [0, 10]
 
 
+def test_compute_optimal_weighs_all_calls_of_an_episode(tmp_path: Path) -> None:
+    """A search that is right as often isn't worth its eight calls; where plain samples are never right it is."""
+    write_problems(tmp_path / "problems.jsonl", 10)
+
+    def drawn(name: str, plain: tuple[str, ...]) -> dict[str, int]:
+        best = {"name": "best_of", "width": 8, "scorer": "constant"}
+        arms = [
+            {"name": "plain", "engine": {"kind": "scripted", "answers": plain, "slots": 8}},
+            {
+                "name": "search",
+                "sample": {"strategy": best},
+                "engine": {"kind": "scripted", "answers": ("0", "1", "2"), "slots": 8},
+            },
+        ]
+        settings = {
+            **{"load": {"source": str(tmp_path / "problems.jsonl")}, "sample": {"n": 24}, "arms": arms},
+            **{"calibration": 12, "target": 20, "verify": {"operator": "verify.exact"}},
+        }
+        pipeline, _ = build_pipeline("arms", settings)
+        result = play(pipeline, tmp_path / name, None)
+        assert result.manifest.state == "done", result.manifest.error
+        rows = {arm: result.dataset(f"sample_{arm}").collect() for arm in ("plain", "search")}
+        assert rows["search"]["episode"].n_unique() * 8 == rows["search"]["sample_index"].n_unique()
+        return {arm: one.height for arm, one in rows.items()}
+
+    close = drawn("close", ("0", "1", "2"))
+    assert close["search"] == 10 * 12 * 8, "nothing but the calibration"
+    assert close["plain"] == 10 * 24
+    far = drawn("far", ("7",))
+    assert far["plain"] == 10 * 12 and far["search"] == 10 * 24 * 8
+
+
 def test_compute_optimal_chooses_between_sampling_stages(tmp_path: Path) -> None:
     write_problems(tmp_path / "problems.jsonl", 10)
     arms = [
@@ -348,6 +381,10 @@ def test_compute_optimal_chooses_between_sampling_stages(tmp_path: Path) -> None
     assert log["count"].sum() == record(result, "sample_good").computed + record(result, "sample_bad").computed
     again = play(pipeline, tmp_path / "root", Budget(samples=500))
     assert sum(found.computed for found in again.manifest.stages) == 0
+
+    uneven = {"arms": [arms[0], {**arms[1], "sample": {"n": 30}}]}
+    with pytest.raises(BadInput, match="sample_good 60, sample_bad 30"):
+        play(build_pipeline("arms", settings | uneven)[0], tmp_path / "uneven")
 
     lonely = scripted_pipeline(tmp_path / "problems.jsonl", 10, Sampling(policy=ComputeOptimalSpec()))
     with pytest.raises(BadInput, match="chooses between 2 sampling stages with the same policy, and there are 1"):

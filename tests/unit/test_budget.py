@@ -229,6 +229,27 @@ def test_compute_optimal_chooses_by_difficulty_on_the_other_fold() -> None:
     assert (policy.given[easy, 0] > 60).mean() > 0.95
 
 
+def test_compute_optimal_weighs_what_draws_of_an_arm_were_seen_to_cost() -> None:
+    rng = np.random.default_rng(3)
+
+    def chosen(costs: list[float], given: Floats | None = None) -> list[int]:
+        def draw(chunk: Chunk) -> Outcomes:
+            accepted = rng.random(chunk.size) < (0.3, 0.6)[chunk.arm]
+            return Outcomes(np.full(chunk.size, chunk.problem), accepted, None, np.full(chunk.size, chunk.arm))
+
+        policy = ComputeOptimal(Setting.of(50, 100), arms=2, calibration=20, target=10**6, arm_cost=given)
+        for arm, cost in enumerate(costs):
+            policy.learn_cost(arm, cost)
+        play(policy, draw, 50 * 45, in_flight=16)
+        assert policy.choice is not None
+        return np.bincount(policy.choice, minlength=2).tolist()
+
+    assert chosen([])[1] == 50, "what isn't known is the same"
+    assert chosen([10.0, 12.0])[1] == 50, "twice as good for a little more"
+    assert chosen([10.0, 80.0])[0] == 50, "a search that takes eight times as much isn't worth it"
+    assert chosen([10.0, 80.0], np.array([1.0, 1.0]))[1] == 50, "what was given goes before what is seen"
+
+
 def test_policies_know_their_settings() -> None:
     for name in POLICIES:
         assert policy_spec({"name": name}).name == name

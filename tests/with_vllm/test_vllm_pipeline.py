@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -13,13 +14,17 @@ import pytest
 from cluster.ray.runner import RayRunner
 from cluster.runners.local import LocalRunner
 from operators.load import Load
+from operators.sample.collecting import CollectEpisodes
 from operators.sample.sampling import Sampling
 from operators.score.outcome import ScoreOutcome
+from operators.strategies.beam import Beam
+from operators.strategies.scorers import Prm
+from operators.strategies.steps import StepRule
 from pipelines.arithmetic import Config, build
 from pipelines.graph import Pipeline
-from schemas.engine import OpenAISpec
+from schemas.engine import OpenAISpec, ScriptedSpec
 from tests.support import QUICK, keys, run, stage, write_problems
-from tests.with_vllm.models import CLASSIFIER
+from tests.with_vllm.models import CLASSIFIER, PROCESS
 from tests.with_vllm.vllm_cpu import SERVED, engine_cores, on_cpu, vllm_serve
 
 pytestmark = pytest.mark.vllm
@@ -57,6 +62,30 @@ def test_policy_and_reward_model_take_turns(tmp_path: Path) -> None:
     assert len(scores) == 48
     assert scores["score"].null_count() == 0
     assert scores["score"].n_unique() > 20
+
+
+def test_a_search_is_led_by_a_process_reward_model(tmp_path: Path) -> None:
+    """A random one: its scores are those of the texts, decide which paths are kept, and are billed to it."""
+    pipeline = Pipeline("led")
+    problems = pipeline.stage("load", Load(source=str(write_problems(tmp_path / "p.jsonl", 3))))
+    script = ScriptedSpec(answers=("First this.\n\n.", "Then that.\n\n.", "Or else.\n\n.", "So \\boxed{1}"), slots=8)
+    beam = Beam(width=4, beam=2, scorer=Prm(), rule=StepRule(max_steps=3))
+    scorer = on_cpu(model=str(PROCESS), task="token_classify")
+    operator = Sampling(n=4, max_tokens=24, strategy=beam)
+    samples = pipeline.stage("sample", operator, engine=script, engines={"scorer": scorer}, problems=problems)
+    pipeline.stage("episodes", CollectEpisodes(), samples=samples)
+    result = run(LocalRunner(), pipeline, tmp_path / "data")
+    assert result.manifest.state == "done", result.manifest.error
+    rows = result.dataset("sample").filter(pl.col("status") == "ok").collect()
+    assert rows["search_score"].null_count() == 0 and rows["search_score"].is_between(0, 1).all()
+    assert rows["search_score"].n_unique() > 2
+    best = rows.group_by("problem_key").agg(
+        pl.col("search_score").max(), pl.col("search_score").filter("chosen").first().alias("chosen")
+    )
+    assert best["search_score"].to_list() == best["chosen"].to_list()
+    episodes = result.dataset("episodes").collect()
+    assert (episodes["scorer_passes"] >= 4).all() and (episodes["scorer_tokens"] > episodes["scorer_passes"] * 10).all()
+    assert all(set(json.loads(told)) == {"policy", "scorer"} for told in episodes["roles"])
 
 
 @pytest.mark.ray

@@ -216,6 +216,7 @@ def test_the_first_draw_is_greedy_and_no_other(index: int, language: str, temper
     at, engine = scripted(in_turn("7"), index=index)
     rows = played(Hedged(temperatures={"zh": 0.3}), asking(at, metadata=json.dumps({"language": language})))
     assert engine.requests[0].params.temperature == temperature and note(rows)["greedy"] == (index == 0)
+    assert [row["chosen"] for row in rows] == [index > 0], "the greedy one is no draw: pass@k and forecasts skip it"
 
 
 def test_evidence_changes_what_is_chosen_and_is_no_row() -> None:

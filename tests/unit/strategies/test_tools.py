@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from operators.strategies.calls import MemoryJournal
 from operators.strategies.tools import Tools
 from operators.synthesize.sft import SynthesizeSft
 from schemas.contract import polars_schema, validate
+from schemas.conversation import described
 from schemas.datasets import Problem, Sample, Sft, Verdict
 from tests.unit.strategies.playing import Wild, played, setting
 
@@ -25,8 +27,7 @@ from tests.unit.strategies.playing import Wild, played, setting
 def search(word: str, most: int = 3) -> list[str]:
     """Look a word up."""
     if word == "hang":
-        while True:
-            pass
+        time.sleep(3600)
     return [f"{word} {place}" for place in range(most)]
 
 
@@ -112,15 +113,16 @@ def test_a_fenced_program_is_run(sandbox: SandboxPool) -> None:
     ],
 )
 def test_a_program_costs_itself_alone(sandbox: SandboxPool, code: str, said: str) -> None:
-    tool = {"kind": "python", "limits": Limits(seconds=2.0).model_dump(), "output": 400}
+    endless = "while True" in code
+    tool = {"kind": "python", "limits": Limits(seconds=2.0 if endless else 60.0).model_dump(), "output": 400}
     found = row(Says([python(code)], [python("40 + 2")], "done"), Tools(offers=(tool,)), sandbox)  # type: ignore[arg-type]
     first, second = told(found)
     assert said in first and len(first) < 800
-    assert second == "42" or "while True" in code, "names and time are those of all programs together"
+    assert second == "42" or endless, "names and time are those of all programs together"
 
 
 def test_functions_of_ones_own(sandbox: SandboxPool) -> None:
-    target = {"kind": "function", "target": "tests.unit.strategies.test_tools:search", "seconds": 2.0}
+    target = {"kind": "function", "target": "tests.unit.strategies.test_tools:search", "seconds": 12.0}
     calls = [
         {"name": "search", "arguments": '{"word": "a", "most": 2}'},
         {"name": "search", "arguments": {"words": "a"}},
@@ -130,7 +132,7 @@ def test_functions_of_ones_own(sandbox: SandboxPool) -> None:
     ]
     found = row(Says(calls, "done"), Tools(offers=(target,)), sandbox)  # type: ignore[arg-type]
     first, wrong, slow, unknown, broken = told(found)
-    assert first == '["a 0","a 1"]' and "words" in wrong and "longer than 2 s" in slow
+    assert first == '["a 0","a 1"]' and "words" in wrong and "longer than 12 s" in slow
     assert unknown == "error: there is no tool 'look'; there are search" and "aren't a JSON object" in broken
 
 
@@ -141,6 +143,8 @@ def test_calls_in_tags_and_calls_beyond_what_is_allowed(sandbox: SandboxPool) ->
     first, second, third = told(found)
     assert first == "2" and "isn't a JSON object" in second and third.startswith("error: no more calls")
     assert found["completion"] == tagged, "after the last round what it says is the answer"
+    turns = [turn for turn in found["turns"] if turn["role"] == "assistant"]
+    assert [turn["content"] for turn in turns] == ["Hm.", "", "Hm.", tagged], "a call isn't shown twice"
 
 
 def test_an_episode_that_goes_on_runs_only_what_has_no_answer(sandbox: SandboxPool) -> None:
@@ -154,8 +158,8 @@ def test_an_episode_that_goes_on_runs_only_what_has_no_answer(sandbox: SandboxPo
         assert again == complete
 
 
-def test_training_rows_have_the_whole_conversation(sandbox: SandboxPool) -> None:
-    found = row(Says([python("6 * 7")], "\\boxed{42}"), Tools(), sandbox)
+def trained(found: dict[str, Any]) -> pl.DataFrame:
+    """Return what a sample becomes as a training row."""
     samples = validate(pl.DataFrame([found], schema=polars_schema(Sample)), Sample, "test")
     problem = {"problem_key": "k", "problem_id": "p", "prompt": "Q"}
     problems = pl.DataFrame([problem], schema=polars_schema(Problem))
@@ -163,7 +167,23 @@ def test_training_rows_have_the_whole_conversation(sandbox: SandboxPool) -> None
     verdicts = pl.DataFrame([verdict | {"credit": 1.0}], schema=polars_schema(Verdict))
     operator = SynthesizeSft()
     tables = {"problems": problems, "samples": samples, "verdicts": verdicts}
-    rows = operator.run(**{name: tables[name].select(operator.inputs[name].names) for name in tables})
-    [messages] = validate(rows, Sft, "test")["messages"].to_list()
+    return validate(
+        operator.run(**{name: tables[name].select(operator.inputs[name].names) for name in tables}), Sft, "test"
+    )
+
+
+def test_training_rows_have_the_whole_conversation(sandbox: SandboxPool) -> None:
+    rows = trained(row(Says([python("6 * 7")], "\\boxed{42}"), Tools(), sandbox))
+    [messages], [tools] = rows["messages"].to_list(), rows["tools"].to_list()
+    assert described(tools) == Tools().offered, "what the model was told of its tools"
     assert [turn["role"] for turn in messages] == ["user", "assistant", "tool", "assistant"]
     assert json.loads(messages[1]["tool_calls"])[0]["function"]["name"] == "python" and messages[2]["content"] == "42"
+
+
+def test_training_rows_have_the_programs_that_were_run(sandbox: SandboxPool) -> None:
+    said = ("```python\nprint(6 * 7)\n```\n", "\\boxed{42}")
+    rows = trained(row(Says(*said), Tools(style="programs", answers_as="user"), sandbox))
+    [messages], [tools] = rows["messages"].to_list(), rows["tools"].to_list()
+    assert [turn["role"] for turn in messages] == ["user", "assistant", "user", "assistant"] and tools is None
+    assert "print(6 * 7)" in messages[1]["content"] and messages[2]["content"] == "42"
+    assert messages[2]["name"] is None and messages[2]["tool_call_id"] is None, "a template may have no place for them"
