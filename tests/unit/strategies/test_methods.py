@@ -136,6 +136,8 @@ def test_looking_ahead_takes_the_child_whose_successor_is_better() -> None:
     assert (boxes(plain), boxes(ahead)) == (["AA"], ["BA"])
     assert ahead[0]["completion_tokens"] == 3  # what was only looked at is no part of it
     assert len(calls(at)) > 3
+    valued = {call.partition(".")[0] for call in facts(ahead)["scores"]}
+    assert valued == {"0", "2", "4"}, "a child has the value of what it leads to; what was only looked at has none"
 
 
 # -- particles ---------------------------------------------------------------------------------------------------------
