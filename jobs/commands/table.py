@@ -50,7 +50,7 @@ SECTIONS: dict[str, dict[str, Place]] = {
         "simulate": Place("measure", "", "Replay sampling policies on recorded samples. Spends nothing."),
         "bench-engine": Place("measure", "", "Measure an engine here: tokens/s against requests in flight."),
         "holdout": Place("look", "", "Ask whether what was tuned holds on held-out problems (load.holdout)."),
-        "threshold": Place("measure", "", "Find the threshold of a cascade that keeps a wanted accuracy."),
+        "threshold": Place("measure", "", "Say from which value on a cascade's small model keeps an accuracy."),
         "layout": Place("moe", "", "Rank the ways to serve a mixture of experts on a cluster."),
         "moe": Place("moe", "moe", "Where the experts of a mixture-of-experts model go."),
     },

@@ -248,14 +248,14 @@ def test_a_reference_weighs_what_it_weighed_at_that_depth() -> None:
     """A path that is poor at first and good in the end (.4, .99) doesn't draw others to it at depth 1."""
     script = tree(1, "AB")
     scores = {"A": 0.4, "B": 0.5, "A \\boxed{A}": 0.99, "B \\boxed{B}": 0.5}
-    engine, boxes = scripted(script, scores), list[str]()
+    engine, seen = scripted(script, scores), list[str]()
     for index in range(250):
         at = setting(engine, index=index)
         rows = played(Gibbs(width=3, references=1, scorer=GOLD), at)
         fresh = [call.text.strip() for call in at.journal if call.call in ("2.0", "2.1")]  # type: ignore[attr-defined]
         if boxes(rows)[-1] == "A" and fresh == ["B", "B"]:
-            boxes += boxes(rows)[3:5]
-    assert len(boxes) > 40 and 0.1 < boxes.count("A") / len(boxes) < 0.5  # a quarter; of its final weight nearly all
+            seen += boxes(rows)[3:5]
+    assert len(seen) > 40 and 0.1 < seen.count("A") / len(seen) < 0.5  # a quarter; of its final weight nearly all
 
 
 def test_references_leave_somebody_free() -> None:
