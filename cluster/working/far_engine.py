@@ -217,7 +217,8 @@ class FarEngine(Engine):
 
     def _refusal(self, asked: Request | ScoreRequest) -> EngineError:
         return EngineError(
-            f"request {asked.request_id}: the engine of role '{self._role}' died of it twice; it isn't asked again",
+            f"request {asked.request_id}: two engines of role '{self._role}' died over it, the second with nothing "
+            "else to do; it isn't asked again",
             served=True,
         )
 

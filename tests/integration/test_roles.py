@@ -140,16 +140,19 @@ def test_a_call_that_kills_two_engines_is_refused_for_good(tmp_path: Path, runne
     assert result.manifest.state == "done" and len(result.dataset("sample").collect()) == 80
     scores = calls_of(result).filter(pl.col("kind") == "score")
     refused = scores.filter(pl.col("status") == "error")
-    assert len(refused) and refused["error"].str.contains("died of it twice; it isn't asked again").all()
+    assert (
+        len(refused)
+        and refused["error"].str.contains("two engines of role 'scorer' died over it.*it isn't asked again").all()
+    )
     record = result.manifest.stages[1]
     assert sum(one.deaths for one in record.replicas) == 0
     times = asked(tmp_path, "scorer")
     named = refused.select(pl.format("score {}/{}/{}", "problem_key", "episode", "call")).to_series()
-    assert all(times[name] == 2 for name in named)
+    assert all(1 <= times[name] <= 2 for name in named), "at the first death it may have been on its way"
     assert sum(one.deaths for one in record.roles["scorer"].replicas) <= 2 * len(named)
     again = play(tmp_path, searched(tmp_path, 12, policy=poisoned, deadly="poison"), runner)
     assert again.manifest.state == "done"
-    assert all(asked(tmp_path, "scorer")[name] == 2 for name in named), "not in a later run either"
+    assert all(asked(tmp_path, "scorer")[name] == times[name] for name in named), "not in a later run either"
 
 
 @BOTH
@@ -229,6 +232,7 @@ def test_an_engine_that_is_held_has_nothing_else_in_it(tmp_path: Path, monkeypat
         async def ask() -> list[Any]:
             address = worker.address
             first = asyncio.ensure_future(address.call(Answering.answer, [ScoreRequest("p", "before")]))
+            await asyncio.sleep(0)  # it is on its way
             hold = await address.call(Answering.hold)
             assert first.done() or (await first)
             later = asyncio.ensure_future(address.call(Answering.answer, [ScoreRequest("p", "after")]))

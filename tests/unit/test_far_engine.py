@@ -87,7 +87,7 @@ def test_calls_that_were_with_a_dead_engine_are_asked_alone_and_the_guilty_one_n
         found = await again
         refused = found[2]
         assert isinstance(refused, EngineError) and not isinstance(refused, CallLost) and not refused.transient
-        assert "k/0/2: the engine of role 'scorer' died of it twice" in str(refused)
+        assert "k/0/2: two engines of role 'scorer' died over it" in str(refused)
         assert [one.score for one in found if isinstance(one, Scored)] == [0.0, 1.0, 3.0]
         assert all(len(calls) == 1 for place in later for calls in place.lists)
         with pytest.raises(EngineError, match="isn't asked again"):
