@@ -140,10 +140,7 @@ def test_a_call_that_kills_two_engines_is_refused_for_good(tmp_path: Path, runne
     assert result.manifest.state == "done" and len(result.dataset("sample").collect()) == 80
     scores = calls_of(result).filter(pl.col("kind") == "score")
     refused = scores.filter(pl.col("status") == "error")
-    assert (
-        len(refused)
-        and refused["error"].str.contains("two engines of role 'scorer' died over it.*it isn't asked again").all()
-    )
+    assert len(refused) and refused["error"].str.contains("two engines of role 'scorer' died over it").all()
     record = result.manifest.stages[1]
     assert sum(one.deaths for one in record.replicas) == 0
     times = asked(tmp_path, "scorer")
