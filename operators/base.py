@@ -46,6 +46,7 @@ class Operator(Settings):
         inputs: dataset name -> the columns that are read of it; no other column is loaded.
         optional: names in ``inputs`` that a stage may leave unconnected; ``run`` then gets None.
         output: the contract of the result.
+        synonyms: what columns are called in a table that people know; ``gristmill op`` reads it as it is.
         asks: the operator that chooses what people should label for this one (``gristmill op NAME --next 50``).
         tools: things ``run`` gets handed in by keyword, never starts: ``engine`` (operators.engine.Engine), ``workers``
             (operators.workers.WorkerPool) and ``sandbox`` (operators.sandbox.Sandbox).
@@ -56,6 +57,7 @@ class Operator(Settings):
     inputs: ClassVar[dict[str, Columns]]
     optional: ClassVar[frozenset[str]] = frozenset()
     output: ClassVar[type[Contract]]
+    synonyms: ClassVar[dict[str, str]] = {}
     asks: ClassVar[str | None] = None
     tools: ClassVar[tuple[str, ...]] = ()
 

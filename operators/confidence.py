@@ -17,13 +17,13 @@ class Confidences(NamedTuple):
     """The four summaries of a trace; NaN where it has no tokens."""
 
     lowest: float
-    """Of all groups."""
+    """The lowest confidence among all groups of tokens."""
     bottom: float
     """The mean of the lowest tenth of the groups."""
     tail: float
-    """Of the last group."""
+    """The confidence of the last group of tokens."""
     mean: float
-    """Of all tokens."""
+    """The mean confidence of all tokens."""
 
 
 def of_tokens(top: NDArray[np.float64]) -> NDArray[np.float64]:

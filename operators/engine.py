@@ -149,12 +149,14 @@ class Scored:
         score: the reward; of several labels' the last one's (where the last is the good one, as in binary classifiers).
             ``steps``: their minimum. ``likelihood``: the sum of the log-probs.
         steps: the score of each step, or the log-prob of each token.
+        estimated: whether the tokens aren't the engine's own count, but the most that they can be.
     """
 
     score: float
     steps: tuple[float, ...] = ()
     prompt_tokens: int = 0
     cached_prompt_tokens: int = 0
+    estimated: bool = False
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,12 @@ class Engine(ABC):
     @property
     def trouble(self) -> str:
         """Why requests aren't answered just now, where the engine knows: a server is down, or has too much to do."""
+        return ""
+
+    @property
+    def refusal(self) -> str:
+        """Why nothing that was asked was ever taken, in a server's own words; empty where something was served, nothing
+        was refused yet, or refusals differ."""
         return ""
 
     @abstractmethod

@@ -152,14 +152,14 @@ class Outcome:
     """Why it failed, in a line."""
     seconds: float = 0.0
     exit_code: int | None = None
-    """Of a command; negative: the signal that ended it."""
+    """How a command ended; a negative number is the signal that ended it."""
     stdout: str = ""
-    """Of a command."""
+    """What a command wrote to standard output."""
     probed: str | None = None
     """Where that was asked: what functions do for which the tests pass though they shouldn't (raise, return what equals
     nothing). Empty where there are none such; None where nobody knows."""
     waited: float = 0.0
-    """Of one that took too long: seconds that its process waited for a core."""
+    """Where it took too long: how many seconds of that its process waited for a core."""
 
 
 class Sandbox(Protocol):

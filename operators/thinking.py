@@ -8,6 +8,7 @@ whose closing tag is missing, nor, where the prompt itself opened the thought, a
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import polars as pl
 
@@ -60,7 +61,12 @@ _OPEN_AT_END = (
 
 def opens_thought(prompt: str) -> bool:
     """Return whether a prompt, with the beginning of the completion that it gives, ends inside a thought."""
-    return re.search(_OPEN_AT_END, prompt[-200:]) is not None
+    return _opens_thought(prompt[-200:])
+
+
+@lru_cache(maxsize=1024)
+def _opens_thought(end: str) -> bool:
+    return re.search(_OPEN_AT_END, end) is not None
 
 
 def answer_text(text: str, thought_open: bool = False) -> str | None:

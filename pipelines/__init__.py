@@ -9,7 +9,9 @@ from types import ModuleType
 from schemas.errors import BadInput
 from schemas.moved import sentence
 
-PIPELINES = ("arithmetic", "math", "code", "arms", "ensemble", "compare", "sft", "rollouts")
+STUDIES = ("bounds", "paired", "mcq", "stress", "procedure", "bets", "conflict")
+"""What is asked of models rather than made with them: a paper's experiment each, on problems of one's own."""
+PIPELINES = ("arithmetic", "math", "code", "arms", "ensemble", "compare", "sft", "rollouts", *STUDIES)
 """Shipped pipelines: the modules of this package of the same name."""
 
 

@@ -50,6 +50,9 @@ class Config(PipelineConfig):
     """Samples of every arm that each problem gets before one is chosen."""
     target: int = Field(default=1, ge=1)
     """Accepted samples after which a problem gets no more."""
+    before: str | tuple[str, ...] | None = None
+    features: str | None = None
+    """What is known of how hard the problems are, beside the calibration; as of ``sample.policy``."""
     verify: AnyOperator = VerifyMath()
     coverage: AnyOperator = PassAtK()
     sft: AnyOperator = SynthesizeSft()
@@ -64,7 +67,13 @@ class Config(PipelineConfig):
 
 def build(config: Config) -> Pipeline:
     """Wire the stages: sample, verify, coverage and sft of every arm."""
-    policy = ComputeOptimalSpec(arms=len(config.arms), calibration=config.calibration, target=config.target)
+    policy = ComputeOptimalSpec(
+        arms=len(config.arms),
+        calibration=config.calibration,
+        target=config.target,
+        before=config.before,
+        features=config.features,
+    )
     pipeline = Pipeline("arms")
     problems = pipeline.stage("load", config.load)
     for arm in config.arms:

@@ -43,7 +43,7 @@ class Config(PipelineConfig):
     )
     """Each with a strategy, and other settings of ``sample`` that are its own."""
     episodes: int = Field(default=2, ge=1)
-    """Of each arm for each problem; more than one tells how much they differ by chance."""
+    """How many episodes of each arm to play for each problem; more than one tells how much they differ by chance."""
     verify: AnyOperator = VerifyMath()
     score: AnyOperator | None = None
     """Scores the plain samples, for best-of-N (``score.process``, ``score.outcome``, ``score.likelihood``)."""

@@ -48,7 +48,7 @@ class Stage:
     inputs: Mapping[str, Stage]
     engine: EngineSpec | None = None
     engines: Mapping[str, EngineSpec] = field(default_factory=dict[str, EngineSpec])
-    """Those that play other roles for a strategy."""
+    """The engines of a strategy's other roles, by role."""
 
     @property
     def pools(self) -> dict[str, EngineSpec]:

@@ -218,7 +218,7 @@ class OpenAISpec(EngineSpec):
     requests_per_minute: Annotated[float | None, Execution] = Field(default=None, gt=0)
     """Requests each minute at most, of all replicas together; otherwise only the server's refusals say how many."""
     tokens_per_minute: Annotated[float | None, Execution] = Field(default=None, gt=0)
-    """The same of tokens, prompts and completions together."""
+    """How many tokens the server may be asked for in a minute, prompts and completions together."""
     context: Annotated[int, Execution] = Field(default=131_072, ge=16)
     """Tokens a request may use."""
     logprobs: Annotated[bool, Execution] = False

@@ -69,6 +69,16 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def digest_of(values: Iterable[Any]) -> str:
+    """Return ``digest(list(values))``, without the list."""
+    found = hashlib.blake2b(b"[", digest_size=16)
+    for number, value in enumerate(values):
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        found.update(f"{',' if number else ''}{text}".encode())
+    found.update(b"]")
+    return found.hexdigest()
+
+
 def difference(old: Any, new: Any, path: str = "") -> list[str]:
     """Name what changed between two identities: ``["sample.temperature 0.8 -> 1.0"]``."""
     if isinstance(old, dict) and isinstance(new, dict):

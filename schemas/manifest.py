@@ -136,7 +136,7 @@ class StageRecord(PoolRecord):
     ``passes``."""
     passes: int = 0
     roles: dict[str, RoleRecord] = {}
-    """The same by role, where a strategy asks several engines."""
+    """What the engine of each role took, where a strategy asks several engines."""
     policy: str | None = None
     """Who decided how many samples each problem got; None where all got the same."""
     complete: bool = False
@@ -250,14 +250,14 @@ class RunManifest(BaseModel):
     account: str | None = None
     """What its spending is added up under, where it had a budget."""
     prices: dict[str, dict[str, float | None]] = {}
-    """Of each sampling stage's engine, where they are known."""
+    """The price of each sampling stage's engine, where it is known."""
     spending: Spending | None = None
     gate_failed: bool = False
     """Whether it ended because its first samples didn't show what they had to."""
     waits_for: str | None = None
     """Why it doesn't get on, while that is so."""
     posteriors: dict[str, Posterior] = {}
-    """Of each stage that gives verdicts, once some sample was correct."""
+    """How likely samples are to be correct, for each stage that gives verdicts, once some sample was."""
     retired: datetime | None = None
     """When its logs and snapshots were freed (``gristmill gc``)."""
     error: str | None = None

@@ -4,19 +4,133 @@ from __future__ import annotations
 
 import dataframely as dy
 
+from schemas import columns
 from schemas.contract import Contract
 
 
-def _number(nullable: bool = True, primary_key: bool = False) -> dy.Float64:
-    return dy.Float64(nullable=nullable, primary_key=primary_key)
+class PassAtK(Contract):
+    """Coverage at k with 95% intervals (measure.pass_at_k)."""
+
+    added = frozenset({"same_low", "same_high", "least", "most"})
+
+    k = columns.key(minimum=1)
+    coverage = dy.Float64(nullable=False, min=0.0, max=1.0)
+    low = dy.Float64(nullable=False, min=0.0, max=1.0)
+    """``low`` to ``high``: what the mean over many problems like these may be."""
+    high = dy.Float64(nullable=False, min=0.0, max=1.0)
+    same_low = columns.share(nullable=True)
+    """``same_low`` to ``same_high``: what endless sampling of these very problems may find. Narrower, since the choice
+    of problems isn't in it."""
+    same_high = columns.share(nullable=True)
+    least = columns.share(nullable=True)
+    """Where some problem has fewer than k samples: coverage if all samples that weren't drawn had failed."""
+    most = columns.share(nullable=True)
+    """The same if all of them were right."""
+    n_problems = columns.count()
+    note = columns.text()
 
 
-def _count() -> dy.Int64:
-    return dy.Int64(nullable=False, min=0)
+class Forecast(Contract):
+    """Coverage to be expected at k samples, by several methods (measure.forecast)."""
+
+    model = dy.String(primary_key=True)
+    """Which model the row is about; empty where there is only one."""
+    k = columns.key(minimum=1)
+    method = dy.String(primary_key=True)
+    coverage = columns.share()
+    low = columns.share()
+    high = columns.share()
+    saturation = dy.Int64(nullable=True, min=0)
+    """``ttspm``: samples from which one more adds next to nothing."""
+    n_problems = columns.count()
+    note = columns.text()
 
 
-def _note() -> dy.String:
-    return dy.String(nullable=False)
+class SelectionAccuracy(Contract):
+    """Accuracy of a selection method when it sees n samples a problem (measure.selection).
+
+    `accuracy` is the mean over `subsets` random subsets, `first_n` that of the first n samples.
+    """
+
+    added = frozenset({"first_n", "subsets", "n_problems"})
+
+    n = columns.key(minimum=1)
+    method = dy.String(primary_key=True)
+    accuracy = dy.Float64(nullable=False, min=0.0, max=1.0)
+    low = dy.Float64(nullable=False, min=0.0, max=1.0)
+    """``low`` to ``high``: what the accuracy over many problems like these may be."""
+    high = dy.Float64(nullable=False, min=0.0, max=1.0)
+    first_n = dy.Float64(nullable=True, min=0.0, max=1.0)
+    subsets = dy.Int64(nullable=True, min=1)
+    n_problems = dy.Int64(nullable=True, min=1)
+
+
+class Calibration(Contract):
+    """How well a selection method's confidence predicts that it is right (measure.calibration)."""
+
+    added = frozenset({"rmsce", "rmsce_low", "rmsce_high"})
+
+    method = dy.String(primary_key=True)
+    n = columns.count()
+    confidence = columns.share()
+    accuracy = columns.share()
+    accuracy_low = columns.share()
+    accuracy_high = columns.share()
+    ece = columns.share()
+    """The mean absolute gap of the bins; chance makes it too large, so it has no interval."""
+    ece_low = dy.Float64(nullable=True, min=0.0, max=1.0)
+    ece_high = dy.Float64(nullable=True, min=0.0, max=1.0)
+    """Null but in results of versions before 2, whose interval didn't hold."""
+    brier = columns.share()
+    brier_low = columns.share()
+    brier_high = columns.share()
+    bins = dy.List(
+        dy.Struct(
+            {
+                "low": dy.Float64(nullable=False),
+                "high": dy.Float64(nullable=False),
+                "n": dy.Int64(nullable=False),
+                "confidence": dy.Float64(nullable=True),
+                "accuracy": dy.Float64(nullable=True),
+            },
+            nullable=False,
+        ),
+        nullable=False,
+    )
+    """The reliability table: one entry for each bin of confidence (low, high]."""
+    rmsce = dy.Float64(nullable=True, min=0.0, max=1.0)
+    rmsce_low = dy.Float64(nullable=True, min=0.0, max=1.0)
+    rmsce_high = dy.Float64(nullable=True, min=0.0, max=1.0)
+    """The root of the bins' mean squared gap, less what chance adds to it, with its 95% interval."""
+
+
+class Multiplicity(Contract):
+    """How many answers hang on the choice among nearly equal methods, in long form (measure.multiplicity)."""
+
+    metric = dy.String(primary_key=True)
+    method = dy.String(primary_key=True)
+    value = dy.Float64(nullable=True)
+    low = dy.Float64(nullable=True)
+    high = dy.Float64(nullable=True)
+    n = columns.count()
+    """Problems it is about."""
+    note = columns.text()
+
+
+class VerifierAudit(Contract):
+    """How far a verifier can be trusted, in long form: one row a measure (measure.verifier_audit)."""
+
+    metric = dy.String(primary_key=True)
+    k = columns.key(minimum=0)
+    """Tries, for ``metric = "value"``; else 0."""
+    prior = dy.String(primary_key=True)
+    """Beta prior of completeness and soundness, where one was used; else ""."""
+    value = dy.Float64(nullable=True)
+    low = dy.Float64(nullable=True)
+    high = dy.Float64(nullable=True)
+    n = columns.count()
+    """Samples it is about."""
+    note = columns.text()
 
 
 class HoldoutAnswer(Contract):
@@ -27,18 +141,18 @@ class HoldoutAnswer(Contract):
     """A hash of what was asked: asked again, it has the same answer and costs nothing."""
     name = dy.String(nullable=False)
     """The method or verifier whose mean is asked for; "A - B" for a difference."""
-    tuning = _number(False)
+    tuning = columns.number(False)
     """The mean on the problems that were tuned on."""
-    answer = _number()
+    answer = columns.number()
     """The mean to go by; null where the budget is spent."""
     status = dy.String(nullable=False, regex="^(holds|differs|budget spent)$")
-    left = _count()
+    left = columns.count()
     """How many more answers that differ there may be."""
-    n_tuning = _count()
-    n_holdout = _count()
-    bound = _number(False)
+    n_tuning = columns.count()
+    n_holdout = columns.count()
+    bound = columns.number(False)
     """How far all answers together are off at most, but for the risk."""
-    note = _note()
+    note = columns.text()
 
 
 class Label(Contract):
@@ -68,26 +182,26 @@ class Estimate(Contract):
 
     expectation = dy.String(primary_key=True)
     """``all``, or a group: ``length=short``, ``level=3``."""
-    value = _number(False)
-    low = _number(False)
+    value = columns.number(False)
+    low = columns.number(False)
     """``low`` to ``high``: 95% interval for problems like these."""
-    high = _number(False)
-    same_low = _number(False)
+    high = columns.number(False)
+    same_low = columns.number(False)
     """``same_low`` to ``same_high``: what the mean of these very samples would be, had all been judged."""
-    same_high = _number(False)
-    plain = _number(False)
+    same_high = columns.number(False)
+    plain = columns.number(False)
     """The mean of the judged samples alone, with its intervals."""
-    plain_low = _number(False)
-    plain_high = _number(False)
-    gain = _number(False)
+    plain_low = columns.number(False)
+    plain_high = columns.number(False)
+    gain = columns.number(False)
     """Variance of ``plain`` over that of ``value``, for problems like these."""
-    same_gain = _number(False)
+    same_gain = columns.number(False)
     """The same for these samples: as many times the labels would do without cheap scores."""
-    effective = _number(False)
+    effective = columns.number(False)
     """Judged samples times ``same_gain``."""
-    n_judged = _count()
-    n_samples = _count()
-    note = _note()
+    n_judged = columns.count()
+    n_samples = columns.count()
+    note = columns.text()
 
 
 class Reliability(Contract):
@@ -95,14 +209,14 @@ class Reliability(Contract):
 
     metric = dy.String(primary_key=True, regex="^(pass_hat_k|g_pass|mg_pass)$")
     k = dy.Int64(primary_key=True, min=1)
-    tau = _number(False, primary_key=True)
+    tau = columns.number(False, primary_key=True)
     """The share of k that must be right; 1 for pass^k, .5 for mG-Pass (where its mean begins)."""
-    value = _number(False)
-    low = _number(False)
+    value = columns.number(False)
+    low = columns.number(False)
     """``low`` to ``high``: 95% interval for problems like these."""
-    high = _number(False)
-    n_problems = _count()
-    note = _note()
+    high = columns.number(False)
+    n_problems = columns.count()
+    note = columns.text()
 
 
 class Bounds(Contract):
@@ -113,13 +227,13 @@ class Bounds(Contract):
     """Samples of a problem."""
     problem_key = dy.String(primary_key=True)
     """Empty: the mean over problems."""
-    value = _number(False)
-    low = _number()
+    value = columns.number(False)
+    low = columns.number()
     """``low`` to ``high``: 95% interval for problems like these; null for one problem."""
-    high = _number()
-    tokens = _number()
+    high = columns.number()
+    tokens = columns.number()
     """Completion tokens that a problem takes, on average."""
-    n_problems = _count()
+    n_problems = columns.count()
 
 
 class Paired(Contract):
@@ -128,23 +242,23 @@ class Paired(Contract):
     rank = dy.Int64(primary_key=True, min=0)
     """1 is the task on which the second loses most; 0 is all problems together."""
     task = dy.String(nullable=False)
-    n_problems = _count()
-    first = _number(False)
-    second = _number(False)
+    n_problems = columns.count()
+    first = columns.number(False)
+    second = columns.number(False)
     """Accuracy: the mean over problems of the share of right samples."""
-    difference = _number(False)
-    low = _number(False)
+    difference = columns.number(False)
+    low = columns.number(False)
     """``low`` to ``high``: 95% interval of the difference, by drawing problems with replacement."""
-    high = _number(False)
-    lost = _count()
+    high = columns.number(False)
+    lost = columns.count()
     """Problems whose majority answer is right in the first run alone."""
-    won = _count()
+    won = columns.count()
     """The same in the second run alone."""
-    p_value = _number(False)
+    p_value = columns.number(False)
     """Exact McNemar test that the two are alike."""
-    tokens_ratio = _number()
+    tokens_ratio = columns.number()
     """Completion tokens of a sample in the second run over those in the first."""
-    dollars_ratio = _number()
+    dollars_ratio = columns.number()
     worse = dy.Bool(nullable=False)
     """Whether the whole interval is below 0."""
 
@@ -161,10 +275,10 @@ class StressCurve(Contract):
     """How many problems a prompt asks; 0: all levels above 1."""
     position = dy.Int64(primary_key=True, min=0)
     """Place of the problem in its prompt, from 1; 0: all places."""
-    value = _number(False)
-    low = _number()
-    high = _number()
-    n = _count()
+    value = columns.number(False)
+    low = columns.number()
+    high = columns.number()
+    n = columns.count()
     """Judgements that it is about."""
 
 
@@ -174,11 +288,11 @@ class StepCurve(Contract):
     metric = dy.String(primary_key=True, regex="^(prefix|sequence|final)$")
     steps = dy.String(primary_key=True)
     """A number of steps, or ``short`` (2 to 6), ``medium`` (7 to 16), ``long`` (17 to 25), ``all``."""
-    value = _number(False)
-    low = _number(False)
-    high = _number(False)
-    n_problems = _count()
-    n_samples = _count()
+    value = columns.number(False)
+    low = columns.number(False)
+    high = columns.number(False)
+    n_problems = columns.count()
+    n_samples = columns.count()
 
 
 class PairCalibration(Contract):
@@ -187,11 +301,11 @@ class PairCalibration(Contract):
     metric = dy.String(primary_key=True, regex="^(doubt|repeat|collision|auc)$")
     name = dy.String(primary_key=True)
     """Of ``auc``: what predicts errors (``doubt``, ``entropy``, ``agreement``); else a problem, or empty: the mean."""
-    value = _number(False)
-    low = _number()
-    high = _number()
-    n_problems = _count()
-    n = _count()
+    value = columns.number(False)
+    low = columns.number()
+    high = columns.number()
+    n_problems = columns.count()
+    n = columns.count()
     """Second answers that it is about."""
 
 
@@ -203,13 +317,19 @@ class McqConfidence(Contract):
     metric = dy.String(primary_key=True, regex="^(accuracy|confidence|confidence_right|confidence_wrong|brier|ece)$")
     arm = dy.String(primary_key=True, regex="^(direct|reasoned|difference)$")
     """``difference``: reasoned less direct, question by question."""
-    value = _number()
-    low = _number()
-    high = _number()
-    n_problems = _count()
+    value = columns.number()
+    low = columns.number()
+    high = columns.number()
+    n_problems = columns.count()
 
 
 MEASURES: dict[str, type[Contract]] = {
+    "pass_at_k": PassAtK,
+    "forecast": Forecast,
+    "selection_accuracy": SelectionAccuracy,
+    "calibration": Calibration,
+    "multiplicity": Multiplicity,
+    "verifier_audit": VerifierAudit,
     "holdout_answers": HoldoutAnswer,
     "labels": Label,
     "estimates": Estimate,

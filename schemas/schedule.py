@@ -39,7 +39,7 @@ class Schedule(Settings):
     retry_minutes: float = Field(default=15.0, ge=0)
     """How long after a failure the night is tried again."""
     month: MonthlyCap | None = None
-    """Beside ``run.budget``, which is a night's."""
+    """What may be spent in a month; ``run.budget`` is what one night may spend."""
     new_only: bool = True
     """Leave out problems that earlier nights finished; a problem whose content changed is a new one."""
     learn: bool = True

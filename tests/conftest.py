@@ -12,15 +12,26 @@ from hypothesis import HealthCheck, settings
 
 LONGEST = (
     "test_submit.py",
-    "test_kills.py",
-    "test_storage.py",
-    "test_conformance.py",
-    "test_wheel.py",
-    "test_durability_model.py",
     "test_placement.py",
+    "test_conformance.py",
+    "test_hostile_calls.py",
+    "test_storage.py",
+    "test_desk.py",
+    "test_durability_model.py",
     "test_failures.py",
-    "test_cli.py",
+    "test_episodes.py",
+    "test_hostile.py",
+    "test_kills.py",
+    "test_verify_data.py",
+    "test_spending.py",
+    "test_engine_stages.py",
+    "test_s3.py",
+    "test_universal.py",
+    "test_verify_code.py",
+    "test_tools.py",
     "test_interruptions.py",
+    "test_wheel.py",
+    "test_nightly.py",
 )
 """Files in the order in which they are given to processes that are free; the others follow as they are found."""
 

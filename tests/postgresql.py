@@ -47,7 +47,7 @@ def postgresql(folder: Path) -> Iterator[str]:
                 cwd=folder,
                 stdout=log,
                 stderr=log,
-                timeout=120,
+                timeout=900,
                 **become,  # pyright: ignore
             )
         if done.returncode:

@@ -117,8 +117,9 @@ class Beforehand:
         self._say(f"policy.nights {manifest.run_id}: {len(counts):,} other problems are like these")
         return counts.join(facts, on="problem_key", how="inner", maintain_order="left")
 
-    def _features(self, source: str, nights: list[pl.DataFrame]) -> tuple[Floats, list[Group]]:
-        """Return features of the run's problems, and the nights with theirs, all on one scale.
+    def _features(self, source: str, nights: list[pl.DataFrame]) -> tuple[Floats | None, list[Group]]:
+        """Return features of the run's problems, and the nights with theirs, all on one scale; of one problem alone,
+        which nothing can be told from, None.
 
         Raises:
             BadInput: nothing is said of some problem.
@@ -142,6 +143,8 @@ class Beforehand:
             named = pl.concat([ours.select(on), *(night.select(on) for night in nights)])
             rows = named.join(table, on=on, how="left", maintain_order="left")
         found = features_of(rows)
+        if not found.shape[1]:
+            return None, [_group(night, None) for night in nights]
         self._say(f"policy.features {source}: {found.shape[1]} of {len(ours):,} problems")
         ends = np.cumsum([len(ours), *(len(night) for night in nights)])
         own, *others = np.split(found, ends[:-1])

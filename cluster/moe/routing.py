@@ -12,8 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cluster.storage.tables import read_table
-from schemas.datasets import ExpertCount
 from schemas.errors import BadInput
+from schemas.experts import ExpertCount
 
 Ids = NDArray[np.integer]
 FEWEST = 24

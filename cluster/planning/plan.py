@@ -34,7 +34,8 @@ from pipelines.identity import (
     store_folder,
 )
 from schemas.contract import Contract
-from schemas.datasets import SAMPLES_FOLDER, Call, Problem
+from schemas.datasets import SAMPLES_FOLDER, Problem
+from schemas.episodes import Call
 from schemas.identity import difference
 from schemas.job import RunSettings
 

@@ -16,10 +16,10 @@ import polars as pl
 from cluster.planning.plan import RunPlan, StagePlan
 from cluster.records.run import Say
 from cluster.storage.delta import scan_store
+from cluster.storage.documents import MANIFEST
 from cluster.storage.parts import write_part
 from cluster.storage.root import Root
 from cluster.storage.slices import scan_files
-from cluster.storage.snapshot import MANIFEST
 from operators.sample.sampling import Sampling
 from schemas.datasets import Problem, Sample
 from schemas.identity import prompt_keys

@@ -45,6 +45,8 @@ class Replica:
     """The report that is on its way."""
     trouble: str = ""
     """Why its engine doesn't answer, where that is known."""
+    refusal: str = ""
+    """What its engine refuses everything with, where it does."""
     earlier: ReplicaRecord | None = None
     """What the engines before it, in its place, did."""
 

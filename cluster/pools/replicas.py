@@ -168,6 +168,10 @@ class Replicas:
         if self._take(replica, report):
             self._deaths[replica.pool] = self._allowed[replica.pool] = 0
             replica.state.touch()
+        state = replica.state
+        if isinstance(state, SampleState) and state.unproven and not replica.role:
+            those = [one for one in self._all if one.pool == replica.pool and one.assigned]
+            state.judge_refusals(sum(len(one.assigned) for one in those), [one.refusal for one in those])
         if not feed.finished_with(replica):
             self._ask(replica)
         else:
@@ -176,7 +180,7 @@ class Replicas:
     def _take(self, replica: Replica, report: Report) -> bool:
         self._record(replica, report.activity)
         self._tell(replica.state, report)
-        replica.trouble = report.activity.trouble
+        replica.trouble, replica.refusal = report.activity.trouble, report.refusal
         if any(dues.paid or dues.returned for dues in report.dues.values()):
             self._calls_back = 0
         return self._feeds[replica.pool].on_report(replica, report)

@@ -205,11 +205,14 @@ class SamplingFeed:
     def finished_with(self, replica: Replica) -> bool:
         if self._plays and self.state.closed:
             return True  # what is unfinished is suspended
-        return not (replica.outstanding or self.state.may_want or not self.state.prompts_checked)
+        state = self.state
+        judged = state.proven or not replica.assigned  # what it drew may still be on its way
+        return judged and not (replica.outstanding or state.may_want or state.unproven or not state.prompts_checked)
 
     def on_died(self, replica: Replica, error: BaseException) -> int:
         state = self.state
         self._on_gone(replica)
+        state.prove()  # what it delivered is not drawn again
         self._commit()
         unfinished = replica.assigned.ranges
         state.give_back(unfinished, replica.number)
@@ -235,5 +238,6 @@ class SamplingFeed:
     def on_ended(self, replica: Replica, reported: bool) -> None:
         self._on_gone(replica)
         if not reported or (self._plays and replica.outstanding):  # episodes that were suspended are nobody's now
+            self.state.prove()
             self._commit()
             self.state.give_back(replica.assigned.ranges, replica.number)

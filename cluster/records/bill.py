@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from operator import add, sub
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Bill:
         calls: answers, and requests that were refused.
         prompt_tokens: the cached ones included; those of scored texts too.
         passes: texts that were scored.
+        estimated_tokens: those of the tokens that aren't the engine's own count, but the most that there can be.
     """
 
     calls: int = 0
@@ -62,13 +64,22 @@ class Bill:
     cached_prompt_tokens: int = 0
     completion_tokens: int = 0
     passes: int = 0
+    estimated_tokens: int = 0
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """All of them, in order."""
+        return (
+            *(self.calls, self.prompt_tokens, self.cached_prompt_tokens, self.completion_tokens),
+            *(self.passes, self.estimated_tokens),
+        )
 
     @property
     def tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
     def __add__(self, other: Bill) -> Bill:
-        return Bill(*[getattr(self, one.name) + getattr(other, one.name) for one in fields(Bill)])
+        return Bill(*map(add, self.parts, other.parts))
 
     def __sub__(self, other: Bill) -> Bill:
-        return Bill(*[getattr(self, one.name) - getattr(other, one.name) for one in fields(Bill)])
+        return Bill(*map(sub, self.parts, other.parts))

@@ -10,7 +10,7 @@ import polars as pl
 
 from cluster.storage.delta import calls_folder, scan_store
 from cluster.storage.root import Root
-from schemas.datasets import Call
+from schemas.episodes import Call
 from schemas.manifest import RunManifest
 
 ROW = ("problem_key", "problem_id", "episode", "slot", "chosen", "search_score", "finish_reason", "episode_facts")

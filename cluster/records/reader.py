@@ -1,25 +1,23 @@
-"""Reading what runs wrote about themselves: their manifests, and a stage's rows by one of these."""
+"""Reading what runs wrote about themselves: their manifests, and a stage's rows by one of these.
+
+Commands that look at manifests alone don't wait for the imports that rows take.
+"""
 
 from __future__ import annotations
 
 import io
 import re
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-import polars as pl
-from deltalake.exceptions import TableNotFoundError
-
-from cluster.storage.delta import scan_store
-from cluster.storage.documents import documents, read_document
+from cluster.storage.documents import MANIFEST, documents, read_document, read_snapshot
 from cluster.storage.lease import read_lease, watch
-from cluster.storage.ranges import restrict
 from cluster.storage.root import Root
-from cluster.storage.slices import scan_files
-from cluster.storage.snapshot import MANIFEST, read_snapshot
-from schemas.contract import polars_schema
-from schemas.datasets import DATASETS
 from schemas.errors import BadInput
 from schemas.manifest import RunManifest, StageRecord
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _TIME = re.compile(r"-(\d{8}-\d{6})-[0-9a-f]+$")
 HEARTBEAT = "heartbeat.json"
@@ -129,6 +127,14 @@ def open_stage(root: Root, manifest: RunManifest, stage: str) -> pl.LazyFrame:
     Raises:
         BadInput: the run has no such stage.
     """
+    import polars as pl
+    from deltalake.exceptions import TableNotFoundError
+
+    from cluster.storage.delta import scan_store
+    from cluster.storage.ranges import restrict
+    from cluster.storage.slices import scan_files
+    from schemas.datasets import DATASETS
+
     record = next((record for record in manifest.stages if record.name == stage), None)
     if record is None:
         raise BadInput(f"run {manifest.run_id} has no stage '{stage}'; it has {[r.name for r in manifest.stages]}")
@@ -154,5 +160,10 @@ def last_stage(manifest: RunManifest, dataset: str) -> str | None:
 
 
 def _empty(record: StageRecord) -> pl.LazyFrame:
+    import polars as pl
+
+    from schemas.contract import polars_schema
+    from schemas.datasets import DATASETS
+
     contract = DATASETS.get(record.dataset)
     return pl.LazyFrame(schema=polars_schema(contract) if contract else None)

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.records.reader import HEARTBEAT
+from cluster.storage.documents import MANIFEST
 from cluster.storage.lease import Lease, write_lease
 from cluster.storage.root import Root
-from cluster.storage.snapshot import MANIFEST
 from pipelines.graph import Pipeline
 from schemas import __version__
 from schemas.errors import StorageFull

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from cluster.records.reader import open_stage
 from cluster.storage.root import Root
 from schemas.manifest import RunManifest
+
+if TYPE_CHECKING:
+    import polars as pl
 
 REMEDY = "--retry-errors draws them again, once the reason is gone"
 _VARYING = r"\b[0-9a-f]{8}[0-9a-f-]*\b|\d+"
@@ -47,6 +49,8 @@ def refused(root: Root, manifest: RunManifest) -> list[Refused]:
 
 def refused_of(stage: str, rows: pl.LazyFrame) -> list[Refused]:
     """Return the refused samples of a stage, the commonest first."""
+    import polars as pl
+
     alike = pl.col("error").fill_null("no reason was kept").str.replace_all(_VARYING, "#")
     kinds = rows.filter(pl.col("status") == "error").group_by(alike.alias("kind"))
     counted = kinds.agg(pl.len().alias("samples"), pl.col("error").min())

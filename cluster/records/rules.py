@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,13 +22,15 @@ from cluster.storage.ranges import RangeSet
 from cluster.storage.root import Root
 from operators.measure.counts import RULE
 from operators.measure.difficulty import log_odds
-from operators.policies.policy import Known
+from operators.policies.policy import Floats, Known
+from schemas.books import Allocation
 from schemas.contract import polars_schema, validate
-from schemas.datasets import Allocation
-from schemas.identity import digest
+from schemas.identity import digest, digest_of
 
 FOLDER = "allocations"
 """Of a run's log of what it sends."""
+BLOCK = 4_096
+"""Problems whose hints are Python numbers at once."""
 
 
 class Rules(NamedTuple):
@@ -61,12 +64,8 @@ def write_rules(
     """
     told = [] if known.before is None else [log_odds(known.before)]
     told += [] if known.features is None else [known.features]
-    hints = (
-        [[None if np.isnan(one) else one for one in row] for row in np.concatenate(told, axis=1).tolist()]
-        if told
-        else None
-    )
-    said = {**rule, "told": None if hints is None else digest(hints)}
+    hints = np.concatenate(told, axis=1) if told else None
+    said = {**rule, "told": None if hints is None else digest_of(_rows(hints))}
     if known.features is not None:
         said["features"] = known.features.shape[1]
     text = json.dumps(said, sort_keys=True)
@@ -78,7 +77,7 @@ def write_rules(
             "sequence": np.arange(len(keys), dtype=np.int64),
             "problem_key": keys,
             "first_index": ends,
-            "hints": pl.Series(hints, dtype=pl.List(pl.Float64)) if hints is not None else None,
+            "hints": None if hints is None else _listed(hints),
         },
         schema_overrides={"first_index": pl.Int64, "hints": pl.List(pl.Float64)},
     ).with_columns(
@@ -94,6 +93,19 @@ def write_rules(
     buffer = io.BytesIO()
     rows.write_parquet(buffer)
     root.write_bytes(buffer.getvalue(), "runs", run_id, FOLDER, _name(stage))
+
+
+def _rows(hints: Floats) -> Iterator[list[float | None]]:
+    """Yield what each problem's hints are in JSON, a block of them in memory."""
+    for start in range(0, len(hints), BLOCK):
+        for row in hints[start : start + BLOCK].tolist():
+            yield [None if math.isnan(one) else one for one in row]
+
+
+def _listed(hints: Floats) -> pl.Series:
+    """Return hints as lists with null where nothing is known."""
+    flat = pl.Series(hints.ravel(), dtype=pl.Float64).fill_nan(None)
+    return flat.reshape(hints.shape).arr.to_list()
 
 
 def rules_of_store(root: Root, folder: str) -> Rules:

@@ -17,8 +17,8 @@ from cluster.records.rules import FOLDER
 from cluster.spending.pieces import join_pieces, read_pieces, write_piece
 from cluster.storage.ranges import Ints, Ranges
 from cluster.storage.root import Root
+from schemas.books import Allocation
 from schemas.contract import polars_schema
-from schemas.datasets import Allocation
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,8 @@ import polars as pl
 from cluster.records.bill import Amount, Bill
 from cluster.spending.pieces import join_pieces, read_pieces, write_piece
 from cluster.storage.root import Root
+from schemas.books import Payment
 from schemas.contract import polars_schema
-from schemas.datasets import Payment
 
 FOLDER = "payments"
 Kind = Literal["credit", "bill", "return", "lost"]
@@ -45,6 +45,7 @@ class Books:
                 *(self._sequence, kind, stage, role, samples),
                 *(took.calls, took.prompt_tokens, took.cached_prompt_tokens, took.completion_tokens, took.passes),
                 *(max(0, part) for part in credit.parts),
+                took.estimated_tokens,
             )
         )
         self._sequence += 1

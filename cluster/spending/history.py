@@ -23,12 +23,13 @@ from cluster.spending.allocations import ranges_of, read_allocations
 from cluster.spending.books import read_books
 from cluster.storage.arrow import arrow_schema
 from cluster.storage.delta import scan_store
-from cluster.storage.delta_log import newest_entry, sync_appended
+from cluster.storage.delta_log import newest_entry, sync_appended, table_exists
 from cluster.storage.ranges import KEYED
 from cluster.storage.root import Root
 from operators.strategies.words import POLICY
+from schemas.books import LedgerEntry
 from schemas.contract import polars_schema, validate
-from schemas.datasets import LedgerEntry, Sample
+from schemas.datasets import Sample
 from schemas.errors import StoreBusy
 from schemas.manifest import RunManifest, StageRecord
 from schemas.prices import Prices, priced_as
@@ -107,8 +108,12 @@ def spent_under(root: Root, beginning: str, but: str = "") -> Amount:
 
 
 def read_ledger(root: Root) -> pl.DataFrame:
-    """Return the ledger's entries; empty where there are none."""
-    if not root.exists(LEDGER, "_delta_log"):
+    """Return the ledger's entries; empty where there are none.
+
+    Raises:
+        DamagedLog: there were some, and the log that names them isn't whole.
+    """
+    if not table_exists(root, LEDGER):
         return pl.DataFrame(schema=polars_schema(LedgerEntry))
     try:
         rows = scan_store(root, LEDGER, LedgerEntry)
@@ -183,7 +188,9 @@ def _booked_role(
 ) -> Iterator[dict[str, Any]]:
     other = None if role is None else record.roles.get(role)
     name = record.name if other is None or role is None else priced_as(record.name, role)
-    bills = books.filter(pl.col("kind") == "bill").select(pl.col("samples", "calls", "passes", *TOKENS).sum())
+    bills = books.filter(pl.col("kind") == "bill").select(
+        pl.col("samples", "calls", "passes", "estimated_tokens", *TOKENS).sum()
+    )
     took = {name: int(value or 0) for name, value in bills.row(0, named=True).items()}
     prompt, cached, completion = (took[name] for name in TOKENS)
     pool = record if other is None else other
@@ -251,6 +258,7 @@ def _entry(manifest: RunManifest, stage: str, kind: str, counts: dict[str, int],
         "role": None,
         "calls": counts.get("calls"),
         "passes": counts.get("passes"),
+        "estimated_tokens": counts.get("estimated_tokens"),
         "engine_seconds": 0.0,
         "gpu_seconds": 0.0,
         "microdollars": micro,

@@ -46,6 +46,8 @@ class Loan:
         self._due = Amount()
         self._due_samples = 0
         """Kept for samples that are there and wait for this stage, and how many they are."""
+        self._one = (Amount(), Amount())
+        """The least and the most that is kept for one of them."""
         self._share = Amount()
         """Kept for the stage as a whole, until it is complete."""
         self.most: Amount | None = None
@@ -89,6 +91,11 @@ class Loan:
         self._coming -= worst
         self.on_due(least, samples)
 
+    def know_one(self, least: Amount, most: Amount) -> None:
+        """Hear what this stage takes for a sample: for an empty one, and at most."""
+        known = self._one[1]
+        self._one = (self._one[0].at_most(least) if known else least, known.at_least(most))
+
     def on_due(self, worst: Amount, samples: int) -> None:
         """Hear of samples that wait for this stage."""
         self._due += worst
@@ -98,11 +105,11 @@ class Loan:
         """Hear that the stage is done with some samples."""
         self.account.freed += 1
         self._unfinished = Amount()
-        if self._due_samples:
+        if self._due_samples:  # which they were isn't known: those that are left may be the longest ones
             done = min(samples, self._due_samples)
-            tokens, micro = (part * done // self._due_samples for part in self._due.parts[1:])
-            self._due -= Amount(0, tokens, micro)
             self._due_samples -= done
+            least, most = self._one
+            self._due = (self._due - least * done).at_most(most * self._due_samples)
         if complete:
             self._due, self._due_samples = Amount(), 0
 
@@ -186,6 +193,10 @@ class Keeping:
     def learn_prompts(self, numbers: Ints, tokens: Ints) -> None:
         """Hear how many tokens the prompts of problems have at most."""
         self._tokens[numbers], self._micro[numbers] = self._cost(tokens, np.full_like(tokens, self.completion))
+        nothing = np.zeros(1, np.int64)
+        tokens_least, micro_least = (int(cost[0]) for cost in self._cost(nothing, nothing))
+        least = Amount(0, tokens_least, max(0, micro_least - 2))  # sums of many are rounded once
+        self.loan.know_one(least, Amount(0, int(self._tokens.max()), int(self._micro.max())))
         if self._waiting is not None:
             waiting = self._waiting()
             self.loan.on_due(self.worst(waiting), waiting.total)

@@ -34,6 +34,7 @@ def read_pieces(root: Root, folder: str, contract: type[Contract]) -> pl.DataFra
     tables = [pl.read_parquet(io.BytesIO(root.read_bytes(folder, name))) for name in _names(root, folder)]
     if not tables:
         return pl.DataFrame(schema=polars_schema(contract))
+    tables.insert(0, pl.DataFrame(schema=polars_schema(contract)))  # older ones lack the columns that were added since
     # a crash while the pieces were put together leaves both
     return pl.concat(tables, how="diagonal").unique("sequence", keep="first").sort("sequence")
 

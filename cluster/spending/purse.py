@@ -144,7 +144,8 @@ class Purse(Access):
 def bill_of(part: Part) -> Bill:
     """Return what the samples of a part took."""
     names = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens")
-    return Bill(part.rows, *(int(part.tallies.get(name, 0)) for name in names))
+    tokens = {name: int(part.tallies.get(name, 0)) for name in (*names, "estimated_tokens")}
+    return Bill(part.rows, **tokens)
 
 
 def _tokens(bill: Bill) -> tuple[int, int, int]:

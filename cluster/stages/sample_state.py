@@ -27,6 +27,7 @@ from cluster.working.reports import Failed
 from cluster.working.work import Work
 from operators.sample.sampling import Sampling
 from operators.strategies.words import POLICY
+from schemas.errors import BadInput
 
 NOBODY = -1
 LOOK_AHEAD = 4096
@@ -74,6 +75,9 @@ class SampleState(StoreState):
         self.calls = plan.calls
         """Where the calls of episodes are kept."""
         self._uncommitted_calls: list[Part] = []
+        self.unproven: list[Part] = []
+        """Parts that hold nothing but refusals, while nothing was ever served."""
+        self.proven = plan.held > 0 or plan.extends is not None
         if plan.calls is not None:
             self._merging.append(Merging(plan.calls, self.name))
 
@@ -149,8 +153,10 @@ class SampleState(StoreState):
         Args:
             calls: those that the samples came of, and that others will come of.
         """
-        self.uncommitted += parts
         self._uncommitted_calls += calls
+        if any(part.tallies.get("failed", 0) < part.rows for part in parts):
+            self.prove()
+        (self.uncommitted if self.proven else self.unproven).extend(parts)
         for part in parts:
             if self.purse is not None:
                 self.purse.settle(part, self.store.numbering.ranges(part.ranges).over(self.rows))
@@ -158,6 +164,29 @@ class SampleState(StoreState):
                 sent = Amount() if self.log is None else Amount(part.rows)
                 bill = bill_of(part) if self.operator.strategy is None else Bill()
                 self.books.add("bill", self.name, POLICY, sent, bill, part.rows)
+
+    def prove(self) -> None:
+        """Have refusals committed: they are about their samples, as others were served."""
+        self.proven = True
+        self.uncommitted += self.unproven
+        self.unproven = []
+
+    def judge_refusals(self, assigned: int, refusals: list[str]) -> None:
+        """Decide what becomes of refusals once they are all that came of everything that was handed out.
+
+        Args:
+            assigned: draws that replicas have and that aren't committed.
+            refusals: what the engine of each such replica refuses everything with (``Engine.refusal``).
+
+        Raises:
+            BadInput: whatever was asked was refused in the same words, so it is the settings' fault; nothing is
+                committed.
+        """
+        if self.draws or sum(part.rows for part in self.unproven) < assigned * self.rows:
+            return
+        if refusals and all(refusals):
+            raise BadInput(refusals[0])
+        self.prove()
 
     def tasks(self) -> Iterator[Work]:
         source = self.plan.extends

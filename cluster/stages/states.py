@@ -20,10 +20,10 @@ from cluster.storage.queue import RangeQueue
 from cluster.storage.ranges import Ints, Ranges, RangeSet
 from cluster.storage.slices import Slice
 from cluster.working.compaction import Merge
-from cluster.working.journal import FOLDER, forget, forget_all
+from cluster.working.journal import forget, forget_all
 from cluster.working.work import Done, Task, Work
 from operators.sample.sampling import Sampling
-from schemas.datasets import dataset_name
+from schemas.datasets import ANSWERS_FOLDER, dataset_name
 from schemas.manifest import StageRecord
 
 TOKENS = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens")
@@ -103,7 +103,7 @@ class StageState:
     def _was_begun(self) -> bool:
         """Whether earlier work of the stage, which came to nothing, left answers."""
         if self._left is None:
-            self._left = self.asks and bool(self.run.root.list(FOLDER, self.plan.folder))
+            self._left = self.asks and bool(self.run.root.list(ANSWERS_FOLDER, self.plan.folder))
         return self._left
 
     def task(self, inputs: dict[str, Slice], rows: int, index: int = 0) -> Task:

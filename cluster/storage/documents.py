@@ -13,8 +13,12 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from cluster.storage.root import Root
+from schemas.manifest import SnapshotManifest
 
 Model = TypeVar("Model", bound=BaseModel)
+
+MANIFEST = "manifest.json"
+"""What a run or a snapshot says about itself, in its folder."""
 
 _LOG = logging.getLogger("gristmill")
 _told: set[str] = set()
@@ -27,10 +31,12 @@ def documents(root: Root, folder: str, name: str, model: type[Model], remedy: st
         remedy: what somebody can do about a damaged one, with ``{path}`` for the file.
     """
     for entry in root.list(folder):
-        if root.exists(folder, entry, name):
+        try:
             found = read_document(root, model, remedy, folder, entry, name)
-            if found is not None:
-                yield entry, found
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if found is not None:
+            yield entry, found
 
 
 def read_document(root: Root, model: type[Model], remedy: str, *parts: str) -> Model | None:
@@ -41,6 +47,14 @@ def read_document(root: Root, model: type[Model], remedy: str, *parts: str) -> M
     except (ValidationError, ValueError) as error:
         tell_damage(root.uri(*parts), _why(data, error), remedy)
         return None
+
+
+def read_snapshot(root: Root, folder: str) -> SnapshotManifest | None:
+    """Return a snapshot's manifest; None where there is none, or where it is damaged, which is told of."""
+    if not root.exists(folder, MANIFEST):
+        return None
+    remedy = "It is a result that can be made again: the command of its run does that by itself"
+    return read_document(root, SnapshotManifest, remedy, folder, MANIFEST)
 
 
 def tell_damage(path: str, why: str, remedy: str) -> None:

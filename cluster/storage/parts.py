@@ -177,6 +177,9 @@ def _tallies(table: pl.DataFrame) -> dict[str, float]:
     for name in ("prompt_tokens", "cached_prompt_tokens", "completion_tokens"):
         if name in table.columns:
             sums[name] = pl.col(name).sum()
+    if "tokens_estimated" in table.columns:
+        read_and_written = pl.col("prompt_tokens") + pl.col("completion_tokens")
+        sums["estimated_tokens"] = read_and_written.filter(pl.col("tokens_estimated")).sum()
     if "finish_reason" in table.columns:
         sums["truncated"] = (pl.col("finish_reason") == "length").sum()
     if "is_correct" in table.columns:

@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import fsspec
-
 from cluster.storage import durable
 from cluster.storage.patience import patiently
 from cluster.storage.presence import LOST, forget, gone, lost, remember, was_there
@@ -66,6 +64,8 @@ class Root:
     @cached_property
     def fs(self) -> Any:
         """The fsspec file system."""
+        import fsspec  # takes as long as all of a command that needs no files
+
         options = s3_config().fsspec_options() if self.url.startswith("s3") else {}
         return fsspec.core.url_to_fs(self.url, **options)[0]
 

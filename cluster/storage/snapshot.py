@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from cluster.storage.documents import read_document
+from cluster.storage.documents import MANIFEST, read_snapshot
 from cluster.storage.parts import Part, write_part, write_tables
 from cluster.storage.root import Root
 from schemas import __version__
@@ -22,7 +22,6 @@ from schemas.datasets import SCHEMA_VERSION
 from schemas.manifest import SnapshotManifest
 from schemas.redaction import redacted
 
-MANIFEST = "manifest.json"
 PART_BYTES = 2**26
 """How much one part holds, in memory, where rows are many."""
 
@@ -85,14 +84,6 @@ class Snapshot:
             created=datetime.now(UTC),
         )
         self.root.write_bytes(manifest.model_dump_json(indent=2).encode(), self.folder, MANIFEST)
-
-
-def read_snapshot(root: Root, folder: str) -> SnapshotManifest | None:
-    """Return a snapshot's manifest; None where there is none, or where it is damaged, which is told of."""
-    if not root.exists(folder, MANIFEST):
-        return None
-    remedy = "It is a result that can be made again: the command of its run does that by itself"
-    return read_document(root, SnapshotManifest, remedy, folder, MANIFEST)
 
 
 class _Group:

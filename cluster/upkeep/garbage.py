@@ -16,24 +16,22 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
-
-from deltalake import DeltaTable
+from typing import TYPE_CHECKING
 
 from cluster.records.reader import HEARTBEAT, alive, damaged_runs, manifests, which_live
-from cluster.records.recorder import write_manifest
 from cluster.storage.delta import open_table
 from cluster.storage.delta_log import check_log
+from cluster.storage.documents import MANIFEST
 from cluster.storage.lease import Lease, read_lease, watch
+from cluster.storage.listing import File, by_folder, files_below
 from cluster.storage.root import Root
-from cluster.storage.snapshot import MANIFEST
 from cluster.storage.store import EPOCH
-from cluster.upkeep.repair import CONTRACTS
-from cluster.upkeep.verify_store import LenientStore
-from cluster.working.journal import FOLDER as ANSWERS
-from schemas.datasets import STORES
+from schemas.datasets import ANSWERS_FOLDER, CONTRACTS, STORES
 from schemas.errors import BadInput, DamagedLog, LeaseLost, StoreBusy
 from schemas.manifest import RunManifest
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 KINDS = (
     *("store files", "incomplete snapshots", "unnamed snapshots", "partial files", "logs of retired runs"),
@@ -63,13 +61,6 @@ class Garbage:
     def size(self, kind: str) -> int:
         """Return bytes."""
         return sum(self.files[kind].values())
-
-
-@dataclass(frozen=True)
-class _File:
-    path: str
-    size: int
-    modified: datetime
 
 
 def collect(root: Root, older_than: float = 24.0, dry_run: bool = False, retired: Collection[str] = ()) -> Garbage:
@@ -123,9 +114,9 @@ def collect(root: Root, older_than: float = 24.0, dry_run: bool = False, retired
             _vacuum_fenced(root, folder, hours, found)
     if damaged:  # nobody knows which results these runs name, so all results stay
         found.spared.append(f"snapshots: the manifest of {', '.join(damaged)} is damaged, so all results stay")
-    for stage in root.list("snapshots") if not damaged else ():
-        for view in root.list("snapshots", stage):
-            _sweep_snapshot(root, f"snapshots/{stage}/{view}", found, named, in_use, dry_run)
+    elif snapshots := by_folder(files_below(root, "snapshots"), depth=3):
+        for folder, files in snapshots.items():
+            _sweep_snapshot(root, folder, files, found, named, in_use, dry_run)
     _sweep_answers(root, found, dry_run)
     for manifest in known:
         if manifest.run_id in retired and manifest.retired is None:
@@ -136,10 +127,13 @@ def collect(root: Root, older_than: float = 24.0, dry_run: bool = False, retired
 def _retire(root: Root, manifest: RunManifest, now: datetime, found: Garbage, dry_run: bool) -> None:
     """Free a run's log and report, and mark it."""
     folder = f"runs/{manifest.run_id}"
-    files = [file for file in _files(root, folder) if file.path.startswith((f"{folder}/events/", f"{folder}/report."))]
+    places = f"{folder}/events/", f"{folder}/report."
+    files = [file for file in files_below(root, folder) if file.path.startswith(places)]
     found.files["logs of retired runs"] |= {file.path: file.size for file in files}
     if dry_run:
         return
+    from cluster.records.recorder import write_manifest
+
     manifest.retired, manifest.report = now, None
     write_manifest(root, manifest)  # first: it must not name what is gone
     for file in files:
@@ -184,6 +178,8 @@ def _is_released(epoch: int, lease: Lease | None) -> bool:
 @contextmanager
 def _taken(root: Root, folder: str) -> Iterator[None]:
     """Be a store's writer meanwhile; whoever was it before can never commit again."""
+    from cluster.upkeep.verify_store import LenientStore
+
     store = LenientStore(root, folder, CONTRACTS[folder.split("/")[0]], {})
     store.acquire("gc")
     try:
@@ -204,11 +200,11 @@ def _vacuum(root: Root, folder: str, hours: int, found: Garbage, dry_run: bool) 
     """Remove the files that no current version names."""
     table = open_table(root, folder)
     names = _unnamed(root, folder, table, hours)
-    files = {file.path: file for file in _files(root, folder)}
+    sizes = {file.path: file.size for file in files_below(root, folder)} if names else {}
     for name in names:
         path = f"{folder}/{name}"
         kind = "partial files" if name.endswith(".partial") else "store files"
-        found.files[kind][path] = files[path].size if path in files else 0
+        found.files[kind][path] = sizes.get(path, 0)
     if names and not dry_run:
         root.patiently(
             lambda: table.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True),
@@ -216,13 +212,17 @@ def _vacuum(root: Root, folder: str, hours: int, found: Garbage, dry_run: bool) 
         )
 
 
-def _sweep_snapshot(root: Root, folder: str, found: Garbage, named: set[str], in_use: set[str], dry_run: bool) -> None:
+def _sweep_snapshot(
+    root: Root, folder: str, files: list[File], found: Garbage, named: set[str], in_use: set[str], dry_run: bool
+) -> None:
     """Remove a snapshot that was never finished or that no run names any more, or what a crash left in one."""
-    files = _files(root, folder)
-    if folder in in_use or not files:
+    if folder in in_use:
         return
+    limit = found.limit.timestamp()
     complete = any(file.path == f"{folder}/{MANIFEST}" for file in files)
-    if max(file.modified for file in files) < found.limit and not (complete and folder in named):
+    if max(file.modified for file in files) < limit and not (complete and folder in named):
+        if not dry_run and files_below(root, folder) != files:
+            return  # somebody began to write it since
         kind = "unnamed snapshots" if complete else "incomplete snapshots"
         found.files[kind] |= {file.path: file.size for file in files}
         if not dry_run:
@@ -230,7 +230,7 @@ def _sweep_snapshot(root: Root, folder: str, found: Garbage, named: set[str], in
             root.remove(folder, recursive=True)
         return
     for file in files:
-        if file.path.endswith(".partial") and file.modified < found.limit:
+        if file.path.endswith(".partial") and file.modified < limit:
             found.files["partial files"][file.path] = file.size
             if not dry_run:
                 root.remove(file.path)
@@ -238,24 +238,8 @@ def _sweep_snapshot(root: Root, folder: str, found: Garbage, named: set[str], in
 
 def _sweep_answers(root: Root, found: Garbage, dry_run: bool) -> None:
     """Remove what engines answered to work that nobody has finished since."""
-    for file in _files(root, ANSWERS):
-        if file.modified < found.limit:
+    for file in files_below(root, ANSWERS_FOLDER):
+        if file.modified < found.limit.timestamp():
             found.files["answers to unfinished work"][file.path] = file.size
             if not dry_run:
                 root.remove(file.path)
-
-
-def _files(root: Root, folder: str) -> list[_File]:
-    """Return the files below a folder, with their bytes and when they were written."""
-    details: dict[str, dict[str, Any]] = root.patiently(
-        lambda: root.fs.find(root.uri(folder), detail=True), f"listing {folder}"
-    )
-    return [
-        _File(f"{folder}/{path.rpartition(f'{folder}/')[2]}", int(info["size"]), _modified(info))
-        for path, info in details.items()
-    ]
-
-
-def _modified(info: dict[str, Any]) -> datetime:
-    when = info.get("LastModified") or info["mtime"]
-    return when if isinstance(when, datetime) else datetime.fromtimestamp(float(when), UTC)

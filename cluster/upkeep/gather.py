@@ -15,17 +15,16 @@ import polars as pl
 from cluster.records.reader import manifests
 from cluster.spending.history import append_ledger, read_ledger
 from cluster.storage.delta import stored_identity
+from cluster.storage.documents import MANIFEST
 from cluster.storage.numbering import Numbering
 from cluster.storage.parts import write_part
 from cluster.storage.ranges import Ranges, RangeSet, ranges_of
 from cluster.storage.root import Root
 from cluster.storage.slices import Slice
-from cluster.storage.snapshot import MANIFEST
 from cluster.storage.store import Store
 from cluster.upkeep.garbage import store_folders
-from cluster.upkeep.repair import CONTRACTS
 from cluster.upkeep.verify_store import samples_folder
-from schemas.datasets import Sample
+from schemas.datasets import CONTRACTS, Sample
 from schemas.errors import BadInput
 
 ORDER = ("calls", "samples", "verdicts", "scores")

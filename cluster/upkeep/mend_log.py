@@ -28,8 +28,9 @@ from cluster.storage.ranges import Ranges, RangeSet, ranges_of, restrict
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE, scan_files
 from cluster.upkeep.verify_store import LenientStore
+from schemas.books import LedgerEntry
 from schemas.contract import Contract
-from schemas.datasets import STORES, LedgerEntry
+from schemas.datasets import CONTRACTS
 from schemas.errors import StoreBusy
 
 ASIDE = "_damaged"
@@ -57,11 +58,9 @@ def mend_log(root: Root, folder: str, name: str) -> list[str]:
             if "metaData" in action:
                 identity = json.loads(action["metaData"].get("description") or "{}").get("identity", {})
         done.append(_set_aside(root, folder, damage))
-        if damage.remedy == "rebuild" and folder != LEDGER:
+        if damage.remedy == "rebuild":
             make_table(root, folder, _contract(folder), identity, anew=True)
             root.remove(folder, LEASE)  # its epoch is the old log's
-        elif damage.remedy == "rebuild":
-            break
     if folder == LEDGER:
         return done + _take_in_entries(root)
     store = LenientStore(root, folder, _contract(folder), identity, Numbering())
@@ -73,7 +72,7 @@ def mend_log(root: Root, folder: str, name: str) -> list[str]:
 
 
 def _contract(folder: str) -> type[Contract]:
-    return next(contract for contract, kind in STORES.items() if kind == folder.split("/")[0])
+    return LedgerEntry if folder == LEDGER else CONTRACTS[folder.split("/")[0]]
 
 
 def _actions(root: Root, folder: str) -> Iterator[dict[str, Any]]:
@@ -114,6 +113,8 @@ def _set_aside(root: Root, folder: str, damage: LogDamage) -> str:
 
 def _take_in(store: LenientStore, removed: set[str]) -> list[str]:
     """Commit what whole files hold that no entry names and none removed."""
+    if store.contract.repeats:
+        return _take_in_rows(store, removed)
     unnamed: list[tuple[Part, Ranges]] = []
     seen, doubtful, skipped = RangeSet(), RangeSet(), 0
     for name in _unnamed(store, removed):
@@ -134,11 +135,42 @@ def _take_in(store: LenientStore, removed: set[str]) -> list[str]:
         wanted = doubtful.missing(ranges)
         if wanted.total:
             taken += sum(one.rows for one in store.commit([_only(store, part, wanted)]))
-    done: list[str] = [f"{store.folder}: {taken:,} row(s) taken in from files that no entry names"] if taken else []
+    return _told(store.folder, taken, doubtful.ranges.total if doubtful else 0, skipped)
+
+
+def _take_in_rows(store: LenientStore, removed: set[str]) -> list[str]:
+    """Do the same where many rows have one problem and index, in any number of files: whole keys tell them apart."""
+    keys, skipped = store.contract.primary_key(), 0
+    digests: list[pl.DataFrame] = []
+    for name in _unnamed(store, removed):
+        try:
+            table = _rows(store, name)
+        except UNREADABLE:
+            skipped += 1
+            continue
+        digests.append(table.select(*keys, pl.lit(name).alias("file"), digest=table.hash_rows()))
+    if not digests:
+        return _told(store.folder, 0, 0, skipped)
+    uris = [store.root.uri(store.folder, name) for name in store.files]
+    named = scan_files(store.root, uris, store.contract).select(keys)
+    known = store.root.patiently(lambda: named.collect(), f"reading {store.folder}")
+    fresh = pl.concat(digests).join(known, on=keys, how="anti")
+    doubtful = fresh.group_by(keys).agg(pl.col("digest").n_unique()).filter(pl.col("digest") > 1)
+    fresh = fresh.join(doubtful, on=keys, how="anti").unique(keys, keep="first", maintain_order=True)
+    taken = 0
+    for (name,), wanted in fresh.group_by(["file"], maintain_order=True):
+        table = _rows(store, str(name)).join(wanted, on=keys, how="semi")
+        part = write_part(store.root, store.folder, table, store.contract, store.folder)
+        taken += sum(one.rows for one in store.commit([part]))
+    return _told(store.folder, taken, len(doubtful), skipped)
+
+
+def _told(folder: str, taken: int, doubtful: int, skipped: int) -> list[str]:
+    done = [f"{folder}: {taken:,} row(s) taken in from files that no entry names"] if taken else []
     if doubtful:
-        done.append(f"{store.folder}: {doubtful.ranges.total:,} row(s) left out, of which files say different things")
+        done.append(f"{folder}: {doubtful:,} row(s) left out, of which files say different things")
     if skipped:
-        done.append(f"{store.folder}: {skipped:,} file(s) that can't be read were left out")
+        done.append(f"{folder}: {skipped:,} file(s) that can't be read were left out")
     return done
 
 
@@ -155,10 +187,15 @@ def _unnamed(store: LenientStore, removed: set[str]) -> list[str]:
 
 def _part(store: LenientStore, name: str) -> Part:
     """Return a file as a part that can be committed; all of it is read."""
-    rows = scan_files(store.root, store.root.uri(store.folder, name), store.contract)
-    table = store.root.patiently(lambda: rows.collect(), f"reading {store.folder}/{name}")
+    table = _rows(store, name)
     size = int(store.root.fs.size(store.root.uri(store.folder, name)))
     return part_of(name, table, size, store.contract)
+
+
+def _rows(store: LenientStore, name: str) -> pl.DataFrame:
+    """Return all rows of a file."""
+    rows = scan_files(store.root, store.root.uri(store.folder, name), store.contract)
+    return store.root.patiently(lambda: rows.collect(), f"reading {store.folder}/{name}")
 
 
 def _differing(store: LenientStore, one: str, other: str, both: Ranges) -> Ranges:

@@ -16,23 +16,20 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from cluster.records.reader import alive, manifests
+from cluster.storage.documents import MANIFEST
 from cluster.storage.numbering import Numbering
 from cluster.storage.parts import Part, write_part
 from cluster.storage.ranges import Ranges, RangeSet, restrict
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE, scan_files
-from cluster.storage.snapshot import MANIFEST
 from cluster.upkeep.mend_log import mend_log
 from cluster.upkeep.verify_data import LEDGER, verify
 from cluster.upkeep.verify_file import Finding
 from cluster.upkeep.verify_store import LenientStore, samples_folder
-from schemas.contract import Contract
-from schemas.datasets import SAMPLES_FOLDER, STORES, Sample
+from schemas.datasets import CONTRACTS, SAMPLES_FOLDER, Sample
 from schemas.errors import GristmillError, LeaseLost, StorageFull, StorageUnavailable, StoreBusy
 from schemas.manifest import RunManifest, StageRecord
 from schemas.redaction import redact
-
-CONTRACTS: dict[str, type[Contract]] = {folder: contract for contract, folder in STORES.items()}
 
 
 @dataclass

@@ -15,17 +15,20 @@ import polars as pl
 
 from cluster.records.reader import open_stage
 from cluster.storage.delta import calls_folder, scan_store
+from cluster.storage.delta_log import table_exists
+from cluster.storage.documents import MANIFEST
 from cluster.storage.numbering import Numbering
 from cluster.storage.ranges import Ranges, RangeSet
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE
-from cluster.storage.snapshot import MANIFEST
 from cluster.upkeep.verify_file import Expected, FileCheck, Finding, Remedy, check_file
 from cluster.upkeep.verify_store import StoreCheck, log_finding, open_samples, samples_folder
 from operators import operator_class
 from pipelines.identity import ViewOfRanges
+from schemas.books import LedgerEntry
 from schemas.contract import Contract, validate
-from schemas.datasets import DATASETS, Call, LedgerEntry, Problem, Sample
+from schemas.datasets import DATASETS, Problem, Sample
+from schemas.episodes import Call
 from schemas.errors import ContractViolation, DamagedLog, GristmillError
 from schemas.identity import table_digest
 from schemas.manifest import RunManifest, SnapshotManifest, StageRecord
@@ -247,7 +250,12 @@ class _Verifier:
 
     def _ledger(self) -> None:
         """What was settled for this run is what its samples say it made."""
-        if not self.root.exists(LEDGER, "_delta_log"):
+        try:
+            if not table_exists(self.root, LEDGER):
+                return
+            ledger = scan_store(self.root, LEDGER, LedgerEntry)
+        except DamagedLog as error:
+            self.result.findings.append(log_finding("", LEDGER, error))
             return
         stores = [store for store in self.stores.values() if store.contract is Sample]
         checks = [
@@ -255,11 +263,6 @@ class _Verifier:
         ]
         if not all(check.whole for check in checks):
             self.result.unchecked.append("the ledger isn't held against samples, since not all of them can be read")
-            return
-        try:
-            ledger = scan_store(self.root, LEDGER, LedgerEntry)
-        except DamagedLog as error:
-            self.result.findings.append(log_finding("", LEDGER, error))
             return
         entries = ledger.filter(pl.col("run_id") == self.manifest.run_id)
         rows = self.root.patiently(lambda: entries.collect(), "reading the ledger")

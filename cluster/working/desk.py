@@ -190,7 +190,7 @@ class Desk(Engine):
             for place, one in enumerate(answers):
                 if self._engine.counts and not (one.prompt_tokens and (one.completion_tokens or not one.text)):
                     one = await self._counted(request, one)
-                answers[place] = one if one.text.isascii() and not one.reasoning else _written(one)
+                answers[place] = one if one.text.isascii() and not (one.reasoning or one.tool_calls) else _written(one)
                 longest = max(longest, one.prompt_tokens)
             if longest > len(request.prompt):  # a token is a letter at least, nearly always
                 longest = await self._engine.most_tokens(request.prompt + request.prefix)
@@ -216,7 +216,12 @@ class Desk(Engine):
         async def worst(credit: Credit) -> Amount:
             return credit.worst(await self._engine.most_tokens(request.prompt + request.completion), 0)
 
-        return await self._tried(lambda: self._engine.score(request), worst, _scored)
+        async def send() -> Scored:
+            answer = await self._engine.score(request)
+            self._meter.estimated += answer.estimated
+            return answer
+
+        return await self._tried(send, worst, _scored)
 
     async def _tried(
         self,
@@ -310,8 +315,10 @@ def _generated(answers: list[Completion]) -> Bill:
         prompt_tokens=sum(one.prompt_tokens for one in answers),
         cached_prompt_tokens=sum(one.cached_prompt_tokens for one in answers),
         completion_tokens=sum(one.completion_tokens for one in answers),
+        estimated_tokens=sum(one.prompt_tokens + one.completion_tokens for one in answers if one.estimated),
     )
 
 
 def _scored(answer: Scored) -> Bill:
-    return Bill(1, answer.prompt_tokens, answer.cached_prompt_tokens, 0, 1)
+    estimated = answer.prompt_tokens if answer.estimated else 0
+    return Bill(1, answer.prompt_tokens, answer.cached_prompt_tokens, 0, 1, estimated)

@@ -357,6 +357,7 @@ class EngineWorker:
         self._hungry = False
         taken = self.report
         taken.activity = self.role.activity()
+        taken.refusal = self.engine.refusal
         over = self._over
         taken.dues = {name: role.dues(over) for name, role in self.roles.items()}
         taken.estimated = sum(role.take_estimated() for role in self.roles.values())

@@ -20,10 +20,9 @@ import xxhash
 
 from cluster.storage.root import Root
 from operators.engine import Completion, Request, Scored, ScoreRequest
+from schemas.datasets import ANSWERS_FOLDER
 from schemas.errors import GristmillError
 
-FOLDER = "answers"
-"""Under the root: a folder for each stage that asks."""
 FLUSH_SECONDS = 1.0
 """How long an answer is only in memory. Work that takes no longer writes nothing."""
 Answer = list[Completion] | Scored
@@ -34,7 +33,7 @@ class Answers:
 
     def __init__(self, root: Root, folder: str) -> None:
         self.root = root
-        self.folder = f"{FOLDER}/{folder}"
+        self.folder = f"{ANSWERS_FOLDER}/{folder}"
         self._known: defaultdict[bytes, list[Answer]] = defaultdict(list)
         self._read: set[str] = set()
 
@@ -91,12 +90,12 @@ class Journal:
 def forget(root: Root, folder: str, files: list[str] | tuple[str, ...]) -> None:
     """Remove the answers of work that is committed."""
     for name in files:
-        root.remove(FOLDER, folder, name)
+        root.remove(ANSWERS_FOLDER, folder, name)
 
 
 def forget_all(root: Root, folder: str) -> None:
     """Remove all answers of a stage that is complete."""
-    forget(root, folder, root.list(FOLDER, folder))
+    forget(root, folder, root.list(ANSWERS_FOLDER, folder))
 
 
 def key_of(request: Request | ScoreRequest) -> bytes:

@@ -20,7 +20,7 @@ from cluster.storage.root import Root
 from cluster.working.reports import Report
 from cluster.working.unproven import Unproven
 from cluster.working.writing import DrawnRows, Row, write_samples
-from schemas import datasets
+from schemas import datasets, episodes
 
 FIRST_FLUSH = 0.25
 """Seconds until the first part is written; each next one may wait twice as long, up to ``flush_seconds``."""
@@ -63,7 +63,7 @@ class Outgoing:
         self._report = report
         self._on_written = on_written
         self._rows = DrawnRows(datasets.Sample)
-        self._calls = DrawnRows(datasets.Call)
+        self._calls = DrawnRows(episodes.Call)
         self._unproven = Unproven()
         self._oldest = 0.0
         self._flush_after = min(FIRST_FLUSH, flush_seconds)
@@ -151,7 +151,7 @@ class Outgoing:
             async with self._in_order if self._whole else contextlib.nullcontext():
                 if len(calls):
                     folder = calls_folder(self._folder)
-                    part = await asyncio.to_thread(write_part, self._root, folder, calls, datasets.Call, self._stage)
+                    part = await asyncio.to_thread(write_part, self._root, folder, calls, episodes.Call, self._stage)
                     self._report().calls.append(part)
                 if len(rows):
                     about = self._root, self._folder, rows, self._stage, not self._whole

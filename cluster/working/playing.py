@@ -24,7 +24,7 @@ from cluster.working.work import tools_of
 from operators.engine import EngineDied, EngineError, NeverSent
 from operators.strategies.calls import Call, MemoryJournal
 from operators.strategies.words import POLICY
-from schemas import datasets
+from schemas import episodes
 from schemas.errors import GristmillError, StageFailed
 
 
@@ -96,7 +96,7 @@ class Playing(Drawing):
         return [self._begin_forever(), self._raise_first_fault()]
 
     async def _read_begun(self, begun: Slice) -> None:
-        rows = await asyncio.to_thread(begun.read, self._root, datasets.Call.select())
+        rows = await asyncio.to_thread(begun.read, self._root, episodes.Call.select())
         for row in rows.iter_rows(named=True):
             where = row.pop("problem_key"), row.pop("episode")
             del row["run_id"]

@@ -80,6 +80,7 @@ class Report:
         unwritten: (problem_key, sample index, why) of rows that no table takes.
         estimated: calls whose tokens aren't the engine's own count.
         overrun: what the engine takes beyond what was asked of it, at most so far.
+        refusal: why nothing that the engine was asked was ever taken (``Engine.refusal``).
         drawn: draws since the worker started, flushed or not.
         activity: what the engine did since the worker started.
         dues: by role.
@@ -92,6 +93,7 @@ class Report:
     unwritten: list[tuple[str, int, str]] = field(default_factory=list[tuple[str, int, str]])
     estimated: int = 0
     overrun: Overrun = field(default_factory=Overrun)
+    refusal: str = ""
     drawn: int = 0
     activity: Activity = field(default_factory=Activity)
     dues: dict[str, Dues] = field(default_factory=dict[str, Dues])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 from cluster.records.bill import Amount, Bill
 from cluster.records.timeline import Activity, Timeline
@@ -39,7 +40,7 @@ class Role:
         self.turnstile = Turnstile(engine.capacity) if in_turn else None
         self._timeline = Timeline(node)
         self._meter = Meter(self._timeline, Credit(prices, engine.capacity) if paid else None, capped or paid)
-        self._most_completion = most_completion
+        self._most_completion = cache(most_completion)
         self._returned = Amount()
 
     def desk(self, retries: int | None, journal: Journal | None = None, rank: int = 0) -> Desk:

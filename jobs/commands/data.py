@@ -53,6 +53,9 @@ def export(
     oracle: Annotated[
         bool, typer.Option("--oracle", help="Also rows of strategies that looked at the answers on their way.")
     ] = False,
+    counterfactual: Annotated[
+        bool, typer.Option("--counterfactual", help="Also rows that come of passages which a model made up.")
+    ] = False,
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
@@ -74,6 +77,7 @@ def export(
         licence=licence,
         overwrite=overwrite,
         oracle=oracle,
+        counterfactual=counterfactual,
         command=command_line(),
     )
     found = write(place, find_run(place, name), ask)

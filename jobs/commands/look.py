@@ -114,7 +114,7 @@ def samples(
     """Look at a run's completions and their verdicts."""
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
-    from jobs.running.summary import print_samples, sample_rows
+    from jobs.looking.samples import print_samples, sample_rows
 
     place = Root.at(root)
     rows = sample_rows(place, find_run(place, name), problem, only, limit)

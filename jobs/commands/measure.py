@@ -178,3 +178,43 @@ def simulate(
         reach=reach if recommend else None,
     )
     replay(ask, as_json)
+
+
+@app.command(
+    epilog=examples(
+        "gristmill threshold latest --accuracy .9",
+        "gristmill threshold answers.csv --accuracy .95 --sure .99 --holdout .2 --json",
+        "gristmill run math --set 'sample.strategy={name: cascade, threshold: 0}' --set load.holdout=0.2 "
+        "--set engines.large.model=...",
+    )
+)
+def threshold(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|TABLE",
+            help="A run of 'cascade' with threshold 0, or a table: problem_id, score, is_correct (and accepted).",
+            autocompletion=complete_run,
+        ),
+    ],
+    accuracy: Annotated[float, typer.Option(help="Wanted of the answers that are taken from the small model.")] = 0.9,
+    sure: Annotated[float, typer.Option(help="With what confidence it is to hold.")] = 0.95,
+    holdout: Annotated[
+        float,
+        typer.Option(min=0.0, max=0.99, help="Leave out this share of the problems (a run leaves out what it held)."),
+    ] = 0.0,
+    root: RootOption = DEFAULT_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Say from which value on a cascade can take the small model's answers and keep an accuracy. Spends nothing."""
+    from rich.console import Console
+
+    from jobs.config.options import print_json
+    from jobs.simulate.threshold import print_threshold
+    from jobs.simulate.threshold import threshold as calibrated
+
+    document = calibrated(root, source, accuracy, sure, holdout)
+    if as_json:
+        print_json(document)
+    else:
+        print_threshold(Console(), document)

@@ -30,6 +30,7 @@ app = typer.Typer()
         "gristmill run math --set load.source=problems.jsonl --set sample.n=256",
         "gristmill run job.yaml --root s3://bucket/team --address auto",
         "gristmill run arithmetic --dry-run",
+        "gristmill run math --view",
     )
 )
 def run(
@@ -53,6 +54,9 @@ def run(
             help="Draw samples again that were refused, and give verdicts again that ended in a timeout or an error.",
         ),
     ] = False,
+    view: Annotated[
+        bool, typer.Option("--view", help="Serve the run's page here for as long as it goes on (gristmill view).")
+    ] = False,
     allow_unsafe_execution: UnsafeOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,7 +70,14 @@ def run(
     changed: dict[str, Any] = {"command": command_line(), **({"if_busy": if_busy} if if_busy else {})}
     if allow_unsafe_execution:
         changed["allow_unsafe_execution"] = True
-    state = execute(job, job.execution.model_copy(update=changed), as_json, retry_errors)
+    settings_of_run = job.execution.model_copy(update=changed)
+    if view:
+        from jobs.view.serve import beside
+
+        with beside(job.root, lambda line: typer.echo(line, err=True)):
+            state = execute(job, settings_of_run, as_json, retry_errors)
+    else:
+        state = execute(job, settings_of_run, as_json, retry_errors)
     if state == "budget reached":
         raise typer.Exit(BudgetReached.exit_code)
     if state != "done":

@@ -18,6 +18,8 @@ class Ask:
         licence: as the dataset hub names licences.
         overwrite: replace an earlier export in the same place.
         oracle: export also what strategies found that looked at the answers on their way.
+        counterfactual: export also what comes of passages that a model wrote for what isn't true (and of oracles); the
+            lineage of each row says so.
     """
 
     format: Format
@@ -30,4 +32,5 @@ class Ask:
     licence: str = "unknown"
     overwrite: bool = False
     oracle: bool = False
+    counterfactual: bool = False
     command: str = ""

@@ -202,9 +202,10 @@ def _pass_rates(root: Root, manifest: RunManifest) -> str:
 def _cost(root: Root, manifest: RunManifest) -> str:
     total = costs(root, manifest)["total"]
     dollars = "no price is known" if total["dollars"] is None else f"{total['dollars']:,.2f} dollars"
+    estimated = f" ({total['estimated_tokens']:,} of all estimated)" if total["estimated_tokens"] else ""
     return (
         f"{total['samples']:,} samples, {total['prompt_tokens']:,} prompt tokens ({total['cached_prompt_tokens']:,} of "
-        f"them cached), {total['completion_tokens']:,} completion tokens; {dollars}."
+        f"them cached), {total['completion_tokens']:,} completion tokens{estimated}; {dollars}."
     )
 
 

@@ -35,8 +35,7 @@ def export(root: Root, manifest: RunManifest, ask: Ask) -> dict[str, Any]:
     """
     layout = FORMATS[ask.format]
     record = _source(manifest, layout, ask)
-    if not ask.oracle:
-        _refuse_oracles(root, manifest, record)
+    marks = _allowed(root, manifest, record, ask)
     place = Root.at(ask.to)
     _make_room(place, ask)
     rows = open_stage(root, manifest, record.name)
@@ -45,7 +44,7 @@ def export(root: Root, manifest: RunManifest, ask: Ask) -> dict[str, Any]:
         rows = _without(rows, dropped, layout.dataset)
     origin = origin_of(root, manifest, record)
     if "lineage" in rows.collect_schema():
-        rows = rows.with_columns(lineage=_lineage({"exported_from": manifest.run_id, **origin}))
+        rows = rows.with_columns(lineage=_lineage({"exported_from": manifest.run_id, **origin, **marks}))
     rows, used = narrowed(rows)
     if used & layout.lacks:
         raise BadInput(
@@ -87,18 +86,36 @@ def _source(manifest: RunManifest, layout: Layout, ask: Ask) -> StageRecord:
     return has[name]
 
 
-def _refuse_oracles(root: Root, manifest: RunManifest, record: StageRecord) -> None:
-    """Refuse rows that come from episodes whose strategy looked at the answers: who has none can't sample like that."""
+REFUSED = {
+    "counterfactual": "had the model write passages that aren't true, and answer by them",
+    "oracle": "looked at the answers on its way: nobody can sample like that where answers aren't known",
+}
+"""What episodes may say of themselves (``episode_facts``) that rows aren't exported for unless it is asked."""
+
+
+def _allowed(root: Root, manifest: RunManifest, record: StageRecord, ask: Ask) -> dict[str, bool]:
+    """Return what is to be said of all rows: which of ``REFUSED`` their episodes are.
+
+    Raises:
+        BadInput: they teach what isn't true, or what nobody can do who hasn't got the answers, and it wasn't asked for.
+    """
     sampling = _upstream({other.name: other for other in manifest.stages}, record)
     if sampling is None:
-        return
-    told = open_stage(root, manifest, sampling.name).select(pl.col("episode_facts").str.json_path_match("$.oracle"))
-    if told.filter(pl.col("episode_facts") == "true").head(1).collect().height:
-        raise BadInput(
-            f"stage {sampling.name} of run {manifest.run_id} sampled by a strategy that looked at the answers on its "
-            "way (scorer 'verdict'): nobody can sample like that where answers aren't known. Give --oracle to export "
-            "it all the same"
-        )
+        return {}
+    facts = open_stage(root, manifest, sampling.name).select("episode_facts").drop_nulls()
+    asked = {"counterfactual": ask.counterfactual, "oracle": ask.oracle or ask.counterfactual}
+    marks: dict[str, bool] = {}
+    for fact, why in REFUSED.items():
+        told = pl.col("episode_facts").str.json_path_match(f"$.{fact}") == "true"
+        if not facts.filter(told).head(1).collect().height:
+            continue
+        if not asked[fact]:
+            raise BadInput(
+                f"stage {sampling.name} of run {manifest.run_id} sampled by a strategy that {why}. Give --{fact} to "
+                "export it all the same"
+            )
+        marks[fact] = True
+    return marks
 
 
 def _make_room(place: Root, ask: Ask) -> None:

@@ -17,9 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from cluster.records.reader import LOST_RUN
-from cluster.storage.documents import read_document
+from cluster.storage.documents import MANIFEST, read_document
 from cluster.storage.root import Root
-from cluster.storage.snapshot import MANIFEST
 from schemas.errors import BadInput
 from schemas.manifest import RunManifest
 from schemas.prices import MICRO, Prices
@@ -132,6 +131,10 @@ class Catalogue:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def connect(self) -> sa.Connection:
+        """Return a connection, for questions of one's own about the tables here; ``with`` closes it."""
+        return self._engine.connect()
 
     def sync(self) -> int:
         """Read in the manifests that are new or changed, forget those that are gone; return how many changed."""

@@ -138,7 +138,10 @@ def _sums(table: pl.DataFrame, priced: bool) -> dict[str, Any]:
     sums = {name: int(table[name].sum() or 0) if len(table) else 0 for name in TOKENS}
     dollars = float(table["microdollars"].sum() or 0.0) / MICRO if priced and len(table) else None
     samples = int(table["samples"].sum() or 0) if len(table) else 0
-    return {"samples": samples, **sums, "dollars": 0.0 if priced and not len(table) else dollars}
+    read_and_written = pl.col("prompt_tokens") + pl.col("completion_tokens")
+    estimated = table.filter("tokens_estimated").select(read_and_written.sum()).item() if len(table) else 0
+    dollars = 0.0 if priced and not len(table) else dollars
+    return {"samples": samples, **sums, "estimated_tokens": int(estimated or 0), "dollars": dollars}
 
 
 def _by(table: pl.DataFrame, column: str, priced: bool) -> dict[str, Any]:
@@ -174,10 +177,11 @@ def _paid(root: Root, manifest: RunManifest, samples: pl.DataFrame, priced: bool
         known = prices is not None and Prices.model_validate(prices).known
         asked[f"{row['stage']} ({row['role']})"] = {
             **{name: row[name] for name in ("samples", "calls", "passes", *TOKENS)},
+            "estimated_tokens": row["estimated_tokens"] or 0,
             "gpu_hours": row["gpu_seconds"] / 3600,
             "dollars": row["microdollars"] / MICRO if known else None,
         }
-    totals = {name: sum(one[name] for one in asked.values()) for name in ("samples", *TOKENS)}
+    totals = {name: sum(one[name] for one in asked.values()) for name in ("samples", *TOKENS, "estimated_tokens")}
     dollars = [one["dollars"] for one in asked.values()]
     document["paid_by_this_run"] = {**totals, "dollars": None if None in dollars else sum(dollars)}
     document["asked"] = asked
@@ -210,12 +214,15 @@ def print_costs(console: Console, document: dict[str, Any]) -> None:
 
 
 def _table(title: str, rows: dict[str, dict[str, Any]]) -> Table:
+    columns = {"samples": "samples", "prompt tokens": TOKENS[0], "cached": TOKENS[1], "completion tokens": TOKENS[2]}
+    if any(found["estimated_tokens"] for found in rows.values()):
+        columns["estimated tokens"] = "estimated_tokens"
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in (title, "samples", "prompt tokens", "cached", "completion tokens", "dollars"):
+    for heading in (title, *columns, "dollars"):
         table.add_column(heading, justify="left" if heading == title else "right")
     for name, found in rows.items():
         dollars = "unknown" if found["dollars"] is None else _dollars(found["dollars"])
-        table.add_row(name, f"{found['samples']:,}", *[f"{found[column]:,}" for column in TOKENS], dollars)
+        table.add_row(name, *[f"{found[column]:,}" for column in columns.values()], dollars)
     return table
 
 

@@ -18,7 +18,7 @@ from jobs.running.summary import coverage
 from operators.measure.counts import Drawn
 from operators.measure.intervals import differences
 from operators.measure.pass_at_k import PassAtK, of_each
-from schemas.datasets import Allocation
+from schemas.books import Allocation
 from schemas.manifest import RunManifest, StageRecord
 
 FIGURES = ("planned", "reused", "computed", "failed", "accepted", "truncated", "unparseable", "completion_tokens")
@@ -81,9 +81,9 @@ def _stages(first: RunManifest, second: RunManifest) -> Iterator[dict[str, Any]]
 def _coverage(root: Root, first: RunManifest, second: RunManifest) -> list[dict[str, Any]]:
     """Return pass@k of both, with intervals, at the k that both have, and the difference on the problems of both."""
     tables = [coverage(root, run) for run in (first, second)]
-    if any(table.is_empty() for table in tables):
+    if not all(tables):
         return []
-    one, other = (table.select("k", "coverage", "low", "high") for table in tables)
+    one, other = (pl.DataFrame(table).select("k", "coverage", "low", "high") for table in tables)
     rows = one.join(other, on="k", suffix="_second").sort("k").to_dicts()
     counts = [_counts(root, run) for run in (first, second)]
     return [{**row, **_difference(counts[0], counts[1], row["k"])} for row in rows]

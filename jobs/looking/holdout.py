@@ -17,6 +17,7 @@ from rich.table import Table
 
 from cluster.records.reader import last_stage, open_stage
 from cluster.storage.root import Root
+from jobs.config.settings import build_operator
 from operators.measure.holdout import MeasureHoldout
 from schemas.contract import polars_schema
 from schemas.errors import BadInput
@@ -53,8 +54,10 @@ def holdout(root: Root, run: RunManifest, method: str, baseline: str, terms: Map
         )
     place = digest([run.config["load"].get("source"), run.config["load"].get("split"), share])[:16]
     if method:
-        fixed = _fixed(root, place, terms)
-        operator = MeasureHoldout(holdout=share, methods=method, baseline=baseline, **fixed)
+        asks = {"operator": "measure.holdout", "holdout": share, "methods": method, "baseline": baseline}
+        given = {name: value for name, value in terms.items() if value is not None}
+        build_operator({**asks, **given}, "holdout")  # what can't be asked sets no terms
+        operator = build_operator({**asks, **_fixed(root, place, given)}, "holdout")
         tables = _tables(root, run, bool(baseline))
         while True:
             asked = _asked(root, place)
@@ -74,9 +77,8 @@ def _tables(root: Root, run: RunManifest, compared: bool) -> dict[str, pl.LazyFr
     }
 
 
-def _fixed(root: Root, place: str, terms: Mapping[str, Any]) -> dict[str, Any]:
+def _fixed(root: Root, place: str, said: Mapping[str, Any]) -> dict[str, Any]:
     """Return the terms of the first question."""
-    said = {name: value for name, value in terms.items() if value is not None}
     first = {name: said.get(name, MeasureHoldout.model_fields[name].default) for name in TERMS}
     _created(root, first, place, "terms.json")
     fixed: dict[str, Any] = root.read_json(FOLDER, place, "terms.json")

@@ -34,7 +34,7 @@ from operators.load.checks import Notes
 from operators.load.recorded import COMPLETION_NAMES, as_samples
 from operators.load.rows import Rows
 from schemas.contract import Columns, conform, polars_schema, validate
-from schemas.datasets import DATASETS, Problem, Sample, Verdict
+from schemas.datasets import DATASETS, Answer, Problem, Sample, Score, Verdict
 from schemas.engine import AnyEngineSpec, LlamaCppSpec
 from schemas.errors import BadInput, StageFailed
 from schemas.identity import digest
@@ -229,7 +229,28 @@ def _inputs(
         else:
             raise BadInput(f"{operator.public_name()} needs the input '{name}': give --in {name}=PATH")
     _refuse_strangers(tables, paths)
+    _refuse_repetitions(operator, tables)
     return tables
+
+
+def _refuse_repetitions(operator: Operator, tables: Mapping[str, pl.DataFrame | None]) -> None:
+    """Refuse samples, verdicts, scores and answers that are there twice: they would count twice.
+
+    Raises:
+        BadInput: naming one of them.
+    """
+    for name, rows in tables.items():
+        contract = operator.inputs[name].contract
+        key = contract.primary_key()
+        if rows is None or contract not in (Sample, Verdict, Score, Answer) or not set(key) <= set(rows.columns):
+            continue
+        again = rows.select(key).filter(pl.struct(key).is_duplicated())
+        if len(again):
+            one = ", ".join(f"{column}={value}" for column, value in again.row(0, named=True).items())
+            raise BadInput(
+                f"input '{name}': {len(again):,} of {len(rows):,} rows aren't the only ones of their {', '.join(key)} "
+                f"(for example {one}); each must be there once"
+            )
 
 
 def _read(operator: Operator, path: str, paths: Mapping[str, str], columns: Mapping[str, Any], notes: Notes) -> _File:
@@ -243,7 +264,9 @@ def _read(operator: Operator, path: str, paths: Mapping[str, str], columns: Mapp
                 f"'{path}' has no completions: found {rows.columns}, known are completion, "
                 f"{', '.join(COMPLETION_NAMES)}. Name the column: --set columns.completion=NAME"
             )
-    table = _keyed(typed(rows))
+    table = typed(rows)
+    known = {old: new for old, new in operator.synonyms.items() if old in table.columns and new not in table.columns}
+    table = _keyed(table.rename(known))
     if "problem_key" not in table.columns and "samples" in paths and {*served} & {"samples", "problems"}:
         table = _keyed(table.with_columns(_prompt_ids(rows, path)))
     return _File(path, rows, table)

@@ -25,6 +25,7 @@ SAMPLE = (
     "reasoning",
     "finish_reason",
     "completion_tokens",
+    "tokens_estimated",
     "seed",
     "run_id",
 )
@@ -129,7 +130,8 @@ def print_trace(console: Console, document: dict[str, Any]) -> None:
     for sample in document["samples"]:
         say(f"\n{sample['role']}: sample {sample['sample_index']}, drawn by run {sample['run_id']}", style="bold")
         say(f"  model {sample['model']}, revision {sample['revision']}, sampling identity {sample['sampling_id']}")
-        say(f"  {sample['completion_tokens']} tokens, ended by {sample['finish_reason']}, seed {sample['seed']}")
+        how = " (estimated at the most they can be)" if sample["tokens_estimated"] else ""
+        say(f"  {sample['completion_tokens']} tokens{how}, ended by {sample['finish_reason']}, seed {sample['seed']}")
         for verdict in sample["verdicts"]:
             right = {True: "right", False: "wrong", None: verdict["status"]}[verdict["is_correct"]]
             say(f"  {verdict['verifier']}: {right}, answer {verdict['predicted_answer']}, credit {verdict['credit']}")

@@ -7,14 +7,14 @@ from typing import Any
 
 from cluster.spending.account import Amount
 from cluster.spending.history import spent_under
-from cluster.storage.snapshot import MANIFEST
+from cluster.storage.documents import MANIFEST
 from jobs.config.settings import build_pipeline, merge
 from jobs.export.ask import Ask
 from jobs.export.exporting import export
 from jobs.moe.replan import replan_experts
 from jobs.nightly.attempts import Attempt, Journal
 from jobs.running.run import Job, resolve
-from operators.policies.named import Informed, MarginalSpec, UniformSpec
+from operators.policies.named import ComputeOptimalSpec, Informed, MarginalSpec, UniformSpec
 from operators.sample.sampling import Sampling
 from pipelines.graph import Pipeline, sampling_stage
 from schemas.datasets import Verdict
@@ -92,6 +92,8 @@ def _priors(pipeline: Pipeline, runs: Sequence[str], capped: bool) -> dict[str, 
         policy = stage.operator.policy if isinstance(stage.operator, Sampling) else UniformSpec()
         if policy is None and capped and stage.name in judged:
             policy = MarginalSpec()
+        if isinstance(policy, ComputeOptimalSpec):  # its stages are one pipeline's arms, which says what they know
+            continue
         if isinstance(policy, Informed) and policy.before is None and not policy.nights:
             learned = {"before": runs[-1], "nights": runs[-NIGHTS:]}
             found[stage.name] = {"policy": {**policy.model_dump(mode="json"), **learned}}

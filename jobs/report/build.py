@@ -107,7 +107,9 @@ def _tiles(source: Source) -> list[Tile]:
     tiles += _estimates(source)
     if samples and samples["completion_tokens"]:
         read = compact(samples["prompt_tokens"])
-        tiles.append(Tile("Tokens", compact(samples["completion_tokens"]), note=f"in completions; {read} in prompts"))
+        estimated = f"; {compact(samples['estimated_tokens'])} estimated" if samples["estimated_tokens"] else ""
+        note = f"in completions; {read} in prompts{estimated}"
+        tiles.append(Tile("Tokens", compact(samples["completion_tokens"]), note=note))
     sampled = [s for s in manifest.stages if s.completion_tokens and s.seconds]
     if sampled:
         tokens, seconds = sum(s.completion_tokens for s in sampled), sum(s.seconds for s in sampled)

@@ -17,8 +17,8 @@ import polars as pl
 from operators.draws import draws
 from operators.piecewise import key_ranges
 from schemas.contract import polars_schema
-from schemas.datasets import Calibration
 from schemas.manifest import RunManifest
+from schemas.measures import Calibration
 
 SAMPLE_KEY = ("problem_key", "sample_index")
 LENGTH_BINS = 32
@@ -78,8 +78,8 @@ class Source:
 
     @cached_property
     def samples(self) -> dict[str, Any] | None:
-        """Samples, failed, prompt_tokens and completion_tokens of all samples of the run, reused ones included."""
-        found = self.scan("samples", "problem_key", "status", "prompt_tokens", "completion_tokens")
+        """Samples, failed, and tokens of all samples of the run, reused ones included."""
+        found = self.scan("samples", "problem_key", "status", "prompt_tokens", "completion_tokens", "tokens_estimated")
         if found is None:
             return None
         totals = found.select(
@@ -87,6 +87,10 @@ class Source:
             (pl.col("status") == "error").sum().alias("failed"),
             pl.col("prompt_tokens").sum(),
             pl.col("completion_tokens").sum(),
+            (pl.col("prompt_tokens") + pl.col("completion_tokens"))
+            .filter(pl.col("tokens_estimated"))
+            .sum()
+            .alias("estimated_tokens"),
             pl.col("problem_key").n_unique().alias("problems"),
         )
         row = collect(totals).row(0, named=True)

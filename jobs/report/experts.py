@@ -21,9 +21,9 @@ from cluster.moe.routing import counted
 from jobs.moe.outlook import experts_of
 from jobs.moe.replan import plan_file, shape_of
 from jobs.report.charts import NARROW, RIGHT, SERIES, UNJUDGED, WIDE, WRONG, Chart, svg
-from schemas.datasets import ExpertCount
 from schemas.engine import VllmSpec
 from schemas.errors import BadInput
+from schemas.experts import ExpertCount
 from schemas.manifest import RunManifest
 
 COLUMNS = 48

@@ -19,8 +19,9 @@ from cluster.storage.slices import scan_files
 from jobs.running.asking import Asking
 from jobs.running.estimate import Estimate
 from operators.sample.sampling import Sampling
+from schemas.books import Allocation
 from schemas.budget import Budget
-from schemas.datasets import Allocation, Verdict
+from schemas.datasets import Verdict
 from schemas.prices import MICRO
 
 STEPS = (1, 2, 4, 8, 16)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import polars as pl
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from cluster.records.reader import open_stage, seems_alive
 from cluster.records.refused import refused, remarks, told
+from cluster.storage.documents import read_snapshot
 from cluster.storage.root import Root
+from jobs.running.unwritten import unwritten
 from schemas.manifest import RunManifest, StageRecord
 from schemas.prices import MICRO
 
@@ -32,10 +33,10 @@ def document(root: Root, manifest: RunManifest) -> dict[str, Any]:
         "waits_for": manifest.waits_for,
         "spending": manifest.spending.model_dump() if manifest.spending else None,
         "n_problems": manifest.n_problems,
-        "notes": manifest.notes,
+        "notes": [*manifest.notes, *unwritten(root, manifest)],
         "refused": [asdict(found) for found in refused(root, manifest)],
         "stages": [record.model_dump(mode="json") for record in manifest.stages],
-        "pass_at_k": coverage(root, manifest).to_dicts(),
+        "pass_at_k": coverage(root, manifest),
     }
 
 
@@ -44,10 +45,10 @@ def state_of(root: Root, manifest: RunManifest) -> str:
     return "killed" if manifest.state == "running" and not seems_alive(root, manifest.run_id) else manifest.state
 
 
-def coverage(root: Root, manifest: RunManifest) -> pl.DataFrame:
+def coverage(root: Root, manifest: RunManifest) -> list[dict[str, Any]]:
     """Return the rows of the run's pass@k stage; no rows where it has none yet."""
     record = next((record for record in manifest.stages if record.dataset == "pass_at_k"), None)
-    return open_stage(root, manifest, record.name).collect() if record and record.complete else pl.DataFrame()
+    return open_stage(root, manifest, record.name).collect().to_dicts() if record and record.complete else []
 
 
 def print_run(console: Console, root: Root, manifest: RunManifest) -> None:
@@ -60,14 +61,15 @@ def print_run(console: Console, root: Root, manifest: RunManifest) -> None:
     if manifest.waits_for:
         console.print(f"waits for: {manifest.waits_for}", style="yellow", soft_wrap=True, markup=False, highlight=False)
     console.print(_stage_table(manifest))
-    for line in [*told(refused(root, manifest)), *remarks(manifest)]:
+    for line in [*told(refused(root, manifest)), *remarks(manifest), *unwritten(root, manifest)]:
         console.print(line, style="red", soft_wrap=True, highlight=False, markup=False)
     _print_replicas(console, manifest)
     _print_spending(console, manifest)
     _print_coverage(console, root, manifest)
     for record in manifest.stages:
         if record.dataset in ("sft", "preferences", "step_rewards") and record.complete:
-            rows = open_stage(root, manifest, record.name).select(pl.len()).collect().item()
+            snapshot = read_snapshot(root, record.path)
+            rows = snapshot.rows if snapshot is not None else 0
             console.print(
                 f"{record.name}: {rows:,} rows in {_parquet_path(root, record)}", soft_wrap=True, highlight=False
             )
@@ -124,16 +126,16 @@ def _print_spending(console: Console, manifest: RunManifest) -> None:
 
 def _print_coverage(console: Console, root: Root, manifest: RunManifest) -> None:
     rows = coverage(root, manifest)
-    if rows.is_empty():
+    if not rows:
         return
     console.print("coverage, with 95% intervals for problems like these:", highlight=False)
-    for row in rows.iter_rows(named=True):
+    for row in rows:
         console.print(
             f"  pass@{row['k']:<5} {row['coverage']:.3f}  [{row['low']:.3f}, {row['high']:.3f}]",
             highlight=False,
             markup=False,
         )
-    console.print(f"  {rows['note'][-1]}", highlight=False, markup=False)
+    console.print(f"  {rows[-1]['note']}", highlight=False, markup=False)
 
 
 def _parquet_path(root: Root, record: StageRecord) -> str:
@@ -159,45 +161,3 @@ def print_runs(console: Console, root: Root, manifests: list[RunManifest]) -> No
             f"{sum(record.reused for record in sampled):,}",
         )
     console.print(table)
-
-
-def sample_rows(
-    root: Root, manifest: RunManifest, problem: str | None, verdict: str | None, limit: int
-) -> pl.DataFrame:
-    """Return samples with their verdicts: problem_id, sample_index, is_correct, predicted_answer, completion; of those
-    that were refused status and error say why.
-
-    Args:
-        verdict: ``right`` or ``wrong`` keeps only these, ``refused`` those without a completion.
-    """
-    stage = {record.dataset: record.name for record in reversed(manifest.stages)}
-    rows = open_stage(root, manifest, stage["samples"]).select(
-        "problem_key", "sample_index", "problem_id", "completion", "status", "error"
-    )
-    if "verdicts" in stage:
-        verdicts = open_stage(root, manifest, stage["verdicts"])
-        keys = ["problem_key", "sample_index"]
-        rows = rows.join(verdicts.select(*keys, "is_correct", "predicted_answer"), on=keys, how="left")
-        if verdict in ("right", "wrong"):
-            rows = rows.filter(pl.col("is_correct") == (verdict == "right"))
-    if verdict == "refused":
-        rows = rows.filter(pl.col("status") == "error")
-    if problem is not None:
-        rows = rows.filter(pl.col("problem_id") == problem)
-    return rows.sort("problem_id", "sample_index").head(limit).drop("problem_key").collect()
-
-
-def print_samples(console: Console, rows: pl.DataFrame) -> None:
-    """Print samples one after another, with a mark for right and wrong."""
-    marks = {True: "[green]right[/]", False: "[red]wrong[/]", None: "[dim]no verdict[/]"}
-    for row in rows.iter_rows(named=True):
-        answer = row.get("predicted_answer")
-        said = f"  answer {escape(str(answer))}" if answer is not None else ""
-        console.print(
-            f"[bold]{escape(row['problem_id'])}[/]/{row['sample_index']}  {marks[row.get('is_correct')]}{said}"
-        )
-        if row["status"] == "error":
-            console.print(f"refused: {row['error']}", style="red", markup=False, highlight=False)
-        console.print(f"{row['completion']}\n", markup=False, highlight=False)
-    if rows.is_empty():
-        console.print("No such samples.")

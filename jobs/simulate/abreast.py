@@ -58,8 +58,6 @@ class _Fleet:
         self.parts = [oracle(question, one) if spec is None else spec.begin(one) for one in alone]
         self.difficulties = _Difficulties(self.replays, self.problems)
         self.wide = _wide(self.parts, self.difficulties)
-        self.priors = np.empty((len(seeds), 2))
-        """Of ``Greedy``, which has one for all problems of a replay: shape [replays, 2]."""
         self.counts = self.wide.counts
         self.most = self.wide.setting.most
         self.cost: Floats = np.tile(question.charge[:, 0], self.replays)
@@ -156,13 +154,12 @@ class _Fleet:
     def _take_over(self, replay: int, policy: Policy) -> None:
         """Let the wide policy know what one replay's has learnt."""
         if isinstance(policy, Greedy):
-            self.priors[replay] = policy.prior
+            assert isinstance(self.wide, Greedy)
+            self.wide.prior[:, replay * self.problems : (replay + 1) * self.problems] = policy.prior
         if isinstance(policy, Marginal):
             self.difficulties.take(replay, policy.difficulty)
 
     def _rank(self, some: Ints) -> None:
-        if isinstance(self.wide, Greedy):
-            self.wide.prior = self.priors[some // self.problems].T
         committed = self.counts.drawn[some] + self.counts.pending[some]
         values = np.where(committed < self.most[some], self.wide.values(some), -np.inf)
         self.worth.reshape(-1)[some] = values
@@ -206,6 +203,8 @@ def _wide(parts: list[Policy], difficulties: _Difficulties) -> Policy:
         wide.rates = np.tile(one.rates, len(parts))
     if isinstance(one, Marginal):
         wide.difficulty = difficulties
+    if isinstance(one, Greedy):
+        wide.prior = np.tile(one.prior, len(parts))
     return wide
 
 

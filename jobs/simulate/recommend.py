@@ -20,7 +20,7 @@ from jobs.simulate.abreast import replay_abreast, runs_abreast
 from jobs.simulate.records import Recorded
 from jobs.simulate.replay import Question, Replayed, replay_each
 from operators.measure.tail import fit_all, never
-from operators.policies.named import AnyPolicy, MarginalSpec
+from operators.policies.named import AnyPolicy, Informed
 from operators.policies.policy import Ints
 from schemas.errors import BadInput
 
@@ -65,7 +65,7 @@ def recommend(question: Question, specs: Mapping[str, AnyPolicy | None], reach: 
                     "budget": budget if np.isfinite(budget) else None,
                 }
             )
-    rows.sort(key=lambda row: (row["budget"] is None, row["budget"] or 0.0, row["policy"]))
+    rows.sort(key=lambda row: (row["budget"] is None, row["budget"] or 0.0, row["policy"] == "greedy", row["policy"]))
     best = next((row for row in rows if row["budget"] is not None and row["policy"] != "oracle"), None)
     document = {"goal": question.goal, "reach": reach, "unit": question.unit, "seeds": seeds, "foretold": further}
     return {**document, "sure": SURE, "alternatives": rows, "recommended": best}
@@ -87,7 +87,7 @@ def _priors(question: Question, spec: AnyPolicy | None) -> dict[str, Question]:
     """Return what a policy may be told beforehand, by name."""
     nothing = replace(question, before=None, similar=None, features=None)
     found = {"": nothing}
-    if not isinstance(spec, MarginalSpec):
+    if not isinstance(spec, Informed):
         return found
     if question.before is not None:
         found["counts"] = replace(question, features=None)

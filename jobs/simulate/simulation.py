@@ -123,6 +123,9 @@ def _specs(ask: Ask) -> dict[str, AnyPolicy | None]:
             raise BadInput(f"policy {spec.name} {kind}; it can't be asked for --goal {ask.goal}")
         if isinstance(spec, Informed) and (spec.before or spec.features or spec.nights):
             raise BadInput(f"policy {spec.name}: a simulation is told of problems by --prior and --features")
+        if spec.uninformed and (ask.features or ask.prior) and spec.name in ask.policies:
+            told = "--features" if ask.features else "--prior"
+            raise BadInput(f"{told} would change nothing: {spec.name} {spec.uninformed}")
         rule = getattr(spec, "rule", None)
         specs[spec.name if rule is None else f"{spec.name}:{rule}"] = spec
     return {**specs, "oracle": None}
@@ -150,6 +153,12 @@ def _question(ask: Ask, recorded: Recorded, specs: dict[str, AnyPolicy | None]) 
     problems = len(recorded.problems)
     charge = np.ones(recorded.n.shape) if recorded.cost is None else recorded.cost
     most = float((recorded.n * charge).sum())
+    if not recorded.n.sum():
+        raise BadInput(f"'{ask.source}' has no samples: n is 0 for all {len(recorded.n)} problems")
+    if most <= 0.0:
+        raise BadInput(
+            f"'{ask.source}': no sample costs any {ask.unit}, so there is nothing to spend; say --unit samples"
+        )
     budget = min(ask.budget or most, most)
     target = ask.target or (YIELD_TARGET if ask.goal == "yield" else 1)
     before, similar = (

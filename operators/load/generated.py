@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from pathlib import Path
 from typing import Any, cast
 
 import polars as pl
@@ -47,6 +48,21 @@ def reasoning_gym_tasks(task: str, seed: int, size: int, config: dict[str, Any])
         }
         rows.setdefault(entry["question"], row)
     return pl.DataFrame(list(rows.values()))
+
+
+SHIPPED = Path(__file__).parent / "shipped"
+
+
+def shipped_rows(name: str) -> pl.DataFrame:
+    """Return a small set that comes with this package.
+
+    Raises:
+        BadInput: there is none of that name.
+    """
+    there = sorted(path.stem for path in SHIPPED.glob("*.jsonl"))
+    if name not in there:
+        raise BadInput(f"no set 'shipped:{name}'; there are {', '.join(there)}")
+    return pl.read_ndjson(SHIPPED / f"{name}.jsonl")
 
 
 def human_eval_problems() -> pl.DataFrame:

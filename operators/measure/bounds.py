@@ -46,7 +46,7 @@ class MeasureBounds(PiecewiseOperator):
     output = Bounds
 
     each: bool = False
-    """Also a row for each problem."""
+    """Give a row for each problem too, beside those for all of them."""
     bootstrap: int = Field(default=2000, ge=100)
     """Draws that intervals are made of."""
     seed: int = 0

@@ -74,7 +74,7 @@ class MeasureBySteps(PiecewiseOperator):
             list(known), [len(gold) for gold in known.values()], return_dtype=pl.Int64
         )
         return judged.group_by("problem_key").agg(
-            prefix=pl.col("credit").fill_null(0.0).mean(),
+            prefix=pl.col("credit").fill_nan(None).fill_null(0.0).mean(),
             sequence=pl.col("is_correct").mean(),
             final=pl.col("last").mean(),
             n=pl.len().cast(pl.Int64),

@@ -11,8 +11,9 @@ from pydantic import Field
 
 from operators.piecewise import PiecewiseOperator
 from schemas.contract import polars_schema
-from schemas.datasets import Answer, Calibration
+from schemas.datasets import Answer
 from schemas.errors import BadInput
+from schemas.measures import Calibration
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from operators.draws import draws
 from operators.piecewise import PiecewiseOperator
 from operators.select.classes import one_verifier
+from schemas.books import Allocation
 from schemas.contract import Contract
-from schemas.datasets import VERDICT_STATUS, Allocation, Verdict
+from schemas.datasets import VERDICT_STATUS, Verdict
 from schemas.errors import BadInput
 
 Floats = NDArray[np.float64]

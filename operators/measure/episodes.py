@@ -24,7 +24,8 @@ from operators.measure.intervals import BLOCK, ENDS, new_problems
 from operators.select.classes import one_verifier
 from operators.select.majority import MajorityVote
 from schemas.contract import polars_schema
-from schemas.datasets import SAMPLE_KEY, Episode, EpisodeMeasure, Sample, Verdict
+from schemas.datasets import SAMPLE_KEY, Sample, Verdict
+from schemas.episodes import Episode, EpisodeMeasure
 from schemas.errors import BadInput
 
 Floats = NDArray[np.float64]

@@ -25,7 +25,7 @@ from operators.measure.plain import PLAIN_INPUTS, SIZES, STOPPING, UNITS, Plain
 from operators.select.classes import one_verifier
 from operators.select.models import check_names
 from schemas.contract import Columns, polars_schema
-from schemas.datasets import Episode, EqualBill
+from schemas.episodes import Episode, EqualBill
 from schemas.prices import MICRO, Prices, priced_as
 
 Floats = NDArray[np.float64]
@@ -54,7 +54,7 @@ class MeasureEqualBill(Operator):
     arms: tuple[str, ...] = Field(default=("search",), min_length=1)
     """Names of the arms: each has inputs ``episodes_NAME`` and ``verdicts_NAME``."""
     prices: dict[str, Prices] = {}
-    """Of tokens, by role (``policy``, ``scorer``, ...), or by arm and role (``beam/policy``). Plain samples pay
+    """What tokens cost, by role (``policy``, ``scorer``, ...), or by arm and role (``beam/policy``). Plain samples pay
     ``policy``, and ``scorer`` where they are scored; a role whose engine isn't its own is the policy's."""
     subsets: int = Field(default=50, ge=5)
     """Random subsets of the plain samples at each size."""

@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 
 LEAST = 20
 """Judged samples that a group must have."""
+UNSEEN = 0.025
+"""What may be as likely as this, and not be seen: one side of an interval."""
 LENGTHS = ("short", "medium", "long")
 SHARES = (1 / 3, 2 / 3)
 AGREEMENTS = ("rare", "common")
@@ -41,11 +43,12 @@ class MeasureEstimate(PiecewiseOperator):
     * of ``cheap``, another verifier's verdicts: whether they accept, and how frequent the answer is in its problem;
     * of ``scores``: every scorer's score.
 
-    Intervals are 95%, Student's; how they are made, and why cheap scores that say nothing cost nothing, is said in
-    ``operators.numeric.control_variates``. ``gain`` is what the scores are worth. A group needs 20 judged samples.
+    Intervals are 95%, Student's (exact ones where all that were judged are right, or all wrong); how they are made, and
+    why cheap scores that say nothing cost nothing, is said in ``operators.numeric.control_variates``. ``gain`` is what
+    the scores are worth. A group needs 20 judged samples.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs = {
         "samples": Sample.select(*SAMPLE_KEY, "mean_logprob", "completion_tokens", "finish_reason", "status", "chosen"),
         "verdicts": VERDICT,
@@ -59,10 +62,10 @@ class MeasureEstimate(PiecewiseOperator):
     output = Estimate
 
     by: tuple[str, ...] = ()
-    """Also of groups: by ``length`` (thirds of the completions), ``agreement`` (the answer's frequency, below or above
-    half), ``task_type``, or a field of the problems' metadata, such as ``level``."""
+    """Estimate groups of samples too: by ``length`` (thirds of the completions), ``agreement`` (the answer's frequency,
+    below or above half), ``task_type``, or a field of the problems' metadata, such as ``level``."""
     seed: int = 0
-    """Of the folds."""
+    """Seed of how problems are shared out among the folds."""
 
     def partial(self, samples: pl.DataFrame | None = None, **others: pl.DataFrame | None) -> pl.DataFrame:
         """Return a row per sample: its key, y, chance (null where it wasn't judged), cheap features and groups."""
@@ -196,6 +199,8 @@ def _features(table: pl.DataFrame) -> Floats:
         columns.append(wide.sort("row")["score"].alias(f"score_{scorer}"))
     found: list[Floats] = []
     for column in columns:
+        finite = pl.when(column.is_finite()).then(column).otherwise(None)  # NaN says as little as nothing
+        column = pl.select(finite).to_series()
         if column.null_count() == len(column):
             continue
         found.append(column.fill_null(float(column.mean() or 0.0)).to_numpy().astype(np.float64))  # type: ignore[arg-type]
@@ -208,11 +213,18 @@ def _row(name: str, found: Expectation, note: str) -> tuple[object, ...]:
     from scipy import stats as _stats  # pyright: ignore[reportMissingTypeStubs]: 30 MB, for one number
 
     stats: Any = _stats
-    wide = float(stats.t.ppf(0.975, found.freedom))
-    spans = [(found.value, found.error), (found.value, found.same_error), (found.plain, found.plain_error)]
-    ends = [end for centre, error in spans for end in (centre - wide * error, centre + wide * error)]
+    wide = found.error * float(stats.t.ppf(0.975, found.freedom))
+    same_wide = found.same_error * float(stats.t.ppf(0.975, found.same_freedom))
+    plain_wide = found.plain_error * float(stats.t.ppf(0.975, found.plain_freedom))
+    if found.plain_error == 0.0:  # all are right, or all wrong: how many of the others may not be (Clopper and Pearson)
+        wide = plain_wide = 1.0 - UNSEEN ** (1.0 / found.problems)
+        same_wide = (1.0 - UNSEEN ** (1.0 / found.n)) * (1.0 - found.n / found.of)
+    if found.problems < 2:  # one problem says nothing about others
+        wide = plain_wide = 1.0
+    spans = [(found.value, wide), (found.value, same_wide), (found.plain, plain_wide)]
+    ends = [end for centre, off in spans for end in (centre - off, centre + off)]
     low, high, same_low, same_high, plain_low, plain_high = (float(np.clip(end, 0.0, 1.0)) for end in ends)
-    gain = (found.plain_error / max(found.error, 1e-12)) ** 2
+    gain = (found.plain_error / found.error) ** 2 if found.error > 0 and found.problems > 1 else 1.0
     same_gain = (found.plain_same_error / found.same_error) ** 2 if found.same_error > 0 else 1.0
     value = float(np.clip(found.value, 0.0, 1.0))
     middle = (found.plain, plain_low, plain_high, gain, same_gain, found.n * same_gain)

@@ -21,9 +21,9 @@ from operators.measure.pass_at_k import allocation, estimate, spread
 from operators.measure.survival import first_success, unstopped
 from operators.measure.tail import fit_all, fit_tail
 from schemas.contract import polars_schema
-from schemas.datasets import Forecast
 from schemas.errors import BadInput
 from schemas.identity import Added
+from schemas.measures import Forecast
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -64,7 +64,7 @@ class MeasureForecast(FromCounts):
     """Empty: 2, 5 and 10 times the largest n."""
     epsilon: float = Field(default=1e-4, gt=0.0, lt=1.0)
     draws: int = Field(default=4000, ge=100)
-    """From the posterior."""
+    """How many draws from the posterior a forecast is made of."""
     bootstrap: int = Field(default=200, ge=20)
     seed: int = 0
     stopped: Annotated[bool | None, Added] = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from operators.draws import draws
 from operators.load.held_out import held_out
@@ -65,6 +66,15 @@ class MeasureHoldout(PiecewiseOperator):
     """That some answer is off by more than the bound."""
     seed: int = 0
 
+    @field_validator("methods")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"'{value}' is no regular expression: {error}") from error
+        return value
+
     def partial(
         self,
         answers: pl.DataFrame | None = None,
@@ -102,8 +112,7 @@ class MeasureHoldout(PiecewiseOperator):
         names: list[str] = table["name"].unique().sort().to_list()
         if self.baseline and self.baseline not in names:
             raise BadInput(f"measure.holdout: baseline = '{self.baseline}' is none of {names}")
-        wanted = table.filter(pl.col("name").str.contains(self.methods))["name"].unique().sort().to_list()
-        wanted = [name for name in wanted if name != self.baseline]
+        wanted = [name for name in names if re.search(self.methods, name) and name != self.baseline]
         if not wanted:
             raise BadInput(f"measure.holdout: there is nothing to ask about; there are {names or 'no known answers'}")
         state = _State(earlier)

@@ -66,7 +66,7 @@ class MeasureMcqConfidence(PiecewiseOperator):
             known = draws(one_verifier(verdicts)).filter(
                 pl.col("status").is_in(DRAWN), pl.col("is_correct").is_not_null()
             )
-            sure = scores.filter(pl.col("scorer") == pl.col("scorer").min(), pl.col("score").is_not_null())
+            sure = scores.filter(pl.col("scorer") == pl.col("scorer").min(), pl.col("score").is_finite())
             rows = known.join(sure.select(*SAMPLE_KEY, "score"), on=SAMPLE_KEY)
             right = pl.col("is_correct").cast(pl.Float64)
             found.append(rows.select(*SAMPLE_KEY, arm=pl.lit(arm), right=right, confidence="score"))

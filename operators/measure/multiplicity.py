@@ -15,8 +15,9 @@ from pydantic import Field
 
 from operators.piecewise import PiecewiseOperator
 from schemas.contract import polars_schema
-from schemas.datasets import Answer, Multiplicity
+from schemas.datasets import Answer
 from schemas.errors import BadInput
+from schemas.measures import Multiplicity
 
 Bools = NDArray[np.bool_]
 

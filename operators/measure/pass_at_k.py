@@ -33,7 +33,7 @@ from operators.measure.hinted import hinted
 from operators.measure.intervals import ends, new_problems, same_problems
 from operators.measure.survival import first_success, interval, unstopped
 from operators.measure.tail import expected, fit_all
-from schemas import datasets
+from schemas import measures
 from schemas.contract import polars_schema
 from schemas.errors import BadInput
 from schemas.identity import Added
@@ -42,7 +42,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 DRAWS = 400
-"""Of how rates are spread, for problems with fewer than k samples."""
+"""How many draws from the spread of success rates the estimate for problems with fewer than k samples is made of."""
 
 
 def pass_at_k(n: Any, c: Any, k: Any) -> Floats:
@@ -116,7 +116,7 @@ class PassAtK(FromCounts):
     """
 
     version: ClassVar[int] = 2
-    output = datasets.PassAtK
+    output = measures.PassAtK
 
     k: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Empty: powers of two up to the largest k at which nothing is missing, and that one; with hints, up to the median
@@ -124,7 +124,7 @@ class PassAtK(FromCounts):
     bootstrap: int = Field(default=2000, ge=100)
     """Draws that intervals are made of."""
     seed: int = 0
-    """Of these draws."""
+    """Seed of these draws."""
     stopped: Annotated[bool | None, Added] = None
     """Whether n depended on the results. None: as the run's log says; where there is none, only if hints are given."""
 
@@ -150,7 +150,7 @@ class PassAtK(FromCounts):
         notes = [_unmeasured(len(table) - len(measured)), excluded, _models(measured)]
         rest = "".join(f"; {note}" for note in notes if note)
         columns = found.with_columns(pl.lit(len(measured), pl.Int64).alias("n_problems"), pl.col("note") + pl.lit(rest))
-        return columns.select(list(polars_schema(datasets.PassAtK)))
+        return columns.select(list(polars_schema(measures.PassAtK)))
 
     def _stopped(self, drawn: Drawn) -> pl.DataFrame:
         """Return estimates, intervals, bounds and a note for each k, where n depended on results."""

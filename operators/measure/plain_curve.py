@@ -12,7 +12,7 @@ from operators.base import Operator
 from operators.measure.intervals import BLOCK, ENDS
 from operators.measure.plain import PLAIN_INPUTS, STOPPING, UNITS, Plain
 from schemas.contract import polars_schema
-from schemas.datasets import PlainCurve
+from schemas.episodes import PlainCurve
 from schemas.prices import Prices
 
 
@@ -31,7 +31,7 @@ class MeasurePlainCurve(Operator):
     output = PlainCurve
 
     prices: dict[str, Prices] = {}
-    """Of tokens, by role: ``policy``, and ``scorer`` where samples are scored."""
+    """What tokens cost, by role: ``policy``, and ``scorer`` where samples are scored."""
     subsets: int = Field(default=50, ge=5)
     """Random subsets of the samples at each size."""
     bootstrap: int = Field(default=1000, ge=100)

@@ -55,7 +55,7 @@ class MeasureReliability(FromCounts):
     k: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Empty: powers of two up to the smallest n."""
     tau: tuple[Share, ...] = (0.25, 0.5, 0.75)
-    """Of ``g_pass``."""
+    """Shares; for each there is a ``g_pass``, which wants at least so much of k attempts to be right."""
     bootstrap: int = Field(default=2000, ge=100)
     """Draws that intervals are made of."""
     seed: int = 0

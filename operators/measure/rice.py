@@ -14,8 +14,8 @@ from pydantic import Field
 
 from operators.piecewise import PiecewiseOperator
 from schemas.contract import polars_schema
-from schemas.datasets import ExpertRelevance, Routing
 from schemas.errors import BadInput
+from schemas.experts import ExpertRelevance, Routing
 
 MARKERS = ("<think>", "</think>", "Alternatively")
 
@@ -35,9 +35,9 @@ class MeasureRice(PiecewiseOperator):
     markers: Annotated[tuple[str, ...], Field(min_length=1)] = MARKERS
     """Tokens, compared without the white space around them."""
     top: int = Field(default=2, ge=1)
-    """Experts to strengthen."""
+    """How many experts to strengthen, the most relevant ones first."""
     multiplier: float = Field(default=64.0, gt=0.0)
-    """Of their routing weights."""
+    """By how much the routing weights of these experts are multiplied."""
 
     def partial(self, routing: pl.DataFrame) -> pl.DataFrame:
         """Return how often each expert of each layer, and each layer, met each marker (``""``: any token)."""

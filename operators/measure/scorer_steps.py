@@ -15,7 +15,8 @@ from operators.draws import draws
 from operators.measure.intervals import ENDS
 from operators.select.classes import one_verifier
 from schemas.contract import polars_schema
-from schemas.datasets import SAMPLE_KEY, Score, ScorerSteps, Verdict
+from schemas.datasets import SAMPLE_KEY, Score, Verdict
+from schemas.episodes import ScorerSteps
 from schemas.errors import BadInput
 
 Floats = NDArray[np.float64]

@@ -29,8 +29,9 @@ from operators.select.majority import MajorityVote
 from operators.select.selection import Selection
 from operators.select.union import inputs_of, optional_of, selections
 from schemas.contract import Columns
-from schemas.datasets import SAMPLE_KEY, SelectionAccuracy
+from schemas.datasets import SAMPLE_KEY
 from schemas.errors import BadInput
+from schemas.measures import SelectionAccuracy
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

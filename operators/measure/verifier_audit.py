@@ -17,9 +17,9 @@ from operators.measure.labels import KINDS, kinds_of, with_chances
 from operators.measure.pass_at_k import powers_of_two
 from operators.select.classes import one_verifier
 from schemas.contract import polars_schema
-from schemas.datasets import SAMPLE_KEY, Verdict, VerifierAudit
+from schemas.datasets import SAMPLE_KEY, Verdict
 from schemas.errors import BadInput
-from schemas.measures import Label
+from schemas.measures import Label, VerifierAudit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -138,8 +138,10 @@ class MeasureVerifierAudit(Operator):
         ]
         of = {"completeness": (0, (0, 1)), "soundness": (3, (2, 3)), "precision": (0, (0, 2))}
         for name, (top, all_of) in of.items():
-            low, high = np.quantile(drawn[:, top] / drawn[:, all_of].sum(axis=1), ENDS).tolist()
-            rows.append((name, 0, "", float(value[top] / value[list(all_of)].sum()), low, high, len(both), note))
+            whole, drawn_whole = float(value[list(all_of)].sum()), drawn[:, all_of].sum(axis=1)
+            drawn_share = drawn[drawn_whole > 0, top] / drawn_whole[drawn_whole > 0]
+            low, high = np.quantile(drawn_share, ENDS).tolist() if len(drawn_share) else (None, None)
+            rows.append((name, 0, "", float(value[top]) / whole if whole > 0 else None, low, high, len(both), note))
         low, high = np.quantile(drawn[:, :2].sum(axis=1) / drawn.sum(axis=1), ENDS).tolist()
         rows.append(("accuracy_corrected", 0, "", float(value[:2].sum() / value.sum()), low, high, len(both), note))
         return rows

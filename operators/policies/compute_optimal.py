@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from operators.measure.difficulty import RATES, Difficulty
 from operators.policies.policy import Bools, Chunk, Floats, Ints, Outcomes, Policy, Setting
 
 BINS = 5
@@ -15,10 +16,11 @@ class ComputeOptimal(Policy):
 
     Snell et al. 2024, "Scaling LLM Test-Time Compute Optimally can be More Effective than Scaling Model Parameters",
     section 3. First every problem gets ``calibration`` samples of every arm (a temperature, a prompt, a model, a limit
-    of tokens). Its difficulty is the share of these that was accepted, in quintiles. Problems are in two folds, evenly
-    spread over difficulty; the arm of a quintile in one fold is the one that gained most per cost on the *other* fold,
-    so no problem has a say in its own. Then problems are served in turn, each from its arm, until ``target`` samples
-    were accepted.
+    of tokens). Its difficulty is the mean of its rate, given the share of these that was accepted and whatever is known
+    beforehand (``operators.measure.difficulty``; without that it is in the order of the shares), in quintiles. Problems
+    are in two folds, evenly spread over difficulty; the arm of a quintile in one fold is the one that gained most per
+    cost on the *other* fold, so no problem has a say in its own. Then problems are served in turn, each from its arm,
+    until ``target`` samples were accepted.
 
     Args:
         arms: how many configurations there are.
@@ -98,7 +100,10 @@ class ComputeOptimal(Policy):
     def choose(self) -> Ints:
         """Return the arm of each problem by two-fold cross-validation within its quintile, shape [problems]."""
         problems = len(self.drawn)
-        rate = self.correct.sum(axis=1) / np.maximum(self.drawn.sum(axis=1), 1)
+        drawn, correct = self.drawn.sum(axis=1), self.correct.sum(axis=1)
+        difficulty = Difficulty(problems, *self.setting.known)
+        difficulty.fit(drawn, correct)
+        rate = difficulty.posterior(drawn, correct, np.arange(problems)) @ RATES
         rank = np.argsort(np.argsort(rate, kind="stable"), kind="stable")
         quintile, fold = rank * BINS // max(problems, 1), rank % 2
         gain = np.minimum(self.correct, self.target) / self.arm_cost

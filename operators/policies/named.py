@@ -6,7 +6,7 @@ Most policies need scipy, which takes a while and 40 MB to load, so each is impo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
@@ -24,6 +24,20 @@ class PolicySpec(BaseModel, ABC):
     """Base of all policies' settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uninformed: ClassVar[str] = ""
+    """Why it has no use of what is known of problems beforehand."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes(cls, said: object) -> object:
+        """Refuse what is known beforehand where nothing would come of it."""
+        given = cast("dict[str, Any]", said) if cls.uninformed and isinstance(said, dict) else {}
+        told = [name for name in Informed.model_fields if given.get(name)]
+        if told:
+            name = cls.model_fields["name"].default
+            raise ValueError(f"{', '.join(told)} would change nothing: {name} {cls.uninformed}")
+        return cast(object, said)
 
     @property
     def votes(self) -> bool:
@@ -58,9 +72,12 @@ class Informed(PolicySpec):
     """Runs of other problems of the same kind, such as the nights before. Each has its own parameters of difficulty;
     what they have in common is where this run begins."""
 
+    added: ClassVar[tuple[str, ...]] = ("features", "nights")
+    """Settings that its first version didn't have."""
+
     def as_logged(self) -> dict[str, Any]:
         """Return what a run's log says of the policy: what later versions added only where it is used."""
-        unused = {name for name in ("features", "nights") if not getattr(self, name)}
+        unused = {name for name in self.added if not getattr(self, name)}
         return self.model_dump(mode="json", exclude=unused)
 
 
@@ -68,6 +85,7 @@ class UniformSpec(PolicySpec):
     """The same for every problem."""
 
     name: Literal["uniform"] = "uniform"
+    uninformed = "gives every problem the same, however hard it is"
 
     def begin(self, setting: Setting) -> Policy:
         return Uniform(setting)
@@ -84,15 +102,20 @@ class UntilCorrectSpec(Targeted):
     """Stop a problem after ``target`` accepted samples."""
 
     name: Literal["until_correct"] = "until_correct"
+    uninformed = (
+        "serves whoever has the fewest samples, so it has no distribution of difficulty that could begin with "
+        "them; 'marginal' is until_correct with one"
+    )
 
     def begin(self, setting: Setting) -> Policy:
         return UntilCorrect(setting, self.target)
 
 
-class GreedySpec(Targeted):
+class GreedySpec(Informed, Targeted):
     """Serve the largest mean of a beta posterior first: the plain way, for comparison."""
 
     name: Literal["greedy"] = "greedy"
+    added = ("before", "features", "nights")
 
     def begin(self, setting: Setting) -> Policy:
         from operators.policies.greedy import Greedy
@@ -120,11 +143,15 @@ class ConsistencySpec(PolicySpec):
     """Stop voting where the leader can be trusted; needs no verifier."""
 
     name: Literal["consistency"] = "consistency"
+    uninformed = (
+        "votes and hears of no verdicts, so what they tell of success could not be learned; its prior is of how "
+        "answers spread ('shapes')"
+    )
     rule: Literal["bayesian", "adaptive", "early_stopping"] = "bayesian"
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
-    """Of ``bayesian`` and ``adaptive``."""
+    """How sure ``bayesian`` and ``adaptive`` must be of the leading answer before they stop."""
     window: int = Field(default=4, ge=2)
-    """Of ``early_stopping``."""
+    """How many samples in a row ``early_stopping`` wants to agree before it stops."""
     shapes: tuple[tuple[float, ...], ...] = ()
     """Sorted answer frequencies that problems may have, for ``bayesian``; a broad library where there are none."""
 
@@ -146,6 +173,10 @@ class PetsSpec(PolicySpec):
     """Vote under a common budget: the sample that tells most about a leader is next."""
 
     name: Literal["pets"] = "pets"
+    uninformed = (
+        "votes and hears of no verdicts, so what they tell of success could not be learned; its prior is of how "
+        "answers spread"
+    )
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
 
     @property
@@ -183,13 +214,14 @@ class WithFlawsSpec(Informed):
         return WithFlaws(setting, self.completeness, self.soundness, self.value_correct, self.value_wrong, types)
 
 
-class ComputeOptimalSpec(Targeted):
+class ComputeOptimalSpec(Informed, Targeted):
     """Choose among sampling configurations by difficulty, after a calibration.
 
     In a pipeline every sampling stage with this policy is an arm (``pipelines.arms``).
     """
 
     name: Literal["compute_optimal"] = "compute_optimal"
+    added = ("before", "features", "nights")
     arms: int = Field(default=2, ge=2)
     """How many there are."""
     calibration: int = Field(default=16, ge=1)

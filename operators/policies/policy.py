@@ -31,6 +31,8 @@ TURNS = 8
 """A call hands out its capacity in so many turns at least: what is most valuable isn't what was before the first."""
 ALIKE = 0.8
 """In one turn are problems whose value is at least this part of the best one's."""
+NOTHING_MUCH = 1e-9
+"""Of the dearest problem's cost: the cost of what costs nothing."""
 
 
 class Chunk(NamedTuple):
@@ -90,7 +92,8 @@ class Setting:
 
     Attributes:
         most: how many samples each problem may get, shape [problems].
-        cost: what a sample of each is expected to cost, in any unit, shape [problems].
+        cost: what a sample of each is expected to cost, in any unit, shape [problems]. What costs nothing is taken as
+            next to nothing, so that it comes first, in the order of what it may gain.
         known: of the problems beforehand.
         seed: of whatever is drawn at random.
     """
@@ -99,6 +102,10 @@ class Setting:
     cost: Floats
     known: Known = NOTHING
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        dearest = float(self.cost.max(initial=0.0))
+        object.__setattr__(self, "cost", np.maximum(self.cost, NOTHING_MUCH * dearest if dearest > 0.0 else 1.0))
 
     @classmethod
     def of(cls, problems: int, most: int, before: Ints | None = None, seed: int = 0) -> Setting:

@@ -8,7 +8,8 @@ import polars as pl
 
 from operators.base import Operator
 from schemas.contract import polars_schema
-from schemas.datasets import Episode, Sample
+from schemas.datasets import Sample
+from schemas.episodes import Episode
 
 NUMBERS = (
     *("finals", "calls", "prompt_tokens", "cached_prompt_tokens", "completion_tokens"),

@@ -82,6 +82,7 @@ def _facts(strategy: Strategy, ep: Episode, result: Result) -> dict[str, Any]:
         "chosen": result.chosen,
         "ended_by": "cap" if ep.capped else result.ended_by,
         "oracle": result.oracle or strategy.shows_answers,
+        **({"counterfactual": True} if result.counterfactual else {}),
         "calls": bill.calls,
         "prompt_tokens": bill.prompt_tokens,
         "cached_prompt_tokens": bill.cached_prompt_tokens,

@@ -45,9 +45,9 @@ class ScoreJudge(Scoring, SamplingParams):
     seed: int = 0
     """Base seed of the votes."""
     template: str = _RUBRIC
-    """With {prompt}, {completion}, {rubric}, {low} and {high}."""
+    """A template, filled in with {prompt}, {completion}, {rubric}, {low} and {high}."""
     template_checklist: str = _CHECKLIST
-    """With {prompt}, {completion} and {checklist}."""
+    """A template, filled in with {prompt}, {completion} and {checklist}."""
 
     @model_validator(mode="after")
     def _low_is_lower(self) -> ScoreJudge:

@@ -43,9 +43,9 @@ class ScoreLikelihood(Scoring):
 
     of: Literal["sample", "answer", "truth"] = "sample"
     per_token: bool = False
-    """The mean over tokens, not the sum."""
+    """Give the mean over the tokens instead of the sum."""
     template: str = _TRUE
-    """Of ``truth``: with {prompt} and {completion}."""
+    """The template of ``of = "truth"``, filled in with {prompt} and {completion}."""
     yes: str = "A"
     no: str = "B"
     cue: str = Field(default="(")

@@ -53,9 +53,9 @@ class SelectChops(Selection, AskingOperator, SamplingParams):
     seed: int = 0
     """Base seed of checklists, votes and orders."""
     template_checklist: str = _WRITE
-    """With {prompt}."""
+    """A template, filled in with {prompt}."""
     template: str = _PICK
-    """With {prompt}, {checklist}, {answers} and {n}."""
+    """A template, filled in with {prompt}, {checklist}, {answers} and {n}."""
     best: str = r"(?i)BEST\W+(\d+)"
     """How a vote names its choice: the first group of this regular expression's last match."""
     chat: bool = True

@@ -66,7 +66,7 @@ class SelectMbr(Selection, AskingOperator, SamplingParams):
     seed: int = 0
     """Base seed of the judgements."""
     template: str = _ASK
-    """With {prompt}, {first} and {second}."""
+    """A template, filled in with {prompt}, {first} and {second}."""
     same: str = r"(?i)VERDICT\W+(?:SAME|YES)\b"
     different: str = r"(?i)VERDICT\W+(?:DIFFERENT|NO)\b"
     chat: bool = True

@@ -32,7 +32,7 @@ class Aggregate(Scored):
         "{prompt}\n\nThese are attempts at the problem, any of which may be wrong or unfinished:\n\n{messages}\n\nTake "
         "what is right in them, leave what isn't, and write a complete solution of your own with its final answer."
     )
-    """With {prompt} and {messages}."""
+    """A template, filled in with {prompt} and {messages}."""
 
     @property
     def rows(self) -> int:

@@ -24,7 +24,7 @@ class Beam(LookingAhead):
     beam: int = Field(default=4, ge=1)
     """Continuations of each path that is kept."""
     distinct: bool = True
-    """Of paths with equal texts keep the first."""
+    """Keep only the first of several paths with the same text."""
     ended: Literal["refill", "kept", "shrink"] = "refill"
     """What becomes of the place of a path that has ended: it is filled again, so that more than ``width`` may end, of
     which the best are rows (search-and-learn); the path keeps it and is copied as others are (its_hub); or it is gone

@@ -24,12 +24,13 @@ class Bets(Strategy):
     """Two sides argue about the problem (a motion) in three rounds; behind each speech a side bets that it wins.
 
     In a round nobody sees the other's speech of that round. A bet and the reasoning behind it are cut out before the
-    other side sees a speech. Rows are the two closings: with the bet / 100 as score, and the private reasoning; the
-    episode's note has all bets (``opening_proposition``). A study, and no way to better answers: both sides' bets add
-    up to more than 100. Where the original asked a human for an unreadable bet, it is asked once more here.
+    other side sees a speech. Rows are the six speeches, round by round, with the bet / 100 as score and the private
+    reasoning (``collect.bets`` makes a table of them); the judges choose a closing. A study, and no way to better
+    answers: both sides' bets add up to more than 100. Where the original asked a human for an unreadable bet, it is
+    asked once more here.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     optional_roles = (OPPONENT, JUDGE)
 
     mode: Literal["plain", "informed", "public", "redteam"] = "plain"
@@ -41,7 +42,7 @@ class Bets(Strategy):
         "Give your {round} speech. Then, for yourself alone: in <reasoning></reasoning> say how likely you are to win, "
         "and why; in <bet></bet> bet 0 to 100 tokens on it. You have 100; the winner takes both bets."
     )
-    """With {prompt}, {side}, {round}, {speeches} and {told}."""
+    """A template, filled in with {prompt}, {side}, {round}, {speeches} and {told}."""
     told: dict[str, str] = {
         "plain": "",
         "informed": "Both sides are equally strong: your chance to win is exactly 50%.",
@@ -50,14 +51,14 @@ class Bets(Strategy):
     }
     verdict: PromptTemplate = (
         "A debate on this motion: {prompt}\n\n{speeches}\n\nWhich side argued better? End with the side in "
-        "<winner></winner>: proposition or opposition."
+        "<winner></winner>, proposition or opposition, and how sure you are, 0 to 100, in <confidence></confidence>."
     )
-    """With {prompt} and {speeches}."""
+    """A template, filled in with {prompt} and {speeches}."""
     judge_tokens: int = Field(default=256, ge=1)
 
     @property
     def rows(self) -> int:
-        return 2
+        return len(ROUNDS) * len(SIDES)
 
     def worst(self, prompt: int, most: int) -> Bill:
         tries, told = 1 + REPEATS, max(map(at_most, self.told.values()), default=0)
@@ -69,7 +70,7 @@ class Bets(Strategy):
 
     async def play(self, ep: Episode) -> Result:
         heard: list[str] = []
-        last: list[Node] = []
+        speeches: list[Node] = []
         for name in ROUNDS:
             places = {"round": name, "told": self.told.get(self.mode, ""), "speeches": BETWEEN.join(heard) or "(none)"}
             roles = (POLICY, OPPONENT)
@@ -83,26 +84,31 @@ class Bets(Strategy):
                 _made_public(node, bet) if node.finish not in SILENT else node
                 for node, bet in zip(new, bets, strict=True)
             ]
-            ep.note(**{f"{name}_{side}": bet for side, bet in zip(SIDES, bets, strict=True) if bet is not None})
+            speeches += last
             for side, node, bet in zip(SIDES, last, bets, strict=True):
                 shown = f" (bet: {bet})" if self.mode == "public" and bet is not None else ""
                 heard.append(f"{name} of the {side}{shown}: {node.text}")
             if any(node.finish in SILENT for node in last):
-                return Result(tuple(last), None, "nothing")
-        return Result(tuple(last), await self._winner(ep, heard))
+                return Result(tuple(speeches), None, "nothing")
+        return Result(tuple(speeches), len(speeches) - len(SIDES) + await self._winner(ep, heard))
 
     async def _winner(self, ep: Episode, heard: list[str]) -> int:
         prompt = await asked(ep, self.verdict, JUDGE, speeches=BETWEEN.join(heard))
         asks = [Ask(prompt=prompt, role=JUDGE, max_tokens=self.judge_tokens)] * self.judges
-        _, winners = await read_each(ep, asks, _winner)
+        said, winners = await read_each(ep, asks, _winner)
         votes = [winners.count(side) for side in SIDES]
-        ep.note(judged=sum(votes), won_by_proposition=votes[0])
+        sure = [number for one in said if (number := _within_100(one.text, "confidence")) is not None]
+        ep.note(judged=sum(votes), won_by_proposition=votes[0], confident=len(sure), confidence=sum(sure))
         return votes.index(max(votes))
 
 
-def _bet(text: str) -> float | None:
-    number = re.search(r"\d+(?:\.\d+)?", tagged(text, "bet") or "")
+def _within_100(text: str, tag: str) -> float | None:
+    number = re.search(r"\d+(?:\.\d+)?", tagged(text, tag) or "")
     return None if number is None or float(number[0]) > 100 else float(number[0])
+
+
+def _bet(text: str) -> float | None:
+    return _within_100(text, "bet")
 
 
 def _winner(text: str) -> str | None:

@@ -21,15 +21,15 @@ class Cascade(Scored):
 
     It pays against asking the large model alone where the share that is taken is above ``samples`` times the ratio of
     the two models' prices. A row's score is what was compared with ``threshold``; from those of a run with
-    ``threshold=0`` on problems whose answers are known, ``thresholds.cheapest`` finds the one that keeps a wanted
-    accuracy, by those that aren't held out.
+    ``threshold=0`` on problems whose answers are known, ``gristmill threshold`` finds the one that keeps a wanted
+    accuracy, by those that aren't held out (``operators.strategies.thresholds``).
     """
 
     version: ClassVar[int] = 1
     roles = (LARGE,)
 
     samples: int = Field(default=3, ge=1)
-    """Of the small model, which is the stage's own engine."""
+    """How many samples the small model draws, which is the stage's own engine."""
     by: Literal["agreement", "score"] = "agreement"
     """The share of the samples that give the most frequent answer, or the scorer's value of the chosen one: ``truth``;
     ``certainty`` (the mean log-prob); ``verdict`` (do tests pass: they may be known beforehand)."""
@@ -37,7 +37,7 @@ class Cascade(Scored):
     select: Literal["best", "majority", "weighted"] = "majority"
     threshold: float = Field(default=2 / 3, ge=0.0, le=1.0)
     large_samples: int = Field(default=1, ge=1)
-    """Of the large model; of several the most frequent answer is taken."""
+    """How many samples the large model draws; of several the most frequent answer is taken."""
     show_draft: bool = False
     """The large model sees the small one's solution."""
     draft: str = "That is a colleague's solution, which may be wrong. Give a complete solution of your own."

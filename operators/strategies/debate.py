@@ -34,7 +34,7 @@ class Debate(Strategy):
         "These are other agents' solutions of the problem:\n\n{others}\n\nTake them as advice, and not as the truth. "
         "Give a complete and improved solution of your own."
     )
-    """With {others}."""
+    """A template, filled in with {others}."""
     alone: str = "Check your solution once more. Give a complete and improved one."
     """What is said where there are no others."""
     answers: Answers = Answers()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+import polars as pl
+from pydantic import BeforeValidator, Field
 
 from operators.asking import at_most
 from operators.strategies.answers import Answers
@@ -24,20 +26,34 @@ APPROACHES = (
 )
 
 
+def read_approaches(value: Any) -> Any:
+    """Return what is said of each approach, given a Parquet file of ``synthesize.approaches``, the best one first."""
+    if not isinstance(value, str):
+        return value
+    if not Path(value).exists():
+        raise ValueError(f"'{value}' is no file of synthesize.approaches")
+    return tuple(pl.read_parquet(value).sort("rank")["said"])
+
+
+Approaches = Annotated[tuple[str, ...], BeforeValidator(read_approaches), Field(min_length=1)]
+"""What is said behind a problem, the most accurate first; or a Parquet file of ``synthesize.approaches``, of which the
+content is the identity."""
+
+
 class DivSe(Strategy):
     """Ask once for each approach, and take the answer of most; of equal votes the one whose approach stands first.
 
     Published at temperature 0, with approaches and personas that a model names most often for the data set, ordered by
-    their accuracy on labelled problems: a run with candidates as ``approaches`` tells it. The control that the paper
+    their accuracy on labelled problems: what ``synthesize.approaches`` writes. The control that the paper
     lacks is the same approach several times (at a temperature above 0).
     """
 
     version: ClassVar[int] = 1
 
-    approaches: tuple[str, ...] = Field(default=APPROACHES, min_length=1)
-    """What is said behind the problem, the most accurate first."""
+    approaches: Approaches = APPROACHES
+    """What is said behind the problem, the most accurate first; or the file of ``synthesize.approaches``."""
     template: PromptTemplate = "{prompt}\n\n{approach}"
-    """With {prompt} and {approach}."""
+    """A template, filled in with {prompt} and {approach}."""
     temperature: float | None = Field(default=None, ge=0.0)
     """By default the sampling stage's."""
     answers: Answers = Answers()

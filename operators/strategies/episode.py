@@ -321,7 +321,7 @@ class Episode:
         What the journal has isn't done again.
 
         Args:
-            kind: one of ``schemas.datasets.CALL_KINDS``.
+            kind: one of ``schemas.episodes.CALL_KINDS``.
             asked: what tells each apart, as JSON values; also those that came before it, where these matter.
             do: does the one of a place. What it raises ends the episode.
         """

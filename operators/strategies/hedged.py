@@ -25,7 +25,7 @@ class Hedged(Strategy):
 
     temperature: float = Field(default=0.7, gt=0.0)
     temperatures: dict[str, float] = {}
-    """By the problem's language (``metadata.language``, where the stage gives it to the strategy)."""
+    """Temperatures by the problem's language (``metadata.language``, where the stage gives it to the strategy)."""
 
     def worst(self, prompt: int, most: int) -> Bill:
         return Bill(1, prompt, 0, most)

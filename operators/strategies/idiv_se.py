@@ -6,11 +6,9 @@ import re
 from dataclasses import replace
 from typing import ClassVar
 
-from pydantic import Field
-
 from operators.asking import at_most
 from operators.strategies.answers import Answers
-from operators.strategies.div_se import APPROACHES
+from operators.strategies.div_se import APPROACHES, Approaches
 from operators.strategies.episode import Episode
 from operators.strategies.strategy import Strategy
 from operators.strategies.talking import SILENT, only, retold
@@ -27,7 +25,8 @@ class IdivSe(Strategy):
 
     version: ClassVar[int] = 1
 
-    approaches: tuple[str, ...] = Field(default=APPROACHES, min_length=1)
+    approaches: Approaches = APPROACHES
+    """As of ``div_se``."""
     heading: Pattern = r"(?im)^[\s#>*_(]*approach\W{0,3}(\d+)\b[\s*_:.)]*"
     """How a part begins, with its number as the first group."""
     template: PromptTemplate = (
@@ -35,7 +34,7 @@ class IdivSe(Strategy):
         "a "
         'line "Approach 1:", "Approach 2:", and so on, and end each with its own final answer.\n\n{approaches}'
     )
-    """With {prompt}, {count} and {approaches}."""
+    """A template, filled in with {prompt}, {count} and {approaches}."""
     answers: Answers = Answers()
 
     def worst(self, prompt: int, most: int) -> Bill:

@@ -35,24 +35,24 @@ class Iep(Strategy):
     with_cot: bool = False
     """The last choice also sees a solution step by step, which is asked for beforehand."""
     propose: PromptTemplate = "{prompt}\n\nList {count} different possible final answers, one a line, and nothing else."
-    """With {prompt} and {count}."""
+    """A template, filled in with {prompt} and {count}."""
     plan: PromptTemplate = (
         "{prompt}\n\nPossible answers:\n{options}\n\nFor each of them, in order and one a line: what would have to be "
         "true if it were the right one?"
     )
-    """With {prompt} and {options}."""
+    """A template, filled in with {prompt} and {options}."""
     infer: PromptTemplate = (
         "{prompt}\n\nSuppose the answer is: {option}\nThen this would have to be true: {condition}\n\nBy what is "
         "given, and "
         "by common sense and facts, is that entailed, contradicted, or neutral? Give one sentence of reason, and end "
         "with one of these words."
     )
-    """With {prompt}, {option} and {condition}."""
+    """A template, filled in with {prompt}, {option} and {condition}."""
     exclude: PromptTemplate = (
         "{prompt}\n\nWhat was found about possible answers:\n{labels}\n\n{solution}Choose the right one among these, "
         "and give the final answer."
     )
-    """With {prompt}, {labels} and {solution}."""
+    """A template, filled in with {prompt}, {labels} and {solution}."""
     step_tokens: int = Field(default=256, ge=1)
     """Most tokens of the replies before the last."""
     answers: Answers = Answers()

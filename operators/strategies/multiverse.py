@@ -30,6 +30,7 @@ class Multiverse(Strategy):
 
     version: ClassVar[int] = 1
     steps: ClassVar[bool] = True
+    awaits: ClassVar[dict[str, str]] = {"blocks": "<Goal> blocks with two <Outline> or more"}
 
     most: int = Field(default=8, ge=2)
     """Outlines of a block that are followed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 STRATEGIES: dict[str, str] = {
     "best_of": "operators.strategies.best_of:BestOf",
+    "stepwise": "operators.strategies.stepwise:Stepwise",
     "joint": "operators.strategies.joint:Joint",
     "beam": "operators.strategies.beam:Beam",
     "dvts": "operators.strategies.dvts:Dvts",
@@ -40,5 +41,6 @@ STRATEGIES: dict[str, str] = {
     "rstar": "operators.strategies.rstar:RStar",
     "stoc_tot": "operators.strategies.stoc_tot:StocTot",
     "ab_mcts": "operators.strategies.ab_mcts:AbMcts",
+    "clash": "operators.strategies.clash:Clash",
     "rlot": "operators.strategies.rlot:Rlot",
 }

@@ -31,7 +31,7 @@ class PromptChoice(Strategy):
     version: ClassVar[int] = 1
 
     prompts: tuple[PromptTemplate, ...] = Field(min_length=1)
-    """With {prompt} each."""
+    """Prompt templates, each filled in with {prompt}."""
     by: Literal["likelihood", "probe", "nearest"] = "nearest"
     probe: int = Field(default=2, ge=2)
     """Short answers to each prompt."""

@@ -33,7 +33,7 @@ class Proposing(Search):
         "Problem: {prompt}\n\nSolution so far:\n{completion}\n\nPropose up to {count} different next steps, one a "
         "line, each only one step long, and nothing else."
     )
-    """With {prompt}, {completion} and {count}."""
+    """A template, filled in with {prompt}, {completion} and {count}."""
     list_tokens: int = Field(default=512, ge=1)
     """Most tokens of a reply that lists next steps."""
 

@@ -10,9 +10,9 @@ from pydantic import Field
 from operators.asking import at_most
 from operators.strategies.episode import Episode
 from operators.strategies.strategy import Strategy
-from operators.strategies.talking import BETWEEN, SILENT, asked, between, only, retold, there
+from operators.strategies.talking import BETWEEN, SILENT, asked, between, only, retold, since, there
 from operators.strategies.words import Ask, Bill, Node, Result
-from operators.text import PromptTemplate
+from operators.text import PromptTemplate, fill
 
 CRITIC = "critic"
 
@@ -23,9 +23,10 @@ class Reflect(Strategy):
     In the end an integrator (the policy) makes one answer of all rounds'. Follows PRefLexOR's code; as there a model
     that was trained for it needs no ``template`` but "{prompt}", with its tags as ``thought`` and ``reflection``. Where
     a text has no thought it is the thought; the episode ends at an empty reflection, unless the critic ``reviews``.
+    A row is the whole recursion as a conversation, to train on (``synthesize.sft conversation=whole``).
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     optional_roles = (CRITIC,)
 
     rounds: int = Field(default=3, ge=1)
@@ -35,6 +36,8 @@ class Reflect(Strategy):
     """The first answer is integrated too: so in the thinking variant of the code, and not in the other."""
     reviews: bool = False
     """The critic writes the reflection, a call more a round: for models without reflections of their own."""
+    demand: str = "Improve your thought by your reflection, and answer anew."
+    """What stands between the rounds of a row's conversation. The model isn't asked so."""
     thought: tuple[str, str] = ("<thinking>", "</thinking>")
     reflection: tuple[str, str] = ("<reflect>", "</reflect>")
     temperature: float | None = Field(default=0.1, ge=0.0)
@@ -45,17 +48,17 @@ class Reflect(Strategy):
     review: PromptTemplate = (
         "Problem: {prompt}\n\nA thought on it:\n{thought}\n\nWhat is missing in it, and what is wrong?"
     )
-    """With {prompt} and {thought}."""
+    """A template, filled in with {prompt} and {thought}."""
     improve: PromptTemplate = (
         "Problem: {prompt}\n\nA thought on it:\n{thought}\n\nA reflection on this thought:\n{reflection}\n\nImprove "
         "the thought by the reflection. Keep its structure, and write nothing but the improved thought."
     )
-    """With {prompt}, {thought} and {reflection}."""
+    """A template, filled in with {prompt}, {thought} and {reflection}."""
     integrate: PromptTemplate = (
         "{prompt}\n\nThese are answers to it, each later one better thought out:\n\n{answers}\n\nMake one complete "
         "answer of them."
     )
-    """With {prompt} and {answers}."""
+    """A template, filled in with {prompt} and {answers}."""
 
     @property
     def rows(self) -> int:
@@ -74,7 +77,7 @@ class Reflect(Strategy):
     async def play(self, ep: Episode) -> Result:
         prompt = await ep.render(retold(ep, self.template))
         [said] = await ep.generate([Ask(prompt=prompt, temperature=self.temperature)])
-        answered = [Node.whole(said)]
+        answered, talk = [Node.whole(said)], list[str]()
         while len(answered) <= self.rounds and answered[-1].finish not in SILENT:
             last = answered[-1]
             thought = between(last.text, *self.thought) or last.text.strip()
@@ -89,7 +92,10 @@ class Reflect(Strategy):
             )
             if said.finish in SILENT or not improved:
                 break
-            answered.append(replace(Node.whole(said, len(answered)), text=begun + said.text))
+            talk += [last.text, self.demand]
+            text = begun + said.text
+            node = replace(Node.whole(said, len(answered)), text=text, turns=since(ep, *talk, text))
+            answered.append(node)
         ep.note(rounds=len(answered) - 1)
         if self.every or not there(answered):
             return Result(
@@ -100,7 +106,10 @@ class Reflect(Strategy):
         parts = [self._answer(node.text) for node in (answered if self.first else answered[1:] or answered)]
         shown = BETWEEN.join(f"{place}. {part}" for place, part in enumerate(parts, 1))
         [said] = await ep.generate([Ask(prompt=await ep.render(retold(ep, self.integrate, answers=shown)))])
-        return only(Node.whole(said) if said.finish not in SILENT else answered[-1])
+        if said.finish in SILENT:
+            return only(answered[-1])
+        talk += [answered[-1].text, fill(self.integrate, {"prompt": "", "answers": shown}).strip()]
+        return only(replace(Node.whole(said), turns=since(ep, *talk, said.text)))
 
     async def _critic(self, ep: Episode, template: str, node: Node, **places: str) -> str:
         prompt = await asked(ep, template, CRITIC, **places)

@@ -46,15 +46,15 @@ class Revise(Scored):
     every: bool = False
     """All attempts are rows, not only each chain's own."""
     show: int = Field(default=4000, ge=1)
-    """Of an attempt that was cut by its length, so many last characters are shown."""
+    """How many of the last characters are shown of an attempt that was cut by its length."""
     again: str = "{feedback}Check your last answer, and give a complete solution anew that has no mistakes."
-    """With {feedback}: the demand to try again."""
+    """The demand to try again: a template, filled in with {feedback}."""
     wrong: str = "That answer is wrong. "
     critic: PromptTemplate = (
         "Problem: {prompt}\n\n{attempts}\n\nLook for mistakes in the last attempt, step by step. Say what is wrong and "
         "give a hint, but don't solve the problem. If nothing is wrong, end with one line: NO MISTAKE"
     )
-    """With {prompt} and {attempts}, of which each but the last has what was said of it."""
+    """A template, filled in with {prompt} and {attempts}, of which each but the last has what was said of it."""
     clean: Pattern = r"NO MISTAKE\W*\Z"
     critic_tokens: int = Field(default=512, ge=1)
 

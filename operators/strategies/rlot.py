@@ -51,7 +51,7 @@ class Rlot(Strategy):
         "no other ways worth trying; is it close to the final solution; is the last step complete? Write the seven "
         "numbers alone, with blanks between."
     )
-    """With {prompt} and {trace}."""
+    """A template, filled in with {prompt} and {trace}."""
     blocks: dict[str, PromptTemplate] = {
         "reason": "{prompt}\n\nSolution so far:\n{trace}\n\nWrite the next step alone.",
         "split": "{prompt}\n\nSolution so far:\n{trace}\n\nSplit the rest into up to {count} parts, a line each.",

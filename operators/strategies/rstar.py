@@ -73,9 +73,9 @@ class RStar(Strategy):
         "anew": "{prompt}\n\nSolution so far:\n{trace}\n\nAnswer its last question anew, independently.",
         "rephrase": "{prompt}\n\nRestate this problem as a numbered list of conditions and one question. Lose nothing.",
     }
-    """With {prompt} and {trace} each."""
+    """Prompt templates, each filled in with {prompt} and {trace}."""
     check: PromptTemplate = "{prompt}\n\nComplete this solution, and give the final answer in \\boxed{}:\n{trace}"
-    """With {prompt} and {trace}."""
+    """A template, filled in with {prompt} and {trace}."""
     answers: Answers = Answers()
 
     def worst(self, prompt: int, most: int) -> Bill:

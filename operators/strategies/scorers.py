@@ -16,6 +16,7 @@ from operators.cutting import Reduction, StepRule, reduced, steps_of
 from operators.engine import Scored, ScoreRequest
 from operators.strategies.calls import digest_of
 from operators.strategies.episode import Episode
+from operators.strategies.talking import leanings, sigmoid
 from operators.strategies.verdicts import verdicts
 from operators.strategies.words import POLICY, Ask, Bill, Node
 from operators.text import PromptTemplate, fill
@@ -157,7 +158,7 @@ class Reward(NodeScorer):
         return [None if one is None else self._value(one.score) for one in found]
 
     def _value(self, score: float) -> float | None:
-        return _sigmoid(score / self.temperature) if self.squash == "sigmoid" else _within(score)
+        return sigmoid(score / self.temperature) if self.squash == "sigmoid" else _within(score)
 
 
 class Truth(NodeScorer):
@@ -168,7 +169,7 @@ class Truth(NodeScorer):
         "Problem: {prompt}\n\nSolution so far: {completion}\n\nIs this solution, as far as it goes:\n (A) Right\n"
         " (B) Wrong\nAnswer with the letter alone."
     )
-    """With {prompt} and {completion}."""
+    """A template, filled in with {prompt} and {completion}."""
     yes: str = "A"
     no: str = "B"
     cue: str = "("
@@ -181,13 +182,7 @@ class Truth(NodeScorer):
 
     async def values(self, ep: Episode, nodes: Sequence[Node]) -> list[float | None]:
         prompts = [await _filled(ep, self.template, node, self.role) + self.cue for node in nodes]
-        pairs = [(prompt, reply) for prompt in prompts for reply in (self.yes, self.no)]
-        said = await ep.likelihood(pairs, self.role)
-        return [self._value(yes, no) for yes, no in zip(said[::2], said[1::2], strict=True)]
-
-    @staticmethod
-    def _value(yes: tuple[float, Any] | None, no: tuple[float, Any] | None) -> float | None:
-        return None if yes is None or no is None else _sigmoid(yes[0] - no[0])
+        return await leanings(ep, prompts, self.yes, self.no, self.role)
 
 
 class Rating(NodeScorer):
@@ -196,12 +191,12 @@ class Rating(NodeScorer):
     name: Literal["rating"] = "rating"
     votes: int = Field(default=3, ge=1)
     words: dict[str, Annotated[float, Field(ge=0.0, le=1.0)]] = {"sure": 1.0, "likely": 0.5, "impossible": 0.0}
-    """Of a reply the word that is said last counts; a reply without any is worth 0."""
+    """What each word is worth. The one that a reply says last counts; a reply without any is worth 0."""
     template: PromptTemplate = (
         "Problem: {prompt}\n\nSolution so far: {completion}\n\nCan the right answer still be reached like this? Think "
         "briefly. End with one line that holds one of these words alone: {words}"
     )
-    """With {prompt}, {completion} and {words}."""
+    """A template, filled in with {prompt}, {completion} and {words}."""
     max_tokens: int = Field(default=256, ge=1)
     temperature: float = Field(default=0.7, ge=0.0)
     role: str = POLICY
@@ -311,10 +306,6 @@ async def _filled(ep: Episode, template: str, node: Node, role: str, more: dict[
     """Return the rendered prompt that asks about a node."""
     text = fill(template, {"prompt": ep.problem["prompt"], "completion": node.text, **(more or {})})
     return await ep.render([{"role": "user", "content": text}], role)
-
-
-def _sigmoid(value: float) -> float:
-    return 1.0 / (1.0 + math.exp(min(700.0, -value)))
 
 
 def _within(value: float) -> float | None:

@@ -29,6 +29,7 @@ class Spawn(Strategy):
 
     version: ClassVar[int] = 1
     steps: ClassVar[bool] = True
+    awaits: ClassVar[dict[str, str]] = {"blocks": "blocks of messages (<spawn>)"}
 
     opening: str = "<spawn>"
     close: str = "</spawn>"
@@ -41,7 +42,7 @@ class Spawn(Strategy):
     """Blocks; a further one is answered as "not run", and the text is then written to its end."""
     child_tokens: int = Field(default=512, ge=1)
     child_template: PromptTemplate | None = None
-    """With {message}, and {prompt}; by default a child sees the message alone."""
+    """A template, filled in with {message}, and {prompt}; by default a child sees the message alone."""
     returns: Literal["answer", "last_paragraph", "all"] = "last_paragraph"
     """What comes back of a child's text."""
     answers: Answers = Answers()
@@ -52,7 +53,7 @@ class Spawn(Strategy):
         "it. You get a <results> block with what was found, and go on from there. Spawn where parts don't need each "
         "other, at most {children} at once, and end with the final answer."
     )
-    """With {prompt} and {children}."""
+    """A template, filled in with {prompt} and {children}."""
 
     def worst(self, prompt: int, most: int) -> Bill:
         calls, children = 2 * self.max_rounds + 2, self.max_rounds * self.max_children

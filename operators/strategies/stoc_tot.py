@@ -15,7 +15,7 @@ from operators.asking import at_most
 from operators.strategies.answers import Answers
 from operators.strategies.episode import Episode
 from operators.strategies.strategy import Strategy
-from operators.strategies.talking import REPEATS, asked, listed, read_each, tagged, there
+from operators.strategies.talking import REPEATS, asked, leanings, listed, read_each, tagged, there
 from operators.strategies.weighing import multinomial
 from operators.strategies.words import Ask, Bill, Node, Result
 from operators.text import PromptTemplate
@@ -62,22 +62,22 @@ class StocTot(Strategy):
         "{passages}\n\nQuestion: {prompt}\n\nAsked and answered so far:\n{told}\n\nList up to {count} different next "
         "sub-questions that help, one a line. If the question can be answered already, write DONE alone."
     )
-    """With {passages}, {prompt}, {told} and {count}."""
+    """A template, filled in with {passages}, {prompt}, {told} and {count}."""
     reply: PromptTemplate = (
         "{passages}\n\nAnswer from these passages alone, in a few words: {asked}\n(It helps with: {prompt})"
     )
-    """With {passages}, {prompt} and {asked}."""
+    """A template, filled in with {passages}, {prompt} and {asked}."""
     weigh: PromptTemplate = (
         "Question: {prompt}\n\nAsked and answered so far:\n{told}\n\nHow likely is it that this leads to the answer? "
         "End with a number from 0 to 100 in <chance></chance>."
     )
-    """With {prompt} and {told}."""
+    """A template, filled in with {prompt} and {told}."""
     yes_no: PromptTemplate = "Question: {prompt}\n\nAsked and answered so far:\n{told}\n\nDoes this lead to the answer?"
     final: PromptTemplate = (
         "{passages}\n\nQuestion: {prompt}\n\nAsked and answered so far:\n{told}\n\nGive the final answer alone, in "
         "words of the passages and the question."
     )
-    """With {passages}, {prompt} and {told}."""
+    """A template, filled in with {passages}, {prompt} and {told}."""
     answers: Answers = Answers(extract=("boxed", "whole"))
 
     @property
@@ -142,11 +142,7 @@ class StocTot(Strategy):
             _, found = await read_each(ep, [self._ask(prompt) for prompt in prompts], _chance)
             return [0.0 if one is None else one for one in found]
         prompts = [await asked(ep, self.yes_no, told=path.told()) for path in paths]
-        said = await ep.likelihood([(prompt, reply) for prompt in prompts for reply in ("Yes", "No")])
-        pairs = zip(said[::2], said[1::2], strict=True)
-        return [
-            0.0 if yes is None or no is None else 1 / (1 + math.exp(min(700.0, no[0] - yes[0]))) for yes, no in pairs
-        ]
+        return [chance or 0.0 for chance in await leanings(ep, prompts, "Yes", "No")]
 
     def _kept(self, ep: Episode, paths: list[_Path], level: int) -> list[_Path]:
         if self.select == "best":

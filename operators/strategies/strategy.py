@@ -44,6 +44,8 @@ class Strategy(Settings, ABC):
         roles: engines that it asks beside the stage's own. Those in ``optional_roles`` are played by the stage's own
             engine where no other is given.
         columns: what it reads of a problem beside what asks it: ``metadata``.
+        awaits: what a model must write by itself, or its episodes are no more than plain samples: the number in the
+            episode's note that counts it -> what it is.
         steps: whether it stops completions at separators: then an engine must tell a stop string from the end.
     """
 
@@ -51,6 +53,7 @@ class Strategy(Settings, ABC):
     roles: ClassVar[tuple[str, ...]] = ()
     optional_roles: ClassVar[tuple[str, ...]] = ()
     columns: ClassVar[tuple[str, ...]] = ()
+    awaits: ClassVar[dict[str, str]] = {}
     steps: ClassVar[bool] = False
 
     cap_tokens: int | None = Field(default=None, ge=1)

@@ -53,20 +53,20 @@ class Syzygy(Strategy):
         "{solutions} complete solutions that use them), minimality (an evaluation of all solutions, and which is the "
         "best), final_answer (the answer alone)."
     )
-    """With {prompt}, {betti} and {solutions}."""
+    """A template, filled in with {prompt}, {betti} and {solutions}."""
     conditions: PromptTemplate = (
         "{prompt}\n\nDon't solve the problem yet. List {betti} auxiliary conditions or facts that help to solve it."
     )
-    """With {prompt} and {betti}."""
+    """A template, filled in with {prompt} and {betti}."""
     solve: PromptTemplate = (
         "{prompt}\n\nUse what you need of these:\n{conditions}\n\nGive a complete solution with its final answer."
     )
-    """With {prompt} and {conditions}."""
+    """A template, filled in with {prompt} and {conditions}."""
     choose: PromptTemplate = (
         "{prompt}\n\nThese are solutions of the problem:\n\n{solutions}\n\nEvaluate them all, say which is the best, "
         "and give the final answer."
     )
-    """With {prompt} and {solutions}."""
+    """A template, filled in with {prompt} and {solutions}."""
 
     def all_greedy(self, temperature: float) -> bool:
         return not self.temperature and not (self.split and self.temperature is None)

@@ -4,6 +4,7 @@ be)."""
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -73,6 +74,19 @@ async def read_each(
             said[at] = said[at] if one.finish in SILENT else one
             ep.note(unreadable=found[at] is None)
     return said, found
+
+
+async def leanings(ep: Episode, prompts: Sequence[str], yes: str, no: str, role: str = POLICY) -> list[float | None]:
+    """Return, behind each prompt, the likelihood of one reply among two; None where the engine refuses one."""
+    said = await ep.likelihood([(prompt, reply) for prompt in prompts for reply in (yes, no)], role)
+    return [
+        None if one is None or other is None else sigmoid(one[0] - other[0])
+        for one, other in zip(said[::2], said[1::2], strict=True)
+    ]
+
+
+def sigmoid(value: float) -> float:
+    return 1.0 / (1.0 + math.exp(min(700.0, -value)))
 
 
 def _warm(ep: Episode, ask: Ask) -> bool:

@@ -43,14 +43,14 @@ class ThinkSum(Strategy):
     think: PromptTemplate = (
         "{prompt}\n\nList {count} examples or facts that bear on this, one a line, and nothing else."
     )
-    """With {prompt} and {count}."""
+    """A template, filled in with {prompt} and {count}."""
     think_tokens: int = Field(default=512, ge=1)
     template: PromptTemplate = "{prompt}\n\nConsider: {thought}\n\nWhat is the answer?"
-    """With {prompt} and {thought}."""
+    """A template, filled in with {prompt} and {thought}."""
     cue: str = "The answer is "
     """What the reply begins with, before the choice."""
     statement: PromptTemplate = "{prompt}\n\nConsider: {thought}\n\nIs the answer {choice}?"
-    """For ``truth``: with {prompt}, {thought} and {choice}; the reply is ``yes`` or ``no``."""
+    """The template of ``truth``, filled in with {prompt}, {thought} and {choice}; the reply is ``yes`` or ``no``."""
     yes: str = "Yes"
     no: str = "No"
 

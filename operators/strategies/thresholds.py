@@ -4,54 +4,81 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
+import numpy as np
 from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
 
-from operators.load.held_out import held_out
 from schemas.errors import BadInput
 
 special: Any = _special  # it ships no types
 
 
-def cheapest(
-    values: Sequence[float],
-    right: Sequence[bool],
-    problems: Sequence[str],
-    wanted: float,
-    sure: float = 0.95,
-    holdout: float = 0.0,
-) -> float | None:
-    """Return the lowest threshold at which accepted answers are right with probability ``wanted``, or None.
+@dataclass(frozen=True)
+class Step:
+    """One threshold that was looked at.
 
-    Thresholds are tried from the strictest that could pass at all down to the first that fails (Bauer 1991;
-    Angelopoulos et al. 2021, fixed sequence testing), each by the exact lower bound of Clopper and Pearson. So with
-    probability ``sure`` the accuracy of what is accepted later, on problems like these, is ``wanted`` or more.
+    Attributes:
+        threshold: answers with this value or more are accepted.
+        accepted: how many are.
+        right: of these.
+        low: lower bound of how likely an accepted answer is right.
+        passed: whether it, and every stricter one, keeps the wanted accuracy.
+    """
+
+    threshold: float
+    accepted: int
+    right: int
+    low: float
+    passed: bool
+
+
+def steps(values: Sequence[float], right: Sequence[bool], wanted: float, sure: float = 0.95) -> list[Step]:
+    """Return all thresholds that could pass, the strictest first; the cheapest is the last one that ``passed``.
+
+    They are tried from the strictest that could pass at all down to the first that fails (Bauer 1991; Angelopoulos et
+    al. 2021, fixed sequence testing), each by the exact lower bound of Clopper and Pearson. So with probability
+    ``sure`` the accuracy of what is accepted later, on problems like these, is ``wanted`` or more. What comes after the
+    first that fails is told for the eye alone.
 
     Args:
-        values: of the small model's answers (``search_score`` of a run of ``cascade`` with ``threshold=0``).
+        values: of the small model's answers, one of each problem (rows of one problem aren't independent).
         right: whether each of them is right.
-        problems: the ``problem_key`` of each.
-        holdout: the share of problems that is held out (``load.holdout``): what they say is left out, so that they can
-            be asked whether the threshold keeps what it promises (``gristmill holdout``).
+
+    Raises:
+        BadInput: a value that is no number, or shares that aren't between 0 and 1.
     """
-    if not len(values) == len(right) == len(problems):
-        raise BadInput(f"cheapest: {len(values)} values, {len(right)} verdicts and {len(problems)} problems")
-    tuning = ~held_out(pl.Series(problems, dtype=pl.String), holdout)
-    values, right = (pl.Series(some).filter(tuning).to_list() for some in (values, right))
-    if not 0.0 < wanted < 1.0:
-        raise BadInput("cheapest: the wanted accuracy is between 0 and 1")
-    least = math.ceil(math.log(1.0 - sure) / math.log(wanted))  # fewer can't pass, even if all are right
-    found = None
-    for threshold in sorted(set(values), reverse=True):
-        accepted = [one for value, one in zip(values, right, strict=True) if value >= threshold]
-        if len(accepted) < least:
-            continue
-        if lower_bound(sum(accepted), len(accepted), sure) < wanted:
-            break
-        found = threshold
+    if len(values) != len(right):
+        raise BadInput(f"thresholds: {len(values)} values and {len(right)} verdicts")
+    if not 0.0 < wanted < 1.0 or not 0.0 < sure < 1.0:
+        raise BadInput("thresholds: the wanted accuracy, and how sure it shall be, are between 0 and 1")
+    value = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(value).all():
+        raise BadInput("thresholds: a value is no finite number")
+    least = least_answers(wanted, sure)
+    order = np.argsort(-value, kind="stable")
+    sums = np.cumsum(np.asarray(right, dtype=np.int64)[order])
+    last = np.flatnonzero(np.diff(value[order], append=np.nan) != 0)  # equal values are accepted together
+    found: list[Step] = []
+    passed = True
+    for place in last[last + 1 >= least].tolist():
+        count, correct = place + 1, int(sums[place])
+        low = lower_bound(correct, count, sure)
+        passed = passed and low >= wanted
+        found.append(Step(float(value[order[place]]), count, correct, low, passed))
     return found
+
+
+def cheapest(values: Sequence[float], right: Sequence[bool], wanted: float, sure: float = 0.95) -> float | None:
+    """Return the lowest threshold at which accepted answers are right with probability ``wanted``, or None."""
+    passed = [one.threshold for one in steps(values, right, wanted, sure) if one.passed]
+    return passed[-1] if passed else None
+
+
+def least_answers(wanted: float, sure: float = 0.95) -> int:
+    """Return how many accepted answers it takes at least: fewer can't pass, even if all are right."""
+    return math.ceil(math.log(1.0 - sure) / math.log(wanted) - 1e-9)
 
 
 def lower_bound(successes: int, count: int, sure: float = 0.95) -> float:

@@ -100,7 +100,7 @@ class Python(Tool):
 
     kind: Literal["python"] = "python"
     limits: Limits = Limits()
-    """Of all programs of an episode together, since each runs behind those before it."""
+    """Limits of all programs of an episode together, since each runs behind those before it."""
     packages: tuple[str, ...] = ()
     """Installed packages that programs may import."""
 

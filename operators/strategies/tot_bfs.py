@@ -32,7 +32,7 @@ class TotBfs(Proposing):
         "Problem: {prompt}\n\nHere are {count} beginnings of a solution.\n\n{candidates}\n\nWhich one is the most "
         "promising? Think briefly. End with one line: BEST: its number"
     )
-    """With {prompt}, {count} and {candidates}."""
+    """A template, filled in with {prompt}, {count} and {candidates}."""
     vote_tokens: int = Field(default=256, ge=1)
 
     @property

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -27,7 +28,7 @@ async def verdicts(ep: Episode, verifier: Operator, texts: Sequence[str]) -> lis
     known = {text: found[0].value for text, path in paths.items() if (found := ep.setting.journal.find(path))}
     fresh = [text for text in paths if text not in known]
     if fresh:
-        right = await asyncio.to_thread(_judged, ep, verifier, fresh)
+        right = await asyncio.to_thread(judged, verifier, ep.problem, fresh, ep.setting.tools)
         for text, value in zip(fresh, right, strict=True):
             known[text] = None if value is None else float(value)
             path = paths[text]
@@ -39,16 +40,23 @@ async def verdicts(ep: Episode, verifier: Operator, texts: Sequence[str]) -> lis
     return [None if (value := known[text]) is None else value == 1.0 for text in texts]
 
 
-def _judged(ep: Episode, verifier: Operator, texts: Sequence[str]) -> list[bool | None]:
-    lacking = [tool for tool in verifier.tools if tool not in ep.setting.tools]
+def judged(
+    verifier: Operator, about_it: Mapping[str, Any], texts: Sequence[str], tools: Mapping[str, Any]
+) -> list[bool | None]:
+    """Return what a verifier says of texts that answer one problem.
+
+    Raises:
+        BadInput: it needs a tool that isn't there.
+    """
+    lacking = [tool for tool in verifier.tools if tool not in tools]
     if lacking:
         raise BadInput(f"{verifier.public_name()} needs {', '.join(lacking)}, which an episode hasn't")
     wanted = verifier.inputs["problems"].names if "problems" in verifier.inputs else ()
     about = polars_schema(Problem)
-    problem = pl.DataFrame([ep.problem], schema={name: about[name] for name in wanted}, orient="row", strict=False)
+    problem = pl.DataFrame([about_it], schema={name: about[name] for name in wanted}, orient="row", strict=False)
     told = {
-        "problem_key": ep.problem["problem_key"],
-        "problem_id": ep.problem["problem_id"],
+        "problem_key": about_it["problem_key"],
+        "problem_id": about_it["problem_id"],
         "status": "ok",
         "finish_reason": "stop",
         "completion_hash": 0,
@@ -63,5 +71,5 @@ def _judged(ep: Episode, verifier: Operator, texts: Sequence[str]) -> list[bool 
     names = verifier.inputs["samples"].names
     samples = pl.DataFrame(rows, schema=sample).select(names)
     tables = {"samples": samples} | ({"problems": problem} if wanted else {})
-    found = verifier.run(**tables, **{tool: ep.setting.tools[tool] for tool in verifier.tools})
+    found = verifier.run(**tables, **{tool: tools[tool] for tool in verifier.tools})
     return found.sort("sample_index")["is_correct"].to_list()

@@ -195,9 +195,11 @@ class Result:
         chosen: the place in ``finals`` of the one that the strategy stands for; None where it found nothing.
         ended_by: ``done``, ``max_steps``, ``cap``, ``first_right``, ``agreed`` or ``nothing``.
         oracle: whether the answer was looked at on the way: an upper bound, not a method.
+        counterfactual: whether it had the model write what isn't true, and read it.
     """
 
     finals: tuple[Node | None, ...]
     chosen: int | None
     ended_by: str = "done"
     oracle: bool = False
+    counterfactual: bool = False

@@ -42,7 +42,8 @@ class Workers(Strategy):
     a turn unfinished steps are seen too, for many more calls. Of interest for training data and study, and dear.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+    awaits: ClassVar[dict[str, str]] = {"answered": "an answer in a box in a step of one of its workers"}
     steps: ClassVar[bool] = True
 
     names: tuple[str, ...] = Field(default=("Alice", "Bob"), min_length=1)
@@ -53,7 +54,7 @@ class Workers(Strategy):
     step_tokens: int = Field(default=256, ge=1)
     """Most tokens of a turn where a turn is a step."""
     check_every: int = Field(default=256, ge=1)
-    """After so many tokens of all, steps begin with ``check``."""
+    """After so many tokens of all workers together, steps begin with ``check``."""
     ends: tuple[str, ...] = (".\n\n", "!\n\n", "?\n\n", "]\n\n", "$\n\n")
     """What a step ends with: a sentence, and a blank line."""
     forbidden: tuple[str, ...] = ("#", "</think>")
@@ -61,14 +62,14 @@ class Workers(Strategy):
     check: str = "Quick check: am I doing redundant work? (yes/no): "
     finish_cue: str = "\n\nThere is no time left, so the final answer now: \\boxed{"
     finish_tokens: int = Field(default=16, ge=0)
-    """Of the answer that is asked for where no step had one; 0: none is asked for."""
+    """How long the answer may be that is asked for where no step had one; 0: none is asked for."""
     template: PromptTemplate = (
         "{prompt}\n\nYou are {name}, one of {count} workers on this problem: {names}. You all see what the others "
         "write. Split the work, say who does what, and leave what somebody else does. Write short steps with a blank "
         "line behind each. Whoever knows the final answer writes it in \\boxed{}.\n\nSteps so far:\n\n{history}\n\n"
         "Work in progress of others:\n\n{others}\n\nYour own next step:"
     )
-    """With {prompt}, {name}, {names}, {count}, {history} and {others}."""
+    """A template, filled in with {prompt}, {name}, {names}, {count}, {history} and {others}."""
 
     def worst(self, prompt: int, most: int) -> Bill:
         count, turn = len(self.names), min(self.chunk or self.step_tokens, most)
@@ -104,11 +105,12 @@ class Workers(Strategy):
                 table.counts[worker] = table.counts.get(worker, 0) + 1
                 table.history.append((worker, table.counts[worker], text.strip()))
             if answers:
-                ep.note(conflict=len({_boxed(text) for _, text in answers}) > 1, critical_tokens=critical)
+                conflict = len({_boxed(text) for _, text in answers}) > 1
+                ep.note(conflict=conflict, critical_tokens=critical, answered=1)
                 return only(
                     Node(self._told(table), steps=1, ended=True, finish="stop", tokens=table.tokens, call=node.call)
                 )
-        ep.note(critical_tokens=critical)
+        ep.note(critical_tokens=critical, answered=0)
         return await self._finished(ep, table, node)
 
     async def _ask(self, ep: Episode, table: _Table, worker: int) -> Ask:

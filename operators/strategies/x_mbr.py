@@ -38,7 +38,7 @@ class XMbr(Strategy):
     evidence: int = Field(default=3, ge=0)
     greedy: bool = True
     temperature: float = Field(default=0.7, gt=0.0)
-    """Of all others."""
+    """The temperature of all candidates and evidence; with ``greedy``, of all but the first candidate."""
     utility: Literal["exact", "chrf", "judge"] = "judge"
     """The same answer; n-grams of characters, which say nothing between two scripts; or a judge's mark."""
     evidence_weight: float | None = Field(default=None, ge=0.0)
@@ -48,7 +48,7 @@ class XMbr(Strategy):
         "Problem: {prompt}\n\nAnswer 1:\n{first}\n\nAnswer 2:\n{second}\n\nHow much do these answers, in whatever "
         "language, say the same? End with a mark from 0 to 10 in <mark></mark>."
     )
-    """With {prompt}, {first} and {second}."""
+    """A template, filled in with {prompt}, {first} and {second}."""
     judge_tokens: int = Field(default=128, ge=1)
     answers: Answers = Answers()
 

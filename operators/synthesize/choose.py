@@ -56,8 +56,8 @@ class SynthesizeChoose(Operator):
     """Which right samples come first: the fewest completion tokens, the lowest sample_index, the highest score (of the
     scorer whose name sorts first), or the shortest one and then always the one least like those that were taken."""
     max_per_episode: Annotated[int, Field(ge=1), Added] = 1
-    """Of the right samples of one episode of a strategy: the chosen one, and if more are wanted the next ones in the
-    order of ``prefer``. Rows of an episode are often nearly the same."""
+    """How many right samples of one episode of a strategy are taken: the chosen one, and if more are wanted the next
+    ones in the order of ``prefer``. Rows of an episode are often nearly the same."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_similarity: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Leave a sample out whose words are as like those of one that was taken (estimated Jaccard similarity of sets of

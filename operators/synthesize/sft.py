@@ -63,8 +63,8 @@ class SynthesizeSft(Operator):
     """Leave out longer completions."""
     reasoning: Annotated[Reasoning, Added] = "tags"
     conversation: Annotated[Literal["last", "whole"], Added] = "last"
-    """Of an episode that is a conversation (revisions, a debate): its last answer alone, or all of its turns. Where
-    tools were called it is always all: the answer stands on what they said."""
+    """What is taken of an episode that is a conversation (revisions, a debate): its last answer alone, or all of its
+    turns. Where tools were called it is always all: the answer stands on what they said."""
 
     def run(
         self,

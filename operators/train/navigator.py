@@ -14,7 +14,8 @@ from pydantic import Field
 from operators.base import Operator
 from operators.strategies.navigator import BLOCKS, LAYERS, RATINGS, Network
 from schemas.contract import polars_schema
-from schemas.datasets import Navigator, Sample
+from schemas.datasets import Sample
+from schemas.episodes import Navigator
 from schemas.errors import BadInput
 
 Floats = NDArray[np.float64]

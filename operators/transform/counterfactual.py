@@ -97,7 +97,7 @@ class SynthesizeCounterfactual(AskingOperator, SamplingParams):
     letters: str = string.ascii_uppercase[:10]
     """The letters that options can have."""
     template_rationale: str = _RATIONALE
-    """With {problem}, {letter} and {verdict} (right or wrong)."""
+    """A template, filled in with {problem}, {letter} and {verdict} (right or wrong)."""
     template: str = _COUNTERFACTUAL
     """Asks for the changed text: with {problem}, {letter}, {right} and {missing}."""
     conclusion: str = "The answer is ({letter})."

@@ -60,7 +60,7 @@ class SynthesizeInterleave(AskingTransformation):
     instruction: str = "Translate simultaneously, with {latency} latency."
     """The user's turn of the new row, with {latency}: the source is read as it comes."""
     template: str = _ALIGN
-    """With {source} and {target}."""
+    """A template, filled in with {source} and {target}."""
     separator: str = " "
     """Between merged chunks."""
     max_tokens: int = Field(default=2048, ge=1)

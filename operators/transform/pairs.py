@@ -52,13 +52,14 @@ class SynthesizePairs(Operator):
 
     per_problem: Annotated[int, Field(ge=1)] = 32
     template: Annotated[str, AfterValidator(_has_first)] = SHOWN
-    """With {prompt} and {first}."""
+    """A template, filled in with {prompt} and {first}."""
 
     def run(self, problems: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
         """Return one problem for each answer that is shown, in the order of problems and answers."""
         rows = draws(one_verifier(verdicts)).sort(SAMPLE_KEY)
         rows = rows.filter(pl.int_range(pl.len()).over("problem_key") < self.per_problem)
         rows = rows.with_columns(key=answer_key(rows.columns)).filter(pl.col("key").is_not_null())
+        rows = rows.join(problems.select("problem_key"), on="problem_key", how="semi", maintain_order="left")
         shown = rows.group_by("problem_key", "key", maintain_order=True).agg(
             first=pl.coalesce("predicted_answer", "key").first(), times=pl.len()
         )

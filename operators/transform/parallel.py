@@ -55,7 +55,7 @@ class SynthesizeParallel(AskingTransformation):
     """Rewritings to ask for; the first that passes is kept."""
     max_distance: float = Field(default=0.4, ge=0.0, le=1.0)
     template: str = _REWRITE
-    """With {trace}."""
+    """A template, filled in with {trace}."""
     max_tokens: int = Field(default=4096, ge=1)
 
     @field_validator("template")

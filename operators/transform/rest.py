@@ -37,7 +37,7 @@ class SynthesizeRest(Operator):
     shuffle: bool = False
     """Go round in a random order, not in that of the keys."""
     seed: int = 0
-    """Of that order."""
+    """Seed of that order."""
 
     def run(self, problems: pl.LazyFrame) -> pl.DataFrame:
         """Return the prompts, level by level.

@@ -121,7 +121,7 @@ class SynthesizeRollOutRewards(PiecewiseOperator):
 
     estimate: Literal["hard", "soft"] = "hard"
     threshold: float = Field(default=0.5, gt=0.0, le=1.0)
-    """For ``soft``."""
+    """The share of right roll-outs from which on ``soft`` calls a step good."""
 
     def check_problems(self, problems: pl.DataFrame) -> None:
         for row in problems.select("problem_id", "metadata").iter_rows(named=True):

@@ -51,7 +51,7 @@ class Transformation(Operator):
     """Keep the original where the new text comes to another answer."""
 
     share: float = Field(default=1.0, ge=0.0, le=1.0)
-    """Of the rows, drawn one by one."""
+    """The share of rows to transform; each row is drawn by itself."""
     seed: int = 0
     """Base seed: which rows are drawn, and what is drawn for each, depends on it and the row alone."""
     rule: StepRule = "blank_line"

@@ -48,7 +48,7 @@ class SynthesizeTrialAndError(Transformation):
     }
 
     share: float = Field(default=0.3, ge=0.0, le=1.0)
-    """Of each problem's rows."""
+    """The share of each problem's rows to transform."""
     attempts: int = Field(default=1, ge=1)
     """Wrong attempts before the right one, at most; how many is drawn."""
     recognitions: Annotated[tuple[str, ...], Field(min_length=1)] = RECOGNITIONS

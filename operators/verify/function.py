@@ -69,7 +69,7 @@ class VerifyFunction(Operator):
     paths: tuple[str, ...] = ()
     """Files and folders that it reads, or finds modules in, in the sandbox."""
     limits: Limits = Limits()
-    """In the sandbox; ``timeout`` takes the place of its seconds."""
+    """What the function may use where it runs in the sandbox; ``timeout`` takes the place of its seconds."""
 
     @property
     def tools(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -59,9 +59,9 @@ class VerifyJudge(AskingOperator, SamplingParams):
     swap: bool = True
     """Show the expected answer first in one half of the votes, second in the other."""
     template: str = _ASK
-    """With {prompt}, and {first} and {second} for the two answers."""
+    """A template, filled in with {prompt}, and {first} and {second} for the two answers."""
     template_alone: str = _ASK_ALONE
-    """For problems without an expected answer: with {prompt} and {candidate}."""
+    """The template for problems without an expected answer, filled in with {prompt} and {candidate}."""
     system: str | None = None
     yes: str = r"(?i)VERDICT\W+(?:SAME|RIGHT|CORRECT|YES)\b"
     """What a vote for "right" ends in (a regular expression)."""

@@ -88,13 +88,13 @@ class Result(NamedTuple):
 def summary(found: list[Expectation], alone: list[Expectation], truth: Any, same: Any) -> Result:
     """Return how the estimates did, given what is true of all problems and of each time's samples."""
     columns = {name: np.array([getattr(one, name) for one in found]) for name in Expectation._fields}
-    wide = stats.t.ppf(0.975, columns["freedom"])
+    wide, same_wide = (stats.t.ppf(0.975, columns[name]) for name in ("freedom", "same_freedom"))
     off, same_off = columns["value"] - truth, columns["value"] - same
     plain, same_plain = columns["plain"] - truth, columns["plain"] - same
     single = np.array([one.value for one in alone]) - same
     return Result(
         float((np.abs(off) < wide * columns["error"]).mean()),
-        float((np.abs(same_off) < wide * columns["same_error"]).mean()),
+        float((np.abs(same_off) < same_wide * columns["same_error"]).mean()),
         float((columns["plain_error"] ** 2).mean() / (columns["error"] ** 2).mean()),
         float(plain.var() / off.var()) if off.var() > 0 else 1.0,
         float((columns["plain_same_error"] ** 2).mean() / (columns["same_error"] ** 2).mean()),

@@ -98,7 +98,7 @@ def main() -> None:
         wrong, plain = (sum(n > 0 for n in some) for some in zip(*map(_discoveries, found), strict=True))
         reuse = float(np.mean([one.plain_error for one in found]))
         print(f"{problems:>5} held out, bound {bound:.3f}: largest error {error:.3f}, {wrong} of 100 series with a "
-              f"false discovery; plain reuse: error {reuse:.3f}, {plain} of 100")  # fmt: skip
+              f"false discovery; plain reuse: error {reuse:.3f}, {plain} of 100", flush=True)  # fmt: skip
 
 
 def _discoveries(one: Replay) -> tuple[int, int]:

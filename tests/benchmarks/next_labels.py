@@ -123,7 +123,7 @@ def main() -> None:
             for labels in (100, 200, 400):
                 found = widths(draw, audit, labels, options.times)
                 said = ", ".join(f"{metric} {wide:.3f} ({held:.2f})" for metric, (wide, held) in found.items())
-                print(f"  {how:<10} {labels:>4} labels: {said}")
+                print(f"  {how:<10} {labels:>4} labels: {said}", flush=True)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,8 @@ class Job:
 
     def log(self) -> str:
         """Return what all processes said."""
-        return (self.folder / "log").read_text(errors="replace")
+        path = self.folder / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
 
     # -- what is there -------------------------------------------------------------------------------------------
 

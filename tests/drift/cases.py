@@ -48,6 +48,7 @@ TABLES = {
     "Routing": "routing",
     "Label": "labels",
     "Episode": "episodes",
+    "Bet": "bets",
 }
 """Name of a contract -> the table with rows of it."""
 EXACT, CHOICE = {"operator": "verify.exact"}, {"operator": "verify.choice"}
@@ -88,6 +89,10 @@ CASES: dict[str, tuple[Case, ...]] = {
     "score.steps": (Case({}, NUMBERS), Case({"by": {"name": "prm"}, "most": 2}, NUMBERS)),
     "select.episode": (Case(tables=PLAYED), Case({"by": "best", "scorer": "score.process"}, tables=PLAYED)),
     "collect.episodes": (Case(tables=PLAYED),),
+    "synthesize.approaches": (Case({"asked": 3, "held_out": 2, "examples": 1, "personas": 1}),),
+    "collect.bets": (Case({"experiment": "plain"}, tables={"samples": "debated"}),),
+    "measure.bets": (Case({"bootstrap": 100}),),
+    "measure.conflict": (Case({"bootstrap": 100, "by": "known"}, tables={"episodes": "clashes"}),),
     "measure.episodes": (Case(tables=PLAYED),),
     "measure.equal_bill": (
         Case({"bootstrap": 100}, tables={"episodes_search": "episodes", "verdicts_search": "played_verdicts"}),

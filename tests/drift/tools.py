@@ -21,6 +21,7 @@ REPLIES: dict[str, tuple[str, ...]] = {
     "|||": (ALIGNED,),
     "SCORE:": ("So.\nSCORE: 1", "SCORE: 0", "no score"),
     "YES or NO": ("1: YES\n2: NO", "1: YES\n2: YES", "1: NO"),
+    "Don't solve it. Name": ("Approach: a table\nPersona: a cook", "Approach: a table\nApproach: an equation"),
     "sells sweets": ("I pick (A).",),
 }
 """What a prompt that asks for this is answered with, one of these."""

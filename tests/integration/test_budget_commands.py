@@ -223,3 +223,24 @@ def _latest(folder: Path) -> Any:
     from cluster.records.reader import find_run
 
     return find_run(Root.at(str(folder / "gristmill-data")), "latest")
+
+
+def test_what_costs_nothing_comes_first_and_records_without_anything_are_refused(tmp_path: Path) -> None:
+    table = {"problem_id": [f"p{i}" for i in range(16)], "n": 20, "c": 4, "dollars": [0.0] * 8 + [3.0] * 8}
+    path = tmp_path / "counts.parquet"
+    pl.DataFrame(table).write_parquet(path)
+    policies = ask(path, unit="dollars", compare=True, seeds=2)["policies"]
+    assert {name: found["value"][-1] for name, found in policies.items()} == dict.fromkeys(policies, 16.0)
+    pl.DataFrame({**table, "dollars": 0.0}).write_parquet(path)
+    with pytest.raises(BadInput, match="nothing to spend"):
+        ask(path, unit="dollars", compare=True)
+    pl.DataFrame({**table, "n": 0, "c": 0}).write_parquet(path)
+    with pytest.raises(BadInput, match="has no samples"):
+        ask(path, compare=True)
+
+
+@pytest.mark.parametrize("told", ["features", "prior"])
+def test_what_is_known_is_refused_where_nothing_would_come_of_it(counts: Path, told: str) -> None:
+    settings = {"model": "small", "policies": ["until_correct"], told: str(counts)}
+    with pytest.raises(BadInput, match=f"--{told} would change nothing: until_correct"):
+        ask(counts, **settings)

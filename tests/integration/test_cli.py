@@ -236,3 +236,13 @@ def test_op_counts_need_no_samples(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert pl.read_csv(tmp_path / "k.csv")["coverage"].to_list() == pytest.approx([0.25, (1 - 1 / 6) / 2])
+
+
+def test_rows_that_are_there_twice_are_refused(tmp_path: Path) -> None:
+    """They would count twice: files of a store that was rewritten, read as plain files, hold such rows."""
+    row = "a,0,true\n"
+    (tmp_path / "v.csv").write_text("problem_key,sample_index,is_correct\n" + row + "a,1,false\n" + row)
+    done = gristmill("op", "measure.pass_at_k", "--in", "verdicts=v.csv", "--out", "k.csv", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "2 of 3 rows" in done.stderr
+    assert "problem_key=a, sample_index=0" in done.stderr

@@ -13,9 +13,11 @@ from deltalake import DeltaTable
 
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
-from cluster.storage.delta_log import LOG
+from cluster.storage.delta import open_table
+from cluster.storage.delta_log import LOG, check_log, find_damage
 from cluster.storage.root import Root
 from cluster.upkeep.garbage import collect
+from cluster.upkeep.mend_log import mend_log
 from operators.sample.sampling import Sampling
 from schemas.errors import DamagedLog
 from schemas.manifest import RunManifest
@@ -78,22 +80,30 @@ ANY: dict[str, Damage] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "how"), [*(("sample", how) for how in [*LAST, *ANY]), ("verify", "empty"), ("verify", "all gone")]
-)
-def test_a_damaged_log_is_told_of_and_mended_without_a_loss(
+@pytest.mark.parametrize("how", [*LAST, *ANY])
+def test_a_damaged_log_is_named_and_mended_without_a_loss(made: RunResult, how: str) -> None:
+    before, folder = texts(made), record(made, "sample").path
+    (LAST | ANY)[how](end_with_rows(log_of(made)))
+    with pytest.raises(DamagedLog, match=f"{LOG}.*verify-data RUN --repair") as caught:
+        open_table(made.root, folder)
+    assert folder in str(caught.value)
+    done = "\n".join(mend_log(made.root, folder, "test"))
+    assert "set aside" in done or "made anew" in done
+    assert find_damage(made.root, folder, thorough=True) is None
+    assert texts(made) == before
+
+
+@pytest.mark.parametrize(("name", "how"), [("sample", "empty"), ("verify", "all gone")])
+def test_a_run_is_told_of_a_damaged_log_and_goes_on_once_it_is_mended(
     made: RunResult, tmp_path: Path, name: str, how: str
 ) -> None:
     before = texts(made)
-    found = end_with_rows(log_of(made, name))
-    (LAST | ANY)[how](found)
+    (LAST | ANY)[how](end_with_rows(log_of(made, name)))
     with pytest.raises(DamagedLog, match=f"{LOG}.*verify-data RUN --repair") as caught:
         again(tmp_path)
     assert record(made, name).path in str(caught.value)
     assert "isn't whole" in said(check(made))
-    done = "\n".join(mend(made))
-    assert "set aside" in done or "made anew" in done
-    assert texts(made) == before
+    mend(made)
     after = again(tmp_path)
     assert stage(after, "sample")["computed"] == stage(after, "verify")["computed"] == 0
     assert texts(after) == before
@@ -138,20 +148,19 @@ def test_what_files_say_differently_is_left_out(made: RunResult, tmp_path: Path)
 
 
 @pytest.mark.parametrize("hint", [b'{"version":99,"size":1}', b"", b"{"])
-def test_a_hint_that_names_no_checkpoint(made: RunResult, tmp_path: Path, hint: bytes) -> None:
+def test_a_hint_that_names_no_checkpoint(made: RunResult, hint: bytes) -> None:
     before = texts(made)
     (log_of(made) / "_last_checkpoint").write_bytes(hint)
     if hint.endswith(b"1}"):
         with pytest.raises(DamagedLog, match="_last_checkpoint names the checkpoint 99"):
-            again(tmp_path)
-        mend(made)
-    assert stage(again(tmp_path), "sample")["computed"] == 0
+            texts(made)
+        mend_log(made.root, record(made, "sample").path, "test")
     assert texts(made) == before
 
 
 @pytest.mark.parametrize("entries_too", [False, True])
 @pytest.mark.parametrize("left", [0, 50], ids=["empty", "cut"])
-def test_a_damaged_checkpoint(made: RunResult, tmp_path: Path, entries_too: bool, left: int) -> None:
+def test_a_damaged_checkpoint(made: RunResult, entries_too: bool, left: int) -> None:
     before, log = texts(made), log_of(made)
     DeltaTable(log.parent).create_checkpoint()
     [checkpoint] = log.glob("*.parquet")
@@ -159,12 +168,11 @@ def test_a_damaged_checkpoint(made: RunResult, tmp_path: Path, entries_too: bool
     if entries_too:
         for path in entries(log)[:2]:
             path.unlink()
+    folder = record(made, "sample").path
     with pytest.raises(DamagedLog, match="checkpoint"):
-        again(tmp_path)
-    mend(made)
-    after = again(tmp_path)
-    assert stage(after, "sample")["computed"] == 0
-    assert texts(after) == before
+        check_log(made.root, folder, thorough=True)
+    mend_log(made.root, folder, "test")
+    assert texts(made) == before
 
 
 def test_other_stores_go_on(made: RunResult, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

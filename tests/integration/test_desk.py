@@ -40,6 +40,11 @@ LONG = tuple(" ".join(["word"] * size) + f" {{seed}} The answer is {size % 3}" f
 VOTES = ("I think so. VERDICT: SAME", "No, it differs, I am afraid. VERDICT: DIFFERENT")
 
 
+def schedules(*short: int) -> list[object]:
+    """Return the seeds of kill schedules; but for those that are named, `make test-long` alone plays them."""
+    return [seed if seed in short else pytest.param(seed, marks=pytest.mark.long) for seed in range(SCHEDULES)]
+
+
 def counted(folder: Path) -> dict[str, int]:
     """Return the tokens that each engine counted itself."""
     logs = sorted(folder.glob("*.tokens"))
@@ -163,7 +168,7 @@ PRICED: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("seed", range(SCHEDULES))
+@pytest.mark.parametrize("seed", schedules(0, 2))  # tokens, and dollars
 def test_a_cap_over_six_engines_holds_whatever_is_killed(tmp_path: Path, seed: int) -> None:
     draws = random.Random(seed)
     budget = {"tokens": 20_000} if seed % 3 < 2 else {"dollars": 0.03}

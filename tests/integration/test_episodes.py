@@ -29,10 +29,11 @@ from operators.verify.judge import VerifyJudge
 from operators.verify.math import VerifyMath
 from pipelines.graph import Pipeline
 from schemas.budget import Budget
-from schemas.datasets import Call, Sample
+from schemas.datasets import Sample
 from schemas.engine import ScriptedSpec
+from schemas.episodes import Call
 from schemas.errors import BadInput, StageFailed
-from tests.integration.test_desk import LONG, SCHEDULES, VOTES, counted
+from tests.integration.test_desk import LONG, VOTES, counted, schedules
 from tests.strategies import Rounds
 from tests.support import QUICK, make_runner, run, write_problems
 
@@ -233,7 +234,7 @@ def cut_off(folder: str, budget: dict[str, Any]) -> None:
     play(Path(folder), pipeline, budget=Budget(**budget))
 
 
-@pytest.mark.parametrize("seed", range(SCHEDULES))
+@pytest.mark.parametrize("seed", schedules(1))
 def test_a_cap_holds_whatever_is_killed(tmp_path: Path, seed: int) -> None:
     draws = random.Random(seed)
     budget: dict[str, Any] = {"tokens": 40_000}

@@ -61,8 +61,8 @@ class Troubled(Operator):
             return False
 
 
-def troubled(tmp_path: Path, trouble: Trouble, indices: tuple[int, ...] = (7,), n: int = 40) -> Pipeline:
-    source, n = tmp_path / "p.jsonl", 12 if trouble == "die" else n  # fewer rows, fewer deaths until one is found
+def troubled(tmp_path: Path, trouble: Trouble, indices: tuple[int, ...] = (3,), n: int = 40) -> Pipeline:
+    source, n = tmp_path / "p.jsonl", 4 if trouble in ("die", "hang") else n  # fewer deaths until one is found
     if not source.exists():
         write_problems(source, 1 if trouble in ("die", "hang") else 3)  # each costs a worker, or its time
         (tmp_path / "switch").touch()
@@ -107,14 +107,14 @@ def check_guilty(result: RunResult, indices: tuple[int, ...], words: str) -> Non
 def test_only_the_guilty_rows_are_left_out(
     make: Callable[[], Runner], trouble: Trouble, words: str, tmp_path: Path
 ) -> None:
-    limit = 2.0 if trouble == "hang" else 600.0
+    limit = 6.0 if trouble == "hang" else 600.0  # longer than four rows take on a busy machine
     first = run(make(), troubled(tmp_path, trouble), tmp_path / "root", hasty(task_seconds=limit))
-    check_guilty(first, (7,), words)
+    check_guilty(first, (3,), words)
     (tmp_path / "switch").unlink()
     again = run(LocalRunner(), troubled(tmp_path, trouble), tmp_path / "root")
     assert again.manifest.state == "done"
     guilty = again.manifest.n_problems
-    every = 12 if trouble == "die" else 40
+    every = 40 if trouble == "raise" else 4
     assert stage(again, "verify") == {"planned": every * guilty, "reused": (every - 1) * guilty, "computed": guilty}
     assert keys(again, "verify") == keys(again)
 

@@ -16,6 +16,9 @@ def test_questions_are_counted_in_the_root_and_simulate_leaves_the_held_out_ones
     write_problems(tmp_path / "problems.jsonl", 40)
     as_json(*math("--set", "load.holdout=0.3"), cwd=tmp_path)
     assert as_json("holdout", "latest", cwd=tmp_path)["asked"] == []
+    for wrong in (("--tolerance", "5"), ("--risk", "0")):
+        assert gristmill("holdout", "latest", "--method", "majority", *wrong, cwd=tmp_path).returncode == 2
+    assert "no regular expression" in gristmill("holdout", "latest", "--method", "(", cwd=tmp_path).stderr
     first = as_json("holdout", "latest", "--method", "^majority$", "--budget", "3", cwd=tmp_path)
     (row,) = first["asked"]
     assert (row["number"], row["name"], first["share"]) == (1, "majority", 0.3)

@@ -23,7 +23,8 @@ from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
 from cluster.upkeep.retry import forget_errors
 from cluster.working.unproven import Unproven
-from jobs.running.summary import document, print_run, sample_rows
+from jobs.looking.samples import sample_rows
+from jobs.running.summary import document, print_run
 from operators.load import Load
 from operators.policies.named import UniformSpec
 from operators.sample.sampling import Sampling
@@ -259,6 +260,37 @@ def test_what_refuses_everything_ends_the_run_in_its_words_and_leaves_nothing(
         assert committed(tmp_path) == 0
         server.handler = _ok
         assert len(rows(sampled(tmp_path, server, 100, budget=budget))) == 300
+
+
+@pytest.mark.parametrize("runner", ["one replica", "two replicas"])
+def test_a_run_whose_few_answers_are_all_the_same_refusal_leaves_nothing(tmp_path: Path, runner: str) -> None:
+    async def handler(server: OddServer, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        return refused(400, f"max_tokens {body['max_tokens']} isn't taken, request {len(server.calls)}")
+
+    replicas = 1 if runner == "one replica" else 2
+    with OddServer(handler) as server:
+        with pytest.raises(BadInput, match="answered 400: max_tokens 16 isn't taken"):
+            sampled(tmp_path, server, 1, replicas=replicas)
+        assert (len(server.calls), committed(tmp_path)) == (3, 0)
+        server.handler = _ok
+        assert (rows(sampled(tmp_path, server, 1, replicas=replicas))["status"] == "ok").all()
+
+
+def test_few_refusals_in_other_words_or_after_others_were_served_are_about_their_samples(tmp_path: Path) -> None:
+    async def handler(server: OddServer, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        return refused((400, 413, 422)[len(server.calls) % 3], "no")
+
+    with OddServer(handler) as server:
+        assert (rows(sampled(tmp_path, server, 1))["status"] == "error").all()
+        server.handler = _ok
+        sampled(tmp_path, server, 2)
+
+        async def stubborn(server: OddServer, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+            return refused(400, "no")
+
+        server.handler = stubborn
+        found = rows(sampled(tmp_path, server, 3))
+    assert found["status"].value_counts().sort("status").rows() == [("error", 6), ("ok", 3)]
 
 
 def test_an_account_without_money_ends_a_run_that_was_served(tmp_path: Path) -> None:

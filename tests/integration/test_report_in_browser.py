@@ -39,7 +39,7 @@ def opened(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
         [chromium, *BROWSER, f"--user-data-dir={folder / 'profile'}", "--dump-dom", f"file://{page}"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
     )
     assert shown.returncode == 0, shown.stderr
     return shown

@@ -204,6 +204,7 @@ def test_slurm(tmp_path: Path, expected: list[tuple[str, int]], slurm: dict[str,
     assert job.keys() == expected
 
 
+@pytest.mark.long
 @pytest.mark.slurm
 @pytest.mark.ray
 def test_shards_on_slurm_are_put_together(tmp_path: Path, slurm: dict[str, str]) -> None:

@@ -17,8 +17,9 @@ from deltalake import write_deltalake
 from cluster.records.run import RunResult
 from cluster.storage.arrow import arrow_schema
 from cluster.upkeep.verify_data import verify
+from schemas.books import LedgerEntry
 from schemas.contract import polars_schema
-from schemas.datasets import LedgerEntry, Sample
+from schemas.datasets import Sample
 from tests.commands import gristmill
 from tests.damage import (
     PROBLEMS,

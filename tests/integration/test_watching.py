@@ -165,5 +165,5 @@ def test_a_run_says_that_no_gpu_is_free_and_shows_its_figures(tmp_path: Path) ->
 
 def scrape(port: int) -> str:
     """Return what Prometheus would read."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=300) as answer:
         return str(answer.read().decode())

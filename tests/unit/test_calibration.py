@@ -12,8 +12,8 @@ import pytest
 from operators.measure.calibration import MeasureCalibration
 from operators.measure.multiplicity import MeasureMultiplicity
 from schemas.contract import validate
-from schemas.datasets import Calibration, Multiplicity
 from schemas.errors import BadInput
+from schemas.measures import Calibration, Multiplicity
 
 
 def calibration(confidence: list[float], right: list[bool | None], **fields: int) -> dict[str, object]:

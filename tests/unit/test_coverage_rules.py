@@ -20,7 +20,7 @@ from operators.measure.tail import expected
 from operators.policies.counting import UntilCorrect
 from operators.policies.marginal import Marginal
 from operators.policies.policy import Known, Outcomes, Policy, Setting
-from schemas import datasets
+from schemas import measures
 from schemas.contract import validate
 from schemas.errors import BadInput
 
@@ -75,7 +75,7 @@ def play(policy: Policy, rates: Floats, budget: int, seed: int) -> pl.DataFrame:
 
 
 def coverage(operator: PassAtK, **tables: pl.DataFrame) -> pl.DataFrame:
-    return validate(operator.merge(operator.partial(**tables)), datasets.PassAtK, "test")
+    return validate(operator.merge(operator.partial(**tables)), measures.PassAtK, "test")
 
 
 @pytest.mark.parametrize("gone", [1, 21, 120, 199])

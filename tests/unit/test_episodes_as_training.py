@@ -6,15 +6,20 @@ import json
 from typing import Any
 
 import polars as pl
+import pytest
 
 from operators.strategies.beam import Beam
+from operators.strategies.oversample import Oversample
+from operators.strategies.reflect import Reflect
 from operators.strategies.revise import Revise
 from operators.strategies.strategy import Strategy
 from operators.synthesize.sft import SynthesizeSft
 from operators.synthesize.siblings import SynthesizeSiblings
 from operators.synthesize.tree_rewards import SynthesizeTreeRewards
+from operators.transform.trial_and_error import SynthesizeTrialAndError
 from schemas.contract import polars_schema, validate
 from schemas.datasets import Preference, Problem, Sample, Sft, StepReward, Verdict
+from tests.unit.strategies import literature, playing
 from tests.unit.strategies.literature import in_turn, scripted
 from tests.unit.strategies.playing import PROBLEM, played, setting, tree
 from tests.unit.strategies.playing import scripted as by_prefix
@@ -108,3 +113,65 @@ def test_a_step_is_worth_what_came_of_it() -> None:
     }  # fmt: skip
     found = read(SynthesizeTreeRewards(threshold=0.6, shared=False, per_problem=1), samples, verdicts)
     assert found["labels"].to_list() == [[False, True, True]]
+
+
+@pytest.mark.parametrize("kind", [*playing.KINDS, *literature.KINDS], ids=playing.named)
+def test_every_strategy_gives_rows_to_train_on_that_lead_to_their_calls(kind: dict[str, Any]) -> None:
+    """The chosen row of an episode that found something is an SFT row; its text ends with what its call wrote."""
+    engine = (literature.Babbling if kind in literature.KINDS else playing.Wild)()
+    at = setting(engine, index=3)
+    samples = drawn(playing.made(kind), at)
+    told = json.loads(samples["episode_facts"].drop_nulls()[0])
+    verdicts = judged(samples, "")
+    for operator in (SynthesizeSft(max_tokens=None), SynthesizeSft(conversation="whole")):
+        rows = validate(read(operator, samples, verdicts), Sft, "sft")
+        finished = samples.filter(pl.col("status") == "ok", pl.col("finish_reason").is_in(["stop", "stop_string"]))
+        finished = finished.filter(~pl.col("completion").str.contains("<think>"))  # a thought that may never end
+        assert len(rows) <= 4 and (
+            len(rows) > 0 or finished.is_empty() or not finished["completion"].str.len_chars().max()
+        )
+        for lineage in map(json.loads, rows["lineage"]):
+            row = samples.row(lineage["sample_index"] - samples["sample_index"][0], named=True)
+            [calls] = [at.journal.find(call.partition(":")[0]) for call in [told["ends"][row["slot"]]] if call] or [[]]
+            assert row["episode"] == 3 and (calls or told["ends"][row["slot"]] is None)
+    pairs = validate(read(SynthesizeSiblings(), samples, judged(samples, "7")), Preference, "pairs")
+    for lineage in map(json.loads, pairs["lineage"]):
+        assert lineage["episode"] == 3 and lineage["chosen"] != lineage["rejected"]
+    validate(read(SynthesizeTreeRewards(shared=False), samples, judged(samples, "7")), StepReward, "steps")
+
+
+def test_a_recursion_of_reflections_is_one_conversation() -> None:
+    """PRefLexOR's: thought and reflection, the thought improved by it and answered anew, and all integrated."""
+    texts = (
+        "<thinking>one</thinking><reflect>too short</reflect>1", "<thinking>one, two</thinking>",
+        "<reflect>still</reflect>\\boxed{2}", "three", "\\boxed{7}", "so \\boxed{7}",
+    )  # fmt: skip
+    at, _ = scripted(in_turn(*texts))
+    samples = drawn(Reflect(rounds=2), at)
+    [row] = read(SynthesizeSft(conversation="whole"), samples, judged(samples, "{7}")).to_dicts()
+    roles = [turn["role"] for turn in row["messages"]]
+    said = [turn["content"] for turn in row["messages"] if turn["role"] == "assistant"]
+    assert roles == ["user", "assistant"] * 4
+    assert "too short" in said[0] and said[1].startswith("<thinking>one, two</thinking>") and "still" in said[1]
+    assert said[2].startswith("<thinking>three</thinking>") and said[3] == "so \\boxed{7}"
+    asked = [turn["content"] for turn in row["messages"] if turn["role"] == "user"]
+    assert asked[1] == asked[2] == Reflect().demand and "\\boxed{2}" in asked[3]
+    at, _ = scripted(in_turn(*texts))
+    rounds = drawn(Reflect(rounds=2, every=True), at)
+    pairs = validate(read(SynthesizeSiblings(), rounds, judged(rounds, "{7}")), Preference, "pairs")
+    assert "{7}" in pairs["chosen"][0][0]["content"] and "{7}" not in pairs["rejected"][0][0]["content"]
+
+
+def test_draws_that_differ_make_traces_of_trial_and_error() -> None:
+    """T1's: what was kept for being different has wrong attempts for a right one."""
+    at, _ = scripted(in_turn(*(f"so \\boxed{{{number}}}" for number in (7, 7, 3, 7, 5, 7))))
+    samples = drawn(Oversample(draws=6, keep=3), at)
+    verdicts = judged(samples, "{7}")
+    sft = read(SynthesizeSft(), samples, verdicts)
+    operator = SynthesizeTrialAndError(share=1.0, attempts=2)
+    tables = {"sft": sft, "samples": samples, "verdicts": verdicts}
+    found = operator.run(**{name: tables[name].select(columns.names) for name, columns in operator.inputs.items()})
+    text = validate(found, Sft, "sft")["messages"][0][-1]["content"]
+    assert text.endswith("so \\boxed{7}") and ("3" in text or "5" in text) and len(text) > 20
+    lineage = json.loads(found["lineage"][0])
+    assert lineage["sample_index"] == 0 and lineage["transformations"][0]["operator"].startswith("synthesize.trial")

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from operators.measure.equal_bill import MeasureEqualBill
 from operators.measure.plain_curve import MeasurePlainCurve
 from schemas.contract import polars_schema, validate
-from schemas.datasets import Contract, Episode, EqualBill, PlainCurve, Sample, Score, Verdict
+from schemas.datasets import Contract, Sample, Score, Verdict
+from schemas.episodes import Episode, EqualBill, PlainCurve
 from schemas.errors import BadInput
 from schemas.prices import Prices
 

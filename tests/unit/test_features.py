@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
+from operators.load import Load
 from operators.measure.difficulty import RATES, Difficulty, Group, Prior, population
 from operators.measure.features import features_of, own_facts, standard
+from operators.policies.compute_optimal import ComputeOptimal
+from operators.policies.named import ComputeOptimalSpec, policy_spec
+from operators.policies.policy import Known, Outcomes, Setting
+from operators.sample.sampling import Sampling
+from pipelines.arms import Config, build
 from schemas.errors import BadInput
 from tests.benchmarks.difficulty import needs, recorded
 
@@ -133,3 +142,128 @@ def test_nights_hand_on_what_they_have_in_common() -> None:
 def test_nights_whose_features_say_nothing_are_no_reason_to_believe_them() -> None:
     nights = [night(seed, 150, -2.0, 0.0) for seed in range(3)]
     assert Difficulty(150, features=nights[0].features, groups=nights[1:]).trust == pytest.approx(0.1)
+
+
+def test_a_million_words_are_held_a_block_at_a_time() -> None:
+    """Components are found by evenly spaced rows, and tell the same of all others."""
+    rng = np.random.default_rng(0)
+    kinds = [["add", "sum", "plus"], ["prove", "lemma", "theorem"]]
+    which = rng.integers(0, 2, 9_000)
+    texts = [" ".join(rng.choice(kinds[kind], 5)) for kind in which.tolist()]
+    tracemalloc.start()
+    found = features_of(pl.DataFrame({"prompt": texts}))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.shape[0] == 9_000
+    assert max(abs(np.corrcoef(column, which)[0, 1]) for column in found.T) > 0.95
+    assert peak < 80e6, "all at once are 37 MB for counts alone, and five times that on the way"
+    again = features_of(pl.DataFrame({"prompt": texts}))
+    assert (again == found).all()
+
+
+@pytest.mark.parametrize("dtype", [pl.List(pl.Float64), pl.List(pl.Int64), pl.Array(pl.Float32, 2)])
+def test_embeddings_are_what_they_are_whatever_holds_them(dtype: pl.DataType) -> None:
+    rows = [[1.0, 0.0], [0.0, 2.0], [1.0, 1.0], [5.0, 3.0]]
+    known = pl.DataFrame({"e": pl.Series(rows, dtype=pl.List(pl.Float64))})
+    assert np.allclose(features_of(pl.DataFrame({"e": pl.Series(rows).cast(dtype)})), features_of(known), atol=1e-5)
+    lacking = features_of(pl.DataFrame({"e": [*rows, None]}))
+    assert np.isfinite(lacking).all()
+    assert len(lacking) == 5
+    odd = features_of(pl.DataFrame({"e": [[1.0, float("nan")], [0.0, 2.0], [3.0, float("inf")]]}))
+    assert np.isfinite(odd).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([[1.0], [1.0, 2.0]], "equally long"),
+        ([["a"], ["b"]], "lists of numbers"),
+        ([[], []], "lists of numbers"),
+    ],
+)
+def test_lists_that_are_no_embeddings(rows: list[object], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        features_of(pl.DataFrame({"e": rows}))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"prompt": ["one problem", "one problem"]},
+        {"level": [None, None, None]},
+        {"level": [float("nan")] * 3},
+        {"embedding": pl.Series([None, None], dtype=pl.List(pl.Float64))},
+    ],
+)
+def test_tables_that_say_nothing(table: dict[str, object]) -> None:
+    with pytest.raises(BadInput, match="no column says anything"):
+        features_of(pl.DataFrame(table))
+
+
+@pytest.mark.parametrize("prompts", [[], ["one problem"]])
+def test_nothing_tells_a_single_problem_from_others(prompts: list[str]) -> None:
+    table = pl.DataFrame({"prompt": pl.Series(prompts, dtype=pl.String), "level": pl.Series([1.0] * len(prompts))})
+    features = features_of(table)
+    assert features.shape == (len(prompts), 0)
+    if prompts:
+        policy = policy_spec({"name": "marginal"}).begin(Setting(np.array([4]), np.ones(1), Known(features=features)))
+        assert policy.next(2)[0].problem == 0
+
+
+@pytest.mark.parametrize("name", ["greedy", "marginal", "with_flaws"])
+def test_what_is_known_beforehand_says_where_policies_begin(name: str) -> None:
+    """Features that another night's counts showed to tell difficulty: the first sample goes to the easiest."""
+    rng = np.random.default_rng(0)
+    seen, here = (standard(rng.normal(size=(size, 1))) for size in (400, 40))
+    drawn = np.full(400, 20)
+    night = Group(drawn, rng.binomial(drawn, 1.0 / (1.0 + np.exp(2.0 - 2.0 * seen[:, 0]))), seen)
+    known = Known(features=here, groups=[night])
+    settings = {"value_wrong": 0.0} if name == "with_flaws" else {}
+    policy = policy_spec({"name": name, **settings}).begin(Setting(np.full(40, 10), np.ones(40), known))
+    first = [policy.next(1)[0].problem for _ in range(3)]
+    assert set(first) <= set(np.argsort(-here[:, 0])[:6].tolist())
+
+
+def test_compute_optimal_bins_by_what_is_known_beside_its_calibration() -> None:
+    """Two calibration samples tell little; features tell which problems are hard, for which the other arm is better."""
+    rng = np.random.default_rng(1)
+    features = standard(rng.normal(size=(300, 1)))
+    hard = features[:, 0] < 0
+    rates = np.where(hard[:, None], [0.02, 0.3], [0.9, 0.6])
+
+    def right(known: Known) -> float:
+        policy = ComputeOptimal(Setting(np.full(300, 50), np.ones(300), known), arms=2, calibration=2)
+        draws = np.random.default_rng(2)
+        while policy.choice is None:
+            for chunk in policy.next(64):
+                accepted = draws.random(chunk.size) < rates[chunk.problem, chunk.arm]
+                number = np.full(chunk.size, chunk.problem)
+                policy.observe(Outcomes(number, accepted, arms=np.full(chunk.size, chunk.arm)))
+        return float((policy.choice == hard).mean())
+
+    assert right(Known(features=features)) > right(Known()) + 0.03
+
+
+@pytest.mark.parametrize("name", ["uniform", "until_correct", "consistency", "pets"])
+def test_a_policy_without_use_of_a_prior_says_why(name: str) -> None:
+    for told in ({"features": "problems"}, {"before": "counts.csv"}, {"nights": ["one"]}):
+        with pytest.raises(ValidationError, match=f"would change nothing: {name}"):
+            policy_spec({"name": name, **told})
+    assert policy_spec({"name": name}).as_logged()["name"] == name
+
+
+@pytest.mark.parametrize("name", ["greedy", "compute_optimal"])
+def test_what_later_versions_added_is_logged_where_it_is_used(name: str) -> None:
+    assert not {"before", "features", "nights"} & policy_spec({"name": name}).as_logged().keys()
+    assert policy_spec({"name": name, "features": "problems"}).as_logged()["features"] == "problems"
+
+
+def test_the_arms_know_what_the_pipeline_is_told() -> None:
+    config = Config(load=Load(source="p.jsonl"), features="problems", before=("night.csv",), calibration=4)
+    policies = [
+        stage.operator.policy for stage in build(config).stages.values() if isinstance(stage.operator, Sampling)
+    ]
+    assert len(policies) == 2
+    for policy in policies:
+        assert isinstance(policy, ComputeOptimalSpec)
+        assert (policy.features, policy.before, policy.arms) == ("problems", ("night.csv",), 2)

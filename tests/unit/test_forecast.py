@@ -10,8 +10,8 @@ from operators.measure.combined import straight, weights
 from operators.measure.forecast import MeasureForecast, beta_binomial, power_law, saturates_at, ttspm
 from operators.measure.pass_at_k import pass_at_k
 from schemas.contract import validate
-from schemas.datasets import Forecast
 from schemas.errors import BadInput
+from schemas.measures import Forecast
 
 
 def forecast(n: list[int] | np.ndarray, c: list[int] | np.ndarray, *k: int, **fields: int) -> pl.DataFrame:

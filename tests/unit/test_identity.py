@@ -16,7 +16,7 @@ from pipelines.graph import Pipeline
 from pipelines.identity import sampling_fingerprint, snapshot_view, store_folder
 from schemas.conversation import TURNS
 from schemas.engine import EngineSpec, LlamaCppSpec, SamplingParams, ScriptedSpec
-from schemas.identity import Added, ExecutionKeys, difference, digest, identity, problem_keys, sample_seed
+from schemas.identity import Added, ExecutionKeys, difference, digest, digest_of, identity, problem_keys, sample_seed
 from schemas.messages import conversations_of
 
 
@@ -160,3 +160,8 @@ def test_keys_are_hashes_of_canonical_json_whatever_the_texts_hold() -> None:
             for prompt, turn, answer in table.select("prompt", "messages", "answer").iter_rows()
         ]
         assert problem_keys(table).to_list() == [digest(row) for row in rows]
+
+
+@pytest.mark.parametrize("values", [[], [[]], [[1.5, None], [0.0, -2.25]], [{"b": 1, "a": "é"}, "text"]])
+def test_a_digest_of_many_values_needs_no_list(values: list[Any]) -> None:
+    assert digest_of(iter(values)) == digest(values)

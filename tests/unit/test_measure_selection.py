@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from operators.measure.selection import MeasureSelection, Orders, Votes, subset_accuracy
 from operators.select.majority import MajorityVote
 from schemas.contract import conform, validate
-from schemas.datasets import SelectionAccuracy
 from schemas.errors import BadInput
+from schemas.measures import SelectionAccuracy
 
 RIGHT = "7"
 ANSWERS = st.sampled_from(["7", "7", "1", "2", None])

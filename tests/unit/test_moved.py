@@ -25,6 +25,8 @@ def test_names_of_modules_that_became_packages() -> None:
         from cluster.records import find_run  # type: ignore[attr-defined]  # noqa: F401
     with pytest.raises(ImportError, match=r"cluster\.engines\.openai\.engine"):
         from cluster.engines.openai import OpenAIEngine  # type: ignore[attr-defined]  # noqa: F401
+    with pytest.raises(ImportError, match=r"schemas\.measures\.PassAtK now"):
+        from schemas.datasets import PassAtK  # type: ignore[attr-defined]  # noqa: F401
 
 
 def test_a_folder_that_is_gone_says_where_its_modules_are() -> None:

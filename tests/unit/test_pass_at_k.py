@@ -15,7 +15,7 @@ from scipy.stats import hypergeom
 from operators.measure.counts import Counts
 from operators.measure.intervals import differences, new_problems, same_problems
 from operators.measure.pass_at_k import PassAtK, estimate, pass_at_k, powers_of_two
-from schemas import datasets
+from schemas import measures
 from schemas.contract import conform, validate
 from schemas.errors import BadInput
 
@@ -34,7 +34,7 @@ def verdicts(table: dict[str, list[object]]) -> pl.LazyFrame:
 
 
 def measured(operator: PassAtK, **inputs: pl.LazyFrame) -> pl.DataFrame:
-    return validate(operator.run(**inputs), datasets.PassAtK, "test")
+    return validate(operator.run(**inputs), measures.PassAtK, "test")
 
 
 @given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))

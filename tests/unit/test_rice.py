@@ -10,8 +10,8 @@ import pytest
 
 from operators.measure.rice import MeasureRice
 from schemas.contract import conform, validate
-from schemas.datasets import ExpertRelevance
 from schemas.errors import BadInput
+from schemas.experts import ExpertRelevance
 
 
 def measured(*tokens: tuple[str, list[int]], pieces: int = 1, **fields: Any) -> pl.DataFrame:

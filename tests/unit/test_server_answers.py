@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 
 from cluster.engines.openai.reading import Unreadable, read_choices
 from cluster.engines.openai.streaming import Cut, Pieces
-from cluster.engines.openai.usage import Usage, Worst, read_usage
+from cluster.engines.openai.usage import Usage, Worst, read_prompt, read_usage, usage_in
 from cluster.engines.openai.verdicts import Meaning, Refusals, error_in, meaning, told, words
 from operators.engine import Completion, EngineError
 from schemas.engine import OpenAISpec, SamplingParams
@@ -60,7 +60,32 @@ def test_an_account_without_money_is_no_rate_limit() -> None:
     assert meaning(429, {"code": "insufficient_quota"}) is Meaning.HOPELESS
     assert meaning(429, {"code": "rate_limit_exceeded"}) is Meaning.BUSY
     assert error_in({"choices": [{}], "error": {"code": 500}}) is None  # there is an answer
-    assert error_in({"error": "plain words"}) == {"message": "plain words"}
+    assert error_in({"error": "plain words"}) == {"type": "plain words", "message": "plain words"}
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "means"),
+    [
+        (429, [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}], Meaning.BUSY),
+        (200, {"object": "error", "message": "overloaded", "code": 503}, Meaning.BUSY),
+        (200, {"code": 504, "message": "gateway"}, Meaning.BUSY_BEGUN),
+        (200, {"error": "rate limit exceeded"}, Meaning.BUSY),
+        (429, {"error": "insufficient_quota", "message": "no money"}, Meaning.HOPELESS),
+        (400, {"code": "Arrearage", "message": "Access denied"}, Meaning.HOPELESS),
+        (403, {"error": {"message": "insufficient balance (1008)"}}, Meaning.HOPELESS),
+        (
+            400,
+            {"error": {"type": "x", "message": "Your credit balance is too low to access the API"}},
+            Meaning.HOPELESS,
+        ),
+        (429, {"error": {"type": "exceeded_current_quota_error"}}, Meaning.HOPELESS),
+        (429, {"error": {"message": "You exceeded your current quota", "code": 429}}, Meaning.BUSY),
+        (422, {"detail": [{"loc": ["body"]}]}, Meaning.REFUSED),
+        (200, {"choices": [{"message": {}}], "code": 500, "message": "x"}, Meaning.SERVED),
+    ],
+)
+def test_errors_stand_wherever_servers_put_them(status: int, document: Any, means: Meaning) -> None:
+    assert meaning(status, error_in(document)) is means
 
 
 def test_what_a_server_says_is_told_whole_and_short() -> None:
@@ -194,7 +219,16 @@ def says(prompt: Any, written: Any, **more: Any) -> dict[str, Any]:
         (says(20, 10), [2, 5], False, Usage(20, 0, (4, 6), False)),
         # what a cache had, in whoever's field
         (says(20, 1, prompt_cache_hit_tokens=16), [None], False, Usage(20, 16, (1,), False)),
-        (says(20, 1, cache_read_input_tokens=99), [None], False, Usage(20, 20, (1,), False)),
+        (says(20, 1, cache_read_input_tokens=99), [None], False, Usage(119, 99, (1,), False)),  # counted apart
+        (
+            {"input_tokens": 4, "output_tokens": 2, "cache_read_input_tokens": 16, "cache_creation_input_tokens": 8},
+            [None], False, Usage(28, 16, (2,), False),
+        ),
+        (
+            {"input_tokens": 20, "output_tokens": 2, "output_tokens_details": {"reasoning_tokens": 30}},
+            [None], False, Usage(20, 0, (32,), False),
+        ),
+        (says(20, 2, reasoning_tokens=30), [None], False, Usage(20, 0, (32,), False)),
         (
             says(20, 1, prompt_tokens_details={"cached_tokens": 4}),
             [None], False, Usage(20, 4, (1,), False),
@@ -205,7 +239,34 @@ def says(prompt: Any, written: Any, **more: Any) -> dict[str, Any]:
 def test_the_larger_count_counts_and_none_is_the_worst_case(
     usage: Any, told: list[int | None], empty: bool, counted: Usage
 ) -> None:
-    assert read_usage(usage, WORST, told, empty) == counted
+    assert read_usage(usage, WORST, told, 0 if empty else 40) == counted
+
+
+@pytest.mark.parametrize(
+    ("usage", "letters", "counted"),
+    [
+        (says(20, 2), 400, Usage(20, 0, (2,), False)),
+        (says(20, 1), 257, Usage(20, 0, (257,), True)),  # no token is so long; and 16 tokens would hardly be
+        (says(20, 1_000_001), 40, Usage(20, 0, (16,), True)),
+        (says(20, 900_000), 40, Usage(20, 0, (900_000,), False)),
+        (None, 256, Usage(100, 0, (16,), True)),
+        (None, 9_000, Usage(100, 0, (9_000,), True)),  # it wrote on beyond what was asked
+        (says(20, 5_000), 20_000, Usage(20, 0, (5_000,), False)),
+    ],
+)
+def test_counts_that_the_text_contradicts_are_none(usage: Any, letters: int, counted: Usage) -> None:
+    assert read_usage(usage, WORST, [None], letters) == counted
+
+
+def test_what_was_taken_stands_where_servers_put_it() -> None:
+    choice, took = {"message": {}}, says(20, 12)
+    assert usage_in({"choices": [choice], "usage": took}) == took
+    assert usage_in({"choices": [choice], "usage": None, "x_groq": {"id": "x", "usage": took}}) == took
+    assert usage_in({"choices": [{**choice, "usage": took}]}) == took
+    assert usage_in({"choices": [choice], "usage": []}) is None
+    assert read_prompt({"prompt_tokens": "9"}, 100) == (9, 0, False)
+    assert read_prompt({"total_tokens": 9}, 100) == (9, 0, False)
+    assert read_prompt(None, 100) == (100, 0, True)
 
 
 @pytest.mark.parametrize(
@@ -341,6 +402,10 @@ def test_a_stream_that_ends_in_the_middle_is_no_answer() -> None:
     failed = Pieces()
     failed.feed(events(delta(content="Hé"), {"error": {"code": 429, "message": "slow"}}))
     assert error_in(failed.whole()) == {"code": 429, "message": "slow"}
+    assert failed.begun
+    refused = Pieces()
+    refused.feed(events({"object": "error", "message": "slow", "code": 429}))
+    assert error_in(refused.whole()) is not None and not refused.begun
 
 
 def test_halves_of_characters_are_replaced_and_pairs_are_put_together() -> None:

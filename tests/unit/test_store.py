@@ -21,8 +21,9 @@ from cluster.storage.snapshot import Snapshot
 from cluster.storage.store import Store
 from cluster.working.compaction import next_merge
 from schemas.contract import polars_schema
-from schemas.datasets import PassAtK, Verdict
+from schemas.datasets import Verdict
 from schemas.errors import BadInput, ContractViolation, LeaseLost, StoreBusy
+from schemas.measures import PassAtK
 from tests.support import facts, keyed, merge_of
 
 FOLDER = "verdicts/s/v"

@@ -14,7 +14,7 @@ from operators.strategies.navigator import BLOCKS, PARAMETERS, Network, as_text,
 from operators.strategies.rlot import Rlot
 from operators.train.navigator import TrainNavigator, Transitions
 from schemas.contract import validate
-from schemas.datasets import Navigator
+from schemas.episodes import Navigator
 from schemas.errors import BadInput
 from tests.unit.strategies.literature import Babbling, scripted
 from tests.unit.strategies.playing import chosen, facts, played, setting

@@ -6,7 +6,6 @@ import json
 import math
 import random
 import re
-from itertools import pairwise
 from typing import Any
 
 import polars as pl
@@ -21,51 +20,16 @@ from operators.reflections import PHRASES
 from operators.transform.concise import SynthesizeConcise
 from operators.transform.drop_trace import SynthesizeDropTrace
 from operators.transform.interleave import SynthesizeInterleave, merge
-from operators.transform.parallel import SynthesizeParallel, check, distance, sequential
+from operators.transform.parallel import SynthesizeParallel
 from operators.transform.trace import answer_keys, cut_traces
 from operators.transform.transformation import Transformation
-from operators.transform.trial_and_error import SynthesizeTrialAndError
-from schemas.contract import conform, validate
-from schemas.datasets import Sft
 from schemas.engine import ScriptedSpec
+from tests.traces import PARALLEL, STEP, TRACE, level, notes_of, sft, texts_of
 
-TRACE = (
-    "First I add 3 and 4. That makes 7.\n\nWait, let me check this. 7 minus 4 is 3, fine.\n\n"
-    "Then I double it. Twice 7 is 14.\n\nThe answer is \\boxed{14}."
-)
 SEARCH = (
     "create 1 1 c0 c4\ncreate 1 2 c1 c3\nclose 1 1 c0 c4\ncreate 2 2 c2 c2\nclose 1 2 c1 c3\ncreate 2 3 c3 c1\n"
     "close 2 2 c2 c2\nplan 1 1\nplan 1 2\nplan 2 2\nThe answer is \\boxed{3}."
 )
-
-
-def sft(*texts: str, **columns: Any) -> pl.DataFrame:
-    rows = [
-        {
-            "problem_key": f"k{index // 4}",
-            "sample_index": index % 4,
-            "problem_id": f"p{index // 4}",
-            "messages": [{"role": "user", "content": "Solve it."}, {"role": "assistant", "content": text}],
-            "completion_tokens": 100,
-            "score": None,
-            "lineage": json.dumps({"problem_key": f"k{index // 4}", "sample_index": index % 4}),
-            **columns,
-        }
-        for index, text in enumerate(texts)
-    ]
-    return conform(pl.DataFrame(rows, schema_overrides={"score": pl.Float64}), Sft.select(), "sft")
-
-
-def texts_of(table: pl.DataFrame) -> list[str]:
-    return [messages[-1]["content"] for messages in validate(table, Sft, "test")["messages"].to_list()]
-
-
-def notes_of(table: pl.DataFrame) -> list[dict[str, Any]]:
-    return [json.loads(lineage)["transformations"][-1] for lineage in table["lineage"]]
-
-
-def level(number: int, **fields: Any) -> SynthesizeDropTrace:
-    return SynthesizeDropTrace(levels=tuple(float(at == number) for at in range(5)), **fields)
 
 
 def is_subsequence(part: str, whole: str) -> bool:
@@ -137,11 +101,6 @@ def test_levels_are_drawn_with_their_probabilities_and_written_down() -> None:
 def test_probabilities_must_add_up() -> None:
     with pytest.raises(ValidationError, match=r"add up to 1; these come to 1\.5"):
         SynthesizeDropTrace(levels=(0.5, 0.5, 0.5, 0.0, 0.0))
-
-
-STEP = st.sampled_from(
-    ["I add 3 and 4. It is 7.", "Wait, is that right?", "So x = 2.", "create 1 2 c0 c3", "close 1 2 c0 c3", "Hmm. 5?"]
-)
 
 
 @given(st.lists(STEP, min_size=1, max_size=8), st.booleans(), st.integers(0, 99))
@@ -227,165 +186,6 @@ def test_a_failed_request_is_the_reason_and_loses_nothing() -> None:
 
 def test_the_phrases_announce_no_reflection() -> None:
     assert not [phrase for phrase in PHRASES if re.search(SynthesizeConcise().reflection, phrase)]
-
-
-# --- Multiverse
-
-PARALLEL = (
-    "Two parts.\n<Parallel>\n<Goal>\n<Outline>1: add</Outline>\n<Outline>2: double</Outline>\n</Goal>\n"
-    "<Path>1: 3 and 4 are 7.</Path>\n<Path>2: Twice 7 is 14.</Path>\n<Conclusion>So 14.</Conclusion>\n</Parallel>\n"
-    "The answer is \\boxed{14}."
-)
-NESTED = PARALLEL.replace("Twice 7 is 14.", PARALLEL.replace("The answer is \\boxed{14}.", ""))
-TAG = re.compile(r"</?[A-Z][a-z]+>")
-
-
-def test_well_formed_structure_passes() -> None:
-    assert check(PARALLEL) is None
-    assert check(NESTED) is None
-    assert check("no tags at all, 3 < 4 > 2") is None
-    assert sequential(PARALLEL).startswith("Two parts.\n\n1: add\n2: double")
-    assert distance("<Path>abc</Path>", "abd") == pytest.approx(1 / 3)
-
-
-@pytest.mark.parametrize(
-    ("text", "fault"),
-    [
-        ("<Goal><Outline>a</Outline></Goal>", "<Goal> can't stand outside of <Parallel>"),
-        (PARALLEL.replace("<Path>2: Twice 7 is 14.</Path>\n", ""), "2 Outlines but 1 Paths"),
-        (PARALLEL.replace("<Conclusion>So 14.</Conclusion>", ""), "a Parallel needs one Conclusion, last"),
-        (PARALLEL.replace("</Goal>\n", "</Goal>\nand\n"), "text between the parts of a Parallel: 'and'"),
-        (PARALLEL.replace("<Path>1", "<path>1"), "<path> isn't one of the tags"),
-        (re.sub(r"(?s)<Outline>.*</Outline>\n", "", PARALLEL), "a Goal without an Outline"),
-        ("<Parallel>", "<Parallel> isn't closed"),
-    ],
-)
-def test_faults_are_named(text: str, fault: str) -> None:
-    assert check(text) == fault
-
-
-@pytest.mark.parametrize("whole", [PARALLEL, NESTED])
-def test_every_single_mutation_of_a_tag_is_rejected(whole: str) -> None:
-    tags = list(TAG.finditer(whole))
-    kinds = sorted({tag[0] for tag in tags})
-    mutants = 0
-    for tag in tags:
-        for other in ("", tag[0] * 2, tag[0].lower(), tag[0].upper(), tag[0].replace(">", " >"), *kinds):
-            if other == tag[0]:
-                continue
-            mutants += 1
-            assert check(whole[: tag.start()] + other + whole[tag.end() :]) is not None, (tag, other)
-    for first, second in pairwise(tags):
-        if first[0] != second[0]:
-            mutants += 1
-            between = whole[first.end() : second.start()]
-            swapped = whole[: first.start()] + second[0] + between + first[0] + whole[second.end() :]
-            assert check(swapped) is not None, (first, second)
-    assert mutants > 200
-
-
-ORIGINAL = "Two parts.\n\n1: 3 and 4 are 7.\n\n2: Twice 7 is 14.\n\nSo 14.\n\nThe answer is \\boxed{14}."
-
-
-def test_a_rewritten_trace_that_is_close_and_well_formed_is_kept() -> None:
-    table = SynthesizeParallel().run(ScriptedEngine(ScriptedSpec(answers=(PARALLEL,))), sft=sft(ORIGINAL))
-    assert texts_of(table) == [PARALLEL]
-    assert 0.0 < notes_of(table)[0]["distance"] <= 0.4
-    thinking = SynthesizeParallel().run(
-        ScriptedEngine(ScriptedSpec(answers=(PARALLEL,))), sft=sft(f"<think>\n{ORIGINAL}\n</think>\n\n\\boxed{{14}}")
-    )
-    assert texts_of(thinking) == [f"<think>\n{PARALLEL}\n</think>\n\n\\boxed{{14}}"]
-
-
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        (PARALLEL.replace("</Path>\n<Con", "<Con"), "<Conclusion> can't stand in <Path>"),
-        (PARALLEL.replace("{14}", "{15}"), "the answer would change"),
-        (ORIGINAL, "nothing in it is marked as parallel"),
-        (PARALLEL + " and so on" * 60, "too far from the original"),
-    ],
-)
-def test_a_rewritten_trace_that_fails_leaves_the_original(answer: str, reason: str) -> None:
-    table = SynthesizeParallel().run(ScriptedEngine(ScriptedSpec(answers=(answer,))), sft=sft(ORIGINAL))
-    assert texts_of(table) == [ORIGINAL]
-    assert reason in notes_of(table)[0]["unchanged"]
-
-
-def test_what_is_marked_already_is_checked_without_asking() -> None:
-    broken = PARALLEL.replace("<Goal>", "")
-    engine = ScriptedEngine(ScriptedSpec(fail_permanent=1.0))
-    table = SynthesizeParallel().run(engine, sft=sft(PARALLEL, broken))
-    assert [note["unchanged"] for note in notes_of(table)] == [
-        "it is parallel already",
-        "<Outline> can't stand in <Parallel>",
-    ]
-
-
-# --- T1
-
-
-def tried(*completions: tuple[str, bool], **columns: Any) -> dict[str, pl.DataFrame]:
-    rows = [
-        {
-            "problem_key": "k0",
-            "sample_index": index,
-            "completion": text,
-            "reasoning": None,
-            "completion_tokens": 10,
-            "completion_hash": index,
-            "finish_reason": "stop",
-            "status": "ok",
-            "is_correct": right,
-            "verifier": "v",
-            **columns,
-        }
-        for index, (text, right) in enumerate(completions)
-    ]
-    table = pl.DataFrame(rows, schema_overrides={"reasoning": pl.String})
-    inputs = SynthesizeTrialAndError.inputs
-    return {
-        "samples": conform(table.with_columns(problem_id=pl.lit("p0")), inputs["samples"], "samples"),
-        "verdicts": conform(table.with_columns(problem_id=pl.lit("p0")), inputs["verdicts"], "verdicts"),
-    }
-
-
-def test_a_wrong_attempt_and_its_recognition_come_before_the_right_trace() -> None:
-    others = tried(("3 + 4 is 8.\n\nTwice that: \\boxed{16}", False), (TRACE, True))
-    operator = SynthesizeTrialAndError(share=1.0, recognitions=("No, {answer} is wrong.",))
-    table = operator.run(sft(TRACE), **others)
-    assert texts_of(table) == ["3 + 4 is 8.\n\nTwice that: 16\n\nNo, 16 is wrong.\n\n" + TRACE]
-    assert notes_of(table)[0]["wrong"] == [0]
-    assert answer_keys(texts_of(table)) == ["14"]
-    thinking = operator.run(sft(f"<think>\n{TRACE}\n</think>\n\n\\boxed{{14}}"), **others)
-    assert texts_of(thinking)[0].startswith("<think>\n3 + 4 is 8.")
-    assert texts_of(thinking)[0].endswith("</think>\n\n\\boxed{14}")
-
-
-def test_a_share_of_each_problems_rows_is_transformed() -> None:
-    others = tried(("\\boxed{16}", False), ("\\boxed{17}", False), ("\\boxed{16}", False))
-    table = SynthesizeTrialAndError(share=0.5, attempts=2).run(sft(*[TRACE] * 4), **others)
-    changed = [text for text in texts_of(table) if text != TRACE]
-    assert len(changed) == 2
-    assert [("transformations" in json.loads(lineage)) for lineage in table["lineage"]].count(True) == 2
-    untouched = SynthesizeTrialAndError(share=0.0).run(sft(TRACE), **others)
-    assert texts_of(untouched) == [TRACE]
-
-
-@pytest.mark.parametrize(
-    "completions",
-    [[(TRACE, True)], [("The answer is \\boxed{14}", False)], [("nothing", False)]],
-)
-def test_without_a_usable_wrong_attempt_a_trace_stays(completions: list[tuple[str, bool]]) -> None:
-    operator = SynthesizeTrialAndError(share=1.0, extract=("boxed",))
-    table = operator.run(sft(TRACE), **tried(*completions))
-    assert texts_of(table) == [TRACE]
-    assert notes_of(table)[0]["unchanged"] == "no wrong sample of the problem has another answer"
-
-
-def test_cut_samples_are_no_attempts() -> None:
-    others = tried(("\\boxed{16}", False), finish_reason="length")
-    assert texts_of(SynthesizeTrialAndError(share=1.0).run(sft(TRACE), **others)) == [TRACE]
 
 
 # --- EAST

@@ -9,8 +9,8 @@ import pytest
 from operators.measure.flaws import best_tries, ceiling, reward, tasks
 from operators.measure.verifier_audit import MeasureVerifierAudit
 from schemas.contract import validate
-from schemas.datasets import VerifierAudit
 from schemas.errors import BadInput
+from schemas.measures import VerifierAudit
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from cluster.engines.openai import gate
 from cluster.engines.openai.address import Credentials, beside, endpoint, moved, proxy_for
 from cluster.engines.openai.engine import OpenAIEngine
 from operators.engine import Completion, EngineError
@@ -104,6 +105,25 @@ def test_a_key_that_expires_is_read_again_and_one_that_is_wrong_ends_the_run(tmp
         Credentials(OpenAISpec(model="m", key_command="exit 3"))
 
 
+def test_a_key_that_was_good_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "FIRST_PAUSE", 0.01)
+    place = tmp_path / "key"
+    place.write_text("first")
+
+    async def handler(server: OddServer, http: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if len(server.calls) == 4:
+            place.write_text("second")  # a while after the first one had expired
+        good = "first" if len(server.calls) == 1 else "second"
+        return answer() if http.headers["Authorization"] == f"Bearer {good}" else refused(401, "token expired")
+
+    with OddServer(handler) as server:
+        found = ask({"url": server.url, "key_file": str(place)}, 2)
+        assert all(isinstance(one, Completion) for one in found) and len(server.calls) == 5
+        place.write_text("nobody knows")
+        (first,) = ask({"url": server.url, "key_file": str(place)})
+    assert isinstance(first, BadInput)  # nobody ever took that one
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_redirects_on_the_same_host_keep_what_is_asked(status: int) -> None:
     async def handler(server: OddServer, http: web.Request, body: dict[str, Any]) -> web.StreamResponse:
@@ -177,6 +197,31 @@ def test_answers_in_pieces_are_whole_or_asked_again() -> None:
     assert isinstance(first, Completion) and isinstance(second, EngineError)
     assert (first.text, first.prompt_tokens, first.completion_tokens) == ("The answer", 7, 3)
     assert (second.transient, second.busy, second.served) == (True, True, True)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_error_in_a_stream_is_charged_once_an_answer_was_begun(begun: bool) -> None:
+    async def handler(server: OddServer, http: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(http)
+        error = {"error": {"code": 503, "message": "the provider went away"}}
+        await response.write((piece(content="The an") if begun else b"") + f"data: {json.dumps(error)}\n\n".encode())
+        return response
+
+    with OddServer(handler) as server:
+        (error,) = ask({"url": server.url, "stream": True, "patience": 0.0})
+    assert isinstance(error, EngineError) and "the provider went away" in str(error)
+    assert (error.transient, error.served) == (True, begun)
+
+
+def test_half_a_character_of_utf_8_is_replaced() -> None:
+    async def handler(server: OddServer, http: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        whole = json.dumps({"choices": [{"message": {"content": "4 X"}, "finish_reason": "stop"}]}).encode()
+        return web.Response(body=b"\xef\xbb\xbf" + whole.replace(b"X", b"\xf0\x9f"), content_type="application/json")
+
+    with OddServer(handler) as server:
+        (found,) = ask({"url": server.url})
+    assert isinstance(found, Completion) and found.text == "4 \N{REPLACEMENT CHARACTER}"
 
 
 def test_a_server_that_does_not_stream_is_understood_all_the_same() -> None:

@@ -19,6 +19,8 @@ from schemas.engine import OpenAISpec
 Read = TypeVar("Read")
 LONE = 3
 """A request that is refused for the so-manieth time while others are served has a fault of its own, and waits alone."""
+KEY_SECONDS = 30.0
+"""How long a key that the server took before, and refuses now, may take to be put right."""
 LONGEST_PAUSE = 30.0
 """Seconds of such a wait."""
 
@@ -62,6 +64,12 @@ class Server:
             return ""
         waits = self._gate.waits
         return f"{self._said}{f', next try in {waits:.0f} s' if waits >= 1 else ''}"
+
+    @property
+    def refusal(self) -> str:
+        """See ``Engine.refusal``."""
+        said = self._refusals.only
+        return said and str(hopeless(said, self._spec.model, self._credentials.source))
 
     def _line(self) -> Line:
         loop = asyncio.get_running_loop()
@@ -125,7 +133,7 @@ class Server:
         Raises:
             EngineError: transient.
         """
-        if gate.waits and self._away(gate) > self._spec.patience:
+        if gate.down_since is not None and gate.waits and self._away(gate) > self._spec.patience:
             raise EngineError(self._said, True, served=False)
 
     def _given_up(self, busy: Busy, gate: Gate, waited: float) -> EngineError:
@@ -151,14 +159,18 @@ class Server:
             return self._read(answer, read)
         said = f"answers {answer.status}: {words(answer.document, answer.body)}"
         if found in (Meaning.BUSY, Meaning.BUSY_BEGUN):
-            raise Busy(_busy_words(said), found is Meaning.BUSY_BEGUN, told(answer.headers), _by_rate(answer, error))
-        if found is Meaning.KEY and await self._credentials.renew(answer.sent):
-            raise Busy("answers 401: the key has expired and was read again", begun=False, told=0.001)
+            begun = answer.begun or found is Meaning.BUSY_BEGUN
+            raise Busy(_busy_words(said), begun, told(answer.headers), _by_rate(answer, error))
+        if found is Meaning.KEY:
+            if await self._credentials.renew(answer.sent):
+                raise Busy("answers 401: the key has expired and was read again", begun=False, told=0.001)
+            if self._served and self._away(line.gate) < min(KEY_SECONDS, self._spec.patience):
+                raise Busy(f"{said}; waiting for {self._credentials.source} to hold another key", begun=False)
         said = f"{self._spec.url} {said.replace('answers', 'answered', 1)}"
         whole_run = found is not Meaning.REFUSED
         if whole_run or self._refusals.on_refused(answer.status, said, asked.about):
             raise hopeless(said, self._spec.model, self._credentials.source)
-        raise EngineError(said)
+        raise EngineError(said, used=asked.worst if answer.begun else (0, 0))
 
     def _read(self, answer: Answer, read: Callable[[Any], Read]) -> Read:
         try:

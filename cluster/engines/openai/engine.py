@@ -13,6 +13,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from yarl import URL
@@ -37,7 +38,7 @@ from operators.engine import (
     ended_by,
 )
 from schemas.conversation import Turn
-from schemas.engine import EngineSpec, OpenAISpec
+from schemas.engine import EngineSpec, OpenAISpec, SamplingParams
 from schemas.errors import BadInput
 
 BYTES_PER_TOKEN = 4
@@ -69,6 +70,10 @@ class OpenAIEngine(Engine):
         self.patience = spec.patience
         self._server = Server(spec)
         self._url = endpoint(spec, "chat/completions" if spec.api == "chat" else "completions")
+        self._most = cache(spec.most_completion)
+        self._encoded: tuple[SamplingParams, int, bool, str] | None = None
+        """What requests have in common, without the last brace: of some parameters, of so many completions, with or
+        without a beginning that is continued."""
         self._at_once = 2**31
         """The largest n that the server is known to keep to."""
 
@@ -92,6 +97,10 @@ class OpenAIEngine(Engine):
     @property
     def trouble(self) -> str:
         return self._server.trouble
+
+    @property
+    def refusal(self) -> str:
+        return self._server.refusal
 
     async def render(
         self, messages: Sequence[Turn], *, chat: bool = True, answered: bool = False, tools: Sequence[Turn] = ()
@@ -123,9 +132,13 @@ class OpenAIEngine(Engine):
             asked = [self._complete(request, n, child_seed(request.seed, child)) for child, n in parts]
             completions += [one for answer in await asyncio.gather(*asked) for one in answer]
         completions = [_without(completion, request.prefix) for completion in completions[: request.n]]
-        for completion in completions:
-            check_guide(request.params, completion)
-        return [ended_by(completion, request.params) for completion in completions]
+        try:
+            for completion in completions:
+                check_guide(request.params, completion)
+            return [ended_by(completion, request.params) for completion in completions]
+        except EngineError as error:  # it was served all the same
+            prompt = sum(one.prompt_tokens for one in completions)
+            raise EngineError(error.message, used=(prompt, sum(one.completion_tokens for one in completions))) from None
 
     async def _first(self, request: Request) -> list[Completion]:
         """Ask for as many as the server is known to give; one that refuses so many is asked for one."""
@@ -140,7 +153,7 @@ class OpenAIEngine(Engine):
     async def _complete(self, request: Request, n: int, seed: int) -> list[Completion]:
         """Ask once; return what comes, which may be less than ``n`` completions."""
         spec, params, payload = self.spec, request.params, self._body(request, n, seed)
-        prompt, most = request.prompt + request.prefix, spec.most_completion(request.params.max_tokens)
+        prompt, most = request.prompt + request.prefix, self._most(request.params.max_tokens)
         worst = Worst(await self.most_tokens(prompt), most)
         each = TOKEN_BYTES + (LOGPROB_BYTES * (1 + _top_logprobs(spec)) if spec.logprobs else 0)
         each += PIECE_BYTES if spec.stream else 0
@@ -179,13 +192,28 @@ class OpenAIEngine(Engine):
 
     def _body(self, request: Request, n: int, seed: int) -> bytes:
         """Return the body of one request. What a chat asks is JSON already and is put in as it is."""
-        spec, params = self.spec, request.params
+        spec, asked = self.spec, request.prompt
+        continued = bool(request.prefix) and spec.api == "chat"
+        head = self._head(request.params, n, continued)
+        if spec.extra_body.get("seed", 0) is not None:
+            head = f'{head}, "seed": {seed}'
+        if spec.api == "completions":
+            return f'{head}, "prompt": {_written(request.prompt + request.prefix)}}}'.encode()
+        if continued:
+            asked = _written(chat(asked, request.prefix))
+        return f"{head}, {members(asked)}}}".encode()
+
+    def _head(self, params: SamplingParams, n: int, continued: bool) -> str:
+        """Return what requests have in common, as JSON that isn't closed yet."""
+        known = self._encoded
+        if known is not None and known[0] is params and known[1:3] == (n, continued):
+            return known[3]
+        spec = self.spec
         body: dict[str, Any] = {
             "model": spec.model,
             "max_tokens": params.max_tokens,
             "temperature": params.temperature,
             "top_p": params.top_p,
-            "seed": seed,
         }
         if n > 1:
             body["n"] = n
@@ -204,19 +232,20 @@ class OpenAIEngine(Engine):
             body["logprobs"] = True if spec.api == "chat" else 1
         if spec.stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        asked = request.prompt
-        if spec.api == "completions":
-            body["prompt"] = request.prompt + request.prefix
-        elif request.prefix:  # vLLM's and SGLang's way to have a turn continued
-            asked = json.dumps(chat(asked, request.prefix))
+        if continued:  # vLLM's and SGLang's way
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if spec.extra_body:
             body = {name: value for name, value in (body | spec.extra_body).items() if value is not None}
-        text = json.dumps(body, ensure_ascii=False)
-        return (text if spec.api == "completions" else f"{text[:-1]}, {members(asked)}}}").encode()
+        head = _written(body)[:-1]
+        self._encoded = params, n, continued, head
+        return head
 
     async def close(self) -> None:
         await self._server.close()
+
+
+def _written(document: Any) -> str:
+    return json.dumps(document, ensure_ascii=False)
 
 
 def _top_logprobs(spec: OpenAISpec) -> int:

@@ -195,8 +195,9 @@ class Gate:
     @property
     def _pace(self) -> float | None:
         """Requests each second, by what was set and what was learnt."""
-        known = [rate for rate in (self.rate, self._given) if rate is not None]
-        return min(known) if known else None
+        if self.rate is None or self._given is None:
+            return self.rate or self._given
+        return min(self.rate, self._given)
 
     def _wait(self, now: float) -> float | None:
         """Return for how many seconds nobody may be sent; None until something comes back."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from cluster.engines.openai.usage import Worst, read_usage
+from cluster.engines.openai.usage import Worst, read_usage, usage_in
 from cluster.engines.openai.verdicts import words
 from operators.engine import Completion, EngineError
 from schemas.engine import SamplingParams
@@ -64,7 +64,7 @@ def read_choices(answer: Any, params: SamplingParams, chat: bool, logprobs: bool
         raise Unreadable(words(answer)) from error
     if not read:
         raise Unreadable(f"no choices: {words(answer)}")
-    usage = read_usage(answer.get("usage"), worst, counts, not any(one.wrote for one in read))
+    usage = read_usage(usage_in(answer), worst, counts, sum(one.letters for one in read))
     completions: list[Completion] = []
     for one, choice, tokens, values in zip(read, choices, usage.completion_tokens, told, strict=True):
         _see_that_it_is_whole(choice, usage.prompt_tokens, tokens)
@@ -97,8 +97,9 @@ class _Choice:
         self.stop = stop
 
     @property
-    def wrote(self) -> bool:
-        return bool(self.text or self.reasoning or self.calls)
+    def letters(self) -> int:
+        """Characters that were written."""
+        return len(self.text) + len(self.reasoning or "") + len(self.calls or "")
 
 
 def _read(choice: Mapping[str, Any], params: SamplingParams, chat: bool) -> _Choice:

@@ -13,6 +13,7 @@ from yarl import URL
 
 from cluster.engines.openai.address import beside
 from cluster.engines.openai.prompts import chat
+from cluster.engines.openai.usage import read_prompt
 from operators.engine import EngineError, Scored, ScoreRequest
 from schemas.engine import OpenAISpec
 from schemas.errors import BadInput
@@ -25,6 +26,8 @@ class Server(Protocol):
     def spec(self) -> OpenAISpec: ...
 
     async def ask(self, url: URL, payload: bytes) -> Any: ...
+
+    async def most_tokens(self, prompt: str) -> int: ...
 
 
 async def score(engine: Server, request: ScoreRequest) -> Scored:
@@ -46,7 +49,7 @@ async def score(engine: Server, request: ScoreRequest) -> Scored:
 async def _reward(engine: Server, request: ScoreRequest) -> Scored:
     answer = await _ask(engine, "classify", {**_text(engine, request), "use_activation": False})
     [found] = answer["data"]
-    return Scored(_last(found["probs"]), (), *_usage(answer))
+    return Scored(_last(found["probs"]), (), *await _usage(engine, request, answer))
 
 
 async def _steps(engine: Server, request: ScoreRequest) -> Scored:
@@ -65,7 +68,7 @@ async def _steps(engine: Server, request: ScoreRequest) -> Scored:
         raise EngineError(f"request {request.request_id}: the completion has no step tag '{request.step_tag}'")
     chosen = [values[at] for at in places] if len(values) == len(tokens) else values[-len(places) :]
     steps = tuple(map(_last, chosen))
-    return Scored(min(steps), steps, *_usage(answer))
+    return Scored(min(steps), steps, *await _usage(engine, request, answer))
 
 
 async def _likelihood(engine: Server, request: ScoreRequest) -> Scored:
@@ -77,10 +80,11 @@ async def _likelihood(engine: Server, request: ScoreRequest) -> Scored:
     found = choice.get("logprobs") or {}
     if not str(choice.get("text", "")).startswith(prompt) or not found.get("text_offset"):
         raise BadInput(f"{engine.spec.url} gives no log-probs of a prompt (echo with logprobs), so it can't score")
-    end = int(answer["usage"]["prompt_tokens"])
-    pairs = list(zip(found["text_offset"], found["token_logprobs"], strict=True))[:end]
+    pairs = list(zip(found["text_offset"], found["token_logprobs"], strict=True))
+    prompt_tokens, _, estimated = await _usage(engine, request, answer)
+    pairs = pairs[: -1 if estimated else prompt_tokens]  # the last one was written
     steps = tuple(float(value) for offset, value in pairs if offset >= len(prompt) and value is not None)
-    return Scored(sum(steps), steps, *_usage(answer))
+    return Scored(sum(steps), steps, *await _usage(engine, request, answer))
 
 
 def _last(logits: list[float]) -> float:
@@ -106,11 +110,9 @@ def _only(request: ScoreRequest) -> dict[str, Any]:
     return {"prompt": request.completion, "add_special_tokens": False}
 
 
-def _usage(answer: dict[str, Any]) -> tuple[int, int]:
-    """Return (prompt tokens, cached ones)."""
-    usage: dict[str, Any] = answer.get("usage") or {}
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-    return int(usage.get("prompt_tokens") or 0), int(cached or 0)
+async def _usage(engine: Server, request: ScoreRequest, answer: dict[str, Any]) -> tuple[int, int, bool]:
+    """Return (prompt tokens, cached ones, whether they are the most that there can be for want of a count)."""
+    return read_prompt(answer.get("usage"), await engine.most_tokens(request.prompt + request.completion))
 
 
 async def _ask(engine: Server, place: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from cluster.engines.openai.deadlines import Deadlines
 from cluster.engines.openai.gate import Gate
 from cluster.engines.openai.streaming import Cut, Pieces
 from schemas.engine import OpenAISpec
+from schemas.errors import BadInput
 from schemas.redaction import redact
 from schemas.unicode import whole
 
@@ -53,6 +54,7 @@ class Answer(NamedTuple):
         document: the body as JSON; None where it is something else.
         body: its bytes, where it isn't JSON.
         sent: the headers that carried the key.
+        begun: some of an answer came before what the document says.
     """
 
     status: int
@@ -60,6 +62,7 @@ class Answer(NamedTuple):
     document: Any
     body: bytes
     sent: Mapping[str, str]
+    begun: bool
 
 
 class Line:
@@ -96,12 +99,16 @@ class Line:
         Raises:
             Busy: there is no connection, or it broke, or nothing came in time.
             TooLong: the answer is longer.
-            BadInput: the server sends requests on to another host.
+            BadInput: the server sends requests on to another host, or the proxy doesn't know us.
         """
         try:
             with self._deadlines:
-                return await self._send(self._moved.get(url, url), payload, most, url)
-        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError, aiohttp.ClientHttpProxyError) as error:
+                return await self._send(self._moved.get(url, url) if self._moved else url, payload, most, url)
+        except aiohttp.ClientHttpProxyError as error:
+            if error.status == 407:
+                raise BadInput(f"the proxy before {url.origin()} wants credentials: {_said(error)}") from error
+            raise Busy(_said(error), begun=False) from error
+        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
             raise Busy(_said(error), begun=False) from error
         except TimeoutError as error:
             raise Busy(f"didn't answer in {self._spec.timeout:g} s", begun=True) from error
@@ -119,8 +126,11 @@ class Line:
             status = response.status
             if status not in MOVED or "Location" not in response.headers or moves == MOST_MOVES:
                 streams = self._spec.stream and status < 300 and response.content_type == "text/event-stream"
-                document, body = await (_streamed if streams else _read)(response, most if status < 300 else NO_ANSWER)
-                return Answer(status, response.headers, document, body, headers)
+                if streams:
+                    document, begun = await _streamed(response, most)
+                    return Answer(status, response.headers, document, b"", headers, begun)
+                document, body = await _read(response, most if status < 300 else NO_ANSWER)
+                return Answer(status, response.headers, document, body, headers, False)
             target = moved(url, response.headers["Location"])
         self._moved[asked] = target
         return await self._send(target, payload, most, asked, moves + 1)
@@ -137,9 +147,17 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> tuple[Any, bytes
     else:
         body = await _bounded(response, most)
     try:
-        return json.loads(body), b""
+        return json.loads(_text(body)), b""
     except (ValueError, RecursionError):
         return None, body
+
+
+def _text(body: bytes) -> str:
+    """Return a body as text; where half a character of UTF-8 stands in it, with U+FFFD instead."""
+    try:
+        return body.decode("utf-8", "surrogatepass").removeprefix("\ufeff")
+    except UnicodeDecodeError:
+        return body.decode(errors="replace").removeprefix("\ufeff")
 
 
 async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
@@ -155,7 +173,8 @@ async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
     return b"".join(found)[:most]
 
 
-async def _streamed(response: aiohttp.ClientResponse, most: int) -> tuple[Any, bytes]:
+async def _streamed(response: aiohttp.ClientResponse, most: int) -> tuple[Any, bool]:
+    """Return an answer's document, or that of the error in its place, and whether some of an answer came before."""
     pieces, size = Pieces(), 0
     async for data in response.content.iter_any():
         size += len(data)
@@ -166,7 +185,7 @@ async def _streamed(response: aiohttp.ClientResponse, most: int) -> tuple[Any, b
             pieces.feed(data)
         except (ValueError, TypeError, AttributeError, LookupError) as error:
             raise Cut(f"no event of a stream: {error}") from error
-    return pieces.whole(), b""
+    return pieces.whole(), pieces.begun
 
 
 def _said(error: BaseException) -> str:

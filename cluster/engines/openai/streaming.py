@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
+
+from cluster.engines.openai.verdicts import error_in
 
 TEXTS = ("content", "reasoning_content", "reasoning", "refusal", "text")
 """Fields of a piece that are joined."""
@@ -20,8 +22,14 @@ class Pieces:
     def __init__(self) -> None:
         self._rest = b""
         self._choices: dict[int, dict[str, Any]] = {}
+        self._texts: dict[tuple[int, str], list[str]] = {}
+        """Index of a choice, and field -> its pieces."""
         self._answer: dict[str, Any] = {}
-        self._done = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of an answer came."""
+        return bool(self._choices)
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes.
@@ -37,26 +45,49 @@ class Pieces:
         if not line.startswith(b"data:"):
             return  # comments that keep the connection alive, names of events
         data = line.removeprefix(b"data:").strip()
-        if data == b"[DONE]":
-            self._done = True
-        elif data:
-            self._take(json.loads(data))
+        if data and data != b"[DONE]" and isinstance(piece := json.loads(data), dict):
+            self._take(cast("dict[str, Any]", piece))
 
     def _take(self, piece: dict[str, Any]) -> None:
-        for name in ("error", "usage"):
+        for name in ("usage", "x_groq"):
             if piece.get(name):
                 self._answer[name] = piece[name]
+        if (error := error_in(piece)) is not None:
+            self._answer["error"] = error
         for part in piece.get("choices") or []:
-            choice = self._choices.setdefault(part.get("index") or 0, {"message": {}})
+            index = part.get("index") or 0
+            choice = self._choices.setdefault(index, {"message": {}})
+            if piece.get("error"):
+                choice["error"] = piece["error"]
             for name, value in part.items():
                 if name == "delta":
-                    _join(choice["message"], value or {})
+                    self._join(index, choice["message"], value or {})
                 elif name == "text":
-                    choice["text"] = choice.get("text", "") + (value or "")
+                    self._add(index, name, value)
                 elif name == "logprobs":
                     _extend(choice.setdefault("logprobs", {}), value or {})
                 elif value is not None:
                     choice[name] = value
+
+    def _add(self, index: int, name: str, value: str | None) -> None:
+        self._texts.setdefault((index, name), []).append(value or "")
+
+    def _join(self, index: int, message: dict[str, Any], delta: Mapping[str, Any]) -> None:
+        for name, value in delta.items():
+            if value is None:
+                continue
+            if name in TEXTS and isinstance(value, str):
+                self._add(index, name, value)
+            elif name == "tool_calls":
+                calls: list[dict[str, Any]] = message.setdefault("tool_calls", [])
+                for part in value:
+                    _join_call(calls, part)
+            elif name == "function_call":
+                _join_function(message.setdefault("function_call", {}), value)
+            elif isinstance(value, list):
+                message[name] = [*(message.get(name) or []), *value]
+            else:
+                message[name] = value
 
     def whole(self) -> dict[str, Any]:
         """Return the answer.
@@ -71,25 +102,10 @@ class Pieces:
             raise Cut("the stream ended in the middle" if choices else "the stream held nothing")
         if self._answer.get("error"):
             return self._answer
+        for (index, name), texts in self._texts.items():
+            choice = self._choices[index]
+            (choice if name == "text" else choice["message"])[name] = "".join(texts)
         return {**self._answer, "choices": choices}
-
-
-def _join(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
-    for name, value in delta.items():
-        if value is None:
-            continue
-        if name in TEXTS and isinstance(value, str):
-            message[name] = (message.get(name) or "") + value
-        elif name == "tool_calls":
-            calls: list[dict[str, Any]] = message.setdefault("tool_calls", [])
-            for part in value:
-                _join_call(calls, part)
-        elif name == "function_call":
-            _join_function(message.setdefault("function_call", {}), value)
-        elif isinstance(value, list):
-            message[name] = [*(message.get(name) or []), *value]
-        else:
-            message[name] = value
 
 
 def _join_call(calls: list[dict[str, Any]], part: Mapping[str, Any]) -> None:
@@ -110,4 +126,4 @@ def _join_function(function: dict[str, Any], part: Mapping[str, Any]) -> None:
 def _extend(logprobs: dict[str, Any], part: Mapping[str, Any]) -> None:
     for name, values in part.items():
         if isinstance(values, list):
-            logprobs[name] = [*logprobs.get(name, []), *values]
+            logprobs.setdefault(name, []).extend(values)

@@ -20,8 +20,12 @@ CACHED = frozenset(
     }
 )  # fmt: skip
 """Fields that tell what a cache had of the prompt."""
-LONGEST_CONTEXT = 20_000_000
-"""Tokens; no model reads more."""
+DETAILS = ("completion_tokens_details", "output_tokens_details")
+LONGEST_CONTEXT, LONGEST_COMPLETION = 20_000_000, 1_000_000
+"""Tokens; no model reads, and none writes, more."""
+LONGEST_TOKEN, LONG_TOKENS = 256, 16
+"""Characters of a token at most, and of many tokens on average at most: a text that is longer by the first has more
+tokens than were counted, and one that is longer by the second was written on beyond its bound."""
 
 
 class Usage(NamedTuple):
@@ -45,21 +49,37 @@ class Worst(NamedTuple):
     completion_tokens: int
 
 
-def read_usage(usage: Any, worst: Worst, told: Sequence[int | None], empty: bool) -> Usage:
+def usage_in(answer: Mapping[str, Any]) -> Any:
+    """Return what an answer says that it took, in whichever place that stands."""
+    if answer.get("usage"):
+        return answer["usage"]
+    if found := _below(answer, "x_groq").get("usage"):
+        return found
+    choices = answer["choices"]
+    return choices[0].get("usage") if len(choices) == 1 else None
+
+
+def read_usage(usage: Any, worst: Worst, told: Sequence[int | None], letters: int) -> Usage:
     """Return what a request took.
 
     Args:
         usage: the server's own object, or what stands in its place.
         told: of each choice, how many log-probs came; None where none were asked for.
-        empty: nothing was written, so that zero is a count.
+        letters: characters that were written; of none zero is a count.
     """
     found: Mapping[str, Any] = usage if isinstance(usage, Mapping) else {}
     most = worst.completion_tokens * len(told)
+    if letters > LONG_TOKENS * most:
+        most = letters  # nothing bounded it, and a token is a letter at least
     prompt = _count(found, ("prompt_tokens", "input_tokens"), worst.prompt_tokens)
-    written = _count(found, ("completion_tokens", "output_tokens"), most)
+    written = _count(found, ("completion_tokens", "output_tokens"), most, LONGEST_COMPLETION)
+    if written is not None and written * LONGEST_TOKEN < letters:
+        written = None
     total = _count(found, ("total_tokens",), worst.prompt_tokens + most)
-    details = _below(found, "completion_tokens_details")
-    reasoning = (_count(details, ("reasoning_tokens",), most) or 0) if details else 0
+    reasoning = max(
+        _count(place, ("reasoning_tokens",), most, LONGEST_COMPLETION) or 0
+        for place in (found, *[_below(found, name) for name in DETAILS if name in found])
+    )
     visible = sum([count or 0 for count in told])
     if written is not None:
         if reasoning > written:  # counted apart
@@ -67,11 +87,26 @@ def read_usage(usage: Any, worst: Worst, told: Sequence[int | None], empty: bool
         written = max(written, visible, (total or 0) - (prompt or 0) if prompt else 0)
     elif total and prompt and total > prompt:
         written = total - prompt
-    estimated = not prompt or written is None or (written == 0 and not empty)
-    if written is None or (written == 0 and not empty):
+    estimated = not prompt or written is None
+    if written is None:
         written = max(most, visible)
-    prompt = prompt or worst.prompt_tokens
-    return Usage(prompt, min(_cached(found), prompt), _shared_out(written, told), estimated)
+    prompt, cached = prompt or worst.prompt_tokens, _cached(found)
+    apart = cached + (_count(found, ("cache_creation_input_tokens",), worst.prompt_tokens) or 0)
+    if apart > prompt:  # counted beside it
+        prompt += apart
+    return Usage(prompt, cached, _shared_out(written, told), estimated)
+
+
+def read_prompt(usage: Any, worst: int) -> tuple[int, int, bool]:
+    """Return what a text took that was only read: its tokens, those that a cache had, and whether they are estimated.
+
+    Args:
+        worst: the most that they can be.
+    """
+    found: Mapping[str, Any] = usage if isinstance(usage, Mapping) else {}
+    told = _count(found, ("prompt_tokens", "input_tokens", "total_tokens"), worst)
+    tokens = told or worst
+    return tokens, min(_cached(found), tokens), not told
 
 
 def _shared_out(written: int, told: Sequence[int | None]) -> tuple[int, ...]:
@@ -101,11 +136,11 @@ def _below(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _count(usage: Mapping[str, Any], names: Sequence[str], worst: int) -> int | None:
+def _count(usage: Mapping[str, Any], names: Sequence[str], worst: int, longest: int = LONGEST_CONTEXT) -> int | None:
     """Return a count; None where there is none that can be."""
     for name in names:
         if (found := _number(usage.get(name))) is not None:
-            return None if found > LONGEST_CONTEXT and found > ABSURD * worst else found
+            return None if found > longest and found > ABSURD * worst else found
     return None
 
 

@@ -40,8 +40,13 @@ NO_MONEY = frozenset(
     {
         "insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance",
         "insufficient_user_quota", "insufficient_credits", "access_terminated", "account_deactivated",
+        "exceeded_current_quota_error", "insufficient_funds", "payment_required", "arrearage",
     }
 )  # fmt: skip
+_NO_MONEY = re.compile(
+    r"credit balance is too low|insufficient[ _](?:account )?(?:balance|credits?|funds)\b", re.IGNORECASE
+)
+"""How some say it in words alone."""
 SAME = 8
 """So many equal refusals, and nothing served: it isn't the samples."""
 ENOUGH_KEPT = 500
@@ -52,8 +57,7 @@ _VARYING = re.compile(r"\b[0-9a-f]{8}[0-9a-f-]*\b|\w*-[\w-]{12,}|\d+")
 
 def meaning(status: int, error: Mapping[str, Any] | None = None) -> Meaning:
     """Return what a status means, beside an error object that came with it."""
-    names = {str(error.get(name)) for name in ("code", "type")} if error else set[str]()
-    if status == 402 or names & NO_MONEY:
+    if status == 402 or (error is not None and _no_money(error)):
         return Meaning.HOPELESS
     if status < 300:
         return Meaning.SERVED if error is None else meaning(_status_in(error), error)
@@ -64,6 +68,11 @@ def meaning(status: int, error: Mapping[str, Any] | None = None) -> Meaning:
     if status in WAIT or (status >= 500 and status not in NOT_MADE):
         return Meaning.BUSY
     return Meaning.REFUSED
+
+
+def _no_money(error: Mapping[str, Any]) -> bool:
+    names = {str(error.get(name)).lower() for name in ("code", "type", "status", "message")}
+    return bool(names & NO_MONEY) or _NO_MONEY.search(str(error.get("message"))) is not None
 
 
 def _status_in(error: Mapping[str, Any]) -> int:
@@ -79,13 +88,25 @@ def _status_in(error: Mapping[str, Any]) -> int:
 
 
 def error_in(document: Any) -> Mapping[str, Any] | None:
-    """Return the error object of an answer; None where it has none, or has choices beside it."""
-    if not isinstance(document, Mapping) or document.get("choices"):  # pyright: ignore[reportUnknownMemberType]
+    """Return the error object of an answer; None where it has none, or has choices beside it.
+
+    It stands under ``error`` (as a text, too, with its code beside it), in a list of one, or is the answer itself.
+    """
+    if isinstance(document, list) and len(document) == 1:  # pyright: ignore[reportUnknownArgumentType]
+        document = document[0]
+    if not isinstance(document, Mapping):
         return None
-    found: Any = document.get("error")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    answer: Mapping[str, Any] = document
+    if answer.get("choices"):
+        return None
+    found = answer.get("error")
     if isinstance(found, Mapping):
         return found  # pyright: ignore[reportUnknownVariableType]
-    return {"message": str(found)} if found else None
+    if found:
+        rest = {name: value for name, value in answer.items() if name != "error"}
+        return {"type": str(found), **rest, "message": answer.get("message") or str(found)}
+    is_one = answer.get("object") == "error" or (answer.get("code") and answer.get("message"))
+    return answer if is_one else None
 
 
 def words(document: Any, body: bytes = b"") -> str:
@@ -160,6 +181,7 @@ def _number(value: str | None) -> float | None:
 class _Refusal:
     status: int
     kind: str
+    said: str
     count: int = 0
 
 
@@ -177,6 +199,11 @@ class Refusals:
         """What requests ask that are out, and how many ask it, until something was served."""
         self._refused: set[int] = set()
 
+    @property
+    def only(self) -> str:
+        """The one refusal that is all that came so far; empty where something was served, or refusals differ."""
+        return "" if self.served or self._differ or self._first is None else self._first.said
+
     def on_sent(self, asked: int) -> None:
         """Note that a request goes out, by a hash of what it asks."""
         if not self.served:
@@ -184,6 +211,8 @@ class Refusals:
 
     def on_back(self, asked: int) -> None:
         """Note that it came back, however."""
+        if self.served:
+            return
         if self._out.get(asked, 0) > 1:
             self._out[asked] -= 1
         else:
@@ -202,7 +231,7 @@ class Refusals:
         if status == 405:
             return True
         self._refused.add(asked)
-        found = _Refusal(status, _VARYING.sub("#", said))
+        found = _Refusal(status, _VARYING.sub("#", said), said)
         first = self._first = self._first or found
         self._differ = self._differ or (first.status, first.kind) != (found.status, found.kind)
         first.count += 1

@@ -12,7 +12,7 @@ import polars as pl
 
 from operators.engine import EngineInfo
 from schemas.contract import polars_schema, validate
-from schemas.datasets import ExpertCount
+from schemas.experts import ExpertCount
 
 
 def write_expert_counts(

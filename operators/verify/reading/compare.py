@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from operators.verify.reading.asks import Asks
+from operators.verify.reading.clocks import same_clock
 from operators.verify.reading.matching import any_of, every, one_to_one
 from operators.verify.reading.rationals import agree, number_key
 from operators.verify.reading.symbolic import Value
@@ -199,7 +200,7 @@ class _Comparison:
         if gold == answer:
             return True
         if "clock" in (gold.kind, answer.kind):
-            return self._clocks(gold, answer)
+            return same_clock(gold, answer, self.asks)
         if "text" in (gold.kind, answer.kind):
             return text_key(gold.text) == text_key(answer.text)
         if "words" in (gold.kind, answer.kind):
@@ -244,29 +245,6 @@ class _Comparison:
             return False
         digits = bare.text.replace(",", "").replace(" ", "").upper()
         return digits == based.text
-
-    def _clocks(self, gold: Leaf, answer: Leaf) -> bool | None:
-        """Compare times, or ``h:mm`` as the quotient that it is where nothing says time."""
-        said = gold.time or answer.time or self.asks.time
-        both = gold.clock is not None and answer.clock is not None
-        if said or (both and not self.asks.ratio):
-            if both:
-                return _same_time(gold, answer)
-            clock, bare = (gold, answer) if gold.clock else (answer, gold)
-            if clock.clock is None or bare.kind != "number" or bare.unit or bare.percent or "/" in bare.text:
-                return False
-            hours, *rest = clock.clock
-            # "6" for 6 p.m.
-            return (
-                bare.number is not None
-                and not any(rest)
-                and bare.number in (hours, hours - 12 if clock.half else hours)
-            )
-        if gold.number is None or answer.number is None:
-            full = gold.clock or answer.clock
-            bare = answer if gold.clock else gold
-            return full is not None and not any(full[1:]) and bare.number == full[0] and not bare.unit
-        return gold.number == answer.number
 
     def _values(self, gold: Leaf, answer: Leaf) -> bool | None:
         """Compare values, whatever they carry."""
@@ -337,24 +315,6 @@ def _plain_words(leaf: Leaf) -> str:
     text = re.sub(r"[\s()\"'.{}\\-]+", " ", leaf.text.casefold()).strip()
     text = text.removeprefix("the ").removeprefix("a ").removeprefix("an ")
     return re.sub(r"(?<!\d) | (?!\d)", "", text)  # between digits a blank says something
-
-
-def _half_of(leaf: Leaf) -> str:
-    """Return the half of the day that a time says: a.m. or p.m., or by its hours; empty where it says none."""
-    assert leaf.clock is not None
-    hours = leaf.clock[0]
-    return leaf.half or ("pm" if 12 < hours < 24 else "am" if hours in (0, 24) else "")
-
-
-def _same_time(gold: Leaf, answer: Leaf) -> bool:
-    assert gold.clock is not None and answer.clock is not None
-    ours, theirs = _half_of(gold), _half_of(answer)
-    if ours and theirs and ours != theirs:
-        return False
-    halves = gold.half and answer.half
-    (h1, *rest1), (h2, *rest2) = gold.clock, answer.clock
-    twelve = not halves or h1 > 12 or h2 > 12
-    return rest1 == rest2 and (h1 == h2 or (twelve and h1 % 12 == h2 % 12 and (gold.time or answer.time)))
 
 
 def _hundredth(leaf: Leaf) -> Leaf:

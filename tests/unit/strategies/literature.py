@@ -19,7 +19,8 @@ SAID = (
     "<Parallel><Goal><Outline>1: a</Outline><Outline>2: b</Outline></Goal> and", "well</Path> more", "it is.\n\nNext",
     "I think # no", "Approach 1: so \\boxed{7}\nApproach 2: so \\boxed{8}\nApproach 3: \\boxed{7}", "entailed",
     '{"final_answer": "7", "a": [1]}', '{"solutions": "', "2 3 1 1 2 3 3", "80", "yes", "no", "The answer is 7",
-    "<think>t</think> 7", "<thought>t</thought> <reflection>r</reflection> <answer>\\boxed{7}</answer>", "DONE", "",
+    "7\nit is 7", "8\nso it is", "<think>t</think> 7", "DONE", "",
+    "<thought>t</thought> <reflection>r</reflection> <answer>\\boxed{7}</answer>",
 )  # fmt: skip
 """What models say to strategies: all that any of them reads, and what none can."""
 
@@ -96,6 +97,8 @@ KINDS: list[dict[str, Any]] = [
     {"name": "rstar", "rollouts": 4, "depth": 3, "votes": 2, "steps_wide": 2, "step_tokens": 6, "mutual": False},
     {"name": "stoc_tot", "step_tokens": 8},
     {"name": "stoc_tot", "step_tokens": 8, "select": "draw", "by": "likelihood", "depth": 2},
+    {"name": "clash", "entailed": 0.0, "passage_tokens": 8},
+    {"name": "clash", "entailed": 0.1, "abstains": "never", "conditions": ("single", "1:2")},
     {"name": "rlot", "max_actions": 3, "parts": 2, "step_tokens": 6},
     {"name": "rlot", "max_actions": 4, "parts": 3, "step_tokens": 6, "scorer": "prm"},
 ]  # fmt: skip

@@ -21,7 +21,10 @@ from schemas.engine import SamplingParams, ScriptedSpec
 from schemas.identity import sample_seed
 from tests.drift.tools import Dry
 
-PROBLEM = {"problem_key": "k", "problem_id": "p", "prompt": "Q", "messages": None}
+PROBLEM = {
+    "problem_key": "k", "problem_id": "p", "prompt": "Q", "messages": None, "answer": "7",
+    "metadata": '{"objects": ["7", "8", "B", "C"]}',
+}  # fmt: skip
 SMALL = {"max_steps": 4, "step_tokens": 6}
 """A rule for steps in trees of letters."""
 
@@ -29,6 +32,8 @@ KINDS: list[dict[str, Any]] = [
     {"name": "best_of", "width": 4},
     {"name": "best_of", "width": 4, "select": "majority"},
     {"name": "best_of", "width": 4, "select": "weighted", "scorer": "certainty"},
+    {"name": "stepwise", "rule": SMALL},
+    {"name": "stepwise", "rule": {"max_steps": 3, "step_tokens": 4, "stop": ("\n",), "end": None, "empties": 1}},
     {"name": "joint", "short_tokens": 8},
     {"name": "beam", "width": 4, "beam": 2, "rule": SMALL},
     {"name": "beam", "width": 4, "beam": 2, "rule": SMALL, "lookahead": 2, "scorer": "reward", "distinct": False},

@@ -54,7 +54,7 @@ def test_an_episode_goes_on_from_whatever_its_journal_has(kind: dict[str, Any]) 
     paths = list(dict.fromkeys(call.call.partition(":")[0] for call in journal))
     done = {call.call for call in journal if call.kind == "tool"}  # no engine is asked for these
     draws = random.Random(5)
-    prefixes = [set(paths[:count]) for count in range(0, len(paths) + 1, max(1, len(paths) // 6))]
+    prefixes = [set(paths[:count]) for count in range(len(paths) + 1)]
     subsets = [{path for path in paths if draws.random() < share} for share in (0.2, 0.5, 0.8)]
     for kept in [*prefixes, *subsets]:
         fresh = engine(kind)

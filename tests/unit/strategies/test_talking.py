@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import replace
 from typing import Any
 
-import polars as pl
 import pytest
 from pydantic import ValidationError
 
 from operators.engine import Request
-from operators.load.held_out import held_out
 from operators.strategies.aggregate import Aggregate
 from operators.strategies.best_of import BestOf
 from operators.strategies.bets import Bets
@@ -25,7 +22,6 @@ from operators.strategies.revise import Revise
 from operators.strategies.spawn import Spawn
 from operators.strategies.step_cascade import StepCascade
 from operators.strategies.talking import last_object, options, said_last, spoken_part, tagged
-from operators.strategies.thresholds import cheapest, lower_bound
 from operators.strategies.workers import Workers
 from tests.unit.strategies import playing
 from tests.unit.strategies.literature import Babbling, in_turn, scripted
@@ -169,25 +165,6 @@ def test_a_draft_is_shown_where_it_is_wanted() -> None:
     assert "<assistant>\\boxed{1}<user>That is a colleague" in engine.requests[1].prompt
 
 
-def test_a_threshold_keeps_a_wanted_accuracy() -> None:
-    assert lower_bound(10, 10) == pytest.approx(0.05**0.1) and lower_bound(0, 5) == 0.0
-    values = [1.0] * 60 + [0.6] * 40 + [0.3] * 40
-    right = [True] * 60 + [True] * 39 + [False] + [False] * 40
-    keys = [f"p{number}" for number in range(200)]
-    assert cheapest(values, right, keys[:140], 0.9) == 0.6 and cheapest(values, right, keys[:140], 0.97) is None
-    assert cheapest(values[:5], right[:5], keys[:5], 0.9) is None
-    tuning = [not one for one in held_out(pl.Series(keys), 0.5)]  # what is held out is all wrong
-    assert cheapest([0.5] * 200, tuning, keys, 0.9) is None
-    assert cheapest([0.5] * 200, tuning, keys, 0.9, holdout=0.5) == 0.5
-    misses = 0
-    for seed in range(300):
-        draws = random.Random(seed)
-        scores = [draws.choice((0.2, 0.5, 0.8)) for _ in range(200)]
-        found = cheapest(scores, [draws.random() < 0.78 + score / 5 for score in scores], keys, 0.9)
-        misses += found is not None and {0.2: 0.88, 0.5: 0.91, 0.8: 0.94}[found] < 0.9 and found == 0.2
-    assert misses <= 300 * 0.05 + 10
-
-
 def test_the_large_model_writes_the_steps_that_score_too_little() -> None:
     script = {"Q": ("a\n\nx",), "a\n\n": ("bad\n\nx",), "a\n\nlarge\n\n": ("\\boxed{7}",)}
     at, engine = scripted(lambda request: script[request.prefix or "Q"][0])
@@ -217,16 +194,17 @@ def test_agents_see_the_others_last_answers_and_ties_go_to_the_round_before() ->
 def test_bets_are_private_and_unreadable_ones_are_asked_again() -> None:
     def say(request: Request) -> str:
         if "Which side" in request.prompt:
-            return "<winner>Opposition</winner>"
+            return "<winner>Opposition</winner> <confidence>70</confidence>"
         side = "pro" if "for the proposition" in request.prompt else "con"
         bet = "60" if side == "pro" else "none" if request.request_id.endswith("0.1") else "80"
         return f"{side} speaks <reasoning>secret</reasoning><bet>{bet}</bet>"
 
     at, engine = scripted(say)
     rows = played(Bets(judges=2), at)
-    assert [row["completion"] for row in rows] == ["pro speaks", "con speaks"] and rows[1]["chosen"]
-    assert [row["search_score"] for row in rows] == [0.6, 0.8] and rows[0]["reasoning"] == "secret"
-    assert note(rows)["unreadable"] == 1 and note(rows)["closing_opposition"] == 80 and len(engine.requests) == 9
+    assert [row["completion"] for row in rows] == ["pro speaks", "con speaks"] * 3 and rows[5]["chosen"]
+    assert [row["search_score"] for row in rows] == [0.6, 0.8] * 3 and rows[0]["reasoning"] == "secret"
+    assert note(rows)["unreadable"] == 1 and len(engine.requests) == 9
+    assert (note(rows)["confident"], note(rows)["confidence"]) == (2, 140)
     speeches = [one.prompt for one in engine.requests if "Which side" not in one.prompt]
     assert not any("secret" in prompt or "60" in prompt for prompt in speeches)
     assert speeches[3].count("con speaks") == 1 and speeches[-1].count("speaks") == 4

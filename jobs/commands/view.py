@@ -1,0 +1,69 @@
+"""Watching runs and reading samples: in a browser, or in a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from jobs.config.options import DEFAULT_ROOT, RootOption, RunArgument, complete_run, examples
+from schemas.errors import RunIncomplete
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=examples(
+        "gristmill view",
+        "gristmill view latest --root s3://bucket/team",
+        "gristmill view samples.parquet",
+        "gristmill view --port 8080 --no-browser   (then: ssh -L 8080:127.0.0.1:8080 there)",
+    )
+)
+def view(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN|PATH]",
+            help="A run's id, its beginning, or 'latest'; or a Parquet file, or a folder of them, without a root.",
+            autocompletion=complete_run,
+            show_default=False,
+        ),
+    ] = None,
+    root: RootOption = DEFAULT_ROOT,
+    host: Annotated[str, typer.Option(help="The address to listen on; others than this machine's own reach it.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+) -> None:
+    """Watch runs and read their samples in a browser. It only reads, and only answers whoever has the address."""
+    from cluster.records.reader import find_run
+    from cluster.storage.root import Root
+    from jobs.view.serve import serve
+    from jobs.view.shown import Shown
+
+    table = Path(name).expanduser() if name is not None else None
+    if table is not None and table.exists():
+        shown = Shown(None, table)
+    else:
+        place = Root.at(root)
+        shown = Shown(place, run=None if name is None else find_run(place, name).run_id)
+    serve(shown, host, port, browser, lambda line: typer.echo(line))
+
+
+@app.command(epilog=examples("gristmill watch latest", "gristmill watch arithmetic-20260101 --root s3://bucket/team"))
+def watch(name: RunArgument, root: RootOption = DEFAULT_ROOT) -> None:
+    """Watch a run that goes on anywhere, from its root: the view that `run` has, for a terminal over ssh."""
+    from cluster.records.reader import find_run
+    from cluster.storage.root import Root
+    from jobs.running.summary import print_run
+    from jobs.view.terminal import watch as look_on
+
+    place = Root.at(root)
+    manifest = look_on(place, find_run(place, name), Console(stderr=True))
+    print_run(Console(), place, manifest)
+    if manifest.state not in ("done", "budget reached"):
+        raise typer.Exit(RunIncomplete.exit_code)

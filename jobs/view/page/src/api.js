@@ -1,0 +1,40 @@
+// Where the page's data comes from: the server beside it. Whatever arrives is data; none of it is ever markup.
+
+export class Refused extends Error {}
+
+const wait = (milliseconds, signal) =>
+  new Promise((done, fail) => {
+    const timer = setTimeout(done, milliseconds);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), fail(signal.reason)));
+  });
+
+export const address = (path, query = {}) => {
+  const said = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== undefined && value !== ""));
+  return `/api/${path}${said.size ? `?${said}` : ""}`;
+};
+
+/** Ask for a document. As long as the server says that it is making an index, tell `making` and ask again. */
+export async function ask(path, query, { signal, making } = {}) {
+  for (;;) {
+    const answer = await fetch(address(path, query), { signal, credentials: "same-origin" });
+    const said = await answer.json().catch(() => ({ error: `the server said ${answer.status}` }));
+    if (answer.status === 202) {
+      making?.(said.making);
+      await wait(400, signal);
+    } else if (answer.ok) {
+      return said;
+    } else {
+      throw new Refused(said.error || `the server said ${answer.status}`);
+    }
+  }
+}
+
+/** Hear a stream of documents until the returned function is called. */
+export function hear(path, query, on, onTrouble) {
+  const source = new EventSource(address(path, query));
+  source.onmessage = (event) => on(JSON.parse(event.data), source);
+  source.onerror = () => onTrouble?.(source);
+  return () => source.close();
+}
+
+export const of = (run) => `run/${encodeURIComponent(run)}`;

@@ -1,0 +1,97 @@
+"""Opening the port, the browser, and in the end closing both."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from cluster.storage.root import Root
+from jobs.view.app import build_app
+from jobs.view.guard import Guard, new_token
+from jobs.view.shown import Shown
+from schemas.errors import BadInput
+
+LOOPBACK = ("127.0.0.1", "localhost")
+EVERY = ("", "0.0.0.0", "::", "*")  # noqa: S104 : refused
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; ``port`` 0 takes any.
+
+    Raises:
+        BadInput: the port is taken, or the address isn't this machine's, or isn't one.
+    """
+    if host in EVERY:
+        raise BadInput(f"'{host}' is no name that a browser can ask for: give --host the name by which it is reached")
+    try:
+        return socket.create_server((host, port), backlog=64)
+    except (OSError, OverflowError) as error:
+        raise BadInput(f"the view can't listen on {host}, port {port}: {error}. Choose another with --port") from error
+
+
+def names_of(host: str, port: int) -> frozenset[str]:
+    """Return what a Host header may say."""
+    names = LOOPBACK if host in LOOPBACK else (host,)
+    return frozenset(f"{name.lower()}:{port}" for name in names)
+
+
+class Server:
+    """A view's server: its address carries the token."""
+
+    def __init__(self, shown: Shown, host: str = "127.0.0.1", port: int = 0, token: str | None = None) -> None:
+        self.shown = shown
+        self.socket = listen(host, port)
+        port = self.socket.getsockname()[1]
+        secret = token or new_token()
+        self.address = f"http://{host}:{port}/?token={secret}"
+        app = Guard(build_app(shown), secret, names_of(host, port))
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False,
+            timeout_graceful_shutdown=2, timeout_keep_alive=30, proxy_headers=False,
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+
+    def run(self) -> None:
+        """Serve until the process is told to end."""
+        try:
+            self._server.run([self.socket])
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self.shown.close()
+        self.socket.close()
+
+    def stop(self) -> None:
+        """Tell a server that runs in a thread to end."""
+        self.shown.closed = True
+        self._server.should_exit = True
+
+
+@contextlib.contextmanager
+def beside(root: Root, say: Callable[[str], None]) -> Iterator[Server]:
+    """Serve in a thread of this process as long as the context lasts."""
+    server = Server(Shown(root))
+    thread = threading.Thread(target=server.run, name="view server", daemon=True)
+    thread.start()
+    say(f"view: {server.address}")
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join(timeout=10)
+
+
+def serve(shown: Shown, host: str, port: int, browser: bool, say: Callable[[str], None]) -> None:
+    """Serve a root's runs, or a table, until interrupted."""
+    server = Server(shown, host, port)
+    say(f"view: {server.address}")
+    if browser:
+        threading.Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()

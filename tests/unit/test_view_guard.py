@@ -1,0 +1,171 @@
+"""Who may ask the view's server, and that nobody gets anything else out of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from cluster.storage.root import Root
+from jobs.view.app import build_app
+from jobs.view.guard import HEADERS, Guard
+from jobs.view.serve import names_of
+from jobs.view.shown import Shown
+
+TOKEN = "a-token-of-a-test"
+HOSTS = names_of("127.0.0.1", 4711)
+SECRET = "what lies outside the root"
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+async def ask(app: Guard, method: str, path: str, headers: dict[str, str], query: bytes = b"") -> Answer:
+    """Ask an application as a server would, with any bytes."""
+    sent: list[dict] = []
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    async def receive() -> dict:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": quote(path).encode(),
+        "query_string": query,
+        "headers": [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()],
+        "scheme": "http",
+        "server": ("127.0.0.1", 4711),
+        "client": ("127.0.0.1", 9),
+        "http_version": "1.1",
+        "root_path": "",
+    }
+    await app(scope, receive, send)  # pyright: ignore[reportArgumentType]
+    found = {name.decode(): value.decode("latin-1") for name, value in sent[0]["headers"]}
+    return Answer(sent[0]["status"], found, b"".join(one.get("body", b"") for one in sent[1:]))
+
+
+def get(app: Guard, path: str, headers: dict[str, str], query: bytes = b"", method: str = "GET") -> Answer:
+    return asyncio.run(ask(app, method, path, headers, query))
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guard]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "root" / "runs").mkdir(parents=True)
+    (tmp_path / "secret.txt").write_text(SECRET)
+    (tmp_path / "root" / "manifest.json").write_text(SECRET)
+    shown = Shown(Root.at(tmp_path / "root"))
+    yield Guard(build_app(shown), TOKEN, HOSTS)
+    shown.close()
+
+
+OWN = {"host": "127.0.0.1:4711"}
+
+
+def known(app: Guard) -> dict[str, str]:
+    return {**OWN, "cookie": f"{app.cookie}={TOKEN}"}
+
+
+def test_the_token_becomes_a_cookie_that_only_this_page_sends(app: Guard) -> None:
+    welcome = get(app, "/", OWN, f"token={TOKEN}&kept=1".encode())
+    assert welcome.status == 303
+    assert welcome.headers["location"] == "/?kept=1"
+    cookie = welcome.headers["set-cookie"].lower()
+    assert cookie.startswith(f"{app.cookie}={TOKEN}".lower())
+    assert "httponly" in cookie and "samesite=strict" in cookie
+    assert get(app, "/", known(app)).status == 200
+    assert get(app, "/api/about", known(app)).status == 200
+
+
+@pytest.mark.parametrize(
+    "query", [b"", b"token=", b"token=wrong", b"token=a-token&token=a-token-of-a-test", b"token=\xff"]
+)
+def test_without_the_token_nothing_is_answered(app: Guard, query: bytes) -> None:
+    assert get(app, "/", OWN, query).status == 401
+    for cookie in ("", f"{app.cookie}=wrong", f"other={TOKEN}", "\x00;=;", f"{app.cookie}={TOKEN}x"):
+        for path in ("/", "/api/about", "/api/runs", "/static/main.js", "/nowhere"):
+            assert get(app, path, {**OWN, "cookie": cookie}, query).status == 401
+
+
+@pytest.mark.parametrize(
+    "host", ["", "evil.example", "evil.example:4711", "127.0.0.1", "127.0.0.1:80", "127.0.0.1:4711.evil.example"]
+)
+def test_another_name_is_refused_though_the_cookie_is_right(app: Guard, host: str) -> None:
+    assert get(app, "/api/about", {**known(app), "host": host}).status == 421
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "https://127.0.0.1:4711x", "http://127.0.0.1:80", ""]
+)
+def test_another_origin_is_refused(app: Guard, origin: str) -> None:
+    for method in ("GET", "POST"):
+        assert get(app, "/api/about", {**known(app), "origin": origin}, method=method).status == 403
+
+
+def test_it_only_reads(app: Guard) -> None:
+    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "ODD"):
+        assert get(app, "/api/about", {**known(app), "origin": "http://127.0.0.1:4711"}, method=method).status == 405
+
+
+def test_every_answer_has_the_policy(app: Guard) -> None:
+    for path, headers in (("/", known(app)), ("/api/about", known(app)), ("/", OWN), ("/x", {}), ("/x", known(app))):
+        answer = get(app, path, headers)
+        assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+    policy = HEADERS["content-security-policy"]
+    assert "unsafe" not in policy and "default-src 'none'" in policy and "http" not in policy
+
+
+TRAVERSALS = (
+    *("../secret.txt", "..%2fsecret.txt", "%2e%2e/secret.txt", "....//secret.txt", "/etc/passwd", "..\\secret.txt"),
+    *("\x00", ".", "..", "runs/../manifest.json", "a" * 4000, "static/../../../secret.txt", "%00", "é\u2028"),
+)
+
+
+def test_ten_thousand_odd_requests_get_nothing(app: Guard) -> None:
+    """Random paths, queries and headers, most of them with the right cookie: none fails or reads what isn't shown."""
+    draw = random.Random(0)
+    heads = ("/static/", "/api/run/", "/api/run/{}/", "/api/", "/", "//", "/static/../", "/api/compare/")
+    tails = ("", "/samples", "/problems", "/live", "/sample/1", "/sample/99999999999999999999", "/search", "/names")
+    letters = "abcXYZ019-_.~%/\\\x00\x7f\xe9\u2603'\"<>&=?#;: "
+
+    def odd() -> str:
+        kind = draw.random()
+        if kind < 0.4:
+            return draw.choice(TRAVERSALS)
+        return "".join(draw.choice(letters) for _ in range(draw.randrange(24)))
+
+    async def many() -> None:
+        statuses: dict[int, int] = {}
+        for _ in range(10_000):
+            path = draw.choice(heads).replace("{}", quote(odd())) + odd() + draw.choice(tails)
+            path = path if path.startswith("/") else f"/{path}"
+            headers = known(app) if draw.random() < 0.8 else {"host": draw.choice(["", odd(), "127.0.0.1:4711"])}
+            if draw.random() < 0.1:
+                headers = {**headers, "origin": odd(), "cookie": odd() + headers.get("cookie", "")}
+            query = "&".join(
+                f"{draw.choice(['runs', 'key', 'limit', 'token', 'sort', odd()])}={odd()}" for _ in range(2)
+            )
+            answer = await ask(
+                app, draw.choice(["GET"] * 9 + ["POST"]), path, headers, query.encode("utf-8", "replace")
+            )
+            statuses[answer.status] = statuses.get(answer.status, 0) + 1
+            assert answer.status in (200, 307, 400, 401, 403, 404, 405, 421), (path, query, answer.status)
+            assert SECRET.encode() not in answer.body, path
+            if answer.status == 200:
+                assert path in ("/", "/api/about", "/api/runs"), path
+        assert statuses[404] > 1_000 and statuses[401] > 100
+
+    asyncio.run(many())
