@@ -65,6 +65,10 @@ def _engine_error(
     return kind(message, transient, served=served, busy=busy, used=used)
 
 
+class CallLost(EngineError):
+    """The engine died while it had the request, and there will be another: it is asked again, which is no try."""
+
+
 class NeverSent(asyncio.CancelledError):
     """A request was given up while it waited for its turn: the engine never saw it, and it costs nothing."""
 

@@ -8,7 +8,7 @@ in which it was written.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,22 @@ class Stage:
     engine: EngineSpec | None = None
     engines: Mapping[str, EngineSpec] = field(default_factory=dict[str, EngineSpec])
     """The engines of a strategy's other roles, by role."""
+
+    @property
+    def pools(self) -> dict[str, EngineSpec]:
+        """Of these, the ones that have workers of their own, by role; the others are in the workers of ``engine``."""
+        return {role: spec for role, spec in self.engines.items() if spec.needs_pool}
+
+    @property
+    def all_gpus(self) -> float:
+        """GPUs that its engines hold while it works."""
+        return sum(spec.all_gpus for spec in (self.engine, *self.engines.values()) if spec is not None)
+
+    @property
+    def turns(self) -> frozenset[str]:
+        """The names under which its engines take turns with other stages'."""
+        specs = () if self.engine is None else (self.engine, *self.engines.values())
+        return frozenset(spec.takes_turns for spec in specs if spec.takes_turns is not None)
 
     @property
     def is_store(self) -> bool:
@@ -115,6 +131,8 @@ class Pipeline:
         if engine is not None:
             protect_settings(engine.model_dump())
         roles = _checked_roles(where, operator, engines or {})
+        if engine is not None:
+            _check_turns(where, [engine, *roles.values()])
         added = Stage(name, operator, dict(inputs), engine, roles)
         self.stages[name] = added
         return added
@@ -137,13 +155,21 @@ def _checked_roles(where: str, operator: Operator, engines: Mapping[str, EngineS
         if role not in known:
             asks = f"it asks {', '.join(known)}" if known else "it asks no engine but the stage's own"
             raise BadInput(f"{where}: no role '{role}': {asks}")
-        if spec.gpus:
-            raise BadInput(f"{where}: the engine of role '{role}' wants a GPU, and runs in the policy's worker")
         protect_settings(spec.model_dump())
     lacking = [] if strategy is None else [role for role in strategy.asks if role not in engines]
     if strategy is not None and lacking:
         raise BadInput(f"{where}: strategy {strategy.public_name()} asks {', '.join(lacking)}: give engines={{...}}")
     return dict(engines)
+
+
+def _check_turns(where: str, specs: Sequence[EngineSpec]) -> None:
+    """Refuse engines of one stage that would have to work at the same time on the same GPUs."""
+    names = [spec.takes_turns for spec in specs if spec.takes_turns is not None]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise BadInput(
+            f"{where}: two of its engines take turns as '{twice[0]}', but they work at the same time: give each a name "
+            "of its own, or share a GPU side by side (engine.gpus=0.5)"
+        )
 
 
 def _check_guides(where: str, operator: Sampling, engine: EngineSpec) -> None:

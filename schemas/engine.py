@@ -101,6 +101,16 @@ class EngineSpec(Settings):
         """Processes of one replica that hold GPUs of their own."""
         return 1
 
+    @property
+    def all_gpus(self) -> float:
+        """GPUs that all its replicas hold."""
+        return self.replicas * self.ranks * self.gpus
+
+    @property
+    def needs_pool(self) -> bool:
+        """Whether it has workers of its own where it plays a role for another engine's strategy: it takes GPUs."""
+        return self.gpus > 0
+
     def most_completion(self, max_tokens: int) -> int:
         """Return the most tokens that a completion may have, where so many are asked for."""
         return max_tokens

@@ -56,15 +56,29 @@ class ReplicaRecord(BaseModel):
         return self.completion_tokens / (self.last - self.first) if self.last > self.first else 0.0
 
 
-class RoleRecord(BaseModel):
-    """What one engine of a stage did in a run.
+class PoolRecord(BaseModel):
+    """What the replicas of one engine did in a run."""
+
+    engine: EngineRecord | None = None
+    gpus_per_replica: float = 0.0
+    replicas: list[ReplicaRecord] = []
+    busy_seconds: float = 0.0
+    """Sum over workers of the time they worked on it."""
+
+    @property
+    def gpu_seconds(self) -> float:
+        """What its replicas held GPUs for, from the first request to the last answer of each."""
+        return sum(max(0.0, replica.last - replica.first) for replica in self.replicas) * self.gpus_per_replica
+
+
+class RoleRecord(PoolRecord):
+    """What one engine of a stage did in a run. It has replicas of its own where it takes GPUs.
 
     Attributes:
         passes: texts that it scored.
         prompt_tokens: the cached ones included.
     """
 
-    engine: EngineRecord | None = None
     calls: int = 0
     passes: int = 0
     prompt_tokens: int = 0
@@ -72,7 +86,7 @@ class RoleRecord(BaseModel):
     completion_tokens: int = 0
 
 
-class StageRecord(BaseModel):
+class StageRecord(PoolRecord):
     """One stage of one run: where its dataset is and what was done for it."""
 
     model_config = ConfigDict(extra="ignore")
@@ -123,13 +137,8 @@ class StageRecord(BaseModel):
     passes: int = 0
     roles: dict[str, RoleRecord] = {}
     """What the engine of each role took, where a strategy asks several engines."""
-    busy_seconds: float = 0.0
-    """Sum over workers of the time they worked on it."""
-    engine: EngineRecord | None = None
-    gpus_per_replica: float = 0.0
     policy: str | None = None
     """Who decided how many samples each problem got; None where all got the same."""
-    replicas: list[ReplicaRecord] = []
     complete: bool = False
     view: str | None = None
     """File of the view, relative to the root (stores only): problem_key, first, count."""
@@ -149,10 +158,19 @@ class StageRecord(BaseModel):
             for name, value in took.items():
                 setattr(record, name, getattr(record, name) + value)
 
+    def role(self, name: str) -> PoolRecord:
+        """Return the record of one of its engines; of its own where the name is empty."""
+        return self if not name else self.roles.setdefault(name, RoleRecord())
+
     @property
-    def gpu_seconds(self) -> float:
-        """What its replicas held GPUs for, from the first request to the last answer of each."""
-        return sum(max(0.0, replica.last - replica.first) for replica in self.replicas) * self.gpus_per_replica
+    def pools(self) -> dict[str, PoolRecord]:
+        """Role -> record of all its engines; the name of its own is empty."""
+        return {"": self, **self.roles}
+
+    @property
+    def all_gpu_seconds(self) -> float:
+        """``gpu_seconds`` of all its engines together."""
+        return sum(pool.gpu_seconds for pool in self.pools.values())
 
 
 class Spending(BaseModel):
@@ -218,6 +236,13 @@ class RunManifest(BaseModel):
     """The resolved configuration, every default filled in."""
     versions: dict[str, str] = {}
     stages: list[StageRecord] = []
+
+    @property
+    def replicas(self) -> list[tuple[str, ReplicaRecord]]:
+        """All replicas, each with the stage (and the role) that it is for."""
+        pools = [(stage.name, role, pool) for stage in self.stages for role, pool in stage.pools.items()]
+        return [(f"{name}/{role}" if role else name, one) for name, role, pool in pools for one in pool.replicas]
+
     problem_view: str = ""
     n_problems: int = 0
     notes: list[str] = []

@@ -78,11 +78,11 @@ def ray_runner() -> Runner:
 
 @cache
 def _ray_cluster() -> str:
-    """Start Ray, for all tests of this process that need none of their own; return its address."""
+    """Start Ray, for all tests of this process that need none of their own; return its address. Its GPUs are words."""
     from ray.cluster_utils import Cluster
 
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # or a process starts for each CPU, wanted or not
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 4, "include_dashboard": False})
     atexit.register(cluster.shutdown)
     return cluster.address
 

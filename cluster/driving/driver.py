@@ -23,6 +23,7 @@ from cluster.driving.watch import Watch
 from cluster.planning.plan import RunPlan
 from cluster.pools.replicas import Replicas
 from cluster.pools.sampling import SamplingFeed
+from cluster.pools.serving import RoleFeed
 from cluster.pools.stage_engines import StageEngines
 from cluster.pools.turns import Turns
 from cluster.records.recorder import RunRecorder
@@ -43,6 +44,7 @@ from cluster.storage.rows import NumberedRows
 from cluster.working.compaction import Merge
 from cluster.working.work import Done, Task
 from pipelines.graph import Pipeline
+from schemas.engine import EngineSpec
 from schemas.errors import (
     ClusterLost,
     GristmillError,
@@ -151,7 +153,8 @@ class Driver:
         Args:
             placed: whether sample-scope stages have theirs already.
         """
-        groups: dict[str, list[tuple[StageState, StageEngines]]] = {}
+        members: dict[StageState, StageEngines] = {}
+        engines: list[EngineSpec] = []
         for state in self.states.values():
             spec = state.plan.stage.engine
             if spec is None or state.complete or (placed and isinstance(state, StoreState)):
@@ -159,17 +162,18 @@ class Driver:
             if isinstance(state, SampleState):
                 commit = partial(self._commit, now=True)
                 hears = self.events.when_done, commit, self.left_out.leave_out, self.left_out.skip
-                feed = SamplingFeed(state, self.books, *hears, self.turns.awake)
-                self.replicas.add(feed)
+                roles = [RoleFeed(state, role, self.books) for role in state.plan.stage.pools]
+                feed = SamplingFeed(state, self.books, *hears, self.turns.awake, roles)
+                for each in (feed, *roles):
+                    self.replicas.add(each)
             else:
                 self.asking[state] = self._make_flights(self.replicas.asking(state))
-            if spec.takes_turns is not None:
-                member = StageEngines(state, self.replicas, self.asking.get(state))
-                groups.setdefault(spec.takes_turns, []).append((state, member))
-        engines = [state.plan.stage.engine for state in self.states.values() if not state.complete]
-        self.runner.check([spec for spec in engines if spec is not None])
-        for members in groups.values():
-            self.turns.add(members)
+            members[state] = StageEngines(state, self.replicas, self.asking.get(state))
+        for state in self.states.values():
+            if not state.complete and state.plan.stage.engine is not None:
+                engines += [state.plan.stage.engine, *state.plan.stage.pools.values()]
+        self.runner.check(engines)
+        self.turns.add_all(members.items())
 
     def _make_flights(self, workers: Workers) -> Flights:
         hears = self.events.when_done, self._on_landed, self.left_out.on_quarantined, self.watch.say

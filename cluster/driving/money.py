@@ -240,16 +240,20 @@ class Money:
         elif self.stopped is None:
             self._stop(f"the budget doesn't afford another call of stage {state.name}")
 
-    def _held(self, state: StageState) -> float:
-        """Return for how many GPU seconds a stage has held its engines in this run."""
+    def _held(self, state: StageState) -> dict[str, float]:
+        """Return, by the name under which each engine is priced, for how many GPU seconds it was held in this run."""
         on = state.may_want if isinstance(state, SampleState) else (state.waiting or state.in_flight > 0)
-        held = [(found.first, time.time() if on else found.last) for found in state.record.replicas]
-        return sum(max(0.0, last - first) for first, last in held if first) * state.record.gpus_per_replica
+        held: dict[str, float] = {}
+        for role, pool in state.record.pools.items():
+            spans = [(found.first, time.time() if on else found.last) for found in pool.replicas]
+            seconds = sum(max(0.0, last - first) for first, last in spans if first)
+            held[priced_as(state.name, role) if role else state.name] = seconds * pool.gpus_per_replica
+        return held
 
     @property
     def gpu_hours(self) -> float:
         """GPU hours of the account, those of engines that run now included."""
-        return self._gpu_hours_before + sum(map(self._held, self._engines)) / 3600
+        return self._gpu_hours_before + sum(sum(self._held(state).values()) for state in self._engines) / 3600
 
     def _count_gpu_time(self, account: Account) -> None:
         """Add up what this run's engines cost that are paid by the hour, where dollars are capped."""
@@ -257,9 +261,10 @@ class Money:
             return
         micro = 0
         for state in self._engines:
-            prices = Prices.model_validate(self.manifest.prices.get(state.name, {}))
-            if prices.rates is None:
-                micro += prices.microdollars(0, 0, 0, self._held(state)) or 0
+            for name, seconds in self._held(state).items():
+                prices = Prices.model_validate(self.manifest.prices.get(name, {}))
+                if prices.rates is None:
+                    micro += prices.microdollars(0, 0, 0, seconds) or 0
         account.gpu_time = Amount(microdollars=micro)
 
     def _stop(self, why: str) -> None:
@@ -351,8 +356,10 @@ def _engines_of(state: StageState) -> Iterator[tuple[str, EngineSpec]]:
 
 
 def _note_gpus(state: StageState) -> None:
-    spec = state.plan.stage.engine
-    state.record.gpus_per_replica = spec.ranks * spec.gpus if spec is not None else 0.0
+    stage = state.plan.stage
+    for role, spec in {"": stage.engine, **stage.pools}.items():
+        if spec is not None:
+            state.record.role(role).gpus_per_replica = spec.ranks * spec.gpus
 
 
 def _keepings(state: SampleState, states: Mapping[str, StageState], shares: Collection[str]) -> Iterator[Keeping]:

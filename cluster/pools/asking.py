@@ -48,6 +48,7 @@ class AskingFeed:
         spec = state.plan.stage.engine
         assert spec is not None
         self.state = state
+        self.role = ""
         self.spec = spec
         self.lending = Lending(state, books)
         self._handle = handle
@@ -124,6 +125,9 @@ class AskingFeed:
             state.name, state.plan.stage.operator, self.spec, state.run.root.url, state.plan.folder, run_id, flush_rows,
             flush_seconds, paid=bool(state.loans), prices={role: loan.prices for role, loan in state.loans.items()},
         )  # fmt: skip
+
+    def on_started(self, replica: Replica) -> None:
+        pass
 
     def on_loaded(self, replica: Replica) -> None:
         self._replicas.append(replica)

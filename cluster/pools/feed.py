@@ -10,6 +10,7 @@ from cluster.pools.replica import Replica
 from cluster.stages.states import StageState
 from cluster.working.engine_worker import EngineJob
 from cluster.working.reports import Report
+from schemas.engine import EngineSpec
 
 
 class Feed(Protocol):
@@ -17,6 +18,14 @@ class Feed(Protocol):
 
     @property
     def state(self) -> StageState: ...
+
+    @property
+    def role(self) -> str:
+        """The role that they play for the stage's own replicas; empty where they are these."""
+        ...
+
+    @property
+    def spec(self) -> EngineSpec: ...
 
     @property
     def lending(self) -> Lending:
@@ -34,6 +43,10 @@ class Feed(Protocol):
         ...
 
     def job(self, run_id: str, flush_rows: int, flush_seconds: float) -> EngineJob: ...
+
+    def on_started(self, replica: Replica) -> None:
+        """Hear that a replica is being started."""
+        ...
 
     def on_loaded(self, replica: Replica) -> None:
         """Hear that a replica's engine is there."""

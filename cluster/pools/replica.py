@@ -37,6 +37,8 @@ class Replica:
 
     number: int
     state: StageState
+    role: str
+    """The role that its engine plays for the stage's own; empty where it is that."""
     handle: WorkerHandle[EngineWorker]
     ready: Ready | None = None
     collecting: Future[Report] | None = None
@@ -64,8 +66,23 @@ class Replica:
     # of a stage that asks
     under_way: dict[int, Future[Done]] = field(default_factory=dict[int, "Future[Done]"])
     """Number of a task -> what the flights wait for."""
+    # of one that plays a role for others
+    answered: int = 0
+    """Calls that it answered, as far as is known."""
+
     credit: defaultdict[str, Credit] = field(default_factory=lambda: defaultdict(Credit))
     """Of each role's calls."""
+
+    @property
+    def pool(self) -> tuple[StageState, str]:
+        """Whose replicas it is one of."""
+        return self.state, self.role
+
+    @property
+    def who(self) -> str:
+        """Which one it is, for people."""
+        role = f", role {self.role}" if self.role else ""
+        return f"stage {self.state.name}{role}, replica {self.number}"
 
     @property
     def lent(self) -> Amount:

@@ -27,8 +27,10 @@ from cluster.working.reports import Ready, Report
 from operators.engine import EngineDied
 from schemas.errors import EngineFailed, GristmillError, NodeLost, WorkerLost
 from schemas.job import RunSettings
-from schemas.manifest import EngineRecord, ReplicaRecord, RoleRecord
+from schemas.manifest import EngineRecord, ReplicaRecord
 
+Pool = tuple[StageState, str]
+"""A stage, and the role that a pool's engines play for it (``Replica.pool``)."""
 CALL_BACK_SECONDS = 0.5
 """Between two times that lent credit is called back, while somebody lacks it."""
 
@@ -62,46 +64,43 @@ class Replicas:
         self._on_short = on_short
         self._say = say
         self._all: list[Replica] = []
-        self._feeds: dict[StageState, Feed] = {}
-        self._deaths: dict[StageState, int] = {}
-        """How many replicas of a stage died in a row without doing anything in between."""
-        self._allowed: dict[StageState, int] = {}
+        self._feeds: dict[Pool, Feed] = {}
+        self._deaths: dict[Pool, int] = {}
+        """How many replicas of a pool died in a row without doing anything in between."""
+        self._allowed: dict[Pool, int] = {}
         """How many deaths in a row there may be: restarts, and what it takes to find two problems that kill."""
-        self._records: dict[tuple[str, int], ReplicaRecord] = {}
+        self._records: dict[tuple[str, str, int], ReplicaRecord] = {}
         self._called_back = 0.0
         self._calls_back = 0
         """How often credit was called back since money moved."""
 
     def add(self, feed: Feed) -> None:
-        """Take a stage on."""
-        self._feeds[feed.state] = feed
+        """Take the pool of a stage's engine on, or that of one of its roles."""
+        self._feeds[feed.state, feed.role] = feed
 
     def asking(self, state: StageState) -> AskingFeed:
         """Return the feed of a stage that asks; to be made into its flights' workers."""
-        feed = AskingFeed(state, self._books, self._handle, self.on_died, lambda: self.start(state))
+        feed = AskingFeed(state, self._books, self._handle, self.on_died, lambda: self._start_all(feed))
         self.add(feed)
         return feed
 
     @property
     def holding(self) -> bool:
         """Whether the run can't end yet, because of what replicas may still be given."""
-        return any(self._feeds[replica.state].holds or replica.busy for replica in self._all)
+        return any(self._feeds[replica.pool].holds or replica.busy for replica in self._all)
 
     def start_where_needed(self, state: StageState) -> None:
         """Start a stage's replicas once it has something to do."""
-        feed = self._feeds.get(state)
-        if feed is None or not feed.waiting or not self._awake(state):
-            return
-        if not any(replica.state is state for replica in self._all):
-            self.start(state)
+        for pool, feed in self._feeds.items():
+            waits = feed.state is state and feed.waiting and self._awake(state)
+            if waits and not any(replica.pool == pool for replica in self._all):
+                self._start_all(feed)
 
-    def start(self, state: StageState) -> None:
-        """Start those replicas of a stage that aren't there."""
-        spec = state.plan.stage.engine
-        assert spec is not None
-        there = {replica.number for replica in self._all if replica.state is state}
-        for number in set(range(spec.replicas)) - there:
-            self._start(state, number)
+    def _start_all(self, feed: Feed) -> None:
+        """Start those replicas of a pool that aren't there."""
+        there = {replica.number for replica in self._all if replica.pool == (feed.state, feed.role)}
+        for number in sorted(set(range(feed.spec.replicas)) - there):
+            self._start(feed, number)
 
     def drawn(self) -> dict[str, int]:
         """Return stage -> samples drawn by living replicas, committed or not."""
@@ -116,12 +115,11 @@ class Replicas:
             if replica.state is state:
                 replica.assigned.remove(ranges.over(state.rows))
 
-    def _start(self, state: StageState, number: int) -> None:
+    def _start(self, feed: Feed, number: int) -> None:
         """Start a replica; the loop goes on while its engine loads."""
-        feed = self._feeds[state]
         job = feed.job(self.run_id, self.settings.flush_rows, self.settings.flush_seconds)
-        replica = Replica(number, state, self.runner.engine_worker(job, number))
-        replica.earlier = self._records.get((state.name, number))
+        replica = Replica(number, feed.state, feed.role, self.runner.engine_worker(job, number))
+        replica.earlier = self._records.get((feed.state.name, feed.role, number))
         self._all.append(replica)
 
         def loaded(future: Future[Any]) -> None:
@@ -131,19 +129,20 @@ class Replicas:
             if isinstance(error, WorkerLost | EngineDied):
                 self.on_died(replica, error)
             elif error is not None and not isinstance(error, GristmillError):
-                raise EngineFailed(f"stage {state.name}: the engine could not be started: {error}") from error
+                raise EngineFailed(f"{replica.who}: the engine could not be started: {error}") from error
             else:
                 self._on_loaded(replica, future.result())
 
         self._handle(replica.handle.call(EngineWorker.start), loaded)
+        feed.on_started(replica)
 
     def _on_loaded(self, replica: Replica, ready: Ready) -> None:
         replica.ready = ready
         record = replica.state.record
-        record.engine = EngineRecord(**vars(ready.info))
+        record.role(replica.role).engine = EngineRecord(**vars(ready.info))
         for role, info in ready.roles.items():
-            record.roles.setdefault(role, RoleRecord()).engine = EngineRecord(**vars(info))
-        self._feeds[replica.state].on_loaded(replica)
+            record.role(role).engine = EngineRecord(**vars(info))
+        self._feeds[replica.pool].on_loaded(replica)
         self._ask(replica)
 
     def _ask(self, replica: Replica) -> None:
@@ -165,12 +164,13 @@ class Replicas:
         self._handle(replica.collecting, answered)
 
     def _on_report(self, replica: Replica, report: Report) -> None:
-        state, feed = replica.state, self._feeds[replica.state]
+        feed = self._feeds[replica.pool]
         if self._take(replica, report):
-            self._deaths[state] = self._allowed[state] = 0
-            state.touch()
-        if isinstance(state, SampleState) and state.unproven:
-            those = [one for one in self._all if one.state is state and one.assigned]
+            self._deaths[replica.pool] = self._allowed[replica.pool] = 0
+            replica.state.touch()
+        state = replica.state
+        if isinstance(state, SampleState) and state.unproven and not replica.role:
+            those = [one for one in self._all if one.pool == replica.pool and one.assigned]
             state.judge_refusals(sum(len(one.assigned) for one in those), [one.refusal for one in those])
         if not feed.finished_with(replica):
             self._ask(replica)
@@ -183,7 +183,7 @@ class Replicas:
         replica.trouble, replica.refusal = report.activity.trouble, report.refusal
         if any(dues.paid or dues.returned for dues in report.dues.values()):
             self._calls_back = 0
-        return self._feeds[replica.state].on_report(replica, report)
+        return self._feeds[replica.pool].on_report(replica, report)
 
     def _tell(self, state: StageState, report: Report) -> None:
         """Say what the engine's counts are worth, once; and how much more it takes than it is asked to."""
@@ -207,17 +207,18 @@ class Replicas:
     def _record(self, replica: Replica, now: Activity) -> None:
         """Keep a replica's timeline, the engines that died in its place included."""
         before = replica.earlier or ReplicaRecord(number=replica.number)
-        self._records[replica.state.name, replica.number] = now.after(before)
-        record = replica.state.record
-        record.replicas = [found for (stage, _), found in sorted(self._records.items()) if stage == replica.state.name]
+        stage, role = replica.state.name, replica.role
+        self._records[stage, role, replica.number] = now.after(before)
+        record = replica.state.record.role(role)
+        record.replicas = [found for of, found in sorted(self._records.items()) if of[:2] == (stage, role)]
         record.busy_seconds = sum(found.busy_seconds for found in record.replicas)
 
     def top_up(self) -> None:
         """Feed all that run low; what is logged is written once for all before anything goes out."""
-        orders = [order for replica in self._all for order in self._feeds[replica.state].plan(replica)]
+        orders = [order for replica in self._all for order in self._feeds[replica.pool].plan(replica)]
         orders += self._help_the_short()
         if orders:
-            for state in self._feeds:
+            for state, _ in self._feeds:
                 state.flush_log()
             self._books.flush()
         for send in orders:
@@ -227,7 +228,7 @@ class Replicas:
         """Where calls wait for money and none is left: call back what others were lent and don't need; then lend what
         was kept for others; then say that there is none."""
         short = [replica for replica in self._all if replica.first]
-        for state in self._feeds:
+        for state, _ in self._feeds:
             state.short = any(replica.state is state for replica in short)
         now = time.monotonic()
         if not short or now - self._called_back < CALL_BACK_SECONDS:
@@ -242,7 +243,7 @@ class Replicas:
             return
         asking = [replica for replica in short if not isinstance(replica.state, SampleState)]
         for replica in asking:
-            if orders := self._feeds[replica.state].lending.plan(replica, at_any_rate=True):
+            if orders := self._feeds[replica.pool].lending.plan(replica, at_any_rate=True):
                 yield from orders
                 return
         for replica in [*asking, *short]:
@@ -265,7 +266,7 @@ class Replicas:
             self._say(f"a replica ended without its last report: {error}", replica.state.name)
             ended = False
         replica.handle.kill()
-        self._feeds[replica.state].on_ended(replica, ended)
+        self._feeds[replica.pool].on_ended(replica, ended)
 
     def on_died(self, replica: Replica, error: BaseException) -> None:
         """Take its unfinished work back and start another, a bounded number of times in a row."""
@@ -277,19 +278,22 @@ class Replicas:
         if isinstance(error, GristmillError) and not isinstance(error, WorkerLost):
             raise error
         fault = not isinstance(error, NodeLost)  # of what it was doing, or of its engine
-        deaths = self._deaths[state] = self._deaths.get(state, 0) + fault
-        search = self._feeds[state].on_died(replica, error)
-        allowed = self._allowed[state] = max(self._allowed.get(state, 0), self.settings.engine_restarts + search)
+        pool, feed = replica.pool, self._feeds[replica.pool]
+        deaths = self._deaths[pool] = self._deaths.get(pool, 0) + fault
+        search = feed.on_died(replica, error)
+        allowed = self._allowed[pool] = max(self._allowed.get(pool, 0), self.settings.engine_restarts + search)
+        role = f" of role {replica.role}" if replica.role else ""
         if deaths > allowed:
             raise EngineFailed(
-                f"stage {state.name}: the engine died {deaths} times without finishing anything in between; last: "
-                f"{error}"
+                f"stage {state.name}: the engine{role} died {deaths} times without finishing anything in between; "
+                f"last: {error}"
             ) from error
-        record = self._records.setdefault((state.name, replica.number), ReplicaRecord(number=replica.number))
+        number = replica.number
+        record = self._records.setdefault((state.name, replica.role, number), ReplicaRecord(number=number))
         record.deaths += 1
-        self._say(f"replica {replica.number} died ({error}); starting another", state.name)
+        self._say(f"replica {number}{role} died ({error}); starting another", state.name)
         if self._awake(state):
-            self._start(state, replica.number)
+            self._start(feed, number)
 
     def progress(self) -> object:
         """Return what changes whenever an engine gets on."""
@@ -298,11 +302,7 @@ class Replicas:
 
     def known_waits(self) -> list[str]:
         """Return what is in the way of replicas, where somebody says so: a model is being loaded, a server refuses."""
-        return [
-            f"stage {replica.state.name}, replica {replica.number}: {why}"
-            for replica in self._all
-            if (why := self._known(replica))
-        ]
+        return [f"{replica.who}: {why}" for replica in self._all if (why := self._known(replica))]
 
     @staticmethod
     def _known(replica: Replica) -> str:
@@ -314,13 +314,12 @@ class Replicas:
         """Return what keeps replicas from answering."""
         found: list[str] = []
         for replica in self._all:
-            who = f"stage {replica.state.name}, replica {replica.number}"
             if why := self._known(replica):
-                found.append(f"{who}: {why}")
+                found.append(f"{replica.who}: {why}")
             elif replica.first:
-                found.append(f"{who}: the budget: its calls wait for {replica.first.tokens:,} tokens")
+                found.append(f"{replica.who}: the budget: its calls wait for {replica.first.tokens:,} tokens")
             elif replica.outstanding:
-                found.append(f"{who}: its engine has {replica.outstanding:,} requests and answers none")
+                found.append(f"{replica.who}: its engine has {replica.outstanding:,} requests and answers none")
         return found
 
     def outstanding(self, state: StageState) -> int:
@@ -337,7 +336,7 @@ class Replicas:
 
     def drain(self, seconds: float) -> None:
         """Let sampling finish what is in flight, for up to ``seconds``, and take what was drawn."""
-        self._drain([replica for replica in self._all if self._feeds[replica.state].holds], seconds)
+        self._drain([replica for replica in self._all if self._feeds[replica.pool].holds], seconds)
 
     def stop(self) -> None:
         """End all now; what is in flight is dropped, what was drawn is kept."""

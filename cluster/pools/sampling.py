@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 import numpy as np
@@ -17,6 +17,7 @@ import polars as pl
 
 from cluster.pools.lending import Lending
 from cluster.pools.replica import Replica
+from cluster.pools.serving import FEW, RoleFeed
 from cluster.spending.books import Books
 from cluster.stages.flights import Handle
 from cluster.stages.sample_state import SampleState
@@ -27,9 +28,6 @@ from cluster.working.reports import Prompts, Report
 from operators.engine import EngineDied
 from operators.sample.lengths import told
 from schemas.errors import BadInput, ContractViolation, EngineFailed, NodeLost, WorkerLost
-
-FEW = 10
-"""So many problems may be left out because they kill engines (and one in a hundred beyond): then it is the engine."""
 
 
 class SamplingFeed:
@@ -42,6 +40,7 @@ class SamplingFeed:
         leave_out: called with the ranges of a problem that kills engines, and why.
         skip: called with problems whose prompts are too long, and the sentence that says so.
         awake: whether a stage's engines have the GPUs now (``cluster.pools.turns``).
+        roles: those that have replicas of their own.
     """
 
     def __init__(
@@ -53,8 +52,14 @@ class SamplingFeed:
         leave_out: Callable[[SampleState, Ranges, BaseException], None],
         skip: Callable[[SampleState, Ints, str], None],
         awake: Callable[[SampleState], bool],
+        roles: Sequence[RoleFeed] = (),
     ) -> None:
+        spec = state.plan.stage.engine
+        assert spec is not None
         self.state = state
+        self.role = ""
+        self.spec = spec
+        self._roles = roles
         self.lending = Lending(state, books)
         self._handle = handle
         self._commit = commit
@@ -75,10 +80,10 @@ class SamplingFeed:
         state = self.state
         plan, operator = state.plan, state.operator
         problems = state.upstream("problems").snapshot
-        assert plan.stage.engine is not None and problems is not None
+        assert problems is not None
         prices = {role: loan.prices for role, loan in state.loans.items()}
         return EngineJob(
-            state.name, operator, plan.stage.engine, state.run.root.url, plan.folder, run_id, flush_rows, flush_seconds,
+            state.name, operator, self.spec, state.run.root.url, plan.folder, run_id, flush_rows, flush_seconds,
             NumberedRows.of(problems), bool(state.loans), state.purse is not None and not self._plays, prices,
             plan.stage.engines, state.unsafe,
         )  # fmt: skip
@@ -87,6 +92,16 @@ class SamplingFeed:
     def _plays(self) -> bool:
         """Whether draws are episodes, whose calls are paid one by one."""
         return self.state.operator.strategy is not None
+
+    def on_started(self, replica: Replica) -> None:
+        """Tell it where the engines are that play other roles."""
+        for role in self._roles:
+            role.on_asker(replica)
+
+    def _on_gone(self, replica: Replica) -> None:
+        self.lending.drop(replica)
+        for role in self._roles:
+            role.on_asker_gone(replica)
 
     def on_loaded(self, replica: Replica) -> None:
         """Before anything is sampled, the first replica measures the prompts; then work is handed out."""
@@ -115,8 +130,7 @@ class SamplingFeed:
                 raise BadInput(sentence)
             self._skip(state, np.array([number for number, _ in refused]), sentence)
         if state.purse is not None:
-            assert state.plan.stage.engine is not None
-            most = state.plan.stage.engine.most_completion(operator.max_tokens)
+            most = self.spec.most_completion(operator.max_tokens)
             state.purse.learn_prompts(numbers, prompts.tokens, most)
         state.prompts_checked = True
 
@@ -197,7 +211,7 @@ class SamplingFeed:
 
     def on_died(self, replica: Replica, error: BaseException) -> int:
         state = self.state
-        self.lending.drop(replica)
+        self._on_gone(replica)
         state.prove()  # what it delivered is not drawn again
         self._commit()
         unfinished = replica.assigned.ranges
@@ -222,7 +236,7 @@ class SamplingFeed:
         self._leave_out(state, state.leave_out(np.array([number])), error)
 
     def on_ended(self, replica: Replica, reported: bool) -> None:
-        self.lending.drop(replica)
+        self._on_gone(replica)
         if not reported or (self._plays and replica.outstanding):  # episodes that were suspended are nobody's now
             self.state.prove()
             self._commit()

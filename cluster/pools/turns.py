@@ -63,8 +63,26 @@ class Turns:
         self._groups: list[_Group] = []
         self._of: dict[StageState, _Group] = {}
 
-    def add(self, members: Iterable[tuple[StageState, Member]]) -> None:
-        """Let these stages, in the order of the pipeline, take turns."""
+    def add_all(self, members: Iterable[tuple[StageState, Member]]) -> None:
+        """Let stages, in the order of the pipeline, take turns with those with which an engine of theirs does.
+
+        A stage whose engines have several names brings all who use one of them together: it works while all of its
+        engines are awake, so none of them may wait for it with something that it needs.
+        """
+        groups: list[tuple[set[str], dict[StageState, Member]]] = []
+        for state, member in members:
+            names = set(state.plan.stage.turns)
+            if not names:
+                continue
+            mine = [group for group in groups if group[0] & names]
+            groups = [group for group in groups if group not in mine]
+            all_names = names.union(*(group[0] for group in mine))
+            together = {key: value for group in mine for key, value in group[1].items()}
+            groups.append((all_names, together | {state: member}))
+        for _, together in groups:
+            self._add(together.items())
+
+    def _add(self, members: Iterable[tuple[StageState, Member]]) -> None:
         group = _Group(dict(members))
         self._groups.append(group)
         self._of |= dict.fromkeys(group.members, group)

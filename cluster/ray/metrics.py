@@ -67,10 +67,11 @@ class RunMetrics:
             tokens = {"prompt": fresh, "cached": record.cached_prompt_tokens, "completion": record.completion_tokens}
             for kind, count in tokens.items():
                 self._set("gristmill_tokens", count, {**labels, "kind": kind})
-        for replica in record.replicas:
-            which = {**labels, "replica": str(replica.number)}
-            self._set("gristmill_engine_busy_share", replica.busy_share, which)
-            self._set("gristmill_engine_deaths", replica.deaths, which)
+        for role, pool in record.pools.items():
+            for replica in pool.replicas:
+                which = {**labels, "replica": f"{role}-{replica.number}" if role else str(replica.number)}
+                self._set("gristmill_engine_busy_share", replica.busy_share, which)
+                self._set("gristmill_engine_deaths", replica.deaths, which)
 
     def _set(self, name: str, value: float, labels: dict[str, str]) -> None:
         self._gauges[name].set(value, labels)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
 from typing import Any, Generic
 
 import ray
@@ -11,10 +14,32 @@ from ray.exceptions import LocalRayletDiedError, NodeDiedError, ObjectLostError,
 from cluster.ray.placement import Hold
 from cluster.ray.watched import GONE, Watched
 from cluster.runners.runner import EngineJob, Method, P, R, W
+from cluster.working.serving import Address
 from schemas.errors import ClusterLost, NodeLost, WorkerLost
 
 _NODE_DIED = "because its node has died"
 """So Ray says it of an actor."""
+
+
+AT_ONCE = 1000
+"""Calls that a worker takes at once. They are coroutines and cost nothing while they wait; the driver's must never wait
+behind those of other workers, each of which is a list of calls to an engine."""
+
+
+@dataclass(frozen=True)
+class RayAddress:
+    """See ``cluster.working.serving.Address``: it travels to other actors."""
+
+    name: str
+    actor: Any
+
+    async def call(self, method: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return await getattr(self.actor, method.__name__).remote(*args)
+        except RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, Exception) else error) from None
+        except RayError as error:
+            raise _told(error) from error
 
 
 class RayWorker(Generic[W]):
@@ -27,8 +52,9 @@ class RayWorker(Generic[W]):
         self._failure: Exception | None = None
         self._lives = False
         hold.fail = self._fail
-        actor = ray.remote(job.worker).options(**hold.options, max_restarts=0, max_concurrency=16)
+        actor = ray.remote(job.worker).options(**hold.options, max_restarts=0, max_concurrency=AT_ONCE)
         self._actor: Any = actor.remote(job)
+        self.address: Address = RayAddress(f"{hold.stage}/{uuid.uuid4().hex}", self._actor)
 
     def call_last(self, method: Method[W, P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         if self._failure is None and not self._lives and not self._hold.placed:

@@ -11,14 +11,20 @@ import asyncio
 import os
 import queue
 import threading
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
-from typing import Generic
+from dataclasses import dataclass
+from typing import Any, Generic
 
 from cluster.runners.runner import EngineJob, Method, P, R, Runner, W, WorkerHandle
+from cluster.working.serving import Address
 from cluster.working.work import Done, Work
 from schemas.engine import EngineSpec
 from schemas.errors import BadInput, WorkerLost
+
+LOOK_SECONDS = 1.0
+"""Between two looks whether a worker that was called is still there."""
 
 
 class LocalRunner(Runner):
@@ -81,7 +87,7 @@ class LocalRunner(Runner):
                 )
 
     def engine_worker(self, job: EngineJob[W], number: int) -> WorkerHandle[W]:
-        handle = _LocalWorker(job)
+        handle = _LocalWorker(job, f"{job.stage}/{number}/{uuid.uuid4().hex}")
         self._workers.append(handle)
         return handle
 
@@ -106,9 +112,10 @@ def _settle(future: Future[Done], result: Done | None, error: BaseException | No
 
 
 class _LocalWorker(Generic[W]):
-    """A worker with an engine, in a thread of its own."""
+    """A worker with an engine, in a thread of its own. It is its own address: other workers are in this process too."""
 
-    def __init__(self, job: EngineJob[W]) -> None:
+    def __init__(self, job: EngineJob[W], name: str) -> None:
+        self.name = name
         self._worker: W = job.worker(job)  # pyright: ignore[reportCallIssue]: a worker is made with its job
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="gristmill-engine", daemon=True)
@@ -116,6 +123,10 @@ class _LocalWorker(Generic[W]):
 
     def call(self, method: Method[W, P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         return asyncio.run_coroutine_threadsafe(method(self._worker, *args, **kwargs), self._loop)
+
+    @property
+    def address(self) -> Address:
+        return _LocalAddress(self.name, self._worker, self._loop)
 
     def call_last(self, method: Method[W, P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         return self.call(method, *args, **kwargs)
@@ -129,6 +140,31 @@ class _LocalWorker(Generic[W]):
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=10)
             self._loop.close()
+
+
+@dataclass(frozen=True)
+class _LocalAddress:
+    """See ``cluster.working.serving.Address``."""
+
+    name: str
+    worker: object
+    loop: asyncio.AbstractEventLoop
+
+    async def call(self, method: Callable[..., Any], *args: Any) -> Any:
+        coroutine = getattr(self.worker, method.__name__)(*args)
+        try:
+            future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        except RuntimeError as error:  # its loop is closed
+            coroutine.close()
+            raise WorkerLost(f"worker {self.name} is gone") from error
+        answer = asyncio.wrap_future(future)
+        while not answer.done():
+            await asyncio.wait([answer], timeout=LOOK_SECONDS)
+            if self.loop.is_closed():  # it was ended before it heard of the call
+                break
+        if not answer.done() or answer.cancelled():
+            raise WorkerLost(f"worker {self.name} is gone")
+        return answer.result()
 
 
 async def _cancel_all() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from cluster.working.serving import Address
 from cluster.working.work import Done, Task, Work
 from schemas.engine import EngineSpec
 from schemas.manifest import RunManifest
@@ -53,6 +54,11 @@ class WorkerHandle(Protocol[W]):  # pyright: ignore[reportInvalidTypeVarUse]: me
 
     def kill(self) -> None:
         """End it without asking (after a failure)."""
+        ...
+
+    @property
+    def address(self) -> Address:
+        """Where other workers call it."""
         ...
 
     def waits_for(self) -> str:

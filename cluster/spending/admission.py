@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.records.bill import Amount, Bill
+from cluster.spending.access import Access
 from cluster.spending.account import Account
 from cluster.spending.books import Books
 from cluster.spending.loan import Keeping, Loan
@@ -26,7 +27,7 @@ KNOWN = 8
 """Episodes that have to end before their mean is gone by."""
 
 
-class Admission:
+class Admission(Access):
     """One strategy's access to the account; it stands where plain sampling has its purse.
 
     Ranges are of draws: episodes.
@@ -49,30 +50,17 @@ class Admission:
         problems: int,
         keeping: tuple[Keeping, ...] = (),
     ) -> None:
-        self.account = account
-        self.books = books
-        self.stage = stage
+        super().__init__(account, books, stage, keeping)
         self.rows = rows
         self.loans = loans
-        self.keeping = keeping
-        self.reserved = 0
-        """Samples that were sent and haven't come back."""
         self._worst_of = worst
         self._worst = np.zeros((problems, 2), np.int64)
         self._ended = 0
 
-    @property
-    def may_afford(self) -> bool:
-        """Whether more may be affordable later."""
-        waits = self.reserved > 0 or not self.account.gate_open
-        return waits or any(keeping.loan.waits for keeping in self.keeping)
-
     def learn_prompts(self, numbers: Ints, tokens: Ints, max_tokens: int) -> None:
-        """Hear how many tokens the prompts of problems have at most."""
         for length in np.unique(tokens).tolist():
             self._worst[numbers[tokens == length]] = self._worst_of(length).parts[1:]
-        for keeping in self.keeping:
-            keeping.learn_prompts(numbers, tokens)
+        super().learn_prompts(numbers, tokens, max_tokens)
 
     def worst(self, numbers: Ints) -> tuple[Ints, Ints]:
         """Return what a range of samples sets apart by itself: nothing, since their calls are paid one by one."""
@@ -90,7 +78,7 @@ class Admission:
 
     def _let_in(self, number: int, wanted: int) -> int:
         live = self.reserved // self.rows
-        judging = sum((keeping.each(number) for keeping in self.keeping), Amount()) * self.rows
+        judging = self.judging(number) * self.rows
         one = self._expected(number) + judging
         lent = sum((loan.out for loan in self.loans.values()), Amount())
         fits = self.account.fits(Amount(self.rows) + judging, wanted)
@@ -112,15 +100,13 @@ class Admission:
 
     def _send(self, number: int, episodes: int) -> None:
         samples = episodes * self.rows
-        self.account.reserved += Amount(samples)
-        self.account.dispatched += samples
-        self.reserved += samples
+        self._take(Amount(samples))
         for keeping in self.keeping:
             keeping.loan.on_sent(keeping.each(number) * samples)
 
     def settle(self, part: Part, ranges: Ranges) -> None:
         """Take the samples of episodes that ended; what they took stands in the bills of their calls."""
-        self._free(ranges)
+        self._free(Amount(ranges.total * self.rows))
         self._ended += ranges.total
         self.account.spent += Amount(part.rows)
         self.books.add("bill", self.stage, POLICY, Amount(part.rows), Bill(), part.rows)
@@ -129,7 +115,7 @@ class Admission:
 
     def charge(self, ranges: Ranges) -> None:
         """Hear of episodes that weren't played to their end: their calls are paid, and wait for the next try."""
-        self._free(ranges)
+        self._free(Amount(ranges.total * self.rows))
         self.books.add("return", self.stage, POLICY, Amount(ranges.total * self.rows))
         for keeping in self.keeping:
             keeping.loan.on_lost(keeping.worst(ranges.times(self.rows)))
@@ -142,9 +128,3 @@ class Admission:
     def on_overrun(self, over: Overrun) -> bool:
         """Nothing is set apart here that an overrun could pass: the desks of the calls heed it."""
         return False
-
-    def _free(self, ranges: Ranges) -> None:
-        samples = ranges.total * self.rows
-        self.account.reserved -= Amount(samples)
-        self.account.freed += 1
-        self.reserved -= samples

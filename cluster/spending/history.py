@@ -193,13 +193,13 @@ def _booked_role(
     )
     took = {name: int(value or 0) for name, value in bills.row(0, named=True).items()}
     prompt, cached, completion = (took[name] for name in TOKENS)
-    seconds, engine = (record.gpu_seconds, record.engine) if other is None else (0.0, other.engine)
-    micro = prices[name].microdollars(prompt, cached, completion, seconds) if name in prices else None
+    pool = record if other is None else other
+    micro = prices[name].microdollars(prompt, cached, completion, pool.gpu_seconds) if name in prices else None
     yield _entry(manifest, record.name, "settle", took, micro or 0) | {
         "role": role,
-        "engine": engine.model if engine else "",
-        "engine_seconds": record.busy_seconds if other is None else 0.0,
-        "gpu_seconds": seconds,
+        "engine": pool.engine.model if pool.engine else "",
+        "engine_seconds": pool.busy_seconds,
+        "gpu_seconds": pool.gpu_seconds,
     }
     sent = sent.filter(pl.col("stage") == record.name, pl.col("count") > 0)
     tokens, micros = (pl.col("count") * pl.col(f"worst_{name}") for name in CREDIT[1:])

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.records.bill import Amount, Bill
+from cluster.spending.access import Access
 from cluster.spending.account import Account
 from cluster.spending.books import Books
 from cluster.spending.loan import Keeping
@@ -16,7 +17,7 @@ from operators.strategies.words import POLICY
 from schemas.prices import Prices
 
 
-class Purse:
+class Purse(Access):
     """One sampling stage's access to the account.
 
     Args:
@@ -34,35 +35,21 @@ class Purse:
         problems: int,
         keeping: tuple[Keeping, ...] = (),
     ) -> None:
-        self.account = account
-        self.books = books
-        self.stage = stage
+        super().__init__(account, books, stage, keeping)
         self.prices = prices
-        self.keeping = keeping
-        self.reserved = 0
-        """Samples of this stage that were sent and haven't come back."""
         self._tokens = np.zeros(problems, np.int64)
         self._micro = np.zeros(problems, np.int64)
         """What a sample of each problem may take at most."""
         self._over = Overrun()
         """What the engine takes beyond that."""
 
-    @property
-    def may_afford(self) -> bool:
-        """Whether more may be affordable later: something is out, the first samples are still being judged, or money
-        is kept for samples that wait for their verdicts."""
-        waits = self.reserved > 0 or not self.account.gate_open
-        return waits or any(keeping.loan.waits for keeping in self.keeping)
-
     def learn_prompts(self, numbers: Ints, tokens: Ints, max_tokens: int) -> None:
-        """Hear how many tokens the prompts of problems have at most."""
         self._tokens[numbers] = tokens + max_tokens
         if self.prices is not None:
             # rounded up: a worst case that is rounded down isn't one
             micro = [(self.prices.microdollars(prompt, 0, max_tokens, 0.0) or 0) + 1 for prompt in tokens.tolist()]
             self._micro[numbers] = micro
-        for keeping in self.keeping:
-            keeping.learn_prompts(numbers, tokens)
+        super().learn_prompts(numbers, tokens, max_tokens)
 
     def worst(self, numbers: Ints) -> tuple[Ints, Ints]:
         """Return the tokens and microdollars that a sample of each problem may take at most."""
@@ -98,10 +85,9 @@ class Purse:
         for place in range(len(ranges)):
             one = ranges[place : place + 1]
             number = int(one.numbers[0])
-            judging = sum((keeping.each(number) for keeping in self.keeping), Amount())
             tokens, micro = self.worst(one.numbers)
             worst = Amount(1, int(tokens[0]), int(micro[0]))
-            sizes[place] = self.account.fits(worst + judging, int(sizes[place]))
+            sizes[place] = self.account.fits(worst + self.judging(number), int(sizes[place]))
             self._reserve(Ranges(one.starts, sizes[place : place + 1]))
         return sizes
 
@@ -118,15 +104,13 @@ class Purse:
         return Amount(ranges.total, tokens, micro)
 
     def _reserve(self, ranges: Ranges) -> None:
-        self.account.reserved += self._worst_of(ranges)
-        self.account.dispatched += ranges.total
-        self.reserved += ranges.total
+        self._take(self._worst_of(ranges))
         for keeping in self.keeping:
             keeping.loan.on_sent(keeping.worst(ranges))
 
     def settle(self, part: Part, ranges: Ranges) -> None:
         """Put what a written part really took in the place of what was set apart for its samples."""
-        worst = self._free(ranges)
+        worst = self._closed(ranges)
         bill = bill_of(part)
         micro = 0 if self.prices is None else self.prices.microdollars(*_tokens(bill), 0.0) or 0
         self.account.spent += Amount(part.rows, bill.tokens, micro)
@@ -136,7 +120,7 @@ class Purse:
 
     def charge(self, ranges: Ranges) -> None:
         """Count requests that brought no sample as spent, at their worst case."""
-        worst = self._free(ranges)
+        worst = self._closed(ranges)
         self.account.spent += worst
         self.account.orphaned += worst
         self.books.add("lost", self.stage, POLICY, worst)
@@ -145,16 +129,15 @@ class Purse:
 
     def give_back(self, ranges: Ranges) -> None:
         """Take back what was set apart for samples that nobody served: they cost nothing."""
-        self.books.add("return", self.stage, POLICY, self._free(ranges))
+        self.books.add("return", self.stage, POLICY, self._closed(ranges))
         self.account.dispatched -= ranges.total
         for keeping in self.keeping:
             keeping.loan.on_lost(keeping.worst(ranges))
 
-    def _free(self, ranges: Ranges) -> Amount:
+    def _closed(self, ranges: Ranges) -> Amount:
+        """Free what was set apart for samples, and return how much that is."""
         worst = self._worst_of(ranges)
-        self.account.reserved -= worst
-        self.account.freed += 1
-        self.reserved -= ranges.total
+        self._free(worst)
         return worst
 
 

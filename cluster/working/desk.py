@@ -20,7 +20,7 @@ from cluster.working.overrun import Overrun, overrun_of
 from cluster.working.stops import ask_for_a_stop
 from cluster.working.tries import Tries
 from cluster.working.turnstile import Turnstile
-from operators.engine import Completion, Engine, EngineError, NeverSent, Request, Scored, ScoreRequest
+from operators.engine import CallLost, Completion, Engine, EngineError, NeverSent, Request, Scored, ScoreRequest
 from schemas.conversation import Turn
 from schemas.errors import BadInput
 from schemas.unicode import whole
@@ -258,7 +258,7 @@ class Desk(Engine):
                 if not error.served:
                     took = Bill(int(not error.transient), error.used[0], 0, error.used[1])
                 tries = tries or Tries(self._retries or 0, 0.0 if self.pays_elsewhere else self.patience)
-                pause = tries.again(error)
+                pause = 0.0 if isinstance(error, CallLost) else tries.again(error)
                 if pause is None:
                     meter.answered.set()
                     raise

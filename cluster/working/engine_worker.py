@@ -1,10 +1,9 @@
-"""The engine worker: one engine, kept busy with the samples of a stage, or with the tasks of one that asks it.
+"""The engine worker: one engine, kept busy with the samples of a stage, with the tasks of one that asks it, or with the
+calls of other workers to which it plays a role.
 
-The driver assigns ranges of samples, or sends tasks, and collects reports; it never sees a text. Rows of samples are
-flushed to a part when there are enough of them, or when the oldest has waited ``flush_seconds`` (the first ones
-sooner): that bounds what a crash can cost. When the storage is slow, drawing waits for it: no more than ``BUFFERS``
-parts' worth of rows are ever held. Of tasks a few are under way at once, so while one reads or writes, the engine works
-on another.
+The driver assigns ranges of samples, or sends tasks, and collects reports; it never sees a text. When the storage is
+slow, drawing waits for it (``cluster.working.outgoing``). Of tasks a few are under way at once, so while one reads or
+writes, the engine works on another.
 """
 
 from __future__ import annotations
@@ -16,38 +15,31 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import polars as pl
-
 from cluster.engines import build_engine
 from cluster.records.bill import Amount
-from cluster.storage.delta import calls_folder
-from cluster.storage.parts import write_part
 from cluster.storage.ranges import Ints, Ranges
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
 from cluster.storage.slices import Slice
 from cluster.working.drawing import Drawing, Row
+from cluster.working.far_engine import FarEngine
 from cluster.working.journal import Answers, Journal
+from cluster.working.outgoing import Outgoing
 from cluster.working.playing import Playing
 from cluster.working.reports import Failed, Prompts, Ready, Report
 from cluster.working.roles import Role
-from cluster.working.unproven import Unproven
+from cluster.working.serving import Address, Asked, Serving, Told
 from cluster.working.work import Done, Task
-from cluster.working.writing import DrawnRows, write_samples
 from operators.asking import AskingOperator
 from operators.base import Operator
+from operators.engine import Engine, EngineDied
 from operators.sample.sampling import Sampling
 from operators.strategies.words import POLICY
-from schemas import datasets, episodes
 from schemas.engine import EngineSpec
 from schemas.prices import Prices
 
-FIRST_FLUSH = 0.25
-"""Seconds until the first part is written; each next one may wait twice as long, up to ``flush_seconds``."""
 SCORER = "scorer"
 """The role of the engine of a stage that asks."""
-BUFFERS = 2
-"""How many parts' worth of rows a worker holds, one being filled and one being written, before it stops drawing."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,8 @@ class EngineJob:
         paid: whether calls are paid for by credit that the driver lends (plain samples are paid before they are sent).
         each_try: whether each try of a sample is paid for by the driver, so that none is made here.
         prices: of the engine's tokens, where something is capped in dollars; of each role's.
-        roles: the engines that play other roles for a strategy.
+        roles: the engines that play other roles for a strategy: here, or in workers of their own.
+        serves: the role that this worker's engine plays for others; empty where it is the stage's own.
         unsafe: whether it may run generated programs without a sandbox.
     """
 
@@ -78,6 +71,12 @@ class EngineJob:
     prices: Mapping[str, Prices | None] = field(default_factory=dict[str, "Prices | None"])
     roles: Mapping[str, EngineSpec] = field(default_factory=dict[str, EngineSpec])
     unsafe: bool = False
+    serves: str = ""
+
+    @property
+    def own(self) -> str:
+        """The role of the worker's own engine."""
+        return self.serves or (POLICY if isinstance(self.operator, Sampling) else SCORER)
 
     @property
     def worker(self) -> type[EngineWorker]:
@@ -90,52 +89,52 @@ class EngineWorker:
     def __init__(self, job: EngineJob) -> None:
         self.job = job
         self.root = Root(job.root)
-        self.rows = DrawnRows(datasets.Sample)
-        self.calls = DrawnRows(episodes.Call)
-        self._unproven = Unproven()
         self.report = Report()
-        self._oldest = 0.0
-        self._flush_after = min(FIRST_FLUSH, job.flush_seconds)
         self._ending = False
         self._tasks: list[asyncio.Task[None]] = []
         self._running: dict[int, asyncio.Task[Done]] = {}
-        self._writes: set[asyncio.Task[None]] = set()
-        self._in_order = asyncio.Lock()
-        self._unwritten = 0
-        self._room = asyncio.Event()
-        self._room.set()
         self._hungry = False
         self._crash: BaseException | None = None
         self._crash_told = False
         self._drawing: Drawing | None = None
+        self._serving: Serving | None = None
         self._answers = Answers(self.root, job.folder)
         self.roles: dict[str, Role] = {}
-        self._plays = isinstance(job.operator, Sampling) and job.operator.strategy is not None
+        self._plays = not job.serves and isinstance(job.operator, Sampling) and job.operator.strategy is not None
+        about = self.root, job.folder, job.stage, job.flush_rows, job.flush_seconds, self._plays
+        self._outgoing = Outgoing(*about, lambda: self.report, self._on_written)
+        self._far = {name: FarEngine(name, spec.replicas) for name, spec in job.roles.items() if spec.needs_pool}
 
     async def start(self) -> Ready:
         """Load the engines; a sampling worker begins to draw whatever is assigned."""
         job = self.job
         self.news = asyncio.Event()
-        own = POLICY if isinstance(job.operator, Sampling) else SCORER
-        for name, spec in {own: job.engine, **job.roles}.items():
-            engine = await asyncio.to_thread(build_engine, spec)
+        for name, spec in {job.own: job.engine, **job.roles}.items():
+            engine = self._far.get(name)
+            if engine is None:
+                engine = await asyncio.to_thread(build_engine, spec)
+            else:
+                await engine.until_there()
             node = socket.gethostname()
             money = job.paid, job.prices.get(name)
             role = Role(name, engine, node, *money, self._plays, job.each_try, spec.most_completion)
             role.watch_overrun(self._on_overrun)
             self.roles[name] = role
-        self.role = self.roles[own]
+        self.role = self.roles[job.own]
         self.engine = self.role.engine
-        if isinstance(job.operator, Sampling):
+        self._serving = self.role.serving() if job.serves else None
+        if isinstance(job.operator, Sampling) and not job.serves:
             drawing = self._drawing = self._make_drawing(job.operator)
-            self._tasks = [asyncio.create_task(loop) for loop in [*drawing.loops(), self._flush_forever()]]
+            flushing = self._outgoing.flush_forever(lambda: not drawing.outstanding)
+            self._tasks = [asyncio.create_task(loop) for loop in [*drawing.loops(), flushing]]
             for task in self._tasks:
                 task.add_done_callback(self._on_ended)
         if job.paid:
             self._tasks += [asyncio.create_task(self._tell_when_credit_is_wanted(role)) for role in self.roles.values()]
-        others = {name: role.engine.info for name, role in self.roles.items() if name != own}
-        draws = self.engine.capacity if self._drawing is None else self._drawing.draws
-        return Ready(self.engine.info, self.engine.capacity, draws, others)
+        others = {name: role.engine.info for name, role in self.roles.items() if name != job.own}
+        engine = self.engine
+        draws = engine.capacity if self._drawing is None else self._drawing.draws
+        return Ready(engine.info, engine.capacity, draws, others, engine.counts, engine.patience)
 
     def _make_drawing(self, operator: Sampling) -> Drawing:
         job = self.job
@@ -143,11 +142,11 @@ class EngineWorker:
         desk = self.role.desk(None if job.each_try else operator.retries)
         others = (
             *(operator, desk, self.root, job.folder, job.problems, job.run_id),
-            *(self._on_drawn, self._on_hungry, self._room),
+            *(self._on_drawn, self._on_hungry, self._outgoing.room),
         )
         if operator.strategy is None:
             return Drawing(*others)
-        return Playing(self.roles, self._on_called, job.unsafe, *others)
+        return Playing(self.roles, self._outgoing.add_calls, job.unsafe, *others)
 
     # -- sampling --------------------------------------------------------------------------------------------------
 
@@ -172,18 +171,12 @@ class EngineWorker:
         if isinstance(drawn, Failed):
             self._on_failed(drawn)
             return
-        self._keep(self.rows, self._unproven.proven(drawn))
+        self._outgoing.add(drawn)
 
-    def _on_called(self, calls: list[Row]) -> None:
-        self._keep(self.calls, calls)
-
-    def _keep(self, buffer: DrawnRows, rows: list[Row]) -> None:
-        if rows and not (self.rows or self.calls):
-            self._oldest = time.monotonic()
-        buffer.add(rows)
-        self._count_unwritten(len(rows))
-        if len(buffer) >= self.job.flush_rows:
-            self._flush()
+    def _on_written(self, fault: BaseException | None) -> None:
+        if fault is not None:
+            self._fail(fault)
+        self.news.set()
 
     def _on_overrun(self) -> None:
         """An engine takes more than was set apart: samples that aren't sent are handed out anew."""
@@ -201,20 +194,12 @@ class EngineWorker:
 
     def _on_failed(self, failed: Failed) -> None:
         """Tell of a draw that failed once its calls are written, so that whoever draws it again finds them."""
-        self._flush()
 
-        async def tell(*written: asyncio.Task[None]) -> None:
-            await asyncio.gather(*written)
+        def tell() -> None:
             self.report.failed.append(failed)
             self.news.set()
 
-        if self._writes:
-            telling = asyncio.create_task(tell(*self._writes))
-            self._writes.add(telling)
-            telling.add_done_callback(self._writes.discard)
-        else:
-            self.report.failed.append(failed)
-            self.news.set()
+        self._outgoing.then(tell)
 
     def _on_hungry(self) -> None:
         self._hungry = True
@@ -263,6 +248,32 @@ class EngineWorker:
         if number in self._running:
             self._running[number].cancel()
 
+    # -- other workers' calls --------------------------------------------------------------------------------------
+
+    async def connect(self, role: str, addresses: list[Address], ready: Ready) -> None:
+        """Hear where the engines of a role are now."""
+        self._far[role].connect(addresses, ready)
+
+    async def answer(self, calls: list[Asked], hold: int = 0) -> list[Told] | None:
+        """See ``Serving.answer``.
+
+        Raises:
+            EngineDied: the engine is gone.
+        """
+        assert self._serving is not None
+        try:
+            return await self._serving.answer(calls, hold)
+        except Exception as error:
+            self._fail(error)
+            raise EngineDied(str(error)) from error
+
+    async def hold(self) -> int:
+        """See ``Serving.hold``."""
+        assert self._serving is not None
+        return await self._serving.hold()
+
+    # -- money -----------------------------------------------------------------------------------------------------
+
     async def lend(self, role: str, amount: Amount) -> None:
         """Hear that more may be spent on calls to one role's engine."""
         self.roles[role].lend(amount)
@@ -299,21 +310,26 @@ class EngineWorker:
 
     async def sleep(self) -> None:
         """Give the GPUs to the engines whose turn it is; nothing is under way meanwhile."""
-        for role in self.roles.values():
-            await role.engine.sleep()
+        for engine in self._taking_turns:
+            await engine.sleep()
 
     async def wake(self) -> None:
-        for role in self.roles.values():
-            await role.engine.wake()
+        for engine in self._taking_turns:
+            await engine.wake()
+
+    @property
+    def _taking_turns(self) -> list[Engine]:
+        specs = {self.job.own: self.job.engine, **self.job.roles}
+        here = [name for name in self.roles if name not in self._far]
+        return [self.roles[name].engine for name in here if specs[name].takes_turns is not None]
 
     async def stop(self) -> Report:
         """Drop what is queued or in flight, flush what was drawn, free the engine; return the last report."""
         self._drop()
         await self.abandon()
         if self._crash is None:
-            self._keep(self.rows, self._unproven.rest())
-        self._flush()
-        await asyncio.gather(*self._writes)
+            self._outgoing.release()
+        await self._outgoing.end()
         for role in self.roles.values():
             await role.engine.close()
         if self._crash is not None and not self._crash_told and not self.report.parts:
@@ -359,52 +375,3 @@ class EngineWorker:
         """Whether nothing is under way that could ask an engine."""
         drawing = self._drawing
         return all(task.done() for task in self._running.values()) and (drawing is None or not drawing.outstanding)
-
-    def _count_unwritten(self, rows: int) -> None:
-        self._unwritten += rows
-        if self._unwritten >= BUFFERS * self.job.flush_rows:
-            self._room.clear()
-        else:
-            self._room.set()
-
-    async def _flush_forever(self) -> None:
-        assert self._drawing is not None
-        while True:
-            await asyncio.sleep(min(0.1, self.job.flush_seconds / 4))
-            waited = time.monotonic() - self._oldest
-            if not self._drawing.outstanding:
-                self._keep(self.rows, self._unproven.rest())
-            late = waited >= self._flush_after or (waited >= 0.1 and not self._drawing.outstanding)
-            if late and (self.rows or self.calls):
-                self._flush_after = min(2 * self._flush_after, self.job.flush_seconds)
-                self._flush()
-
-    def _flush(self) -> None:
-        """Start writing what there is so far; drawing goes on meanwhile, and a cancelled draw can't lose the part."""
-        if self.rows or self.calls:
-            calls, (rows, bad) = self.calls.take()[0], self.rows.take()
-            self.report.unwritten += bad
-            write = asyncio.create_task(self._write(calls, rows))
-            self._writes.add(write)
-            write.add_done_callback(self._writes.discard)
-
-    async def _write(self, calls: pl.DataFrame, rows: pl.DataFrame) -> None:
-        """Write calls, then the samples that came of them; one after the other, where there are calls."""
-        stage = self.job.stage
-        try:
-            async with self._in_order if self._plays else contextlib.nullcontext():
-                if len(calls):
-                    folder = calls_folder(self.job.folder)
-                    written = await asyncio.to_thread(write_part, self.root, folder, calls, episodes.Call, stage)
-                    self.report.calls.append(written)
-                if len(rows):
-                    alone = not self._plays  # of an episode all rows are written, or none
-                    part, bad = await asyncio.to_thread(write_samples, self.root, self.job.folder, rows, stage, alone)
-                    if part is not None:
-                        self.report.parts.append(part)  # to the report that is open now, not the one when it began
-                    self.report.unwritten += bad
-        except Exception as error:
-            self._fail(error)
-        finally:
-            self._count_unwritten(-len(rows) - len(calls))
-            self.news.set()

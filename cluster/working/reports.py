@@ -21,12 +21,15 @@ class Ready:
         capacity: how many requests its engine wants in flight.
         draws: how many draws keep it busy: as many, or fewer episodes.
         roles: what is recorded of the engines that play other roles.
+        counts, patience: as of ``operators.engine.Engine``.
     """
 
     info: EngineInfo
     capacity: int
     draws: int
     roles: dict[str, EngineInfo] = field(default_factory=dict[str, EngineInfo])
+    counts: bool = True
+    patience: float = 0.0
 
 
 @dataclass

@@ -14,6 +14,7 @@ from cluster.working.desk import Desk, Meter
 from cluster.working.journal import Journal
 from cluster.working.overrun import Overrun
 from cluster.working.reports import Dues
+from cluster.working.serving import Serving
 from cluster.working.turnstile import Turnstile
 from operators.engine import Engine
 from schemas.prices import Prices
@@ -45,6 +46,10 @@ class Role:
     def desk(self, retries: int | None, journal: Journal | None = None, rank: int = 0) -> Desk:
         """Return what a piece of work asks instead of the engine; see ``Desk`` for the arguments."""
         return Desk(self.engine, self._meter, retries, journal, self._most_completion, self.turnstile, rank)
+
+    def serving(self) -> Serving:
+        """Return what other workers ask instead of the engine, whose desks have metered it."""
+        return Serving(self.engine, self._timeline)
 
     def watch_overrun(self, hear: Callable[[], None]) -> None:
         """Have ``hear`` called whenever the engine takes more than it was thought to."""

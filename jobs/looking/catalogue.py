@@ -286,7 +286,7 @@ def _costs(manifest: RunManifest) -> Iterator[dict[str, Any]]:
             "prompt_tokens": tokens[0],
             "cached_prompt_tokens": tokens[1],
             "completion_tokens": tokens[2],
-            "gpu_hours": record.gpu_seconds / 3600,
+            "gpu_hours": record.all_gpu_seconds / 3600,
             "dollars": None if micro is None else micro / MICRO,
         }
 

@@ -82,7 +82,7 @@ def render(
         experts=experts(manifest),
         stages=_stages(manifest),
         remarks=_remarks(source),
-        replicas=[(record.name, replica) for record in manifest.stages for replica in record.replicas],
+        replicas=manifest.replicas,
         problems=found[0] if found else [],
         script=SCRIPT,
         policy=policy(*([SCRIPT] if found else [])),

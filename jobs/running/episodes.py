@@ -46,6 +46,7 @@ class Episodes:
         episodes: how many they are, and ``rows`` samples of each.
         expected: None before some were played.
         known: how many were.
+        roles: where the engines of the strategy's other roles run, for people.
     """
 
     strategy: str
@@ -54,6 +55,7 @@ class Episodes:
     worst: Took
     expected: Took | None
     known: int
+    roles: dict[str, str]
 
 
 def episodes_of(root: Root, stage: StagePlan, prompt: float, table: Mapping[str, Prices]) -> Episodes | None:
@@ -77,7 +79,16 @@ def episodes_of(root: Root, stage: StagePlan, prompt: float, table: Mapping[str,
         _took(worst.parts, lacking, prices),
         None if mean is None else _took(mean, lacking, prices),
         known,
+        {role: _place(spec) for role, spec in stage.stage.engines.items()},
     )
+
+
+def _place(spec: EngineSpec) -> str:
+    if not spec.needs_pool:
+        return "in the workers of the stage's own engine"
+    replicas = "1 replica" if spec.replicas == 1 else f"{spec.replicas} replicas"
+    turns = "" if spec.takes_turns is None else f", in turn ('{spec.takes_turns}')"
+    return f"{replicas} of its own, {spec.all_gpus:g} GPU(s){turns}"
 
 
 def _engines(stage: StagePlan) -> list[EngineSpec]:
@@ -122,7 +133,7 @@ def lines(found: Episodes) -> list[str]:
     said = [f"  episodes {found.episodes:,} of {found.strategy}, {found.rows} sample(s) each"]
     if found.expected is not None:
         said.append(f"  expected {_said(found.expected)} (the mean of {found.known:,} that were played)")
-    return [*said, f"  at most  {_said(found.worst)}"]
+    return [*said, f"  at most  {_said(found.worst)}", *(f"  {role:8} {place}" for role, place in found.roles.items())]
 
 
 def _said(took: Took) -> str:

@@ -84,7 +84,7 @@ def _estimate(plan: RunPlan, stage: StagePlan, table: Mapping[str, Prices]) -> E
     rate, throughput_from = _rate(plan.root, spec, model, revision, entry)
     seconds = samples * completion / (rate * spec.replicas) if rate else None
     prices = price_of(model, table) or (entry.prices if entry is not None else Prices())
-    gpu_seconds = (seconds or 0.0) * spec.replicas * spec.ranks * spec.gpus
+    gpu_seconds = (seconds or 0.0) * spec.all_gpus
     micro = prices.microdollars(round(samples * prompt), 0, round(samples * completion), gpu_seconds)
     return Estimate(
         samples=samples,

@@ -136,8 +136,7 @@ def _affords(
         options.append((max(0.0, left) / price, "dollars"))
     for name, hours in (("hours", budget.hours), ("gpu_hours", budget.gpu_hours)):
         if hours is not None and found.hours:
-            spec = stage.stage.engine
-            gpus = spec.replicas * spec.ranks * spec.gpus if spec is not None and name == "gpu_hours" else 1.0
+            gpus = stage.stage.all_gpus if name == "gpu_hours" else 1.0
             options.append((hours / (found.hours * gpus) * found.samples if gpus else float("inf"), name))
     if not options:
         return None, ""

@@ -104,17 +104,16 @@ def _stage_table(manifest: RunManifest) -> Table:
 
 
 def _print_replicas(console: Console, manifest: RunManifest) -> None:
-    for record in manifest.stages:
-        for replica in record.replicas:
-            died = f", started again {replica.deaths} time(s)" if replica.deaths else ""
-            speed = f"{replica.tokens_per_second:,.0f} tokens/s, " if replica.completion_tokens else ""
-            console.print(
-                f"{record.name}: replica {replica.number} on {replica.node or 'a lost node'}: {speed}busy "
-                f"{replica.busy_share:.1%} of the time{died}",
-                soft_wrap=True,
-                highlight=False,
-                markup=False,
-            )
+    for name, replica in manifest.replicas:
+        died = f", started again {replica.deaths} time(s)" if replica.deaths else ""
+        speed = f"{replica.tokens_per_second:,.0f} tokens/s, " if replica.completion_tokens else ""
+        console.print(
+            f"{name}: replica {replica.number} on {replica.node or 'a lost node'}: {speed}busy "
+            f"{replica.busy_share:.1%} of the time{died}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
 
 
 def _print_spending(console: Console, manifest: RunManifest) -> None:

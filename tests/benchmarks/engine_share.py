@@ -93,9 +93,9 @@ async def bare_vllm(source: Path, spec: VllmSpec, samples: int) -> dict[str, Any
     from vllm.sampling_params import RequestOutputKind  # pyright: ignore
     from vllm.v1.engine.async_llm import AsyncLLM  # pyright: ignore
 
-    from cluster.engines.vllm.engine import _arguments
+    from cluster.engines.vllm.arguments import arguments
 
-    engine = await asyncio.to_thread(AsyncLLM.from_engine_args, AsyncEngineArgs(**_arguments(spec)))
+    engine = await asyncio.to_thread(AsyncLLM.from_engine_args, AsyncEngineArgs(**arguments(spec)))
     tokenizer = engine.get_tokenizer()
     ids: dict[str, list[int]] = {}
     requests: list[tuple[list[int], int]] = []
@@ -193,11 +193,11 @@ def child(options: argparse.Namespace) -> None:
     folder = Path(options.folder)
     source, spec = write_problems(folder), specification(options.engine, options.model)
     if options.child == "ray-data":
-        from cluster.engines.vllm.engine import _arguments
+        from cluster.engines.vllm.arguments import arguments
         from tests.benchmarks.peers.ray_data_llm_peer import speed
 
         assert isinstance(spec, VllmSpec)
-        found = speed(bare_requests(source, options.samples), _arguments(spec), MAX_TOKENS)
+        found = speed(bare_requests(source, options.samples), arguments(spec), MAX_TOKENS)
     elif options.child != "bare":
         found = piped(spec, source, options.samples, options.child, folder / "data")
     elif isinstance(spec, VllmSpec):

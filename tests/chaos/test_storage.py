@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 
 from cluster.driving.driver import run_pipeline
 from cluster.runners.local import LocalRunner
-from cluster.working.engine_worker import BUFFERS
+from cluster.working.outgoing import BUFFERS
 from tests.chaos.conftest import Figures
 from tests.chaos.proxy import Proxy, seeded_faults
 from tests.chaos.support import FULL, SEED, Job, check_same, ends_within, memory, wait_for

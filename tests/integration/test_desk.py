@@ -31,6 +31,7 @@ from schemas.budget import Budget
 from schemas.engine import ScriptedSpec
 from schemas.errors import BadInput
 from schemas.prices import Prices
+from tests.strategies import Rounds
 from tests.support import BOTH, QUICK, make_runner, run, stage, write_problems
 
 SCHEDULES = int(os.environ.get("GRISTMILL_SCHEDULES", "3"))
@@ -124,21 +125,29 @@ def test_a_cap_ends_judging_alone_and_what_it_paid_is_found_again(tmp_path: Path
 
 
 def whole(folder: Path, **engine: Any) -> Pipeline:
-    """Return a pipeline in which four engines are asked: to sample, to judge, to score, and to rewrite."""
+    """Return a pipeline in which six engines are asked: to sample, judge, score, rewrite, search, and score steps."""
     pipeline = judged(folder, n=200, votes=2, judge=engine, **engine)
     problems, samples, verdicts = (pipeline.stages[name] for name in ("load", "sample", "verify"))
     specs = [
         ScriptedSpec.model_validate(
             {
                 "model": name,
-                "answers": ("So \\n\\n0",),
+                "answers": LONG if name == "searcher" else ("So \\n\\n0",),
                 "slots": 4,
                 "token_log": str(folder / f"{name}.tokens"),
                 **engine,
             }
         )
-        for name in ("reward", "editor")
+        for name in ("reward", "editor", "searcher", "steps")
     ]
+    searching = Sampling(n=40, max_tokens=16, strategy=Rounds(rounds=2), policy=UniformSpec())
+    pipeline.stage(
+        "search",
+        searching,
+        engine=specs[2],
+        engines={"scorer": specs[3].model_copy(update={"gpus": 1.0})},
+        problems=problems,
+    )
     pipeline.stage("score", ScoreOutcome(), engine=specs[0], problems=problems, samples=samples)
     sft = pipeline.stage("sft", SynthesizeSft(), problems=problems, samples=samples, verdicts=verdicts)
     pipeline.stage("shorter", SynthesizeConcise(max_tokens=16, reflection="word"), engine=specs[1], sft=sft)
@@ -153,14 +162,14 @@ def live(folder: str, budget: dict[str, Any]) -> None:
 PRICED: dict[str, Any] = {
     "prices": {
         name: Prices(dollars_per_million_prompt_tokens=1.0, dollars_per_million_completion_tokens=2.0)
-        for name in ("scripted", "judge", "editor")
+        for name in ("scripted", "judge", "editor", "searcher")
     }
-    | {"reward": Prices(dollars_per_gpu_hour=0.001)}
+    | {name: Prices(dollars_per_gpu_hour=0.001) for name in ("reward", "steps")}
 }
 
 
 @pytest.mark.parametrize("seed", schedules(0, 2))  # tokens, and dollars
-def test_a_cap_over_four_engines_holds_whatever_is_killed(tmp_path: Path, seed: int) -> None:
+def test_a_cap_over_six_engines_holds_whatever_is_killed(tmp_path: Path, seed: int) -> None:
     draws = random.Random(seed)
     budget = {"tokens": 20_000} if seed % 3 < 2 else {"dollars": 0.03}
     context = multiprocessing.get_context("forkserver")
@@ -175,15 +184,15 @@ def test_a_cap_over_four_engines_holds_whatever_is_killed(tmp_path: Path, seed: 
     pipeline, drew = whole(tmp_path, latency=0.01, jitter=0.02, fail_transient=0.02), True
     while drew:  # what was kept for rewriting and wasn't needed is the next run's
         result = play(pipeline, tmp_path, Budget(**budget), **PRICED)
-        drew = stage(result, "sample")["computed"] > 0
+        drew = any(stage(result, name)["computed"] > 0 for name in ("sample", "search"))
         assert result.manifest.state == "budget reached"
         samples, verdicts, scores = (len(result.dataset(name).collect()) for name in ("sample", "verify", "score"))
         assert samples == verdicts == scores
     used = counted(tmp_path)
-    assert used["editor"] > 0
+    assert used["editor"] > 0 and used["searcher"] > 0 and used["steps"] > 0
     spending = result.manifest.spending
     assert spending is not None
-    slots, worst = 8 + 8 + 4 + 4, 160
+    slots, worst = 8 + 8 + 4 + 4 + 4 + 4, 160
     if "tokens" in budget:
         assert sum(used.values()) <= spending.tokens <= 20_000
         assert spending.tokens >= 20_000 - (slots + 1) * worst

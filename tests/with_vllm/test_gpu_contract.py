@@ -12,7 +12,8 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from cluster.engines.vllm.engine import VllmEngine, _arguments
+from cluster.engines.vllm.arguments import arguments
+from cluster.engines.vllm.engine import VllmEngine
 from schemas.engine import VLLM_EXECUTION, VLLM_FIELDS, VllmSpec
 from tests.engines import Running
 from tests.with_vllm.models import ADAPTER, SMOLLM2
@@ -25,7 +26,7 @@ KNOWN = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
 def on_a_gpu(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, Any]:
     """Return what vLLM would be told on a machine with GPUs."""
     monkeypatch.setattr(current_platform, "is_cpu", lambda: False)
-    return _arguments(VllmSpec.model_validate({"model": str(SMOLLM2), **changes}))
+    return arguments(VllmSpec.model_validate({"model": str(SMOLLM2), **changes}))
 
 
 def test_all_arguments_are_vllms(monkeypatch: pytest.MonkeyPatch) -> None:

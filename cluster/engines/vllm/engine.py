@@ -14,7 +14,6 @@ given up with the core's own last words, and the driver starts another.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncGenerator, Sequence
 from copy import copy
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.engines.content import TEXT, Takes, folder_template, shown
+from cluster.engines.vllm.arguments import arguments, lora, reasoning_parser
 from cluster.engines.vllm.expert_counts import write_expert_counts
 from cluster.engines.vllm.last_words import LastWords
 from cluster.engines.weights import folder_revision, model_revision
@@ -84,7 +84,7 @@ class VllmEngine(Engine):
         self._words = LastWords()
         try:
             with self._words.heard():
-                self._engine: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**_arguments(spec)))
+                self._engine: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments(spec)))
         except Exception as error:  # vLLM raises plain exceptions of many kinds
             raise EngineFailed(f"vLLM can't serve '{spec.model}': {self._words.reason() or error}") from error
         self._tokenizer: Any = self._engine.get_tokenizer()
@@ -92,8 +92,8 @@ class VllmEngine(Engine):
         self._counting = False
         self._ids: dict[str, list[int]] = {}
         self._params: dict[SamplingParams, Any] = {}
-        self._adapter = _lora(spec.adapter) if spec.adapter else None
-        self._parser, self._as_chat = _reasoning_parser(spec, self._tokenizer)
+        self._adapter = lora(spec.adapter) if spec.adapter else None
+        self._parser, self._as_chat = reasoning_parser(spec, self._tokenizer)
 
     @staticmethod
     def resolve(spec: EngineSpec) -> tuple[str, str]:
@@ -364,45 +364,6 @@ class VllmEngine(Engine):
             await asyncio.to_thread(engine.shutdown)
 
 
-def _arguments(spec: VllmSpec) -> dict[str, Any]:
-    """Return vLLM's own arguments; ``engine_kwargs`` come last."""
-    from vllm.platforms import current_platform
-
-    arguments: dict[str, Any] = {
-        "model": str(Path(spec.model).expanduser()) if Path(spec.model).expanduser().is_dir() else spec.model,
-        "revision": spec.revision or None,
-        "runner": "generate" if spec.task == "generate" else "pooling",
-        "dtype": spec.dtype,
-        "quantization": spec.quantization,
-        "max_model_len": spec.context,
-        "max_num_seqs": spec.slots,
-        "tensor_parallel_size": spec.tensor_parallel,
-        "pipeline_parallel_size": spec.pipeline_parallel,
-        "data_parallel_size": spec.data_parallel,
-        "enable_expert_parallel": spec.expert_parallel,
-        "enable_prefix_caching": spec.task != "token_classify",
-        "generation_config": "vllm",  # a model's own defaults (top_k, temperature) would change the distribution
-        "disable_log_stats": True,
-    }
-    if spec.expert_counts:
-        arguments |= {"worker_extension_cls": "cluster.engines.vllm.routing.RoutingCounts", "enforce_eager": True}
-    if spec.adapter:
-        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _lora_rank(spec.adapter)}
-    if current_platform.is_cpu():
-        # a seeded request whose prefill is cut into chunks ends the CPU backend
-        arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, spec.context)}
-    else:
-        arguments |= {
-            "gpu_memory_utilization": spec.gpu_memory_utilization,
-            "enable_sleep_mode": spec.takes_turns is not None,
-        }
-    if spec.ranks > 1:  # its workers are Ray's, in the placement group of this one
-        arguments["distributed_executor_backend"] = "ray"
-    if spec.data_parallel > 1:
-        arguments["data_parallel_backend"] = "ray"
-    return arguments | spec.engine_kwargs
-
-
 def _top(out: Any, first: int = 0) -> Floats:
     """Return the candidates' log-probs of the tokens from ``first`` on: [tokens, candidates]."""
     values, starts = out.logprobs.logprobs, out.logprobs.start_indices
@@ -410,35 +371,3 @@ def _top(out: Any, first: int = 0) -> Floats:
     if first >= count:
         return np.zeros((0, TOP))
     return np.asarray(values[starts[first] :]).reshape(count - first, -1)[:, 1 : 1 + TOP]
-
-
-def _lora(adapter: str) -> Any:
-    from vllm.lora.request import LoRARequest
-
-    return LoRARequest("adapter", 1, str(Path(adapter).expanduser()))
-
-
-def _lora_rank(adapter: str) -> int:
-    """Return the smallest of vLLM's ranks that holds the adapter's."""
-    rank = int(json.loads((Path(adapter).expanduser() / "adapter_config.json").read_text())["r"])
-    return next((known for known in (8, 16, 32, 64, 128, 256, 320, 512) if known >= rank), rank)
-
-
-def _reasoning_parser(spec: VllmSpec, tokenizer: Any) -> tuple[Any, Any]:
-    """Return vLLM's reasoning parser and the chat request that it wants to see; (None, None) where none is asked for.
-
-    Raises:
-        BadInput: vLLM has no parser of this name.
-    """
-    if not spec.reasoning_parser:
-        return None, None
-    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-    from vllm.reasoning import ReasoningParserManager
-
-    try:
-        parser = ReasoningParserManager.get_reasoning_parser(spec.reasoning_parser)(tokenizer)
-    except KeyError as error:
-        raise BadInput(f"engine.reasoning_parser: vLLM has no parser '{spec.reasoning_parser}' ({error})") from error
-    except (RuntimeError, ValueError) as error:
-        raise BadInput(f"engine.reasoning_parser '{spec.reasoning_parser}' is for other models: {error}") from error
-    return parser, parser.adjust_request(ChatCompletionRequest(messages=[], model=spec.model))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from functools import lru_cache
 
 LONGEST = 1000
 """Characters of the longest answer that is read; what is longer is compared as text."""
@@ -210,6 +211,7 @@ def _unwrapped(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=4096)
 def text_key(answer: str) -> str:
     """Return the key of an answer that is only text: in one spelling and case, without spaces but between digits.
 
