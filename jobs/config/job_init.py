@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from operators import OPERATORS, operator_class
+from operators.strategies.names import STRATEGIES
 from pipelines import PIPELINES, pipeline_module
 from schemas.errors import BadInput
 from schemas.job import JobFile, RunSettings
@@ -131,6 +132,7 @@ def job_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = schema.setdefault("$defs", {})
     schema["properties"]["run"] = _embed("RunSettings", RunSettings.model_json_schema(), definitions)
     definitions["Operator"] = _any_operator(definitions)
+    definitions["Strategy"] = _any_strategy()
     branches: list[dict[str, Any]] = []
     for name in PIPELINES:
         config = pipeline_module(name).Config.model_json_schema()
@@ -159,6 +161,12 @@ def _any_operator(definitions: dict[str, Any]) -> dict[str, Any]:
         branches.append({"if": {"properties": {"operator": {"const": name}}, "required": ["operator"]}, "then": fields})
     named = {"type": "string", "description": "A name, or package.module:Class.", "examples": list(OPERATORS)}
     return {"type": "object", "properties": {"operator": named}, "allOf": branches}
+
+
+def _any_strategy() -> dict[str, Any]:
+    """Return the schema of a setting that any strategy can fill: its name and its own settings, or the bare name."""
+    named = {"type": "string", "description": "A name, or package.module:Class.", "examples": list(STRATEGIES)}
+    return {"anyOf": [named, {"type": "object", "properties": {"name": named}}]}
 
 
 def _embed(name: str, model: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
