@@ -209,7 +209,7 @@ def _ask(served: Served) -> None:
     timed(served, "one sample", f"{run}/sample/123456")
     timed(served, "problems", f"{run}/problems", sort="entropy")
     began = time.perf_counter()
-    with served.client.stream("GET", served.base + f"{run}/search", params={"text": "numbers and 8"}) as answer:
+    with served.client.stream("GET", served.base + f"{run}/search", params={"text": "sum again carry"}) as answer:
         hit = next(line for line in answer.iter_lines() if '"slot"' in line)
     print(f"search: first hits after {time.perf_counter() - began:.2f} s ({len(hit)} bytes)")
     print(f"memory: {pss(served.process.pid) / 1e6:.0f} MB")
