@@ -73,6 +73,8 @@ class PolicySource:
         self.observed = 0
         self.exhausted = False
         """Whether the policy had nothing to hand out when it was asked last, and has heard of nothing since."""
+        self._held_up = False
+        """Whether it waits for another arm to draw what was handed out for that one."""
         self._answers: defaultdict[int, dict[str, int]] | None = defaultdict(dict) if spec.votes else None
         """The answers of each problem, numbered."""
         self._first = np.zeros(problems, np.int32)
@@ -104,12 +106,16 @@ class PolicySource:
     @property
     def wants(self) -> bool:
         """Whether the policy may have something to send now."""
-        return bool(self.queue) or not self.exhausted
+        return bool(self.queue) or not (self.exhausted or self._held_up)
 
     @property
     def waits(self) -> bool:
         """Whether outcomes are still to come, after which the policy may want more."""
-        return bool(self.policy.counts.pending.any())
+        return int(self.policy.counts.pending.sum()) > self._queued  # what nobody has sent has no outcome
+
+    @property
+    def _queued(self) -> int:
+        return sum(chunk.size for source in self.siblings for chunk in source.queue)
 
     def take(self, samples: int) -> Decisions:
         """Return up to ``samples`` samples' worth of what the policy sends next."""
@@ -146,8 +152,11 @@ class PolicySource:
                 chunk = chunk._replace(size=samples)
             samples -= chunk.size
             mine.append(chunk)
-        waiting = sum(chunk.size for source in self.siblings for chunk in source.queue)
-        if samples <= 0 or waiting > AHEAD * samples:  # the other arms have enough to do
+        if mine:
+            self._free()
+        if samples > 0 and self._queued > AHEAD * samples:  # the other arms have enough to do
+            self._held_up = True
+        if samples <= 0 or self._held_up:
             return mine
         fresh = self.policy.next(samples)
         for source in self.siblings:
@@ -225,8 +234,14 @@ class PolicySource:
 
     def _wake(self) -> None:
         """There is news: the policy may have something again, for any arm."""
+        self._free()
         for source in self.siblings:
             source.exhausted = False
+
+    def _free(self) -> None:
+        """An arm went on: those that wait for it may ask again."""
+        for source in self.siblings:
+            source._held_up = False
 
     @staticmethod
     def _answer_numbers(rows: pl.DataFrame, numbers: Ints, known: defaultdict[int, dict[str, int]]) -> Ints:

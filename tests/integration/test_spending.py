@@ -323,6 +323,26 @@ def test_samples_that_cannot_be_drawn_are_not_asked_for_forever(tmp_path: Path) 
     assert source.policy.counts.pending.tolist() == [0, 10]
 
 
+def test_an_arm_that_waits_for_another_wants_nothing_until_that_one_goes_on() -> None:
+    """Where the other one has no money left, nobody comes: the run ends, and doesn't wait for it."""
+    spec = ComputeOptimalSpec(arms=2, calibration=16)
+    one = PolicySource(spec, numbered("a", "b"), 40, RangeSet(), Ranges.none())
+    other = PolicySource(spec, numbered("a", "b"), 40, RangeSet(), Ranges.none(), sibling_of=one)
+    drawn = Ranges.none()
+    while one.wants:
+        drawn = Ranges.joined([drawn, one.take(2).ranges])
+    assert one.waits and other.queue and not one.exhausted, "what was drawn is still to be judged"
+    judged = {"predicted_answer": "1", "answer_key": "1", "is_correct": False, "status": "ok"}
+    keys = [
+        {"problem_key": "ab"[number], "sample_index": index}
+        for number, first, size in drawn
+        for index in range(first, first + size)
+    ]
+    one.observe(pl.DataFrame(keys).with_columns(pl.lit(value).alias(name) for name, value in judged.items()))
+    assert not one.take(2).ranges and not one.wants and not one.waits and other.wants
+    assert other.take(8).ranges and one.wants
+
+
 def test_compute_optimal_weighs_all_calls_of_an_episode(tmp_path: Path) -> None:
     """A search that is right as often isn't worth its eight calls; where plain samples are never right it is."""
     write_problems(tmp_path / "problems.jsonl", 10)
