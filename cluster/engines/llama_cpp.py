@@ -254,8 +254,10 @@ class LlamaCppEngine(Engine):
                 [told] = (await self._post("/completion", {**body, "n_probs": most}))["completion_probabilities"]
                 of = {int(other["id"]): float(other["logprob"]) for other in told["top_logprobs"]}
                 if token in of:
+                    found.append(of[token])
                     break
-            found.append(of[token])
+            else:  # its probability is 0 in what llama.cpp counts with
+                raise EngineError(f"llama.cpp tells no log-prob of token {token}, the {len(before) + at}th of the text")
         return found
 
     async def close(self) -> None:
