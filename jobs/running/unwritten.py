@@ -6,10 +6,10 @@ import json
 
 import polars as pl
 
-from cluster.records.reader import open_stage
+from cluster.records.reader import naming_damage, open_stage
 from cluster.storage.root import Root
 from operators.strategies.strategy import strategy_class
-from schemas.errors import BadInput
+from schemas.errors import BadInput, DamagedFile, DamagedLog
 from schemas.manifest import RunManifest
 
 PROBE = 32
@@ -22,8 +22,12 @@ def unwritten(root: Root, manifest: RunManifest) -> list[str]:
     for record in manifest.stages:
         if record.dataset != "samples" or not record.complete:
             continue
-        rows = open_stage(root, manifest, record.name).filter(pl.col("episode_facts").is_not_null())
-        facts = rows.select("episode_facts").head(PROBE).collect().to_series().to_list()
+        try:
+            with naming_damage(root, manifest, record.name):
+                rows = open_stage(root, manifest, record.name).filter(pl.col("episode_facts").is_not_null())
+                facts = rows.select("episode_facts").head(PROBE).collect().to_series().to_list()
+        except (DamagedFile, DamagedLog):  # which is told of where refused samples are looked for
+            continue
         told = [json.loads(text) for text in facts]
         if told:
             said += _of(record.name, str(told[0]["strategy"]), [one["note"] for one in told])

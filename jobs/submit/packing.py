@@ -11,7 +11,8 @@ from schemas.installation import PACKAGES
 
 LARGEST = 50 * 1024 * 1024
 """Bytes of all files together; more belongs under a root or in an object store."""
-UNWANTED = shutil.ignore_patterns("__pycache__", "*.pyc", "example.png")
+UNWANTED = shutil.ignore_patterns("__pycache__", "*.pyc", "example.png", "static", "page")
+"""The view's page stays: it is looked at from here."""
 
 
 def pack(submission: Submission, target: Path) -> list[str]:

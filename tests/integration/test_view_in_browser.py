@@ -210,6 +210,7 @@ def test_a_bare_table_is_read_the_same_way(browser: Browser, tmp_path: Path) -> 
         page.wait("document.querySelector('.counted')?.innerText === '70 rows'")
         page.click(".tag.wrong")
         page.wait("document.querySelector('.counted')?.innerText === '35 rows'")
+        page.wait("document.querySelector('.line')?.innerText.includes('row 1 ')")
         page.key("j")
         page.wait("document.querySelector('.completion')?.innerText.startsWith('row 1 ')")
         assert page.said == []

@@ -149,8 +149,9 @@ def test_what_processes_share_is_counted_once() -> None:
 def test_programs_are_watched_while_their_tests_are_busy() -> None:
     program = EAT + "def add(a, b):\n    return a + b\n"
     tests = "while True:\n    pass\ndef check(candidate):\n    pass"
+    limits = Limits(seconds=30, cpu_seconds=30, memory_mb=LIMIT_MB)  # so long the tests go on
     with SandboxPool(1) as pool:
-        [outcome] = pool.run([CheckJob(program, tests, "add")], PATIENT, Mounts())
+        [outcome] = pool.run([CheckJob(program, tests, "add")], limits, Mounts())
     assert (outcome.status, outcome.detail) == ("failed", f"more than {LIMIT_MB} MB of memory")
 
 

@@ -108,7 +108,7 @@ def test_lineage_names_the_sample_and_who_accepted_it() -> None:
         "run_id": "r1",
         "verifier": "",
         "credit": 0.75,
-        "operator": "synthesize.sft 3",
+        "operator": "synthesize.sft 4",
     }
     assert row["score"] == 0.75
 
