@@ -189,7 +189,9 @@ def test_a_cap_over_six_engines_holds_whatever_is_killed(tmp_path: Path, seed: i
         samples, verdicts, scores = (len(result.dataset(name).collect()) for name in ("sample", "verify", "score"))
         assert samples == verdicts == scores
     used = counted(tmp_path)
-    assert used["editor"] > 0 and used["searcher"] > 0 and used["steps"] > 0
+    assert used["searcher"] > 0 and used["steps"] > 0
+    # live episodes go before what is kept for whole problems, so the money may end before anything is rewritten
+    assert used.get("editor", 0) > 0 or "another call of stage shorter" in (result.manifest.error or "")
     spending = result.manifest.spending
     assert spending is not None
     slots, worst = 8 + 8 + 4 + 4 + 4 + 4, 160
