@@ -26,6 +26,7 @@ from rich.console import Console
 
 from cluster.records.reader import find_run, last_stage, manifests, open_stage
 from cluster.storage.root import Root
+from jobs.config.settings import place_of
 from jobs.running.run import Job, planned, resolve, run_job
 from jobs.running.summary import coverage, document, state_of
 from operators import operator
@@ -302,13 +303,8 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for key, value in settings.items():
-        *parents, last = key.split(".")
         value = getattr(value, "operator", value) if isinstance(value, FunctionType) else value
-        place = found
-        for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise BadInput(f"setting '{key}': '{parent}' was set to a plain value before")
+        place, last = place_of(found, key, f"setting '{key}'")
         place[last] = (
             {**place[last], **value} if isinstance(place.get(last), dict) and isinstance(value, dict) else value
         )

@@ -23,7 +23,7 @@ def explanations(owner: type) -> dict[str, str]:
 
 
 def summary(owner: object) -> str:
-    """Return the first sentence of a docstring: its first paragraph, on one line."""
+    """Return the first paragraph of a docstring, on one line."""
     return " ".join((inspect.getdoc(owner) or "").split("\n\n")[0].split())
 
 

@@ -38,14 +38,23 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
             value = load_yaml(text)
         except ValueError as error:
             raise BadInput(f"--set {key}: the value '{_short(text)}' is not valid YAML: {error}") from error
-        *parents, last = key.split(".")
-        place = settings
-        for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise BadInput(f"--set {key}: '{parent}' was set to a plain value before")
+        place, last = place_of(settings, key, f"--set {key}")
         place[last] = value
     return settings
+
+
+def place_of(settings: dict[str, Any], key: str, where: str) -> tuple[dict[str, Any], str]:
+    """Return the mapping in which a dotted key's last part stands, made where it isn't there, and that part.
+
+    Raises:
+        BadInput: the key leads into a plain value; ``where`` says whose it is.
+    """
+    *parents, last = key.split(".")
+    for parent in parents:
+        settings = settings.setdefault(parent, {})
+        if not isinstance(settings, dict):
+            raise BadInput(f"{where}: '{parent}' was set to a plain value before")
+    return settings, last
 
 
 def _short(text: str) -> str:

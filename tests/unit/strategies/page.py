@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from operators.strategies.names import STRATEGIES
 from operators.strategies.strategy import Strategy, strategy_class
+from schemas.explained import summary
 
 PAGE = Path(__file__).parents[3] / "docs" / "strategies.md"
 BEGIN, END = "<!-- made by tests/unit/strategies/page.py -->", "<!-- until here -->"
@@ -52,8 +52,7 @@ def _rows() -> Iterator[tuple[str, ...]]:
 
 def _does(kind: type[Strategy]) -> str:
     """Return the first sentence of a class's docstring."""
-    text = " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
-    return re.split(r"(?<=[^.]\w)\.(?:\s|$)", text)[0].rstrip(".").replace("``", "`").replace("|", "\\|")
+    return re.split(r"(?<=[^.]\w)\.(?:\s|$)", summary(kind))[0].rstrip(".").replace("``", "`").replace("|", "\\|")
 
 
 def _needs(strategy: Strategy, passes: int) -> Iterator[str]:
