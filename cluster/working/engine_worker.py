@@ -268,7 +268,11 @@ class EngineWorker:
             raise EngineDied(str(error)) from error
 
     async def hold(self) -> int:
-        """See ``Serving.hold``."""
+        """See ``Serving.hold``.
+
+        Raises:
+            EngineDied: the engine is gone.
+        """
         assert self._serving is not None
         return await self._serving.hold()
 

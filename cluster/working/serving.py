@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cluster.records.timeline import Timeline
-from operators.engine import Completion, Engine, EngineError, Request, Scored, ScoreRequest
+from operators.engine import Completion, Engine, EngineDied, EngineError, Request, Scored, ScoreRequest
 from schemas.conversation import Turn
 from schemas.errors import BadInput
 
@@ -81,13 +81,24 @@ class Serving:
         self._held = 0
         self._holds = 0
         self._lease: asyncio.TimerHandle | None = None
+        self._death: Exception | None = None
 
     async def hold(self) -> int:
-        """Wait until nothing is in the engine, and keep everybody else out; return what the next call has to show."""
+        """Wait until nothing is in the engine, and keep everybody else out; return what the next call has to show.
+
+        Raises:
+            EngineDied: of what was in it meanwhile; whoever waited for the engine isn't to blame.
+        """
         await self._door.acquire()
-        while self._inside:
-            self._left.clear()
-            await self._left.wait()
+        try:
+            while self._inside:
+                self._left.clear()
+                await self._left.wait()
+            if self._death is not None:
+                raise EngineDied(str(self._death)) from self._death
+        except BaseException:
+            self._door.release()
+            raise
         self._holds += 1
         self._held = self._holds
         self._lease = asyncio.get_running_loop().call_later(HOLD_SECONDS, self._let_go)
@@ -135,6 +146,9 @@ class Serving:
                     return await self._timed(asked)
         except (EngineError, BadInput) as error:
             return error
+        except Exception as error:
+            self._death = error
+            raise
 
     async def _timed(self, asked: Request | ScoreRequest) -> list[Completion] | Scored:
         written = 0

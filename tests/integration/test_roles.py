@@ -20,7 +20,7 @@ from cluster.runners.runner import Runner
 from cluster.spending.history import read_ledger
 from cluster.working.engine_worker import EngineJob, EngineWorker
 from cluster.working.serving import Answering
-from operators.engine import ScoreRequest
+from operators.engine import EngineDied, ScoreRequest
 from operators.load import Load
 from operators.policies.named import UniformSpec
 from operators.sample.sampling import Sampling
@@ -28,7 +28,7 @@ from operators.score.outcome import ScoreOutcome
 from pipelines.graph import Pipeline
 from schemas.budget import Budget
 from schemas.engine import ScriptedSpec
-from schemas.errors import BadInput
+from schemas.errors import BadInput, WorkerLost
 from tests.integration.test_desk import LONG, counted
 from tests.integration.test_episodes import asked, calls_of, committed, play, texts
 from tests.strategies import Rounds
@@ -214,6 +214,28 @@ def test_control_calls_dont_wait_behind_a_full_pool(tmp_path: Path, runner: str)
             took.append(time.monotonic() - began)
         assert not any(one.done() for one in full), "all lists are still with the engine, and nothing waited for them"
         print(f"{runner}: control calls behind 800 calls in 200 lists took {max(took):.3f} s at most")
+        worker.kill()
+    finally:
+        host.close()
+
+
+def test_who_waited_for_an_engine_isnt_to_blame_for_its_death(tmp_path: Path) -> None:
+    host = LocalRunner()
+    try:
+        worker = serving(host, tmp_path, deadly="poison")
+        worker.call(EngineWorker.start).result(timeout=60)
+
+        async def ask() -> list[Any]:
+            address = worker.address
+            hold = await address.call(Answering.hold)
+            waiting = asyncio.ensure_future(address.call(Answering.hold))
+            await asyncio.sleep(0)  # it stands at the door
+            deadly = address.call(Answering.answer, [ScoreRequest("p", "poison")], hold)
+            return await asyncio.gather(deadly, waiting, return_exceptions=True)
+
+        died, waited = asyncio.run(ask())
+        assert isinstance(died, EngineDied) and isinstance(waited, EngineDied | WorkerLost)
+        assert len((tmp_path / "scorer.calls").read_text().splitlines()) == 1
         worker.kill()
     finally:
         host.close()

@@ -142,7 +142,8 @@ def test_samples_by_filter_search_and_keyboard(watched: tuple[RunResult, Server,
     page.go(own(server, f"#/run/{result.manifest.run_id}/samples"))
     page.wait(f"document.querySelector('.counted').innerText === '{8 * N} samples'")
     page.click(".tag.right")
-    page.wait("location.hash.includes('verdict=right') && !document.querySelector('.line .mark.wrong')")
+    page.wait("location.hash.includes('verdict=right') && document.querySelector('.line .mark.right')")
+    page.wait("!document.querySelector('.line .mark.wrong')")
     right = int(
         page.wait(f"/^\\d+ samples$/.test({COUNTED}) && {COUNTED} !== '{8 * N} samples' && {COUNTED}").split()[0]
     )

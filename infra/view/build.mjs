@@ -1,8 +1,8 @@
-// Build the page into ../static: one script, one style sheet, the fonts of formulas. The same sources give the same bytes.
+// Build the page into jobs/view/static: one script, one style sheet, the fonts of formulas. The same sources give the same bytes.
 import { cp, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { build } from "esbuild";
 
-const out = process.argv[2] || "../static";
+const out = process.argv[2] || "../../jobs/view/static";
 await rm(out, { recursive: true, force: true });
 await mkdir(out, { recursive: true });
 await build({
