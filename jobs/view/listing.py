@@ -105,6 +105,16 @@ class Listing:
             row["state"] = self._state(row)
         return answer
 
+    def lines(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what the list shows of some runs, of all where there are none, the newest first."""
+
+        def question(connection: sa.Connection) -> list[dict[str, Any]]:
+            wanted = [RUNS.c.root == self.root.url, *([RUNS.c.run_id.in_(ids)] if ids else [])]
+            order = (RUNS.c.started.desc(), RUNS.c.run_id.desc())
+            return [_plain(row) for row in connection.execute(_shown().where(*wanted).order_by(*order)).mappings()]
+
+        return [{**row, "state": self._state(row)} for row in self._ask(question)]
+
     def _state(self, row: Mapping[str, Any]) -> str:
         """Return a run's state; one that was killed couldn't write down its own."""
         alive = row["state"] != "running" or seems_alive(self.root, row["run_id"])
