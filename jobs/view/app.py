@@ -103,6 +103,7 @@ def build_app(shown: Shown) -> Starlette:
         Route(f"{run}/live", live),
         Route(f"{run}/failures", answers(lambda request: shown.failures(request.path_params["run"]))),
         Route(f"{run}/policy", answers(lambda request: shown.policy(request.path_params["run"]))),
+        Route(f"{run}/experts", answers(lambda request: shown.experts(request.path_params["run"]))),
         Route(f"{run}/problems", samples(lambda request, of_run, *_: of_run.problems(dict(request.query_params)))),
         Route(f"{run}/problem", samples(lambda request, of_run, *_: _found(of_run.problem(_text(request, "key"))))),
         Route(f"{run}/samples", samples(_page)),

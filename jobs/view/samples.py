@@ -101,14 +101,17 @@ class RunSamples:
         problem = problem_text(watched, key)
         about = {name: self._about(name, mine) for name in ABOUT}
         run = shlex.quote(watched.run_id)
-        where = f"--problem {shlex.quote(problem['problem_id'])} --root {shlex.quote(watched.root.url)}"
+        where = (
+            f"--problem {shlex.quote(problem['problem_id'])} --sample {number} --root {shlex.quote(watched.root.url)}"
+        )
+        pairs = pair_sides(watched, problem["problem_id"]).get((problem["problem_id"], number), [])
         return {
             "slot": slot,
             **self.lines(at)[0],
             "problem": problem,
             "sample": sample,
             **about,
-            "preferences": pair_sides(watched, problem["problem_id"]).get((problem["problem_id"], number), []),
+            "preferences": [{**pair, "slot": places.slot(key, pair["other"])} for pair in pairs],
             "episode": self._episode(key, sample),
             "command": f"gristmill samples {run} {where}",
         }
@@ -139,7 +142,10 @@ class RunSamples:
 
 
 def pair_sides(watched: Watched, problem_id: str | None = None) -> dict[tuple[str, int], list[dict[str, Any]]]:
-    """Return the preference pairs, of one problem or of all, by the samples that are their sides."""
+    """Return the preference pairs, of one problem or of all, by the samples that are their sides.
+
+    Each says which side the sample is, and the index of the ``other`` one.
+    """
     found: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for record in watched.manifest.stages:
         if record.dataset != "preferences" or not record.complete:
@@ -148,8 +154,10 @@ def pair_sides(watched: Watched, problem_id: str | None = None) -> dict[tuple[st
         mine = rows if problem_id is None else rows.filter(pl.col("problem_id") == problem_id)
         for row in mine.collect().iter_rows(named=True):
             lineage = json.loads(row["lineage"])
-            for side in ("chosen", "rejected"):
-                if isinstance(number := lineage.get(side), int):
-                    pair = {"stage": record.name, "side": side, "margin": row["margin"], "lineage": lineage}
-                    found.setdefault((row["problem_id"], number), []).append(pair)
+            sides = {side: lineage.get(side) for side in ("chosen", "rejected")}
+            if not all(isinstance(number, int) for number in sides.values()):
+                continue
+            for side, other in (("chosen", "rejected"), ("rejected", "chosen")):
+                pair = {"stage": record.name, "side": side, "other": sides[other], "margin": row["margin"]}
+                found.setdefault((row["problem_id"], sides[side]), []).append({**pair, "lineage": lineage})
     return found

@@ -172,6 +172,9 @@ class Shown:
     def policy(self, run_id: str) -> dict[str, Any] | None:
         return live.policy(self.watched(run_id))
 
+    def experts(self, run_id: str) -> list[dict[str, Any]]:
+        return self.watched(run_id).experts()
+
     def compare(self, names: str) -> dict[str, Any]:
         """Return what several runs differ in: each against the first.
 

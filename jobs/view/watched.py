@@ -18,6 +18,7 @@ from cluster.records.reader import seems_alive
 from cluster.storage.root import Root
 from cluster.storage.snapshot import MANIFEST
 from jobs.view.events import EventTail
+from jobs.view.experts import loads
 from jobs.view.figures import Answers, accuracy, coverage
 from jobs.view.filling import Filler, places_of
 from jobs.view.index import Index
@@ -249,6 +250,10 @@ class Watched:
         )
         if len(self.growth) > GROWTH:
             del self.growth[1:-1:2]
+
+    def experts(self) -> list[dict[str, Any]]:
+        """Return how tokens fell on experts, made again only where something changed."""
+        return self.cached("experts", lambda: loads(self.manifest))
 
     def totals(self) -> dict[str, int]:
         """Return sums over all samples that are there."""

@@ -1,7 +1,8 @@
 // A run while it goes on: its stages as datasets, its figures with their bands, speed, money, what it said.
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { hear, of } from "./api.js";
+import { bundled, hear, of } from "./api.js";
 import { Chart } from "./chart.js";
+import { Experts } from "./experts.js";
 import { Copy, Meter, Note, State, compact, count, dollars, duration, html, link, moment, number, percent, useAsked } from "./kit.js";
 
 export const useLive = (run) => {
@@ -28,6 +29,7 @@ export const Run = ({ run }) => {
       ${data.finished ? html`<span>took ${duration((Date.parse(data.finished) - Date.parse(data.started)) / 1000)}</span>` : ""}${data.job ? html`<span>${data.job}</span>` : ""}${data.account ? html`<span>account ${data.account}</span>` : ""}</p>
     <${Tabs} run=${run} at="" />
     ${data.error && html`<${Note} kind="bad">${data.error}<//>`}${data.trouble && html`<${Note} kind="bad">${data.trouble}<//>`}
+    ${bundled && data.state === "running" && html`<${Note}>A bundle doesn't follow a run: so it was when the bundle was written.<//>`}
     ${data.waits_for && html`<${Note} kind="wait">Waits for: ${data.waits_for}<//>`}
     ${!data.ready && !data.trouble && html`<div class="making"><p>The index of the samples is being made: ${count(data.progress.done)} of ${count(data.progress.total)} rows</p><${Meter} share=${data.progress.total ? data.progress.done / data.progress.total : 0} /></div>`}
     <${Tiles} data=${data} />
@@ -36,6 +38,7 @@ export const Run = ({ run }) => {
     <${Replicas} stages=${data.stages} />
     ${data.spending.length > 0 && html`<section><h2>Money</h2><${Money} data=${data} /></section>`}
     <${Policy} run=${run} stages=${data.stages} running=${data.state === "running"} />
+    <${Experts} run=${run} again=${data.state === "running" ? 0 : 1} />
     <${Failures} run=${run} stages=${data.stages} />
     ${(data.notes.length > 0 || data.remarks.length > 0 || data.told.length > 0) && html`<section><h2>What it said</h2><ul class="told">
       ${[...data.remarks, ...data.notes].map((line) => html`<li>${line}</li>`)}
@@ -65,7 +68,7 @@ const Tiles = ({ data }) => {
 
 const Stages = ({ data, run }) => html`<div class="stages">${data.stages.map((stage) => {
   const planned = Math.max(1, stage.planned);
-  const shown = stage.dataset === "samples" ? link(["run", run, "samples"]) : stage.dataset === "problems" ? link(["run", run, "problems"]) : stage.dataset === "verdicts" ? link(["run", run, "samples"], { verdict: "right,wrong" }) : null;
+  const shown = stage.dataset === "samples" ? link(["run", run, "samples"]) : stage.dataset === "problems" ? link(["run", run, "problems"]) : stage.dataset === "verdicts" ? link(["run", run, "samples"], { verdict: "right,wrong" }) : stage.dataset === "sft" ? link(["run", run, "samples"], { trained: "yes" }) : stage.dataset === "paths" ? link(["run", run, "samples"], { kept: "kept" }) : null;
   const facts = [
     stage.reused ? `${count(stage.reused)} re-used` : "", stage.queued ? `${count(stage.queued)} under way` : "", stage.failed ? `${count(stage.failed)} failed` : "", stage.truncated ? `${count(stage.truncated)} cut at max_tokens` : "",
     stage.quarantined ? `${count(stage.quarantined)} left out` : "", stage.skipped ? `${count(stage.skipped)} skipped` : "", stage.speed ? `${number(stage.speed)}/s` : "", stage.seconds ? duration(stage.seconds) : "",
@@ -106,7 +109,7 @@ const Curves = ({ data }) => {
     ${coverage[0].length > 1 && html`<${Chart} title="Coverage at k samples" data=${coverage} log share formatX=${(x) => (Number.isInteger(Math.log2(x)) ? String(x) : "")}
       series=${[{ label: "pass@k, 95% for problems like these", colour: "right", band: [2, 3], points: true }, { colour: "right", edge: true, label: "high" }, { colour: "right", edge: true, label: "low" }]} />`}
     ${grown[0].length > 1 && html`<${Chart} title="Accuracy as samples come" data=${grown} share formatX=${compact}
-      series=${[{ label: "pass@1", colour: "right", band: [2, 3] }, { colour: "right", edge: true, label: "high" }, { colour: "right", edge: true, label: "low" }, { label: "most frequent answer", colour: "s0", band: [5, 6] }, { colour: "s0", edge: true, label: "high" }, { colour: "s0", edge: true, label: "low" }]} note="Since the view was opened." />`}
+      series=${[{ label: "pass@1", colour: "right", band: [2, 3] }, { colour: "right", edge: true, label: "high" }, { colour: "right", edge: true, label: "low" }, { label: "most frequent answer", colour: "s0", band: [5, 6] }, { colour: "s0", edge: true, label: "high" }, { colour: "s0", edge: true, label: "low" }]} note=${bundled ? "" : "Since the view was opened."} />`}
   </div>${figures.independent === false ? html`<p class="aside">A policy or a strategy decides what is drawn, so coverage can't be told from counts while it goes on; the run's own pass@k stage knows the rule.</p>` : ""}</section>`;
 };
 

@@ -58,6 +58,8 @@ class Rows:
         self.manifest, self.root = self.watched.manifest, self.watched.root
         self.calls = calls_of(self.root, self.manifest)
         self.pairs = pair_sides(self.watched)
+        self.before = 0
+        """Samples in the pieces that were yielded."""
 
     def problems(self) -> pl.DataFrame:
         """Return the table of problems, each with the number of samples that are there."""
@@ -97,6 +99,8 @@ class Rows:
         )
         texts = texts.join(self._said(low, high, near), on=KEYS, how="left", maintain_order="left")
         lines = lines.with_columns(answer=texts["answer"], problem=numbers).select(list(LINE))
+        texts = texts.with_columns(pairs=self._pairs(texts, slots))
+        self.before += len(slots)
         return Piece(lines, self._with_about(texts, near), self._episodes(first, low, high, near), problems)
 
     def _samples(self, low: str, high: str, near: pl.Expr) -> pl.DataFrame:
@@ -140,15 +144,19 @@ class Rows:
                 made += [pl.lit(f',"{name}":['), pl.concat_str(mine, separator=",", ignore_nulls=True), pl.lit("]")]
         sample = pl.col("sample").fill_null("null")
         about = pl.concat_str(pl.lit('{"sample":'), sample, *made, pl.col("pairs"), pl.lit("}"))
-        texts = texts.with_columns(pairs=self._pairs(texts))
         return texts.select(*TEXTS, "said", about=about)
 
-    def _pairs(self, texts: pl.DataFrame) -> pl.Series:
-        if not self.pairs:
-            return pl.Series([""] * len(texts), dtype=pl.String)
-        rows = texts.select("problem_id", "sample_index").iter_rows()
-        found = [self.pairs.get(key) for key in rows]
-        return pl.Series([f',"preferences":{dumps(one).decode()}' if one else "" for one in found], dtype=pl.String)
+    def _pairs(self, texts: pl.DataFrame, slots: Slots) -> pl.Series:
+        """Return the pairs of each sample as a part of its document; the other side by its row in the bundle."""
+        said: list[str] = []
+        for name, key, number in texts.select("problem_id", *KEYS).iter_rows():
+            mine: list[dict[str, Any]] = []
+            for pair in self.pairs.get((name, number), ()):
+                slot = self.places.slot(key, pair["other"])
+                row = None if slot is None else self.before + int(np.searchsorted(slots, slot))
+                mine.append({**pair, "slot": row})
+            said.append(f',"preferences":{dumps(mine).decode()}' if mine else "")
+        return pl.Series(said, dtype=pl.String)
 
     def _episodes(self, first: int, low: str, high: str, near: pl.Expr) -> pl.DataFrame:
         stage, filler = self.watched.stage, self.watched.filler

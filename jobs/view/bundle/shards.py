@@ -74,6 +74,7 @@ class Shards:
         table: pa.Table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
         pq.write_table(
             table, buffer, compression="zstd", compression_level=6, store_schema=False,
-            row_group_size=max(1, min(GROUP_ROWS, GROUP_BYTES // each)), write_statistics=self.statistics,
+            row_group_size=max(1, min(GROUP_ROWS, GROUP_BYTES // each)),
+            write_statistics=self.statistics,  # pyright: ignore[reportArgumentType] : a list of columns is allowed
         )  # fmt: skip
         return buffer.getvalue()

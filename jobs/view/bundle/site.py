@@ -101,13 +101,13 @@ def _write_run(shown: Shown, run: str, folder: Path) -> None:
     watched = shown.watched(run)
     watched.look()
     document = shown.document(run)
-    layout: dict[str, Any] = {"samples": 0}
-    documents: dict[str, Any] = {"run": document, "failures": [], "policy": None, "names": {}}
+    layout: dict[str, Any] = {"tables": {}}
+    documents: dict[str, Any] = {"run": document, "experts": shown.experts(run), "failures": [], "policy": None}
     if watched.stage is not None:
         rows = Rows(shown.samples_of(run))
         layout = _write_rows(rows, folder)
         documents |= {"failures": shown.failures(run), "policy": shown.policy(run), "names": rows.index.names}
-    for name, found in {**documents, "layout": layout}.items():
+    for name, found in {"names": {}, **documents, "layout": {"run": run, **layout}}.items():
         (folder / f"{name}.json").write_bytes(dumps(found))
 
 
@@ -138,4 +138,4 @@ def _write_rows(rows: Rows, folder: Path) -> dict[str, Any]:
         tables["texts"].add(piece.texts)
         tables["episodes"].add(piece.episodes)
         tables["problem-texts"].add(piece.problems)
-    return {"samples": tables["lines"].rows, "tables": {name: table.finish() for name, table in tables.items()}}
+    return {"tables": {name: table.finish() for name, table in tables.items()}}

@@ -30,6 +30,7 @@ export class Filter {
     for (const name of ["tokens", "score"]) if (query[name]) this.parts.push(ranged(name, query[name]));
     if (query.answer) this.parts.push(equal("answer", query.answer));
     if (query.problem) this.parts.push(equal("problem_key", query.problem));
+    if (query.index) this.parts.push(equal("sample_index", Number(query.index)));
     if (query.episode) this.parts.push(equal("episode", Number(query.episode)));
     this.columns = this.parts.map((part) => part.name);
   }

@@ -9,6 +9,7 @@ const AROUND = 90;
 
 export class RunSamples {
   constructor(folder, layout) {
+    this.run = layout.run;
     const table = (name, kept) => new Table(folder, layout.tables?.[name], kept);
     this.lines = table("lines");
     this.texts = table("texts", 200);
@@ -93,7 +94,7 @@ export class RunSamples {
     ]);
     const { sample, ...about } = JSON.parse(text.about);
     const { completion, reasoning, error } = text;
-    return { slot: row, ...shown, problem, sample: { ...sample, completion, reasoning, error }, ...about, episode };
+    return { slot: row, ...shown, problem, sample: { ...sample, completion, reasoning, error }, ...about, episode, command: `gristmill samples ${quoted(this.run)} --problem ${quoted(line.problem_id)} --sample ${line.sample_index}` };
   }
 
   async problemText(number) {
@@ -144,6 +145,8 @@ export class RunSamples {
     return hits.filter((_, at) => filter.parts.every((part) => part.test(rows[at][part.name])));
   }
 }
+
+const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
 
 /** What is around the first match; null where there is none. */
 const near = (pattern, text) => {
