@@ -70,7 +70,7 @@ const Stages = ({ data, run }) => html`<div class="stages">${data.stages.map((st
   const planned = Math.max(1, stage.planned);
   const shown = stage.dataset === "samples" ? link(["run", run, "samples"]) : stage.dataset === "problems" ? link(["run", run, "problems"]) : stage.dataset === "verdicts" ? link(["run", run, "samples"], { verdict: "right,wrong" }) : stage.dataset === "sft" ? link(["run", run, "samples"], { trained: "yes" }) : stage.dataset === "paths" ? link(["run", run, "samples"], { kept: "kept" }) : null;
   const facts = [
-    stage.reused ? `${count(stage.reused)} re-used` : "", stage.queued ? `${count(stage.queued)} under way` : "", stage.failed ? `${count(stage.failed)} failed` : "", stage.truncated ? `${count(stage.truncated)} cut at max_tokens` : "",
+    stage.waits_for.length ? `waits for ${stage.waits_for.join(", ")}` : "", stage.reused ? `${count(stage.reused)} re-used` : "", stage.queued ? `${count(stage.queued)} under way` : "", stage.failed ? `${count(stage.failed)} failed` : "", stage.truncated ? `${count(stage.truncated)} cut at max_tokens` : "",
     stage.quarantined ? `${count(stage.quarantined)} left out` : "", stage.skipped ? `${count(stage.skipped)} skipped` : "", stage.speed ? `${number(stage.speed)}/s` : "", stage.seconds ? duration(stage.seconds) : "",
     stage.tokens ? `${compact(stage.tokens)} tokens` : "", stage.dollars !== null ? dollars(stage.dollars) : "", stage.model || "", stage.policy ? `policy ${stage.policy}` : "",
   ].filter(Boolean);
@@ -114,11 +114,15 @@ const Curves = ({ data }) => {
 };
 
 const Replicas = ({ stages }) => {
-  const rows = stages.flatMap((stage) => stage.replicas.map((one) => ({ stage: stage.name, ...one })));
+  const rows = stages.flatMap((stage) => [
+    ...stage.replicas.map((one) => ({ stage: stage.name, role: "", ...one })),
+    ...Object.entries(stage.roles).flatMap(([role, pool]) => (pool.replicas || []).map((one) => ({ stage: stage.name, role, ...one }))),
+  ]);
+  const named = rows.some((row) => row.role);
   const roles = stages.flatMap((stage) => Object.entries(stage.roles).map(([role, one]) => ({ stage: stage.name, role, ...one })));
   return (rows.length > 0 || roles.length > 0) && html`<section><h2>Engines</h2>
-    ${rows.length > 0 && html`<div class="scroll"><table class="list"><thead><tr><th>Stage</th><th>Replica</th><th>Node</th><th class="number">Tokens a second</th><th class="number">Busy</th><th></th><th class="number">Requests</th><th class="number">Started again</th></tr></thead>
-      <tbody>${rows.map((row) => html`<tr><td>${row.stage}</td><td>${row.number}</td><td>${row.node || "lost"}</td><td class="number">${count(Math.round(row.tokens_per_second))}</td><td class="number">${percent(row.busy_share)}</td><td><${Meter} share=${row.busy_share} /></td><td class="number">${count(row.requests)}</td><td class="number">${row.deaths || ""}</td></tr>`)}</tbody></table></div>`}
+    ${rows.length > 0 && html`<div class="scroll"><table class="list"><thead><tr><th>Stage</th>${named ? html`<th>Role</th>` : ""}<th>Replica</th><th>Node</th><th class="number">Tokens a second</th><th class="number">Busy</th><th></th><th class="number">Requests</th><th class="number">Started again</th></tr></thead>
+      <tbody>${rows.map((row) => html`<tr><td>${row.stage}</td>${named ? html`<td>${row.role}</td>` : ""}<td>${row.number}</td><td>${row.node || "lost"}</td><td class="number">${count(Math.round(row.tokens_per_second))}</td><td class="number">${percent(row.busy_share)}</td><td><${Meter} share=${row.busy_share} /></td><td class="number">${count(row.requests)}</td><td class="number">${row.deaths || ""}</td></tr>`)}</tbody></table></div>`}
     ${roles.length > 0 && html`<div class="scroll"><table class="list"><thead><tr><th>Stage</th><th>Role</th><th>Model</th><th class="number">Calls</th><th class="number">Scored</th><th class="number">Tokens read</th><th class="number">Written</th></tr></thead>
       <tbody>${roles.map((row) => html`<tr><td>${row.stage}</td><td>${row.role}</td><td>${row.engine?.model || ""}</td><td class="number">${count(row.calls)}</td><td class="number">${count(row.passes)}</td><td class="number">${compact(row.prompt_tokens)}</td><td class="number">${compact(row.completion_tokens)}</td></tr>`)}</tbody></table></div>`}
   </section>`;
