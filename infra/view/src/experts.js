@@ -47,5 +47,5 @@ const Stage = ({ found }) => {
 
 export const Experts = ({ run, again }) => {
   const { data } = useAsked(`${of(run)}/experts`, {}, again);
-  return data?.length > 0 && html`<section><h2>Experts</h2>${data.map((found) => html`<${Stage} key=${found.stage} found=${found} />`)}</section>`;
+  return data?.length > 0 && html`<section class="experts"><h2>Experts</h2>${data.map((found) => html`<${Stage} key=${found.stage} found=${found} />`)}</section>`;
 };

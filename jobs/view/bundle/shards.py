@@ -16,7 +16,7 @@ LIMIT = 8_000_000
 """Bytes of a file at most; one row that takes more is a file of its own."""
 GROUP_BYTES = 400_000
 """Of a row group, before compression: what is read to show a single row."""
-GROUP_ROWS = 32_768
+GROUP_ROWS = 8_192
 
 
 class Shards:

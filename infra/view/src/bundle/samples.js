@@ -22,7 +22,8 @@ export class RunSamples {
     const names = [...new Set([...filter.columns, ...columns])];
     for await (const [group, read] of this.lines.scan(names, { first: after + 1, fits: (one) => filter.mayFit(one), signal })) {
       const rows = [];
-      for (let at = Math.max(0, after + 1 - group.first); at < group.rows; at += 1) if (filter.fits(read, at)) rows.push(at);
+      if (!filter.parts.length) for (let at = Math.max(0, after + 1 - group.first); at < group.rows; at += 1) rows.push(at);
+      else for (let at = Math.max(0, after + 1 - group.first); at < group.rows; at += 1) if (filter.fits(read, at)) rows.push(at);
       yield [group, read, rows];
     }
   }

@@ -4,6 +4,7 @@ import { decompress } from "fzstd"; // of the compressors the one that shards ha
 
 const compressors = { ZSTD: (input) => decompress(input) };
 const KEPT_FILES = 40; // at most 8 MB each
+const SMALL = 2_000_000; // bytes of files that are fetched whole where many of their row groups are wanted
 const AHEAD = 6; // row groups that are fetched while one is looked at
 
 const get = async (name, headers) => {
@@ -46,6 +47,7 @@ const ranged = async (name, first, end) => {
 };
 
 async function bytes(name, first, end) {
+  if (files.has(name)) return (await whole(name)).slice(first, end);
   if (ranges === null) {
     const found = ranged(name, first, end);
     ranges = found.then((part) => part !== null, () => ((ranges = null), false));
@@ -58,7 +60,7 @@ async function bytes(name, first, end) {
 
 /** One table: its shards one behind the other, its rows numbered through, its columns read a row group at a time. */
 export class Table {
-  constructor(folder, shards, kept = 2000) {
+  constructor(folder, shards, kept = 4000) {
     this.folder = folder;
     this.shards = shards || [];
     this.rows = this.shards.reduce((sum, shard) => sum + shard.rows, 0);
@@ -115,6 +117,7 @@ export class Table {
       rowEnd: from + rows,
       compressors,
       onChunk: ({ columnName, columnData, rowStart }) => {
+        if (columnData.length === rows && ArrayBuffer.isView(columnData)) { found[columnName] = columnData; return; }
         const column = found[columnName];
         for (let at = 0; at < columnData.length; at += 1) column[rowStart - from + at] = columnData[at] ?? null;
       },
@@ -128,6 +131,7 @@ export class Table {
     for await (const group of this.walk(first, end)) {
       signal?.throwIfAborted();
       if (!fits(group)) continue;
+      if (group.shard.bytes <= SMALL) whole(`${this.folder}/${group.shard.name}`).catch(() => undefined);
       const columns = this.read(group, names);
       columns.catch(() => undefined);
       waiting.push([group, columns]);
