@@ -40,6 +40,8 @@ from schemas.prices import Prices
 
 SCORER = "scorer"
 """The role of the engine of a stage that asks."""
+QUIET_LOOKS = 3
+"""So many looks in a row at engines that have nothing of ours show that what is under way waits for somebody else."""
 
 
 @dataclass(frozen=True)
@@ -341,13 +343,19 @@ class EngineWorker:
         return self._take_report()
 
     async def drain(self, seconds: float) -> Report:
-        """Take nothing new, give what is in flight up to ``seconds`` to finish, then ``stop``."""
+        """Take nothing new, give what engines work on up to ``seconds`` to finish, then ``stop``.
+
+        What waits for money, for an engine that isn't there or for a server to come back isn't waited for: the driver
+        is ending, so nobody brings these any more, and nothing of it is paid.
+        """
         self._ending = True
         until = time.monotonic() + seconds
         if self._drawing is not None:
             self._drop()
-            while self._drawing.under_way and time.monotonic() < until and self._crash is None:
+            quiet = 0
+            while self._drawing.under_way and quiet < QUIET_LOOKS and time.monotonic() < until and self._crash is None:
                 await asyncio.sleep(0.02)
+                quiet = 0 if any(role.asks for role in self.roles.values()) else quiet + 1
         return await self.stop()
 
     async def abandon(self) -> None:

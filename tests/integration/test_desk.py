@@ -156,7 +156,8 @@ def whole(folder: Path, **engine: Any) -> Pipeline:
 
 def live(folder: str, budget: dict[str, Any]) -> None:
     """One life of a run, in a process of its own."""
-    play(whole(Path(folder), latency=0.01, jitter=0.02, fail_transient=0.02), Path(folder), Budget(**budget), **PRICED)
+    pipeline = whole(Path(folder), latency=0.01, jitter=0.02, fail_transient=0.02)
+    play(pipeline, Path(folder), Budget(**budget), **PRICED, grace_seconds=3600.0)
 
 
 PRICED: dict[str, Any] = {
@@ -181,6 +182,7 @@ def test_a_cap_over_six_engines_holds_whatever_is_killed(tmp_path: Path, seed: i
         if life.is_alive():
             os.kill(life.pid or 0, draws.choice([signal.SIGKILL, signal.SIGTERM]))
         life.join(60)
+        assert life.exitcode is not None, "a run that is asked to end doesn't wait for money that nobody lends any more"
     pipeline, drew = whole(tmp_path, latency=0.01, jitter=0.02, fail_transient=0.02), True
     while drew:  # what was kept for rewriting and wasn't needed is the next run's
         result = play(pipeline, tmp_path, Budget(**budget), **PRICED)
