@@ -143,7 +143,7 @@ class EngineWorker:
         assert job.problems is not None
         desk = self.role.desk(None if job.each_try else operator.retries)
         others = (
-            *(operator, desk, self.root, job.folder, job.problems, job.run_id),
+            *(operator, desk, self.root, job.problems, job.run_id),
             *(self._on_drawn, self._on_hungry, self._outgoing.room),
         )
         if operator.strategy is None:
@@ -160,11 +160,11 @@ class EngineWorker:
         """
         return Prompts(*await self.drawing.measure(numbers, exactly))
 
-    async def assign(self, ranges: Ranges, begun: Slice | None = None) -> None:
-        """Queue ranges to draw; of those in ``begun``, truncated samples are continued."""
+    async def assign(self, ranges: Ranges, begun: Slice | None = None, warm_ups: Slice | None = None) -> None:
+        """Queue ranges to draw (``Drawing.add``)."""
         try:
             if not self._ending:
-                await self.drawing.add(ranges, begun)
+                await self.drawing.add(ranges, begun, warm_ups)
         except Exception as error:
             self._fail(error)
 
