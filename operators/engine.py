@@ -198,6 +198,11 @@ class Engine(ABC):
     """Seconds for which a request that the engine can't serve just now is asked again."""
 
     @property
+    def there(self) -> bool:
+        """Whether it can be asked now: one that has workers of its own may be starting, or be replaced."""
+        return True
+
+    @property
     def trouble(self) -> str:
         """Why requests aren't answered just now, where the engine knows: a server is down, or has too much to do."""
         return ""
