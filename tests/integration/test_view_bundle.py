@@ -160,6 +160,8 @@ FILTERS: list[dict[str, str | int]] = [
     {"kept": "pruned"},
     {"kept": "kept", "trained": "no"},
     {"trained": "yes"},
+    {"trained": "no"},
+    {"sort": "score"},
     {"answer": "2", "verdict": "right"},
     {"finish": "nothing like it"},
     {"sort": "tokens"},
