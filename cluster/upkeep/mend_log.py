@@ -231,8 +231,8 @@ def _take_in_entries(root: Root) -> list[str]:
             tables.append(scan_files(root, root.uri(LEDGER, name), LedgerEntry).collect())
         except UNREADABLE:
             continue
-    known = pl.concat(tables[:1])["run_id"]
+    keys = LedgerEntry.primary_key()
     found = pl.concat(tables[1:]) if len(tables) > 1 else tables[0].clear()
-    fresh = found.filter(~pl.col("run_id").is_in(known.implode())).unique(["run_id", "sequence"], keep="last")
+    fresh = found.join(tables[0], on=keys, how="anti").unique(keys, keep="last")
     append_ledger(root, fresh.sort("run_id", "sequence"))
     return [f"{LEDGER}: {len(fresh):,} rows taken in from files that its log doesn't name"] if len(fresh) else []
