@@ -200,6 +200,11 @@ class Engine(ABC):
     """Of this run's requests, where the engine serves others too (``EngineSpec.shared``): smaller ones go first."""
 
     @property
+    def there(self) -> bool:
+        """Whether it can be asked now: one that has workers of its own may be starting, or be replaced."""
+        return True
+
+    @property
     def trouble(self) -> str:
         """Why requests aren't answered just now, where the engine knows: a server is down, or has too much to do."""
         return ""

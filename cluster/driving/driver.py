@@ -61,6 +61,8 @@ from schemas.manifest import RunState
 
 RESUMABLE = (RunIncomplete, ClusterLost, RootLost, StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
 """Errors that end a run in good order: the same command goes on later."""
+REPORT_SECONDS = 1.0
+"""In so many seconds every worker has told what it waits for."""
 
 
 def run_pipeline(
@@ -363,9 +365,12 @@ class Driver:
         until = time.monotonic() + grace
         self.replicas.drain(grace)
         self._commit(now=True)
-        while self._flying and time.monotonic() < until:
+        worked = time.monotonic()
+        while self._flying and time.monotonic() < min(until, worked + REPORT_SECONDS):
             self.events.hear(0.2)
             self._show()
+            if self.flights.any or not self.replicas.penniless:  # money is lent no more
+                worked = time.monotonic()
         self._abandon()
         self.replicas.stop()
         self._commit(now=True)

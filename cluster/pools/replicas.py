@@ -312,6 +312,11 @@ class Replicas:
         if self._awake(state):
             self._start(feed, number)
 
+    @property
+    def penniless(self) -> bool:
+        """Whether all work that asks waits for money, as far as its workers told."""
+        return all(one.first and not one.in_flight for one in self._all if one.under_way)
+
     def progress(self) -> object:
         """Return what changes whenever an engine gets on."""
         done = [(id(one), one.drawn, one.lent.tokens, one.ready is None) for one in self._all]

@@ -64,6 +64,10 @@ class FarEngine(Engine):
         self._there = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
 
+    @property
+    def there(self) -> bool:
+        return bool(self._places)
+
     async def until_there(self) -> None:
         """Wait until one of the engines is loaded."""
         await self._there.wait()

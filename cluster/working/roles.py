@@ -73,6 +73,11 @@ class Role:
         return replace(self._timeline.activity(), trouble=self.engine.trouble)
 
     @property
+    def asks(self) -> bool:
+        """Whether the engine has calls of ours now."""
+        return self._timeline.in_flight > 0 and self.engine.there
+
+    @property
     def seconds_a_call(self) -> float:
         """How long a call takes on average; 0 before any was answered."""
         return self._timeline.seconds_a_call
