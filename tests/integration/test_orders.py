@@ -16,13 +16,18 @@ from cluster.runners.local import LocalRunner
 from cluster.spending.history import read_ledger
 from cluster.storage.root import Root
 from cluster.upkeep.verify_data import verify
+from operators.load import Load
 from operators.measure.pass_at_k import PassAtK
 from operators.policies.named import UniformSpec, UntilCorrectSpec
 from operators.sample.sampling import Sampling
+from pipelines.graph import Pipeline
 from schemas.budget import Budget
+from schemas.engine import OpenAISpec, ScriptedSpec
 from schemas.errors import BadInput, RunIncomplete
 from schemas.job import RunSettings
 from schemas.manifest import RunManifest
+from tests.completion_server import CompletionServer
+from tests.integration.test_failures import Troubled
 from tests.orders import Going, computed
 from tests.support import BOTH, QUICK, keys, make_runner, run, scripted_pipeline, stage, write_problems
 
@@ -271,6 +276,46 @@ def test_refused_rows_of_a_problem_are_drawn_again(tmp_path: Path) -> None:
     assert record.failed == result.dataset("sample").filter(pl.col("status") == "error").collect().height
     assert stage(result, "sample")["computed"] == 2_000
     assert verify(going.root, result.manifest).findings == []
+
+
+def test_quarantined_rows_are_tried_again_once_that_may_help(tmp_path: Path) -> None:
+    switch = tmp_path / "switch"
+    switch.touch()
+    pipeline = Pipeline("troubled")
+    problems = pipeline.stage("load", Load(source=str(write_problems(tmp_path / "p.jsonl", 1))))
+    spec = ScriptedSpec(answers=("0", "1"), latency=0.01, slots=4)
+    samples = pipeline.stage("sample", Sampling(n=600), engine=spec, problems=problems)
+    verifier = Troubled(switch=str(switch), trouble="raise", indices=(3,))
+    pipeline.stage("verify", verifier, samples=samples, problems=problems)
+    with Going(LocalRunner(), pipeline, tmp_path / "root", QUICK) as going:
+        going.when(lambda manifest: manifest.stages[2].quarantined == 1)
+        switch.unlink()
+        assert going.told("requeue", problem="p0").answer == "problem 'p0': 1 quarantined row(s) are made again"
+        going.end()
+    result = going.result
+    assert result is not None and (result.manifest.state, result.manifest.error) == ("done", None)
+    assert len(keys(result, "verify")) == 600
+    assert not result.root.read_bytes("runs", result.manifest.run_id, "quarantine.jsonl")
+
+
+@pytest.mark.parametrize("refuses", ["", "priority"])
+def test_a_priority_is_sent_to_a_server_that_has_some(tmp_path: Path, refuses: str) -> None:
+    server = CompletionServer(refuses=refuses or "no such field")
+    spec = OpenAISpec(url=server.url, model="m", revision="1", concurrency=2)
+    pipeline = Pipeline("served")
+    problems = pipeline.stage("load", Load(source=str(write_problems(tmp_path / "p.jsonl", 1))))
+    pipeline.stage("sample", Sampling(n=MANY), engine=spec, problems=problems)
+    with Going(LocalRunner(), pipeline, tmp_path / "root", QUICK) as going:
+        going.when(computed)
+        with pytest.raises(BadInput, match="it takes a whole number"):
+            going.told("set", {"priority": "high"})
+        assert going.told("set", {"priority": 7}).answer == "priority 0 -> 7"
+        going.when(lambda _: any(body.get("priority") == 7 for body in server.asked))
+        going.told("cancel")
+        manifest = going.end()
+    server.close()
+    sent = sum("priority" in body for body in server.asked)
+    assert manifest.stages[1].failed == 0 and (sent <= 4 if refuses else sent > 0)
 
 
 def test_too_late_to_make_rows_again(tmp_path: Path) -> None:
