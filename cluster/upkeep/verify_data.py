@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from cluster.records.annotations import FOLDER as ANNOTATIONS
 from cluster.records.reader import open_stage
+from cluster.storage.appending import read_appended
 from cluster.storage.delta import calls_folder, scan_store
 from cluster.storage.delta_log import table_exists
 from cluster.storage.documents import MANIFEST
@@ -25,7 +27,7 @@ from cluster.upkeep.verify_file import Expected, FileCheck, Finding, Remedy, che
 from cluster.upkeep.verify_store import StoreCheck, log_finding, open_samples, samples_folder
 from operators import operator_class
 from pipelines.identity import ViewOfRanges
-from schemas.books import LedgerEntry
+from schemas.books import Annotation, LedgerEntry
 from schemas.contract import Contract, validate
 from schemas.datasets import DATASETS, Problem, Sample
 from schemas.episodes import Call
@@ -92,6 +94,7 @@ class _Verifier:
             elif record.path in self.snapshots:
                 self._snapshot(record)
         self._ledger()
+        self._annotations()
         return self.result
 
     def _find(self, record: StageRecord | None, file: str, what: str, remedy: Remedy = "none") -> None:
@@ -247,6 +250,19 @@ class _Verifier:
         for name in ("failed", "accepted"):
             if getattr(record, name) > record.computed:
                 self._find(record, path, f"says {getattr(record, name):,} {name} of {record.computed:,} computed")
+
+    def _annotations(self) -> None:
+        """What people said can be read, and is what it should be."""
+        try:
+            rows = read_appended(self.root, ANNOTATIONS, Annotation)
+            validate(rows, Annotation, ANNOTATIONS)
+            self._counted(len(rows), 0)
+        except DamagedLog as error:
+            self.result.findings.append(log_finding("", ANNOTATIONS, error))
+        except ContractViolation as error:
+            self._find(None, ANNOTATIONS, f"breaks its contract: {error}")
+        except UNREADABLE as error:
+            self._find(None, ANNOTATIONS, f"can't be read: {redact(str(error))}")
 
     def _ledger(self) -> None:
         """What was settled for this run is what its samples say it made."""

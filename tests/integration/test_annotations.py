@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -12,7 +13,10 @@ from typer.testing import CliRunner
 from cluster.records.annotations import FOLDER, annotate, annotations_of
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
+from cluster.storage.root import Root
 from cluster.upkeep.garbage import collect
+from cluster.upkeep.gather import gather
+from cluster.upkeep.repair import repair
 from cluster.upkeep.verify_data import verify
 from jobs.cli import app
 from jobs.looking.labels import audit, labels_of, next_labels
@@ -44,6 +48,26 @@ def test_the_last_word_counts_and_nothing_is_lost(made: RunResult) -> None:
     collect(root, older_than=0.0)
     assert len(pl.read_delta(root.uri(FOLDER))) == 3
     assert verify(root, manifest).findings == []
+
+
+def test_a_damaged_log_is_mended_and_gathering_takes_them_along(made: RunResult, tmp_path: Path) -> None:
+    shutil.copytree(made.root.url, tmp_path / "root")
+    root, manifest = Root.at(tmp_path / "root"), made.manifest
+    row = made.dataset("verify").head(1).collect().row(0, named=True)
+    for author in ("anna", "ben"):
+        annotate(root, manifest, [{**row, "is_correct": True, "author": author}])
+    before = pl.read_delta(root.uri(FOLDER)).sort("id")
+    last = sorted((tmp_path / "root" / FOLDER / "_delta_log").glob("*.json"))[-1]
+    last.write_bytes(last.read_bytes()[:-30])
+    findings = verify(root, manifest).findings
+    assert [finding.file.partition("/")[0] for finding in findings] == [FOLDER]
+    repair(root, manifest, findings)
+    assert verify(root, manifest).findings == []
+    assert pl.read_delta(root.uri(FOLDER)).sort("id").select(before.columns).equals(before)
+    other = Root.at(tmp_path / "other")
+    gather(other, [root], lambda _: None)
+    gather(other, [root], lambda _: None)
+    assert sorted(pl.read_delta(other.uri(FOLDER))["id"]) == before["id"].to_list()
 
 
 def test_an_audit_uses_what_was_asked_for_and_nothing_else(made: RunResult) -> None:
