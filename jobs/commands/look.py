@@ -107,6 +107,7 @@ def show(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption
 def samples(
     name: RunArgument,
     problem: Annotated[str | None, typer.Option(help="Only this problem_id.")] = None,
+    sample: Annotated[int | None, typer.Option(min=0, help="Only this sample_index.")] = None,
     only: Annotated[Literal["right", "wrong", "refused"] | None, typer.Option(help="Only these samples.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many samples at most.")] = 20,
     root: RootOption = DEFAULT_ROOT,
@@ -118,7 +119,7 @@ def samples(
     from jobs.looking.samples import print_samples, sample_rows
 
     place = Root.at(root)
-    rows = sample_rows(place, find_run(place, name), problem, only, limit)
+    rows = sample_rows(place, find_run(place, name), problem, only, limit, sample)
     if as_json:
         print_json(rows.to_dicts())
     else:

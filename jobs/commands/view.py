@@ -20,15 +20,17 @@ app = typer.Typer()
         "gristmill view latest --root s3://bucket/team",
         "gristmill view samples.parquet",
         "gristmill view latest --control",
+        "gristmill view --bundle site latest   (a static site of some runs, or of all)",
         "gristmill view --port 8080 --no-browser   (then: ssh -L 8080:127.0.0.1:8080 there)",
     )
 )
 def view(
-    name: Annotated[
-        str | None,
+    names: Annotated[
+        list[str] | None,
         typer.Argument(
             metavar="[RUN|PATH]",
-            help="A run's id, its beginning, or 'latest'; or a Parquet file, or a folder of them, without a root.",
+            help="A run's id, its beginning, or 'latest' (several for --bundle); or a Parquet file, or a folder of "
+            "them, without a root.",
             autocompletion=complete_run,
             show_default=False,
         ),
@@ -42,14 +44,34 @@ def view(
         bool, typer.Option("--control", help="Let the page pause, change and cancel runs, and annotate verdicts.")
     ] = False,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write the page and the runs as a static site, for any web server, instead.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Watch runs and read their samples in a browser. It only answers whoever has the address, and without --control
     it only reads."""
-    from cluster.records.reader import find_run
+    from cluster.records.reader import find_run, find_runs
     from cluster.storage.root import Root
+    from jobs.view.bundle.site import write_bundle
     from jobs.view.serve import serve
     from jobs.view.shown import Shown
 
+    if bundle is not None:
+        if control:
+            raise BadInput("--control needs a server; a bundle has none")
+        place = Root.at(root)
+        runs = [manifest.run_id for manifest in find_runs(place, names)] if names else []
+        write_bundle(place, runs, bundle.expanduser(), lambda line: typer.echo(line, err=True))
+        typer.echo(f"bundle: {bundle}")
+        return
+    if names and len(names) > 1:
+        raise BadInput("say one run or one path; several runs are for --bundle")
+    name = names[0] if names else None
     table = Path(name).expanduser() if name is not None else None
     if table is not None and table.exists():
         if control:

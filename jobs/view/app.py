@@ -108,6 +108,7 @@ def build_app(shown: Shown, control: str | None = None) -> Starlette:
         Route(f"{run}/live", live),
         Route(f"{run}/failures", answers(lambda request: shown.failures(request.path_params["run"]))),
         Route(f"{run}/policy", answers(lambda request: shown.policy(request.path_params["run"]))),
+        Route(f"{run}/experts", answers(lambda request: shown.experts(request.path_params["run"]))),
         Route(f"{run}/problems", samples(lambda request, of_run, *_: of_run.problems(dict(request.query_params)))),
         Route(f"{run}/problem", samples(lambda request, of_run, *_: _found(of_run.problem(_text(request, "key"))))),
         Route(f"{run}/samples", samples(_page)),
@@ -188,16 +189,17 @@ async def _in_steps(found: Iterator[dict[str, Any]]) -> AsyncIterator[dict[str, 
 def _stream(documents: AsyncIterator[dict[str, Any]]) -> StreamingResponse:
     async def lines() -> AsyncIterator[bytes]:
         async for document in documents:
-            yield b"data: " + _dumps(document) + b"\n\n" if document else b": nothing new\n\n"
+            yield b"data: " + dumps(document) + b"\n\n" if document else b": nothing new\n\n"
 
     return StreamingResponse(lines(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 
 def _json(document: Any, status: int = 200) -> Response:
-    return Response(_dumps(document), status, media_type="application/json")
+    return Response(dumps(document), status, media_type="application/json")
 
 
-def _dumps(document: Any) -> bytes:
+def dumps(document: Any) -> bytes:
+    """Return a document as JSON; what isn't a number is null."""
     try:
         return json.dumps(document, ensure_ascii=False, allow_nan=False, default=_plain).encode("utf-8", "replace")
     except ValueError:  # not a number, somewhere: JSON has none

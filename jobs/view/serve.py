@@ -33,7 +33,11 @@ def listen(host: str, port: int) -> socket.socket:
     if host in EVERY:
         raise BadInput(f"'{host}' is no name that a browser can ask for: give --host the name by which it is reached")
     try:
-        return socket.create_server((host, port), backlog=64)
+        made = socket.create_server((host, port), backlog=64)
+        # asyncio does so for sockets that say they are of TCP. These say 0, and each answer would wait 40 ms until the
+        # other side acknowledged its headers.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
     except (OSError, OverflowError) as error:
         raise BadInput(f"the view can't listen on {host}, port {port}: {error}. Choose another with --port") from error
 

@@ -18,6 +18,7 @@ from cluster.records.reader import seems_alive
 from cluster.storage.root import Root
 from cluster.storage.snapshot import MANIFEST
 from jobs.view.events import EventTail
+from jobs.view.experts import loads
 from jobs.view.figures import Answers, accuracy, coverage
 from jobs.view.filling import Filler, places_of
 from jobs.view.index import Index
@@ -31,7 +32,7 @@ Result = TypeVar("Result")
 LOOK_SECONDS = 1.0
 REMOTE_SECONDS = 1.5
 MANIFEST_SECONDS = 5.0
-"""How often the manifest of a run on an object store is read again."""
+"""How often the manifest of a run on an object store is read again at most."""
 IDLE_SECONDS = 15.0
 """Where nobody asked for so long, nobody looks."""
 SAVE_SECONDS = 30.0
@@ -148,9 +149,9 @@ class Watched:
                 self.version += 1
 
     def _look_at_manifest(self) -> bool:
-        stamp = self._stamp_of_manifest()
         alive = self.manifest.state != "running" or seems_alive(self.root, self.run_id)
         changed = alive != self.alive or self._stamp is None
+        stamp = self._stamp_of_manifest(alive != self.alive)
         self.alive = alive
         if stamp != self._stamp:
             self._stamp = stamp
@@ -165,12 +166,17 @@ class Watched:
             self.stage = stage
         return changed
 
-    def _stamp_of_manifest(self) -> Any:
+    def _stamp_of_manifest(self, ended: bool) -> Any:
+        """Return another value than before where the manifest may be another one.
+
+        Args:
+            ended: whether the run's driver came or went: what it said last is wanted at once.
+        """
         if self.root.is_local:
             found = Path(self.root.uri("runs", self.run_id, MANIFEST)).stat()
             return found.st_mtime_ns, found.st_size
         now = time.monotonic()
-        if self._stamp is None or (now - self._manifest_read > MANIFEST_SECONDS and self.going_on):
+        if ended or self._stamp is None or now - self._manifest_read > MANIFEST_SECONDS:
             self._manifest_read = now
             return now
         return self._stamp
@@ -249,6 +255,10 @@ class Watched:
         )
         if len(self.growth) > GROWTH:
             del self.growth[1:-1:2]
+
+    def experts(self) -> list[dict[str, Any]]:
+        """Return how tokens fell on experts, made again only where something changed."""
+        return self.cached("experts", lambda: loads(self.manifest))
 
     def totals(self) -> dict[str, int]:
         """Return sums over all samples that are there."""
