@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from cluster.records.events import read_events
 from cluster.records.orders import KEY, give, new_order
 from cluster.records.rules import read_rules
+from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
 from cluster.spending.history import read_ledger
 from cluster.storage.root import Root
 from cluster.upkeep.verify_data import verify
+from jobs.cli import app
 from operators.load import Load
 from operators.measure.pass_at_k import PassAtK
 from operators.policies.named import UniformSpec, UntilCorrectSpec
@@ -229,6 +233,44 @@ def test_several_at_once_are_answered_one_after_the_other(tmp_path: Path) -> Non
         going.root.write_bytes(b'{"action": "explode", "id": "abcdef01"}', "runs", going.run_id, KEY)
         going.when(lambda _: sum("was thrown away" in text for text in going.said) == 2)
         assert going.told("cancel").result == "applied"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["pause"], "has ended (done, at"),
+        (["pause", "now"], "pause takes nothing else; got now"),
+        (["set"], "set takes KEY=VALUE"),
+        (["set", "concurrency"], "set takes KEY=VALUE"),
+        (["set", "a=1", "a=2"], "'a' is there twice"),
+        (["set", "a=[1"], "is not valid YAML"),
+        (["requeue"], "requeue takes one problem_id"),
+        (["resume", "--reason", "x" * 3_000], "reason: String should have at most 2000 characters"),
+    ],
+)
+def test_the_command_says_what_is_wrong(ended: RunResult, words: list[str], why: str) -> None:
+    done = CliRunner().invoke(app, ["ctl", ended.manifest.run_id, *words, "--root", ended.root.url])
+    assert isinstance(done.exception, BadInput) and why in str(done.exception)
+
+
+def test_the_command_lists_what_a_run_was_told(ended: RunResult, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["ctl", "latest", "--root", ended.root.url])
+    assert done.exit_code == 0 and "was told nothing" in done.stdout
+    with Going(LocalRunner(), slow(tmp_path), tmp_path / "root", QUICK) as going:
+        going.when(computed)
+        words = ["ctl", "latest", "--root", going.root.url]
+        done = CliRunner().invoke(app, [*words, "set", "concurrency=3", "--reason", "[b]noise[/b]", "--by", "ben"])
+        assert (done.exit_code, done.stdout) == (0, f"{going.run_id}: concurrency none -> 3\n")
+        told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+        assert [(one["by"], one["values"], one["result"]) for one in told] == [("ben", {"concurrency": 3}, "applied")]
+        assert "[b]noise[/b]" in CliRunner().invoke(app, words, env={"COLUMNS": "300"}).stdout
+        assert CliRunner().invoke(app, [*words[:2], "cancel", *words[2:]]).exit_code == 0
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    folder = tmp_path_factory.mktemp("ended")
+    return run(LocalRunner(), slow(folder, 4), folder / "root")
 
 
 def test_nobody_answers_for_a_dead_run(tmp_path: Path) -> None:
