@@ -196,6 +196,8 @@ class Engine(ABC):
     """Whether it tells the tokens that it used; a recording may not."""
     patience: float = 0.0
     """Seconds for which a request that the engine can't serve just now is asked again."""
+    priority: int = 0
+    """Of this run's requests, where the engine serves others too (``EngineSpec.shared``): smaller ones go first."""
 
     @property
     def there(self) -> bool:

@@ -19,6 +19,7 @@ from cluster.driving.events import Events
 from cluster.driving.keep_alive import KeepAlive
 from cluster.driving.left_out import LeftOut
 from cluster.driving.money import Money
+from cluster.driving.steering import Steering
 from cluster.driving.watch import Watch
 from cluster.planning.plan import RunPlan
 from cluster.pools.replicas import Replicas
@@ -107,6 +108,8 @@ class Driver:
             runner, settings, self.manifest.run_id, self.books, self.events.when_done, self.turns.awake,
             self.money.on_short, self.watch.say,
         )  # fmt: skip
+        parts = self.control, self.replicas, self.left_out, self.recorder, self.watch, self.interruption
+        self.steering = Steering(self.root, *parts)
         self.asking: dict[StageState, Flights] = {}
         """Of stages that ask an engine: the work at their replicas."""
         self.states: dict[str, StageState] = {}
@@ -131,6 +134,7 @@ class Driver:
         for note in plan.notes:
             self.watch.say(note)
         check_sandbox(self.states.values(), self.runner, self.settings.allow_unsafe_execution, self.watch.say)
+        self.steering.begin(self.states)
         self.control.begin(plan, self.states)
         self._place_engines()
         self.manifest.stages = [state.record for state in self.states.values()]
@@ -148,6 +152,7 @@ class Driver:
             plan.problems.kept_in(NumberedRows.of(source.snapshot))
         state.record.computed = source.planned - source.held
         state.record.complete = True
+        self.steering.open()
 
     def _place_engines(self, placed: bool = False) -> None:
         """See that the engines of all stages with something to do can be had; say who takes turns with whom.
@@ -266,6 +271,7 @@ class Driver:
             self._submit_ready()
             self.replicas.top_up()
             self.events.hear(0.2)
+            self.steering.look()
             self.replicas.top_up()
             self._commit()
             if self.money.look():
@@ -275,7 +281,7 @@ class Driver:
             self.turns.go_on()
             self._show()
             self._observe()
-            if self._idle:
+            if self._idle and not self.steering.paused:
                 self._submit_ready()  # what was committed just now may have made work
                 if self._idle:
                     return
@@ -288,9 +294,9 @@ class Driver:
 
     def _submit_ready(self) -> None:
         """Submit ready work while there is room; start replicas where there is something for them to do."""
-        for flights in self._all_flights:
+        for flights in self._all_flights if not self.steering.paused else ():
             flights.submit_waiting()
-        for state in self.states.values():
+        for state in self.states.values() if not self.steering.paused else ():
             if not self.turns.awake(state) or self._waits_for_view(state):
                 continue
             self.replicas.start_where_needed(state)
@@ -378,6 +384,7 @@ class Driver:
             self.watch.say(f"what was drawn last could not be committed: {error}")
 
     def _finish(self, state: RunState) -> None:
+        self.steering.close(state == "done")
         self.manifest.state = state
         self.manifest.finished = datetime.now(UTC)
         self.manifest.error = what_is_lacking(self.states.values(), self.recorder, self.manifest.error)

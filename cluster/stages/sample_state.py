@@ -128,7 +128,7 @@ class SampleState(StoreState):
     @property
     def draws(self) -> bool:
         """Whether there is something to draw, and it may begin."""
-        return self.wants and not (self.carrying or self.broke or self.closed)
+        return self.wants and not (self.carrying or self.broke or self.closed or self.paused)
 
     @property
     def may_want(self) -> bool:
@@ -201,7 +201,7 @@ class SampleState(StoreState):
             BadInput: whatever was asked was refused in the same words, so it is the settings' fault; nothing is
                 committed.
         """
-        if self.draws or sum(part.rows for part in self.unproven) < assigned * self.rows:
+        if self.draws or self.paused or sum(part.rows for part in self.unproven) < assigned * self.rows:
             return
         if refusals and all(refusals):
             raise BadInput(refusals[0])
@@ -301,6 +301,10 @@ class SampleState(StoreState):
         if self.source is not None:
             self.source.give_up(ranges)
         self._on_known(ranges)
+
+    def on_taken_out(self, ranges: Ranges) -> None:
+        super().on_taken_out(ranges)
+        self.record.failed = max(0, self.record.failed - ranges.total)
 
     def _pending(self, draws: int, replica: int, only: frozenset[int]) -> Ranges:
         """Take what is pending out, up to so many draws."""

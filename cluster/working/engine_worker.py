@@ -296,6 +296,11 @@ class EngineWorker:
             self.news.set()
             await asyncio.sleep(0.05)
 
+    async def steer(self, most: int | None, priority: int) -> None:
+        """See ``Role.steer``."""
+        for role in self.roles.values():
+            role.steer(most, priority)
+
     # -- both ------------------------------------------------------------------------------------------------------
 
     async def collect(self, seconds: float = 0.5) -> Report:

@@ -19,6 +19,7 @@ app = typer.Typer()
         "gristmill view",
         "gristmill view latest --root s3://bucket/team",
         "gristmill view samples.parquet",
+        "gristmill view latest --control",
         "gristmill view --bundle site latest   (a static site of some runs, or of all)",
         "gristmill view --port 8080 --no-browser   (then: ssh -L 8080:127.0.0.1:8080 there)",
     )
@@ -39,6 +40,9 @@ def view(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    control: Annotated[
+        bool, typer.Option("--control", help="Let the page pause, change and cancel runs, and annotate verdicts.")
+    ] = False,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
     bundle: Annotated[
         Path | None,
@@ -49,7 +53,8 @@ def view(
         ),
     ] = None,
 ) -> None:
-    """Watch runs and read their samples in a browser. It only reads, and only answers whoever has the address."""
+    """Watch runs and read their samples in a browser. It only answers whoever has the address, and without --control
+    it only reads."""
     from cluster.records.reader import find_run, find_runs
     from cluster.storage.root import Root
     from jobs.view.bundle.site import write_bundle
@@ -57,6 +62,8 @@ def view(
     from jobs.view.shown import Shown
 
     if bundle is not None:
+        if control:
+            raise BadInput("--control needs a server; a bundle has none")
         place = Root.at(root)
         runs = [manifest.run_id for manifest in find_runs(place, names)] if names else []
         write_bundle(place, runs, bundle.expanduser(), lambda line: typer.echo(line, err=True))
@@ -67,11 +74,13 @@ def view(
     name = names[0] if names else None
     table = Path(name).expanduser() if name is not None else None
     if table is not None and table.exists():
+        if control:
+            raise BadInput("--control is for the runs of a root; a bare table has nothing to be told")
         shown = Shown(None, table)
     else:
         place = Root.at(root)
         shown = Shown(place, run=None if name is None else find_run(place, name).run_id)
-    serve(shown, host, port, browser, lambda line: typer.echo(line))
+    serve(shown, host, port, browser, lambda line: typer.echo(line), control)
 
 
 @app.command(epilog=examples("gristmill watch latest", "gristmill watch arithmetic-20260101 --root s3://bucket/team"))

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from jobs.view.acting import acting_routes
 from jobs.view.filters import SORTS, Filter, read_filter
 from jobs.view.index import Index
 from jobs.view.search import search
@@ -45,8 +46,12 @@ def page_files() -> dict[str, bytes]:
     return {one.name: one.read_bytes() for one in folder.iterdir() if one.is_file()}
 
 
-def build_app(shown: Shown) -> Starlette:
-    """Return the application; who may ask it is up to ``Guard``."""
+def build_app(shown: Shown, control: str | None = None) -> Starlette:
+    """Return the application; who may ask it is up to ``Guard``.
+
+    Args:
+        control: what the page has to send with whatever it wants done; None where it only reads.
+    """
     static = page_files()
 
     async def file(request: Request) -> Response:
@@ -96,7 +101,7 @@ def build_app(shown: Shown) -> Starlette:
     routes = [
         Route("/", file),
         Route("/static/{name}", file),
-        Route("/api/about", answers(lambda _: shown.about())),
+        Route("/api/about", answers(lambda _: {**shown.about(), "control": control})),
         Route("/api/runs", answers(lambda request: shown.runs(dict(request.query_params)))),
         Route("/api/compare", answers(lambda request: shown.compare(request.query_params.get("runs", "")))),
         Route(run, answers(lambda request: shown.document(request.path_params["run"]))),
@@ -112,6 +117,8 @@ def build_app(shown: Shown) -> Starlette:
         Route(f"{run}/search", searched),
         Route(f"{run}/sample/{{slot:int}}", samples(_sample)),
     ]
+    if control is not None:
+        routes += acting_routes(shown, _json)
     refusals: dict[Any, Any] = {HTTPException: _http, GristmillError: _refuse}
     return Starlette(routes=routes, exception_handlers=refusals)
 

@@ -14,6 +14,9 @@ from schemas.prices import MICRO, Prices, priced_as
 SPEED_SECONDS = 30.0
 """Speeds are over the last so many seconds."""
 
+ORDERS = 100
+"""Of what a run was told, the last so many are shown."""
+
 
 def document(watched: Watched) -> dict[str, Any]:
     """Return all that the run's page shows while it goes on."""
@@ -31,6 +34,8 @@ def document(watched: Watched) -> dict[str, Any]:
         "account": manifest.account,
         "error": manifest.error,
         "waits_for": manifest.waits_for,
+        "paused": manifest.paused is not None,
+        "orders": [{**one.model_dump(mode="json"), "what": one.what} for one in manifest.orders[-ORDERS:]],
         "problems": manifest.n_problems,
         "notes": manifest.notes,
         "remarks": remarks(manifest),

@@ -33,6 +33,21 @@ export async function ask(path, query, { signal, making } = {}) {
   }
 }
 
+let secret = null;
+
+/** Hear whether the page may do anything (--control): the server tells it what to send with that. */
+export const allow = (control) => { secret = control; };
+export const mayAct = () => Boolean(secret);
+
+/** Have something done; return what the server answers. */
+export async function send(path, body) {
+  const headers = { "content-type": "application/json", "x-gristmill-control": secret ?? "" };
+  const answer = await fetch(address(path), { method: "POST", headers, credentials: "same-origin", body: JSON.stringify(body) });
+  const said = await answer.json().catch(() => ({ error: `the server said ${answer.status}` }));
+  if (!answer.ok) throw new Refused(said.error || `the server said ${answer.status}`);
+  return said;
+}
+
 /** Hear a stream of documents until the returned function is called. */
 export function hear(path, query, on, onTrouble) {
   if (bundled) return bundled.hear(path, query, on, onTrouble);

@@ -1,7 +1,8 @@
 // A run while it goes on: its stages as datasets, its figures with their bands, speed, money, what it said.
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { bundled, hear, of } from "./api.js";
+import { bundled, hear, mayAct, of } from "./api.js";
 import { Chart } from "./chart.js";
+import { Control, Orders } from "./control.js";
 import { Experts } from "./experts.js";
 import { Copy, Meter, Note, State, compact, count, dollars, duration, html, link, moment, number, percent, useAsked } from "./kit.js";
 
@@ -15,7 +16,7 @@ export const useLive = (run) => {
 };
 
 export const Tabs = ({ run, at }) => html`<nav class="tabs">
-  ${[["", "Overview"], ["problems", "Problems"], ["samples", "Samples"]].map(([path, label]) => html`<a class=${at === path ? "on" : ""} aria-current=${at === path ? "page" : null} href=${link(path ? ["run", run, path] : ["run", run])}>${label}</a>`)}</nav>`;
+  ${[["", "Overview"], ["problems", "Problems"], ["samples", "Samples"], ...(mayAct() ? [["annotate", "Annotate"]] : [])].map(([path, label]) => html`<a class=${at === path ? "on" : ""} aria-current=${at === path ? "page" : null} href=${link(path ? ["run", run, path] : ["run", run])}>${label}</a>`)}</nav>`;
 
 export const Run = ({ run }) => {
   const about = useAsked(of(run));
@@ -32,12 +33,14 @@ export const Run = ({ run }) => {
     ${bundled && data.state === "running" && html`<${Note}>A bundle doesn't follow a run: so it was when the bundle was written.<//>`}
     ${data.waits_for && html`<${Note} kind="wait">Waits for: ${data.waits_for}<//>`}
     ${!data.ready && !data.trouble && html`<div class="making"><p>The index of the samples is being made: ${count(data.progress.done)} of ${count(data.progress.total)} rows</p><${Meter} share=${data.progress.total ? data.progress.done / data.progress.total : 0} /></div>`}
+    ${mayAct() && html`<${Control} run=${run} data=${data} />`}
     <${Tiles} data=${data} />
     <section><h2>Stages</h2><${Stages} data=${data} run=${run} /></section>
     <${Curves} data=${data} />
     <${Replicas} stages=${data.stages} />
     ${data.spending.length > 0 && html`<section><h2>Money</h2><${Money} data=${data} /></section>`}
     <${Policy} run=${run} stages=${data.stages} running=${data.state === "running"} />
+    <${Orders} orders=${data.orders || []} />
     <${Experts} run=${run} again=${data.state === "running" ? 0 : 1} />
     <${Failures} run=${run} stages=${data.stages} />
     ${(data.notes.length > 0 || data.remarks.length > 0 || data.told.length > 0) && html`<section><h2>What it said</h2><ul class="told">

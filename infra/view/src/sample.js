@@ -1,11 +1,12 @@
 // One sample with all that is known of it; two of them side by side.
 import { diffLines, diffWordsWithSpace } from "diff";
 import { useMemo } from "preact/hooks";
+import { Annotate } from "./annotate.js";
 import { of } from "./api.js";
 import { Copy, Mark, Note, Waiting, count, html, link, number, useAsked } from "./kit.js";
 import { Text } from "./text.js";
 
-export const Sample = ({ run, slot, query, to, marked, onMark, table }) => {
+export const Sample = ({ run, slot, query, to, marked, onMark, table, asking }) => {
   const asked = useAsked(`${of(run)}/sample/${slot}`);
   const { data } = asked;
   if (!data || asked.error) return html`<${Waiting} asked=${{ ...asked, data: asked.error ? null : asked.data }} />`;
@@ -17,6 +18,7 @@ export const Sample = ({ run, slot, query, to, marked, onMark, table }) => {
         <button class="plain" onClick=${onMark}>${marked === null ? "compare" : marked === data.slot ? "don't compare" : "compare with the marked one"} <kbd>d</kbd></button>
         <${Copy} text=${() => JSON.stringify(data, null, 2)} label="copy JSON" />${data.command ? html`<${Copy} text=${data.command} label="copy command" />` : ""}</div></header>
     <${Facts} data=${data} />
+    ${!table && !asking && html`<${Annotate} run=${run} data=${data} />`}
     ${problem.prompt !== null && problem.prompt !== undefined && html`<details class="card" open=${query.open === "1" || problem.prompt.length < 1200}><summary>Problem</summary>${problem.messages?.length ? problem.messages.map((turn) => html`<${Turn} turn=${turn} raw=${raw} />`) : html`<${Text} text=${problem.prompt} raw=${raw} />`}${problem.expected ? html`<p class="expected">Expected answer: <code>${problem.expected}</code></p>` : ""}</details>`}
     ${sample.error && html`<${Note} kind="bad">${sample.error}<//>`}
     ${sample.reasoning && html`<details class="card reasoning" open=${query.open === "1"}><summary>Reasoning <span class="quiet">${count(sample.reasoning.length)} characters</span> <kbd>t</kbd></summary><${Text} text=${sample.reasoning} raw=${raw} /></details>`}
