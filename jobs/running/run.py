@@ -16,7 +16,7 @@ from cluster.driving.driver import run_pipeline
 from cluster.planning.plan import RunPlan, make_plan
 from cluster.planning.reuse import with_reuse
 from cluster.records.events import echoes
-from cluster.records.reader import open_stage
+from cluster.records.reader import open_stage, same_results
 from cluster.records.recorder import write_manifest
 from cluster.records.run import Observer
 from cluster.runners.runner import Runner
@@ -104,7 +104,7 @@ def make_runner(name: str, address: str | None, environment: Mapping[str, str] |
 def run_job(
     job: Job, settings: RunSettings, console: Console, quiet: bool = False, observer: Observer | None = None
 ) -> RunManifest:
-    """Run a job and write its report.
+    """Run a job and write its report; where all was there already, its report is that of the run which made it.
 
     Args:
         observer: watches it instead of the console.
@@ -122,9 +122,15 @@ def run_job(
             result = run_pipeline(job.pipeline, runner, job.root.url, settings, observer or progress)
     finally:
         runner.close()
-    result.manifest.posteriors = posteriors(job.root, result.manifest)
-    write_report(job.root, result.manifest)
-    return result.manifest
+    manifest = result.manifest
+    before = same_results(job.root, manifest)
+    if before is None:
+        manifest.posteriors = posteriors(job.root, manifest)
+        write_report(job.root, manifest)
+    else:
+        manifest.posteriors, manifest.report = before.posteriors, before.report
+        write_manifest(job.root, manifest)
+    return manifest
 
 
 def execute(job: Job, settings: RunSettings, as_json: bool, retry_errors: bool = False) -> str:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
-import polars as pl
 from pydantic import Field, field_validator
 
 from operators.base import Operator
@@ -21,6 +19,7 @@ from operators.thinking import answer_texts
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Path, Sample, Score, Verdict
 from schemas.identity import Added
+from schemas.later import np, pl
 
 REPEATED = 4
 """Words of a run that counts as repeated."""

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
-import polars as pl
 import xxhash
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.base import Operator
@@ -15,6 +12,7 @@ from operators.select.classes import one_verifier
 from operators.synthesize.conversation import Reasoning, asked, said, turn
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Preference, Problem, Sample, Score, Verdict
+from schemas.later import NDArray, np, pl
 
 SAID = (
     *("sample_index", "completion", "reasoning", "thought_open", "tool_calls", "completion_hash"),

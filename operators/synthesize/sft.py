@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
@@ -18,6 +17,7 @@ from operators.synthesize.conversation import Reasoning, asked, said, turn
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Path, Problem, Sample, Sft, Verdict
 from schemas.identity import Added
+from schemas.later import pl
 
 
 class SynthesizeSft(Operator):
@@ -70,6 +70,10 @@ class SynthesizeSft(Operator):
     turns. Where tools were called or programs run it is always all: the answer stands on what they said; ``tools`` then
     has what the model was told of them."""
 
+    def chooser(self) -> SynthesizeChoose:
+        """Return what chooses the rows where nothing else did."""
+        return SynthesizeChoose(per_problem=self.per_problem, prefer=self.prefer, max_tokens=self.max_tokens)
+
     def run(
         self,
         problems: pl.DataFrame,
@@ -80,8 +84,7 @@ class SynthesizeSft(Operator):
         """Return the kept rows, sorted by problem_key and sample_index; ``score`` is the verdict's credit."""
         judged = one_verifier(verdicts).select(*SAMPLE_KEY, "verifier", "credit", "is_correct", verdict="status")
         if paths is None:
-            chosen = SynthesizeChoose(per_problem=self.per_problem, prefer=self.prefer, max_tokens=self.max_tokens)
-            paths = chosen.run(samples, verdicts)
+            paths = self.chooser().run(samples, verdicts)
         few = samples.join(paths.filter("kept"), on=SAMPLE_KEY, how="semi")
         rows = few.join(judged, on=SAMPLE_KEY)
         kept = rows.join(problems.drop("problem_id"), on="problem_key")
