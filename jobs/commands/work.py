@@ -39,7 +39,7 @@ def run(
     target: TargetArgument,
     settings: SetOption = None,
     root: RootOption = "",
-    runner: Annotated[Literal["ray", "local"] | None, typer.Option(help="Where work runs (ray by default).")] = None,
+    runner: Annotated[Literal["ray", "local"] | None, typer.Option(help="Where work runs; Ray by default.")] = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster to join; else Ray starts here by itself.")] = None,
     limit: LimitOption = None,
     dry_run: Annotated[

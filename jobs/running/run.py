@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from rich.console import Console
@@ -77,7 +78,15 @@ def resolve(job: JobFile, root: str = "") -> Job:
     execution = run_settings(job.run, job.limit)
     pipeline, _ = build_pipeline(job.pipeline, job.settings)
     place = Root.at(root or job.root or "./gristmill-data")
-    return Job(pipeline, place, job.runner or "ray", job.address, execution, job)
+    return Job(pipeline, place, job.runner or usual_runner(), job.address, execution, job)
+
+
+def usual_runner() -> str:
+    """Return the runner of jobs that name none: Ray where it is installed."""
+    try:
+        return "ray" if find_spec("ray") is not None else "local"
+    except ModuleNotFoundError:
+        return "local"
 
 
 def make_runner(name: str, address: str | None, environment: Mapping[str, str] | None = None) -> Runner:
@@ -97,7 +106,7 @@ def make_runner(name: str, address: str | None, environment: Mapping[str, str] |
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
-        raise BadInput("Ray isn't installed: pip install 'ray[default]', or use --runner local") from error
+        raise BadInput("Ray isn't installed: pip install 'gristmill[ray]', or use --runner local") from error
     return RayRunner(address, environment)
 
 
