@@ -8,7 +8,6 @@ are drawn (``generate``); reward models and likelihoods are asked with ``score``
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -67,10 +66,6 @@ def _engine_error(
 
 class CallLost(EngineError):
     """The engine died while it had the request, and there will be another: it is asked again, which is no try."""
-
-
-class NeverSent(asyncio.CancelledError):
-    """A request was given up while it waited for its turn: the engine never saw it, and it costs nothing."""
 
 
 class EngineDied(Exception):

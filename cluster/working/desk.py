@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from cluster.engines.never_sent import NeverSent
 from cluster.records.bill import Amount, Bill
 from cluster.records.timeline import Timeline
 from cluster.working.credit import Credit
@@ -21,7 +22,7 @@ from cluster.working.stops import ask_for_a_stop
 from cluster.working.throttle import Throttle
 from cluster.working.tries import Tries
 from cluster.working.turnstile import Turnstile
-from operators.engine import CallLost, Completion, Engine, EngineError, NeverSent, Request, Scored, ScoreRequest
+from operators.engine import CallLost, Completion, Engine, EngineError, Request, Scored, ScoreRequest
 from schemas.conversation import Turn
 from schemas.errors import BadInput
 from schemas.unicode import whole

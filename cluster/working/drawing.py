@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from cluster.engines.never_sent import NeverSent
 from cluster.storage.ranges import Ints, Ranges
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
@@ -22,7 +23,7 @@ from cluster.working.assigned import AssignedProblems
 from cluster.working.desk import Desk
 from cluster.working.reports import Failed
 from cluster.working.tries import Waiting
-from operators.engine import EngineError, NeverSent
+from operators.engine import EngineError
 from operators.sample.lengths import TooLong, is_too_long
 from operators.sample.sampling import BEGUN, Sampling
 from schemas import datasets

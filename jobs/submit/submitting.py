@@ -13,7 +13,8 @@ from cluster.records.orders import give, new_order
 from cluster.storage.root import Root
 from jobs.config.job_file import read_job, with_assignments
 from jobs.config.settings import build_pipeline, run_settings
-from jobs.running.summary import document, state_of
+from jobs.running.run_table import state_of
+from jobs.running.summary import document
 from jobs.submit.places import backend
 from jobs.submit.submission import Attempt, Place, Submission, find, new_submission, write_submission
 from schemas.errors import BadInput

@@ -17,7 +17,8 @@ from cluster.records.reader import LOST_RUN, seems_alive
 from cluster.storage.documents import read_document
 from cluster.storage.root import Root
 from cluster.storage.snapshot import MANIFEST
-from jobs.looking.catalogue import COSTS, POSTERIORS, RUNS, SORTS, VARIABLE, Catalogue
+from jobs.looking.catalogue import COSTS, POSTERIORS, RUNS, SORTS, Catalogue
+from jobs.running.figures import VARIABLE
 from jobs.view.index import cache_folder
 from schemas.errors import BadInput
 from schemas.manifest import RunManifest
