@@ -45,6 +45,8 @@ class Operator(Settings):
             piece, derive from operators.piecewise.PiecewiseOperator).
         inputs: dataset name -> the columns that are read of it; no other column is loaded.
         optional: names in ``inputs`` that a stage may leave unconnected; ``run`` then gets None.
+        lazy: names in ``inputs`` that come as LazyFrames whatever the scope is: ``run`` reads of them what it needs, so
+            that texts it doesn't take are never in memory all at once (``operators.texts``).
         output: the contract of the result.
         synonyms: what columns are called in a table that people know; ``gristmill op`` reads it as it is.
         asks: the operator that chooses what people should label for this one (``gristmill op NAME --next 50``).
@@ -56,6 +58,7 @@ class Operator(Settings):
     scope: ClassVar[Scope]
     inputs: ClassVar[dict[str, Columns]]
     optional: ClassVar[frozenset[str]] = frozenset()
+    lazy: ClassVar[frozenset[str]] = frozenset()
     output: ClassVar[type[Contract]]
     synonyms: ClassVar[dict[str, str]] = {}
     asks: ClassVar[str | None] = None
@@ -64,8 +67,8 @@ class Operator(Settings):
     def run(self, *args: Any, **kwargs: Any) -> pl.DataFrame:
         """Compute the output table; inputs and tools come by keyword.
 
-        Tables have exactly the columns that ``inputs`` names. Scope ``sample`` and ``problem`` get DataFrames,
-        ``dataset`` gets LazyFrames.
+        Tables have exactly the columns that ``inputs`` names. Scope ``sample`` and ``problem`` get DataFrames, but for
+        the inputs in ``lazy``; ``dataset`` gets LazyFrames.
         """
         raise TypeError(f"{type(self).__name__} doesn't define run()")
 

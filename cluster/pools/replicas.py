@@ -277,7 +277,8 @@ class Replicas:
         ended = True
         try:
             if replica.collecting is not None:
-                self._take(replica, replica.collecting.result(timeout=seconds))
+                report, replica.collecting = replica.collecting.result(timeout=seconds), None
+                self._take(replica, report)
             self._take(replica, future.result(timeout=seconds))
         except Exception as error:  # it is going away either way; what it had and didn't write is done again
             self._say(f"a replica ended without its last report: {error}", replica.state.name)
@@ -366,6 +367,14 @@ class Replicas:
 
     def _drain(self, replicas: list[Replica], seconds: float) -> None:
         self._all = [replica for replica in self._all if replica not in replicas]
-        futures = [(replica, replica.handle.call_last(EngineWorker.drain, seconds)) for replica in replicas]
-        for replica, future in futures:
-            self._end(replica, future, seconds + 60)
+        ending = [(replica, replica.handle.call_last(EngineWorker.drain, seconds)) for replica in replicas]
+        try:
+            while ending:
+                self._end(*ending[0], seconds + 60)
+                del ending[0]
+        except KeyboardInterrupt:  # the second signal: they have no more time, and what they know is heard all the same
+            for replica, _ in ending:
+                replica.handle.call(EngineWorker.hurry)
+            for replica, future in ending:
+                self._end(replica, future, 60)
+            raise

@@ -145,6 +145,10 @@ class Placement:
         with self._lock:
             self._clear()
 
+    def abandon(self) -> None:
+        """Ask no more after any group: the cluster is gone, and who asks Ray then is given another one."""
+        self._closed.set()
+
     def _clear(self) -> None:
         for group in self._groups.values():
             group.holds.clear()
@@ -171,6 +175,8 @@ class Placement:
             with self._lock:
                 groups = list(self._groups.values())
             for group in groups:
+                if self._closed.is_set():
+                    return
                 try:
                     self._look_after(group)
                 except Exception:  # the cluster doesn't answer just now, or is gone: whoever uses it finds out

@@ -63,8 +63,7 @@ class RayRunner(Runner):
     def slots(self) -> int:
         if not ray.is_initialized():  # asking doesn't start it: a run that reuses everything never needs to
             return LOCAL_CPUS
-        self._watched.check()
-        return max(1, int(ray.cluster_resources().get("CPU", 1)))
+        return max(1, int(self._watched.answer(ray.cluster_resources).get("CPU", 1)))
 
     def _start(self, cpus: int = LOCAL_CPUS) -> None:
         """Start or join Ray, unless that is done; ``cpus`` is what it is told of this machine."""
@@ -109,13 +108,13 @@ class RayRunner(Runner):
 
     def submit(self, work: Work) -> Future[Done]:
         self._start()
-        return self._tracked(_run.remote(work))
+        return self._tracked(self._watched.answer(lambda: _run.remote(work)))
 
     def submit_wide(self, task: Task) -> Future[Done]:
         from cluster.ray.data import run_wide  # Ray Data takes a second to import: only what outgrows a node pays
 
         self._start()
-        return self._tracked(run_wide.remote(task))
+        return self._tracked(self._watched.answer(lambda: run_wide.remote(task)))
 
     def _tracked(self, reference: Any) -> Future[Done]:
         future = plain(reference)
@@ -140,12 +139,15 @@ class RayRunner(Runner):
                 self.close()  # it was started for a smaller pipeline, and nothing runs now
             self._start(cpus)
         self._start()
-        self._placement.plan(engines)
+        self._watched.answer(lambda: self._placement.plan(engines))
 
     def engine_worker(self, job: EngineJob[W], number: int) -> RayWorker[W]:
         self._start()
-        self._watched.check()
-        worker = RayWorker(job, self._placement.take(job.engine, job.stage, number), self._watched)
+
+        def make() -> RayWorker[W]:
+            return RayWorker(job, self._placement.take(job.engine, job.stage, number), self._watched)
+
+        worker = self._watched.answer(make)
         self._workers.append(worker)
         return worker
 
@@ -157,6 +159,7 @@ class RayRunner(Runner):
     def close(self) -> None:
         self._metrics = None
         if self._watched.gone:  # each word to it would be waited for, and end this process in the end
+            self._placement.abandon()
             self._watched.end_all()
             self._workers, self._placement, self._ours, self._watched = [], Placement(), False, Watched()
             return

@@ -29,7 +29,7 @@ FAN_IN = 16
 """How many files of a tier are merged."""
 SMALLEST = 2**16
 """Bytes; all smaller files are one tier."""
-BATCH_ROWS = 20_000
+BATCH_ROWS = 8_000
 """Rows in memory while merging, about (all of one problem and index, so more where these repeat)."""
 EVERY = 500
 """Of so many rows of a file one key is looked at to know where batches end."""

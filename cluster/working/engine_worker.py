@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import time
 from collections.abc import Mapping
@@ -93,6 +94,7 @@ class EngineWorker:
         self.root = Root(job.root)
         self.report = Report()
         self._ending = False
+        self._grace_until = math.inf
         self._tasks: list[asyncio.Task[None]] = []
         self._running: dict[int, asyncio.Task[Done]] = {}
         self._hungry = False
@@ -354,14 +356,20 @@ class EngineWorker:
         is ending, so nobody brings these any more, and nothing of it is paid.
         """
         self._ending = True
-        until = time.monotonic() + seconds
+        self._grace_until = min(self._grace_until, time.monotonic() + seconds)
         if self._drawing is not None:
             self._drop()
             quiet = 0
-            while self._drawing.under_way and quiet < QUIET_LOOKS and time.monotonic() < until and self._crash is None:
+            while self._drawing.under_way and quiet < QUIET_LOOKS and self._crash is None:
+                if time.monotonic() >= self._grace_until:
+                    break
                 await asyncio.sleep(0.02)
                 quiet = 0 if any(role.asks for role in self.roles.values()) else quiet + 1
         return await self.stop()
+
+    async def hurry(self) -> None:
+        """Give what is in flight no more time; whoever waits for ``drain`` has the last report soon."""
+        self._grace_until = 0.0
 
     async def abandon(self) -> None:
         """Stop drawing and asking, and drop what isn't written."""

@@ -16,14 +16,14 @@ import polars as pl
 
 from cluster.storage.parts import Part, write_part
 from cluster.storage.root import Root
-from cluster.storage.slices import Slice
+from cluster.storage.slices import Slice, damaged_file
 from cluster.storage.snapshot import Snapshot
 from operators.asking import AskingOperator
 from operators.base import Operator
 from operators.engine import Engine, EngineDied
 from operators.piecewise import PiecewiseOperator
 from schemas.datasets import EPISODE, SAMPLE_KEY, Sample
-from schemas.errors import GristmillError, StageFailed
+from schemas.errors import DamagedFile, GristmillError, StageFailed
 from schemas.identity import digest
 
 
@@ -97,7 +97,11 @@ class Task:
             part = self._snapshot(root, table)
         else:
             inputs = self._read(root)
-            part = self._write(root, inputs, run_operator(operator, self.stage, inputs, self.unsafe, root))
+            try:
+                table = run_operator(operator, self.stage, inputs, self.unsafe, root)
+            except StageFailed as error:
+                raise self._damage(root, inputs) or error from None
+            part = self._write(root, inputs, table)
         return Done(part, time.perf_counter() - began)
 
     async def ask(self, engine: Engine) -> Done:
@@ -162,11 +166,20 @@ class Task:
         for name, columns in self.operator.inputs.items():
             if name not in self.inputs:
                 inputs[name] = None
-            elif self.operator.scope == "dataset":
+            elif self.operator.scope == "dataset" or name in self.operator.lazy:
                 inputs[name] = self.inputs[name].scan(root, columns)
             else:
                 inputs[name] = self.inputs[name].read(root, columns)
         return inputs
+
+    def _damage(self, root: Root, inputs: dict[str, Any]) -> DamagedFile | None:
+        """Return which file can't be read, of the inputs that an operator reads itself; None where all can be."""
+        for name, columns in self.operator.inputs.items():
+            if isinstance(inputs[name], pl.LazyFrame):
+                damaged = damaged_file(root, self.inputs[name].uris, columns.names)
+                if damaged is not None:
+                    return damaged
+        return None
 
     def _snapshot(self, root: Root, table: pl.DataFrame) -> Part:
         return Snapshot(root, self.stage, self.view_id, self.operator.output).write(self.index, table)

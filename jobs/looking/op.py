@@ -72,8 +72,8 @@ def run_op(
     tables = _inputs(operator, {} if operator.scope == "source" else _named(operator, inputs), columns, notes)
     if "engine" not in operator.tools and engine_settings is not None:
         raise BadInput(f"{name} doesn't use an engine; leave engine settings out")
-    lazy = operator.scope == "dataset"
-    ready = {key: table.lazy() if lazy and table is not None else table for key, table in tables.items()}
+    lazy = frozenset(tables) if operator.scope == "dataset" else operator.lazy
+    ready = {key: table.lazy() if key in lazy and table is not None else table for key, table in tables.items()}
     if unsafe and "sandbox" in operator.tools:
         Console(stderr=True).print(UNSAFE.format(stages=name), style="bold red")
     elif "sandbox" in operator.tools and (weaker := uncounted()) is not None:

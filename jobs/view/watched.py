@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -112,6 +113,13 @@ class Watched:
         if self.index is None or self.places is None:
             raise BadInput(f"run {self.run_id} has no stage that samples")
         return self.index, self.places
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Learn what is new, then nothing more as long as the context lasts: all that is told is of one moment."""
+        with self._lock:
+            self.look()
+            yield
 
     def _keep_looking(self) -> None:
         pause = LOOK_SECONDS if self.root.is_local else REMOTE_SECONDS

@@ -6,17 +6,20 @@ wrong sample that was also cut counts as wrong.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from operators.base import Operator
 from operators.overlap.minhash import signatures
 from operators.overlap.shingles import hashed_words, ngrams, normalised, repetition, words
 from operators.select.classes import one_verifier
+from operators.select.selection import beside
 from operators.synthesize.conversation import balanced
+from operators.texts import with_texts, without_texts
 from operators.thinking import answer_texts
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Path, Sample, Score, Verdict
@@ -24,8 +27,15 @@ from schemas.identity import Added
 
 REPEATED = 4
 """Words of a run that counts as repeated."""
-TEXTS_AT_ONCE = 4_000
+TEXTS_AT_ONCE = 1_000
 """Of so many texts the words are in memory at a time."""
+NUMBERS = (
+    *("problem_key", "sample_index", "problem_id", "completion_hash", "finish_reason", "completion_tokens", "status"),
+    *("episode", "chosen"),
+)
+"""What is read of all samples."""
+TEXTS = ("completion", "reasoning", "thought_open", "tool_calls")
+"""What is read of right ones only."""
 SHINGLE = 3
 PERMUTATIONS = 64
 
@@ -43,14 +53,12 @@ class SynthesizeChoose(Operator):
     version: ClassVar[int] = 2
     scope = "problem"
     inputs = {
-        "samples": Sample.select(
-            *("problem_key", "sample_index", "problem_id", "completion", "reasoning", "completion_hash"),
-            *("thought_open", "tool_calls", "finish_reason", "completion_tokens", "status", "episode", "chosen"),
-        ),
+        "samples": Sample.select(*NUMBERS, *TEXTS),
         "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "status"),
         "scores": Score.select("problem_key", "sample_index", "scorer", "score", "status"),
     }
     optional = frozenset({"scores"})
+    lazy = frozenset({"samples"})
     output = Path
 
     per_problem: Annotated[int, Field(ge=1)] = 4
@@ -89,29 +97,34 @@ class SynthesizeChoose(Operator):
                 raise ValueError(f"'{value}' isn't a regular expression: {error}") from error
         return value
 
-    def run(self, samples: pl.DataFrame, verdicts: pl.DataFrame, scores: pl.DataFrame | None = None) -> pl.DataFrame:
+    def run(
+        self,
+        samples: pl.DataFrame | pl.LazyFrame,
+        verdicts: pl.DataFrame,
+        scores: pl.DataFrame | None = None,
+    ) -> pl.DataFrame:
         """Return a row for each sample, sorted by problem_key and sample_index; ``weight`` is 1 where it is kept."""
+        lazy = samples.lazy()
         judged = one_verifier(verdicts).select(*SAMPLE_KEY, "is_correct", verdict="status")
-        rows = samples.join(judged, on=SAMPLE_KEY, how="left").sort(SAMPLE_KEY)
+        rows = beside(without_texts(lazy, NUMBERS), judged).with_row_index("row")
         counted = pl.col("is_correct").filter(~pl.col("verdict").is_in(["error", "skipped"])).fill_null(False)
         rows = rows.with_columns(pass_rate=counted.mean().over("problem_key"))
-        rows = rows.with_columns(reason=self._plain_reasons())
-        looked_at = rows.filter(pl.col("reason").is_null()).iter_slices(TEXTS_AT_ONCE)
-        nothing = rows.head(0).select(*SAMPLE_KEY, reason=pl.lit("", pl.String))
-        rows = self._add(rows, pl.concat([nothing, *(self._textual_reasons(some) for some in looked_at)]))
+        rows = rows.with_columns(reason=self._plain_reasons()).drop("status", "verdict", "is_correct", "finish_reason")
+        rows = self._add(rows, self._textual_reasons(lazy, rows))
         copies = pl.int_range(pl.len()).over("problem_key", "completion_hash") > 0
         left = rows.filter(pl.col("reason").is_null())
-        rows = self._add(rows, left.filter(copies).select(*SAMPLE_KEY, reason=pl.lit("the same text as another")))
+        rows = self._add(rows, left.filter(copies).select("row", reason=pl.lit("the same text as another")))
         rows = self._add(rows, self._beyond_episode(rows.filter(pl.col("reason").is_null()), scores))
-        rows = self._add(rows, self._beyond(rows.filter(pl.col("reason").is_null()), scores))
+        rows = self._add(rows, self._beyond(lazy, rows.filter(pl.col("reason").is_null()), scores))
         kept = pl.col("reason").is_null()
         rows = rows.with_columns(kept=kept, weight=kept.cast(pl.Float64))
         return rows.sort(SAMPLE_KEY).select(list(polars_schema(Path)))
 
     @staticmethod
     def _add(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
-        told = rows.join(found.rename({"reason": "more"}), on=SAMPLE_KEY, how="left", maintain_order="left")
-        return told.with_columns(reason=pl.coalesce("reason", "more")).drop("more")
+        """Give reasons to those that have none yet (``found``: row, reason); only this column is made anew."""
+        told = rows.select("row", "reason").join(found, on="row", how="left", maintain_order="left", suffix="_found")
+        return rows.with_columns(told.select(pl.coalesce("reason", "reason_found")).to_series())
 
     def _plain_reasons(self) -> pl.Expr:
         """Return the reasons that need no look at the text."""
@@ -128,8 +141,14 @@ class SynthesizeChoose(Operator):
             .when(pl.col("pass_rate") > self.max_pass_rate).then(pl.lit("problem solved too often"))
         )  # fmt: skip
 
-    def _textual_reasons(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return the reasons that lie in the text, of rows that are right."""
+    def _textual_reasons(self, samples: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return the reasons that lie in the text, of rows that have no other."""
+        found = [rows.head(0).select("row", reason=pl.lit("", pl.String))]
+        for texts in with_texts(samples, rows, pl.col("reason").is_null(), TEXTS, ["row"]):
+            found += [self._told_by_text(some) for some in texts.iter_slices(TEXTS_AT_ONCE)]
+        return pl.concat(found)
+
+    def _told_by_text(self, rows: pl.DataFrame) -> pl.DataFrame:
         whole = pl.concat_str(pl.col("reasoning").fill_null(""), pl.lit("\n"), pl.col("completion"))
         lists = rows.select(words(normalised(whole))).to_series()
         loops = pl.Series("loops", repetition(hashed_words(lists), REPEATED), dtype=pl.Float64)
@@ -148,21 +167,21 @@ class SynthesizeChoose(Operator):
             .when(pl.col("loops") > self.max_repetition).then(pl.lit("repeats itself"))
             .when(foreign).then(pl.lit("another script"))
         )  # fmt: skip
-        found = rows.with_columns(loops).select(*SAMPLE_KEY, reason=reason)
+        found = rows.with_columns(loops).select("row", reason=reason)
         return found.filter(pl.col("reason").is_not_null())
 
     def _beyond_episode(self, rows: pl.DataFrame, scores: pl.DataFrame | None) -> pl.DataFrame:
         """Return which of the usable rows are too many of their episode."""
         if not {"episode", "chosen"} <= set(rows.columns) or rows["episode"].null_count() == len(rows):
-            return rows.head(0).select(*SAMPLE_KEY, reason=pl.lit("", pl.String))
+            return rows.head(0).select("row", reason=pl.lit("", pl.String))
         ordered = self._ordered(rows, scores).sort(
             pl.col("chosen").fill_null(False), descending=True, maintain_order=True
         )
         many = pl.int_range(pl.len()).over("problem_key", "episode") >= self.max_per_episode
         many = many & pl.col("episode").is_not_null()
-        return ordered.filter(many).select(*SAMPLE_KEY, reason=pl.lit("beyond max_per_episode"))
+        return ordered.filter(many).select("row", reason=pl.lit("beyond max_per_episode"))
 
-    def _beyond(self, rows: pl.DataFrame, scores: pl.DataFrame | None) -> pl.DataFrame:
+    def _beyond(self, samples: pl.LazyFrame, rows: pl.DataFrame, scores: pl.DataFrame | None) -> pl.DataFrame:
         """Return which of the usable rows are too many, or too like others."""
         rows = self._ordered(rows, scores)
         quota = pl.lit(float(self.per_problem))
@@ -171,9 +190,9 @@ class SynthesizeChoose(Operator):
         rows = rows.with_columns(quota=quota.cast(pl.Int64))
         if self.max_similarity is None and self.prefer != "diverse":
             many = pl.int_range(pl.len()).over("problem_key") >= pl.col("quota")
-            return rows.filter(many).select(*SAMPLE_KEY, reason=pl.lit("beyond per_problem"))
-        parts = [self._unlike(part) for part in rows.partition_by("problem_key", maintain_order=True)]
-        empty = rows.head(0).select(*SAMPLE_KEY, reason=pl.lit("", pl.String))
+            return rows.filter(many).select("row", reason=pl.lit("beyond per_problem"))
+        parts = [self._unlike(samples, part) for part in rows.partition_by("problem_key", maintain_order=True)]
+        empty = rows.head(0).select("row", reason=pl.lit("", pl.String))
         return pl.concat([empty, *parts])
 
     def _ordered(self, rows: pl.DataFrame, scores: pl.DataFrame | None) -> pl.DataFrame:
@@ -185,10 +204,9 @@ class SynthesizeChoose(Operator):
             order.insert(0, -pl.col("score").fill_null(-np.inf))
         return rows.sort("problem_key", *order, "sample_index")
 
-    def _unlike(self, rows: pl.DataFrame) -> pl.DataFrame:
+    def _unlike(self, samples: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:
         """Take one problem's rows one by one, none too like those that were taken; return the others."""
-        lists = rows.select(words(normalised(pl.col("completion")), symbols=True)).to_series()
-        sketch = signatures(ngrams(hashed_words(lists), SHINGLE), PERMUTATIONS, 1)
+        sketch = self._sketches(samples, rows)
         likeness = np.zeros(len(rows))
         taken = np.zeros(len(rows), np.bool_)
         limit = 1.0 if self.max_similarity is None else self.max_similarity
@@ -204,4 +222,16 @@ class SynthesizeChoose(Operator):
             likeness = np.maximum(likeness, (sketch == sketch[best]).mean(axis=1))
         alike = pl.Series("alike", likeness >= limit)
         reason = pl.when("alike").then(pl.lit("like another of the problem")).otherwise(pl.lit("beyond per_problem"))
-        return rows.with_columns(alike).filter(~pl.Series(taken)).select(*SAMPLE_KEY, reason=reason)
+        return rows.with_columns(alike).filter(~pl.Series(taken)).select("row", reason=reason)
+
+    @staticmethod
+    def _sketches(samples: pl.LazyFrame, rows: pl.DataFrame) -> NDArray[Any]:
+        """Return the MinHash signatures of one problem's texts, in the order of ``rows``: 256 bytes a sample."""
+        found: list[NDArray[Any]] = []
+        ordered = rows.sort(SAMPLE_KEY)
+        for texts in with_texts(samples, ordered, pl.lit(True), ["completion"]):
+            for some in texts.iter_slices(TEXTS_AT_ONCE):
+                lists = some.select(words(normalised(pl.col("completion")), symbols=True)).to_series()
+                found.append(signatures(ngrams(hashed_words(lists), SHINGLE), PERMUTATIONS, 1))
+        places = rows["sample_index"].rank("ordinal").to_numpy() - 1
+        return np.concatenate(found)[places]

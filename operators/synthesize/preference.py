@@ -13,13 +13,18 @@ from pydantic import Field
 from operators.base import Operator
 from operators.select.classes import one_verifier
 from operators.synthesize.conversation import Reasoning, asked, said, turn
+from operators.texts import among, texts_of, without_texts
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Preference, Problem, Sample, Score, Verdict
 
-SAID = (
-    *("sample_index", "completion", "reasoning", "thought_open", "tool_calls", "completion_hash"),
-    *("completion_tokens", "run_id", "credit", "weight"),
+NUMBERS = (
+    *("problem_key", "sample_index", "completion_hash", "finish_reason", "completion_tokens", "mean_logprob"),
+    *("run_id", "status"),
 )
+"""What is read of all samples."""
+TEXTS = ("completion", "reasoning", "thought_open", "tool_calls")
+"""What is read of those that are paired only."""
+OF_EACH = ("sample_index", "completion_hash", "completion_tokens", "run_id", "credit", "weight")
 
 
 class SynthesizePreference(Operator):
@@ -34,15 +39,12 @@ class SynthesizePreference(Operator):
     scope = "problem"
     inputs = {
         "problems": Problem.select("problem_key", "problem_id", "prompt", "messages", "tools"),
-        "samples": Sample.select(
-            *("problem_key", "sample_index", "completion", "reasoning", "thought_open", "tool_calls"),
-            *("completion_hash", "finish_reason"),
-            *("completion_tokens", "mean_logprob", "run_id", "status"),
-        ),
+        "samples": Sample.select(*NUMBERS, *TEXTS),
         "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "credit", "status"),
         "scores": Score.select("problem_key", "sample_index", "scorer", "score", "status"),
     }
     optional = frozenset({"scores"})
+    lazy = frozenset({"samples"})
     output = Preference
 
     per_problem: Annotated[int, Field(ge=1)] = 4
@@ -63,13 +65,15 @@ class SynthesizePreference(Operator):
     def run(
         self,
         problems: pl.DataFrame,
-        samples: pl.DataFrame,
+        samples: pl.DataFrame | pl.LazyFrame,
         verdicts: pl.DataFrame,
         scores: pl.DataFrame | None = None,
     ) -> pl.DataFrame:
         """Return the pairs; ``margin`` is the difference of the weights, null where one has none."""
         judged = one_verifier(verdicts).filter(pl.col("status") == "ok", pl.col("is_correct").is_not_null())
-        usable = samples.filter(pl.col("status") == "ok", pl.col("finish_reason") != "length")
+        lazy = samples.lazy()
+        numbers = without_texts(lazy, NUMBERS)
+        usable = numbers.filter(pl.col("status") == "ok", pl.col("finish_reason") != "length")
         rows = usable.join(judged.select(*SAMPLE_KEY, "is_correct", "credit"), on=SAMPLE_KEY)
         rows = rows.with_columns(weight=pl.col("mean_logprob"))
         if scores is not None:
@@ -81,13 +85,13 @@ class SynthesizePreference(Operator):
         order = "weight" if self.rejected == "hardest" else "chance"
         right = _ranked(rows.filter("is_correct"), group, "weight")
         wrong = _ranked(rows.filter(~pl.col("is_correct")), group, order)
-        pairs = right.join(wrong.select(*group, "rank", *SAID), on=[*group, "rank"], suffix="_wrong")
+        pairs = right.join(wrong.select(*group, "rank", *OF_EACH), on=[*group, "rank"], suffix="_wrong")
         pairs = pairs.with_columns(margin=pl.col("weight") - pl.col("weight_wrong"))
         if self.margin is not None:
             pairs = pairs.filter(pl.col("margin") >= self.margin)
         pairs = pairs.sort("problem_key", "rank", "bucket")
         kept = pairs.filter(pl.int_range(pl.len()).over("problem_key") < self.per_problem)
-        whole = kept.join(problems, on="problem_key", maintain_order="left")
+        whole = self._with_texts(kept, lazy, numbers).join(problems, on="problem_key", maintain_order="left")
         sides = {"right": said(whole, self.reasoning), "wrong": said(whole, self.reasoning, suffix="_wrong")}
         table = whole.with_columns(**sides).with_columns(
             prompt=asked(self.system),
@@ -96,6 +100,16 @@ class SynthesizePreference(Operator):
             lineage=self._lineage(),
         )
         return table.select(pl.col(name).cast(dtype) for name, dtype in polars_schema(Preference).items())
+
+    @staticmethod
+    def _with_texts(pairs: pl.DataFrame, samples: pl.LazyFrame, numbers: pl.DataFrame) -> pl.DataFrame:
+        """Add the texts of both sides, those of the wrong one with the suffix ``_wrong``."""
+        wrong = pairs.select("problem_key", sample_index="sample_index_wrong")
+        texts = texts_of(samples, numbers, among(pl.concat([pairs.select(SAMPLE_KEY), wrong])), TEXTS)
+        pairs = pairs.join(texts, on=SAMPLE_KEY, how="left", maintain_order="left")
+        beside = texts.rename({name: f"{name}_wrong" for name in ("sample_index", *TEXTS)})
+        key = ["problem_key", "sample_index_wrong"]
+        return pairs.join(beside, on=key, how="left", maintain_order="left")
 
     def _lineage(self) -> pl.Expr:
         """Return a JSON object that says which samples a pair is."""

@@ -15,6 +15,7 @@ from operators.base import Operator
 from operators.select.classes import one_verifier
 from operators.synthesize.choose import SynthesizeChoose
 from operators.synthesize.conversation import Reasoning, asked, said, turn
+from operators.texts import among, texts_of, without_texts
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Path, Problem, Sample, Sft, Verdict
 from schemas.identity import Added
@@ -52,6 +53,7 @@ class SynthesizeSft(Operator):
         "paths": Path.select("problem_key", "sample_index", "kept"),
     }
     optional = frozenset({"paths"})
+    lazy = frozenset({"samples"})
     output = Sft
 
     per_problem: Annotated[int, Field(ge=1)] = 4
@@ -73,7 +75,7 @@ class SynthesizeSft(Operator):
     def run(
         self,
         problems: pl.DataFrame,
-        samples: pl.DataFrame,
+        samples: pl.DataFrame | pl.LazyFrame,
         verdicts: pl.DataFrame,
         paths: pl.DataFrame | None = None,
     ) -> pl.DataFrame:
@@ -82,7 +84,10 @@ class SynthesizeSft(Operator):
         if paths is None:
             chosen = SynthesizeChoose(per_problem=self.per_problem, prefer=self.prefer, max_tokens=self.max_tokens)
             paths = chosen.run(samples, verdicts)
-        few = samples.join(paths.filter("kept"), on=SAMPLE_KEY, how="semi")
+        lazy = samples.lazy()
+        every = without_texts(lazy, [*SAMPLE_KEY, "completion_tokens"])
+        others = [name for name in lazy.collect_schema() if name not in SAMPLE_KEY]
+        few = texts_of(lazy, every, among(paths.filter("kept")), others)
         rows = few.join(judged, on=SAMPLE_KEY)
         kept = rows.join(problems.drop("problem_id"), on="problem_key")
         kept = kept.with_columns(said=said(kept, self.reasoning))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -107,6 +108,37 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     first.send_signal(signal.SIGTERM)
     code, _, err = finish(first)  # long before its grace is over
     assert code == 3, err
+
+
+def test_a_second_signal_charges_nothing_that_waits_for_a_server(tmp_path: Path) -> None:
+    """Who never got an answer owes nothing: the last report says so, however soon it is wanted."""
+    write_problems(tmp_path / "problems.jsonl", 4)
+    settings = {
+        "load.source": "problems.jsonl",
+        "sample.n": 20,
+        "engine.kind": "openai",
+        "engine.model": "away",
+        "engine.patience": 3600,
+        "verify.operator": "verify.exact",
+        "run.budget.tokens": 1_000_000,
+        "run.grace_seconds": 3600,
+    }
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and doesn't listen: whoever calls is refused
+        settings["engine.url"] = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+        first = Command("run", "math", "--runner", "local", *words, folder=tmp_path)
+        wait_for(lambda: "Cannot connect" in first.errors())
+        first.send_signal(signal.SIGTERM)
+        wait_for(lambda: "again: stop now" in first.errors())
+        assert first.poll() is None
+        first.send_signal(signal.SIGTERM)
+        code, _, err = finish(first)
+    assert code == 3 and "without its last report" not in err, err
+    [manifest] = manifests(Root.at(tmp_path / "gristmill-data"))
+    spending = manifest.spending
+    assert manifest.state == "interrupted" and spending is not None
+    assert (spending.samples, spending.tokens, spending.orphaned_samples, spending.orphaned_tokens) == (0, 0, 0, 0)
 
 
 def test_a_second_driver_is_refused_waits_or_reads(tmp_path: Path) -> None:

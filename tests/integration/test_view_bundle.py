@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import uvicorn
 from starlette.staticfiles import StaticFiles
 
+from cluster.driving.driver import run_pipeline
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
+from cluster.storage.root import Root
 from jobs.view import app
 from jobs.view.bundle import shards, site
 from jobs.view.serve import Server, listen
@@ -31,10 +34,12 @@ from pipelines.graph import Pipeline
 from pipelines.sft import Config, build
 from schemas.engine import ScriptedSpec
 from schemas.errors import BadInput
+from schemas.manifest import RunManifest
 from tests.browser import Browser, Page
+from tests.commands import gristmill
 from tests.integration.test_view_in_browser import EVIL, MARKUP, serving
 from tests.strategies import Rounds
-from tests.support import run
+from tests.support import QUICK, run, scripted_pipeline, write_problems
 
 pytestmark = pytest.mark.browser
 
@@ -155,6 +160,8 @@ FILTERS: list[dict[str, str | int]] = [
     {"kept": "pruned"},
     {"kept": "kept", "trained": "no"},
     {"trained": "yes"},
+    {"trained": "no"},
+    {"sort": "score"},
     {"answer": "2", "verdict": "right"},
     {"finish": "nothing like it"},
     {"sort": "tokens"},
@@ -268,6 +275,48 @@ def test_the_page_carries_its_policy_and_shards_are_small(bundled: Bundled) -> N
     sizes = [path.stat().st_size for path in bundled.folder.rglob("*.parquet")]
     assert len(sizes) > 12
     assert shards.LIMIT <= 8_000_000
+
+
+class Bundler:
+    """Writes a bundle of a run once some of it is committed, while it goes on."""
+
+    def __init__(self, root: Root, folder: Path) -> None:
+        self.root, self.folder = root, folder
+
+    def update(self, manifest: RunManifest, live: dict[str, int]) -> None:
+        record = next((one for one in manifest.stages if one.name == "sample"), None)
+        if record is not None and 0 < record.computed < record.planned and not self.folder.exists():
+            site.write_bundle(self.root, [manifest.run_id], self.folder, lambda _: None)
+
+    def say(self, text: str) -> None: ...
+
+
+def test_a_run_is_bundled_while_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = Root.at(tmp_path / "root")
+    pipeline = scripted_pipeline(write_problems(tmp_path / "p.jsonl", 4), 12, latency=0.05, slots=4)
+    settings = QUICK.model_copy(update={"flush_seconds": 0.1})
+    run_pipeline(pipeline, LocalRunner(), root.url, settings, Bundler(root, tmp_path / "site"))
+    folder = tmp_path / "site" / "data" / "run-0"
+    assert json.loads((folder / "run.json").read_text())["state"] == "running"
+    lines = pl.read_parquet(folder / "lines-*.parquet")
+    problems = pl.read_parquet(folder / "problems-*.parquet")
+    assert 0 < len(lines) < 48 and problems["drawn"].sum() == len(lines)
+    for row in problems.filter(pl.col("drawn") > 0).iter_rows(named=True):
+        assert lines["problem_key"][int(row["first"])] == row["problem_key"]
+
+
+def test_the_command_bundles_some_runs_or_all(bundled: Bundled, tmp_path: Path) -> None:
+    root = bundled.plain.root.url
+    runs = {bundled.plain.manifest.run_id, bundled.episodes.manifest.run_id}
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for names in ([], sorted(runs), ["latest"]):
+        done = gristmill("view", *names, "--bundle", "site", "--root", root, cwd=tmp_path, env=cache)
+        assert done.returncode == 0 and done.stdout == "bundle: site\n", done.stderr
+        told = {line["run_id"] for line in json.loads((tmp_path / "site" / "data" / "runs.json").read_text())}
+        assert told == (runs if names != ["latest"] else {bundled.episodes.manifest.run_id})
+    refused = gristmill("view", *sorted(runs), "--root", root, "--no-browser", cwd=tmp_path, env=cache)
+    assert refused.returncode == 2 and "--bundle" in refused.stderr
 
 
 def test_only_a_bundle_is_replaced(bundled: Bundled, tmp_path: Path) -> None:

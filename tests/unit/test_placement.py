@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import threading
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,11 +17,14 @@ pytest.importorskip("ray")
 
 from cluster.ray.nodes import GPU_MEMORY, Node, check_selectors
 from cluster.ray.packing import UNIT, Bundle, Layout, Place, pack
+from cluster.ray.placement import Placement
 from cluster.ray.refusal import TASKS, why_not
+from cluster.ray.runner import RayRunner
 from cluster.ray.seats import Seating
+from cluster.ray.watched import Watched
 from cluster.runners.local import LocalRunner
 from schemas.engine import EngineSpec, ScriptedSpec, VllmSpec
-from schemas.errors import BadInput
+from schemas.errors import BadInput, ClusterLost
 
 
 def node(name: str = "a", gpus: float = 8, cpus: float = 64, kind: str = "H100", **labels: str) -> Node:
@@ -331,3 +337,41 @@ def test_a_thousand_replicas_are_laid_out_soon() -> None:
     nodes = [node(str(at)) for at in range(200)]
     assert fit(nodes, spec(gpus=1, replicas=1000), spec(size=8, gpus=1, replicas=75)) is not None
     assert fit(nodes, spec(gpus=1, replicas=1000), spec(size=8, gpus=1, replicas=76)) is None
+
+
+def test_nobody_asks_after_a_cluster_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray gives whoever asks when it is gone another cluster, that of somebody else on the machine."""
+    asked: list[object] = []
+    placement, runner = Placement(patience=0.02), RayRunner()
+    group = SimpleNamespace(handle="group", holds=[])
+    monkeypatch.setattr(placement, "_groups", {0: group})
+    monkeypatch.setattr("cluster.ray.placement.placement_group_table", lambda handle: asked.append(handle) or {})
+    monkeypatch.setattr(runner, "_placement", placement)
+    monkeypatch.setattr(runner, "_watched", SimpleNamespace(gone=["raylet"], end_all=lambda: None))
+    runner.close()
+    watching = threading.Thread(target=placement._watch)  # pyright: ignore[reportPrivateUsage]
+    watching.start()
+    watching.join(10)
+    assert not watching.is_alive() and not asked
+    assert os.environ["RAY_ENABLE_AUTO_CONNECT"] == "0"
+
+
+def test_a_question_to_a_cluster_that_dies_meanwhile_is_not_waited_for() -> None:
+    """Ray itself would end this process after a minute."""
+    asked, never = threading.Event(), threading.Event()
+
+    def question() -> None:
+        asked.set()
+        never.wait()
+
+    process: Any = SimpleNamespace(poll=lambda: 1 if asked.is_set() else None)
+    watched = Watched(processes={"gcs_server": process})
+    with pytest.raises(ClusterLost, match="gcs_server ended"):
+        watched.answer(question)
+    never.set()
+    with pytest.raises(ClusterLost, match="the same command goes on"):
+        watched.answer(lambda: pytest.fail("nobody is there to be asked"))
+    asked.clear()
+    assert watched.answer(lambda: 7) == 7
+    with pytest.raises(ValueError, match="no such thing"):
+        watched.answer(lambda: int("no such thing"))

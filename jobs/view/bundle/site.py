@@ -98,8 +98,12 @@ def _compared(shown: Shown, one: str, other: str) -> dict[str, Any]:
 
 def _write_run(shown: Shown, run: str, folder: Path) -> None:
     folder.mkdir()
+    with shown.watched(run).still():
+        _write_still(shown, run, folder)
+
+
+def _write_still(shown: Shown, run: str, folder: Path) -> None:
     watched = shown.watched(run)
-    watched.look()
     document = shown.document(run)
     layout: dict[str, Any] = {"tables": {}}
     documents: dict[str, Any] = {"run": document, "experts": shown.experts(run), "failures": [], "policy": None}
