@@ -108,8 +108,8 @@ class Driver:
             runner, settings, self.manifest.run_id, self.books, self.events.when_done, self.turns.awake,
             self.money.on_short, self.watch.say,
         )  # fmt: skip
-        parts = self.control, self.replicas, self.left_out, self.recorder, self.watch, self.interruption
-        self.steering = Steering(self.root, *parts)
+        others = self.left_out, self.recorder, self.watch, self.interruption
+        self.steering = Steering(self.root, self.control, self.replicas, *others)
         self.asking: dict[StageState, Flights] = {}
         """Of stages that ask an engine: the work at their replicas."""
         self.states: dict[str, StageState] = {}
@@ -140,9 +140,8 @@ class Driver:
         self.manifest.stages = [state.record for state in self.states.values()]
         self._record_views(plan)
         self.keep_alive.start_beating()
-        self.watch.log.add(
-            "begin", pipeline=self.pipeline.name, problems=self.manifest.n_problems, job=self.manifest.job
-        )
+        about = {"pipeline": self.pipeline.name, "problems": self.manifest.n_problems, "job": self.manifest.job}
+        self.watch.log.add("begin", **about)
         source = next(iter(plan.stages.values()))
         state = self.states[source.stage.name]
         assert source.snapshot is not None
@@ -280,7 +279,7 @@ class Driver:
                 flights.look_after()
             self.turns.go_on()
             self._show()
-            self._observe()
+            self.watch.look(self.states, self.replicas, self._all_flights)
             if self._idle and not self.steering.paused:
                 self._submit_ready()  # what was committed just now may have made work
                 if self._idle:
@@ -351,17 +350,13 @@ class Driver:
             self._shown = time.monotonic()
             self.recorder.show()
 
-    def _observe(self, now: bool = False) -> None:
-        self.watch.look(self.states, self.replicas, self._all_flights, now)
-
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _wind_down(self) -> None:
         """After the first signal: nothing new is begun; what is in flight gets its grace, what was drawn is kept."""
         grace = self.settings.grace_seconds
-        self.watch.say(
-            f"{self.interruption.requested}: stopping; what is in flight has {grace:.0f} s to finish (again: stop now)"
-        )
+        why = self.interruption.requested
+        self.watch.say(f"{why}: stopping; what is in flight has {grace:.0f} s to finish (again: stop now)")
         until = time.monotonic() + grace
         self.replicas.drain(grace)
         self._commit(now=True)
@@ -389,7 +384,7 @@ class Driver:
         self.manifest.finished = datetime.now(UTC)
         self.manifest.error = what_is_lacking(self.states.values(), self.recorder, self.manifest.error)
         self.manifest.waits_for = None
-        self._observe(now=True)
+        self.watch.look(self.states, self.replicas, self._all_flights, now=True)
         self.watch.log.add("end", self.manifest.error or "", state=state)
         self.watch.log.flush()
         try:

@@ -104,7 +104,7 @@ def _write_run(shown: Shown, run: str, folder: Path) -> None:
 
 def _write_still(shown: Shown, run: str, folder: Path) -> None:
     watched = shown.watched(run)
-    document = shown.document(run)
+    document = {**shown.document(run), "orders": []}  # who told it something is nobody's business elsewhere
     layout: dict[str, Any] = {"tables": {}}
     documents: dict[str, Any] = {"run": document, "experts": shown.experts(run), "failures": [], "policy": None}
     if watched.stage is not None:
