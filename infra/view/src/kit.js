@@ -61,6 +61,16 @@ export const useAsked = (path, query = {}, again = 0) => {
   return state;
 };
 
+/** A number that grows every few seconds, as long as somebody can see the page. */
+export const useEvery = (seconds) => {
+  const [times, set] = useState(0);
+  useEffect(() => {
+    const timer = setInterval(() => document.hidden || set((before) => before + 1), 1000 * seconds);
+    return () => clearInterval(timer);
+  }, [seconds]);
+  return times;
+};
+
 export const useKeys = (keys) => {
   const current = useRef(keys);
   current.current = keys;

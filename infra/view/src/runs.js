@@ -1,12 +1,12 @@
 // The runs of a root: filtered, sorted, chosen to be compared; what pipelines come to over time; nights.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Chart } from "./chart.js";
-import { Interval, Note, Sorted, Spark, State, Waiting, compact, count, dollars, duration, go, html, link, moment, percent, useAsked, useKeys, useLater } from "./kit.js";
+import { Interval, Note, Sorted, Spark, State, Waiting, compact, count, dollars, duration, go, html, link, moment, percent, useAsked, useEvery, useKeys, useLater } from "./kit.js";
 
 const PAGE = 100;
 
 export const Runs = ({ query }) => {
-  const asked = useAsked("runs", { ...query, limit: PAGE });
+  const asked = useAsked("runs", { ...query, limit: PAGE }, useEvery(5));
   const [chosen, choose] = useState(new Set());
   const [at, move] = useState(0);
   const search = useRef(null);
