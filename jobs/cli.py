@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 bad input or usage, 3 incomplete (resumable), 4 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -44,6 +45,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; every error we raise on purpose becomes one message and its exit code."""
+    gc.set_threshold(50_000)  # imports make many objects that stay: looking through them every 700 takes a tenth of it
     sys.path.append(os.getcwd())  # where a user's own operators and functions lie; last, so that it hides nothing
     try:
         code = app(standalone_mode=False)

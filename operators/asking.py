@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, ClassVar, TypeVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.base import Operator
 from operators.engine import Engine, EngineError
 from schemas.identity import Execution
+from schemas.later import Ints, asyncio, pl
 
-Tokens = TypeVar("Tokens", int, NDArray[np.int64])
+Tokens = TypeVar("Tokens", int, Ints)
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 

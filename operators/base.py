@@ -21,13 +21,13 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-import polars as pl
 from pydantic import BeforeValidator, PlainSerializer
 
 from operators.names import OPERATORS
 from schemas.contract import Columns, Contract
 from schemas.errors import BadInput
 from schemas.identity import digest, identity
+from schemas.later import pl
 from schemas.moved import sentence
 from schemas.settings import Settings
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from schemas.later import Floats, np
 
 TOP = 20
 """Log-probs per token that a token's confidence is made of."""
@@ -26,7 +25,7 @@ class Confidences(NamedTuple):
     """The mean confidence of all tokens."""
 
 
-def of_tokens(top: NDArray[np.float64]) -> NDArray[np.float64]:
+def of_tokens(top: Floats) -> Floats:
     """Return each token's confidence: minus the mean of its most likely candidates' log-probs, shape [tokens].
 
     Candidates that weren't possible at all, where decoding was guided, are left out.
@@ -38,7 +37,7 @@ def of_tokens(top: NDArray[np.float64]) -> NDArray[np.float64]:
     return -np.where(possible, top, 0.0).sum(axis=1) / np.maximum(1, possible.sum(axis=1))
 
 
-def confidences(tokens: NDArray[np.float64], window: int = WINDOW) -> Confidences:
+def confidences(tokens: Floats, window: int = WINDOW) -> Confidences:
     """Return the summaries of one trace.
 
     A group is a sliding window of tokens, the whole trace where that is shorter.
@@ -69,9 +68,9 @@ class Watch:
         self.window = window
         self.threshold = threshold
         self.seen = 0
-        self._last: NDArray[np.float64] = np.zeros(0)
+        self._last: Floats = np.zeros(0)
 
-    def sees(self, top: NDArray[np.float64]) -> bool:
+    def sees(self, top: Floats) -> bool:
         """Return whether a whole group that ends among the new tokens is below the threshold.
 
         Args:

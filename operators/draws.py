@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-import polars as pl
+from schemas.later import pl
 
-Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
+Frame = TypeVar("Frame", "pl.DataFrame", "pl.LazyFrame")
 
 
 def draws(rows: Frame) -> Frame:

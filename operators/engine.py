@@ -8,7 +8,6 @@ are drawn (``generate``); reward models and likelihoods are asked with ``score``
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -67,10 +66,6 @@ def _engine_error(
 
 class CallLost(EngineError):
     """The engine died while it had the request, and there will be another: it is asked again, which is no try."""
-
-
-class NeverSent(asyncio.CancelledError):
-    """A request was given up while it waited for its turn: the engine never saw it, and it costs nothing."""
 
 
 class EngineDied(Exception):
@@ -196,6 +191,13 @@ class Engine(ABC):
     """Whether it tells the tokens that it used; a recording may not."""
     patience: float = 0.0
     """Seconds for which a request that the engine can't serve just now is asked again."""
+    priority: int = 0
+    """Of this run's requests, where the engine serves others too (``EngineSpec.shared``): smaller ones go first."""
+
+    @property
+    def there(self) -> bool:
+        """Whether it can be asked now: one that has workers of its own may be starting, or be replaced."""
+        return True
 
     @property
     def trouble(self) -> str:

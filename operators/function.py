@@ -15,12 +15,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
-import polars as pl
 from pydantic import Field, create_model
 
 from operators.asking import AskingOperator
 from operators.base import Operator, Scope
 from schemas.contract import Columns, Contract
+from schemas.later import pl
 
 TOOLS = ("engine", "workers", "sandbox")
 

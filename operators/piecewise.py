@@ -26,9 +26,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import polars as pl
-
 from operators.base import Operator
+from schemas.later import pl
 
 
 class PiecewiseOperator(Operator):

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import polars as pl
-
 from schemas.datasets import SAMPLE_KEY
+from schemas.later import pl
 
 TOKENS_AT_ONCE = 2**20
 """Texts are read for stretches of samples that have so many tokens together, some 4 MB."""

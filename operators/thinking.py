@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-import polars as pl
+from schemas.later import pl
 
 TAGS = (
     ("<think>", "</think>"),

@@ -12,12 +12,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import polars as pl
-
 from pipelines.graph import Stage, sampling_stage
 from schemas.datasets import STORES
 from schemas.engine import EngineSpec
 from schemas.identity import digest, identity
+from schemas.later import pl
 
 Resolve = Callable[[EngineSpec], tuple[str, str]]
 """From a specification to (model, revision): which weights they are, wherever they lie."""

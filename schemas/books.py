@@ -86,17 +86,18 @@ class Payment(Contract):
 
 
 class LedgerEntry(Contract):
-    """What was spent (``settle``) or counts as spent (``orphan``), in integer micro-dollars."""
+    """What was spent (``settle``) or counts as spent (``orphan``), in integer micro-dollars; and what people told runs
+    while they went on (``order``), which spends nothing by itself."""
 
-    added = frozenset({"role", "calls", "passes", "estimated_tokens"})
+    added = frozenset({"role", "calls", "passes", "estimated_tokens", "action", "author", "reason"})
 
     sequence = columns.key(minimum=0)
     """The number of the entry in the root."""
     run_id = columns.String(primary_key=True)
     time = columns.Datetime()
     """When it was written, UTC."""
-    kind = columns.one_of(("settle", "orphan"))
-    """``settle`` or ``orphan``."""
+    kind = columns.one_of(("settle", "orphan", "order"))
+    """``settle``, ``orphan`` or ``order``."""
     stage = columns.text()
     """The stage that asked."""
     engine = columns.text()
@@ -120,11 +121,52 @@ class LedgerEntry(Contract):
     """Texts that were scored."""
     estimated_tokens = columns.count(nullable=True)
     """As in ``Payment``."""
+    action = columns.text(nullable=True)
+    """Of an order: what the run was told, and whether it did it."""
+    author = columns.text(nullable=True)
+    """Of an order: who gave it."""
+    reason = columns.text(nullable=True)
+    """Of an order: why, in the words of whoever gave it."""
+
+
+class Annotation(Contract):
+    """What a person says of one verdict. Rows are only ever added; of a sample's the last one counts.
+
+    Samples that were asked for (``measure.next_labels``) were chosen by lot, and say of what. Others were chosen by
+    whoever annotated them, so nothing can be estimated from them.
+    """
+
+    id = columns.String(primary_key=True)
+    """That no other annotation has."""
+    time = columns.Datetime()
+    """When it was made, UTC."""
+    author = columns.text()
+    """Who made it."""
+    store = columns.text()
+    """The store of the verdicts, relative to the root: annotations hold for all runs that read it."""
+    run_id = columns.text()
+    """The run in which it was looked at."""
+    problem_key = columns.text()
+    problem_id = columns.text()
+    sample_index = columns.count()
+    verifier = columns.text(nullable=True)
+    """Whose verdict it is about."""
+    accepted = columns.Bool(nullable=True)
+    """What that verdict said then."""
+    is_correct = columns.Bool(nullable=True)
+    """Whether the sample is right, as the person says; null takes back what was said before."""
+    note = columns.text()
+    """Why, in the person's words; may be empty."""
+    stratum = columns.text(nullable=True)
+    """The samples that it was drawn from by lot; null where nobody asked for it."""
+    stratum_size = columns.Int64(nullable=True, min=1)
+    """How many there are of those."""
 
 
 BOOKS: dict[str, type[Contract]] = {
     "allocations": Allocation,
     "payments": Payment,
     "ledger": LedgerEntry,
+    "annotations": Annotation,
 }
 """Dataset names."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
-import polars as pl
-
 from schemas.conversation import MORE
+from schemas.later import pl
 
-Function = TypeVar("Function", bound=Callable[..., pl.Expr])
+Function = TypeVar("Function", bound=Callable[..., "pl.Expr"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,6 @@ class Column:
 
     Attributes:
         kind: the name of dataframely's column.
-        dtype: its type in Polars.
         nullable: whether a row may have no value here.
         primary_key: whether it is one of those by which a row is known.
         limits: what else is checked of a value: ``min``, ``max`` (both included), ``regex``.
@@ -31,11 +30,21 @@ class Column:
     """
 
     kind: str
-    dtype: pl.DataType
     nullable: bool = False
     primary_key: bool = False
     limits: dict[str, Any] = field(default_factory=dict[str, Any])
     inner: dict[str, Column] = field(default_factory=dict[str, "Column"])
+
+    @cached_property
+    def dtype(self) -> pl.DataType:
+        """Its type in Polars."""
+        if self.kind == "List":
+            return pl.List(self.inner[""].dtype)
+        if self.kind == "Struct":
+            return pl.Struct({name: column.dtype for name, column in self.inner.items()})
+        if self.kind == "Datetime":
+            return pl.Datetime("us", "UTC")
+        return getattr(pl, {"Bool": "Boolean"}.get(self.kind, self.kind))()
 
     @property
     def regex(self) -> str | None:
@@ -52,47 +61,46 @@ class Column:
 
 
 def String(*, nullable: bool = False, primary_key: bool = False, regex: str | None = None) -> Column:
-    return Column("String", pl.String(), nullable, primary_key, {"regex": regex})
+    return Column("String", nullable, primary_key, {"regex": regex})
 
 
 def Bool(*, nullable: bool = False) -> Column:
-    return Column("Bool", pl.Boolean(), nullable)
+    return Column("Bool", nullable)
 
 
 def Int64(
     *, nullable: bool = False, primary_key: bool = False, min: int | None = None, max: int | None = None
 ) -> Column:
-    return Column("Int64", pl.Int64(), nullable, primary_key, {"min": min, "max": max})
+    return Column("Int64", nullable, primary_key, {"min": min, "max": max})
 
 
 def Float64(
     *, nullable: bool = False, primary_key: bool = False, min: float | None = None, max: float | None = None
 ) -> Column:
     """Numbers that are finite."""
-    return Column("Float64", pl.Float64(), nullable, primary_key, {"min": min, "max": max})
+    return Column("Float64", nullable, primary_key, {"min": min, "max": max})
 
 
 def Float32(*, nullable: bool = False, min: float | None = None, max: float | None = None) -> Column:
     """Numbers that are finite, in half the space."""
-    return Column("Float32", pl.Float32(), nullable, False, {"min": min, "max": max})
+    return Column("Float32", nullable, False, {"min": min, "max": max})
 
 
 def Date(*, nullable: bool = False, primary_key: bool = False) -> Column:
-    return Column("Date", pl.Date(), nullable, primary_key)
+    return Column("Date", nullable, primary_key)
 
 
 def Datetime(*, nullable: bool = False) -> Column:
     """Times in UTC, in microseconds."""
-    return Column("Datetime", pl.Datetime("us", "UTC"), nullable, False, {"time_unit": "us", "time_zone": "UTC"})
+    return Column("Datetime", nullable, False, {"time_unit": "us", "time_zone": "UTC"})
 
 
 def List(inner: Column, *, nullable: bool = False) -> Column:
-    return Column("List", pl.List(inner.dtype), nullable, inner={"": inner})
+    return Column("List", nullable, inner={"": inner})
 
 
 def Struct(inner: dict[str, Column], *, nullable: bool = False) -> Column:
-    dtype = pl.Struct({name: column.dtype for name, column in inner.items()})
-    return Column("Struct", dtype, nullable, inner=inner)
+    return Column("Struct", nullable, inner=inner)
 
 
 def rule() -> Callable[[Function], Function]:

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
 
-import polars as pl
-
 from schemas.columns import Column
-from schemas.conversation import TURNS
+from schemas.conversation import turns_dtype
 from schemas.errors import BadInput, ContractViolation
 from schemas.explained import explanations
 from schemas.identity import completion_hashes
+from schemas.later import pl
 from schemas.messages import NotATurn, conversations
 
 
@@ -225,7 +224,7 @@ def cast_without_loss(values: pl.Series, dtype: pl.DataType) -> tuple[pl.Series 
         return values, ""
     if values.null_count() == len(values):
         return pl.Series(values.name, [None], dtype).new_from_index(0, len(values)), ""
-    if dtype == TURNS:
+    if dtype == turns_dtype():
         try:
             return conversations(values), ""
         except NotATurn as error:

@@ -17,16 +17,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
-import polars as pl
+from schemas.later import pl
 
 MORE = ("name", "tool_calls", "tool_call_id", "parts")
 """What a turn may have besides ``role`` and ``content``."""
-TURN = pl.Struct(dict.fromkeys(("role", "content", *MORE), pl.String()))
-TURNS = pl.List(TURN)
 
 Turn = dict[str, Any]
+
+
+@cache
+def turns_dtype() -> pl.List:
+    """Return the dtype of stored conversations."""
+    return pl.List(pl.Struct(dict.fromkeys(("role", "content", *MORE), pl.String())))
 
 
 def spoken(turns: Iterable[Mapping[str, Any]] | None) -> list[Turn]:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import polars as pl
-
 from schemas import columns
 from schemas.books import BOOKS
 from schemas.contract import Contract
 from schemas.episodes import EPISODES, Call
 from schemas.experts import EXPERTS
+from schemas.later import pl
 from schemas.measures import MEASURES
 from schemas.moved import names
 from schemas.studies import STUDIES

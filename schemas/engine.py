@@ -77,9 +77,11 @@ class EngineSpec(Settings):
 
     Class attributes:
         guides: the kinds of guided decoding it can do (fields of ``SamplingParams``).
+        shared: whether it is a server that others may use beside this run.
     """
 
     guides: ClassVar[frozenset[str]] = frozenset()
+    shared: ClassVar[bool] = False
 
     replicas: Annotated[int, Execution] = Field(default=1, ge=1)
     """How many engines there are of this kind, side by side."""
@@ -222,6 +224,7 @@ class OpenAISpec(EngineSpec):
     """Any server that speaks OpenAI's API. The key is only ever read from the environment."""
 
     guides = frozenset({"json_schema", "regex"})
+    shared = True
 
     kind: Literal["openai"] = "openai"
     """Which engine this is."""

@@ -13,11 +13,11 @@ import json
 from collections.abc import Collection, Iterable
 from typing import Any
 
-import polars as pl
 import xxhash
 from pydantic import BaseModel
 
-from schemas.conversation import TURNS, has_more, plain_turns
+from schemas.conversation import has_more, plain_turns, turns_dtype
+from schemas.later import pl
 
 
 class _Execution:
@@ -105,7 +105,7 @@ def problem_keys(problems: pl.DataFrame) -> pl.Series:
     columns = (*PROBLEM_KEY_COLUMNS, "tools")
     present = {name: kind for name, kind in problems.schema.items() if name in columns and kind != pl.Null}
     plain = {name: pl.col(name) for name, kind in present.items() if kind == pl.String and name != "tools"}
-    if present.get("messages") == TURNS and not has_more(problems["messages"]):
+    if present.get("messages") == turns_dtype() and not has_more(problems["messages"]):
         turn = pl.element().struct
         plain["messages"] = pl.col("messages").list.eval(pl.struct(turn.field("content"), turn.field("role")))
     other = [pl.col(name).is_not_null() for name in present if name not in plain]
@@ -166,7 +166,7 @@ class TableDigest:
     def add(self, table: pl.DataFrame) -> None:
         """Take the next rows."""
         table = table.drop("prompt_key", *(["tools"] if "tools" not in self._more else []), strict=False)
-        plain = [name for name, kind in table.schema.items() if kind == TURNS and name not in self._more]
+        plain = [name for name, kind in table.schema.items() if kind == turns_dtype() and name not in self._more]
         table = table.with_columns(plain_turns(name) for name in plain)
         if not self._begun:
             head = json.dumps([(name, str(dtype)) for name, dtype in table.schema.items()])
@@ -180,7 +180,7 @@ class TableDigest:
 
 def more_in(table: pl.DataFrame) -> set[str]:
     """Return the columns that have what older tables can't: turns with more than a role and a content, tools."""
-    found = {name for name, kind in table.schema.items() if kind == TURNS and has_more(table[name])}
+    found = {name for name, kind in table.schema.items() if kind == turns_dtype() and has_more(table[name])}
     return found | ({"tools"} if "tools" in table.columns and table["tools"].null_count() < len(table) else set())
 
 

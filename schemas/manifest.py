@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
+from schemas.orders import Answered
 from schemas.prices import MICRO
 
 RunState = Literal["running", "done", "failed", "incomplete", "interrupted", "budget reached"]
@@ -256,6 +257,10 @@ class RunManifest(BaseModel):
     """Whether it ended because its first samples didn't show what they had to."""
     waits_for: str | None = None
     """Why it doesn't get on, while that is so."""
+    paused: Answered | None = None
+    """The order by which it stands still, while it does."""
+    orders: list[Answered] = []
+    """What it was told while it went on, and what it answered."""
     posteriors: dict[str, Posterior] = {}
     """How likely samples are to be correct, for each stage that gives verdicts, once some sample was."""
     retired: datetime | None = None

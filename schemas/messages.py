@@ -13,9 +13,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-import polars as pl
-
-from schemas.conversation import MORE, TURNS, Turn
+from schemas.conversation import MORE, Turn, turns_dtype
+from schemas.later import pl
 from schemas.parts import NotATurn, content_of, spread, without_nulls
 
 __all__ = [
@@ -68,7 +67,7 @@ def conversations(values: pl.Series) -> pl.Series:
     if plain is not None:
         return plain
     padded = isinstance(values.dtype, pl.List)  # structs have the keys of all rows
-    return pl.Series(values.name, conversations_of(values.to_list(), padded=padded), dtype=TURNS)
+    return pl.Series(values.name, conversations_of(values.to_list(), padded=padded), dtype=turns_dtype())
 
 
 def conversations_of(values: Iterable[Any], *, padded: bool = False) -> list[list[Turn] | None]:

@@ -58,7 +58,7 @@ MOVED: dict[str, str] = {
     "cluster.verify_data": "cluster.upkeep.verify_data",
     "cluster.verify_file": "cluster.upkeep.verify_file",
     "cluster.verify_store": "cluster.upkeep.verify_store",
-    "cluster.warm_up": "cluster.working.warm_up",
+    "cluster.warm_up": "cluster.stages.warm_ups",
     "cluster.watch": "cluster.driving.watch",
     "cluster.work": "cluster.working.work",
     "cluster.workers": "cluster.tools.processes",

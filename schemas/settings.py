@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Settings(BaseModel):
     """A frozen group of settings. What stands under its fields reaches the schema (``schemas.explained``)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

@@ -5,15 +5,24 @@ from __future__ import annotations
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 LOADING = {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
 
 
 class CompletionServer:
-    """Always answers ``answer``; while it isn't ``up``, that it is loading its model."""
+    """Always answers ``answer``; while it isn't ``up``, that it is loading its model.
 
-    def __init__(self, answer: str = "1", up: bool = True) -> None:
+    Attributes:
+        asked: the bodies of all requests.
+    """
+
+    def __init__(self, answer: str = "1", up: bool = True, refuses: str = "") -> None:
+        """Args:
+        refuses: a field that it doesn't take.
+        """
         self.up = up
+        self.asked: list[dict[str, Any]] = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -21,7 +30,11 @@ class CompletionServer:
                 self.answer(200, {"data": [{"id": "m"}]})
 
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                server.asked.append(body)
+                if refuses in body:
+                    self.answer(400, {"error": {"code": 400, "message": f"{refuses} is not supported here"}})
+                    return
                 choice = {"message": {"content": answer}, "finish_reason": "stop", "index": 0}
                 usage = {"prompt_tokens": 3, "completion_tokens": 1}
                 self.answer(200, {"choices": [choice], "usage": usage}) if server.up else self.answer(503, LOADING)

@@ -6,13 +6,14 @@ The driver calls it: once before anything is sent, after every commit, in every 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from cluster.driving.beforehand import Beforehand
 from cluster.driving.money import Money
 from cluster.planning.plan import RunPlan
-from cluster.records.rules import write_rules
+from cluster.records.rules import read_rules, write_rules
 from cluster.records.run import Say
 from cluster.spending.allocations import AllocationLog
 from cluster.spending.draw_costs import EPISODES, LENGTHS, costs_of_episodes, costs_of_samples, prices_of_roles
@@ -23,6 +24,7 @@ from cluster.stages.states import StageState, StreamState
 from cluster.storage.ranges import Ranges, RangeSet, ranges_of
 from cluster.storage.root import Root
 from operators.policies.named import AnyPolicy, ComputeOptimalSpec, MarginalSpec, UniformSpec
+from operators.policies.policy import Known
 from schemas.datasets import SAMPLE_KEY, Sample, Verdict
 from schemas.errors import BadInput
 from schemas.manifest import RunManifest
@@ -51,6 +53,9 @@ class Control:
         """Sampling stage -> the stage whose verdicts its policy hears."""
         self._unjudged: dict[str, RangeSet] = {}
         """Sampling stage -> samples whose verdict the policy hasn't heard yet."""
+        self.instead: dict[str, AnyPolicy] = {}
+        """Sampling stage -> the policy that people put in the place of the job's own."""
+        self._beforehand: Beforehand | None = None
 
     def begin(self, plan: RunPlan, states: Mapping[str, StageState]) -> None:
         """Open the account, start the policies.
@@ -66,6 +71,7 @@ class Control:
                 self._judges[state.name] = judge
         self.money.begin(states, self._judges)
         log = AllocationLog(self.root, self.manifest.run_id)
+        self._beforehand = Beforehand(self.root, plan.problems, self._say)
         for state in self._sampling:
             spec = self._policy(state)
             if self.money.budget is not None or spec is not None:
@@ -73,7 +79,13 @@ class Control:
             if spec is not None:
                 self._follow(state, spec, plan)
 
+    def policy_of(self, state: SampleState) -> AnyPolicy | None:
+        """Return the policy by which a stage is sampled, or will be; None where it is sampled in order."""
+        return state.source.spec if state.source is not None else self._policy(state)
+
     def _policy(self, state: SampleState) -> AnyPolicy | None:
+        if state.name in self.instead:
+            return self.instead[state.name]
         if state.operator.policy is not None:
             return state.operator.policy
         if self.money.budget is None or not self.money.budget.is_capped:
@@ -87,18 +99,28 @@ class Control:
         if judge is None and spec.name != "uniform":
             raise BadInput(f"stage {state.name}: policy {spec.name} needs verdicts, and no stage judges these samples")
         numbering = plan.problems.numbering
-        known = Beforehand(self.root, plan.problems, self._say).of(spec)
+        assert self._beforehand is not None
+        known = self._beforehand.of(spec)
         sent = numbering.known_ranges(holes(self.root, state.plan.folder)).over(state.rows)
         first = self._first_arm(state, spec)
         draws, held = operator.per_problem // state.rows, RangeSet(state.store.held.ranges.over(state.rows))
         source = PolicySource(spec, numbering, draws, held, sent, known, first)
         state.follow(source)
         state.record.policy = spec.name
+        rule = self._rule(state, spec)
+        write_rules(self.root, self.manifest.run_id, state.name, rule, plan.problems.keys, state.store.held, known)
+        self._hear_what_is_there(state)
+
+    def _rule(self, state: SampleState, spec: AnyPolicy) -> dict[str, Any]:
         budget = self.money.budget
         caps = None if budget is None else budget.model_dump(mode="json", exclude_none=True, exclude={"keep"})
-        rule = {"policy": spec.as_logged(), "n": operator.per_problem, "budget": caps}
-        write_rules(self.root, self.manifest.run_id, state.name, rule, plan.problems.keys, state.store.held, known)
-        there = view_of(len(plan.problems), operator.per_problem, state.store.held)
+        return {"policy": spec.as_logged(), "n": state.operator.per_problem, "budget": caps}
+
+    def _hear_what_is_there(self, state: SampleState) -> None:
+        """Tell a policy that begins of all samples that are there, as far as they are judged."""
+        judge, source = self._judges.get(state.name), state.source
+        assert source is not None
+        there = view_of(source.numbering.problems, state.operator.per_problem, state.store.held)
         if judge is None:
             source.observe_samples(there.over(state.rows))
             return
@@ -128,6 +150,54 @@ class Control:
             )
         sources = [other.source for other in self._sampling if other.source is not None]
         return next((source for source in sources if source.spec == spec), None)
+
+    # -- what people change --------------------------------------------------------------------------------------
+
+    def refuse_policy(self, state: SampleState, spec: AnyPolicy) -> str:
+        """Return why a stage can't be sampled by another policy from now on; empty where it can."""
+        old = state.source
+        if old is None:
+            return "it is sampled in order, the same for every problem; start it with a policy to change that one"
+        if isinstance(spec, ComputeOptimalSpec) or isinstance(old.spec, ComputeOptimalSpec):
+            return "compute_optimal calibrates its arms before anything else, and can't be changed half-way"
+        if state.closed:
+            return "its sampling has ended"
+        if state.name not in self._judges and spec.name != "uniform":
+            return f"policy {spec.name} needs verdicts, and no stage judges these samples"
+        return ""
+
+    def change_policy(self, state: SampleState, spec: AnyPolicy, by: Mapping[str, str]) -> None:
+        """Sample a stage by another policy from now on: it hears of everything that is there, and takes what is under
+        way for sent.
+
+        Raises:
+            BadInput: what it is to be told beforehand can't be read.
+        """
+        old = state.source
+        assert old is not None and self._beforehand is not None
+        known = self._beforehand.of(spec)
+        source = PolicySource(spec, old.numbering, old.most, old.taken, Ranges.none(), known)
+        source.follow(old)
+        state.source, state.record.policy = source, spec.name
+        self._write_change(state, spec, known, by)
+        self._hear_what_is_there(state)
+
+    def on_caps_changed(self, by: Mapping[str, str]) -> None:
+        """Write down that other caps hold from now on."""
+        assert self._beforehand is not None
+        for state in self._sampling:
+            if state.source is not None:
+                self._write_change(state, state.source.spec, self._beforehand.of(state.source.spec), by)
+
+    def _write_change(self, state: SampleState, spec: AnyPolicy, known: Known, by: Mapping[str, str]) -> None:
+        source = state.source
+        assert source is not None
+        numbers = np.arange(source.numbering.problems)
+        write_rules(
+            self.root, self.manifest.run_id, state.name, {**self._rule(state, spec), "ordered": dict(by)},
+            source.numbering.keys(numbers), RangeSet(source.taken.ranges.times(state.rows)), known,
+            before=read_rules(self.root, self.manifest.run_id, state.name),
+        )  # fmt: skip
 
     # -- while the run goes on -----------------------------------------------------------------------------------
 
@@ -182,6 +252,16 @@ class Control:
                 sampling.source.give_up(self._draws(sampling, state, ranges))
                 if state is sampling:
                     sampling.source.ban(np.unique(ranges.numbers))
+
+    def on_taken_up(self, state: StageState, ranges: Ranges) -> None:
+        """Hear of rows that are made again, though nothing more was expected of them."""
+        for sampling in self._sampling:
+            if sampling.source is not None and state in (sampling, self._judges.get(sampling.name)):
+                sampling.source.take_up(self._draws(sampling, state, ranges))
+
+    def over(self, states: Iterable[StageState]) -> bool:
+        """Whether what some stages lack won't be made in this run any more."""
+        return self.money.reached is not None or any(state.closed for state in [*self._sampling, *states])
 
     def _draws(self, sampling: SampleState, state: StageState, ranges: Ranges) -> Ranges:
         """Return the draws that are lost with some samples: of episodes those whose chosen row is among them."""

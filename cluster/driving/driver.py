@@ -19,6 +19,7 @@ from cluster.driving.events import Events
 from cluster.driving.keep_alive import KeepAlive
 from cluster.driving.left_out import LeftOut
 from cluster.driving.money import Money
+from cluster.driving.steering import Steering
 from cluster.driving.watch import Watch
 from cluster.planning.plan import RunPlan
 from cluster.pools.replicas import Replicas
@@ -60,6 +61,8 @@ from schemas.manifest import RunState
 
 RESUMABLE = (RunIncomplete, ClusterLost, RootLost, StorageFull, StorageUnavailable, LeaseLost, StoreBusy)
 """Errors that end a run in good order: the same command goes on later."""
+REPORT_SECONDS = 1.0
+"""In so many seconds every worker has told what it waits for."""
 
 
 def run_pipeline(
@@ -105,6 +108,8 @@ class Driver:
             runner, settings, self.manifest.run_id, self.books, self.events.when_done, self.turns.awake,
             self.money.on_short, self.watch.say,
         )  # fmt: skip
+        parts = self.control, self.replicas, self.left_out, self.recorder, self.watch, self.interruption
+        self.steering = Steering(self.root, *parts)
         self.asking: dict[StageState, Flights] = {}
         """Of stages that ask an engine: the work at their replicas."""
         self.states: dict[str, StageState] = {}
@@ -129,6 +134,7 @@ class Driver:
         for note in plan.notes:
             self.watch.say(note)
         check_sandbox(self.states.values(), self.runner, self.settings.allow_unsafe_execution, self.watch.say)
+        self.steering.begin(self.states)
         self.control.begin(plan, self.states)
         self._place_engines()
         self.manifest.stages = [state.record for state in self.states.values()]
@@ -146,6 +152,7 @@ class Driver:
             plan.problems.kept_in(NumberedRows.of(source.snapshot))
         state.record.computed = source.planned - source.held
         state.record.complete = True
+        self.steering.open()
 
     def _place_engines(self, placed: bool = False) -> None:
         """See that the engines of all stages with something to do can be had; say who takes turns with whom.
@@ -264,6 +271,7 @@ class Driver:
             self._submit_ready()
             self.replicas.top_up()
             self.events.hear(0.2)
+            self.steering.look()
             self.replicas.top_up()
             self._commit()
             if self.money.look():
@@ -273,7 +281,7 @@ class Driver:
             self.turns.go_on()
             self._show()
             self._observe()
-            if self._idle:
+            if self._idle and not self.steering.paused:
                 self._submit_ready()  # what was committed just now may have made work
                 if self._idle:
                     return
@@ -286,9 +294,9 @@ class Driver:
 
     def _submit_ready(self) -> None:
         """Submit ready work while there is room; start replicas where there is something for them to do."""
-        for flights in self._all_flights:
+        for flights in self._all_flights if not self.steering.paused else ():
             flights.submit_waiting()
-        for state in self.states.values():
+        for state in self.states.values() if not self.steering.paused else ():
             if not self.turns.awake(state) or self._waits_for_view(state):
                 continue
             self.replicas.start_where_needed(state)
@@ -357,9 +365,12 @@ class Driver:
         until = time.monotonic() + grace
         self.replicas.drain(grace)
         self._commit(now=True)
-        while self._flying and time.monotonic() < until:
+        worked = time.monotonic()
+        while self._flying and time.monotonic() < min(until, worked + REPORT_SECONDS):
             self.events.hear(0.2)
             self._show()
+            if self.flights.any or not self.replicas.penniless:  # money is lent no more
+                worked = time.monotonic()
         self._abandon()
         self.replicas.stop()
         self._commit(now=True)
@@ -373,6 +384,7 @@ class Driver:
             self.watch.say(f"what was drawn last could not be committed: {error}")
 
     def _finish(self, state: RunState) -> None:
+        self.steering.close(state == "done")
         self.manifest.state = state
         self.manifest.finished = datetime.now(UTC)
         self.manifest.error = what_is_lacking(self.states.values(), self.recorder, self.manifest.error)

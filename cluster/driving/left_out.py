@@ -19,6 +19,8 @@ class LeftOut:
         self._control = control
         self._recorder = recorder
         self._watch = watch
+        self.skipped: dict[str, set[int]] = {}
+        """Sampling stage -> problems that the run was told to skip."""
 
     def on_quarantined(self, flight: Flight, error: BaseException) -> None:
         """Leave the rows of work that keeps failing out of the run."""
@@ -43,6 +45,7 @@ class LeftOut:
 
     def skip(self, state: SampleState, numbers: Ints, why: str) -> None:
         """Leave problems out of the run that it is told to skip: nothing is lacking for that."""
+        self.skipped.setdefault(state.name, set()).update(numbers.tolist())
         ranges = state.leave_out(numbers)
         state.quarantined.add(ranges)
         state.record.skipped += ranges.total

@@ -62,10 +62,10 @@ class Money:
         """Why sampling ended before it had all that was wanted."""
         self._suspended: str | None = None
         """Why episodes were left unfinished."""
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self._warned = False
         self._gpu_hours_before = 0.0
-        self._sampling: list[SampleState] = []
+        self.sampling: list[SampleState] = []
         self._asking: list[StageState] = []
         """Stages that ask an engine about samples, or about what was made of them."""
         self._judges: dict[str, StageState] = {}
@@ -80,13 +80,13 @@ class Money:
             BadInput: an unknown price.
             StoreBusy: another run is spending on the same account.
         """
-        self._sampling = [state for state in states.values() if isinstance(state, SampleState)]
+        self.sampling = [state for state in states.values() if isinstance(state, SampleState)]
         self._asking = [state for state in states.values() if state.asks]
         self._judges = dict(judges)
         prices = {name: self._prices(state, spec) for state in self._engines for name, spec in _engines_of(state)}
         for state in self._engines:
             _note_gpus(state)
-        for state in self._sampling:
+        for state in self.sampling:
             state.books = self.books
         self.manifest.prices = {name: found.model_dump() for name, found in prices.items() if found is not None}
         if self.budget is not None:
@@ -95,7 +95,7 @@ class Money:
     def go_on(self, states: Mapping[str, StageState]) -> None:
         """Hear that sampling is over, and stages were planned anew: they go on with the money of those before them."""
         self._ended = self.reached
-        for sampling in self._sampling:
+        for sampling in self.sampling:
             sampling.closed = True  # what comes back now is the next run's
         for place, before in enumerate(self._asking):
             state = self._asking[place] = states[before.name]
@@ -105,7 +105,7 @@ class Money:
 
     @property
     def _engines(self) -> list[StageState]:
-        return [*self._sampling, *self._asking]
+        return [*self.sampling, *self._asking]
 
     def _prices(self, state: StageState, spec: EngineSpec) -> Prices | None:
         model, revision = resolve(spec)
@@ -132,7 +132,7 @@ class Money:
         for state in asking:
             state.loans = {SCORER: Loan(account, self.books, state.name, SCORER, by_token[state.name])}
         self._keep_for_whole_problems(budget, [state for state in asking if not isinstance(state, StoreState)])
-        for state in self._sampling:
+        for state in self.sampling:
             keeping = tuple(_keepings(state, states, budget.keep))
             state.purse = self._purse(account, state, by_token, keeping)
         if account.share >= 1.0:
@@ -183,6 +183,14 @@ class Money:
             else:
                 loan.most = amount
 
+    def change(self, budget: Budget) -> None:
+        """Let other caps hold from now on (``cluster.driving.caps`` says which can)."""
+        assert self.account is not None
+        self.budget = self.account.budget = budget
+        self.account.freed += 1
+        open_ = [state for state in self._asking if not (state.complete or isinstance(state, StoreState))]
+        self._keep_for_whole_problems(budget, open_)
+
     def on_done(self, state: StageState, samples: int) -> None:
         """Hear that a stage that asks is done with samples, or will never be: what was kept for them is free."""
         for loan in state.loans.values():
@@ -212,12 +220,12 @@ class Money:
     @property
     def _asks_on(self) -> bool:
         """Whether an engine is still asked, or may be."""
-        return any(state.may_want for state in self._sampling) or any(
+        return any(state.may_want for state in self.sampling) or any(
             state.waiting or state.in_flight for state in self._asking
         )
 
     def _check_deadlines(self, budget: Budget, account: Account) -> None:
-        hours = (time.monotonic() - self._began) / 3600
+        hours = (time.monotonic() - self.began) / 3600
         if budget.hours is not None and hours >= budget.hours:
             self._stop(f"run.budget.hours = {budget.hours:g} have passed")
         elif budget.gpu_hours is not None and self.gpu_hours >= budget.gpu_hours:
@@ -277,10 +285,10 @@ class Money:
         """Let the rest of the money out once the first samples have shown what they must, or stop the run."""
         assert self.budget is not None and self.budget.gate is not None and self.account is not None
         gate = self.budget.gate
-        samples = [state.record for state in self._sampling]
+        samples = [state.record for state in self.sampling]
         drawn = sum(record.computed for record in samples)
-        still = any(state.purse is not None and state.purse.reserved > 0 for state in self._sampling)
-        if drawn < gate.samples and (still or not any(state.broke for state in self._sampling)):
+        still = any(state.purse is not None and state.purse.reserved > 0 for state in self.sampling)
+        if drawn < gate.samples and (still or not any(state.broke for state in self.sampling)):
             return
         judges = {judge.name: judge for judge in self._judges.values()}
         if any(judge.record.computed + judge.record.quarantined < drawn for judge in judges.values()):
@@ -316,7 +324,7 @@ class Money:
             return self._ended
         if self._suspended is not None:
             return self._suspended
-        if any(state.broke and state.wants for state in self._sampling):
+        if any(state.broke and state.wants for state in self.sampling):
             return "the budget doesn't afford another sample"
         return None
 

@@ -16,6 +16,7 @@ from cluster.stages.flights import Flights
 from cluster.stages.sample_state import SampleState
 from cluster.stages.states import StageState
 from schemas.job import RunSettings
+from schemas.orders import Answered
 
 UPDATE_SECONDS = 0.2
 """How often the observer is told."""
@@ -43,6 +44,16 @@ class Watch:
         self.log.add("note", text, stage=stage)
         if self.observer is not None:
             self.observer.say(text)
+
+    def on_order(self, order: Answered) -> None:
+        """Tell people of an order and its answer, and note it."""
+        told = (
+            f"{order.what}: {order.answer}" if order.result == "applied" else f"{order.what}: refused: {order.answer}"
+        )
+        self.log.add("order", told, action=order.action, by=order.by, reason=order.reason or None, result=order.result)
+        self.log.flush()
+        if self.observer is not None:
+            self.observer.say(f"{order.whose}: {told}")
 
     def look(
         self,
@@ -78,6 +89,9 @@ class Watch:
         replicas: Replicas,
         flights: Sequence[Flights],
     ) -> None:
+        if (order := self.manifest.paused) is not None:
+            self.manifest.waits_for = f"resume: it is paused by {order.whose}"
+            return
         known = replicas.known_waits()
         waited = self.health.stalled(progress_of(states.values(), replicas), bool(known))
         before = self.manifest.waits_for

@@ -10,8 +10,9 @@ from operators.engine import Engine
 from schemas.engine import EngineSpec
 from schemas.errors import BadInput
 
+LOCAL = "pip install 'gristmill[local]', or ask a server: engine.kind=openai, engine.url=URL, engine.model=NAME"
 _BUILDERS = {
-    "llama_cpp": ("cluster.engines.llama_cpp", "LlamaCppEngine", "xllamacpp", "pip install xllamacpp"),
+    "llama_cpp": ("cluster.engines.llama_cpp", "LlamaCppEngine", "xllamacpp", LOCAL),
     "scripted": ("cluster.engines.scripted", "ScriptedEngine", "", ""),
     "openai": ("cluster.engines.openai.engine", "OpenAIEngine", "aiohttp", "pip install aiohttp"),
     "replay": ("cluster.engines.replay", "ReplayEngine", "", ""),

@@ -70,6 +70,9 @@ class Replicas:
         self._allowed: dict[Pool, int] = {}
         """How many deaths in a row there may be: restarts, and what it takes to find two problems that kill."""
         self._records: dict[tuple[str, str, int], ReplicaRecord] = {}
+        self.most: int | None = None
+        """How many calls each worker may have under way at once, where people say so."""
+        self.priority = 0
         self._called_back = 0.0
         self._calls_back = 0
         """How often credit was called back since money moved."""
@@ -95,6 +98,18 @@ class Replicas:
             waits = feed.state is state and feed.waiting and self._awake(state)
             if waits and not any(replica.pool == pool for replica in self._all):
                 self._start_all(feed)
+
+    def steer(self, most: int | None, priority: int) -> None:
+        """Let each worker have so many calls under way at once from now on, of such a priority at its server."""
+        self.most, self.priority = most, priority
+        for replica in self._all:
+            if replica.ready is not None:
+                replica.handle.call(EngineWorker.steer, most, priority)
+
+    @property
+    def capacity(self) -> int | None:
+        """How many calls the workers that are there take at once at most; None before any is."""
+        return max((one.ready.capacity for one in self._all if one.ready is not None), default=None)
 
     def _start_all(self, feed: Feed) -> None:
         """Start those replicas of a pool that aren't there."""
@@ -142,6 +157,8 @@ class Replicas:
         record.role(replica.role).engine = EngineRecord(**vars(ready.info))
         for role, info in ready.roles.items():
             record.role(role).engine = EngineRecord(**vars(info))
+        if self.most is not None or self.priority:
+            replica.handle.call(EngineWorker.steer, self.most, self.priority)
         self._feeds[replica.pool].on_loaded(replica)
         self._ask(replica)
 
@@ -295,6 +312,11 @@ class Replicas:
         self._say(f"replica {number}{role} died ({error}); starting another", state.name)
         if self._awake(state):
             self._start(feed, number)
+
+    @property
+    def penniless(self) -> bool:
+        """Whether all work that asks waits for money, as far as its workers told."""
+        return all(one.first and not one.in_flight for one in self._all if one.under_way)
 
     def progress(self) -> object:
         """Return what changes whenever an engine gets on."""

@@ -186,7 +186,10 @@ class SamplingFeed:
         begun = state.plan.extends.slice(ranges) if state.plan.extends is not None else None
         if state.calls is not None and (played := state.calls.held.present(ranges)):
             begun = state.calls.slice(played)
-        replica.handle.call(EngineWorker.assign, ranges, begun)
+        facts = None
+        if state.warm_ups is not None and (known := state.warm_ups.facts(ranges, state.store.held)):
+            facts = state.store.slice(known)
+        replica.handle.call(EngineWorker.assign, ranges, begun, facts)
 
     def _trial(self, replica: Replica, samples: int) -> Ranges:
         """Return what a replica is tried with; nothing once it has lived through all trials."""

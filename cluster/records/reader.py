@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 _TIME = re.compile(r"-(\d{8}-\d{6})-[0-9a-f]+$")
+NEARBY = 8
+"""Runs before one that are looked at for the same results."""
 HEARTBEAT = "heartbeat.json"
 """Beside a run's manifest: its driver is at work while this is renewed."""
 
@@ -56,6 +58,28 @@ def manifests(root: Root) -> Iterator[RunManifest]:
     """Yield the manifests of all runs under the root, newest first; damaged ones are told of and left out."""
     found = [manifest for _, manifest in documents(root, "runs", MANIFEST, RunManifest, LOST_RUN)]
     yield from sorted(found, key=lambda manifest: manifest.started, reverse=True)
+
+
+def same_results(root: Root, manifest: RunManifest) -> RunManifest | None:
+    """Return a late run with a report that has all datasets of this one, which made none itself; None if there is none.
+
+    Only a few runs are looked at: whoever repeats a command repeats it soon.
+    """
+    if manifest.state != "done" or any(record.computed for record in manifest.stages):
+        return None
+    wanted = [(record.name, record.path, record.view_id) for record in manifest.stages]
+    others = sorted((name for name in root.list("runs") if name < manifest.run_id), key=_begun, reverse=True)
+    for name in others[:NEARBY]:
+        found = _read(root, name)
+        if (
+            found is not None
+            and found.state == "done"
+            and found.report
+            and [(record.name, record.path, record.view_id) for record in found.stages] == wanted
+            and root.exists(found.report)
+        ):
+            return found
+    return None
 
 
 def damaged_runs(root: Root, known: Iterable[RunManifest]) -> list[str]:

@@ -105,6 +105,15 @@ class RunRecorder:
         fresh = "".join(json.dumps(redacted(row), ensure_ascii=False) + "\n" for row in rows)
         self.root.write_bytes(old + fresh.encode(), self.folder, QUARANTINE)
 
+    def take_up(self, stage: str, key: str) -> None:
+        """Take a problem's rows of one stage off the list of what was left out: they are made after all."""
+        if not self.root.exists(self.folder, QUARANTINE):
+            return
+        lines = self.root.read_bytes(self.folder, QUARANTINE).decode().splitlines(keepends=True)
+        rows = [(line, json.loads(line)) for line in lines]
+        left = [line for line, row in rows if (row["stage"], row["problem_key"]) != (stage, key)]
+        self.root.write_bytes("".join(left).encode(), self.folder, QUARANTINE)
+
 
 def _as_parquet(tables: Iterable[pl.DataFrame]) -> bytes:
     """Return tables of keyed ranges as one Parquet file."""

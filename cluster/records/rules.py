@@ -3,7 +3,8 @@
 Coverage can't be told from counts alone: n = 3 with one success means one thing where sampling stopped at successes and
 another where a server lost the rest. So each run under a policy begins its log with a row of allocations for each
 problem: the policy, its limit and the caps, what the policy was told of the problem, and from which sample on that
-holds (``schemas.datasets.Allocation``). Measures get the rows of all runs that drew what they read.
+holds (``schemas.datasets.Allocation``). A policy or a cap that is changed while a run goes on is another such
+row of each. Measures get the rows of all runs that drew what they read.
 """
 
 from __future__ import annotations
@@ -53,14 +54,16 @@ def write_rules(
     keys: pl.Series,
     held: RangeSet,
     known: Known,
+    before: pl.DataFrame | None = None,
 ) -> None:
     """Write down by what rule a run samples from now on.
 
     Args:
-        rule: policy, n, caps.
+        rule: policy, n, caps; of one that was changed meanwhile, also who did so.
         keys: of the run's problems, by number.
-        held: what is there, and was sampled by earlier rules.
+        held: what is there, or was sent, by earlier rules.
         known: what the policy was told of each problem.
+        before: rows of the run's earlier rules for the stage, which stay.
     """
     told = [] if known.before is None else [log_odds(known.before)]
     told += [] if known.features is None else [known.features]
@@ -89,10 +92,19 @@ def write_rules(
         pl.lit(0.0).alias("value"),
         pl.lit(None, pl.Float64).alias("shadow_price"),
     )
-    rows = validate(table.select(list(polars_schema(Allocation))), Allocation, FOLDER)
+    table = table.select(list(polars_schema(Allocation)))
+    if before is not None:
+        table = pl.concat([before, table.with_columns(pl.col("sequence") + len(before))])
+    rows = validate(table, Allocation, FOLDER)
     buffer = io.BytesIO()
     rows.write_parquet(buffer)
     root.write_bytes(buffer.getvalue(), "runs", run_id, FOLDER, _name(stage))
+
+
+def read_rules(root: Root, run_id: str, stage: str) -> pl.DataFrame:
+    """Return the rules of one run for one stage, in the order in which they held."""
+    rows = pl.read_parquet(io.BytesIO(root.read_bytes("runs", run_id, FOLDER, _name(stage))))
+    return rows.select(list(polars_schema(Allocation)))
 
 
 def _rows(hints: Floats) -> Iterator[list[float | None]]:
@@ -124,8 +136,8 @@ def rules_of_store(root: Root, folder: str) -> Rules:
 
 def _rules_in(root: Root, place: Iterable[str]) -> set[str]:
     """Return what the rules of a file say of how problems were chosen: policies, and what they were told."""
-    rows = pl.read_parquet(io.BytesIO(root.read_bytes(*place)), columns=["rule"], n_rows=1)
-    said = [json.loads(text) for text in rows["rule"]]
+    rows = pl.read_parquet(io.BytesIO(root.read_bytes(*place)), columns=["rule"])
+    said = [json.loads(text) for text in rows["rule"].unique(maintain_order=True)]
     return {json.dumps({key: rule.get(key) for key in ("policy", "told")}, sort_keys=True) for rule in said}
 
 

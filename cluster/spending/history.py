@@ -14,16 +14,14 @@ from functools import cached_property
 from typing import Any
 
 import polars as pl
-from deltalake import write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
 from cluster.records.bill import Amount
 from cluster.records.reader import alive, manifests
 from cluster.spending.allocations import ranges_of, read_allocations
 from cluster.spending.books import read_books
-from cluster.storage.arrow import arrow_schema
+from cluster.storage.appending import append, read_appended
 from cluster.storage.delta import scan_store
-from cluster.storage.delta_log import newest_entry, sync_appended, table_exists
 from cluster.storage.ranges import KEYED
 from cluster.storage.root import Root
 from operators.strategies.words import POLICY
@@ -37,6 +35,10 @@ from schemas.prices import Prices, priced_as
 LEDGER = "ledger"
 TOKENS = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens")
 CREDIT = ("samples", "tokens", "microdollars")
+ORDER = "order"
+"""Kind of the entries that say what a run was told."""
+FIRST_ORDER = 1_000_000
+"""Number of a run's first such entry: they are written while it goes on, before those of what it spent."""
 
 
 class Spent:
@@ -45,7 +47,8 @@ class Spent:
     def __init__(self, root: Root, runs: Iterable[RunManifest]) -> None:
         self.root = root
         named = {found.run_id: found for found in runs}
-        self._settled = read_ledger(root).filter(pl.col("run_id").is_in(list(named)))
+        spent = read_ledger(root).filter(pl.col("kind") != ORDER)
+        self._settled = spent.filter(pl.col("run_id").is_in(list(named)))
         known = set(self._settled["run_id"])
         self._open = [found for name, found in named.items() if name not in known]
 
@@ -95,6 +98,8 @@ class History(Spent):
                 )
         if self._open:
             append_ledger(self.root, self._unsettled)
+            for manifest in self._open:
+                append_orders(self.root, manifest)
 
 
 def spent_under(root: Root, beginning: str, but: str = "") -> Amount:
@@ -113,18 +118,12 @@ def read_ledger(root: Root) -> pl.DataFrame:
     Raises:
         DamagedLog: there were some, and the log that names them isn't whole.
     """
-    if not table_exists(root, LEDGER):
-        return pl.DataFrame(schema=polars_schema(LedgerEntry))
-    try:
-        rows = scan_store(root, LEDGER, LedgerEntry)
-        return root.patiently(lambda: rows.collect(), "reading the ledger")
-    except TableNotFoundError:
-        return pl.DataFrame(schema=polars_schema(LedgerEntry))
+    return read_appended(root, LEDGER, LedgerEntry)
 
 
 def spent_by(root: Root, manifest: RunManifest) -> pl.DataFrame:
     """Return what one run spent, as entries of the ledger; of a run that isn't settled, as they would be now."""
-    settled = read_ledger(root).filter(pl.col("run_id") == manifest.run_id)
+    settled = read_ledger(root).filter(pl.col("run_id") == manifest.run_id, pl.col("kind") != ORDER)
     return settled if len(settled) else _table(root, manifest)
 
 
@@ -133,19 +132,26 @@ def settle(root: Root, manifest: RunManifest) -> None:
     append_ledger(root, _table(root, manifest))
 
 
+def append_orders(root: Root, manifest: RunManifest) -> None:
+    """Write down what a run was told, as far as the ledger hasn't got it yet."""
+    if not manifest.orders:
+        return
+    mine = read_ledger(root).filter(pl.col("run_id") == manifest.run_id, pl.col("kind") == ORDER)
+    known = set(mine["sequence"])
+    rows = [
+        _entry(manifest, "", ORDER, {}, 0)
+        | {"sequence": place, "time": one.answered, "action": f"{one.what}: {one.result}", "author": one.by}
+        | {"reason": one.reason}
+        for place, one in enumerate(manifest.orders, FIRST_ORDER)
+        if place not in known
+    ]
+    schema = polars_schema(LedgerEntry)
+    append_ledger(root, validate(pl.DataFrame(rows, schema=schema, orient="row"), LedgerEntry, LEDGER))
+
+
 def append_ledger(root: Root, entries: pl.DataFrame) -> None:
     """Add entries to the ledger."""
-    if entries.is_empty():
-        return
-    rows = entries.to_arrow().cast(arrow_schema(LedgerEntry))
-
-    def write() -> None:
-        options = root.storage_options() or None  # an older ledger gets the columns that were added since
-        before = newest_entry(root, LEDGER)
-        write_deltalake(root.uri(LEDGER), rows, mode="append", schema_mode="merge", storage_options=options)
-        sync_appended(root, LEDGER, before)
-
-    root.patiently(write, "writing the ledger")
+    append(root, LEDGER, LedgerEntry, entries)
 
 
 def _table(root: Root, manifest: RunManifest) -> pl.DataFrame:
@@ -262,6 +268,7 @@ def _entry(manifest: RunManifest, stage: str, kind: str, counts: dict[str, int],
         "engine_seconds": 0.0,
         "gpu_seconds": 0.0,
         "microdollars": micro,
+        **dict.fromkeys(("action", "author", "reason")),
     }
 
 

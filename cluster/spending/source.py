@@ -71,6 +71,10 @@ class PolicySource:
         self.taken = RangeSet()
         """What is there, or was sent."""
         self.observed = 0
+        self.given_up: list[Ranges] = []
+        """What won't come, and whose indices are used up."""
+        self.banned: Ints = np.empty(0, np.int64)
+        """Problems of which nothing more is handed out."""
         self.exhausted = False
         """Whether the policy had nothing to hand out when it was asked last, and has heard of nothing since."""
         self._held_up = False
@@ -177,14 +181,33 @@ class PolicySource:
 
     def give_up(self, ranges: Ranges) -> None:
         """Hear that samples won't come, and that their indices are used up: they can't be drawn, or not be judged."""
+        self.given_up.append(ranges)
         for number, _, size in self._mine(ranges):
             self.policy.setting.most[number] -= size
             self.policy.take_back(number, size, self.arm)
             self._wake()
 
+    def take_up(self, ranges: Ranges) -> None:
+        """Hear that samples are drawn again of which nothing more was expected; it isn't the policy that sends them."""
+        gone = RangeSet(Ranges.joined(self.given_up).merged())
+        gone.remove(ranges)
+        self.given_up = [gone.ranges]
+        self.taken.add(ranges)
+        for number, _, size in self._mine(ranges):
+            if number not in self.banned:
+                self.policy.setting.most[number] += size
+            self.policy.sent(number, size, self.arm)
+
     def ban(self, numbers: Ints) -> None:
         """Hand nothing more out of problems: they kill engines."""
-        self.policy.setting.most[numbers[numbers < self.numbering.problems]] = 0
+        self.banned = np.union1d(self.banned, numbers[numbers < self.numbering.problems])
+        self.policy.setting.most[self.banned] = 0
+
+    def follow(self, before: PolicySource) -> None:
+        """Hear of what another policy didn't get, in whose place this one is."""
+        for ranges in before.given_up:
+            self.give_up(ranges)
+        self.ban(before.banned)
 
     def learn_costs(self, costs: pl.DataFrame) -> None:
         """Learn what draws of each problem cost, relative to the mean, so that gains are weighed per cost; and what a

@@ -19,6 +19,7 @@ from cluster.spending.source import PolicySource
 from cluster.stages.merging import Merging
 from cluster.stages.states import TASK_SAMPLES, TOKENS, StoreState, next_number
 from cluster.stages.suspects import Suspects
+from cluster.stages.warm_ups import WarmUps
 from cluster.storage.parts import Part
 from cluster.storage.queue import RangeQueue
 from cluster.storage.ranges import Ints, Ranges
@@ -50,7 +51,8 @@ class SampleState(StoreState):
     def __init__(self, plan: StagePlan, run: RunPlan) -> None:
         super().__init__(plan, run)
         missing = missing_ranges(plan)
-        self.pending = RangeQueue(missing.over(self.rows))
+        self.warm_ups: WarmUps | None = None
+        self.pending = self._queue(missing.over(self.rows))
         self.carrying = 0
         """Pieces of work that carry finished samples over and aren't committed yet."""
         self._carried: deque[Ranges] = deque()
@@ -90,7 +92,23 @@ class SampleState(StoreState):
     def follow(self, source: PolicySource) -> None:
         """Let a policy say what is drawn."""
         self.source = source
-        self.pending = RangeQueue(source.holes)
+        self.pending = self._queue(source.holes)
+
+    def _queue(self, ranges: Ranges) -> RangeQueue:
+        """Return what is pending of what is to be drawn; the rest waits for warm-ups."""
+        cut = self.operator.cut
+        self.warm_ups = None if cut is None else WarmUps(cut.warm_up, self.store.held.ranges)
+        return RangeQueue(self._ready(ranges)[0])
+
+    def _ready(self, ranges: Ranges) -> tuple[Ranges, Ints]:
+        """Keep back what waits for its warm-up; return the rest, and which of ``ranges`` each part of it is of."""
+        return (ranges, np.arange(len(ranges))) if self.warm_ups is None else self.warm_ups.keep_back(ranges)
+
+    def _on_known(self, ranges: Ranges) -> None:
+        """Hand out what waited for samples that are facts now, or never will be."""
+        if self.warm_ups is not None:
+            self.warm_ups.on_known(ranges)
+            self.pending.put_first(self.warm_ups.free())
 
     @property
     def wants(self) -> bool:
@@ -110,12 +128,12 @@ class SampleState(StoreState):
     @property
     def draws(self) -> bool:
         """Whether there is something to draw, and it may begin."""
-        return self.wants and not (self.carrying or self.broke or self.closed)
+        return self.wants and not (self.carrying or self.broke or self.closed or self.paused)
 
     @property
     def may_want(self) -> bool:
         """Whether there may be more to draw, now or once verdicts or settlements have come."""
-        if self.closed or not (self.wants or (self.source is not None and self.source.waits)):
+        if self.closed or not (self.wants or self.warm_ups or (self.source is not None and self.source.waits)):
             return False
         # money may come back, or the gate may open
         return not self.broke or (self.purse is not None and self.purse.may_afford)
@@ -132,6 +150,7 @@ class SampleState(StoreState):
         carried = len(self.uncommitted) if self.carrying else 0
         news = super().commit()
         self.carrying -= carried
+        self._on_known(news)
         return news
 
     @property
@@ -182,7 +201,7 @@ class SampleState(StoreState):
             BadInput: whatever was asked was refused in the same words, so it is the settings' fault; nothing is
                 committed.
         """
-        if self.draws or sum(part.rows for part in self.unproven) < assigned * self.rows:
+        if self.draws or self.paused or sum(part.rows for part in self.unproven) < assigned * self.rows:
             return
         if refusals and all(refusals):
             raise BadInput(refusals[0])
@@ -213,9 +232,10 @@ class SampleState(StoreState):
         draws -= pending.total
         if draws > 0 and self.source is not None and not only and not self.broke:
             found = self.source.take(draws)
-            wait = np.isin(found.ranges.numbers, list(self.suspects.waiting))
-            self.pending.append(found.ranges[wait])  # for its trial
-            decisions.append(Decisions(found.ranges[~wait], found.values[~wait], found.reason))
+            ranges, rows = self._ready(found.ranges)
+            wait = np.isin(ranges.numbers, list(self.suspects.waiting))
+            self.pending.append(ranges[wait])  # for its trial
+            decisions.append(Decisions(ranges[~wait], found.values[rows][~wait], found.reason))
         log = self.log
         return Ranges.joined([self._afforded(some, log) for some in decisions])
 
@@ -264,6 +284,7 @@ class SampleState(StoreState):
             self.pending.put_first(draw)
             return
         self.lost.append((failed.number, failed.index * self.rows, failed.message))
+        self._on_known(draw)
         if self.source is not None:
             self.source.give_up(draw)
 
@@ -279,6 +300,11 @@ class SampleState(StoreState):
             self.purse.charge(ranges)
         if self.source is not None:
             self.source.give_up(ranges)
+        self._on_known(ranges)
+
+    def on_taken_out(self, ranges: Ranges) -> None:
+        super().on_taken_out(ranges)
+        self.record.failed = max(0, self.record.failed - ranges.total)
 
     def _pending(self, draws: int, replica: int, only: frozenset[int]) -> Ranges:
         """Take what is pending out, up to so many draws."""
@@ -332,9 +358,12 @@ class SampleState(StoreState):
         pending = self.pending.ranges
         mine = np.isin(pending.numbers, numbers)
         self.pending = RangeQueue(pending[~mine])
+        gone = pending[mine]
+        if self.warm_ups is not None:
+            gone = Ranges.joined([gone, self.warm_ups.leave_out(numbers)])
         if self.source is not None:
-            self.source.give_up(pending[mine])
-        return pending[mine].times(self.rows)
+            self.source.give_up(gone)
+        return gone.times(self.rows)
 
 
 def _finite(value: float | None) -> float | None:

@@ -65,6 +65,16 @@ class ChunkState(StageState):
         arrived = numbers[~lacking[numbers]]
         self._on_arrived(*np.unique(self._chunk_of[arrived], return_counts=True))
 
+    def has_begun(self, number: int) -> bool:
+        """Whether a problem's rows were read, or are about to be."""
+        return self.complete or bool(self._waits[self._chunk_of[number]] <= 0)
+
+    def reopen(self, stage: str, number: int) -> None:
+        """Hear that a problem's rows of a store go, and will come again; they weren't read yet."""
+        if stage in self._open and not self._open[stage][number]:
+            self._open[stage][number] = True
+            self._waits[self._chunk_of[number]] += 1
+
     def on_snapshot_part(self, stage: str, index: int) -> None:
         if not self.complete and stage in self._piecewise:
             self._on_arrived(np.array([index]), np.array([1]))
@@ -92,12 +102,12 @@ class DatasetState(StageState):
     def __init__(self, plan: StagePlan, run: RunPlan, states: dict[str, StageState]) -> None:
         super().__init__(plan, run)
         self._upstream = [states[stage.name] for stage in plan.stage.inputs.values()]
-        self._started = self.complete
+        self.started = self.complete
 
     def tasks(self) -> Iterator[Work]:
-        if self._started or self.closed or not all(state.complete for state in self._upstream):
+        if self.started or self.closed or not all(state.complete for state in self._upstream):
             return
-        self._started = True
+        self.started = True
         upstream = {name: self.upstream(name) for name in self.plan.stage.inputs}
         inputs = {name: input_slice(plan, self.run, plan.view.ranges, None) for name, plan in upstream.items()}
         task = self.task(inputs, self.plan.planned)

@@ -7,7 +7,7 @@ and tells everyone which ranges were committed; nothing waits for a whole stage 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
 import numpy as np
@@ -67,6 +67,8 @@ class StageState:
         """Whether the stage may run generated programs without a sandbox."""
         self.closed = False
         """Whether its engine may not be asked any more: a deadline has passed, or the money is at its end."""
+        self.paused = False
+        """Whether nothing new is begun, as people said; what is begun is finished."""
         self.loans: dict[str, Loan] = {}
         """How its calls are paid, by role, where there is a budget; of plain samples ranges are paid (``Purse``)."""
         self.capacity = 0
@@ -227,6 +229,19 @@ class StoreState(StageState):
         elif answers:
             forget(self.run.root, self.plan.folder, answers)
 
+    def cut(self, ranges: Ranges, then: Callable[[bool], None]) -> None:
+        """Take rows out of the store, to be made again; ``then`` hears whether they are gone."""
+        self._merging[0].cut(ranges, then)
+
+    def on_taken_out(self, ranges: Ranges) -> None:
+        """Hear that rows aren't in the store any more."""
+        lacking = self.plan.view.all.present(ranges).total
+        self._lacks += lacking
+        record = self.record
+        record.complete = self._lacks == 0
+        mine = min(lacking, record.computed)
+        record.computed, record.reused = record.computed - mine, record.reused - (lacking - mine)
+
     def merge(self) -> Merge | None:
         """Return a merge of small files that is due; one at a time."""
         for merging in self._merging:
@@ -270,6 +285,22 @@ class StreamState(StoreState):
         fresh = self._claimed.missing(self.store.held.missing(ranges))
         self._claimed.add(fresh)
         self._pending.append(fresh)
+
+    def is_at(self, ranges: Ranges) -> bool:
+        """Whether some rows are under way."""
+        queued = RangeSet(self._pending.ranges.merged())
+        return bool(queued.missing(self._claimed.present(ranges)))
+
+    def unqueue(self, ranges: Ranges) -> None:
+        """Forget of rows that they are to be made; they come again."""
+        gone = RangeSet(ranges)
+        self._claimed.remove(RangeSet(self._pending.ranges.merged()).present(ranges))
+        self._pending = RangeQueue(gone.missing(self._pending.ranges))
+
+    def take_up(self, ranges: Ranges) -> None:
+        """Make rows after all that were left out."""
+        self._claimed.remove(ranges)
+        self._enqueue(ranges)
 
     def tasks(self) -> Iterator[Work]:
         room = TASK_SAMPLES

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from cluster.records.annotations import FOLDER as ANNOTATIONS
 from cluster.records.reader import manifests
 from cluster.spending.history import append_ledger, read_ledger
+from cluster.storage.appending import append, read_appended
 from cluster.storage.delta import stored_identity
 from cluster.storage.documents import MANIFEST
 from cluster.storage.numbering import Numbering
@@ -24,6 +26,7 @@ from cluster.storage.slices import Slice
 from cluster.storage.store import Store
 from cluster.upkeep.garbage import store_folders
 from cluster.upkeep.verify_store import samples_folder
+from schemas.books import Annotation
 from schemas.datasets import CONTRACTS, Sample
 from schemas.errors import BadInput
 
@@ -134,6 +137,8 @@ def _take_runs(root: Root, source: Root) -> int:
     entries = read_ledger(source)
     settled = read_ledger(root)["run_id"].unique()
     append_ledger(root, entries.filter(~entries["run_id"].is_in(settled.implode())))
+    said = read_appended(source, ANNOTATIONS, Annotation)
+    append(root, ANNOTATIONS, Annotation, said.join(read_appended(root, ANNOTATIONS, Annotation), on="id", how="anti"))
     return len(fresh)
 
 

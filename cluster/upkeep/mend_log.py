@@ -18,7 +18,9 @@ from typing import Any
 
 import polars as pl
 
-from cluster.spending.history import LEDGER, append_ledger, read_ledger
+from cluster.records.annotations import FOLDER as ANNOTATIONS
+from cluster.spending.history import LEDGER
+from cluster.storage.appending import append, read_appended
 from cluster.storage.delta import make_table
 from cluster.storage.delta_log import LOG, LogDamage, find_damage
 from cluster.storage.lease import LEASE, read_lease, watch
@@ -28,16 +30,18 @@ from cluster.storage.ranges import Ranges, RangeSet, ranges_of, restrict
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE, scan_files
 from cluster.upkeep.verify_store import LenientStore
-from schemas.books import LedgerEntry
+from schemas.books import Annotation, LedgerEntry
 from schemas.contract import Contract
 from schemas.datasets import CONTRACTS
 from schemas.errors import StoreBusy
 
 ASIDE = "_damaged"
+APPENDED: dict[str, type[Contract]] = {LEDGER: LedgerEntry, ANNOTATIONS: Annotation}
+"""Tables that nobody holds a lease on."""
 
 
 def mend_log(root: Root, folder: str, name: str) -> list[str]:
-    """Mend the log of a store, or of the ledger; return what was done, a sentence each.
+    """Mend the log of a store, of the ledger or of annotations; return what was done, a sentence each.
 
     Args:
         name: of what holds the store meanwhile.
@@ -61,8 +65,8 @@ def mend_log(root: Root, folder: str, name: str) -> list[str]:
         if damage.remedy == "rebuild":
             make_table(root, folder, _contract(folder), identity, anew=True)
             root.remove(folder, LEASE)  # its epoch is the old log's
-    if folder == LEDGER:
-        return done + _take_in_entries(root)
+    if folder in APPENDED:
+        return done + _take_in_appended(root, folder, APPENDED[folder])
     store = LenientStore(root, folder, _contract(folder), identity, Numbering())
     store.acquire(name)
     try:
@@ -72,7 +76,7 @@ def mend_log(root: Root, folder: str, name: str) -> list[str]:
 
 
 def _contract(folder: str) -> type[Contract]:
-    return LedgerEntry if folder == LEDGER else CONTRACTS[folder.split("/")[0]]
+    return APPENDED.get(folder) or CONTRACTS[folder.split("/")[0]]
 
 
 def _actions(root: Root, folder: str) -> Iterator[dict[str, Any]]:
@@ -222,17 +226,17 @@ def _read(store: LenientStore, name: str, ranges: Ranges) -> pl.DataFrame:
     return store.root.patiently(lambda: wanted.collect(), f"reading {store.folder}/{name}")
 
 
-def _take_in_entries(root: Root) -> list[str]:
-    """Append to the ledger what its files say of runs that it doesn't name."""
-    tables = [read_ledger(root)]
-    names = [name for name in root.list(LEDGER) if name.endswith(".parquet")]
+def _take_in_appended(root: Root, folder: str, contract: type[Contract]) -> list[str]:
+    """Append to a table what its files say that its log doesn't name."""
+    tables = [read_appended(root, folder, contract)]
+    names = [name for name in root.list(folder) if name.endswith(".parquet")]
     for name in names:
         try:
-            tables.append(scan_files(root, root.uri(LEDGER, name), LedgerEntry).collect())
+            tables.append(scan_files(root, root.uri(folder, name), contract).collect())
         except UNREADABLE:
             continue
-    known = pl.concat(tables[:1])["run_id"]
+    keys = contract.primary_key()
     found = pl.concat(tables[1:]) if len(tables) > 1 else tables[0].clear()
-    fresh = found.filter(~pl.col("run_id").is_in(known.implode())).unique(["run_id", "sequence"], keep="last")
-    append_ledger(root, fresh.sort("run_id", "sequence"))
-    return [f"{LEDGER}: {len(fresh):,} rows taken in from files that its log doesn't name"] if len(fresh) else []
+    fresh = found.join(tables[0], on=keys, how="anti").unique(keys, keep="last")
+    append(root, folder, contract, fresh.sort(keys))
+    return [f"{folder}: {len(fresh):,} rows taken in from files that its log doesn't name"] if len(fresh) else []

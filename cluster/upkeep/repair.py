@@ -22,8 +22,8 @@ from cluster.storage.parts import Part, write_part
 from cluster.storage.ranges import Ranges, RangeSet, restrict
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE, scan_files
-from cluster.upkeep.mend_log import mend_log
-from cluster.upkeep.verify_data import LEDGER, verify
+from cluster.upkeep.mend_log import APPENDED, mend_log
+from cluster.upkeep.verify_data import verify
 from cluster.upkeep.verify_file import Finding
 from cluster.upkeep.verify_store import LenientStore, samples_folder
 from schemas.datasets import CONTRACTS, SAMPLES_FOLDER, Sample
@@ -53,7 +53,7 @@ def repair(root: Root, manifest: RunManifest, findings: Iterable[Finding]) -> li
     done = [line for folder in logs for line in mend_log(root, folder, name)]
     if logs:  # now that its files are known, whatever else is wrong with them is found
         found = verify(root, manifest).findings
-    stores = {folder for folder in logs if folder != LEDGER}
+    stores = {folder for folder in logs if folder not in APPENDED}
     return done + take_out(root, found, name, stores) + _mend_snapshots(root, found)
 
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from cluster.records.annotations import FOLDER as ANNOTATIONS
 from cluster.records.reader import open_stage
+from cluster.storage.appending import read_appended
 from cluster.storage.delta import calls_folder, scan_store
 from cluster.storage.delta_log import table_exists
 from cluster.storage.documents import MANIFEST
@@ -25,7 +27,7 @@ from cluster.upkeep.verify_file import Expected, FileCheck, Finding, Remedy, che
 from cluster.upkeep.verify_store import StoreCheck, log_finding, open_samples, samples_folder
 from operators import operator_class
 from pipelines.identity import ViewOfRanges
-from schemas.books import LedgerEntry
+from schemas.books import Annotation, LedgerEntry
 from schemas.contract import Contract, validate
 from schemas.datasets import DATASETS, Problem, Sample
 from schemas.episodes import Call
@@ -92,6 +94,7 @@ class _Verifier:
             elif record.path in self.snapshots:
                 self._snapshot(record)
         self._ledger()
+        self._annotations()
         return self.result
 
     def _find(self, record: StageRecord | None, file: str, what: str, remedy: Remedy = "none") -> None:
@@ -248,6 +251,19 @@ class _Verifier:
             if getattr(record, name) > record.computed:
                 self._find(record, path, f"says {getattr(record, name):,} {name} of {record.computed:,} computed")
 
+    def _annotations(self) -> None:
+        """What people said can be read, and is what it should be."""
+        try:
+            rows = read_appended(self.root, ANNOTATIONS, Annotation)
+            validate(rows, Annotation, ANNOTATIONS)
+            self._counted(len(rows), 0)
+        except DamagedLog as error:
+            self.result.findings.append(log_finding("", ANNOTATIONS, error))
+        except ContractViolation as error:
+            self._find(None, ANNOTATIONS, f"breaks its contract: {error}")
+        except UNREADABLE as error:
+            self._find(None, ANNOTATIONS, f"can't be read: {redact(str(error))}")
+
     def _ledger(self) -> None:
         """What was settled for this run is what its samples say it made."""
         try:
@@ -264,7 +280,7 @@ class _Verifier:
         if not all(check.whole for check in checks):
             self.result.unchecked.append("the ledger isn't held against samples, since not all of them can be read")
             return
-        entries = ledger.filter(pl.col("run_id") == self.manifest.run_id)
+        entries = ledger.filter(pl.col("run_id") == self.manifest.run_id, pl.col("kind") != "order")
         rows = self.root.patiently(lambda: entries.collect(), "reading the ledger")
         if self.manifest.account is None and rows.is_empty():
             return  # a run without an account settles nothing
@@ -277,5 +293,6 @@ class _Verifier:
         made = [check.runs.get(self.manifest.run_id, (0, 0)) for check in checks]
         for place, name in enumerate(("samples", "completion_tokens")):
             said, have = int(settled[name].sum()), sum(pair[place] for pair in made)
-            if said != have:
+            again = any(one.action == "requeue" and one.result == "applied" for one in self.manifest.orders)
+            if said < have or (said > have and not again):  # what was made again was paid for twice
                 self._find(None, LEDGER, f"has {said:,} {name} settled for this run, its samples have {have:,}")

@@ -23,7 +23,7 @@ from cluster.storage.ranges import KEYED, Ranges, RangeSet, ranges_of
 from cluster.storage.root import Root
 from cluster.storage.slices import UNREADABLE
 from schemas.contract import Contract, polars_schema, validate
-from schemas.conversation import TURNS
+from schemas.conversation import turns_dtype
 from schemas.datasets import Sample, Sft
 from schemas.errors import ContractViolation, GristmillError
 from schemas.identity import completion_hashes
@@ -166,7 +166,7 @@ _PLAIN_TURNS = pa.list_(pa.field("element", pa.struct([("role", pa.string()), ("
 def _with_all_columns(table: pl.DataFrame, contract: type[Contract]) -> pl.DataFrame:
     schema = polars_schema(contract)
     lacking = [pl.lit(None, schema[name]).alias(name) for name in schema if name not in table.columns]
-    turns = [conversations(table[name]) for name in table.columns if schema[name] == TURNS]
+    turns = [conversations(table[name]) for name in table.columns if schema[name] == turns_dtype()]
     return table.with_columns(*lacking, *turns).select(list(schema))
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import polars as pl
 
 from cluster.storage.parts import Part, delta_statistics, fresh_name, write_tables
+from cluster.storage.ranges import restrict
 from cluster.storage.root import Root
 from cluster.storage.slices import scan_files
 from cluster.working.work import Done
@@ -74,7 +75,9 @@ class Merge:
     contract: type[Contract]
     files: tuple[str, ...]
     rows: int
-    """How many they have together."""
+    """How many the merged file has."""
+    without: pl.DataFrame | None = None
+    """Rows that are left out, as keyed ranges: they are to be made again."""
 
     def run(self) -> Done:
         """Write the merged file; nothing is committed yet."""
@@ -115,6 +118,9 @@ class Merge:
             scans = [self._scan(root, file).filter(mine) for file in self.files]
             tables = [root.patiently(scan.collect, f"reading {self.folder}") for scan in scans]
             rows = pl.concat(tables).sort(self.contract.primary_key())
+            if self.without is not None:
+                gone = restrict(rows.lazy(), self.without, self.contract.index).collect()
+                rows = rows.join(gone, on=self.contract.primary_key(), how="anti", maintain_order="left")
             if len(rows):
                 yield rows
 

@@ -12,15 +12,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from cluster.engines.never_sent import NeverSent
 from cluster.records.bill import Amount, Bill
 from cluster.records.timeline import Timeline
 from cluster.working.credit import Credit
 from cluster.working.journal import Journal, key_of
 from cluster.working.overrun import Overrun, overrun_of
 from cluster.working.stops import ask_for_a_stop
+from cluster.working.throttle import Throttle
 from cluster.working.tries import Tries
 from cluster.working.turnstile import Turnstile
-from operators.engine import CallLost, Completion, Engine, EngineError, NeverSent, Request, Scored, ScoreRequest
+from operators.engine import CallLost, Completion, Engine, EngineError, Request, Scored, ScoreRequest
 from schemas.conversation import Turn
 from schemas.errors import BadInput
 from schemas.unicode import whole
@@ -42,6 +44,7 @@ class Meter:
             more than ``FIRST`` are sent.
         estimated: calls whose tokens aren't the engine's own count.
         shows_stops: whether the engine told a stop string when it was asked for one; None before that.
+        throttle: lets as many calls by at once as people say.
     """
 
     def __init__(self, timeline: Timeline, credit: Credit | None, capped: bool = False) -> None:
@@ -57,6 +60,7 @@ class Meter:
         if not capped:
             self.answered.set()
         self.shows_stops: bool | None = None
+        self.throttle = Throttle()
 
     def note(self, answers: Sequence[Completion], prompt: int, completion: int) -> None:
         """Look whether answers took more than the most that was thought possible."""
@@ -246,7 +250,14 @@ class Desk(Engine):
         meter = self._meter
         tries: Tries | None = None
         while True:
-            worst = await self._set_apart(worst_of)
+            if not meter.throttle.free:
+                await self._wait_for_a_place(meter.throttle)
+            meter.throttle.under_way += 1
+            try:
+                worst = await self._set_apart(worst_of)
+            except BaseException:
+                meter.throttle.leave()
+                raise
             took: Bill | None = None
             meter.timeline.enter()
             try:
@@ -266,9 +277,22 @@ class Desk(Engine):
                 took = Bill()
                 raise
             finally:
+                meter.throttle.leave()
                 meter.timeline.leave(0 if took is None else took.completion_tokens)
                 meter.settle(worst, took)
             await asyncio.sleep(pause)
+
+    @staticmethod
+    async def _wait_for_a_place(throttle: Throttle) -> None:
+        """Wait until fewer calls are under way than people want.
+
+        Raises:
+            NeverSent: it was cancelled meanwhile.
+        """
+        try:
+            await throttle.wait()
+        except asyncio.CancelledError:
+            raise NeverSent from None
 
     async def _set_apart(self, worst_of: Callable[[Credit], Awaitable[Amount]]) -> Amount:
         """Wait until a call may be sent, and take its worst case from the credit; return it.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from cluster.engines.never_sent import NeverSent
 from cluster.storage.ranges import Ints, Ranges
 from cluster.storage.root import Root
 from cluster.storage.rows import NumberedRows
@@ -22,15 +23,12 @@ from cluster.working.assigned import AssignedProblems
 from cluster.working.desk import Desk
 from cluster.working.reports import Failed
 from cluster.working.tries import Waiting
-from cluster.working.warm_up import WarmUps
-from operators.engine import EngineError, NeverSent
+from operators.engine import EngineError
 from operators.sample.lengths import TooLong, is_too_long
 from operators.sample.sampling import BEGUN, Sampling
 from schemas import datasets
 from schemas.errors import BadInput
 
-LOOK_SECONDS = 1.0
-"""Between two looks for warm-ups that others drew (``sample.cut``)."""
 Row = dict[str, Any]
 
 
@@ -48,7 +46,6 @@ class Drawing:
         operator: Sampling,
         desk: Desk,
         root: Root,
-        folder: str,
         problems: NumberedRows,
         run_id: str,
         on_drawn: Callable[[list[Row] | Failed], None],
@@ -71,7 +68,8 @@ class Drawing:
         self._prompts: dict[int, asyncio.Task[str]] = {}
         self._begun: dict[tuple[str, int], Row] = {}
         self._waiting = Waiting(desk.patience)
-        self._warm_ups = None if operator.cut is None else WarmUps(operator.cut, root, folder)
+        self._thresholds: dict[int, float | None] = {}
+        """Number of a problem -> below which confidence its samples are cut (``sample.cut``)."""
 
     async def measure(self, numbers: Ints, exactly: bool) -> tuple[list[tuple[int, TooLong]], Ints]:
         """Return which prompts are too long, and how many tokens each has at most, where that is asked for."""
@@ -87,11 +85,18 @@ class Drawing:
                     found.append((number, too_long))
         return found, np.array(tokens, np.int64)
 
-    async def add(self, ranges: Ranges, begun: Slice | None) -> None:
-        """Queue ranges to draw; of those in ``begun``, truncated samples are continued."""
+    async def add(self, ranges: Ranges, begun: Slice | None, warm_ups: Slice | None = None) -> None:
+        """Queue ranges to draw.
+
+        Args:
+            begun: samples of which the truncated ones are continued; or the calls of episodes that go on.
+            warm_ups: the problems' first samples, which set the thresholds of those in ``ranges`` that come after them.
+        """
         if begun is not None:
             await self._read_begun(begun)
         await self._problems.fetch(ranges)
+        if warm_ups is not None and (news := set(ranges.numbers.tolist()) - self._thresholds.keys()):
+            await self._learn_thresholds(news, warm_ups)
         for number, first, count in ranges:
             for index in range(first, first + count):
                 self._queue.put_nowait((number, index))
@@ -103,8 +108,6 @@ class Drawing:
         with contextlib.suppress(asyncio.QueueEmpty):
             while True:
                 dropped.append(self._queue.get_nowait())
-        if self._warm_ups is not None:
-            dropped += self._warm_ups.drop()
         self.outstanding -= len(dropped)
         for number, _ in dropped:
             self._problems.let_go(number)
@@ -116,6 +119,16 @@ class Drawing:
         rows = rows.filter(is_truncated())
         for row in rows.iter_rows(named=True):
             self._begun[row["problem_key"], row["sample_index"]] = row
+
+    async def _learn_thresholds(self, numbers: set[int], warm_ups: Slice) -> None:
+        cut = self.operator.cut
+        assert cut is not None
+        columns = datasets.Sample.select("problem_key", "sample_index", "lowest_group_confidence")
+        rows = await asyncio.to_thread(warm_ups.read, self._root, columns)
+        lowest = dict(rows.group_by("problem_key").agg("lowest_group_confidence").iter_rows())
+        for number in numbers:
+            if (found := lowest.get(self._problems[number]["problem_key"])) is not None:
+                self._thresholds[number] = cut.threshold(found)
 
     @property
     def waiting(self) -> int:
@@ -129,8 +142,7 @@ class Drawing:
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """Return what has to run; each ends only with whatever is wrong with the engine, or with the operator."""
-        looking = [] if self._warm_ups is None else [self.look_forever()]
-        return [*(self.draw_forever() for _ in range(self.draws)), *looking]
+        return [self.draw_forever() for _ in range(self.draws)]
 
     async def draw_forever(self) -> None:
         """Draw one after the other; ends with whatever is wrong with the engine, or with the operator."""
@@ -140,16 +152,7 @@ class Drawing:
             number, index = await self._queue.get()
             if self._queue.qsize() == low:
                 self._on_hungry()
-            key = self._problems[number]["problem_key"]
-            if self._warm_ups is None or self._warm_ups.ready(number, index, key):
-                await self._draw(number, index)
-
-    async def look_forever(self) -> None:
-        """Queue what waits for samples that others drew."""
-        while self._warm_ups is not None:
-            await asyncio.sleep(LOOK_SECONDS)
-            for free in await self._warm_ups.look():
-                self._queue.put_nowait(free)
+            await self._draw(number, index)
 
     async def _draw(self, number: int, index: int) -> None:
         problem = self._problems[number]
@@ -157,16 +160,14 @@ class Drawing:
         self.under_way += 1
         try:
             prompt = await self._prompt(number, problem)
-            cut_below = None if self._warm_ups is None else self._warm_ups.threshold(number, index)
+            cut = self.operator.cut
+            cut_below = None if cut is None or index < cut.warm_up else self._thresholds.get(number)
             row = await self.operator.draw(problem, prompt, index, self.desk, self._run_id, begun, cut_below)
             self._waiting.over((number, index))
             self._on_drawn([row])
-            self._warmed_up(number, index, row["lowest_group_confidence"])
         except EngineError as error:
             again = self.desk.pays_elsewhere and self._waiting.goes_on((number, index), error)
             self._on_drawn(Failed(number, index, str(error), error.served, again))
-            if not again:
-                self._warmed_up(number, index, None)
         except (BadInput, NeverSent) as error:
             self._on_drawn(Failed(number, index, str(error), served=False, again=True))
             raise
@@ -182,12 +183,6 @@ class Drawing:
                 del self._prompts[next(iter(self._prompts))]
             self._prompts[number] = asyncio.create_task(self.operator.prompt(problem, self.desk))
         return await self._prompts[number]
-
-    def _warmed_up(self, number: int, index: int, lowest: float | None) -> None:
-        """Queue what waited for this sample."""
-        if self._warm_ups is not None:
-            for free in self._warm_ups.on_drawn(number, index, lowest):
-                self._queue.put_nowait(free)
 
 
 def is_truncated() -> pl.Expr:

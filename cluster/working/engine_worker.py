@@ -41,6 +41,8 @@ from schemas.prices import Prices
 
 SCORER = "scorer"
 """The role of the engine of a stage that asks."""
+QUIET_LOOKS = 3
+"""So many looks in a row at engines that have nothing of ours show that what is under way waits for somebody else."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class EngineWorker:
         assert job.problems is not None
         desk = self.role.desk(None if job.each_try else operator.retries)
         others = (
-            *(operator, desk, self.root, job.folder, job.problems, job.run_id),
+            *(operator, desk, self.root, job.problems, job.run_id),
             *(self._on_drawn, self._on_hungry, self._outgoing.room),
         )
         if operator.strategy is None:
@@ -160,11 +162,11 @@ class EngineWorker:
         """
         return Prompts(*await self.drawing.measure(numbers, exactly))
 
-    async def assign(self, ranges: Ranges, begun: Slice | None = None) -> None:
-        """Queue ranges to draw; of those in ``begun``, truncated samples are continued."""
+    async def assign(self, ranges: Ranges, begun: Slice | None = None, warm_ups: Slice | None = None) -> None:
+        """Queue ranges to draw (``Drawing.add``)."""
         try:
             if not self._ending:
-                await self.drawing.add(ranges, begun)
+                await self.drawing.add(ranges, begun, warm_ups)
         except Exception as error:
             self._fail(error)
 
@@ -296,6 +298,11 @@ class EngineWorker:
             self.news.set()
             await asyncio.sleep(0.05)
 
+    async def steer(self, most: int | None, priority: int) -> None:
+        """See ``Role.steer``."""
+        for role in self.roles.values():
+            role.steer(most, priority)
+
     # -- both ------------------------------------------------------------------------------------------------------
 
     async def collect(self, seconds: float = 0.5) -> Report:
@@ -343,13 +350,21 @@ class EngineWorker:
         return self._take_report()
 
     async def drain(self, seconds: float) -> Report:
-        """Take nothing new, give what is in flight up to ``seconds`` to finish, then ``stop``."""
+        """Take nothing new, give what engines work on up to ``seconds`` to finish, then ``stop``.
+
+        What waits for money, for an engine that isn't there or for a server to come back isn't waited for: the driver
+        is ending, so nobody brings these any more, and nothing of it is paid.
+        """
         self._ending = True
         self._grace_until = min(self._grace_until, time.monotonic() + seconds)
         if self._drawing is not None:
             self._drop()
-            while self._drawing.under_way and time.monotonic() < self._grace_until and self._crash is None:
+            quiet = 0
+            while self._drawing.under_way and quiet < QUIET_LOOKS and self._crash is None:
+                if time.monotonic() >= self._grace_until:
+                    break
                 await asyncio.sleep(0.02)
+                quiet = 0 if any(role.asks for role in self.roles.values()) else quiet + 1
         return await self.stop()
 
     async def hurry(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.engines.never_sent import NeverSent
 from cluster.working.journal import key_of
 from cluster.working.reports import Ready
 from cluster.working.serving import Address, Answering, Asked, Measure, Render, Told
@@ -22,7 +23,6 @@ from operators.engine import (
     Engine,
     EngineDied,
     EngineError,
-    NeverSent,
     Request,
     Scored,
     ScoreRequest,
@@ -63,6 +63,10 @@ class FarEngine(Engine):
         self._refused: set[bytes] = set()
         self._there = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
+
+    @property
+    def there(self) -> bool:
+        return bool(self._places)
 
     async def until_there(self) -> None:
         """Wait until one of the engines is loaded."""

@@ -16,12 +16,13 @@ from dataclasses import asdict
 from itertools import count
 from typing import Any
 
+from cluster.engines.never_sent import NeverSent
 from cluster.storage.slices import Slice
 from cluster.working.drawing import Drawing, Row
 from cluster.working.reports import Failed
 from cluster.working.roles import Role
 from cluster.working.work import tools_of
-from operators.engine import EngineDied, EngineError, NeverSent
+from operators.engine import EngineDied, EngineError
 from operators.strategies.calls import Call, MemoryJournal
 from operators.strategies.words import POLICY
 from schemas import episodes

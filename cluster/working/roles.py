@@ -47,6 +47,11 @@ class Role:
         """Return what a piece of work asks instead of the engine; see ``Desk`` for the arguments."""
         return Desk(self.engine, self._meter, retries, journal, self._most_completion, self.turnstile, rank)
 
+    def steer(self, most: int | None, priority: int) -> None:
+        """Hear how many calls may be under way at once (None: as many as the engine takes), and how urgent they are."""
+        self._meter.throttle.set(most)
+        self.engine.priority = priority
+
     def serving(self) -> Serving:
         """Return what other workers ask instead of the engine, whose desks have metered it."""
         return Serving(self.engine, self._timeline)
@@ -66,6 +71,11 @@ class Role:
 
     def activity(self) -> Activity:
         return replace(self._timeline.activity(), trouble=self.engine.trouble)
+
+    @property
+    def asks(self) -> bool:
+        """Whether the engine has calls of ours now."""
+        return self._timeline.in_flight > 0 and self.engine.there
 
     @property
     def seconds_a_call(self) -> float:

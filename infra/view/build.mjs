@@ -1,4 +1,4 @@
-// Build the page into jobs/view/static: one script, one style sheet, the fonts of formulas. The same sources give the same bytes.
+// Build the page into jobs/view/static: one script, one more for bundles, one style sheet, the fonts of formulas. The same sources give the same bytes.
 import { cp, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { build } from "esbuild";
 
@@ -6,7 +6,7 @@ const out = process.argv[2] || "../../jobs/view/static";
 await rm(out, { recursive: true, force: true });
 await mkdir(out, { recursive: true });
 await build({
-  entryPoints: ["src/main.js"],
+  entryPoints: [{ in: "src/main.js", out: "main" }, { in: "src/bundle/main.js", out: "bundle" }],
   outdir: out,
   bundle: true,
   minify: true,

@@ -56,17 +56,16 @@ def runs(
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
-    """List the runs under a root, newest first, from the catalogue ($GRISTMILL_CATALOGUE names a shared one)."""
+    """List the runs under a root, newest first ($GRISTMILL_CATALOGUE names a database that teams share)."""
     from cluster.storage.root import Root
-    from jobs.looking.catalogue import Catalogue
-    from jobs.running.summary import document, print_runs, state_of
+    from jobs.looking.listing import list_runs
+    from jobs.running.run_table import print_runs, state_of
 
     place = Root.at(root)
-    catalogue = Catalogue(place)
-    catalogue.sync()
     # a run that was killed couldn't write that down: its state is known only once it is looked at
     wanted = None if state is None else [*state, "running"] if "killed" in state else state
-    found = catalogue.runs(
+    found = list_runs(
+        place,
         pipeline=pipeline,
         states=wanted or (),
         job=job,
@@ -74,10 +73,11 @@ def runs(
         sort=sort,
         limit=None if state else limit if limit is not None or as_json else SHOWN + 1,
     )
-    catalogue.close()
     if state is not None:
         found = [run for run in found if state_of(place, run) in state][:limit]
     if as_json:
+        from jobs.running.summary import document
+
         print_json([document(place, manifest) for manifest in found])
     elif found:
         shown = found if limit is not None else found[:SHOWN]
@@ -107,6 +107,7 @@ def show(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption
 def samples(
     name: RunArgument,
     problem: Annotated[str | None, typer.Option(help="Only this problem_id.")] = None,
+    sample: Annotated[int | None, typer.Option(min=0, help="Only this sample_index.")] = None,
     only: Annotated[Literal["right", "wrong", "refused"] | None, typer.Option(help="Only these samples.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many samples at most.")] = 20,
     root: RootOption = DEFAULT_ROOT,
@@ -118,7 +119,7 @@ def samples(
     from jobs.looking.samples import print_samples, sample_rows
 
     place = Root.at(root)
-    rows = sample_rows(place, find_run(place, name), problem, only, limit)
+    rows = sample_rows(place, find_run(place, name), problem, only, limit, sample)
     if as_json:
         print_json(rows.to_dicts())
     else:

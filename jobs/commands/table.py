@@ -34,9 +34,11 @@ SECTIONS: dict[str, dict[str, Place]] = {
     "Look": {
         "view": Place("view", "", "Watch runs and read their samples in a browser."),
         "watch": Place("view", "", "Watch a run in the terminal, wherever it goes on."),
+        "ctl": Place("ctl", "", "Pause, resume or cancel a run that goes on anywhere, or change its settings."),
         "runs": Place("look", "", "List the runs under a root, newest first."),
         "show": Place("look", "", "Show one run: stages, coverage, and where its datasets are."),
         "samples": Place("look", "", "Look at a run's completions and their verdicts."),
+        "annotations": Place("annotations", "", "Say what people found of a run's verdicts, and which to ask for."),
         "calls": Place("look", "", "Look at what a strategy asked: the calls of its episodes as trees."),
         "report": Place("look", "", "Write a run's HTML report again and print its path."),
         "cost": Place("look", "", "Say what a run's results cost: by stage, difficulty and outcome."),

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from jobs.config.options import DEFAULT_ROOT, RootOption, RunArgument, complete_run, examples
-from schemas.errors import RunIncomplete
+from schemas.errors import BadInput, RunIncomplete
 
 app = typer.Typer()
 
@@ -19,15 +19,18 @@ app = typer.Typer()
         "gristmill view",
         "gristmill view latest --root s3://bucket/team",
         "gristmill view samples.parquet",
+        "gristmill view latest --control",
+        "gristmill view --bundle site latest   (a static site of some runs, or of all)",
         "gristmill view --port 8080 --no-browser   (then: ssh -L 8080:127.0.0.1:8080 there)",
     )
 )
 def view(
-    name: Annotated[
-        str | None,
+    names: Annotated[
+        list[str] | None,
         typer.Argument(
             metavar="[RUN|PATH]",
-            help="A run's id, its beginning, or 'latest'; or a Parquet file, or a folder of them, without a root.",
+            help="A run's id, its beginning, or 'latest' (several for --bundle); or a Parquet file, or a folder of "
+            "them, without a root.",
             autocompletion=complete_run,
             show_default=False,
         ),
@@ -37,21 +40,47 @@ def view(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    control: Annotated[
+        bool, typer.Option("--control", help="Let the page pause, change and cancel runs, and annotate verdicts.")
+    ] = False,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write the page and the runs as a static site, for any web server, instead.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Watch runs and read their samples in a browser. It only reads, and only answers whoever has the address."""
-    from cluster.records.reader import find_run
+    """Watch runs and read their samples in a browser. It only answers whoever has the address, and without --control
+    it only reads."""
+    from cluster.records.reader import find_run, find_runs
     from cluster.storage.root import Root
+    from jobs.view.bundle.site import write_bundle
     from jobs.view.serve import serve
     from jobs.view.shown import Shown
 
+    if bundle is not None:
+        if control:
+            raise BadInput("--control needs a server; a bundle has none")
+        place = Root.at(root)
+        runs = [manifest.run_id for manifest in find_runs(place, names)] if names else []
+        write_bundle(place, runs, bundle.expanduser(), lambda line: typer.echo(line, err=True))
+        typer.echo(f"bundle: {bundle}")
+        return
+    if names and len(names) > 1:
+        raise BadInput("say one run or one path; several runs are for --bundle")
+    name = names[0] if names else None
     table = Path(name).expanduser() if name is not None else None
     if table is not None and table.exists():
+        if control:
+            raise BadInput("--control is for the runs of a root; a bare table has nothing to be told")
         shown = Shown(None, table)
     else:
         place = Root.at(root)
         shown = Shown(place, run=None if name is None else find_run(place, name).run_id)
-    serve(shown, host, port, browser, lambda line: typer.echo(line))
+    serve(shown, host, port, browser, lambda line: typer.echo(line), control)
 
 
 @app.command(epilog=examples("gristmill watch latest", "gristmill watch arithmetic-20260101 --root s3://bucket/team"))

@@ -39,7 +39,7 @@ def run(
     target: TargetArgument,
     settings: SetOption = None,
     root: RootOption = "",
-    runner: Annotated[Literal["ray", "local"] | None, typer.Option(help="Where work runs (ray by default).")] = None,
+    runner: Annotated[Literal["ray", "local"] | None, typer.Option(help="Where work runs; Ray by default.")] = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster to join; else Ray starts here by itself.")] = None,
     limit: LimitOption = None,
     dry_run: Annotated[
@@ -63,6 +63,8 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a pipeline, or resume it: what is there already is never paid for twice."""
+    if not as_json:  # imports and plans take a while, and a cluster longer
+        typer.echo(f"{target}: reading the settings and the problems", err=True)
     from jobs.running.run import execute, prepare, show_dry_run
 
     job = prepare(target, settings or [], root, runner, address, limit)
@@ -111,20 +113,25 @@ def plan(
 
 
 class OpCommand(TyperCommand):
-    """``gristmill op NAME --help`` tells of the operator, too."""
+    """``gristmill op NAME --help`` tells of the operator; ``gristmill op --help`` of the options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["op"] = next(iter(args), "")
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        super().format_help(ctx, formatter)
-        if (name := ctx.meta["op"]) and not name.startswith("-"):
-            from jobs.looking.describe import describe
-            from jobs.looking.descriptions import print_description
+        name = ctx.meta["op"]
+        if not name or name.startswith("-"):
+            return super().format_help(ctx, formatter)
+        from jobs.looking.describe import describe
+        from jobs.looking.descriptions import print_description
 
-            for one in describe(name if ":" in name else f"operator:{name}"):
-                print_description(wide_console(), one)
+        for one in describe(name if ":" in name else f"operator:{name}"):
+            tables = " ".join(f"--in {dataset}=PATH" for dataset in one.inputs)
+            typer.echo(f"Usage: gristmill op {name} {tables} --out PATH [--set SETTING=VALUE]...\n")
+            print_description(wide_console(), one)
+        typer.echo("gristmill op --help lists the other options.")
+        return None
 
 
 @app.command(

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from pydantic import ValidationError
 
 from cluster.storage.s3 import s3_config
 from jobs.config.settings import explain, merge, parse_assignments
 from schemas.errors import BadInput
 from schemas.job import MODULE, JobFile
+from schemas.later import fsspec
 from schemas.redaction import is_secret_name, protect
 from schemas.yaml_text import LARGEST, load_yaml
 
@@ -99,8 +99,11 @@ def _text(target: str) -> str:
     """
     if "://" not in target and not Path(target).is_file():
         raise BadInput(f"job file '{target}' doesn't exist; write one: gristmill job init {target}")
-    options = s3_config().fsspec_options() if target.startswith("s3") else {}
     try:
+        if "://" not in target:
+            with open(target, encoding="utf-8") as file:
+                return file.read(LARGEST + 1)
+        options = s3_config().fsspec_options() if target.startswith("s3") else {}
         with fsspec.open(target, "rt", encoding="utf-8", **options) as file:
             return str(file.read(LARGEST + 1))  # pyright: ignore[reportAttributeAccessIssue]  (fsspec: a file, or a list of them)
     except (OSError, ValueError, ImportError) as error:

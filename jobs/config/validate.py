@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jobs.config.calendar import check_cron
 from jobs.config.job_file import named_by_notices, parse_job
 from jobs.config.settings import build_pipeline, run_settings
 from pipelines.graph import Pipeline
@@ -43,6 +42,8 @@ def find_problems(target: str) -> tuple[list[str], list[str]]:
                 attempt(partial(operator.check_problems, rows))
         found.extend(_too_few_gpus(job, pipeline))
     if job.schedule is not None:
+        from jobs.config.calendar import check_cron  # its library takes a while to import
+
         schedule = job.schedule
         attempt(lambda: check_cron(schedule.cron))
     for place, notice in enumerate(job.notify):

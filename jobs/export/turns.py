@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from schemas.conversation import MORE, TURNS
+from schemas.conversation import MORE, turns_dtype
 from schemas.errors import BadInput
 
 CALLS = pl.List(
@@ -22,7 +22,7 @@ def narrowed(rows: pl.LazyFrame) -> tuple[pl.LazyFrame, frozenset[str]]:
     Rows of plain turns have ``role`` and ``content`` and no ``tools``, as trainers know them best.
     """
     schema = rows.collect_schema()
-    columns = [name for name, dtype in schema.items() if dtype == TURNS]
+    columns = [name for name, dtype in schema.items() if dtype == turns_dtype()]
     turn = pl.element().struct
     here = [
         pl.col(name).list.eval(turn.field(field).is_not_null()).list.any().any().alias(f"{name} {field}")

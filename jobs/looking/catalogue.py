@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
@@ -19,15 +19,10 @@ from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 from cluster.records.reader import LOST_RUN
 from cluster.storage.documents import MANIFEST, read_document
 from cluster.storage.root import Root
+from jobs.running.figures import VARIABLE, Sort, costs_of, dollars_of, seconds_of
 from schemas.errors import BadInput
 from schemas.manifest import RunManifest
-from schemas.prices import MICRO, Prices
 from schemas.redaction import protect, redact
-
-VARIABLE = "GRISTMILL_CATALOGUE"
-"""Environment variable: the URL of a shared database, such as ``postgresql+psycopg://user@host/gristmill``."""
-
-Sort = Literal["started", "cost", "samples", "problems", "seconds"]
 
 AT_ONCE = 500
 """Runs that one statement is about: databases bound the length of a list."""
@@ -244,8 +239,7 @@ def _local_stamps(folder: Path) -> Iterator[tuple[str, str]]:
 def _rows(root: Root, manifest: RunManifest, stamp: str) -> dict[sa.Table, list[dict[str, Any]]]:
     """Return what the catalogue keeps of a run."""
     key = {"root": root.url, "run_id": manifest.run_id}
-    costs = [{**key, **cost} for cost in _costs(manifest)]
-    known = [cost["dollars"] for cost in costs if cost["dollars"] is not None]
+    costs = [{**key, **cost} for cost in costs_of(manifest)]
     run = {
         **key,
         "pipeline": manifest.pipeline,
@@ -253,10 +247,10 @@ def _rows(root: Root, manifest: RunManifest, stamp: str) -> dict[sa.Table, list[
         "job": manifest.job,
         "account": manifest.account,
         "started": manifest.started,
-        "seconds": (manifest.finished - manifest.started).total_seconds() if manifest.finished else None,
+        "seconds": seconds_of(manifest),
         "problems": manifest.n_problems,
         "samples": sum(cost["samples"] for cost in costs),
-        "dollars": sum(known) if known else None,
+        "dollars": dollars_of(costs),
         "stamp": stamp,
         "manifest": manifest.model_dump_json(),
     }
@@ -270,25 +264,6 @@ def _rows(root: Root, manifest: RunManifest, stamp: str) -> dict[sa.Table, list[
         COSTS: costs,
         POSTERIORS: [{**key, "stage": stage, **found.model_dump()} for stage, found in manifest.posteriors.items()],
     }
-
-
-def _costs(manifest: RunManifest) -> Iterator[dict[str, Any]]:
-    for record in manifest.stages:
-        if record.dataset != "samples":
-            continue
-        prices = Prices.model_validate(manifest.prices.get(record.name) or {})
-        tokens = (record.prompt_tokens, record.cached_prompt_tokens, record.completion_tokens)
-        micro = prices.microdollars(*tokens, record.gpu_seconds)
-        yield {
-            "stage": record.name,
-            "model": record.engine.model if record.engine else None,
-            "samples": record.computed,
-            "prompt_tokens": tokens[0],
-            "cached_prompt_tokens": tokens[1],
-            "completion_tokens": tokens[2],
-            "gpu_hours": record.all_gpu_seconds / 3600,
-            "dollars": None if micro is None else micro / MICRO,
-        }
 
 
 def _words(error: Exception) -> str:

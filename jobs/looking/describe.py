@@ -46,9 +46,15 @@ class Description:
         return asdict(self)
 
 
+def operators() -> dict[str, Callable[[], type]]:
+    """Return what imports each operator's class, by name."""
+    from operators import OPERATORS, operator_class
+
+    return {name: lambda name=name: operator_class(name) for name in OPERATORS}
+
+
 def kinds() -> dict[str, dict[str, Callable[[], type]]]:
     """Return all that can be described: kind -> name -> what imports its class."""
-    from operators import OPERATORS, operator_class
     from operators.policies.named import SPECS
     from operators.strategies.names import STRATEGIES
     from operators.strategies.scorers import Scorer
@@ -60,7 +66,7 @@ def kinds() -> dict[str, dict[str, Callable[[], type]]]:
     engines = {kind.model_fields["kind"].default: kind for kind in _members(AnyEngineSpec)}
     return {
         "pipeline": {name: lambda name=name: pipeline_module(name).Config for name in PIPELINES},
-        "operator": {name: lambda name=name: operator_class(name) for name in OPERATORS},
+        "operator": operators(),
         "strategy": {name: lambda place=place: _at(place) for name, place in STRATEGIES.items()},
         "scorer": {name: lambda kind=kind: kind for name, kind in scorers.items()},
         "policy": {name: lambda kind=kind: kind for name, kind in SPECS.items()},
@@ -85,8 +91,8 @@ def describe(name: str) -> list[Description]:
     Raises:
         BadInput: there is nothing of that name; the nearest ones are offered.
     """
-    there = kinds()
     prefix, _, rest = name.partition(":")
+    there = {"operator": operators()} if prefix == "operator" else kinds()
     if prefix in there:
         there, name = {prefix: there[prefix]}, rest
     found = [_description(kind, name, named[name]()) for kind, named in there.items() if name in named]

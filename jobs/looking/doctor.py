@@ -79,14 +79,14 @@ def _version(module: str, package: str = "") -> str:
 def _ray() -> Finding:
     if _installed("ray"):
         return Finding("ray", "ok", _version("ray"))
-    return Finding("ray", "weaker", "not installed", "runs take --runner local; for more: pip install 'ray[default]'")
+    return Finding("ray", "weaker", "not installed", "runs are local; for clusters: pip install 'gristmill[ray]'")
 
 
 def _embedded() -> Finding:
     from cluster.engines.llama_cpp import EMBEDDED, find_model
 
     if not _installed("xllamacpp"):
-        return Finding("engine llama_cpp", "absent", "not installed", "pip install xllamacpp")
+        return Finding("engine llama_cpp", "absent", "not installed", "pip install 'gristmill[local]'")
     try:
         return Finding("engine llama_cpp", "ok", f"{_version('xllamacpp')}, with {find_model(EMBEDDED).name}")
     except GristmillError as error:

@@ -12,13 +12,14 @@ from schemas.manifest import RunManifest
 
 
 def sample_rows(
-    root: Root, manifest: RunManifest, problem: str | None, verdict: str | None, limit: int
+    root: Root, manifest: RunManifest, problem: str | None, verdict: str | None, limit: int, index: int | None = None
 ) -> pl.DataFrame:
     """Return samples with their verdicts: problem_id, sample_index, is_correct, predicted_answer, completion; of those
     that were refused status and error say why.
 
     Args:
         verdict: ``right`` or ``wrong`` keeps only these, ``refused`` those without a completion.
+        index: keeps only this sample of each problem.
     """
     stage = {record.dataset: record.name for record in reversed(manifest.stages)}
     rows = open_stage(root, manifest, stage["samples"]).select(
@@ -34,6 +35,8 @@ def sample_rows(
         rows = rows.filter(pl.col("status") == "error")
     if problem is not None:
         rows = rows.filter(pl.col("problem_id") == problem)
+    if index is not None:
+        rows = rows.filter(pl.col("sample_index") == index)
     with naming_damage(root, manifest, stage.get("verdicts", "")), naming_damage(root, manifest, stage["samples"]):
         return rows.sort("problem_id", "sample_index").head(limit).drop("problem_key").collect()
 

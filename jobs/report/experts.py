@@ -6,66 +6,33 @@ reaches follows from a trace alone, and is told by ``gristmill moe evaluate``.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import altair as alt
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from cluster.moe.eplb import eplb, linear
-from cluster.moe.measure import balancedness, gpu_shares
-from cluster.moe.placement import Placement, read_placement
-from cluster.moe.routing import counted
-from jobs.moe.outlook import experts_of
-from jobs.moe.replan import plan_file, shape_of
+from jobs.moe.loads import Counts, counted_stages, evenness, in_means
 from jobs.report.charts import NARROW, RIGHT, SERIES, UNJUDGED, WIDE, WRONG, Chart, svg
 from schemas.engine import VllmSpec
-from schemas.errors import BadInput
-from schemas.experts import ExpertCount
 from schemas.manifest import RunManifest
 
 COLUMNS = 48
 """Of the heat map; where there are more experts, some share one."""
-Counts = NDArray[np.float64]
 COLOURS = {"measured": RIGHT, "predicted": WRONG, "EPLB": SERIES[0], "linear": UNJUDGED}
 
 
 def experts(manifest: RunManifest) -> list[Chart]:
     """Return the charts of every sampling stage whose engine counted tokens per expert; none where none did."""
     found: list[Chart] = []
-    for record in manifest.stages:
-        engine: dict[str, Any] = manifest.config.get(record.name, {}).get("engine") or {}
-        if record.dataset != "samples" or engine.get("kind") != "vllm" or not engine.get("expert_counts"):
-            continue
-        spec = VllmSpec.model_validate(engine)
-        counts = _counts(manifest, spec)
-        if counts is not None:
-            found.append(_heat(record.name, counts))
-            found += _evenness(record.name, spec, counts)
+    for stage, spec, counts in counted_stages(manifest):
+        found.append(_heat(stage, counts))
+        found += _evenness(stage, spec, counts)
     return found
-
-
-def _counts(manifest: RunManifest, spec: VllmSpec) -> Counts | None:
-    """Return tokens [layers, experts] of the run's dates; None where nothing was counted."""
-    folder = Path(spec.expert_counts or "").expanduser()
-    files = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
-    if not files:
-        return None
-    first, last = manifest.started.date(), (manifest.finished or manifest.started).date()
-    rows = pl.scan_parquet(files).select(ExpertCount.column_names())
-    rows = rows.filter(pl.col("night").is_between(first, last), pl.col("job_class") == spec.job_class).collect()
-    try:
-        return counted(rows) if len(rows) else None
-    except BadInput:  # of several models: nobody knows which were this run's
-        return None
 
 
 def _heat(stage: str, counts: Counts) -> Chart:
     """Return the load of each expert of each layer, in means of its layer."""
     layers, number = counts.shape
-    loads = counts / np.maximum(counts.mean(axis=1, keepdims=True), 1e-12)
+    loads = in_means(counts)
     columns = np.array_split(np.sort(loads, axis=1)[:, ::-1], min(number, COLUMNS), axis=1)
     values = [
         {"layer": layer, "share": at, "load": min(float(load), 4.0)}
@@ -98,19 +65,10 @@ def _heat(stage: str, counts: Counts) -> Chart:
 
 def _evenness(stage: str, spec: VllmSpec, counts: Counts) -> list[Chart]:
     """Return how even the GPUs of each layer were: as planned, as it was, and as other placements would have been."""
-    found, shape = experts_of(spec), shape_of(spec)
-    if found is None or shape is None or counts.shape != (found["layers"], found["experts"]):
+    found = evenness(spec, counts)
+    if found is None:
         return []
-    layers, number = counts.shape
-    place = plan_file(spec)
-    plan = read_placement(str(place)) if place is not None and place.exists() else None
-    lines: dict[str, list[float]] = {}
-    if plan is not None and plan.shape == shape and plan.experts == number:
-        lines["measured"] = _by_layer(plan, counts)
-        if plan.counts is not None and plan.counts.shape == counts.shape:
-            lines["predicted"] = _by_layer(plan, plan.counts)
-        lines["EPLB"] = _by_layer(Placement(shape, number, eplb(counts, 1, shape.gpus, shape.slots)), counts)
-    lines["linear"] = _by_layer(Placement(shape, number, linear(layers, number, shape.slots)), counts)
+    gpus, lines = found
     table = pl.DataFrame(
         [
             {"layer": at, "placement": name, "y": value}
@@ -135,20 +93,13 @@ def _evenness(stage: str, spec: VllmSpec, counts: Counts) -> list[Chart]:
     swatches = {"measured": "right", "predicted": "wrong", "EPLB": "series-0", "linear": "unjudged"}
     return [
         Chart(
-            f"{stage}: balancedness of {shape.gpus} GPUs",
+            f"{stage}: balancedness of {gpus} GPUs",
             svg(chart, "mean over fullest GPU by layer: " + ", ".join(f"{k} {v:.3f}" for k, v in means.items())),
             legend=[(swatches[name], f"{name}, mean {means[name]:.3f}") for name in lines],
             heads=("layer", *lines),
-            rows=[(str(at), *(f"{values[at]:.3f}" for values in lines.values())) for at in range(layers)],
+            rows=[(str(at), *(f"{values[at]:.3f}" for values in lines.values())) for at in range(len(counts))],
             notes=(
                 "Mean load of the GPUs over the fullest one's. EPLB is vLLM's own policy, given these very counts.",
             ),
         )
-    ]
-
-
-def _by_layer(plan: Placement, counts: Counts) -> list[float]:
-    return [
-        balancedness(counts[layer] @ gpu_shares(row, plan.shares(layer), plan.shape, plan.experts))
-        for layer, row in enumerate(plan.physical_to_logical)
     ]

@@ -1,8 +1,8 @@
 """What a plan will cost: tokens, hours and dollars of what is still to be drawn, and where each number comes from.
 
 Nothing is started and nothing is spent: lengths come from the samples that are there, else from ``bench-engine``, else
-the worst case is told as such; speed from the newest run with the same engine, else from ``bench-engine``. What nobody
-knows is None, never zero.
+the worst case is told as such; speed from the newest run with the same engine (of 100 samples and more), else from
+``bench-engine``, else from a smaller run. What nobody knows is None, never zero.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ BYTES_PER_TOKEN = 4
 """Of a prompt, where nothing better is known."""
 LOOKED_AT = 10_000
 """Where there are more problems, the prompts of so many tell the length of all: in the order of keys they are mixed."""
+ENOUGH = 100
+"""Samples of a run that tell an engine's speed; fewer tell it where nothing else does."""
 REMEDY = "unknown: run gristmill bench-engine"
 
 
@@ -131,14 +133,19 @@ def _rate(
 ) -> tuple[float | None, str]:
     """Return completion tokens a second of one replica, and where that is from."""
     family = str(getattr(spec, "kind", ""))
+    few: tuple[float, str] | None = None
     for manifest in manifests(root):
         for record in manifest.stages:
             engine = record.engine
             if engine is None or (engine.model, engine.revision, engine.family) != (model, revision, family):
                 continue
             rates = [found.tokens_per_second for found in record.replicas if found.tokens_per_second]
-            if rates and record.computed >= 100:
-                return sum(rates) / len(rates), f"run {manifest.run_id}"
+            if not rates:
+                continue
+            rate = sum(rates) / len(rates)
+            if record.computed >= ENOUGH:
+                return rate, f"run {manifest.run_id}"
+            few = few or (rate, f"run {manifest.run_id}, whose {record.computed:,} samples tell it roughly")
     if entry is not None:
         return entry.best.completion_tokens_per_second, f"bench-engine on {entry.hardware}"
-    return None, REMEDY
+    return few or (None, REMEDY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -11,23 +11,24 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from jobs.running.pace import Pace
 from schemas.manifest import RunManifest, StageRecord
 
 LINE_SECONDS = 10.0
 """How often a plain line is printed."""
-WINDOW_SECONDS = 10.0
-"""Rates are over this long."""
 
 
 class Progress:
     """Shows a run's stages: done of planned, rows/s, tokens/s, accepted share, time left. Use as a context manager."""
 
-    def __init__(self, console: Console, quiet: bool = False) -> None:
+    def __init__(self, console: Console, quiet: bool = False, now: Callable[[], float] = time.monotonic) -> None:
         self.console = console
         self.quiet = quiet
+        self._now = now
         self._live: Live | None = None
-        self._history: dict[str, deque[tuple[float, int, int]]] = {}
-        self._printed = time.monotonic()
+        self._rows: dict[str, Pace] = {}
+        self._tokens: dict[str, Pace] = {}
+        self._printed = now()
         self._announced: set[str] = set()
 
     def __enter__(self) -> Progress:
@@ -46,10 +47,8 @@ class Progress:
         """Take the latest counts (see cluster.records.run.Observer)."""
         for record in manifest.stages:
             done = record.reused + record.computed + live.get(record.name, 0)
-            history = self._history.setdefault(record.name, deque())
-            history.append((time.monotonic(), done, record.completion_tokens))
-            while history[-1][0] - history[0][0] > WINDOW_SECONDS:
-                history.popleft()
+            self._rows.setdefault(record.name, Pace()).add(self._now(), done)
+            self._tokens.setdefault(record.name, Pace()).add(self._now(), record.completion_tokens)
         if self._live:
             self._live.update(self._table(manifest, live))
         elif not self.quiet:
@@ -58,13 +57,6 @@ class Progress:
     def say(self, text: str) -> None:
         """Print what happened, above the bars."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    def _rates(self, name: str) -> tuple[float, float]:
-        """Return (rows/s, tokens/s) over the window."""
-        history = self._history[name]
-        (start, before, tokens_before), (end, after, tokens_after) = history[0], history[-1]
-        span = end - start
-        return ((after - before) / span, (tokens_after - tokens_before) / span) if span > 0 else (0.0, 0.0)
 
     def _table(self, manifest: RunManifest, live: dict[str, int]) -> Table:
         table = Table.grid(padding=(0, 2))
@@ -80,18 +72,20 @@ class Progress:
         return table
 
     def _facts(self, record: StageRecord, done: int, deciding: bool, spent: float | None) -> str:
-        rows, tokens = self._rates(record.name)
+        rows, tokens = self._rows[record.name].rate, self._tokens[record.name].rate
         facts: list[str] = []
         if record.complete and record.reused >= record.planned:
             return "reused"
         if rows > 0 and not record.complete:
             facts.append(f"{rows:,.1f}/s")
-            if not deciding:
-                facts.append(f"{_clock((record.planned - done) / rows)} left")
+            left = None if deciding else self._rows[record.name].left(record.planned - done)
+            if left is not None:
+                facts.append(str(left))
         if tokens > 0 and not record.complete:
             facts.append(f"{tokens:,.0f} tokens/s")
         if record.dataset == "verdicts" and record.computed:
-            facts.append(f"{record.accepted / record.computed:.1%} accepted")
+            new = " of the new ones" if record.reused else ""
+            facts.append(f"{record.accepted / record.computed:.1%}{new} accepted")
         if spent is not None and not record.complete:
             facts.append(f"{spent:.0%} of the budget")
         if record.failed:
@@ -99,7 +93,7 @@ class Progress:
         return " · ".join(facts)
 
     def _lines(self, manifest: RunManifest, live: dict[str, int]) -> None:
-        now = time.monotonic()
+        now = self._now()
         due = now - self._printed >= LINE_SECONDS
         for record in manifest.stages:
             fresh = record.complete and record.name not in self._announced
@@ -130,9 +124,3 @@ def _spent(record: StageRecord, manifest: RunManifest) -> float | None:
     if spending is None or record.dataset != "samples":
         return None
     return spending.share if spending.caps else None
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +17,7 @@ from cluster.driving.driver import run_pipeline
 from cluster.planning.plan import RunPlan, make_plan
 from cluster.planning.reuse import with_reuse
 from cluster.records.events import echoes
-from cluster.records.reader import open_stage
+from cluster.records.reader import open_stage, same_results
 from cluster.records.recorder import write_manifest
 from cluster.records.run import Observer
 from cluster.runners.runner import Runner
@@ -77,7 +78,15 @@ def resolve(job: JobFile, root: str = "") -> Job:
     execution = run_settings(job.run, job.limit)
     pipeline, _ = build_pipeline(job.pipeline, job.settings)
     place = Root.at(root or job.root or "./gristmill-data")
-    return Job(pipeline, place, job.runner or "ray", job.address, execution, job)
+    return Job(pipeline, place, job.runner or usual_runner(), job.address, execution, job)
+
+
+def usual_runner() -> str:
+    """Return the runner of jobs that name none: Ray where it is installed."""
+    try:
+        return "ray" if find_spec("ray") is not None else "local"
+    except ModuleNotFoundError:
+        return "local"
 
 
 def make_runner(name: str, address: str | None, environment: Mapping[str, str] | None = None) -> Runner:
@@ -97,14 +106,14 @@ def make_runner(name: str, address: str | None, environment: Mapping[str, str] |
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
-        raise BadInput("Ray isn't installed: pip install 'ray[default]', or use --runner local") from error
+        raise BadInput("Ray isn't installed: pip install 'gristmill[ray]', or use --runner local") from error
     return RayRunner(address, environment)
 
 
 def run_job(
     job: Job, settings: RunSettings, console: Console, quiet: bool = False, observer: Observer | None = None
 ) -> RunManifest:
-    """Run a job and write its report.
+    """Run a job and write its report; where all was there already, its report is that of the run which made it.
 
     Args:
         observer: watches it instead of the console.
@@ -122,9 +131,15 @@ def run_job(
             result = run_pipeline(job.pipeline, runner, job.root.url, settings, observer or progress)
     finally:
         runner.close()
-    result.manifest.posteriors = posteriors(job.root, result.manifest)
-    write_report(job.root, result.manifest)
-    return result.manifest
+    manifest = result.manifest
+    before = same_results(job.root, manifest)
+    if before is None:
+        manifest.posteriors = posteriors(job.root, manifest)
+        write_report(job.root, manifest)
+    else:
+        manifest.posteriors, manifest.report = before.posteriors, before.report
+        write_manifest(job.root, manifest)
+    return manifest
 
 
 def execute(job: Job, settings: RunSettings, as_json: bool, retry_errors: bool = False) -> str:

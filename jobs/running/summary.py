@@ -1,4 +1,4 @@
-"""What is said when a run ends and by ``runs`` and ``show`` later: tables for people, one document for machines."""
+"""What is said when a run ends, and by ``show`` later: tables for people, one document for machines."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.records.reader import naming_damage, open_stage, seems_alive
+from cluster.records.reader import naming_damage, open_stage
 from cluster.records.refused import refused, remarks, told
 from cluster.storage.documents import read_snapshot, tell
 from cluster.storage.root import Root
+from jobs.running.closing import closing
+from jobs.running.run_table import state_of
 from jobs.running.unwritten import unwritten
 from schemas.errors import DamagedFile
 from schemas.manifest import RunManifest, StageRecord
@@ -39,11 +41,6 @@ def document(root: Root, manifest: RunManifest) -> dict[str, Any]:
         "stages": [record.model_dump(mode="json") for record in manifest.stages],
         "pass_at_k": coverage(root, manifest),
     }
-
-
-def state_of(root: Root, manifest: RunManifest) -> str:
-    """Return a run's state; one that was killed couldn't write down its own."""
-    return "killed" if manifest.state == "running" and not seems_alive(root, manifest.run_id) else manifest.state
 
 
 def coverage(root: Root, manifest: RunManifest) -> list[dict[str, Any]]:
@@ -83,6 +80,8 @@ def print_run(console: Console, root: Root, manifest: RunManifest) -> None:
             )
     if manifest.report:
         console.print(f"report: {root.uri(manifest.report)}", soft_wrap=True, highlight=False)
+    for line in closing(root, manifest):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _stage_table(manifest: RunManifest) -> Table:
@@ -149,23 +148,3 @@ def _print_coverage(console: Console, root: Root, manifest: RunManifest) -> None
 def _parquet_path(root: Root, record: StageRecord) -> str:
     names = [name for name in root.list(record.path) if name.endswith(".parquet")]
     return root.uri(record.path, names[0] if len(names) == 1 else "*.parquet")
-
-
-def print_runs(console: Console, root: Root, manifests: list[RunManifest]) -> None:
-    """Print the runs under a root, newest first."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("run", "pipeline", "state", "started (UTC)", "problems", "sampled", "reused"):
-        number = heading in ("problems", "sampled", "reused")
-        table.add_column(heading, justify="right" if number else "left", overflow="fold")
-    for manifest in manifests:
-        sampled = [record for record in manifest.stages if record.dataset == "samples"]
-        table.add_row(
-            manifest.run_id,
-            manifest.pipeline,
-            state_of(root, manifest),
-            f"{manifest.started:%Y-%m-%d %H:%M}",
-            f"{manifest.n_problems:,}",
-            f"{sum(record.computed for record in sampled):,}",
-            f"{sum(record.reused for record in sampled):,}",
-        )
-    console.print(table)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 
-import polars as pl
-
 from cluster.records.reader import naming_damage, open_stage
 from cluster.storage.root import Root
 from operators.strategies.strategy import strategy_class
 from schemas.errors import BadInput, DamagedFile, DamagedLog
+from schemas.later import pl
 from schemas.manifest import RunManifest
 
 PROBE = 32

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from jobs.simulate.replay import Question, Replayed, oracle, setting_of
+from operators.measure.rates import RATES
 from operators.policies.greedy import Greedy
-from operators.policies.marginal import RATES, Marginal
+from operators.policies.marginal import Marginal
 from operators.policies.named import AnyPolicy, GreedySpec, MarginalSpec, UniformSpec, UntilCorrectSpec
 from operators.policies.oracle import Oracle
 from operators.policies.policy import ALIKE, PORTION, TURNS, Counts, Floats, Ints, Outcomes, Policy, Setting

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -46,6 +46,7 @@ class Recorded:
         n, c: samples and accepted ones, shape [problems, arms].
         samples: the samples themselves, where votes can be replayed (then there is one arm).
         cost: what a sample costs on average, shape [problems, arms]; None where each costs 1.
+        ids: the names by which people know problems, where ``problems`` are keys (of a run).
     """
 
     problems: list[str]
@@ -54,12 +55,13 @@ class Recorded:
     c: Ints
     samples: Samples | None = None
     cost: Floats | None = None
+    ids: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def arm(self, name: str) -> Recorded:
         """Return the record of one arm."""
         at = self.arms.index(name)
         cost = None if self.cost is None else self.cost[:, [at]]
-        return Recorded(self.problems, [name], self.n[:, [at]], self.c[:, [at]], self.samples, cost)
+        return Recorded(self.problems, [name], self.n[:, [at]], self.c[:, [at]], self.samples, cost, self.ids)
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,9 @@ def read_recorded(
             f"{', '.join(table.columns)}"
         )
     table = table.with_columns(pl.col(name).cast(pl.String).alias("problem"))
+    ids: dict[str, str] = {}
+    if name == "problem_key" and "problem_id" in table.columns:
+        ids = dict(table.select("problem", pl.col("problem_id").cast(pl.String)).unique("problem").iter_rows())
     if holdout:
         table = part_of(table, holdout, "tuning", "problem")
     if model is not None:
@@ -117,14 +122,14 @@ def read_recorded(
     if unit != "samples" and "spent" not in table.columns:
         table = table.with_columns(spent=_spent(table, source, unit, prices))
     if {"n", "c"} <= set(table.columns):
-        return _from_counts(table, source)
+        return replace(_from_counts(table, source), ids=ids)
     table = draws(table)
     if "sample_index" not in table.columns:
         raise BadInput(
             f"'{source}' has neither counts (n and c of each problem) nor samples (sample_index with is_correct, or "
             f"with completion and answer); it has {', '.join(table.columns)}"
         )
-    return _from_samples(table, source)
+    return replace(_from_samples(table, source), ids=ids)
 
 
 def read_before(
@@ -140,8 +145,10 @@ def read_before(
     return before, np.delete(counts, rows[rows >= 0], axis=0).reshape(-1, 2)
 
 
-def read_features(source: str, problems: list[str]) -> Floats:
-    """Return what a table says of these problems beforehand, as features: [problems, features].
+def read_features(source: str, recorded: Recorded) -> Floats:
+    """Return what a table says of recorded problems beforehand, as features: [problems, features].
+
+    It may name a run's problems by their keys, or by the ids that people know.
 
     Raises:
         BadInput: the table doesn't name its problems, lacks some of these, or says nothing of them.
@@ -151,6 +158,8 @@ def read_features(source: str, problems: list[str]) -> Floats:
     if name is None:
         raise BadInput(f"'{source}': no column names the problem; one of {', '.join(PROBLEM)} must")
     table = table.with_columns(pl.col(name).cast(pl.String)).unique(name, keep="first", maintain_order=True)
+    ids = {} if name == "problem_key" else recorded.ids
+    problems = [ids.get(problem, problem) for problem in recorded.problems]
     ours = pl.DataFrame({name: problems}).join(table, on=name, how="left", maintain_order="left")
     lacking = [problem for problem in problems if problem not in set(table[name])]
     if lacking:
@@ -293,6 +302,7 @@ def _verdicts_of(root: Root, manifest: RunManifest, unit: Unit, prices: Mapping[
         raise BadInput(f"run {manifest.run_id} has no verdicts to replay")
     names = [
         "problem_key",
+        "problem_id",
         "sample_index",
         "verifier",
         "predicted_answer",

@@ -168,7 +168,7 @@ def _question(ask: Ask, recorded: Recorded, specs: dict[str, AnyPolicy | None]) 
     sample = most / max(1, int(recorded.n.sum()))  # what one costs
     few = np.geomspace(max(1, problems // 8) * sample, max(budget, 2 * sample), POINTS)
     few = np.unique(np.round(few)) if ask.unit == "samples" else few
-    features = read_features(ask.features, recorded.problems) if ask.features else None
+    features = read_features(ask.features, recorded) if ask.features else None
     flight = ask.in_flight or usual
     return Question(recorded, ask.goal, target, ask.unit, budget, flight, before, similar, few, features)
 

@@ -29,5 +29,5 @@ def backend(place: str) -> Backend:
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
-        raise BadInput("Ray isn't installed: pip install 'ray[default]', or use --to local") from error
+        raise BadInput("Ray isn't installed: pip install 'gristmill[ray]', or use --to local") from error
     return RayJobs()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -11,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from cluster.records.events import read_events
-from cluster.records.reader import HEARTBEAT
-from cluster.storage.lease import read_lease
+from cluster.records.orders import give, new_order
 from cluster.storage.root import Root
 from jobs.config.job_file import read_job, with_assignments
 from jobs.config.settings import build_pipeline, run_settings
-from jobs.running.summary import document, state_of
+from jobs.running.run_table import state_of
+from jobs.running.summary import document
 from jobs.submit.places import backend
 from jobs.submit.submission import Attempt, Place, Submission, find, new_submission, write_submission
 from schemas.errors import BadInput
@@ -146,7 +144,7 @@ def _line(event: dict[str, Any]) -> str:
 
 
 def cancel(root: Root, name: str) -> str:
-    """End a submission or a run of this machine in good order; return what was done."""
+    """End a submission or a run in good order; return what was done."""
     submission, runs = find(root, name)
     if submission is not None and submission.attempts:
         state, words = backend(submission.to).state(submission, submission.attempts[-1].handle)
@@ -155,15 +153,5 @@ def cancel(root: Root, name: str) -> str:
         write_submission(submission.model_copy(update={"cancelled": True}))
         backend(submission.to).stop(submission, submission.attempts[-1].handle)
         return f"{submission.id}: told to stop; what was committed stays (gristmill resume {submission.id} goes on)"
-    return _interrupt(root, runs[0])
-
-
-def _interrupt(root: Root, run: RunManifest) -> str:
-    """Send SIGTERM to the driver of a run that goes on here."""
-    lease = read_lease(root, f"runs/{run.run_id}", HEARTBEAT)
-    if lease is None or not lease.alive():
-        raise BadInput(f"run {run.run_id} isn't at work: it is {state_of(root, run)}")
-    if not lease.here():
-        raise BadInput(f"run {run.run_id} is at work on {lease.host} (process {lease.pid}); cancel it there")
-    os.kill(lease.pid, signal.SIGTERM)
-    return f"{run.run_id}: told to stop; what was committed stays"
+    answer = give(root, runs[0].run_id, new_order("cancel"))
+    return f"{runs[0].run_id}: {answer.answer}"

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from jobs.view.acting import acting_routes
 from jobs.view.filters import SORTS, Filter, read_filter
 from jobs.view.index import Index
 from jobs.view.search import search
@@ -45,8 +46,12 @@ def page_files() -> dict[str, bytes]:
     return {one.name: one.read_bytes() for one in folder.iterdir() if one.is_file()}
 
 
-def build_app(shown: Shown) -> Starlette:
-    """Return the application; who may ask it is up to ``Guard``."""
+def build_app(shown: Shown, control: str | None = None) -> Starlette:
+    """Return the application; who may ask it is up to ``Guard``.
+
+    Args:
+        control: what the page has to send with whatever it wants done; None where it only reads.
+    """
     static = page_files()
 
     async def file(request: Request) -> Response:
@@ -96,13 +101,14 @@ def build_app(shown: Shown) -> Starlette:
     routes = [
         Route("/", file),
         Route("/static/{name}", file),
-        Route("/api/about", answers(lambda _: shown.about())),
+        Route("/api/about", answers(lambda _: {**shown.about(), "control": control})),
         Route("/api/runs", answers(lambda request: shown.runs(dict(request.query_params)))),
         Route("/api/compare", answers(lambda request: shown.compare(request.query_params.get("runs", "")))),
         Route(run, answers(lambda request: shown.document(request.path_params["run"]))),
         Route(f"{run}/live", live),
         Route(f"{run}/failures", answers(lambda request: shown.failures(request.path_params["run"]))),
         Route(f"{run}/policy", answers(lambda request: shown.policy(request.path_params["run"]))),
+        Route(f"{run}/experts", answers(lambda request: shown.experts(request.path_params["run"]))),
         Route(f"{run}/problems", samples(lambda request, of_run, *_: of_run.problems(dict(request.query_params)))),
         Route(f"{run}/problem", samples(lambda request, of_run, *_: _found(of_run.problem(_text(request, "key"))))),
         Route(f"{run}/samples", samples(_page)),
@@ -111,6 +117,8 @@ def build_app(shown: Shown) -> Starlette:
         Route(f"{run}/search", searched),
         Route(f"{run}/sample/{{slot:int}}", samples(_sample)),
     ]
+    if control is not None:
+        routes += acting_routes(shown, _json)
     refusals: dict[Any, Any] = {HTTPException: _http, GristmillError: _refuse}
     return Starlette(routes=routes, exception_handlers=refusals)
 
@@ -181,16 +189,17 @@ async def _in_steps(found: Iterator[dict[str, Any]]) -> AsyncIterator[dict[str, 
 def _stream(documents: AsyncIterator[dict[str, Any]]) -> StreamingResponse:
     async def lines() -> AsyncIterator[bytes]:
         async for document in documents:
-            yield b"data: " + _dumps(document) + b"\n\n" if document else b": nothing new\n\n"
+            yield b"data: " + dumps(document) + b"\n\n" if document else b": nothing new\n\n"
 
     return StreamingResponse(lines(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 
 def _json(document: Any, status: int = 200) -> Response:
-    return Response(_dumps(document), status, media_type="application/json")
+    return Response(dumps(document), status, media_type="application/json")
 
 
-def _dumps(document: Any) -> bytes:
+def dumps(document: Any) -> bytes:
+    """Return a document as JSON; what isn't a number is null."""
     try:
         return json.dumps(document, ensure_ascii=False, allow_nan=False, default=_plain).encode("utf-8", "replace")
     except ValueError:  # not a number, somewhere: JSON has none

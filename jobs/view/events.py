@@ -86,7 +86,7 @@ class EventTail:
             if len(times) > POINTS:
                 del times[1:-1:2], rows[1:-1:2]
             return
-        if kind in ("note", "stage done", "begin", "end", "waiting", "going on", "stalled"):
+        if kind in ("note", "stage done", "begin", "end", "waiting", "going on", "stalled", "order"):
             self.count += 1
             self.told.append({name: event.get(name) for name in ("time", "event", "stage", "message", "rows", "state")})
 

@@ -2,7 +2,8 @@
 
     verdict=wrong,timeout & finish=length & tokens=1000- & answer=42 & kept=pruned & trained=no
 
-Values of one name are alternatives, names are added up. ``problem`` is a problem's key.
+Values of one name are alternatives, names are added up. ``problem`` is a problem's key; ``index`` chooses one of
+its samples.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from schemas.errors import BadInput
 CODED = ("verdict", "status", "finish", "model", "kept", "trained", "chosen")
 RANGES = ("tokens", "score")
 SORTS = ("tokens", "score")
-NAMES = (*CODED, *RANGES, "answer", "episode", "problem")
+NAMES = (*CODED, *RANGES, "answer", "episode", "problem", "index")
 _RANGE = re.compile(r"^(-?[\d.]+(?:e-?\d+)?)?\.\.(-?[\d.]+(?:e-?\d+)?)?$")
 
 
@@ -136,9 +137,12 @@ def read_filter(asked: Mapping[str, str], index: Index, places: Places) -> Filte
             equal[name] = [hashed(text)]
         elif name == "episode":
             equal[name] = [_whole(name, text) + 1]
-        else:
+        elif name == "problem":
             number = places.number(text)
             first, end = (0, 0) if number is None else places.span(number)
+    if asked.get("index"):
+        slot = places.slot(asked.get("problem", ""), _whole("index", asked["index"]))
+        first, end = (0, 0) if slot is None else (slot, slot + 1)
     return Filter(first, end, codes, ranges, equal)
 
 

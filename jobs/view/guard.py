@@ -3,6 +3,7 @@
 * *The token* is in the address that is opened once; it becomes a cookie that no script reads and no other site sends.
 * *The name*: a page elsewhere that has its own name resolve to this machine (DNS rebinding) comes with that name.
 * *The origin*: a page elsewhere that sends something here says where it is from.
+* *What is done* (``--control`` only) needs a header besides, with a second secret that only the page is told.
 * *The policy*: the page loads nothing from elsewhere and runs nothing but its own script.
 """
 
@@ -28,6 +29,8 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+ACTS = "x-gristmill-control"
+"""The header that the page sends with what it wants done."""
 WHERE = "Open the address that `gristmill view` printed: it carries the token."
 
 
@@ -38,11 +41,13 @@ def new_token() -> str:
 class Guard:
     """An ASGI application around another: refuses what the module's text says, and adds the headers."""
 
-    def __init__(self, app: ASGIApp, token: str, hosts: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, token: str, hosts: frozenset[str], control: str | None = None) -> None:
         """Args:
         hosts: the server's own names, with its port, as a Host header has them.
+        control: what a page has to send in ``ACTS`` with a POST; None where the view only reads.
         """
         self.app = app
+        self.control = control
         self.token = token
         self.hosts = hosts
         self.cookie = f"gristmill-view-{next(iter(sorted(hosts))).rpartition(':')[2]}"
@@ -80,6 +85,8 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and origin.lower().removeprefix("http://") not in self.hosts:
             return PlainTextResponse("requests of other sites aren't answered", 403), False
+        if scope["method"] == "POST" and self.control is not None:
+            return self._judged_to_act(headers, origin), False
         if scope["method"] not in ("GET", "HEAD"):
             return PlainTextResponse("this view only reads", 405, {"allow": "GET, HEAD"}), False
         asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -89,6 +96,16 @@ class Guard:
             return (None, True) if right else (PlainTextResponse(WHERE, 401), False)
         known = self._knows(headers.get("cookie", ""))
         return (None if known else PlainTextResponse(WHERE, 401)), False
+
+    def _judged_to_act(self, headers: Headers, origin: str | None) -> Response | None:
+        """Return what is answered instead of doing something; None where it may be done.
+
+        A cookie may be sent along by a page elsewhere, and a header may not: so what is to be done needs both, and has
+        to say that it comes from here.
+        """
+        if origin is None or not _same(headers.get(ACTS, ""), self.control or ""):
+            return PlainTextResponse("only this view's own page may do that", 403)
+        return None if self._knows(headers.get("cookie", "")) else PlainTextResponse(WHERE, 401)
 
     def _knows(self, cookies: str) -> bool:
         try:

@@ -17,13 +17,16 @@ from cluster.records.reader import LOST_RUN, seems_alive
 from cluster.storage.documents import read_document
 from cluster.storage.root import Root
 from cluster.storage.snapshot import MANIFEST
-from jobs.looking.catalogue import COSTS, POSTERIORS, RUNS, SORTS, VARIABLE, Catalogue
+from jobs.looking.catalogue import COSTS, POSTERIORS, RUNS, SORTS, Catalogue
+from jobs.running.figures import VARIABLE
 from jobs.view.index import cache_folder
 from schemas.errors import BadInput
 from schemas.manifest import RunManifest
 
 SYNC_SECONDS = 2.0
 """How often it is looked which manifests changed, at most."""
+AROUND_SECONDS = 30.0
+"""What every page has is asked again after so long at the latest, and at once where runs came, went or changed."""
 MOST = 500
 """Runs of a page."""
 TREND = 60
@@ -57,6 +60,7 @@ class Listing:
         self._thread = ThreadPoolExecutor(1, "view catalogue")
         self._catalogue: Catalogue | None = None
         self._synced = -SYNC_SECONDS
+        self._around: tuple[float, Any, dict[str, Any]] = (-AROUND_SECONDS, None, {})
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -71,7 +75,8 @@ class Listing:
         if self._catalogue is None:
             self._catalogue = Catalogue(self.root, _address(self.root))
         if time.monotonic() - self._synced >= SYNC_SECONDS:
-            self._catalogue.sync()
+            if self._catalogue.sync():
+                self._around = (-AROUND_SECONDS, None, {})
             self._synced = time.monotonic()
         with self._catalogue.connect() as connection:
             return question(connection)
@@ -93,17 +98,35 @@ class Listing:
                 _shown().where(*where).order_by(order.nulls_last(), RUNS.c.run_id.desc()).limit(limit).offset(offset)
             ).mappings()
             found = [_plain(row) for row in rows]
-            mine = [RUNS.c.root == self.root.url]
-            facets = {name: _facet(connection, RUNS.c[name], mine) for name in ("pipeline", "state")}
-            facets["model"] = _facet(connection, COSTS.c.model, [COSTS.c.root == self.root.url])
-            trends = [_trend(connection, self.root, name) for name, _ in facets["pipeline"][:TRENDS]]
-            nights = _nights(connection, self.root)
-            return {"total": total, "runs": found, "facets": facets, "trends": trends, "nights": nights}
+            return {"total": total, "runs": found, **self._surroundings(connection)}
 
         answer = self._ask(question)
         for row in answer["runs"]:
             row["state"] = self._state(row)
         return answer
+
+    def _surroundings(self, connection: sa.Connection) -> dict[str, Any]:
+        """Return what every page has: what can be filtered by, spark lines, nights."""
+        mine = [RUNS.c.root == self.root.url]
+        mark = connection.execute(sa.select(sa.func.count(), sa.func.max(RUNS.c.stamp)).where(*mine)).one()
+        made, of, kept = self._around
+        if of != mark or time.monotonic() - made > AROUND_SECONDS:
+            facets = {name: _facet(connection, RUNS.c[name], mine) for name in ("pipeline", "state")}
+            facets["model"] = _facet(connection, COSTS.c.model, [COSTS.c.root == self.root.url])
+            trends = [_trend(connection, self.root, name) for name, _ in facets["pipeline"][:TRENDS]]
+            kept = {"facets": facets, "trends": trends, "nights": _nights(connection, self.root)}
+            self._around = (time.monotonic(), mark, kept)
+        return kept
+
+    def lines(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what the list shows of some runs, of all where there are none, the newest first."""
+
+        def question(connection: sa.Connection) -> list[dict[str, Any]]:
+            wanted = [RUNS.c.root == self.root.url, *([RUNS.c.run_id.in_(ids)] if ids else [])]
+            order = (RUNS.c.started.desc(), RUNS.c.run_id.desc())
+            return [_plain(row) for row in connection.execute(_shown().where(*wanted).order_by(*order)).mappings()]
+
+        return [{**row, "state": self._state(row)} for row in self._ask(question)]
 
     def _state(self, row: Mapping[str, Any]) -> str:
         """Return a run's state; one that was killed couldn't write down its own."""

@@ -14,6 +14,9 @@ from schemas.prices import MICRO, Prices, priced_as
 SPEED_SECONDS = 30.0
 """Speeds are over the last so many seconds."""
 
+ORDERS = 100
+"""Of what a run was told, the last so many are shown."""
+
 
 def document(watched: Watched) -> dict[str, Any]:
     """Return all that the run's page shows while it goes on."""
@@ -31,6 +34,8 @@ def document(watched: Watched) -> dict[str, Any]:
         "account": manifest.account,
         "error": manifest.error,
         "waits_for": manifest.waits_for,
+        "paused": manifest.paused is not None,
+        "orders": [{**one.model_dump(mode="json"), "what": one.what} for one in manifest.orders[-ORDERS:]],
         "problems": manifest.n_problems,
         "notes": manifest.notes,
         "remarks": remarks(manifest),
@@ -54,6 +59,9 @@ def _stage(watched: Watched, record: StageRecord, running: bool) -> dict[str, An
     there = record.reused + max(record.computed, committed if record.kind == "store" else 0)
     if watched.stage is not None and record.name == watched.stage.name and watched.filler is not None:
         there = max(there, watched.totals()["drawn"]) if running else watched.totals()["drawn"]
+    speed = _speed(watched, record.name) if running else None
+    idle = running and not record.complete and not record.queued and speed is None
+    incomplete = {one.name for one in watched.manifest.stages if not one.complete}
     model = record.engine.model if record.engine else None
     names = ("name", "operator", "dataset", "kind", "planned", "reused", "failed", "quarantined", "skipped", "queued")
     shown = {name: getattr(record, name) for name in (*names, "complete", "policy", "overrun", "truncated")}
@@ -64,7 +72,8 @@ def _stage(watched: Watched, record: StageRecord, running: bool) -> dict[str, An
         "model": model,
         "seconds": record.seconds,
         "tokens": record.prompt_tokens + record.completion_tokens,
-        "speed": _speed(watched, record.name) if running else None,
+        "speed": speed,
+        "waits_for": [name for name in record.inputs.values() if name in incomplete] if idle else [],
         "roles": {role: one.model_dump(mode="json") for role, one in record.roles.items()},
         "replicas": [one.model_dump(mode="json") for one in record.replicas],
         "dollars": _dollars(watched.manifest, record),

@@ -17,6 +17,8 @@ from jobs.view.watched import Watched
 from schemas.prices import MICRO, Prices
 
 COLUMNS = ("drawn", "judged", "right", "rate", "difficulty", "entropy", "distinct", "top", "tokens", "dollars")
+PROBLEM = ("problem_key", "problem_id", "prompt", "messages", "tools", "answer", "task_type", "metadata")
+"""What a problem's page, and a sample's, say of it."""
 BINS = 24
 MOST = 500
 ANSWERS = 40
@@ -182,8 +184,7 @@ def _answer_texts(watched: Watched, key: str) -> dict[int, str]:
 
 def problem_text(watched: Watched, key: str) -> dict[str, Any]:
     """Return what a problem says; nothing where it isn't one of the run's."""
-    columns = ("problem_key", "problem_id", "prompt", "messages", "tools", "answer", "task_type", "metadata")
-    for found in problem_names(watched.root, watched.manifest, columns):
+    for found in problem_names(watched.root, watched.manifest, PROBLEM):
         rows = found.filter(pl.col("problem_key") == key).collect().to_dicts()
         if rows:
             return {**rows[0], "expected": rows[0]["answer"]}

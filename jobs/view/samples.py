@@ -22,6 +22,8 @@ BEGINNING = 300
 """Characters of a text that a list shows."""
 SEARCHED = 20_000
 """Rows that are searched at once."""
+ABOUT = ("verdicts", "scores", "paths", "sft")
+"""Data sets with rows about single samples."""
 
 
 class RunSamples:
@@ -97,16 +99,19 @@ class RunSamples:
             return {}
         sample = rows[0]
         problem = problem_text(watched, key)
-        about = {name: self._about(name, mine) for name in ("verdicts", "scores", "paths", "sft")}
+        about = {name: self._about(name, mine) for name in ABOUT}
         run = shlex.quote(watched.run_id)
-        where = f"--problem {shlex.quote(problem['problem_id'])} --root {shlex.quote(watched.root.url)}"
+        where = (
+            f"--problem {shlex.quote(problem['problem_id'])} --sample {number} --root {shlex.quote(watched.root.url)}"
+        )
+        pairs = pair_sides(watched, problem["problem_id"]).get((problem["problem_id"], number), [])
         return {
             "slot": slot,
             **self.lines(at)[0],
             "problem": problem,
             "sample": sample,
             **about,
-            "preferences": self._pairs(problem["problem_id"], number),
+            "preferences": [{**pair, "slot": places.slot(key, pair["other"])} for pair in pairs],
             "episode": self._episode(key, sample),
             "command": f"gristmill samples {run} {where}",
         }
@@ -119,21 +124,6 @@ class RunSamples:
                 continue
             rows = open_stage(self.watched.root, self.watched.manifest, record.name).filter(mine)
             found += [{"stage": record.name, **row} for row in rows.collect().to_dicts()]
-        return found
-
-    def _pairs(self, problem_id: str, number: int) -> list[dict[str, Any]]:
-        """Return the preference pairs that a sample is in, each with its side."""
-        found: list[dict[str, Any]] = []
-        for record in self.watched.manifest.stages:
-            if record.dataset != "preferences" or not record.complete:
-                continue
-            rows = open_stage(self.watched.root, self.watched.manifest, record.name)
-            mine = rows.filter(pl.col("problem_id") == problem_id).select("margin", "lineage").collect()
-            for row in mine.iter_rows(named=True):
-                lineage = json.loads(row["lineage"])
-                for side in ("chosen", "rejected"):
-                    if lineage.get(side) == number:
-                        found.append({"stage": record.name, "side": side, "margin": row["margin"], "lineage": lineage})
         return found
 
     def _episode(self, key: str, sample: dict[str, Any]) -> dict[str, Any] | None:
@@ -149,3 +139,25 @@ class RunSamples:
             return None
         calls = calls_of(self.watched.root, self.watched.manifest).get(stage.name)
         return episode_of(rows, None if calls is None else calls.filter(mine).collect())
+
+
+def pair_sides(watched: Watched, problem_id: str | None = None) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """Return the preference pairs, of one problem or of all, by the samples that are their sides.
+
+    Each says which side the sample is, and the index of the ``other`` one.
+    """
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for record in watched.manifest.stages:
+        if record.dataset != "preferences" or not record.complete:
+            continue
+        rows = open_stage(watched.root, watched.manifest, record.name).select("problem_id", "margin", "lineage")
+        mine = rows if problem_id is None else rows.filter(pl.col("problem_id") == problem_id)
+        for row in mine.collect().iter_rows(named=True):
+            lineage = json.loads(row["lineage"])
+            sides = {side: lineage.get(side) for side in ("chosen", "rejected")}
+            if not all(isinstance(number, int) for number in sides.values()):
+                continue
+            for side, other in (("chosen", "rejected"), ("rejected", "chosen")):
+                pair = {"stage": record.name, "side": side, "other": sides[other], "margin": row["margin"]}
+                found.setdefault((row["problem_id"], sides[side]), []).append({**pair, "lineage": lineage})
+    return found

@@ -33,7 +33,11 @@ def listen(host: str, port: int) -> socket.socket:
     if host in EVERY:
         raise BadInput(f"'{host}' is no name that a browser can ask for: give --host the name by which it is reached")
     try:
-        return socket.create_server((host, port), backlog=64)
+        made = socket.create_server((host, port), backlog=64)
+        # asyncio does so for sockets that say they are of TCP. These say 0, and each answer would wait 40 ms until the
+        # other side acknowledged its headers.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
     except (OSError, OverflowError) as error:
         raise BadInput(f"the view can't listen on {host}, port {port}: {error}. Choose another with --port") from error
 
@@ -45,15 +49,22 @@ def names_of(host: str, port: int) -> frozenset[str]:
 
 
 class Server:
-    """A view's server: its address carries the token."""
+    """A view's server: its address carries the token.
 
-    def __init__(self, shown: Shown, host: str = "127.0.0.1", port: int = 0, token: str | None = None) -> None:
+    Args:
+        control: whether the page may tell runs something, and annotate.
+    """
+
+    def __init__(
+        self, shown: Shown, host: str = "127.0.0.1", port: int = 0, token: str | None = None, control: bool = False
+    ) -> None:
         self.shown = shown
         self.socket = listen(host, port)
         port = self.socket.getsockname()[1]
         secret = token or new_token()
         self.address = f"http://{host}:{port}/?token={secret}"
-        app = Guard(build_app(shown), secret, names_of(host, port))
+        acts = new_token() if control else None
+        app = Guard(build_app(shown, acts), secret, names_of(host, port), acts)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False,
             timeout_graceful_shutdown=2, timeout_keep_alive=30, proxy_headers=False,
@@ -91,9 +102,9 @@ def beside(root: Root, say: Callable[[str], None]) -> Iterator[Server]:
         thread.join(timeout=10)
 
 
-def serve(shown: Shown, host: str, port: int, browser: bool, say: Callable[[str], None]) -> None:
+def serve(shown: Shown, host: str, port: int, browser: bool, say: Callable[[str], None], control: bool = False) -> None:
     """Serve a root's runs, or a table, until interrupted."""
-    server = Server(shown, host, port)
+    server = Server(shown, host, port, control=control)
     say(f"view: {server.address}")
     with contextlib.ExitStack() as stack:
         if browser:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,10 @@ class Shown:
     def runs(self, asked: Mapping[str, str]) -> dict[str, Any]:
         return self._of_root()[1].page(asked)
 
+    def listed(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the lines of some runs, of all where there are none, the newest first."""
+        return self._of_root()[1].lines(ids)
+
     def watched(self, run_id: str) -> Watched:
         """Return a run, opened.
 
@@ -149,6 +153,9 @@ class Shown:
             if run_id != TABLE:
                 raise BadInput("this view shows a table; there are no runs")
             return self.table
+        return self.samples_of(run_id)
+
+    def samples_of(self, run_id: str) -> OfRun:
         return OfRun(self.watched(run_id))
 
     def document(self, run_id: str) -> dict[str, Any]:
@@ -164,6 +171,9 @@ class Shown:
 
     def policy(self, run_id: str) -> dict[str, Any] | None:
         return live.policy(self.watched(run_id))
+
+    def experts(self, run_id: str) -> list[dict[str, Any]]:
+        return self.watched(run_id).experts()
 
     def compare(self, names: str) -> dict[str, Any]:
         """Return what several runs differ in: each against the first.

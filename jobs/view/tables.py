@@ -29,6 +29,10 @@ ROLES: dict[str, tuple[str, ...]] = {
     "score": ("score", "reward", "credit"),
 }
 
+TOKENS = ("tokens", "token_texts", "token_strings")
+LOGPROBS = ("token_logprobs", "logprobs", "log_probs")
+"""Columns of lists, an element for each token of the text."""
+
 
 class TableSamples:
     """The rows of some Parquet files; a row's place is its number.
@@ -162,5 +166,32 @@ class TableSamples:
             "problem": {"problem_id": name, "prompt": row.get(prompt or "")},
             "sample": {"completion": str(row[self.text] or ""), "reasoning": row.get("reasoning")},
             "verdicts": [{"predicted_answer": row[said]}] if said else [],
+            "tokens_of": token_logprobs(row),
             "columns": {other: row[other] for other in row if other not in (self.text, prompt, "reasoning")},
         }
+
+
+def token_logprobs(row: dict[str, Any]) -> list[tuple[str, float | None]] | None:
+    """Return the tokens of a row's text with their log-probs (nats), where they were kept; None where they weren't.
+
+    Read as servers tell them (``logprobs.content``, of chats; ``logprobs.tokens`` beside ``token_logprobs``, of
+    completions), or as two columns of equally long lists.
+    """
+    told: Any = row.get("logprobs")
+    if isinstance(told, str):
+        try:
+            told = json.loads(told)
+        except ValueError:
+            return None
+    told = told if isinstance(told, dict) else row
+    if isinstance(content := told.get("content"), list):
+        pairs = [(one.get("token"), one.get("logprob")) for one in content if isinstance(one, dict)]
+    else:
+        values = next((found for name in LOGPROBS if isinstance(found := told.get(name), list)), None)
+        texts = next((found for name in TOKENS if isinstance(found := told.get(name), list)), None)
+        if values is None or texts is None or len(values) != len(texts):
+            return None
+        pairs = list(zip(texts, values, strict=True))
+    if not pairs or not all(value is None or isinstance(value, int | float) for _, value in pairs):
+        return None
+    return [(str(text), None if value is None else float(value)) for text, value in pairs]

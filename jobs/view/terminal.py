@@ -29,7 +29,7 @@ def watch(
             manifest = manifest_of(root, manifest.run_id)
             events.look()
             for event in list(events.told)[-(events.count - told) :] if events.count > told else []:
-                if event["event"] == "note" and event["message"]:
+                if event["event"] in ("note", "order") and event["message"]:
                     progress.say(event["message"])
             told = events.count
             progress.update(manifest, _since(manifest, events))

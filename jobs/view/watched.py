@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from cluster.records.reader import seems_alive
 from cluster.storage.root import Root
 from cluster.storage.snapshot import MANIFEST
 from jobs.view.events import EventTail
+from jobs.view.experts import loads
 from jobs.view.figures import Answers, accuracy, coverage
 from jobs.view.filling import Filler, places_of
 from jobs.view.index import Index
@@ -31,7 +33,7 @@ Result = TypeVar("Result")
 LOOK_SECONDS = 1.0
 REMOTE_SECONDS = 1.5
 MANIFEST_SECONDS = 5.0
-"""How often the manifest of a run on an object store is read again."""
+"""How often the manifest of a run on an object store is read again at most."""
 IDLE_SECONDS = 15.0
 """Where nobody asked for so long, nobody looks."""
 SAVE_SECONDS = 30.0
@@ -112,6 +114,13 @@ class Watched:
             raise BadInput(f"run {self.run_id} has no stage that samples")
         return self.index, self.places
 
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Learn what is new, then nothing more as long as the context lasts: all that is told is of one moment."""
+        with self._lock:
+            self.look()
+            yield
+
     def _keep_looking(self) -> None:
         pause = LOOK_SECONDS if self.root.is_local else REMOTE_SECONDS
         while not self._closed.is_set() and time.monotonic() - self._asked < IDLE_SECONDS:
@@ -148,9 +157,9 @@ class Watched:
                 self.version += 1
 
     def _look_at_manifest(self) -> bool:
-        stamp = self._stamp_of_manifest()
         alive = self.manifest.state != "running" or seems_alive(self.root, self.run_id)
         changed = alive != self.alive or self._stamp is None
+        stamp = self._stamp_of_manifest(alive != self.alive)
         self.alive = alive
         if stamp != self._stamp:
             self._stamp = stamp
@@ -165,12 +174,17 @@ class Watched:
             self.stage = stage
         return changed
 
-    def _stamp_of_manifest(self) -> Any:
+    def _stamp_of_manifest(self, ended: bool) -> Any:
+        """Return another value than before where the manifest may be another one.
+
+        Args:
+            ended: whether the run's driver came or went: what it said last is wanted at once.
+        """
         if self.root.is_local:
             found = Path(self.root.uri("runs", self.run_id, MANIFEST)).stat()
             return found.st_mtime_ns, found.st_size
         now = time.monotonic()
-        if self._stamp is None or (now - self._manifest_read > MANIFEST_SECONDS and self.going_on):
+        if ended or self._stamp is None or now - self._manifest_read > MANIFEST_SECONDS:
             self._manifest_read = now
             return now
         return self._stamp
@@ -249,6 +263,10 @@ class Watched:
         )
         if len(self.growth) > GROWTH:
             del self.growth[1:-1:2]
+
+    def experts(self) -> list[dict[str, Any]]:
+        """Return how tokens fell on experts, made again only where something changed."""
+        return self.cached("experts", lambda: loads(self.manifest))
 
     def totals(self) -> dict[str, int]:
         """Return sums over all samples that are there."""

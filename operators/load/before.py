@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-import polars as pl
-
 from operators.load.names import Names
 from operators.load.rows import Rows, parsed
-from schemas.conversation import TURNS, Turn
+from schemas.conversation import Turn, turns_dtype
 from schemas.errors import BadInput
+from schemas.later import pl
 from schemas.messages import NotATurn, turn_of, turns_of
 from schemas.parts import content_of
 
@@ -55,7 +54,7 @@ def with_before(
         if system is not None and begins is None:
             head = [turn_of({"role": "system", "content": system})]
         found[row] = [*head, *earlier, *rest]
-    return pl.Series("messages", found, dtype=TURNS)
+    return pl.Series("messages", found, dtype=turns_dtype())
 
 
 def _system(given: Any, where: str, column: str) -> str | None:

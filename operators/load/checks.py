@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import polars as pl
-
 from schemas.errors import BadInput
+from schemas.later import pl
 
 
 class Notes:

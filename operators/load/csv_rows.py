@@ -7,10 +7,9 @@ import io
 import re
 from collections.abc import Iterator
 
-import polars as pl
-
 from operators.load.checks import Notes
 from schemas.errors import BadInput
+from schemas.later import pl
 
 _OTHERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _NAMED = re.compile("sep=([,;|\t])\r?\n")

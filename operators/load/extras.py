@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii
 from typing import Any, cast
 
-import polars as pl
-
 from operators.load.rows import Rows, as_json
 from schemas.conversation import Turn
 from schemas.errors import BadInput
+from schemas.later import pl
 
 CUT = "cut_turns"
 """The metadata field that keeps what the assistant had said at the end of a conversation."""

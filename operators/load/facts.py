@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-import polars as pl
-
 from operators.load.code_columns import CODE_COLUMNS, from_columns, from_ground_truth
 from operators.load.golds import is_integral
 from operators.load.options import Options, find_options
 from operators.load.rows import Rows, parsed
 from schemas.errors import BadInput
+from schemas.later import pl
 from schemas.messages import tools_column
 
 _INSIDE = (("reward_model", "ground_truth"), ("verification_info", ""), ("tests", ""))

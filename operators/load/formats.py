@@ -10,13 +10,12 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
-
 from operators.load.checks import Notes
 from operators.load.csv_rows import read_csv
 from operators.load.json_rows import Kinds, read_json, read_lines
 from operators.load.rows import Rows
 from schemas.errors import BadInput
+from schemas.later import pl
 
 SUFFIXES = (".parquet", ".arrow", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}

@@ -6,20 +6,50 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
+import tempfile
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
-import polars as pl
-
 from schemas.errors import BadInput
+from schemas.identity import digest
+from schemas.later import pl
+
+COLUMNS = ("problem_id", "prompt", "answer", "task_type", "verification")
+"""Of generated tasks, all of them texts."""
 
 
 def reasoning_gym_tasks(task: str, seed: int, size: int, config: dict[str, Any]) -> pl.DataFrame:
     """Return generated tasks with what checks them; equal questions are one problem.
 
+    The package takes a second and 150 MB to import, and equal settings give equal tasks, so they are kept in the user's
+    cache, by the package's version.
+
     Raises:
         BadInput: there is no such task, or it refuses its settings.
     """
+    try:
+        made_by = version("reasoning-gym")
+    except PackageNotFoundError as error:
+        raise BadInput(f"'reasoning_gym:{task}' needs the package: pip install 'gristmill[local]'") from error
+    known = digest({"package": made_by, "task": task, "seed": seed, "size": size, "config": config})
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gristmill" / "tasks"
+    kept = cache / f"{known}.jsonl"
+    try:
+        return pl.read_ndjson(kept, schema=dict.fromkeys(COLUMNS, pl.String))
+    except (OSError, pl.exceptions.PolarsError):  # it isn't there, or isn't whole
+        rows = _generated(task, seed, size, config)
+    with suppress(OSError):  # a home that can't be written to only costs the time
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=cache, suffix=".new", delete=False) as file:
+            rows.write_ndjson(file)
+        os.replace(file.name, kept)
+    return rows
+
+
+def _generated(task: str, seed: int, size: int, config: dict[str, Any]) -> pl.DataFrame:
     import reasoning_gym
     import reasoning_gym.factory  # pyright: ignore[reportUnusedImport]  (used by way of its package, which is untyped)
 
@@ -47,7 +77,7 @@ def reasoning_gym_tasks(task: str, seed: int, size: int, config: dict[str, Any])
             "verification": json.dumps(about, sort_keys=True),
         }
         rows.setdefault(entry["question"], row)
-    return pl.DataFrame(list(rows.values()))
+    return pl.DataFrame(list(rows.values()), schema=dict.fromkeys(COLUMNS, pl.String))
 
 
 SHIPPED = Path(__file__).parent / "shipped"

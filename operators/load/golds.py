@@ -10,11 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-import polars as pl
-
 from operators.load.rows import Rows, parsed, text_of
 from operators.verify.extract import extract_answer
 from schemas.errors import BadInput
+from schemas.later import pl
 
 _ALL_WHERE = ("is_multiple_answer", "multiple_answers")
 """Columns that say of a row that all of its answers are asked for."""

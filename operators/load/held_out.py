@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-import polars as pl
 import xxhash
+
+from schemas.later import pl
 
 Part = Literal["all", "tuning", "holdout"]
 _TOP = float(2**64)

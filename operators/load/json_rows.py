@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any, cast
 
-import polars as pl
-
 from operators.load.checks import Notes
 from operators.load.json_tables import is_table, rows_of
 from operators.load.rows import Rows, as_json
 from schemas.errors import BadInput
+from schemas.later import pl
 
 _HALVES = re.compile("[\ud800-\udfff]")
 _DEEPEST = 200
@@ -238,11 +237,14 @@ class Kinds:
             elif len(kinds) > 1:
                 columns[name] = pl.Series(name, [_text(value) for value in values], dtype=pl.String)
             else:
-                columns[name] = pl.Series(name, values, dtype=_DTYPES[next(iter(kinds))] if kinds else pl.Null)
+                columns[name] = pl.Series(
+                    name, values, dtype=getattr(pl, _DTYPES[next(iter(kinds))] if kinds else "Null")
+                )
         return Rows(pl.DataFrame(columns), loose)
 
 
-_DTYPES: dict[type[Any], Any] = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean}
+_DTYPES: dict[type[Any], str] = {str: "String", int: "Int64", float: "Float64", bool: "Boolean"}
+"""By the names that Polars gives them."""
 
 
 def _text(value: Any) -> str | None:

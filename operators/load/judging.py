@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import polars as pl
-
 from operators.load.code_columns import with_starter_code
 from operators.load.facts import Facts, code_of
 from operators.load.golds import Golds, final_answers, read_golds
@@ -18,7 +16,8 @@ from operators.load.options import Choice, read_choices
 from operators.load.prompts import Prompts
 from operators.load.rows import Rows
 from operators.load.turns import with_question
-from schemas.conversation import TURNS, Turn
+from schemas.conversation import Turn, turns_dtype
+from schemas.later import pl
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def read_judging(rows: Rows, names: Names, facts: Facts, prompts: Prompts, sourc
             talks[row] = with_question(talk, shown)
     return Judging(
         pl.Series("prompt", asked, dtype=pl.String),
-        None if talks is None else pl.Series("messages", talks, dtype=TURNS),
+        None if talks is None else pl.Series("messages", talks, dtype=turns_dtype()),
         pl.Series("answer", texts, dtype=pl.String),
         _own_types(rows, pl.Series("task_type", types, dtype=pl.String), source),
         more,

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import Annotated, Any, ClassVar, Literal
 
-import polars as pl
 from pydantic import Field, field_validator
 
 from operators.base import AnyOperator, Operator
@@ -34,6 +33,7 @@ from schemas.contract import polars_schema
 from schemas.datasets import Problem
 from schemas.errors import BadInput
 from schemas.identity import Added, digest, problem_keys, prompt_keys
+from schemas.later import pl
 
 
 class Load(Operator):

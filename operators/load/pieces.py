@@ -8,13 +8,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
-import fsspec  # pyright: ignore[reportMissingTypeStubs]
-import polars as pl
-import pyarrow.parquet  # pyright: ignore[reportMissingTypeStubs]
-
 from operators.load.checks import Notes
 from operators.load.json_rows import Kinds, by_column, read_lines
 from operators.load.rows import Rows
+from schemas.later import fsspec, pl, pq
 
 LARGE = 2**24
 """Bytes of a file from which on it is read a piece at a time."""
@@ -70,12 +67,12 @@ class ParquetPieces(Pieces):
 
     @staticmethod
     def bytes_of(fs: Any, place: str) -> int:
-        parquet = cast(Any, pyarrow.parquet)  # it has no types
+        parquet = cast(Any, pq)  # it has no types
         with fs.open(place, "rb") as file, parquet.ParquetFile(file) as reader:
             return _unpacked(reader)
 
     def rows(self) -> Iterator[Rows]:
-        parquet = cast(Any, pyarrow.parquet)
+        parquet = cast(Any, pq)
         with self.fs.open(self.place, "rb") as file, parquet.ParquetFile(file, pre_buffer=False) as reader:
             rows = max(100, reader.metadata.num_rows * PIECE_BYTES // max(1, _unpacked(reader)))
             for batch in reader.iter_batches(batch_size=min(rows, 20_000), use_threads=False):

@@ -11,15 +11,12 @@ import stat
 from pathlib import Path
 from typing import Any, cast
 
-import fsspec
-import polars as pl
-from fsspec.implementations.local import LocalFileSystem
-
 from operators.load.checks import Notes
 from operators.load.formats import SUFFIXES, read_bytes, suffix_of
 from operators.load.names import ANSWERING, ASKING, plain
 from operators.load.rows import Rows, together
 from schemas.errors import BadInput
+from schemas.later import fsspec, pl
 
 _SPLIT = re.compile(
     r"(?:^|[/_.-])(train|training|test|testing|validation|valid|val|dev|eval|evaluation|holdout)(?=[/_.-]|$)", re.I
@@ -65,10 +62,10 @@ def _data(fs: Any, place: str) -> bytes:
     Raises:
         BadInput: it is no plain file (a pipe would be waited for, a device never ends), or can't be read.
     """
-    if isinstance(fs, LocalFileSystem) and not stat.S_ISREG(os.stat(place).st_mode):
+    if "file" in fs.protocol and not stat.S_ISREG(os.stat(place).st_mode):
         raise BadInput(f"'{place}' is no plain file (a pipe, or a device): copy what it says into one first")
     try:
-        return cast(Any, fs).cat_file(place)
+        return fs.cat_file(place)
     except OSError as error:
         raise BadInput(f"'{place}' can't be read: {error}") from error
 

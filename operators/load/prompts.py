@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-import polars as pl
-
 from operators.load.checks import Notes
 from operators.load.names import Names
 from operators.load.rows import Rows
 from operators.load.turns import prompts_of, read_turns, without_answers
 from schemas.conversation import Turn
 from schemas.errors import BadInput
+from schemas.later import pl
 
 _TEXTS = "prompt, as text"
 """The column of what is text where a column of prompts holds texts and conversations."""

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import polars as pl
-
 from schemas.errors import BadInput
+from schemas.later import pl
 
 
 def _as_text(value: Any) -> str:

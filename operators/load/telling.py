@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 
-import polars as pl
-
 from operators.load.checks import Notes
 from operators.load.facts import Facts
 from operators.load.names import ANSWER_NAMES, PROMPT_NAMES, Names, plain
 from operators.load.places import split_of
 from operators.load.rows import Rows
+from schemas.later import pl
 
 _SOLUTIONS = ("solution", "finalanswer", "groundtruth", "expectedanswer", "target")
 """Columns that may have the answer where the one that is read has none."""

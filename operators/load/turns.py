@@ -11,19 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
-
 from operators.load.checks import Notes
 from operators.load.names import MESSAGE_NAMES
 from operators.load.rows import Rows
-from schemas.conversation import TURNS, Turn
+from schemas.conversation import Turn, turns_dtype
 from schemas.errors import BadInput
+from schemas.later import pl
 from schemas.messages import NotATurn, conversations, conversations_of
 
 _ASKING = ("user", "tool")
 _QUIET = ("system", "developer")
 """Roles that neither ask nor answer: of what follows the last question, only their turns are shown."""
-_PLAIN = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,9 @@ def read_turns(rows: Rows, column: str, source: str) -> pl.Series:
             values = rows.objects[column]
             if all(value is None or _is_plain(value) for value in values):
                 return conversations(_column(values).alias(column))
-            return pl.Series(column, conversations_of(values), dtype=TURNS)
+            return pl.Series(column, conversations_of(values), dtype=turns_dtype())
         if rows.table.schema[column] == pl.Null:
-            return rows.table[column].cast(TURNS)
+            return rows.table[column].cast(turns_dtype())
         return conversations(rows.table[column])
     except NotATurn as error:
         wanted = "a list" if column in MESSAGE_NAMES else "a text, or a list"
@@ -73,7 +71,8 @@ def _column(values: list[list[dict[str, str]] | None]) -> pl.Series:
     rows = given.to_frame().with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
     found = rows.join(lists, on="row", how="left", maintain_order="left")
     empty = pl.col("given") & pl.col("turns").is_null()
-    return found.select(pl.when(empty).then(pl.lit([], dtype=_PLAIN)).otherwise("turns")).to_series()
+    plain = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+    return found.select(pl.when(empty).then(pl.lit([], dtype=plain)).otherwise("turns")).to_series()
 
 
 def _is_plain(value: Any) -> bool:
@@ -127,7 +126,7 @@ def without_answers(
         prompt = None if prompts is None else prompts[row]
         if prompt is not None and _is_prompt(values[row], prompt):
             values[row], alone = None, alone + 1
-    messages = pl.Series("messages", values, dtype=TURNS)
+    messages = pl.Series("messages", values, dtype=turns_dtype())
     _refuse_unasked(messages, prompts, source, column, continue_last)
     notes.count(
         f"whose '{column}' end with the assistant: that turn is the answer and isn't shown to the model "

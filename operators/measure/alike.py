@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
+from schemas.later import Floats, np, pl
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,6 @@ import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.base import Operator
@@ -16,9 +13,9 @@ from operators.measure.intervals import ENDS
 from operators.strategies.bets import ROUNDS
 from schemas.contract import polars_schema
 from schemas.errors import BadInput
+from schemas.later import Floats, np, pl
 from schemas.studies import Bet, BetMeasure
 
-Floats = NDArray[np.float64]
 SAID = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*(?:%\s*)?(?:(?:-|\N{EN DASH}|to)\s*(\d{1,3}(?:\.\d+)?)\s*)?(?:%|per ?cent)")
 """A chance that is said in words: ``65%``, ``65-70%``."""
 FAIR, APART = 50.0, 5.0

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.draws import draws
@@ -20,9 +17,8 @@ from operators.select.majority import MajorityVote
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Sample, Verdict
 from schemas.errors import BadInput
+from schemas.later import np, pl
 from schemas.measures import Bounds
-
-Floats = NDArray[np.float64]
 
 
 class MeasureBounds(PiecewiseOperator):

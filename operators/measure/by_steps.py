@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar
 
-import numpy as np
-import polars as pl
 from pydantic import Field
 
 from operators.draws import draws
@@ -18,6 +16,7 @@ from operators.verify.procedure import VerifyProcedure
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Problem, Verdict
 from schemas.errors import BadInput
+from schemas.later import np, pl
 from schemas.measures import StepCurve
 
 RANGES = {"short": (2, 6), "medium": (7, 16), "long": (17, 25)}

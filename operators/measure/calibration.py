@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.piecewise import PiecewiseOperator
 from schemas.contract import polars_schema
 from schemas.datasets import Answer
 from schemas.errors import BadInput
+from schemas.later import Floats, Ints, np, pl
 from schemas.measures import Calibration
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 BLOCK = 2_000_000
 """Answers drawn at once while bootstrapping."""

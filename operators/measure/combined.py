@@ -22,18 +22,11 @@ unsolved problem being solved or not.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
-from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
+from typing import NamedTuple
 
 from operators.measure.intervals import ENDS
 from operators.measure.tail import Tail
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-special: Any = _special  # ships no types
+from schemas.later import Floats, Ints, np, special
 
 FEW, MANY = 100, 1000
 """Samples of each problem up to which the power law is taken alone, and from which all three count alike."""

@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Any, ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.base import Operator
@@ -20,9 +17,9 @@ from schemas.contract import polars_schema
 from schemas.datasets import Problem
 from schemas.episodes import Episode
 from schemas.errors import BadInput
+from schemas.later import Floats, Ints, NDArray, np, pl
 from schemas.studies import Conflict
 
-Floats = NDArray[np.float64]
 SAID = "said_"
 
 
@@ -80,7 +77,7 @@ class MeasureConflict(Operator):
             rows += [{"about": name, **row} for row in self._of(mine, place)]
         return pl.DataFrame(rows, schema=polars_schema(Conflict))
 
-    def _of(self, notes: list[dict[str, float]], place: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+    def _of(self, notes: list[dict[str, float]], place: Ints) -> Iterator[dict[str, Any]]:
         """Yield the figures of some episodes; ``place`` says which belong to one problem."""
         if not notes:
             return

@@ -9,10 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-
 from operators.draws import draws
 from operators.piecewise import PiecewiseOperator
 from operators.select.classes import one_verifier
@@ -21,9 +17,7 @@ from schemas.books import Allocation
 from schemas.contract import Contract
 from schemas.datasets import VERDICT_STATUS, Verdict
 from schemas.errors import BadInput
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from schemas.later import Floats, Ints, np, pl
 
 DRAWN = ("ok", "unparseable", "timeout")
 """Statuses of a verdict that counts as a draw, where ``is_correct`` is known."""
@@ -120,10 +114,13 @@ def check_counts(counts: pl.DataFrame) -> None:
         )
 
 
-HINTS = pl.List(pl.Struct({"source": pl.String, "odds": pl.Float64}))
-"""What is known of a problem beforehand: log odds of success by source, and features (``FEATURE``)."""
 FEATURE = "feature "
 """What the names of features begin with."""
+
+
+def _hints() -> pl.List:
+    """Return the dtype of what is known of a problem beforehand: log odds of success by source, and ``FEATURE``."""
+    return pl.List(pl.Struct({"source": pl.String, "odds": pl.Float64}))
 
 
 def rules_of(allocations: pl.DataFrame) -> pl.DataFrame:
@@ -164,7 +161,7 @@ def told(before: pl.DataFrame) -> pl.DataFrame:
 def _listed(odds: pl.DataFrame) -> pl.DataFrame:
     """Gather (problem_id, source, odds), a row each, to a row per problem."""
     hints = odds.drop_nulls("odds").sort("problem_id", "source").group_by("problem_id", maintain_order=True)
-    return hints.agg(hints=pl.struct("source", "odds")).cast({"hints": HINTS})
+    return hints.agg(hints=pl.struct("source", "odds")).cast({"hints": _hints()})
 
 
 class Hints(NamedTuple):
@@ -269,7 +266,7 @@ class FromCounts(PiecewiseOperator):
         Raises:
             BadInput: neither verdicts nor counts, or counts that can't be.
         """
-        none = {"policies": pl.lit(None, pl.List(pl.String)), "hints": pl.lit(None, HINTS)}
+        none = {"policies": pl.lit(None, pl.List(pl.String)), "hints": pl.lit(None, _hints())}
         if counts is not None:
             check_counts(counts)
             null = [pl.lit(None, pl.Int64).alias(name) for name in ("first", *LEFT_OUT)]

@@ -19,22 +19,19 @@ Bayes; Gelman et al. 2013, ch. 5).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import numpy as np
-from numpy.typing import NDArray
+from schemas.later import Bools, Floats, Ints, Later, np
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+if TYPE_CHECKING:
+    from operators.measure import rates as grid
+else:
+    grid = Later("operators.measure.rates")
 
-LOGITS: Floats = np.linspace(-13.8, 3.9, 96)
-RATES: Floats = 1.0 / (1.0 + np.exp(-LOGITS))
-LOG_RATE, LOG_MISS = np.log(RATES), np.log1p(-RATES)
-"""The grid of success rates on which all distributions are, from 1e-6 to .98."""
-
-START, SPREAD = np.array([-3.0, np.log(2.0)]), np.array([3.0, 0.5])
+START, SPREAD = (-3.0, math.log(2.0)), (3.0, 0.5)
 """Means and standard deviations of the normal priors of a and ln s."""
 WORTH, WORTH_SPREAD = 0.75, 0.75
 """The same of all b together: each source begins with its share of both. What is hard for one model is hard for others,
@@ -276,7 +273,7 @@ def log_odds(before: Ints) -> Floats:
 
 def hints(odds: Floats) -> Floats:
     """Return log odds on one scale for all sources, 0 where there are none: [problems, sources] -> the same shape."""
-    known: NDArray[np.bool_] = ~np.isnan(odds)
+    known: Bools = ~np.isnan(odds)
     count = np.maximum(known.sum(axis=0), 1)
     apart: Floats = np.where(known, odds - np.where(known, odds, 0.0).sum(axis=0) / count, 0.0)
     spread = np.sqrt((apart**2).sum(axis=0) / count)
@@ -298,7 +295,7 @@ def distinct(drawn: Ints, correct: Ints, hint: Floats) -> tuple[Floats, Floats]:
 def log_likelihood(drawn: Any, correct: Any) -> Floats:
     """Return ln P(counts | rate) on the grid but for a constant, shape [problems, rates]."""
     correct, wrong = np.asarray(correct, dtype=np.float64), np.asarray(drawn - correct, dtype=np.float64)
-    return correct[:, None] * LOG_RATE + wrong[:, None] * LOG_MISS
+    return correct[:, None] * grid.LOG_RATE + wrong[:, None] * grid.LOG_MISS
 
 
 def posterior(theta: Floats, known: Floats, hint: Floats) -> Floats:
@@ -363,7 +360,7 @@ def _loss(theta: Floats, known: Floats, weight: Floats, hint: Floats, prior: Pri
 
 def _apart(theta: Floats, hint: Floats) -> Floats:
     """Return how far each rate of the grid is from each row's mean, in units of s: shape [rows, rates]."""
-    return (LOGITS - (theta[0] + hint @ theta[1:-1])[:, None]) / np.exp(theta[-1])
+    return (grid.LOGITS - (theta[0] + hint @ theta[1:-1])[:, None]) / np.exp(theta[-1])
 
 
 def _normalise(logs: Floats) -> tuple[Floats, Floats]:

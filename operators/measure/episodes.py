@@ -12,9 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.base import Operator
@@ -27,8 +24,8 @@ from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Sample, Verdict
 from schemas.episodes import Episode, EpisodeMeasure
 from schemas.errors import BadInput
+from schemas.later import Floats, np, pl
 
-Floats = NDArray[np.float64]
 KEY = ["problem_key", "episode"]
 BILL = (
     *("calls", "prompt_tokens", "cached_prompt_tokens", "completion_tokens"),

@@ -13,9 +13,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from operators.base import Operator
@@ -26,10 +23,8 @@ from operators.select.classes import one_verifier
 from operators.select.models import check_names
 from schemas.contract import Columns, polars_schema
 from schemas.episodes import Episode, EqualBill
+from schemas.later import Floats, Ints, np, pl
 from schemas.prices import Prices, dollars_by_role, priced_as
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 class MeasureEqualBill(Operator):

@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-
 from operators.draws import draws
 from operators.measure.counts import DRAWN
 from operators.measure.labels import with_chances
@@ -18,9 +14,8 @@ from operators.select.classes import one_verifier
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Problem, Sample, Score, Verdict
 from schemas.errors import BadInput
+from schemas.later import Bools, Floats, np, pl
 from schemas.measures import Estimate, Label
-
-Floats = NDArray[np.float64]
 
 LEAST = 20
 """Judged samples that a group must have."""
@@ -84,7 +79,9 @@ class MeasureEstimate(PiecewiseOperator):
             f_accepted=none, f_frequency=none, f_silent=none
         )  # fmt: skip
         said = (
-            pl.DataFrame(schema={**dict.fromkeys(SAMPLE_KEY), "scored": SCORED}) if scores is None else _listed(scores)
+            pl.DataFrame(schema={**dict.fromkeys(SAMPLE_KEY), "scored": _scored()})
+            if scores is None
+            else _listed(scores)
         )
         said = said.cast({"problem_key": pl.String, "sample_index": pl.Int64})
         table = table.join(said, on=SAMPLE_KEY, how="left").join(self._judged(others), on=SAMPLE_KEY, how="left")
@@ -136,7 +133,7 @@ class MeasureEstimate(PiecewiseOperator):
         rows = [_row(name, one, f"{how}{few}") for name, one in zip(enough, found, strict=True)]
         return pl.DataFrame(rows, schema=polars_schema(Estimate), orient="row")
 
-    def _sampled(self, table: pl.DataFrame, judged: NDArray[np.bool_]) -> Sampled:
+    def _sampled(self, table: pl.DataFrame, judged: Bools) -> Sampled:
         problem = table["problem_key"].rank("dense").to_numpy().astype(np.int64) - 1
         size, known = np.bincount(problem), np.bincount(problem, judged)
         asked = table.filter(pl.col("stratum").is_not_null())
@@ -151,7 +148,7 @@ class MeasureEstimate(PiecewiseOperator):
         y = table["y"].fill_null(0.0).to_numpy()
         return Sampled(y, judged, chance, _features(table), problem, whole)
 
-    def _groups(self, table: pl.DataFrame) -> dict[str, NDArray[np.bool_]]:
+    def _groups(self, table: pl.DataFrame) -> dict[str, Bools]:
         found = {"all": np.ones(len(table), dtype=np.bool_)}
         if "length" in self.by:
             ends = [table["tokens"].quantile(share, "nearest") for share in SHARES]
@@ -168,8 +165,9 @@ class MeasureEstimate(PiecewiseOperator):
         return {name: rows for name, rows in found.items() if rows.any()}
 
 
-SCORED = pl.List(pl.Struct({"scorer": pl.String, "score": pl.Float64}))
-"""What scorers say of a sample."""
+def _scored() -> pl.List:
+    """Return the dtype of what scorers say of a sample."""
+    return pl.List(pl.Struct({"scorer": pl.String, "score": pl.Float64}))
 
 
 def _cheap(cheap: pl.DataFrame) -> pl.DataFrame:
@@ -187,7 +185,7 @@ def _cheap(cheap: pl.DataFrame) -> pl.DataFrame:
 
 def _listed(scores: pl.DataFrame) -> pl.DataFrame:
     rows = scores.sort(*SAMPLE_KEY, "scorer").group_by(SAMPLE_KEY, maintain_order=True)
-    return rows.agg(scored=pl.struct("scorer", "score")).cast({"scored": SCORED})
+    return rows.agg(scored=pl.struct("scorer", "score")).cast({"scored": _scored()})
 
 
 def _features(table: pl.DataFrame) -> Floats:

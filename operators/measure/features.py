@@ -15,14 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-
 from schemas.errors import BadInput
+from schemas.later import Floats, Ints, np, pl
 
-Floats = NDArray[np.float64]
-Places = NDArray[np.int64]
+Places = Ints
 
 TEXTS = ("prompt", "question", "problem", "text")
 """Columns that are described, not told apart."""

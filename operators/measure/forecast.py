@@ -6,12 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
-from scipy import optimize as _optimize  # pyright: ignore[reportMissingTypeStubs]
-from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
 
 from operators.measure.combined import Curve as Measured
 from operators.measure.combined import Open, combined, tail_alone
@@ -23,12 +18,8 @@ from operators.measure.tail import fit_all, fit_tail
 from schemas.contract import polars_schema
 from schemas.errors import BadInput
 from schemas.identity import Added
+from schemas.later import Floats, Ints, np, optimize, pl, special
 from schemas.measures import Forecast
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-optimize: Any = _optimize  # they ship no types
-special: Any = _special
 
 POINTS = 40
 """Log-spaced k at which curves are fitted (Brown et al. 2024)."""

@@ -18,25 +18,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from operators.measure.counts import Hints
 from operators.measure.difficulty import (
-    LOG_MISS,
     SCALES,
     Prior,
     curvature,
     distinct,
     fit,
+    grid,
     hints,
     log_likelihood,
     posterior,
 )
 from operators.measure.intervals import ENDS, ends
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from schemas.later import Floats, Ints, np
 
 THETAS = 200
 """Draws of a, b and s."""
@@ -91,7 +86,7 @@ def hinted(n: Ints, c: Ints, first: Ints, told: Hints, k: Ints, draws: int, seed
     each = -(-draws // count)
     value = np.zeros(len(k))
     low, high, same, seen = np.empty((4, count * each, len(k)))
-    miss = np.exp(k[:, None] * LOG_MISS)  # [ks, rates]
+    miss = np.exp(k[:, None] * grid.LOG_MISS)  # [ks, rates]
     for place, chances in enumerate(_chances(n, c, first, told, k, count, rng)):
         value += chances.solved.mean(axis=0) / count
         for row in range(place * each, (place + 1) * each):
@@ -102,7 +97,7 @@ def hinted(n: Ints, c: Ints, first: Ints, told: Hints, k: Ints, draws: int, seed
             seen[row] = came.mean(axis=0)
             low[row] = weights[1:] @ sums
             high[row] = weights[:-1] @ sums + weights[-1]
-            picked = (rng.random(len(n))[:, None] > chances.rates).sum(axis=1).clip(0, len(LOG_MISS) - 1)
+            picked = (rng.random(len(n))[:, None] > chances.rates).sum(axis=1).clip(0, len(grid.LOG_MISS) - 1)
             same[row] = 1.0 - miss[:, picked].mean(axis=1)
     of_new = np.minimum(np.quantile(low, ENDS[0], axis=0), value), np.maximum(np.quantile(high, ENDS[1], axis=0), value)
     centre = same.mean(axis=0)
@@ -133,6 +128,6 @@ def _chances(
         theta = best + root @ rng.standard_normal(len(best))
         shares = posterior(theta, of_each, hint)
         missed = np.stack(
-            [(shares * np.exp(further[:, place, None] * LOG_MISS)).sum(axis=1) for place in range(len(k))], axis=1
+            [(shares * np.exp(further[:, place, None] * grid.LOG_MISS)).sum(axis=1) for place in range(len(k))], axis=1
         )
         yield Chances(np.where(open_, 1.0 - missed, done.astype(np.float64)), shares.cumsum(axis=1))

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from operators.draws import draws
@@ -19,15 +16,16 @@ from schemas.contract import polars_schema
 from schemas.datasets import Answer, Verdict
 from schemas.errors import BadInput
 from schemas.identity import digest
+from schemas.later import Floats, pl
 from schemas.measures import HoldoutAnswer
 
-Floats = NDArray[np.float64]
 
-PARTIAL: dict[str, pl.DataType] = {
-    **{"problem_key": pl.String(), "name": pl.String(), "value": pl.Float64()},
-    **{"number": pl.Int64(), "question": pl.String(), "answer": pl.Float64(), "status": pl.String()},
-}
-"""Columns of a question's values and, in other rows, of earlier questions."""
+def _partial() -> dict[str, Any]:
+    """Return the columns of a question's values and, in other rows, of earlier questions."""
+    return {
+        **{"problem_key": pl.String(), "name": pl.String(), "value": pl.Float64()},
+        **{"number": pl.Int64(), "question": pl.String(), "answer": pl.Float64(), "status": pl.String()},
+    }
 
 
 class MeasureHoldout(PiecewiseOperator):
@@ -88,7 +86,7 @@ class MeasureHoldout(PiecewiseOperator):
         Raises:
             BadInput: nothing is asked.
         """
-        found = [pl.DataFrame(schema=PARTIAL)]
+        found = [pl.DataFrame(schema=_partial())]
         if answers is not None:
             known = answers.filter(pl.col("is_correct").is_not_null())
             found.append(known.select("problem_key", name="method", value=pl.col("is_correct").cast(pl.Float64)))

@@ -14,13 +14,8 @@ mass at 0, ``operators.measure.tail``), so that a problem without a right sample
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from operators.measure.tail import Theta, expected, fit_all, never
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from schemas.later import Floats, Ints, np
 
 ENDS = (0.025, 0.975)
 BLOCK = 4_000_000

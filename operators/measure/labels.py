@@ -6,13 +6,8 @@ is, is known exactly. What strata differ in adds nothing to the error (Neyman 19
 
 from __future__ import annotations
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-
 from schemas.datasets import SAMPLE_KEY
-
-Floats = NDArray[np.float64]
+from schemas.later import Floats, np, pl
 
 KINDS = ("right_accepted", "right_rejected", "wrong_accepted", "wrong_rejected")
 JEFFREYS = 0.5

@@ -6,9 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.draws import draws
@@ -19,9 +16,8 @@ from operators.select.classes import one_verifier
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Problem, Score, Verdict
 from schemas.errors import BadInput
+from schemas.later import Floats, np, pl
 from schemas.measures import McqConfidence
-
-Floats = NDArray[np.float64]
 
 VERDICTS = Verdict.select(*SAMPLE_KEY, "verifier", "is_correct", "status", "chosen")
 SCORES = Score.select(*SAMPLE_KEY, "scorer", "score")

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.piecewise import PiecewiseOperator
 from schemas.contract import polars_schema
 from schemas.datasets import Answer
 from schemas.errors import BadInput
+from schemas.later import Bools, np, pl
 from schemas.measures import Multiplicity
-
-Bools = NDArray[np.bool_]
 
 
 class MeasureMultiplicity(PiecewiseOperator):

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.base import Operator
@@ -15,10 +12,8 @@ from operators.select.classes import one_verifier
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Problem, Sample, Score, Verdict
 from schemas.errors import BadInput
+from schemas.later import Bools, Floats, Ints, np, pl
 from schemas.measures import Label
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 Goal = Literal["accuracy", "completeness", "soundness", "precision", "errors"]
 
@@ -114,7 +109,7 @@ class MeasureNextLabels(Operator):
         return free.filter(place < pl.col("stratum").replace_strict(take, return_dtype=pl.Int64)).drop("lot", "right")
 
 
-def deviations(size: Floats, n: Floats, c: Floats, accepted: NDArray[np.bool_], goal: Goal) -> Floats:
+def deviations(size: Floats, n: Floats, c: Floats, accepted: Bools, goal: Goal) -> Floats:
     """Return S_h of each stratum, shape [strata], given its size, labels and right ones among these."""
     usual = np.where(accepted, *USUAL)
     p = (c + WORTH * usual) / (n + WORTH)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.draws import draws
@@ -18,10 +15,10 @@ from operators.select.majority import MajorityVote
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Problem, Sample, Verdict
 from schemas.errors import BadInput
+from schemas.later import Floats, np, pl
 from schemas.measures import Paired
 from schemas.prices import Prices
 
-Floats = NDArray[np.float64]
 VERDICTS = Verdict.select(*MajorityVote.inputs["verdicts"].names, "chosen")
 SAMPLES = Sample.select(*SAMPLE_KEY, "prompt_tokens", "cached_prompt_tokens", "completion_tokens")
 ENDS = (0.025, 0.975)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.draws import draws
@@ -19,9 +16,9 @@ from operators.transform.pairs import FIELD
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Problem, Verdict
 from schemas.errors import BadInput
+from schemas.later import Bools, Floats, np, pl
 from schemas.measures import PairCalibration
 
-Floats = NDArray[np.float64]
 VERDICTS = Verdict.select(*SAMPLE_KEY, "verifier", "predicted_answer", "answer_key", "is_correct", "status", "chosen")
 
 
@@ -64,7 +61,7 @@ class MeasurePairs(PiecewiseOperator):
         second: pl.DataFrame | None = None,
     ) -> pl.DataFrame:
         """Return ``kind``, problem, answer and counts: of first samples, or of second answers and repetitions."""
-        found = [pl.DataFrame(schema=PARTIAL)]
+        found = [pl.DataFrame(schema=_partial())]
         if verdicts is not None and len(verdicts):
             rows = draws(one_verifier(verdicts))
             classes = classify(distinct_answers(rows)).select("problem_key", "answer_key", "answer_class")
@@ -92,7 +89,7 @@ class MeasurePairs(PiecewiseOperator):
                 n=pl.len().cast(pl.Int64), same=again.sum().cast(pl.Int64), times=pl.col("times").first()
             )
             found.append(counts.rename({"of": "problem_key", "first": "answer"}).with_columns(kind=pl.lit("second")))
-        return pl.concat(found, how="diagonal").select(list(PARTIAL))
+        return pl.concat(found, how="diagonal").select(list(_partial()))
 
     def merge(self, partials: pl.DataFrame) -> pl.DataFrame:
         """Return one row per metric and name.
@@ -137,10 +134,12 @@ class MeasurePairs(PiecewiseOperator):
             yield ("auc", name, auc(score, wrong), low, high, len(known), asked)
 
 
-PARTIAL: dict[str, pl.DataType] = {
-    **{"kind": pl.String(), "problem_key": pl.String(), "answer": pl.String(), "n": pl.Int64()},
-    **{"right": pl.Boolean(), "same": pl.Int64(), "times": pl.Int64()},
-}
+def _partial() -> dict[str, Any]:
+    """Return the dtypes of its columns."""
+    return {
+        **{"kind": pl.String(), "problem_key": pl.String(), "answer": pl.String(), "n": pl.Int64()},
+        **{"right": pl.Boolean(), "same": pl.Int64(), "times": pl.Int64()},
+    }
 
 
 class _Problem:
@@ -187,7 +186,7 @@ class _Problem:
         return (shown * rates).sum(axis=1) / self._times.sum() - collision
 
 
-def auc(score: Floats, positive: NDArray[np.bool_]) -> float:
+def auc(score: Floats, positive: Bools) -> float:
     """Return the chance that a positive one has the larger score, ties counting half (Mann and Whitney 1947)."""
     order = np.argsort(score, kind="stable")
     ranks = np.empty(len(score))

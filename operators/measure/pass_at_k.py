@@ -22,11 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
-from scipy.special import gammaln  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 from operators.measure.counts import LEFT_OUT, Drawn, FromCounts, left_out
 from operators.measure.hinted import hinted
@@ -37,9 +33,7 @@ from schemas import measures
 from schemas.contract import polars_schema
 from schemas.errors import BadInput
 from schemas.identity import Added
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from schemas.later import Floats, Ints, np, pl, special
 
 DRAWS = 400
 """How many draws from the spread of success rates the estimate for problems with fewer than k samples is made of."""
@@ -79,7 +73,7 @@ def estimate(n: Ints, c: Ints, k: Ints) -> Floats:
 
 def _log_factorial(n: Ints) -> Floats:
     few = n.size > 0 and n.max() < n.size  # distinct ones, and looking up costs a tenth of computing
-    logs = np.asarray(gammaln((np.arange(n.max() + 1) if few else n) + 1.0), dtype=np.float64)
+    logs = np.asarray(special.gammaln((np.arange(n.max() + 1) if few else n) + 1.0), dtype=np.float64)
     return logs[n] if few else logs
 
 

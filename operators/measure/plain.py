@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-
 from operators.draws import draws
 from operators.measure.pass_at_k import estimate
 from operators.measure.subsets import Aligned, align, right_on
@@ -20,10 +16,9 @@ from operators.strategies.words import POLICY
 from schemas.contract import Columns
 from schemas.datasets import Sample, Verdict
 from schemas.errors import BadInput
+from schemas.later import Floats, Ints, np, pl
 from schemas.prices import MICRO, Prices
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 UNITS = ("completion_tokens", "tokens", "scorer_passes", "dollars")
 TOKENS = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens")
 SCORER = "scorer"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
-import polars as pl
 from pydantic import Field, field_validator
 
 from operators.base import Operator
@@ -13,6 +11,7 @@ from operators.measure.intervals import BLOCK, ENDS
 from operators.measure.plain import PLAIN_INPUTS, STOPPING, UNITS, Plain
 from schemas.contract import polars_schema
 from schemas.episodes import PlainCurve
+from schemas.later import np, pl
 from schemas.prices import Prices
 
 

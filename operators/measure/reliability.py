@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.measure.counts import Drawn, FromCounts
@@ -14,10 +11,8 @@ from operators.measure.intervals import new_problems
 from operators.measure.pass_at_k import powers_of_two, spread
 from schemas.contract import polars_schema
 from schemas.errors import BadInput
+from schemas.later import Floats, Ints, np, pl
 from schemas.measures import Reliability
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 

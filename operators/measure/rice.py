@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-import polars as pl
 from pydantic import Field
 
 from operators.piecewise import PiecewiseOperator
 from schemas.contract import polars_schema
 from schemas.errors import BadInput
 from schemas.experts import ExpertRelevance, Routing
+from schemas.later import pl
 
 MARKERS = ("<think>", "</think>", "Alternatively")
 

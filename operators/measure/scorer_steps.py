@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.base import Operator
@@ -18,9 +15,8 @@ from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Score, Verdict
 from schemas.episodes import ScorerSteps
 from schemas.errors import BadInput
+from schemas.later import Bools, Floats, Ints, np, pl
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 POINTLESS = 0.55
 """Up to this AUC a search goes by chance."""
 DEPTHS = ("first", "middle", "last")
@@ -107,7 +103,7 @@ def _prefixes(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def auc(values: Floats, right: Bools, weights: NDArray[np.int64] | None = None) -> float | None:
+def auc(values: Floats, right: Bools, weights: Ints | None = None) -> float | None:
     """Return the share of pairs of a right and a wrong one in which the right one has the larger value, ties half.
 
     Args:
@@ -124,7 +120,7 @@ def auc(values: Floats, right: Bools, weights: NDArray[np.int64] | None = None) 
     return float((good * (below + 0.5 * bad)).sum() / pairs)
 
 
-def _within(values: Floats, right: Bools, groups: Sequence[NDArray[np.int64]]) -> float | None:
+def _within(values: Floats, right: Bools, groups: Sequence[Ints]) -> float | None:
     """Return the AUC among pairs of one group, all such pairs together."""
     won, pairs = 0.0, 0
     for group in groups:

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from operators.base import AnyOperator
@@ -31,10 +28,8 @@ from operators.select.union import inputs_of, optional_of, selections
 from schemas.contract import Columns
 from schemas.datasets import SAMPLE_KEY
 from schemas.errors import BadInput
+from schemas.later import Floats, Ints, NDArray, np, pl
 from schemas.measures import SelectionAccuracy
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 COUNTED = 1_000_000
 """Votes counted at once (arrays of 8 and 4 MB). With a quarter of that, malloc gives memory back to the system at every

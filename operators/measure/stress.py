@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.draws import draws
@@ -18,9 +15,8 @@ from operators.verify.rest import headings
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Sample, Verdict
 from schemas.errors import BadInput
+from schemas.later import Floats, np, pl
 from schemas.measures import StressCurve
-
-Floats = NDArray[np.float64]
 
 PART = r"/(\d+)$"
 """In the verifier of a part's verdict: ``verify.rest/2``."""

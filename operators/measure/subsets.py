@@ -11,17 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-
 from operators.select.classes import in_n, one_verifier
 from operators.select.selection import Selection
 from operators.select.union import tables_of
 from schemas.datasets import SAMPLE_KEY
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from schemas.later import Floats, Ints, np, pl
 
 BLOCK = 1_000_000
 """Rows that a method is given at once."""

@@ -12,13 +12,8 @@ problems with f <= k, whatever the policy was.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from schemas.errors import BadInput
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from schemas.later import Floats, Ints, np
 
 ENDS = (0.025, 0.975)
 BLOCK = 4_000_000

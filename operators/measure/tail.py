@@ -17,15 +17,8 @@ a power law, forecasts are too low.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-special: Any = _special  # it ships no types
+from schemas.later import Floats, Ints, np, special
 
 CUTOFF = 10
 """Right samples that a problem of the tail has at most. 5 or 20 forecast alike; all bend the tail."""
@@ -37,8 +30,8 @@ GRID = (36, 40)
 """Points of a and b."""
 PAIRS = 128
 """Different counts that are looked at in one step (1.5 MB)."""
-SHARES: Floats = np.concatenate([np.zeros(1), np.linspace(0.01, 0.97, 33)])
-"""Points of z."""
+SHARES = (0.01, 0.97, 33)
+"""Points of z beside 0: from, to, how many."""
 
 
 Theta = tuple[Floats, Floats, Floats]
@@ -104,10 +97,11 @@ def _grid(n: Ints) -> tuple[Floats, Floats, Floats, Floats]:
     """Return the points of a, b and z, and the log of the prior there."""
     a: Floats = np.exp(EXPONENT[0] + EXPONENT[1] * np.linspace(-4.0, 4.0, GRID[0]))[:, None, None]
     b: Floats = np.geomspace(0.1, 100.0 * float(max(n.max(), 1)), GRID[1])[None, :, None]
-    shares: Floats = np.log1p(-SHARES[1:]) * (ZEROS - 1.0)
+    z = np.linspace(*SHARES)
+    shares: Floats = np.log1p(-z) * (ZEROS - 1.0)
     shares += np.log(1.0 - NO_ZEROS) - float(special.logsumexp(shares))
     log = np.concatenate([[np.log(NO_ZEROS)], shares]) - 0.5 * ((np.log(a) - EXPONENT[0]) / EXPONENT[1]) ** 2
-    return a, b, SHARES[None, None, :], log
+    return a, b, np.append(0.0, z)[None, None, :], log
 
 
 def _posterior(a: Floats, b: Floats, z: Floats, log: Floats) -> Tail:

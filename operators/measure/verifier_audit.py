@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.base import Operator
@@ -19,10 +16,8 @@ from operators.select.classes import one_verifier
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Verdict
 from schemas.errors import BadInput
+from schemas.later import Floats, Ints, np, pl
 from schemas.measures import Label, VerifierAudit
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 PRIORS = ((1.0, 1.0), (0.5, 0.5), (4.0, 1.0))
 """Beta priors of completeness and soundness: uniform, Jeffreys', and one that expects a good verifier."""

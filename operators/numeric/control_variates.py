@@ -28,12 +28,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from schemas.later import Bools, Floats, Ints, np
 
 FOLDS = 5
 RIDGE = 1.0
@@ -96,7 +91,7 @@ class Expectation(NamedTuple):
     of: int
 
 
-def estimate(sampled: Sampled, groups: NDArray[np.bool_], seed: int) -> list[Expectation]:
+def estimate(sampled: Sampled, groups: Bools, seed: int) -> list[Expectation]:
     """Return the expectation of each group's verdicts, all from the same fits.
 
     Args:

@@ -9,17 +9,13 @@ every array has a row per problem. Problems are at different places of their sea
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from operators.numeric.linesearch import Lines, Rows
+from schemas.later import Bools, Floats, Ints, np
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 Function = Callable[[Floats, Ints], tuple[Floats, Floats]]
 """(points [rows, variables], their problems' numbers [rows]) -> values [rows], gradients [rows, variables]."""
 
@@ -31,7 +27,7 @@ DECREASE = 2.220446049250313e-09
 """Stop where a step lowers the value by at most this, relative to the value (or to 1 below 1)."""
 TRIALS = 20
 """Evaluations per line search, after which the memory is dropped and the search starts anew."""
-EPSILON = float(np.finfo(np.float64).eps)
+EPSILON = sys.float_info.epsilon
 
 
 @dataclass

@@ -9,11 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from schemas.later import Bools, Floats, Ints, np
 
 SUFFICIENT, FLATTER, NARROW = 1e-3, 0.9, 0.1
 """Tolerances of the decrease, of the slope, and of the interval's width relative to its upper end."""
@@ -23,11 +19,11 @@ SUFFICIENT, FLATTER, NARROW = 1e-3, 0.9, 0.1
 class Rows:
     """Arrays with a row per problem."""
 
-    def take(self, rows: NDArray[np.int64] | Bools) -> Self:
+    def take(self, rows: Ints | Bools) -> Self:
         """Return a copy of some rows."""
         return type(self)(**{name: value[rows] for name, value in vars(self).items()})
 
-    def put(self, rows: NDArray[np.int64] | Bools, part: Self) -> None:
+    def put(self, rows: Ints | Bools, part: Self) -> None:
         """Write ``part`` over some rows."""
         for name, value in vars(self).items():
             value[rows] = getattr(part, name)

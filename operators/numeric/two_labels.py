@@ -16,15 +16,8 @@ Elsewhere all workers weigh the same. The third and the fourth are only there to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-special: Any = _special  # ships no types
+from schemas.later import Floats, Ints, np, special
 
 STRENGTHS = (2.0, 6.0, 20.0, 60.0, 200.0, 10_000.0)
 """Of the workers' common prior, in labels; with the last they are all equal."""

@@ -10,26 +10,21 @@ steps. Where a problem has many values the road is gone on about a hundred point
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-
 from operators.numeric.lbfgsb import minimize
+from schemas.later import Bools, Floats, Ints, np, pl
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 Result = TypeVar("Result")
 
-START = np.array([0.5, 1.0, 1.0, 1.5, 2.0])
-LOWER = np.array([0.2, 0.01, 0.01, 0.01, 0.01])
-UPPER = np.array([0.8, np.inf, np.inf, np.inf, np.inf])
+START = (0.5, 1.0, 1.0, 1.5, 2.0)
+LOWER = (0.2, 0.01, 0.01, 0.01, 0.01)
+UPPER = (0.8, math.inf, math.inf, math.inf, math.inf)
 """Of w, k1, l1, k2, l2."""
 
 MANY = 2_048
@@ -244,7 +239,7 @@ def _search(values: Floats, weights: Floats, sizes: Ints) -> tuple[Floats, Bools
             which[alike], place[alike], some = number, np.arange(len(alike)), part[alike]
             tables.append(Table.pack(gather(values, sizes, some), gather(weights, sizes, some), sizes[some], width))
         evaluate = partial(_evaluate, tables, which, place)
-        theta[part], succeeded[part] = minimize(evaluate, theta[part], LOWER, UPPER)
+        theta[part], succeeded[part] = minimize(evaluate, theta[part], np.array(LOWER), np.array(UPPER))
     return theta, succeeded
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
-import polars as pl
 from pydantic import Field
 
 from operators.load import Load
@@ -18,6 +16,7 @@ from operators.overlap.sifting import Sifting, batches
 from operators.overlap.stock import Stock, empty_words
 from schemas.datasets import SAMPLE_KEY
 from schemas.identity import Execution, digest
+from schemas.later import np, pl
 
 BATCH = 5_000
 """Rows whose texts are in memory at once."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
-import polars as pl
 from pydantic import Field
 
 from operators.overlap.minhash import Sketches
 from operators.overlap.shingles import Flat, hashed_words, ngrams, normalised, words
 from operators.overlap.sifting import Sifting, batches
 from schemas.datasets import SAMPLE_KEY
+from schemas.later import np, pl
 
 
 class SynthesizeDeduplicate(Sifting):

@@ -15,14 +15,11 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
-import numpy as np
 import rensa
-from numpy.typing import NDArray
-from scipy.sparse import coo_array, csgraph
 
 from operators.overlap.shingles import Flat, mixed
+from schemas.later import Bools, Hashes, Ints, Signatures, graphs, np, sparse
 
-Signatures = NDArray[np.uint32]
 ROUNDS = 256
 """In a bucket, rows are compared with up to so many that are unlike each other."""
 
@@ -70,7 +67,7 @@ class Sketches(AbstractContextManager["Sketches"]):
             self.rows += len(found)
         self._file.flush()
 
-    def groups(self, order: NDArray[np.int64], threshold: float) -> NDArray[np.int64]:
+    def groups(self, order: Ints, threshold: float) -> Ints:
         """Return a number for each text, the same for texts that a chain of near-duplicates connects.
 
         Args:
@@ -93,14 +90,14 @@ class Sketches(AbstractContextManager["Sketches"]):
         return group
 
 
-def _united(group: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
+def _united(group: Ints, left: Ints, right: Ints) -> Ints:
     """Return the groups of all texts after those on the left were united with those on the right."""
-    graph = coo_array((np.ones(len(left), np.bool_), (left, right)), shape=(len(group), len(group)))
-    component: Any = cast(Any, csgraph).connected_components(graph, directed=False)[1]
-    return cast(NDArray[np.int64], component.astype(np.int64))[group]
+    graph = sparse.coo_array((np.ones(len(left), np.bool_), (left, right)), shape=(len(group), len(group)))
+    component: Any = graphs.connected_components(graph, directed=False)[1]
+    return cast(Ints, component.astype(np.int64))[group]
 
 
-def _band(table: Signatures, first: int, rows: int) -> NDArray[np.uint64]:
+def _band(table: Signatures, first: int, rows: int) -> Hashes:
     """Return one hash for each text of one band of its signature."""
     keys = np.zeros(len(table), np.uint64)
     for column in range(first, first + rows):
@@ -108,16 +105,14 @@ def _band(table: Signatures, first: int, rows: int) -> NDArray[np.uint64]:
     return keys
 
 
-def _similar(
-    table: Signatures, keys: NDArray[np.uint64], place: NDArray[np.int64], group: NDArray[np.int64], needed: int
-) -> NDArray[np.int64]:
+def _similar(table: Signatures, keys: Hashes, place: Ints, group: Ints, needed: int) -> Ints:
     """Return pairs of texts of one bucket each that agree in ``needed`` entries of their signatures or more.
 
     The first text of each bucket is compared with all others; of those that aren't like it the first is compared with
     the rest of them, and so on. Texts that are in one group already are not compared.
     """
     rows = np.lexsort((place, keys))
-    pairs: list[NDArray[np.int64]] = []
+    pairs: list[Ints] = []
     bucket = keys[rows]
     for _ in range(ROUNDS):
         starts = np.flatnonzero(np.concatenate([[True], bucket[1:] != bucket[:-1]]))
@@ -137,9 +132,7 @@ def _similar(
     return np.concatenate(pairs) if pairs else np.zeros((0, 2), np.int64)
 
 
-def _agree(
-    table: Signatures, left: NDArray[np.int64], right: NDArray[np.int64], wanted: NDArray[np.bool_], needed: int
-) -> NDArray[np.bool_]:
+def _agree(table: Signatures, left: Ints, right: Ints, wanted: Bools, needed: int) -> Bools:
     """Return where the signatures of two texts agree in ``needed`` entries or more, looking only where wanted."""
     result = np.zeros(len(left), np.bool_)
     places = np.flatnonzero(wanted)

@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
-import numpy as np
-import polars as pl
 import xxhash
-from numpy.typing import NDArray
 
-from operators.overlap.shingles import ODD, Hashes, Offsets, mixed, normalised
+from operators.overlap.shingles import ODD, Offsets, mixed, normalised
+from schemas.later import Bools, Hashes, Ints, NDArray, np, pl
 
 WORD = 4
 """The weight of a word, in quarters."""
@@ -39,13 +37,13 @@ _ALIKE = {
     r"\u{f7}": "/",
     r"(?m)=[ \t]*[?_]*[ \t]*$": "\n",
 }
-INVERSE = np.uint64(pow(int(ODD), -1, 2**64))
+INVERSE = pow(ODD, -1, 2**64)
 
-NUMBER, LETTER = np.uint64(1), np.uint64(2)
+NUMBER, LETTER = 1, 2
 """The kinds of all numbers, and of all letters that stand alone."""
 
-Flags = NDArray[np.bool_]
-Places = NDArray[np.int64]
+Flags = Bools
+Places = Ints
 
 
 def tokens(text: pl.Expr, *, mask_numbers: bool = False) -> pl.Expr:
@@ -95,7 +93,8 @@ class Passages:
         weights = np.where(word, WORD, 0)
         weights[known.str.contains(f"^[{CHARACTER}]$").to_numpy()] = WORD // 2
         weights[known.str.contains(f"^[{SYLLABLE}]$").to_numpy()] = WORD // 4
-        kinds = np.where(number, NUMBER, np.where(letter, LETTER, digests)) if len(known) else digests
+        alone = np.where(letter, np.uint64(LETTER), digests)
+        kinds = np.where(number, np.uint64(NUMBER), alone) if len(known) else digests
         tells = word & ~letter & ~known.is_in(list(empty)).to_numpy()
         kept = (word | sign)[codes] if len(codes) else np.zeros(0, bool)
         counts = np.concatenate([[0], np.cumsum(kept)])
@@ -169,8 +168,10 @@ class Passages:
         return np.concatenate([[np.uint64(0)], np.cumsum(values * _powers(ODD, len(values))[:-1], dtype=np.uint64)])
 
 
-def _powers(base: np.uint64, count: int) -> Hashes:
-    return np.multiply.accumulate(np.concatenate([[np.uint64(1)], np.full(count, base)]), dtype=np.uint64)
+def _powers(base: int, count: int) -> Hashes:
+    return np.multiply.accumulate(
+        np.concatenate([[np.uint64(1)], np.full(count, base, dtype=np.uint64)]), dtype=np.uint64
+    )
 
 
 def covered(size: int, first: Places, last: Places) -> Flags:

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import numpy as np
-import polars as pl
 import xxhash
-from numpy.typing import NDArray
 
-Hashes = NDArray[np.uint64]
-Offsets = NDArray[np.int64]
+from schemas.later import Floats, Hashes, Ints, np, pl
+
+Offsets = Ints
 Flat = tuple[Hashes, Offsets]
 
 UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 """Letters of scripts that don't part words: each is a word."""
 WORD = rf"{UNSPACED}|[[\p{{L}}\p{{M}}]--{UNSPACED}]+|\p{{N}}+"
 SYMBOL = r"[^\s\p{L}\p{M}\p{N}\p{C}]"
-ODD = np.uint64(0x9E3779B97F4A7C15)
+ODD = 0x9E3779B97F4A7C15
 
 
 def normalised(text: pl.Expr, *, mask_numbers: bool = False) -> pl.Expr:
@@ -53,7 +51,7 @@ def hashed_words(lists: pl.Series) -> Flat:
     encoded: Any = cast(Any, said.to_arrow()).dictionary_encode()
     known: list[str] = encoded.dictionary.to_pylist()
     vocabulary = np.array([xxhash.xxh3_64_intdigest(word.encode()) for word in known], dtype=np.uint64)
-    codes: NDArray[np.int64] = encoded.indices.to_numpy(zero_copy_only=False)
+    codes: Ints = encoded.indices.to_numpy(zero_copy_only=False)
     return (vocabulary[codes] if len(codes) else np.zeros(0, np.uint64)), offsets
 
 
@@ -69,9 +67,9 @@ def ngrams(flat: Flat, n: int) -> Flat:
     for step in range(int(size.max(initial=0))):
         here = size > step
         if here.all():
-            grams = grams * ODD + hashes[starts + step]
+            grams = grams * np.uint64(ODD) + hashes[starts + step]
         else:
-            grams[here] = grams[here] * ODD + hashes[starts[here] + step]
+            grams[here] = grams[here] * np.uint64(ODD) + hashes[starts[here] + step]
     return mixed(grams), out
 
 
@@ -82,7 +80,7 @@ def mixed(hashes: Hashes) -> Hashes:
     return hashes ^ (hashes >> np.uint64(31))
 
 
-def repetition(flat: Flat, n: int) -> NDArray[np.float64]:
+def repetition(flat: Flat, n: int) -> Floats:
     """Return the share of each text's n-grams that are there a second time or more often; 0 for short texts."""
     grams, offsets = ngrams(flat, n)
     counts = np.diff(offsets)

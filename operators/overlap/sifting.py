@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import polars as pl
-
 from operators.base import Operator
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Path, Sft
+from schemas.later import pl
 
 BATCH = 20_000
 """Rows whose texts are in memory at once."""

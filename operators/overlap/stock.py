@@ -10,11 +10,9 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-import polars as pl
-
 from operators.overlap.passages import LETTER, WORD, Flags, Passages, among, covered, tokens
 from operators.overlap.shingles import Hashes
+from schemas.later import np, pl
 
 PIECE = 4 * WORD
 """The weight of the pieces that a shipped phrase is known by; a shorter phrase has pieces of all its whole words."""

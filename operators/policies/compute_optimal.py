@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from operators.measure.difficulty import RATES, Difficulty
+from operators.measure.difficulty import Difficulty, grid
 from operators.policies.policy import Bools, Chunk, Floats, Ints, Outcomes, Policy, Setting
+from schemas.later import np
 
 BINS = 5
 """Quintiles of difficulty."""
@@ -112,7 +111,7 @@ class ComputeOptimal(Policy):
         drawn, correct = self.drawn.sum(axis=1), self.correct.sum(axis=1)
         difficulty = Difficulty(problems, *self.setting.known)
         difficulty.fit(drawn, correct)
-        rate = difficulty.posterior(drawn, correct, np.arange(problems)) @ RATES
+        rate = difficulty.posterior(drawn, correct, np.arange(problems)) @ grid.RATES
         rank = np.argsort(np.argsort(rate, kind="stable"), kind="stable")
         quintile, fold = rank * BINS // max(problems, 1), rank % 2
         gain = np.minimum(self.correct, self.target) / self.costs

@@ -13,11 +13,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 
-import numpy as np
-from scipy.special import betainc  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
-
 from operators.policies.policy import Bools, Floats, Ints, Outcomes, Policy, Setting
 from operators.policies.shapes import Shapes
+from schemas.later import np, special
 
 
 class Voting(Policy):
@@ -71,7 +69,7 @@ class AdaptiveConsistency(Voting):
 
     def settled(self, problems: Ints) -> Bools:
         first, second, _ = self.leaders(problems).T
-        ahead = 1.0 - np.asarray(betainc(first + 1.0, second + 1.0, 0.5), dtype=np.float64)
+        ahead = 1.0 - np.asarray(special.betainc(first + 1.0, second + 1.0, 0.5), dtype=np.float64)
         settled: Bools = (ahead >= self.confidence) & (first > 0)
         return settled
 

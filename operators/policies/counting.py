@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from operators.policies.policy import Floats, Ints, Policy, Setting
+from schemas.later import np
 
 
 class Uniform(Policy):

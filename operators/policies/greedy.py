@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from operators.measure.difficulty import RATES, Difficulty
+from operators.measure.difficulty import Difficulty, grid
 from operators.policies.policy import Floats, Ints, Outcomes, Policy, Setting
+from schemas.later import np
 
 BLOCK = 8_192
 """Problems whose distributions are held at once."""
@@ -52,8 +51,8 @@ def matching(difficulty: Difficulty, problems: int) -> Floats:
         some = np.arange(start, min(start + BLOCK, told))
         none = np.zeros(len(some), dtype=np.int64)
         shares = difficulty.posterior(none, none, some)
-        mean = shares @ RATES
-        variance = np.maximum(shares @ RATES**2 - mean**2, 1e-12)
+        mean = shares @ grid.RATES
+        variance = np.maximum(shares @ grid.RATES**2 - mean**2, 1e-12)
         worth = np.maximum(mean * (1.0 - mean) / variance - 1.0, 1e-3)  # samples that the prior counts for
         found[:, some] = mean * worth, (1.0 - mean) * worth
     return found if told == problems else np.repeat(found, problems, axis=1)

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
-
-from operators.measure.difficulty import RATES, Difficulty
+from operators.measure.difficulty import Difficulty, grid
 from operators.policies.policy import Floats, Ints, Outcomes, Policy, Setting
-
-special: Any = _special  # ships no types
+from schemas.later import np, special
 
 
 class Marginal(Policy):
@@ -61,6 +55,6 @@ class Marginal(Policy):
         waiting = pending > 0
         if waiting.any():
             lacking = (self.target - 1 - correct[waiting])[:, None]
-            few = special.bdtr(np.minimum(lacking, pending[waiting, None]), pending[waiting, None], RATES)
+            few = special.bdtr(np.minimum(lacking, pending[waiting, None]), pending[waiting, None], grid.RATES)
             posterior[waiting] *= few
-        return posterior @ RATES
+        return posterior @ grid.RATES

@@ -8,13 +8,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, Literal, cast
 
-import numpy as np
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from operators.policies.counting import Uniform, UntilCorrect
 from operators.policies.policy import Policy, Setting
 from operators.policies.shapes import Shapes
 from schemas.errors import BadInput
+from schemas.later import np
 from schemas.settings import Settings
 
 Goal = Literal["coverage", "yield", "accuracy"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from operators.policies.consistency import Voting
 from operators.policies.policy import Bools, Floats, Ints, Policy, Setting
+from schemas.later import np
 
 
 class Oracle(Policy):

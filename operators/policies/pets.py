@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
-
-import numpy as np
-from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
 
 from operators.policies.consistency import Voting
 from operators.policies.policy import Bools, Floats, Ints, Setting
-
-special: Any = _special  # ships no types
+from schemas.later import np, special
 
 NODES = 64
 """Points of the quadrature over the largest share."""

@@ -16,14 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from operators.measure.difficulty import Group
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from schemas.later import Bools, Floats, Ints, np
 
 PORTION = 32
 """A chunk is this part of what its problem got so far, so that little is drawn after the decisive sample."""

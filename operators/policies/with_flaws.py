@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from operators.measure.difficulty import RATES, Difficulty
+from operators.measure.difficulty import Difficulty, grid
 from operators.measure.flaws import best_tries, tasks
 from operators.policies.policy import Floats, Ints, Outcomes, Policy, Setting
+from schemas.later import np
 
 
 class WithFlaws(Policy):
@@ -77,5 +76,7 @@ class WithFlaws(Policy):
         shares = self.difficulty.posterior(rejected, np.zeros_like(rejected), problems)
         # the grid is of acceptance: a = c r + (1 - r)(1 - s)
         span = self.completeness - (1.0 - self.soundness)
-        rates = np.clip((RATES - (1.0 - self.soundness)) / span, 0.0, 1.0) if span > 0 else np.zeros_like(RATES)
+        rates = (
+            np.clip((grid.RATES - (1.0 - self.soundness)) / span, 0.0, 1.0) if span > 0 else np.zeros_like(grid.RATES)
+        )
         return rates, shares

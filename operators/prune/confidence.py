@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
 from schemas.datasets import SAMPLE_KEY, Path, Sample
+from schemas.later import pl
 
 PRUNED = "unsure: below the confidence that is kept"
 UNKNOWN = "no confidence"

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-from scipy.special import gammaln  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
-
 from operators.base import Operator
 from operators.numeric.weibull import BLOCK, fit, gather, line_terms, on_threads, powers, sort, split
 from schemas.datasets import SAMPLE_KEY, Path, Sample
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from schemas.later import Bools, Floats, Ints, np, pl, special
 
 FEWEST = 8
 """Paths with log-probs that a problem must have to be pruned."""
@@ -112,7 +104,7 @@ def log_odds(logs: Floats, sizes: Ints, theta: Floats) -> Floats:
     """
     _, k1, l1, k2, l2 = theta.T
     lines = line_terms(theta)
-    mean1, mean2 = np.log(l1) + gammaln(1 + 1 / k1), np.log(l2) + gammaln(1 + 1 / k2)
+    mean1, mean2 = np.log(l1) + special.gammaln(1 + 1 / k1), np.log(l2) + special.gammaln(1 + 1 / k2)
     columns = np.stack([k1 - k2, lines[:, 0] - lines[:, 1], k1, k1 * np.log(l1), k2, k2 * np.log(l2)])
     sign = np.where(mean1 < mean2, -1.0, 1.0)
     ends = np.cumsum(sizes)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from typing import ClassVar
 
-import polars as pl
-
 from operators.base import Operator
 from operators.strategies.bets import OPPONENT, ROUNDS, SIDES
 from operators.strategies.words import POLICY
 from schemas.contract import polars_schema
 from schemas.datasets import Sample
+from schemas.later import pl
 from schemas.studies import Bet
 
 SPEAKERS = (POLICY, OPPONENT)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import polars as pl
-
 from operators.base import Operator
 from schemas.contract import polars_schema
 from schemas.datasets import Sample
 from schemas.episodes import Episode
+from schemas.later import pl
 
 NUMBERS = (
     *("finals", "calls", "prompt_tokens", "cached_prompt_tokens", "completion_tokens"),

@@ -7,13 +7,10 @@ index, and where the rows go, is the runner's business.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-import numpy as np
-import polars as pl
 from pydantic import Field, model_validator
 
 from operators.base import Operator
@@ -35,6 +32,7 @@ from schemas.datasets import Problem
 from schemas.engine import SamplingParams
 from schemas.errors import BadInput
 from schemas.identity import Added, Execution, sample_seed
+from schemas.later import asyncio, np, pl
 from schemas.settings import Settings
 
 Engines = TypeVar("Engines")

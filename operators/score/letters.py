@@ -7,7 +7,6 @@ import math
 import re
 from typing import Any, ClassVar
 
-import polars as pl
 from pydantic import Field
 
 from operators.asking import Tokens
@@ -15,6 +14,7 @@ from operators.engine import Engine, EngineError, ScoreRequest
 from operators.score.scoring import Row, Scoring, name_of
 from operators.select.classes import one_verifier
 from schemas.datasets import SAMPLE_KEY, Problem, Verdict
+from schemas.later import pl
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

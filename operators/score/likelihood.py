@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar, Literal
 
-import polars as pl
 from pydantic import Field
 
 from operators.asking import Tokens, at_most
@@ -14,6 +13,7 @@ from operators.score.scoring import Row, Scoring, name_of
 from operators.select.classes import one_verifier
 from operators.text import fill
 from schemas.datasets import SAMPLE_KEY, Verdict
+from schemas.later import pl
 
 _TRUE = (
     "Problem: {prompt}\n\nProposed answer: {completion}\n\nIs the proposed answer:\n (A) True\n (B) False\n"

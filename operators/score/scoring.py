@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import polars as pl
-
 from operators.asking import AskingOperator
 from operators.engine import Engine, EngineError
 from schemas import datasets
 from schemas.contract import complete
 from schemas.conversation import Turn, described, spoken
 from schemas.datasets import EPISODE, SAMPLE_KEY, Problem, Score
+from schemas.later import pl
 
 TEXT = ["problem_key", "completion_hash"]
 Row = dict[str, Any]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import polars as pl
-
 from operators.base import Operator
 from schemas.contract import complete
 from schemas.datasets import EPISODE, Sample, Score
+from schemas.later import pl
 
 
 class ScoreSearch(Operator):

@@ -5,12 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
-from scipy import optimize as _optimize  # pyright: ignore[reportMissingTypeStubs]
-from scipy import sparse as _sparse  # pyright: ignore[reportMissingTypeStubs]
 
 from operators.select.classes import answer_key, class_votes, classify, distinct_answers, in_n, one_verifier
 from operators.select.models import check_models, inputs_of_models, of_models
@@ -19,10 +14,7 @@ from schemas.contract import Columns
 from schemas.datasets import SAMPLE_KEY, Sample
 from schemas.errors import StageFailed
 from schemas.identity import Added
-
-Ints = NDArray[np.int64]
-optimize: Any = _optimize  # they ship no types
-sparse: Any = _sparse
+from schemas.later import Bools, Ints, np, optimize, pl, sparse
 
 
 class SelectAbductive(Selection):
@@ -98,7 +90,7 @@ class SelectAbductive(Selection):
         share = pl.col("weight") / models, pl.col("runner_up_weight") / models
         return as_answers(found, self.method, *share)
 
-    def _believe(self, predictions: pl.DataFrame) -> NDArray[np.bool_]:
+    def _believe(self, predictions: pl.DataFrame) -> Bools:
         """Solve the integer programme.
 
         Variables: believe[model, bin]; for each kind of problem (which bins its predictions are in, and which of them
@@ -136,7 +128,7 @@ def _shares(verdicts: pl.DataFrame) -> pl.DataFrame:
 
 def _solve(
     worth: Ints, kinds: dict[tuple[tuple[int, int], ...], int], bins: int, inconsistency: float, seconds: float
-) -> NDArray[np.bool_]:
+) -> Bools:
     """Return which rules' predictions are believed, shape [models * bins].
 
     Args:

@@ -9,26 +9,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
-from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
 
 from operators.base import Operator
 from operators.load.held_out import held_out
 from operators.select.selection import Selection
 from schemas.identity import Added
-
-Floats = NDArray[np.float64]
-special: Any = _special  # ships no types
+from schemas.later import Floats, np, pl, special
 
 LABELS = 50
 """Known answers from which confidences are fitted to them."""
 FOLDS = 5
 SURE = (0.0005, 0.9995)
 """Range of confidences before they become log odds."""
-CENTRE, SPREAD = np.array([0.0, 0.5]), np.array([2.5, 1.0])
+CENTRE, SPREAD = (0.0, 0.5), (2.5, 1.0)
 """Normal prior of the log odds at the mean, and of the slope."""
 STEPS, CLOSE = 50, 1e-8
 Z95, Z90 = 1.959964, 1.281552
@@ -99,17 +93,18 @@ def _is_better(vote: Any, method: Any) -> bool:
 def _curve(odds: Floats, right: Floats, at: Floats) -> tuple[Floats, Floats]:
     """Fit the curve and return the log odds of being right ``at`` some places, and their standard errors."""
     design, places = (np.stack([np.ones_like(x), x], axis=1) for x in (odds, at))
-    stiff: Floats = np.diag(1.0 / SPREAD**2)
+    centre: Floats = np.array(CENTRE)
+    stiff: Floats = np.diag(1.0 / np.square(SPREAD))
 
     def loss(at_: Floats) -> float:
         seen: Floats = design @ at_
-        return float(np.logaddexp(0.0, seen).sum() - right @ seen + 0.5 * (at_ - CENTRE) @ stiff @ (at_ - CENTRE))
+        return float(np.logaddexp(0.0, seen).sum() - right @ seen + 0.5 * (at_ - centre) @ stiff @ (at_ - centre))
 
     weights: Floats = np.zeros(2)
     bend = stiff
     for _ in range(STEPS):
         chance: Floats = special.expit(design @ weights)
-        slope: Floats = design.T @ (right - chance) - stiff @ (weights - CENTRE)
+        slope: Floats = design.T @ (right - chance) - stiff @ (weights - centre)
         bend = (design * (chance * (1.0 - chance))[:, None]).T @ design + stiff
         step = np.linalg.solve(bend, slope).astype(np.float64)
         while loss(weights + step) > loss(weights) and np.abs(step).max() > CLOSE:  # Newton's step may go too far

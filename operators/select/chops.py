@@ -6,7 +6,6 @@ import random
 import re
 from typing import Any, ClassVar
 
-import polars as pl
 from pydantic import Field, field_validator
 
 from operators.asking import AskingOperator
@@ -17,6 +16,7 @@ from operators.text import fill
 from schemas.datasets import Problem, Sample
 from schemas.engine import SamplingParams
 from schemas.identity import sample_seed
+from schemas.later import pl
 
 _WRITE = (
     "Write a short checklist of what a right answer to this problem must fulfil, one item a line. Don't solve it.\n\n"

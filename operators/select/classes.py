@@ -18,12 +18,11 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TypeVar
 
-import polars as pl
-
 from operators.verify.reading.votes import SPEAKING, unite
 from schemas.datasets import SAMPLE_KEY
+from schemas.later import pl
 
-Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
+Frame = TypeVar("Frame", "pl.DataFrame", "pl.LazyFrame")
 
 SAYS_NOTHING = ("error", "skipped")
 """Statuses of a verdict that says nothing about its sample."""

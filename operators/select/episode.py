@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import polars as pl
-
 from operators.draws import draws
 from operators.select.classes import one_verifier
 from operators.select.selection import SCORES, VERDICTS, Voting, refuse_negative
 from schemas.datasets import Verdict
 from schemas.errors import BadInput
+from schemas.later import pl
 
 
 class SelectEpisode(Voting):

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
-from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
 
 from operators.select.calibrated import LABELS, Fitted, calibrated, usable
 from operators.select.classes import answer_key, class_votes, classify, distinct_answers, one_verifier
 from operators.select.selection import VERDICTS, as_answers, plain_vote, problems_of, rank
 from schemas.datasets import SAMPLE_KEY
 from schemas.errors import BadInput
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-special: Any = _special  # it ships no types
+from schemas.later import Floats, Ints, np, pl, special
 
 ROUNDS, CLOSE = 500, 1e-10
 RECURS, RECURS_SHARE = 20, 0.1

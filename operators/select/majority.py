@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import polars as pl
-
 from operators.select.selection import Voting
+from schemas.later import pl
 
 
 class MajorityVote(Voting):

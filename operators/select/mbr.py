@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from itertools import combinations
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
-from scipy import sparse as _sparse  # pyright: ignore[reportMissingTypeStubs]
 
 from operators.asking import AskingOperator
 from operators.engine import Engine, Request
@@ -20,9 +15,7 @@ from operators.text import fill, said_last
 from schemas.datasets import Problem, Sample
 from schemas.engine import SamplingParams
 from schemas.identity import digest, sample_seed
-
-Floats = NDArray[np.float64]
-sparse: Any = _sparse  # it ships no types
+from schemas.later import Floats, asyncio, np, pl, sparse
 
 TOKEN = r"\w+|[^\w\s]"  # noqa: S105 (of a text)
 _ASK = (

@@ -11,11 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import polars as pl
-
 from operators.select.classes import one_verifier
 from operators.select.selection import VERDICTS
 from schemas.contract import Columns
+from schemas.later import pl
 
 
 def check_models(models: tuple[str, ...]) -> tuple[str, ...]:

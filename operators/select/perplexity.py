@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import polars as pl
-
 from operators.prune.rpc import PruneRpc
 from operators.select.selection import LOGPROBS, PATHS, TEXTS, VERDICTS, Voting, probability
 from schemas.datasets import SAMPLE_KEY, Sample
+from schemas.later import pl
 
 
 class Perplexity(Voting):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal
 
-import polars as pl
 from pydantic import Field
 
 from operators.select.classes import one_verifier
 from operators.select.selection import PATHS, SCORES, VERDICTS, Voting, refuse_negative
 from schemas.datasets import Verdict
 from schemas.errors import BadInput
+from schemas.later import pl
 
 Transform = Literal["none", "sigmoid", "softmax"]
 

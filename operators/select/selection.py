@@ -20,13 +20,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-import polars as pl
-
 from operators.base import Operator
 from operators.select.classes import class_votes, in_n, one_verifier
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Answer, Path, Sample, Score, Verdict
 from schemas.errors import BadInput
+from schemas.later import pl
 
 VERDICTS = Verdict.select(
     "problem_key", "sample_index", "verifier", "problem_id", "predicted_answer", "answer_key", "is_correct", "status"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, ClassVar
 
-import polars as pl
 from pydantic import field_validator
 
 from operators.asking import AskingOperator
@@ -16,6 +14,7 @@ from operators.select.selection import Selection
 from operators.select.union import collected, inputs_of, optional_of, selections, tables_of
 from schemas.contract import Columns, polars_schema
 from schemas.datasets import Answer
+from schemas.later import asyncio, pl
 
 PIECE_ROWS = 500_000
 """Rows that methods which see one problem at a time are given at once, where another needs all problems together."""

@@ -12,12 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, cast
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
-from scipy import sparse as _sparse  # pyright: ignore[reportMissingTypeStubs]
-from scipy.sparse import linalg as _linalg  # pyright: ignore[reportMissingTypeStubs]
 
 from operators.base import Scope
 from operators.numeric.two_labels import Labels, chances
@@ -29,12 +24,7 @@ from schemas.contract import Columns
 from schemas.datasets import SAMPLE_KEY, Sample
 from schemas.errors import BadInput
 from schemas.identity import Added
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-sparse: Any = _sparse  # they ship no types
-linalg: Any = _linalg
+from schemas.later import Bools, Floats, Ints, linalg, np, pl, sparse
 
 SURE = (0.001, 0.999)
 """Range of a worker's reliability p."""

@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import polars as pl
-
 from operators.base import Operator
 from operators.select.selection import Selection
 from schemas.contract import Columns
+from schemas.later import pl
 
 
 def selections(methods: Iterable[Operator]) -> list[Selection]:

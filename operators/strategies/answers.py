@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
-import polars as pl
-
 from operators.select.classes import equivalent_keys
 from operators.strategies.episode import Episode
 from operators.strategies.words import Node
@@ -15,6 +13,7 @@ from operators.thinking import answer_texts, opens_thought
 from operators.verify.canonical import cheap_key
 from operators.verify.extract import DEFAULT_RULES, Rule, extract_answers
 from operators.verify.reading.writing import text_key
+from schemas.later import pl
 from schemas.settings import Settings
 
 REMEMBERED = 10_000

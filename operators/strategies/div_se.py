@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import polars as pl
 from pydantic import BeforeValidator, Field
 
 from operators.asking import at_most
@@ -16,6 +15,7 @@ from operators.strategies.strategy import Strategy
 from operators.strategies.talking import retold, there
 from operators.strategies.words import Ask, Bill, Node, Result
 from operators.text import PromptTemplate
+from schemas.later import pl
 
 APPROACHES = (
     "Solve it by setting up equations with unknowns.",

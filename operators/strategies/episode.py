@@ -7,7 +7,6 @@ journal has are given without asking.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ from operators.strategies.words import POLICY, Ask, Bill, Said, refuse_twins
 from schemas.conversation import Turn
 from schemas.engine import SamplingParams
 from schemas.identity import sample_seed
+from schemas.later import asyncio
 
 Outcome = TypeVar("Outcome")
 SCORE_PATH = "s/"

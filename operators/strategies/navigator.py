@@ -6,13 +6,8 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-
 from schemas.errors import BadInput
-
-Floats = NDArray[np.float64]
+from schemas.later import Floats, np, pl
 
 RATINGS = 7
 """Numbers of a state: self-ratings in -1, 0, 1."""

@@ -5,14 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from scipy import special as _special  # pyright: ignore[reportMissingTypeStubs]
 
 from schemas.errors import BadInput
-
-special: Any = _special  # it ships no types
+from schemas.later import np, special
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import polars as pl
 
 from operators.base import Operator
 from operators.strategies.calls import Call, digest_of
@@ -14,6 +11,7 @@ from operators.strategies.episode import SCORE_PATH, Episode
 from schemas.contract import polars_schema
 from schemas.datasets import Problem, Sample
 from schemas.errors import BadInput
+from schemas.later import asyncio, pl
 
 
 async def verdicts(ep: Episode, verifier: Operator, texts: Sequence[str]) -> list[bool | None]:

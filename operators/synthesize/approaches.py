@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
-import polars as pl
 from pydantic import Field, field_validator
 
 from operators.asking import AskingOperator
@@ -23,6 +21,7 @@ from schemas.datasets import Problem
 from schemas.engine import SamplingParams
 from schemas.errors import BadInput
 from schemas.identity import sample_seed
+from schemas.later import asyncio, pl
 from schemas.studies import Approach
 
 Row = dict[str, Any]

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from operators.base import Operator
@@ -24,6 +21,7 @@ from operators.thinking import answer_texts
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Path, Sample, Score, Verdict
 from schemas.identity import Added
+from schemas.later import NDArray, np, pl
 
 REPEATED = 4
 """Words of a run that counts as repeated."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-import polars as pl
-
 from operators.thinking import TAGS, answer_texts
-from schemas.conversation import MORE, TURNS
+from schemas.conversation import MORE, turns_dtype
+from schemas.later import pl
 
 Reasoning = Literal["tags", "drop"]
 """What becomes of the model's thinking: it stands before the answer in ``<think>`` tags (those of its own where it
@@ -42,7 +41,7 @@ def asked(system: str | None) -> pl.Expr:
     if system is None:
         return turns
     brings = own & (pl.col("messages").list.first().struct.field("role") == "system").fill_null(False)
-    first = pl.when(brings).then(pl.lit([], dtype=TURNS)).otherwise(turn("system", pl.lit(system)))
+    first = pl.when(brings).then(pl.lit([], dtype=turns_dtype())).otherwise(turn("system", pl.lit(system)))
     return pl.concat_list(first, turns)
 
 

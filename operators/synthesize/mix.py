@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
-import polars as pl
 from pydantic import Field, model_validator
 
 from operators.overlap.sifting import Sifting
 from schemas.datasets import SAMPLE_KEY, Path, Problem, Sft
 from schemas.errors import BadInput
 from schemas.identity import sample_seed
+from schemas.later import np, pl
 
 OTHERS = "*"
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
-import polars as pl
 import xxhash
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.base import Operator
@@ -16,6 +13,7 @@ from operators.synthesize.conversation import Reasoning, asked, said, turn
 from operators.texts import among, texts_of, without_texts
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Preference, Problem, Sample, Score, Verdict
+from schemas.later import NDArray, np, pl
 
 NUMBERS = (
     *("problem_key", "sample_index", "completion_hash", "finish_reason", "completion_tokens", "mean_logprob"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
@@ -19,6 +18,7 @@ from operators.texts import among, texts_of, without_texts
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Path, Problem, Sample, Sft, Verdict
 from schemas.identity import Added
+from schemas.later import pl
 
 
 class SynthesizeSft(Operator):
@@ -72,6 +72,10 @@ class SynthesizeSft(Operator):
     turns. Where tools were called or programs run it is always all: the answer stands on what they said; ``tools`` then
     has what the model was told of them."""
 
+    def chooser(self) -> SynthesizeChoose:
+        """Return what chooses the rows where nothing else did."""
+        return SynthesizeChoose(per_problem=self.per_problem, prefer=self.prefer, max_tokens=self.max_tokens)
+
     def run(
         self,
         problems: pl.DataFrame,
@@ -82,8 +86,7 @@ class SynthesizeSft(Operator):
         """Return the kept rows, sorted by problem_key and sample_index; ``score`` is the verdict's credit."""
         judged = one_verifier(verdicts).select(*SAMPLE_KEY, "verifier", "credit", "is_correct", verdict="status")
         if paths is None:
-            chosen = SynthesizeChoose(per_problem=self.per_problem, prefer=self.prefer, max_tokens=self.max_tokens)
-            paths = chosen.run(samples, verdicts)
+            paths = self.chooser().run(samples, verdicts)
         lazy = samples.lazy()
         every = without_texts(lazy, [*SAMPLE_KEY, "completion_tokens"])
         others = [name for name in lazy.collect_schema() if name not in SAMPLE_KEY]

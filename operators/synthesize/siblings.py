@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any, ClassVar, Literal
 
-import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
@@ -13,6 +12,7 @@ from operators.select.classes import one_verifier
 from operators.synthesize.conversation import Reasoning, asked, said, turn
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Preference, Problem, Sample, Verdict
+from schemas.later import pl
 
 SAID = ("sample_index", "completion", "reasoning", "thought_open", "tool_calls")
 

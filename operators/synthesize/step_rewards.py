@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
@@ -14,6 +13,7 @@ from operators.select.classes import one_verifier
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Problem, Sample, Score, StepReward, Verdict
 from schemas.errors import BadInput
+from schemas.later import pl
 
 
 class SynthesizeStepRewards(Operator):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any, ClassVar
 
-import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
@@ -13,6 +12,7 @@ from operators.score.process import ScoreProcess, StepRule
 from operators.select.classes import one_verifier
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Problem, Sample, StepReward, Verdict
+from schemas.later import pl
 
 
 class SynthesizeTreeRewards(Operator):

@@ -6,9 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.base import Operator
@@ -17,10 +14,7 @@ from schemas.contract import polars_schema
 from schemas.datasets import Sample
 from schemas.episodes import Navigator
 from schemas.errors import BadInput
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from schemas.later import Bools, Floats, Ints, np, pl
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import string
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-import polars as pl
 from pydantic import Field
 
 from operators.asking import AskingOperator
@@ -29,6 +28,7 @@ from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Preference, Problem, Sft
 from schemas.engine import SamplingParams
 from schemas.identity import sample_seed
+from schemas.later import pl
 
 _RATIONALE = (
     "Here is a multiple-choice problem. Option {letter} is {verdict}. Explain why from the premises.\n\n{problem}\n\n"

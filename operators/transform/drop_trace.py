@@ -19,13 +19,13 @@ import random
 import re
 from typing import Annotated, ClassVar, Literal
 
-import polars as pl
 from pydantic import Field, field_validator
 
 from operators.reflections import REFLECTION
 from operators.text import Pattern
 from operators.transform.trace import Trace, steps_of
 from operators.transform.transformation import Change, Row, Transformation
+from schemas.later import pl
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 _COST = r"c-?\d+(?:\.\d+)?"

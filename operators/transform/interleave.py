@@ -11,7 +11,6 @@ import json
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-import polars as pl
 from pydantic import Field, model_validator
 
 from operators.engine import Engine, Request
@@ -19,6 +18,7 @@ from operators.text import fill
 from operators.transform.transformation import AskingTransformation, Change, Row
 from schemas.datasets import Problem, Sft
 from schemas.identity import sample_seed
+from schemas.later import pl
 
 Latency = Literal["low", "medium", "high"]
 LATENCIES: tuple[Latency, ...] = ("low", "medium", "high")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, ClassVar
 
-import polars as pl
 from pydantic import AfterValidator, Field
 
 from operators.base import Operator
@@ -19,6 +18,7 @@ from operators.text import fill
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Problem, Verdict
 from schemas.identity import problem_keys, prompt_keys
+from schemas.later import pl
 
 FIELD = "pair"
 """The metadata field that says which answer a problem shows, and of which problem."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
-import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
@@ -14,6 +12,7 @@ from schemas.contract import polars_schema
 from schemas.datasets import Problem
 from schemas.errors import BadInput
 from schemas.identity import problem_keys, prompt_keys
+from schemas.later import np, pl
 
 DEMAND = "Answer these questions one by one, in their order. Put each final answer in \\boxed{}."
 

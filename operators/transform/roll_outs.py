@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, ClassVar, Literal
 
-import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
@@ -23,6 +22,7 @@ from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Problem, Sample, StepReward, Verdict
 from schemas.errors import BadInput
 from schemas.identity import problem_keys
+from schemas.later import pl
 
 FIELD = "roll_out"
 """The metadata field that says what a problem is the prefix of."""
@@ -140,7 +140,7 @@ class SynthesizeRollOutRewards(PiecewiseOperator):
             for row in problems.iter_rows(named=True)
             for trace in _traces(row)
         ]
-        return pl.DataFrame(rows, schema=_PARTIAL, orient="row")
+        return pl.DataFrame(rows, schema=_partial(), orient="row")
 
     def merge(self, partials: pl.DataFrame) -> pl.DataFrame:
         """Return the traces whose steps are all labelled, sorted by problem and sample_index."""
@@ -157,15 +157,17 @@ class SynthesizeRollOutRewards(PiecewiseOperator):
         return table.select(pl.col(name).cast(dtype) for name, dtype in polars_schema(StepReward).items())
 
 
-_PARTIAL = {
-    "problem_id": pl.String,
-    "sample_index": pl.Int64,
-    "step": pl.Int64,
-    "steps": pl.List(pl.String),
-    "right": pl.Boolean,
-    "prompt": pl.String,
-    "share": pl.Float64,
-}
+def _partial() -> dict[str, Any]:
+    """Return the dtypes of its columns."""
+    return {
+        "problem_id": pl.String,
+        "sample_index": pl.Int64,
+        "step": pl.Int64,
+        "steps": pl.List(pl.String),
+        "right": pl.Boolean,
+        "prompt": pl.String,
+        "share": pl.Float64,
+    }
 
 
 def _traces(row: dict[str, Any]) -> list[dict[str, Any]]:

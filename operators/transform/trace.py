@@ -11,12 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-import polars as pl
-
 from operators.cutting import RULES, StepRule
 from operators.verify.canonical import cheap_key
 from operators.verify.extract import DEFAULT_RULES, Rule, extract_answers
 from operators.verify.reading.writing import text_key
+from schemas.later import pl
 
 ANSWER_RULES: tuple[Rule, ...] = ("tag", *DEFAULT_RULES, "last_line")
 _THINKING = re.compile(r"(?s)^(\s*<think>\s*)(.*?)(\s*</think>.*)$")

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import polars as pl
 from pydantic import Field
 
 from operators.asking import AskingOperator
@@ -26,6 +25,7 @@ from schemas.conversation import Turn, described, spoken
 from schemas.datasets import Sft
 from schemas.engine import SamplingParams
 from schemas.identity import sample_seed
+from schemas.later import pl
 
 Row = dict[str, Any]
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar
 
-import polars as pl
 from pydantic import Field, field_validator
 
 from operators.select.classes import one_verifier
 from operators.synthesize.conversation import said
 from operators.transform.trace import Trace, answers_of, cut_traces
 from operators.transform.transformation import Change, Row, Transformation
-from schemas.conversation import TURNS
+from schemas.conversation import turns_dtype
 from schemas.datasets import SAMPLE_KEY, Sample, Sft, Verdict
+from schemas.later import pl
 
 RECOGNITIONS = (
     "Wait, {answer} can't be right. There must be a mistake in this. Let me start again.",
@@ -100,7 +100,7 @@ class SynthesizeTrialAndError(Transformation):
         rows = rows.unique(["problem_key", "completion_hash"], keep="first", maintain_order=True)
         rows = rows.group_by("problem_key", maintain_order=True).head(CONSIDERED)
         # the problem's own turns are the training row's, to which an attempt is put
-        texts = said(rows.with_columns(messages=pl.lit(None, TURNS)))
+        texts = said(rows.with_columns(messages=pl.lit(None, turns_dtype())))
         table = rows.with_columns(said=texts).to_dicts()
         answers = answers_of([row["completion"] for row in table], self.extract, self.pattern)
         keys = self.keys([row["completion"] for row in table])

@@ -8,8 +8,6 @@ import string
 import time
 from typing import Any, ClassVar
 
-import polars as pl
-
 from operators.base import Operator
 from operators.thinking import answers_only
 from operators.verify.golds import golds_of
@@ -18,6 +16,7 @@ from operators.verify.verdicts import SAMPLES, read_answers, verdicts
 from schemas.contract import polars_schema
 from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
+from schemas.later import pl
 
 
 class VerifyChoice(Operator):

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
@@ -29,6 +28,7 @@ from operators.verify.names import defines, definition
 from operators.verify.verdicts import SAMPLES, candidates, outcome_verdicts
 from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
+from schemas.later import pl
 
 NOTHING_ASSERTED = "its tests assert nothing: they pass for functions that {how}"
 

@@ -10,7 +10,6 @@ import re
 import time
 from typing import Annotated, Any, ClassVar, Literal
 
-import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
@@ -21,6 +20,7 @@ from operators.verify.lean import FORBIDDEN, against_axioms, theorem_of
 from operators.verify.verdicts import SAMPLES, candidates, outcome_verdicts
 from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
+from schemas.later import pl
 from schemas.unicode import whole
 
 

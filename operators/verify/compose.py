@@ -6,11 +6,9 @@ own name: that of the verifier that decided, named in ``detail``.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator
 from typing import Annotated, Any, ClassVar, Literal
 
-import polars as pl
 from pydantic import Field
 
 from operators.asking import AskingOperator, Tokens
@@ -20,10 +18,11 @@ from operators.verify.verdicts import of_episodes
 from schemas.contract import complete, polars_schema
 from schemas.datasets import Problem, Sample, Verdict
 from schemas.errors import BadInput
+from schemas.later import asyncio, pl
 
 KEY = ["problem_key", "sample_index"]
 Doubt = Literal["rejected", "accepted", "undecided"]
-Part = tuple[Operator, pl.DataFrame]
+Part = tuple[Operator, "pl.DataFrame"]
 """A verifier, and the samples it is to judge."""
 
 

@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterable
 from typing import Annotated, ClassVar
 
-import polars as pl
-
 from operators.base import Operator
 from operators.thinking import answers_only
 from operators.verify.extract import Rule
@@ -17,6 +15,7 @@ from operators.verify.reading.matching import matches
 from operators.verify.verdicts import SAMPLES, join_answers, predicted, verdicts
 from schemas.datasets import Problem, Verdict
 from schemas.identity import Added
+from schemas.later import pl
 
 _FONT = r"\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mathit|mbox)\s*\{([^{}]*)\}"
 _SIGNS = {r"[\x{2010}-\x{2015}\x{2212}]": "-", r"[\x{2018}\x{2019}]": "'", r"[\x{201c}\x{201d}]": '"'}

@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-import polars as pl
-
 from operators.verify.reading.units import writings
+from schemas.later import pl
 
 Rule = Literal["tag", "boxed", "hashes", "phrase", "last_number", "last_line", "whole"]
 

@@ -16,7 +16,6 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
-import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
@@ -32,6 +31,7 @@ from schemas.contract import complete
 from schemas.conversation import described, spoken
 from schemas.datasets import Problem, Verdict
 from schemas.identity import digest
+from schemas.later import pl
 from schemas.unicode import whole
 
 TEXT = ["problem_key", "completion"]
@@ -101,7 +101,7 @@ class VerifyFunction(Operator):
             for key, text in asked.iter_rows()
         ]
         results = self._in_workers(calls, workers) if sandbox is None else self._in_sandbox(calls, sandbox)
-        told = pl.DataFrame([self._told(result) for result in results], schema=_TOLD, orient="row")
+        told = pl.DataFrame([self._told(result) for result in results], schema=_told_schema(), orient="row")
         rows = predicted(judged, problems.select("problem_key"), DEFAULT_RULES)
         rows = rows.join(pl.concat([asked, told], how="horizontal"), on=TEXT, how="left", maintain_order="left")
         rows = self._with_keys(rows)
@@ -147,13 +147,15 @@ class VerifyFunction(Operator):
         return key, float(value), value >= self.threshold if not isinstance(value, bool) else value, "ok", None
 
 
-_TOLD = {
-    "own_key": pl.String,
-    "credit": pl.Float64,
-    "is_correct": pl.Boolean,
-    "judged": pl.String,
-    "detail": pl.String,
-}
+def _told_schema() -> dict[str, Any]:
+    """Return the dtypes of its columns."""
+    return {
+        "own_key": pl.String,
+        "credit": pl.Float64,
+        "is_correct": pl.Boolean,
+        "judged": pl.String,
+        "detail": pl.String,
+    }
 
 
 def as_given(row: dict[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, cast
 
-import polars as pl
-
 from schemas.errors import BadInput
+from schemas.later import pl
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any, ClassVar
 
-import polars as pl
 from pydantic import Field, field_validator
 
 from operators.asking import AskingOperator, Tokens, at_most
@@ -21,6 +20,7 @@ from schemas.contract import complete
 from schemas.datasets import Problem, Verdict
 from schemas.engine import SamplingParams
 from schemas.identity import digest, sample_seed
+from schemas.later import pl
 
 _ASK = (
     "Two answers to the same problem are given. Do they come to the same final answer?\n\nProblem:\n{prompt}\n\n"

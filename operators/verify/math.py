@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar
 
-import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
@@ -33,6 +32,7 @@ from operators.verify.regions import region_value, regions_agree
 from operators.verify.verdicts import SAMPLES, predicted, verdicts
 from operators.workers import TimedOut, WorkerFailed, WorkerPool
 from schemas.datasets import Problem, Verdict
+from schemas.later import pl
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ import re
 import time
 from typing import Any, ClassVar, cast
 
-import polars as pl
-
 from operators.base import Operator
 from operators.thinking import answers_only
 from operators.verify.verdicts import SAMPLES, read_answers, verdicts
 from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
+from schemas.later import pl
 
 _FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
 _NUMBERED = re.compile(r"(?im)^\s*(?:step\s*)?\d+\s*[).:]\s*(.*\S)\s*$")

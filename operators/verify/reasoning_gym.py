@@ -13,7 +13,6 @@ import time
 from functools import cache
 from typing import Any, ClassVar
 
-import polars as pl
 from pydantic import Field
 
 from operators.base import Operator
@@ -25,6 +24,7 @@ from operators.verify.verdicts import SAMPLES, join_answers, predicted, verdicts
 from operators.workers import TimedOut, WorkerFailed, WorkerPool
 from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
+from schemas.later import pl
 
 
 class VerifyReasoningGym(Operator):

@@ -6,8 +6,6 @@ import json
 import re
 from typing import Any, ClassVar
 
-import polars as pl
-
 from operators.base import AnyOperator, Operator
 from operators.thinking import answers_only
 from operators.verify.math import VerifyMath
@@ -15,6 +13,7 @@ from operators.verify.verdicts import SAMPLES, of_episodes
 from schemas.contract import complete, polars_schema
 from schemas.datasets import Problem, Verdict
 from schemas.errors import BadInput
+from schemas.later import pl
 
 _HEADING = re.compile(
     r"(?im)^[\s#*>\-(]*(?:(?:problem|question|answer|solution|part|q|a)\s*[#:.]?\s*(\d+)\b|(\d+)\s*[).:])[\s*:.)]*"

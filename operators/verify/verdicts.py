@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-import polars as pl
-
 from operators.base import Operator
 from operators.sandbox import Outcome
 from operators.verify.extract import NUMBER, Rule, extract_answers
 from schemas.contract import complete
 from schemas.datasets import EPISODE, SAMPLE_KEY, Sample, Verdict
 from schemas.identity import digest
+from schemas.later import pl
 
 SAMPLES = Sample.select(
     "problem_key", "sample_index", "problem_id", "completion", "status", "thought_open", *sorted(EPISODE)

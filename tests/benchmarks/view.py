@@ -3,6 +3,7 @@
     python -m tests.benchmarks.view make ROOT --problems 10000 --n 1000     # once; 10 million samples
     python -m tests.benchmarks.view ask ROOT                                # cold index, then 20 times each page
     python -m tests.benchmarks.view runs ROOT --runs 10000
+    python -m tests.benchmarks.view watch ROOT --seconds 60                 # the processor's time of watching a run
 
 Times are of the server's answers, over HTTP on the loopback interface.
 """
@@ -12,11 +13,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import statistics
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -239,18 +242,56 @@ def _list_runs(served: Served) -> None:
         timed(served, f"runs, {name}", "api/runs", **asked)
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the processor's time that a process took so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def watch(folder: str, seconds: float) -> None:
+    """Print what share of a core a view takes that one page of a running run is open at."""
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "p.jsonl").write_text(
+        "".join(f'{{"id": "p{at}", "question": "{at}?", "answer": "1"}}\n' for at in range(50))
+    )
+    engine = "engine={kind: scripted, answers: ['1', '2'], latency: 1.0, jitter: 0.5, slots: 32}"
+    command = [sys.executable, "-m", "jobs.cli", "run", "math", "--runner", "local", "--root", str(place / "root")]
+    command += ["--set", f"load.source={place / 'p.jsonl'}", "--set", "sample.n=1000", "--set", engine]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with contextlib.closing(Served(str(place / "root"))) as served:
+            while not (runs := served.get("api/runs")["runs"]) or runs[0]["state"] != "running":
+                time.sleep(0.5)
+            with served.client.stream("GET", f"{served.base}api/run/{runs[0]['run_id']}/live") as answer:
+                lines = (line for line in answer.iter_lines() if line.startswith("data: "))
+                next(lines)
+                before, began, news = cpu_seconds(served.process.pid), time.perf_counter(), 0
+                while (passed := time.perf_counter() - began) < seconds:
+                    next(lines)
+                    news += 1
+                spent = cpu_seconds(served.process.pid) - before
+            print(f"watching: {100 * spent / passed:.1f}% of a core over {passed:.0f} s, {news} times news")
+    finally:
+        run.terminate()
+        run.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["make", "ask", "runs"])
+    parser.add_argument("what", choices=["make", "ask", "runs", "watch"])
     parser.add_argument("root")
     parser.add_argument("--problems", type=int, default=10_000)
     parser.add_argument("--n", type=int, default=1_000)
     parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=60.0)
     given = parser.parse_args()
     if given.what == "make":
         make(Root.at(given.root), given.problems, given.n)
     elif given.what == "ask":
         ask(given.root)
+    elif given.what == "watch":
+        watch(given.root, given.seconds)
     else:
         list_runs(given.root, given.runs)
 

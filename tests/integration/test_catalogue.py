@@ -14,8 +14,10 @@ from cluster.records.reader import find_run
 from cluster.records.recorder import write_manifest
 from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
-from jobs.looking.catalogue import COSTS, DATASETS, POSTERIORS, RUNS, SORTS, VARIABLE, Catalogue
+from jobs.looking.catalogue import COSTS, DATASETS, POSTERIORS, RUNS, SORTS, Catalogue
 from jobs.looking.diff import diff
+from jobs.looking.listing import list_runs
+from jobs.running.figures import VARIABLE, Sort
 from jobs.running.posterior import posteriors
 from schemas.errors import BadInput
 from schemas.prices import Prices
@@ -73,7 +75,9 @@ def said(root: Root, *arguments: str, **environment: str) -> str:
 def test_a_catalogue_that_was_deleted_is_the_same_again(root: Root) -> None:
     before = json.loads(said(root, "runs", "--json"))
     file = Path(root.url) / "catalogue.sqlite"
-    first = contents(Catalogue(root))
+    made = Catalogue(root)
+    assert made.sync() == 4
+    first = contents(made)
     file.unlink()
     again = Catalogue(root)
     assert again.sync() == 4
@@ -157,3 +161,20 @@ def test_a_root_that_can_only_be_read_has_its_runs_listed(root: Root, monkeypatc
     catalogue = Catalogue(root)
     catalogue.sync()
     assert len(catalogue.runs()) == 4
+
+
+@pytest.mark.parametrize("sort", [*SORTS])
+def test_few_runs_are_listed_from_their_manifests_as_the_catalogue_lists_them(
+    root: Root, sort: Sort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = [
+        {},
+        {"pipeline": "scripted", "limit": 2},
+        {"states": ["done"], "since": datetime.now(UTC) - timedelta(days=30)},
+        {"job": "nightly/"},
+        {"pipeline": "nothing"},
+    ]
+    few = [[run.run_id for run in list_runs(root, sort=sort, **one)] for one in asked]
+    monkeypatch.setattr("jobs.looking.listing.FEW", 0)
+    assert [[run.run_id for run in list_runs(root, sort=sort, **one)] for one in asked] == few
+    assert len(few[0]) == 4

@@ -10,13 +10,16 @@ import polars as pl
 import pytest
 
 from cluster.driving.driver import run_pipeline
-from cluster.records.reader import find_run
+from cluster.records.annotations import annotate, annotations_of
+from cluster.records.reader import find_run, open_stage
 from cluster.runners.local import LocalRunner
+from cluster.spending.history import read_ledger
 from cluster.storage.root import SINGLE_WRITER, Root
 from cluster.storage.s3 import s3_config
 from schemas.errors import BadInput, StoreBusy
 from schemas.redaction import redact
 from tests.commands import gristmill
+from tests.orders import Going, computed
 from tests.s3 import KEYS, S3Server
 from tests.support import QUICK, keys, run, scripted_pipeline, stage, write_problems
 
@@ -171,3 +174,27 @@ def run_rows(root: str, name: str) -> pl.DataFrame:
     place = Root.at(root)
     rows = open_stage(place, find_run(place, "latest"), name).select("problem_key", "sample_index").collect()
     return rows.unique().with_columns(stage=pl.lit(name))
+
+
+def test_orders_and_annotations_go_through_the_bucket(s3: S3Server, tmp_path: Path) -> None:
+    source, root = write_problems(tmp_path / "p.jsonl", 2), Root.at(s3.root("orders"))
+    pipeline = scripted_pipeline(source, 100_000, latency=0.05, slots=2)
+    with Going(LocalRunner(), pipeline, root.url, QUICK) as going:
+        going.when(lambda manifest: computed(manifest, "verify"))
+        began = time.monotonic()
+        orders = [threading.Thread(target=going.told, args=["set", {"concurrency": most}]) for most in (1, 2)]
+        for thread in orders:
+            thread.start()
+        for thread in orders:
+            thread.join(timeout=60)
+        assert going.told("pause").result == "applied"
+        assert time.monotonic() - began < 60
+        assert find_run(root, going.run_id).paused is not None
+        verdict = open_stage(root, find_run(root, going.run_id), "verify").head(1).collect().row(0, named=True)
+        said = {name: verdict[name] for name in ("problem_key", "sample_index")}
+        annotate(root, find_run(root, going.run_id), [{**said, "author": "anna", "is_correct": True}])
+        assert len(annotations_of(root, find_run(root, going.run_id))) == 1
+        going.told("cancel")
+        manifest = going.end()
+    assert [one.result for one in manifest.orders] == ["applied"] * 4
+    assert read_ledger(root).filter(pl.col("kind") == "order")["author"].to_list() == ["anna"] * 4

@@ -12,15 +12,18 @@ import polars as pl
 import pytest
 
 from cluster.driving.driver import run_pipeline
+from cluster.records.recorder import write_manifest
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
 from cluster.storage.root import Root
+from jobs.moe.replan import replan_experts
 from jobs.view.serve import Server
 from jobs.view.shown import Shown
 from schemas.manifest import RunManifest
 from tests.browser import Browser, Page
 from tests.integration.test_report_in_browser import INTRUDERS
 from tests.support import QUICK, scripted_pipeline
+from tests.unit import test_expert_report as expert_report
 
 pytestmark = pytest.mark.browser
 
@@ -214,6 +217,39 @@ def test_a_bare_table_is_read_the_same_way(browser: Browser, tmp_path: Path) -> 
         page.wait("document.querySelector('.line')?.innerText.includes('row 1 ')")
         page.key("j")
         page.wait("document.querySelector('.completion')?.innerText.startsWith('row 1 ')")
+        assert page.said == []
+
+
+def test_tokens_are_shown_with_their_log_probs(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "s.parquet"
+    tokens = ["sure ", EVIL, "hardly"]
+    row = {"completion": "".join(tokens), "tokens": tokens, "token_logprobs": [-0.01, -0.5, -6.0]}
+    pl.DataFrame([row]).write_parquet(path)
+    with serving(Shown(None, path)) as server:
+        page = browser.open(f"{server.address}#/table?at=0")
+        page.wait("document.querySelectorAll('.tokens span').length === 3")
+        kinds = page.evaluate("[...document.querySelectorAll('.tokens span')].map((one) => one.className)")
+        assert kinds == ["t1", "t2", "t4"]
+        assert page.evaluate("document.querySelectorAll('.tokens span')[1].textContent") == EVIL
+        assert page.evaluate(f"document.querySelectorAll('.tokens :is({MARKUP})').length") == 0
+        assert page.said == []
+
+
+def test_experts_are_a_heat_map_beside_their_balance(browser: Browser, tmp_path: Path) -> None:
+    spec = expert_report.spec(tmp_path / "counts")
+    expert_report.count(tmp_path / "counts", 1, expert_report.NIGHT)
+    replan_experts(spec)
+    root = Root.at(tmp_path / "root")
+    write_manifest(root, expert_report.manifest(spec))
+    with serving(Shown(root)) as server:
+        page = browser.open(f"{server.address}#/run/r")
+        heat = f"{{width: {expert_report.EXPERTS}, height: {expert_report.LAYERS}}}"
+        page.wait(f"(({{width, height}}) => JSON.stringify({{width, height}}) === JSON.stringify({heat}))"
+                  "(document.querySelector('canvas.heat'))")  # fmt: skip
+        page.wait("/measured, mean [01][.]\\d{3}/.test(document.querySelector('.experts .legend').innerText)")
+        dark = "[...document.querySelector('canvas.heat').getContext('2d').getImageData(0, 0, 128, 1).data]"
+        alphas = page.evaluate(f"{dark}.filter((_, at) => at % 4 === 3)")
+        assert alphas == sorted(alphas, reverse=True) and alphas[0] > alphas[-1], "the heaviest first"
         assert page.said == []
 
 

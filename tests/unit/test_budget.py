@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from operators.measure.difficulty import RATES, Difficulty
+from operators.measure.difficulty import Difficulty
 from operators.measure.flaws import best_tries, reward, tasks
 from operators.measure.pass_at_k import PassAtK
+from operators.measure.rates import RATES
 from operators.measure.survival import first_success, interval
 from operators.policies.compute_optimal import ComputeOptimal
 from operators.policies.consistency import AdaptiveConsistency, BayesianStopping, EarlyStopping

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from cluster.engines.never_sent import NeverSent
 from cluster.pools.turns import Turns
 from cluster.working.far_engine import FarEngine
 from cluster.working.reports import Ready
 from cluster.working.serving import Asked, Measure
-from operators.engine import CallLost, EngineDied, EngineError, EngineInfo, NeverSent, Scored, ScoreRequest
+from operators.engine import CallLost, EngineDied, EngineError, EngineInfo, Scored, ScoreRequest
 from schemas.errors import NodeLost, WorkerLost
 
 READY = Ready(EngineInfo("m", "r", "scripted", 100, "none"), 4, 4, patience=7.0)

@@ -10,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from operators.load import Load
-from operators.measure.difficulty import RATES, Difficulty, Group, Prior, population
+from operators.measure.difficulty import Difficulty, Group, Prior, population
 from operators.measure.features import features_of, own_facts, standard
+from operators.measure.rates import RATES
 from operators.policies.compute_optimal import ComputeOptimal
 from operators.policies.named import ComputeOptimalSpec, policy_spec
 from operators.policies.policy import Known, Outcomes, Setting

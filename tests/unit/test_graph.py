@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +64,24 @@ def test_every_shipped_pipeline_builds_with_its_defaults(name: str) -> None:
 def test_an_unknown_pipeline_offers_the_nearest() -> None:
     with pytest.raises(BadInput, match="did you mean 'arithmetic'"):
         pipeline_module("aritmetic")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "why"),
+    [
+        ("from operators.load import Load\n\nLoad(sauce='p')\n", 3, "sauce"),
+        ("x = = 1\n", 1, "SyntaxError"),
+        ("import json\njson.loads('{')\n", 2, "JSONDecodeError"),
+        ("undefined\n", 1, "NameError"),
+    ],
+)
+def test_what_is_wrong_with_ones_own_module_is_told_with_its_line(
+    text: str, line: int, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wrongly").mkdir()
+    (tmp_path / "wrongly" / "made.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "wrongly", raising=False)
+    with pytest.raises(BadInput, match=f"made.py, line {line}: ") as told:
+        pipeline_module("wrongly.made")
+    assert why in str(told.value)

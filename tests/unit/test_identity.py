@@ -14,7 +14,7 @@ from operators.score.outcome import ScoreOutcome
 from operators.verify.exact import VerifyExact
 from pipelines.graph import Pipeline
 from pipelines.identity import sampling_fingerprint, snapshot_view, store_folder
-from schemas.conversation import TURNS
+from schemas.conversation import turns_dtype
 from schemas.engine import EngineSpec, LlamaCppSpec, SamplingParams, ScriptedSpec
 from schemas.identity import Added, ExecutionKeys, difference, digest, digest_of, identity, problem_keys, sample_seed
 from schemas.messages import conversations_of
@@ -147,7 +147,7 @@ def test_keys_are_hashes_of_canonical_json_whatever_the_texts_hold() -> None:
     calls = [{"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}]
     for last in (turns[2], calls):  # plain conversations are hashed by columns, others row by row
         messages = [*turns[:4], last]
-        said = pl.Series("messages", conversations_of(messages), dtype=TURNS)
+        said = pl.Series("messages", conversations_of(messages), dtype=turns_dtype())
         table = pl.DataFrame({"prompt": odd, "answer": [None, *odd[1:]], "task_type": "math"}).with_columns(said)
         rows = [
             {

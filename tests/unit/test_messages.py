@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from schemas.contract import polars_schema, validate
-from schemas.conversation import TURNS, has_more, plain_turns, spoken
+from schemas.conversation import has_more, plain_turns, spoken, turns_dtype
 from schemas.datasets import Problem, Sft
 from schemas.identity import problem_keys, table_digest
 from schemas.messages import NotATurn, conversations, conversations_of, tools_of, turn_of, turns_of
@@ -66,7 +66,7 @@ def test_shapes_of_a_turn(message: dict[str, Any], spoken_as: dict[str, Any]) ->
     assert spoken([turn]) == [spoken_as]
     assert turn_of(turn) == turn, "a stored turn is read as what it is"
     assert turn_of(spoken_as) == turn
-    assert conversations(pl.Series([[turn], None], dtype=TURNS)).to_list() == [[turn], None]
+    assert conversations(pl.Series([[turn], None], dtype=turns_dtype())).to_list() == [[turn], None]
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,16 @@ def test_what_other_rows_have_is_not_this_ones() -> None:
         {},
     ]
     alone = turns_of([calls[1]])
-    assert conversations(pl.Series([alone], dtype=TURNS)).to_list() == [alone], "stored calls are JSON, not padded"
+    assert conversations(pl.Series([alone], dtype=turns_dtype())).to_list() == [alone], (
+        "stored calls are JSON, not padded"
+    )
     assert json.loads(alone[0]["tool_calls"])[0]["function"]["arguments"] == {"b": None}
 
 
 def test_plain_columns_stay_in_polars_and_empty_ones_stay_empty() -> None:
     column = pl.Series("m", [PLAIN, [], None])
     found = conversations(column)
-    assert found.dtype == TURNS and found.name == "m"
+    assert found.dtype == turns_dtype() and found.name == "m"
     assert [None if turns is None else spoken(turns) for turns in found.to_list()] == [PLAIN, [], None]
     assert not has_more(found)
     assert found.to_frame().select(plain_turns("m")).to_series().dtype == column.dtype

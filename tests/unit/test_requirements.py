@@ -40,7 +40,9 @@ def test_everything_has_a_version_and_hashes(name: str) -> None:
     assert found and all(hashes for _, hashes in found.values()), found
 
 
-@pytest.mark.parametrize(("name", "extras"), [("run", ("postgresql",)), ("dev", ("dev",))])
+@pytest.mark.parametrize(
+    ("name", "extras"), [("run", ("local", "ray", "postgresql")), ("dev", ("local", "ray", "dev"))]
+)
 def test_what_pyproject_asks_for_is_pinned_to_a_version_that_it_allows(name: str, extras: tuple[str, ...]) -> None:
     found = pinned(name)
     for requirement in asked(*extras):

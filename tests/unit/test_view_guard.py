@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,12 +16,14 @@ import pytest
 
 from cluster.storage.root import Root
 from jobs.view.app import build_app
-from jobs.view.guard import HEADERS, Guard
+from jobs.view.guard import ACTS, HEADERS, Guard
 from jobs.view.serve import names_of
 from jobs.view.shown import Shown
+from schemas.manifest import RunManifest
 
 TOKEN = "a-token-of-a-test"
 HOSTS = names_of("127.0.0.1", 4711)
+CONTROL = "what-only-the-page-is-told"
 SECRET = "what lies outside the root"
 
 
@@ -29,7 +34,9 @@ class Answer:
     body: bytes
 
 
-async def ask(app: Guard, method: str, path: str, headers: dict[str, str], query: bytes = b"") -> Answer:
+async def ask(
+    app: Guard, method: str, path: str, headers: dict[str, str], query: bytes = b"", body: bytes = b""
+) -> Answer:
     """Ask an application as a server would, with any bytes."""
     sent: list[dict] = []
 
@@ -37,7 +44,7 @@ async def ask(app: Guard, method: str, path: str, headers: dict[str, str], query
         sent.append(message)
 
     async def receive() -> dict:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return {"type": "http.request", "body": body, "more_body": False}
 
     scope = {
         "type": "http",
@@ -61,15 +68,37 @@ def get(app: Guard, path: str, headers: dict[str, str], query: bytes = b"", meth
     return asyncio.run(ask(app, method, path, headers, query))
 
 
-@pytest.fixture
-def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guard]:
+def post(app: Guard, path: str, headers: dict[str, str], body: object) -> Answer:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return asyncio.run(ask(app, "POST", path, {"content-type": "application/json", **headers}, b"", data))
+
+
+@contextmanager
+def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, control: str | None) -> Iterator[Guard]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "root" / "runs").mkdir(parents=True)
     (tmp_path / "secret.txt").write_text(SECRET)
     (tmp_path / "root" / "manifest.json").write_text(SECRET)
     shown = Shown(Root.at(tmp_path / "root"))
-    yield Guard(build_app(shown), TOKEN, HOSTS)
+    yield Guard(build_app(shown, control), TOKEN, HOSTS, control)
     shown.close()
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guard]:
+    with guarded(tmp_path, monkeypatch, None) as found:
+        yield found
+
+
+@pytest.fixture
+def acting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Guard, Path]]:
+    """A view with --control, and its root, in which a run is said to go on."""
+    with guarded(tmp_path, monkeypatch, CONTROL) as found:
+        root = tmp_path / "root"
+        manifest = RunManifest(run_id="r-1", pipeline="r", state="running", started=datetime.now(UTC))
+        (root / "runs" / "r-1").mkdir()
+        (root / "runs" / "r-1" / "manifest.json").write_text(manifest.model_dump_json())
+        yield found, root
 
 
 OWN = {"host": "127.0.0.1:4711"}
@@ -118,6 +147,92 @@ def test_another_origin_is_refused(app: Guard, origin: str) -> None:
 def test_it_only_reads(app: Guard) -> None:
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "ODD"):
         assert get(app, "/api/about", {**known(app), "origin": "http://127.0.0.1:4711"}, method=method).status == 405
+
+
+def own_page(app: Guard) -> dict[str, str]:
+    return {**known(app), "origin": "http://127.0.0.1:4711", ACTS: CONTROL}
+
+
+ROUTES = ("/api/run/r-1/order", "/api/run/r-1/annotate")
+PAUSE = {"action": "pause"}
+
+
+def test_without_control_there_is_nothing_to_do(app: Guard) -> None:
+    for path in ROUTES:
+        assert post(app, path, own_page(app), PAUSE).status == 405
+        assert get(app, path, known(app)).status == 404
+    for path in ("/api/run/r-1/annotations", "/api/run/r-1/next"):
+        assert get(app, path, known(app)).status == 404
+    assert json.loads(get(app, "/api/about", known(app)).body)["control"] is None
+
+
+def files_of(root: Path) -> set[str]:
+    return {str(path) for path in root.rglob("*")}
+
+
+def test_only_the_page_itself_may_do_something(acting: tuple[Guard, Path]) -> None:
+    app, root = acting
+    there, page = files_of(root), own_page(app)
+    assert json.loads(get(app, "/api/about", known(app)).body)["control"] == CONTROL
+    for path in ROUTES:
+        for name, other, status in (
+            ("origin", "http://evil.example", 403), ("origin", "null", 403), ("origin", None, 403),
+            (ACTS, "wrong", 403), (ACTS, None, 403), (ACTS, "", 403),
+            ("cookie", "", 401), ("cookie", f"{app.cookie}=wrong", 401),
+            ("host", "evil.example:4711", 421), ("content-type", "text/plain", 415),
+            ("content-type", "application/x-www-form-urlencoded", 415),
+        ):  # fmt: skip
+            headers = {key: value for key, value in {**page, name: other}.items() if value is not None}
+            assert post(app, path, headers, PAUSE).status == status, (path, name, other)
+        for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "GET"):
+            assert asyncio.run(ask(app, method, path, page)).status == 405
+    for odd in (
+        *(b"", b"{", b"[]", b"null", b"\xff", b"[" * 30_000, {}, {"action": "explode"}),
+        *({"action": "pause", "by": "root"}, {"action": "pause", "reason": "x" * 1_001}),
+        {"action": "set", "values": {"x": {"y": 1}}},
+    ):
+        assert post(app, ROUTES[0], page, odd).status in (400, 422), odd
+        assert post(app, ROUTES[1], page, odd).status in (400, 422), odd
+    assert post(app, ROUTES[0], page, b" " * 70_000).status == 413
+    refused = post(app, ROUTES[0], page, PAUSE)  # nobody is at work on it
+    assert refused.status == 409 and b"nobody is at work" in refused.body
+    said = {"problem_key": "k", "sample_index": 0, "is_correct": True}
+    assert post(app, ROUTES[1], page, said).status == 409
+    assert post(app, "/api/run/..%2F..%2Fr-1/order", page, PAUSE).status == 404
+    assert post(app, "/api/run/r-2/order", page, PAUSE).status == 404
+    assert files_of(root) == there
+
+
+def test_odd_posts_do_nothing(acting: tuple[Guard, Path]) -> None:
+    """Random bodies, paths and headers at what can be done: refused, and nothing is written anywhere."""
+    app, root = acting
+    there, page, draw = files_of(root.parent), own_page(app), random.Random(1)
+    odd_values = ["../secret.txt", "", None, True, -1, 1e308, "x" * 200, [], {}, ["pause"], "\x00", "\ud800", 2**70]
+    names = ["action", "values", "problem", "reason", "problem_key", "sample_index", "is_correct", "note", "id", "by"]
+
+    async def many() -> None:
+        for _ in range(10_000):
+            body: object = {
+                draw.choice(names): draw.choice([*odd_values, "pause", "set"]) for _ in range(draw.randrange(5))
+            }
+            data = json.dumps(body).encode()
+            if draw.random() < 0.3:
+                data = bytes(draw.randrange(256) for _ in range(draw.randrange(60)))
+            run = draw.choice(["r-1", "r-2", *TRAVERSALS])
+            path = (
+                f"/api/run/{quote(run)}/{draw.choice(['order', 'annotate', 'next', 'annotations', 'live', 'order/x'])}"
+            )
+            headers = {"content-type": "application/json", **(page if draw.random() < 0.7 else known(app))}
+            if draw.random() < 0.2:
+                headers[draw.choice(["origin", ACTS, "cookie", "host", "content-type"])] = draw.choice(
+                    ["", "null", "x"]
+                )
+            answer = await ask(app, "POST", path, headers, b"", data)
+            assert 400 <= answer.status < 500, (path, data, answer.status, answer.body)
+            assert SECRET.encode() not in answer.body
+
+    asyncio.run(many())
+    assert files_of(root.parent) == there
 
 
 def test_every_answer_has_the_policy(app: Guard) -> None:

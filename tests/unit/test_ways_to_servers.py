@@ -224,6 +224,22 @@ def test_half_a_character_of_utf_8_is_replaced() -> None:
     assert isinstance(found, Completion) and found.text == "4 \N{REPLACEMENT CHARACTER}"
 
 
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("kind", ["text/plain", "application/json", "application/octet-stream"])
+def test_a_stream_by_another_name_is_one(kind: str, stream: bool, whole: bool) -> None:
+    async def handler(server: OddServer, http: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        end = piece("stop") + b"data: [DONE]" if whole else b""
+        return web.Response(body=b": hello\n\n" + piece(content="The answer") + end, content_type=kind)
+
+    with OddServer(handler) as server:
+        (found,) = ask({"url": server.url, "stream": stream, "patience": 0.0})
+    if whole:
+        assert isinstance(found, Completion) and found.text == "The answer"
+    else:
+        assert isinstance(found, EngineError) and found.transient and found.served
+
+
 def test_a_server_that_does_not_stream_is_understood_all_the_same() -> None:
     async def handler(server: OddServer, http: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         return answer() if len(server.calls) == 1 else refused(400, "no streams here")

@@ -165,11 +165,17 @@ class OpenAIEngine(Engine):
             (worst.prompt_tokens, n * most),
             ANSWER_BYTES + n * most * each,
         )
-        completions = await self._server.ask(
-            asked,
-            lambda answer: read_choices(answer, params, spec.api == "chat", spec.logprobs, worst),
-            lambda found: found[0].prompt_tokens + sum(one.completion_tokens for one in found),
-        )
+        try:
+            completions = await self._server.ask(
+                asked,
+                lambda answer: read_choices(answer, params, spec.api == "chat", spec.logprobs, worst),
+                lambda found: found[0].prompt_tokens + sum(one.completion_tokens for one in found),
+            )
+        except EngineError as error:
+            if b'"priority":' not in payload or error.transient or "priority" not in error.message.lower():
+                raise
+            self.priority = 0  # the server has none
+            return await self._complete(request, n, seed)
         if self.info.stops == "untold" and any(one.finish_reason == "stop_string" for one in completions):
             self.info = replace(self.info, stops="told")
         return completions
@@ -197,6 +203,8 @@ class OpenAIEngine(Engine):
         head = self._head(request.params, n, continued)
         if spec.extra_body.get("seed", 0) is not None:
             head = f'{head}, "seed": {seed}'
+        if self.priority:  # vLLM's and SGLang's
+            head = f'{head}, "priority": {self.priority}'
         if spec.api == "completions":
             return f'{head}, "prompt": {_written(request.prompt + request.prefix)}}}'.encode()
         if continued:

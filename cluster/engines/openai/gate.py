@@ -20,7 +20,7 @@ import random
 from collections.abc import Callable
 from itertools import count
 
-from operators.engine import NeverSent
+from cluster.engines.never_sent import NeverSent
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
 """Seconds of the first pause that the server didn't name, and of the longest; each refusal in a row doubles it."""

@@ -21,6 +21,8 @@ from schemas.unicode import whole
 MOVED = frozenset({301, 302, 307, 308})
 MOST_MOVES = 5
 CONNECT_SECONDS = 30.0
+EVENTS = (b"data:", b"event:", b":")
+"""How a stream of events begins, by whatever type a server calls it."""
 NO_ANSWER = 64 * 1024
 """Bytes of an answer that is none: only its first words are of use."""
 
@@ -130,6 +132,10 @@ class Line:
                     document, begun = await _streamed(response, most)
                     return Answer(status, response.headers, document, b"", headers, begun)
                 document, body = await _read(response, most if status < 300 else NO_ANSWER)
+                if document is None and status < 300 and body.lstrip().startswith(EVENTS):
+                    pieces = Pieces()
+                    _feed(pieces, body + b"\n")
+                    return Answer(status, response.headers, pieces.whole(), b"", headers, pieces.begun)
                 return Answer(status, response.headers, document, body, headers, False)
             target = moved(url, response.headers["Location"])
         self._moved[asked] = target
@@ -181,11 +187,15 @@ async def _streamed(response: aiohttp.ClientResponse, most: int) -> tuple[Any, b
         if size > most:
             response.close()
             raise TooLong(f"the answer has more than {most:,} bytes, far more than was asked for")
-        try:
-            pieces.feed(data)
-        except (ValueError, TypeError, AttributeError, LookupError) as error:
-            raise Cut(f"no event of a stream: {error}") from error
+        _feed(pieces, data)
     return pieces.whole(), pieces.begun
+
+
+def _feed(pieces: Pieces, data: bytes) -> None:
+    try:
+        pieces.feed(data)
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise Cut(f"no event of a stream: {error}") from error
 
 
 def _said(error: BaseException) -> str:

@@ -3,15 +3,15 @@ import uPlot from "uplot";
 import { useEffect, useRef } from "preact/hooks";
 import { html } from "./kit.js";
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const clock = (seconds) => new Date(1000 * seconds).toISOString().slice(11, 19);
 const faint = (hex) => `${hex}2e`;
 
 /**
  * Args:
- *   data: [x, y, y, ...]; series: [{label, colour, band: [low, high] positions in data}]; format: of x and of y.
+ *   data: [x, y, y, ...]; series: [{label, colour, band: [low, high] positions in data}]; near: y begins where the data do; format: of x and of y.
  */
-export const Chart = ({ title, data, series, log = false, time = false, share = false, formatX, note }) => {
+export const Chart = ({ title, data, series, log = false, time = false, share = false, near = false, formatX, note }) => {
   const place = useRef(null);
   const plot = useRef(null);
   const shape = JSON.stringify([series, log, time, share]);
@@ -37,7 +37,7 @@ export const Chart = ({ title, data, series, log = false, time = false, share = 
           cursor: { drag: { x: false, y: false } },
           scales: {
             x: log ? { time: false, distr: 3, log: 2 } : { time },
-            y: share ? { range: [0, 1] } : { range: (_, low, high) => [Math.min(0, low), high || 1] },
+            y: share ? { range: [0, 1] } : near ? {} : { range: (_, low, high) => [Math.min(0, low), high || 1] },
           },
           axes: [
             { ...axis, space: 70, values: shown ? (_, at) => at.map((x) => (x === null ? "" : shown(x))) : undefined },

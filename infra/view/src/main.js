@@ -5,12 +5,14 @@ import "./style.css";
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { Note, Waiting, html, link, useAsked, useKeys, useRoute } from "./kit.js";
+import { Queue } from "./annotate.js";
+import { allow } from "./api.js";
 import { Problem, Problems } from "./problems.js";
 import { Run } from "./run.js";
 import { Compare, Runs } from "./runs.js";
 import { Samples } from "./samples.js";
 
-const KEYS = [["j  k", "next, previous"], ["Enter", "open"], ["/", "search"], ["v", "raw or rendered"], ["t", "open reasoning"], ["d", "mark a sample, then compare another with it"], ["x", "choose a run"], ["c", "compare the chosen runs"], ["Esc", "back; stop a search"], ["?", "this list"]];
+const KEYS = [["j  k", "next, previous"], ["Enter", "open"], ["/", "search"], ["v", "raw or rendered"], ["t", "open reasoning"], ["d", "mark a sample, then compare another with it"], ["x", "choose a run"], ["c", "compare the chosen runs"], ["Esc", "back; stop a search"], ["r  w  n", "annotate: right, wrong, a note (--control)"], ["?", "this list"]];
 
 const Help = ({ onClose }) => html`<div class="help" role="dialog" aria-label="Keys" onClick=${onClose}><div class="card"><h2>Keys</h2><dl>${KEYS.map(([key, does]) => html`<dt><kbd>${key}</kbd></dt><dd>${does}</dd>`)}</dl></div></div>`;
 
@@ -22,6 +24,7 @@ const Page = ({ route, about }) => {
   if (first === "run" && run && what === "problem" && which) return html`<${Problem} key=${which} run=${run} of=${which} query=${query} />`;
   if (first === "run" && run && what === "problems") return html`<${Problems} key=${run} run=${run} query=${query} />`;
   if (first === "run" && run && what === "samples") return html`<${Samples} key=${run} run=${run} query=${query} />`;
+  if (first === "run" && run && what === "annotate" && about.control) return html`<${Queue} key=${run} run=${run} query=${query} />`;
   if (first === "run" && run && !what) return html`<${Run} key=${run} run=${run} />`;
   if (first === "runs") return html`<${Runs} query=${query} />`;
   if (!first) return about.run ? html`<${Run} key=${about.run} run=${about.run} />` : html`<${Runs} query=${query} />`;
@@ -32,6 +35,7 @@ const App = () => {
   const route = useRoute();
   const about = useAsked("about");
   const [help, set] = useState(false);
+  allow(about.data?.control);
   useKeys({ "?": () => set(!help), ...(help ? { Escape: () => set(false) } : {}) });
   useEffect(() => { document.title = ["Gristmill", ...route.parts.slice(1)].join(" · "); }, [route]);
   return html`<nav class="bar"><a class="brand" href=${about.data?.kind === "table" ? link(["table"]) : link(["runs"])}>Gristmill</a><span class="where">${about.data?.where}</span><button class="plain" aria-label="Keys" onClick=${() => set(true)}>?</button></nav>

@@ -1,7 +1,9 @@
 // A run while it goes on: its stages as datasets, its figures with their bands, speed, money, what it said.
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { hear, of } from "./api.js";
+import { bundled, hear, mayAct, of } from "./api.js";
 import { Chart } from "./chart.js";
+import { Control, Orders } from "./control.js";
+import { Experts } from "./experts.js";
 import { Copy, Meter, Note, State, compact, count, dollars, duration, html, link, moment, number, percent, useAsked } from "./kit.js";
 
 export const useLive = (run) => {
@@ -14,7 +16,7 @@ export const useLive = (run) => {
 };
 
 export const Tabs = ({ run, at }) => html`<nav class="tabs">
-  ${[["", "Overview"], ["problems", "Problems"], ["samples", "Samples"]].map(([path, label]) => html`<a class=${at === path ? "on" : ""} aria-current=${at === path ? "page" : null} href=${link(path ? ["run", run, path] : ["run", run])}>${label}</a>`)}</nav>`;
+  ${[["", "Overview"], ["problems", "Problems"], ["samples", "Samples"], ...(mayAct() ? [["annotate", "Annotate"]] : [])].map(([path, label]) => html`<a class=${at === path ? "on" : ""} aria-current=${at === path ? "page" : null} href=${link(path ? ["run", run, path] : ["run", run])}>${label}</a>`)}</nav>`;
 
 export const Run = ({ run }) => {
   const about = useAsked(of(run));
@@ -28,14 +30,18 @@ export const Run = ({ run }) => {
       ${data.finished ? html`<span>took ${duration((Date.parse(data.finished) - Date.parse(data.started)) / 1000)}</span>` : ""}${data.job ? html`<span>${data.job}</span>` : ""}${data.account ? html`<span>account ${data.account}</span>` : ""}</p>
     <${Tabs} run=${run} at="" />
     ${data.error && html`<${Note} kind="bad">${data.error}<//>`}${data.trouble && html`<${Note} kind="bad">${data.trouble}<//>`}
+    ${bundled && data.state === "running" && html`<${Note}>A bundle doesn't follow a run: so it was when the bundle was written.<//>`}
     ${data.waits_for && html`<${Note} kind="wait">Waits for: ${data.waits_for}<//>`}
     ${!data.ready && !data.trouble && html`<div class="making"><p>The index of the samples is being made: ${count(data.progress.done)} of ${count(data.progress.total)} rows</p><${Meter} share=${data.progress.total ? data.progress.done / data.progress.total : 0} /></div>`}
+    ${mayAct() && html`<${Control} run=${run} data=${data} />`}
     <${Tiles} data=${data} />
     <section><h2>Stages</h2><${Stages} data=${data} run=${run} /></section>
     <${Curves} data=${data} />
     <${Replicas} stages=${data.stages} />
     ${data.spending.length > 0 && html`<section><h2>Money</h2><${Money} data=${data} /></section>`}
     <${Policy} run=${run} stages=${data.stages} running=${data.state === "running"} />
+    <${Orders} orders=${data.orders || []} />
+    <${Experts} run=${run} again=${data.state === "running" ? 0 : 1} />
     <${Failures} run=${run} stages=${data.stages} />
     ${(data.notes.length > 0 || data.remarks.length > 0 || data.told.length > 0) && html`<section><h2>What it said</h2><ul class="told">
       ${[...data.remarks, ...data.notes].map((line) => html`<li>${line}</li>`)}
@@ -65,9 +71,9 @@ const Tiles = ({ data }) => {
 
 const Stages = ({ data, run }) => html`<div class="stages">${data.stages.map((stage) => {
   const planned = Math.max(1, stage.planned);
-  const shown = stage.dataset === "samples" ? link(["run", run, "samples"]) : stage.dataset === "problems" ? link(["run", run, "problems"]) : stage.dataset === "verdicts" ? link(["run", run, "samples"], { verdict: "right,wrong" }) : null;
+  const shown = stage.dataset === "samples" ? link(["run", run, "samples"]) : stage.dataset === "problems" ? link(["run", run, "problems"]) : stage.dataset === "verdicts" ? link(["run", run, "samples"], { verdict: "right,wrong" }) : stage.dataset === "sft" ? link(["run", run, "samples"], { trained: "yes" }) : stage.dataset === "paths" ? link(["run", run, "samples"], { kept: "kept" }) : null;
   const facts = [
-    stage.reused ? `${count(stage.reused)} re-used` : "", stage.queued ? `${count(stage.queued)} under way` : "", stage.failed ? `${count(stage.failed)} failed` : "", stage.truncated ? `${count(stage.truncated)} cut at max_tokens` : "",
+    stage.waits_for.length ? `waits for ${stage.waits_for.join(", ")}` : "", stage.reused ? `${count(stage.reused)} re-used` : "", stage.queued ? `${count(stage.queued)} under way` : "", stage.failed ? `${count(stage.failed)} failed` : "", stage.truncated ? `${count(stage.truncated)} cut at max_tokens` : "",
     stage.quarantined ? `${count(stage.quarantined)} left out` : "", stage.skipped ? `${count(stage.skipped)} skipped` : "", stage.speed ? `${number(stage.speed)}/s` : "", stage.seconds ? duration(stage.seconds) : "",
     stage.tokens ? `${compact(stage.tokens)} tokens` : "", stage.dollars !== null ? dollars(stage.dollars) : "", stage.model || "", stage.policy ? `policy ${stage.policy}` : "",
   ].filter(Boolean);
@@ -106,16 +112,20 @@ const Curves = ({ data }) => {
     ${coverage[0].length > 1 && html`<${Chart} title="Coverage at k samples" data=${coverage} log share formatX=${(x) => (Number.isInteger(Math.log2(x)) ? String(x) : "")}
       series=${[{ label: "pass@k, 95% for problems like these", colour: "right", band: [2, 3], points: true }, { colour: "right", edge: true, label: "high" }, { colour: "right", edge: true, label: "low" }]} />`}
     ${grown[0].length > 1 && html`<${Chart} title="Accuracy as samples come" data=${grown} share formatX=${compact}
-      series=${[{ label: "pass@1", colour: "right", band: [2, 3] }, { colour: "right", edge: true, label: "high" }, { colour: "right", edge: true, label: "low" }, { label: "most frequent answer", colour: "s0", band: [5, 6] }, { colour: "s0", edge: true, label: "high" }, { colour: "s0", edge: true, label: "low" }]} note="Since the view was opened." />`}
+      series=${[{ label: "pass@1", colour: "right", band: [2, 3] }, { colour: "right", edge: true, label: "high" }, { colour: "right", edge: true, label: "low" }, { label: "most frequent answer", colour: "s0", band: [5, 6] }, { colour: "s0", edge: true, label: "high" }, { colour: "s0", edge: true, label: "low" }]} note=${bundled ? "" : "Since the view was opened."} />`}
   </div>${figures.independent === false ? html`<p class="aside">A policy or a strategy decides what is drawn, so coverage can't be told from counts while it goes on; the run's own pass@k stage knows the rule.</p>` : ""}</section>`;
 };
 
 const Replicas = ({ stages }) => {
-  const rows = stages.flatMap((stage) => stage.replicas.map((one) => ({ stage: stage.name, ...one })));
+  const rows = stages.flatMap((stage) => [
+    ...stage.replicas.map((one) => ({ stage: stage.name, role: "", ...one })),
+    ...Object.entries(stage.roles).flatMap(([role, pool]) => (pool.replicas || []).map((one) => ({ stage: stage.name, role, ...one }))),
+  ]);
+  const named = rows.some((row) => row.role);
   const roles = stages.flatMap((stage) => Object.entries(stage.roles).map(([role, one]) => ({ stage: stage.name, role, ...one })));
   return (rows.length > 0 || roles.length > 0) && html`<section><h2>Engines</h2>
-    ${rows.length > 0 && html`<div class="scroll"><table class="list"><thead><tr><th>Stage</th><th>Replica</th><th>Node</th><th class="number">Tokens a second</th><th class="number">Busy</th><th></th><th class="number">Requests</th><th class="number">Started again</th></tr></thead>
-      <tbody>${rows.map((row) => html`<tr><td>${row.stage}</td><td>${row.number}</td><td>${row.node || "lost"}</td><td class="number">${count(Math.round(row.tokens_per_second))}</td><td class="number">${percent(row.busy_share)}</td><td><${Meter} share=${row.busy_share} /></td><td class="number">${count(row.requests)}</td><td class="number">${row.deaths || ""}</td></tr>`)}</tbody></table></div>`}
+    ${rows.length > 0 && html`<div class="scroll"><table class="list"><thead><tr><th>Stage</th>${named ? html`<th>Role</th>` : ""}<th>Replica</th><th>Node</th><th class="number">Tokens a second</th><th class="number">Busy</th><th></th><th class="number">Requests</th><th class="number">Started again</th></tr></thead>
+      <tbody>${rows.map((row) => html`<tr><td>${row.stage}</td>${named ? html`<td>${row.role}</td>` : ""}<td>${row.number}</td><td>${row.node || "lost"}</td><td class="number">${count(Math.round(row.tokens_per_second))}</td><td class="number">${percent(row.busy_share)}</td><td><${Meter} share=${row.busy_share} /></td><td class="number">${count(row.requests)}</td><td class="number">${row.deaths || ""}</td></tr>`)}</tbody></table></div>`}
     ${roles.length > 0 && html`<div class="scroll"><table class="list"><thead><tr><th>Stage</th><th>Role</th><th>Model</th><th class="number">Calls</th><th class="number">Scored</th><th class="number">Tokens read</th><th class="number">Written</th></tr></thead>
       <tbody>${roles.map((row) => html`<tr><td>${row.stage}</td><td>${row.role}</td><td>${row.engine?.model || ""}</td><td class="number">${count(row.calls)}</td><td class="number">${count(row.passes)}</td><td class="number">${compact(row.prompt_tokens)}</td><td class="number">${compact(row.completion_tokens)}</td></tr>`)}</tbody></table></div>`}
   </section>`;

@@ -1,11 +1,12 @@
 // One sample with all that is known of it; two of them side by side.
 import { diffLines, diffWordsWithSpace } from "diff";
 import { useMemo } from "preact/hooks";
+import { Annotate } from "./annotate.js";
 import { of } from "./api.js";
 import { Copy, Mark, Note, Waiting, count, html, link, number, useAsked } from "./kit.js";
 import { Text } from "./text.js";
 
-export const Sample = ({ run, slot, query, to, marked, onMark, table }) => {
+export const Sample = ({ run, slot, query, to, marked, onMark, table, asking }) => {
   const asked = useAsked(`${of(run)}/sample/${slot}`);
   const { data } = asked;
   if (!data || asked.error) return html`<${Waiting} asked=${{ ...asked, data: asked.error ? null : asked.data }} />`;
@@ -17,14 +18,16 @@ export const Sample = ({ run, slot, query, to, marked, onMark, table }) => {
         <button class="plain" onClick=${onMark}>${marked === null ? "compare" : marked === data.slot ? "don't compare" : "compare with the marked one"} <kbd>d</kbd></button>
         <${Copy} text=${() => JSON.stringify(data, null, 2)} label="copy JSON" />${data.command ? html`<${Copy} text=${data.command} label="copy command" />` : ""}</div></header>
     <${Facts} data=${data} />
+    ${!table && !asking && html`<${Annotate} run=${run} data=${data} />`}
     ${problem.prompt !== null && problem.prompt !== undefined && html`<details class="card" open=${query.open === "1" || problem.prompt.length < 1200}><summary>Problem</summary>${problem.messages?.length ? problem.messages.map((turn) => html`<${Turn} turn=${turn} raw=${raw} />`) : html`<${Text} text=${problem.prompt} raw=${raw} />`}${problem.expected ? html`<p class="expected">Expected answer: <code>${problem.expected}</code></p>` : ""}</details>`}
     ${sample.error && html`<${Note} kind="bad">${sample.error}<//>`}
     ${sample.reasoning && html`<details class="card reasoning" open=${query.open === "1"}><summary>Reasoning <span class="quiet">${count(sample.reasoning.length)} characters</span> <kbd>t</kbd></summary><${Text} text=${sample.reasoning} raw=${raw} /></details>`}
     ${sample.turns?.length ? sample.turns.map((turn) => html`<${Turn} turn=${turn} raw=${raw} />`) : html`<div class="card completion"><${Text} text=${sample.completion} raw=${raw} /></div>`}
     ${sample.tool_calls && html`<${Calls} text=${sample.tool_calls} />`}
+    ${data.tokens_of && html`<${Tokens} tokens=${data.tokens_of} />`}
     <${Verdicts} data=${data} />
     ${data.episode && html`<${Episode} episode=${data.episode} />`}
-    <${Lineage} data=${data} table=${table} />
+    <${Lineage} run=${run} data=${data} table=${table} />
     ${data.columns && html`<section><h3>Columns</h3><dl class="pairs">${Object.entries(data.columns).map(([name, value]) => html`<dt>${name}</dt><dd>${said(value)}</dd>`)}</dl></section>`}
   </article>`;
 };
@@ -40,6 +43,12 @@ const Facts = ({ data }) => {
   ].filter(([, value]) => value);
   return html`<dl class="facts">${facts.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 };
+
+const SURE = [-0.1, -1, -3]; // log-probs from which on a token is less and less sure
+
+/** Tokens with their log-probs, where they were kept: the warmer, the less likely. */
+const Tokens = ({ tokens }) => html`<details class="card"><summary>Tokens with log-probs <span class="quiet">${count(tokens.length)}, sum ${number(tokens.reduce((sum, [, value]) => sum + (value ?? 0), 0))}</span></summary>
+  <p class="tokens">${tokens.map(([text, value]) => html`<span class=${`t${value === null ? 0 : 1 + SURE.filter((end) => value < end).length}`} title=${value === null ? "not known" : `${value.toFixed(3)}: ${(100 * Math.exp(value)).toFixed(1)}%`}>${text}</span>`)}</p></details>`;
 
 const Turn = ({ turn, raw }) => html`<div class=${`card turn ${turn.role}`}><h4>${turn.role}${turn.name ? ` · ${turn.name}` : ""}</h4>${turn.reasoning_content ? html`<details><summary>Reasoning</summary><${Text} text=${turn.reasoning_content} raw=${raw} /></details>` : ""}<${Text} text=${turn.content || ""} raw=${raw || turn.role === "tool"} />${turn.tool_calls ? html`<${Calls} text=${turn.tool_calls} />` : ""}</div>`;
 
@@ -60,11 +69,11 @@ const Verdicts = ({ data }) => {
   ${data.scores?.length > 0 && html`<section><h3>Scores</h3><div class="scroll"><table class="list"><tbody>${data.scores.map((one) => html`<tr><td>${one.scorer}</td><td class="number">${number(one.score)}</td><td>${(one.step_scores || []).map((step) => number(step)).join("  ")}</td><td>${one.detail ?? ""}</td></tr>`)}</tbody></table></div></section>`}`;
 };
 
-const Lineage = ({ data, table }) => {
+const Lineage = ({ run, data, table }) => {
   if (table) return null;
   const why = data.trained === "yes" ? [] : [data.sample.status === "error" ? "it was refused" : "", data.verdict && data.verdict !== "right" ? `its verdict: ${data.verdict}` : "", data.kept && data.kept !== "kept" ? `it was pruned: ${data.kept}` : ""].filter(Boolean);
   const rows = [...(data.sft || []).map((row) => ({ ...row, side: "a training row" })), ...(data.preferences || []).map((row) => ({ ...row, side: `the ${row.side} side of a pair` }))];
-  return html`<section><h3>Training</h3>${rows.length ? html`<ul class="told">${rows.map((row) => html`<li><span>${row.stage}: ${row.side}</span><details><summary>row</summary><pre class="text">${JSON.stringify(row, null, 2)}</pre></details></li>`)}</ul>` : html`<p class="quiet">In no training set of this run${why.length ? `; ${why.join(", ")}` : ""}.</p>`}
+  return html`<section><h3>Training</h3>${rows.length ? html`<ul class="told">${rows.map((row) => html`<li><span>${row.stage}: ${row.side}</span>${row.other === undefined ? "" : row.slot === null ? html`<span class="quiet">with sample ${row.other}</span>` : html`<a href=${link(["run", run, "samples"], { problem: data.problem_key, at: row.slot })}>the other side: sample ${row.other}</a>`}<details><summary>row</summary><pre class="text">${JSON.stringify(row, null, 2)}</pre></details></li>`)}</ul>` : html`<p class="quiet">In no training set of this run${why.length ? `; ${why.join(", ")}` : ""}.</p>`}
     ${(data.paths || []).map((path) => html`<p class="quiet">${path.stage}: weight ${number(path.weight)}${path.kept ? "" : `, dropped: ${path.reason ?? ""}`}</p>`)}</section>`;
 };
 

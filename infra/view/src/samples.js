@@ -6,7 +6,7 @@ import { Tabs } from "./run.js";
 import { Diff, Sample } from "./sample.js";
 
 const PAGE = 60;
-const FILTERS = ["verdict", "status", "finish", "model", "kept", "trained", "chosen", "tokens", "score", "answer", "episode", "problem", "sort", "order"];
+const FILTERS = ["verdict", "status", "finish", "model", "kept", "trained", "chosen", "tokens", "score", "answer", "episode", "problem", "index", "sort", "order"];
 export const filterOf = (query) => Object.fromEntries(FILTERS.filter((name) => query[name]).map((name) => [name, query[name]]));
 
 /** The lines of a filter: from the index at once, their texts behind them; more of them on demand. */
@@ -129,6 +129,6 @@ const Filters = ({ run, query, set, table }) => {
       <label>Answer<input key=${query.answer || ""} defaultValue=${query.answer || ""} onChange=${(event) => set({ answer: event.target.value })} /></label>
       <label>Sorted by<select value=${`${query.sort || ""} ${query.order || ""}`} onChange=${(event) => { const [sort, order] = event.target.value.split(" "); set({ sort, order }); }}>${[["", "", "problem"], ["tokens", "", "longest first"], ["tokens", "asc", "shortest first"], ["score", "", "best score first"], ["score", "asc", "worst score first"]].map(([sort, order, said]) => html`<option value=${`${sort} ${order}`} selected=${(query.sort || "") === sort && (query.order || "") === order}>${said}</option>`)}</select></label>
     </div></details>
-    ${query.problem && html`<button class="tag on" onClick=${() => set({ problem: "" })}>one problem ×</button>`}${query.episode && html`<button class="tag on" onClick=${() => set({ episode: "" })}>episode ${query.episode} ×</button>`}
+    ${query.problem && html`<button class="tag on" onClick=${() => set({ problem: "", index: "" })}>${query.index ? "one sample" : "one problem"} ×</button>`}${query.episode && html`<button class="tag on" onClick=${() => set({ episode: "" })}>episode ${query.episode} ×</button>`}
   </div>`;
 };

@@ -1,0 +1,150 @@
+"""What the page may do with ``--control``: tell a run something, and annotate a verdict. Everything else only reads.
+
+``guard`` lets a POST by only with the page's own header and from its own origin. A body is small JSON, and each field
+of it is looked at before anything is done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from anyio.to_thread import run_sync
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from cluster.records.annotations import LONGEST, annotate, annotations_of
+from cluster.records.orders import author, give, new_order
+from jobs.looking.labels import audit, next_labels
+from jobs.view.shown import Shown
+from jobs.view.watched import Watched
+from schemas.errors import BadInput, GristmillError, RunIncomplete
+from schemas.orders import Action
+
+MOST_BYTES = 64 * 1024
+"""Of a body."""
+ANSWER_SECONDS = 20.0
+"""How long the page waits for a run's answer."""
+MOST_NEXT = 200
+KEYS = ("problem_key", "sample_index")
+
+
+class Told(BaseModel):
+    """An order, as the page sends it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    action: Action
+    values: dict[str, str | int | float | bool | None] = Field(default={}, max_length=20)
+    problem: str = Field(default="", max_length=1_000)
+    reason: str = Field(default="", max_length=1_000)
+
+
+class Said(BaseModel):
+    """An annotation, as the page sends it; ``is_correct`` null takes back what was said."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    problem_key: str = Field(max_length=1_000)
+    sample_index: int = Field(ge=0)
+    is_correct: bool | None
+    note: str = Field(default="", max_length=LONGEST)
+    stratum: str | None = Field(default=None, max_length=200)
+    stratum_size: int | None = Field(default=None, ge=1)
+
+
+def acting_routes(shown: Shown, answer: Callable[..., Response]) -> list[Route]:
+    """Return the routes.
+
+    Args:
+        answer: makes a response of a document, and a status.
+    """
+
+    def reads(make: Callable[[Request, Watched], Any]) -> Callable[[Request], Any]:
+        async def endpoint(request: Request) -> Response:
+            return answer(await run_sync(lambda: make(request, shown.watched(request.path_params["run"]))))
+
+        return endpoint
+
+    def acts(kind: type[BaseModel], act: Callable[[Watched, Any], Any]) -> Callable[[Request], Any]:
+        async def endpoint(request: Request) -> Response:
+            wanted = await _body(request, kind)
+            watched = await run_sync(shown.watched, request.path_params["run"])
+            try:
+                return answer(await run_sync(act, watched, wanted))
+            except BadInput as error:
+                return answer({"error": str(error)}, 409)
+            except RunIncomplete as error:
+                return answer({"error": str(error)}, 504)
+
+        return endpoint
+
+    run = "/api/run/{run}"
+    return [
+        Route(f"{run}/annotations", reads(lambda _, watched: what_was_said(watched))),
+        Route(f"{run}/next", reads(lambda request, watched: following(watched, request.query_params.get("count", "")))),
+        Route(f"{run}/order", acts(Told, order), methods=["POST"]),
+        Route(f"{run}/annotate", acts(Said, mark), methods=["POST"]),
+    ]
+
+
+async def _body(request: Request, kind: type[BaseModel]) -> BaseModel:
+    """Return what was sent.
+
+    Raises:
+        HTTPException: it isn't JSON, too long, or not what is taken.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "send JSON")
+    data = b""
+    async for piece in request.stream():
+        data += piece
+        if len(data) > MOST_BYTES:
+            raise HTTPException(413, "that is too long")
+    try:
+        return kind.model_validate(json.loads(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise HTTPException(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, "that isn't JSON") from error
+
+
+def order(watched: Watched, told: Told) -> dict[str, Any]:
+    """Tell a run something, and wait for its answer."""
+    given = new_order(told.action, f"{author()}, on the page", told.reason, dict(told.values), told.problem)
+    return give(watched.root, watched.run_id, given, ANSWER_SECONDS).model_dump(mode="json")
+
+
+def mark(watched: Watched, said: Said) -> dict[str, Any]:
+    """Write an annotation down."""
+    row = annotate(watched.root, watched.manifest, [{**said.model_dump(), "author": author()}]).row(0, named=True)
+    return {name: row[name] for name in (*KEYS, "is_correct", "note", "author", "time")}
+
+
+def what_was_said(watched: Watched) -> dict[str, Any]:
+    """Return what was said of a run's verdicts, and what an audit makes of it."""
+    columns = (*KEYS, "is_correct", "accepted", "note", "author", "time")
+    said = annotations_of(watched.root, watched.manifest)
+    try:
+        found = audit(watched.root, watched.manifest)
+    except GristmillError as error:
+        found = {"annotated": len(said), "labels": 0, "rows": [], "agree": 0, "why": str(error)}
+    return {"annotations": said.select(columns).to_dicts(), "audit": found}
+
+
+def following(watched: Watched, count: str) -> dict[str, Any]:
+    """Return the samples whose annotation would tell most, each with its place in the index."""
+    wanted = min(MOST_NEXT, int(count)) if count.isascii() and count.isdigit() and 0 < len(count) < 6 else 20
+    try:
+        rows = next_labels(watched.root, watched.manifest, max(1, wanted))
+    except BadInput as error:
+        return {"next": [], "why": str(error)}
+    _, places = watched.open()
+    columns = ("problem_key", "sample_index", "problem_id", "accepted", "stratum", "stratum_size")
+    found = rows.select(columns).to_dicts()
+    return {"next": [{**row, "slot": places.slot(row["problem_key"], row["sample_index"])} for row in found], "why": ""}

@@ -1,0 +1,145 @@
+"""The folder of a bundle: the page with its files, and in ``data`` what it shows: JSON documents, tables as shards."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cluster.storage.root import Root
+from jobs.view.app import dumps, page_files
+from jobs.view.bundle.rows import Rows
+from jobs.view.bundle.shards import Shards
+from jobs.view.guard import POLICY
+from jobs.view.shown import Shown
+from schemas import __version__
+from schemas.errors import BadInput
+
+MARK = "gristmill-bundle.json"
+"""The file by which a folder is known to be a bundle, and may be replaced."""
+COMPARED = 8
+"""The newest so many runs can be compared, each with each."""
+
+
+def write_bundle(root: Root, runs: Sequence[str], folder: Path, say: Callable[[str], None]) -> None:
+    """Write a bundle of some runs of a root into a folder; one that is there is replaced when the new one is whole.
+
+    Args:
+        runs: their ids; all of the root where there are none.
+
+    Raises:
+        BadInput: the folder has other files in it, the root has no runs, or a run's samples can't be read.
+    """
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MARK).exists())):
+        raise BadInput(f"{folder} isn't empty, and no bundle: say another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shown = Shown(root)
+    try:
+        fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        try:
+            _write(shown, runs, fresh, say)
+            fresh.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            fresh.replace(folder)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+    finally:
+        shown.close()
+
+
+def _write(shown: Shown, runs: Sequence[str], folder: Path, say: Callable[[str], None]) -> None:
+    listed = shown.listed(runs)
+    if not listed:
+        raise BadInput("there are no runs to be bundled")
+    (folder / "static").mkdir()
+    (folder / "data").mkdir()
+    for name, content in page_files().items():
+        (folder / ("index.html" if name == "index.html" else f"static/{name}")).write_bytes(content)
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    (folder / "index.html").write_text(_of_a_bundle(page), encoding="utf-8")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    for number, line in enumerate(listed):
+        say(f"{line['run_id']}: {line['samples'] or 0:,} samples")
+        _write_run(shown, line["run_id"], folder / "data" / f"run-{number}")
+    ids = [line["run_id"] for line in listed]
+    (folder / "data" / "runs.json").write_bytes(dumps(listed))
+    pairs = {
+        f"{one},{other}": _compared(shown, one, other)
+        for one in ids[:COMPARED]
+        for other in ids[:COMPARED]
+        if one != other
+    }
+    (folder / "data" / "compare.json").write_bytes(dumps(pairs))
+    where = f"{len(ids):,} run{'s' if len(ids) > 1 else ''}, as of {now[:16].replace('T', ' ')} UTC"
+    about = {"where": where, "kind": "bundle", "run": ids[0] if len(ids) == 1 else None, "version": __version__}
+    (folder / "data" / "about.json").write_bytes(dumps(about))
+    (folder / MARK).write_bytes(dumps({"made": now, "version": __version__, "runs": ids}))
+
+
+def _of_a_bundle(page: str) -> str:
+    """Return the page with its policy inside, as nobody sends it, and ahead of its script the one that reads shards."""
+    inside = re.sub(r"frame-ancestors[^;]*", "", POLICY).strip("; ")
+    head = f'<meta http-equiv="content-security-policy" content="{inside}">'
+    page = page.replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n{head}')
+    return page.replace(
+        '<script src="static/main.js">', '<script src="static/bundle.js"></script>\n<script src="static/main.js">'
+    )
+
+
+def _compared(shown: Shown, one: str, other: str) -> dict[str, Any]:
+    return shown.compare(f"{one},{other}")["differences"][0]
+
+
+def _write_run(shown: Shown, run: str, folder: Path) -> None:
+    folder.mkdir()
+    with shown.watched(run).still():
+        _write_still(shown, run, folder)
+
+
+def _write_still(shown: Shown, run: str, folder: Path) -> None:
+    watched = shown.watched(run)
+    document = shown.document(run)
+    layout: dict[str, Any] = {"tables": {}}
+    documents: dict[str, Any] = {"run": document, "experts": shown.experts(run), "failures": [], "policy": None}
+    if watched.stage is not None:
+        rows = Rows(shown.samples_of(run))
+        layout = _write_rows(rows, folder)
+        documents |= {"failures": shown.failures(run), "policy": shown.policy(run), "names": rows.index.names}
+    for name, found in {"names": {}, **documents, "layout": {"run": run, **layout}}.items():
+        (folder / f"{name}.json").write_bytes(dumps(found))
+
+
+def _write_rows(rows: Rows, folder: Path) -> dict[str, Any]:
+    """Write a run's tables; return where each row of them lies."""
+    ordered = (
+        "problem",
+        "problem_key",
+        "sample_index",
+        "verdict",
+        "status",
+        "finish",
+        "model",
+        "kept",
+        "trained",
+        "chosen",
+    )
+    tables = {
+        "lines": Shards(folder, "lines", (*ordered, "tokens", "score", "episode", "answer")),
+        "texts": Shards(folder, "texts"),
+        "episodes": Shards(folder, "episodes", ("problem", "episode")),
+        "problems": Shards(folder, "problems"),
+        "problem-texts": Shards(folder, "problem-texts"),
+    }
+    tables["problems"].add(rows.problems())
+    for piece in rows.pieces():
+        tables["lines"].add(piece.lines)
+        tables["texts"].add(piece.texts)
+        tables["episodes"].add(piece.episodes)
+        tables["problem-texts"].add(piece.problems)
+    return {"tables": {name: table.finish() for name, table in tables.items()}}
