@@ -53,6 +53,12 @@ _BEARER = re.compile(r"(?P<before>://|\b(?:Bearer|Basic)\s+)(?P<key>[^/\s:@\"'<>
 _WORDS = re.compile(r"[A-Za-z]+(?:[ _.,-][A-Za-z]+)*")
 _NUMBER = re.compile(r"[+-]?[\d_.,]+(?:e[+-]?\d+)?%?", re.IGNORECASE)
 
+_HEADER = re.compile(
+    r"(?P<before>\b(?:api|subscription)-?key[\"']?\s*[:=]\s*[\"']?)(?P<key>[^\s\"'<>,;&#]{12,})(?P<after>)",
+    re.IGNORECASE,
+)
+"""What may be a key behind the name of a header that carries one."""
+
 HIDDEN = "***"
 SHORTEST = 4
 """Characters of a declared secret at least; shorter ones would be found everywhere."""
@@ -111,6 +117,8 @@ def redact(text: str, shortest: int = SHORTEST) -> str:
         text = _USERINFO.sub(rf"\g<before>:{HIDDEN}@", text)
     if "://" in text or "earer" in text or "asic" in text:
         text = _BEARER.sub(_without_key, text)
+    if "ey" in text or "EY" in text:
+        text = _HEADER.sub(_without_key, text)
     if "=" in text:
         text = _QUERY.sub(rf"\g<name>{HIDDEN}", text)
     return text
@@ -155,6 +163,8 @@ def _field(name: str, value: Any) -> Any:
             return HIDDEN
         if name in OURS:
             return redact(value, LONG)
+    if isinstance(value, list | tuple) and is_secret_setting(name):
+        return [_field(name, one) for one in value]  # pyright: ignore[reportUnknownVariableType]
     return redacted(value)
 
 
@@ -186,7 +196,7 @@ def _pattern(declared: frozenset[str], named: frozenset[str]) -> re.Pattern[str]
             found |= {encoded: re.escape(encoded) for encoded in _encoded(secret)}
         found |= {written: re.escape(written) for written in _written(secret)}
     for secret in named - declared:
-        found[secret] = re.escape(secret)
+        found |= {written: re.escape(written) for written in (secret, *_written(secret))}
     if not found:
         return None
     return re.compile("|".join(found[secret] for secret in sorted(found, key=len, reverse=True)))

@@ -41,7 +41,13 @@ def documents(root: Root, folder: str, name: str, model: type[Model], remedy: st
 
 def read_document(root: Root, model: type[Model], remedy: str, *parts: str) -> Model | None:
     """Return one document; None where it is damaged, which is told of."""
-    data = root.read_bytes(*parts)
+    try:
+        data = root.read_bytes(*parts)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError) or not root.is_local:
+            raise
+        tell_damage(root.uri(*parts), error.strerror or str(error), remedy)
+        return None
     try:
         return model.model_validate_json(data)
     except (ValidationError, ValueError) as error:

@@ -207,7 +207,7 @@ class _Verifier:
         """Return a part's bytes, for the progress only: no manifest says how many they should be."""
         try:
             return self.root.patiently(lambda: int(self.root.fs.size(self.root.uri(*path))), "looking for a part")
-        except FileNotFoundError:
+        except OSError:  # it is gone, or a link to nowhere: checking it says so
             return None
 
     def _contract(self, record: StageRecord) -> type[Contract] | None:

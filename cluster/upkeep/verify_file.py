@@ -112,6 +112,9 @@ def check_file(root: Root, expected: Expected, numbering: Numbering) -> FileChec
     except FileNotFoundError:
         check.find(f"is gone; the {expected.source} names it")
         return check
+    except OSError as error:
+        check.find(f"can't be looked at: {error.strerror or error}")
+        return check
     if expected.size not in (None, check.size):
         check.find(f"has {check.size:,} bytes, the {expected.source} says {expected.size:,}")
     try:

@@ -193,8 +193,12 @@ def _together(topology: str, labels: dict[str, str]) -> dict[str, Any]:
 
 
 def _environment(submission: Submission) -> list[dict[str, Any]]:
-    """Return plain variables as they are, and secrets by the name of the Secret that has them."""
-    found: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in submission.job.environment.items()]
+    """Return plain variables as they are, and secrets by the name of the Secret that has them.
+
+    Kubernetes fills ``$(NAME)`` in, from other variables; ``$$`` is a dollar sign.
+    """
+    plain = submission.job.environment.items()
+    found: list[dict[str, Any]] = [{"name": name, "value": value.replace("$", "$$")} for name, value in plain]
     for name, reference in submission.job.secrets.items():
         secret, slash, key = (reference or "").partition("/")
         if not (secret and slash and key):

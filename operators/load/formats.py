@@ -6,6 +6,7 @@ import codecs
 import difflib
 import gzip
 import io
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def read_bytes(data: bytes, place: str, encoding: str | None, notes: Notes, spli
     if place.endswith(".gz"):
         try:
             data = gzip.decompress(data)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise BadInput(f"'{place}' can't be unpacked: {error}") from error
     suffix = suffix_of(place)
     if suffix not in SUFFIXES:

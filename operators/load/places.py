@@ -60,11 +60,14 @@ def _data(fs: Any, place: str) -> bytes:
     """Return the bytes of a file.
 
     Raises:
-        BadInput: it is no plain file: a pipe would be waited for, a device never ends.
+        BadInput: it is no plain file (a pipe would be waited for, a device never ends), or can't be read.
     """
     if "file" in fs.protocol and not stat.S_ISREG(os.stat(place).st_mode):
         raise BadInput(f"'{place}' is no plain file (a pipe, or a device): copy what it says into one first")
-    return fs.cat_file(place)
+    try:
+        return fs.cat_file(place)
+    except OSError as error:
+        raise BadInput(f"'{place}' can't be read: {error}") from error
 
 
 def _read_folder(fs: Any, place: str, source: str, split: str | None, encoding: str | None, notes: Notes) -> Rows:

@@ -12,8 +12,10 @@ from cluster.records.reader import damaged_runs, find_run, manifests
 from cluster.records.run import RunResult
 from cluster.runners.local import LocalRunner
 from cluster.storage import documents
+from cluster.storage.numbering import Numbering
 from cluster.storage.root import Root
 from cluster.upkeep.garbage import collect
+from cluster.upkeep.verify_file import Expected, check_file
 from jobs.looking.catalogue import Catalogue
 from jobs.looking.samples import sample_rows
 from jobs.running.summary import document
@@ -35,10 +37,14 @@ def root(tmp_path: Path) -> Iterator[tuple[Root, RunResult, RunResult]]:
 
 def spoil(path: Path, how: str) -> None:
     data = path.read_bytes()
+    if how == "a folder":
+        path.unlink()
+        path.mkdir()
+        return
     path.write_bytes(DAMAGE[how] if DAMAGE[how] is not None else data[: len(data) // 2])
 
 
-@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("how", [*DAMAGE, "a folder"])
 def test_a_runs_manifest(root: tuple[Root, RunResult, RunResult], how: str, caplog: pytest.LogCaptureFixture) -> None:
     place, first, second = root
     path = Path(place.uri("runs", first.manifest.run_id, "manifest.json"))
@@ -91,6 +97,17 @@ def test_a_file_of_samples_is_named_and_the_run_is_shown(
     assert str(paths[0]) in told and "--repair" in told
     with pytest.raises(DamagedFile, match=paths[0].name):
         sample_rows(place, second.manifest, None, None, 20)
+
+
+def test_a_part_that_is_a_link_to_itself_is_found(root: tuple[Root, RunResult, RunResult]) -> None:
+    place = root[0]
+    [part, *_] = sorted(Path(place.uri("snapshots")).rglob("*.parquet"))
+    part.unlink()
+    part.symlink_to(part)
+    folder = str(part.parent.relative_to(place.url))
+    expected = Expected("load", folder, part.name, None, None, None, in_store=False)
+    check = check_file(place, expected, Numbering())
+    assert [finding.what for finding in check.findings] == ["can't be looked at: Too many levels of symbolic links"]
 
 
 def test_a_submission(root: tuple[Root, RunResult, RunResult], caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import string
@@ -20,7 +21,7 @@ from jobs.config.settings import build_pipeline, parse_assignments, run_settings
 from jobs.config.validate import find_problems
 from operators.load import Load
 from pipelines import PIPELINES
-from schemas.errors import GristmillError
+from schemas.errors import BadInput, GristmillError
 
 FEW = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 SECONDS = 1.0
@@ -218,3 +219,21 @@ def test_what_is_no_file(tmp_path: Path, suffix: str, what: str) -> None:
     assert caught.value.exit_code == 2
     if suffix == ".yaml":
         assert find_problems(str(path))[0]
+
+
+@pytest.mark.parametrize("kind", ["cut", "flipped", "other", "nested"])
+def test_what_is_packed_wrongly(tmp_path: Path, kind: str) -> None:
+    rows = b'{"id": "a", "question": "1 + 1?", "answer": "2"}\n' * 50
+    packed = bytearray(gzip.compress(rows))
+    if kind == "flipped":
+        packed[len(packed) // 2] ^= 0xFF
+    data = {"cut": bytes(packed[:-9]), "other": b"PK\x03\x04" + packed, "nested": gzip.compress(packed)}
+    path = tmp_path / "problems.jsonl.gz"
+    path.write_bytes(data.get(kind, bytes(packed)))
+    with pytest.raises(BadInput, match=r"problems\.jsonl\.gz"):
+        Load(source=str(path)).run()
+
+
+def test_a_file_that_the_system_does_not_let_be_read() -> None:
+    with pytest.raises(BadInput, match="can't be read"):
+        Load(source="/proc/self/mem").run()

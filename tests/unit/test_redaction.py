@@ -89,6 +89,37 @@ def test_undeclared_keys_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     assert redact(f"401: invalid key {KEY}!") == "401: invalid key ***!"
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("-----BEGIN KEY-----\nMIIEabc123\n-----END KEY-----", "-----BEGIN KEY-----\\nMIIEabc123\\n-----END KEY-----"),
+        ("IQoJb3JpZ2luX2VjEJr//abc+de==", "IQoJb3JpZ2luX2VjEJr%2F%2Fabc%2Bde%3D%3D"),
+        ('Zx"9"Qw\\81kLm2', 'Zx\\"9\\"Qw\\\\81kLm2'),
+    ],
+)
+def test_undeclared_keys_as_others_write_them(value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGNING_KEY", value)
+    assert redact(f"it was {said}; and {value}") == "it was ***; and ***"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("X-Api-Key: abcdef1234567890", "X-Api-Key: ***"),
+        ('{"api-key": "abcdef1234567890"}', '{"api-key": "***"}'),
+        ("Ocp-Apim-Subscription-Key=abcdef1234567890, then", "Ocp-Apim-Subscription-Key=***, then"),
+        ("the api-key: not-a-valid-one", "the api-key: not-a-valid-one"),
+        ("api-key: 12", "api-key: 12"),
+    ],
+)
+def test_keys_of_headers_are_known_by_their_place(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+def test_every_text_of_a_list_under_a_secret_name_is_hidden() -> None:
+    assert redacted({"access_token": ["a", {"b": "c"}, 7]}) == {"access_token": ["***", {"b": "c"}, 7]}
+
+
 def test_declared_keys_are_hidden_in_parts_and_in_base64() -> None:
     protect(KEY)
     assert redact(f"key {KEY[:14]}... is wrong") == "key ***... is wrong"

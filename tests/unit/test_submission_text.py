@@ -45,6 +45,8 @@ def test_names_that_are_no_names_are_refused(name: str, value: str) -> None:
     [
         {"resources": {"slurm": {"options": ["--exclusive\ntouch x"]}}},
         {"resources": {"slurm": {"options": ["night"]}}},
+        {"resources": {"slurm": {"options": ["--exclusive --uid=0"]}}},
+        {"resources": {"slurm": {"options": ["--comment=a\rtouch x"]}}},
         {"resources": {"slurm": {"environment": "/opt/a\nb"}}},
         {"resources": {"groups": [{"gpus": 1, "gpu": "h100\ntouch x"}]}},
         {"resources": {"groups": [{"nodes": 10**30}]}},
@@ -166,3 +168,14 @@ def test_a_submission_with_a_key_in_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"job\.settings\.engine\.extra_body\.api_key: a key would be written"):
         write_submission(made)
     assert yaml.safe_load(made.job_text())["settings"]["engine"] == engine
+
+
+@pytest.mark.parametrize("value", ["$(HOME)", "$$(HOME)", "a$", "$(touch x)`id`", "\u2028--uid=0"])
+def test_kubernetes_fills_nothing_into_values(value: str) -> None:
+    """It takes ``$(NAME)`` for another variable's value, and ``$$`` for a dollar sign."""
+    options = {"image": "registry/image:1", "claim": "data", "mount": "/data"}
+    asked = job(environment={"X": value}, resources={"groups": [{"gpus": 0}], "kuberay": options})
+    _, ray_job = manifests(submission(asked, to="kuberay"), 1)
+    [head] = ray_job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    [written] = [one["value"] for one in head["env"] if one["name"] == "X"]
+    assert written.replace("$$", "\0").count("$") == 0 and written.replace("$$", "$") == value
