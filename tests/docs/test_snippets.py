@@ -7,6 +7,7 @@ holds what they name. What a page writes as ``...`` is filled in.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -17,6 +18,9 @@ import pytest
 
 from cluster.records.reader import find_run, open_stage
 from cluster.storage.root import Root
+from jobs.config.settings import build_pipeline
+from schemas.job import JobFile
+from schemas.yaml_text import load_yaml
 from tests.commands import gristmill
 
 HOME = Path(__file__).resolve().parents[2]
@@ -87,9 +91,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     answers = pl.DataFrame([{"problem_id": f"p{i}", "score": i / 60, "is_correct": i % 9 != 0} for i in range(60)])
     answers.write_csv(place / "answers.csv")
     (place / "mypackage").mkdir()
-    blocks = [text for _, text in BLOCK.findall((HOME / "docs" / "own.md").read_text())]
-    [own] = [text for text in blocks if text.startswith("# mypackage/ops.py")]
-    (place / "mypackage" / "ops.py").write_text(own)
+    for page in PAGES:
+        for _, text in BLOCK.findall(page.read_text()):
+            if text.startswith("# mypackage/"):
+                (place / text.splitlines()[0].removeprefix("# ")).write_text(text)
     for n in (8, 12):
         run(f"gristmill run math --set load.source=problems.jsonl --set sample.n={n}", place)
     root = Root.at(str(place / "gristmill-data"))
@@ -139,6 +144,33 @@ def test_every_command_runs_or_has_a_reason(folder: Path) -> None:
         if "--next" in command:
             label(folder / "round1.jsonl")
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_pipeline_and_the_strategy_that_are_shown_run(folder: Path) -> None:
+    run("gristmill run mypackage.mine --set sample.n=100", folder)
+    run("gristmill run math --set sample.n=3 --set sample.strategy.name=mypackage.twice:Twice", folder)
+
+
+def test_stores_are_read_as_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    [store, *_] = sorted((folder / "gristmill-data" / "samples").iterdir())
+    found = BLOCK.findall((HOME / "docs" / "looking.md").read_text())
+    [text] = [text for language, text in found if language == "python"]
+    exec(text.replace("<id>", store.name), {})
+
+
+def test_every_other_snippet_is_sound() -> None:
+    """YAML is what a job file may hold, Python compiles: these need models, servers or clusters to run."""
+    for page in PAGES:
+        for language, text in BLOCK.findall(page.read_text()):
+            if language == "python":
+                compile(text, page.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            if language == "yaml":
+                job = load_yaml(re.sub(r"\$\{env:\w+\}", "http://127.0.0.1:8000/v1", text))
+                if not set(job) & {*JobFile.model_fields}:
+                    job = {"settings": job}
+                made = JobFile.model_validate({"pipeline": "math", **job})
+                build_pipeline(made.pipeline, made.settings)
 
 
 def test_reasons_are_of_commands_that_are_shown() -> None:
