@@ -138,7 +138,16 @@ def keyed(*rows: tuple[str, int, int]) -> pl.DataFrame:
 def merge_of(store: Store, names: Sequence[str]) -> Merge:
     """Return the work of merging some files of a store."""
     rows = sum(store.files.of(name).total for name in names)
-    return Merge(1, "merge", store.root.url, store.folder, store.contract, tuple(names), rows)
+    return Merge(
+        1,
+        "merge",
+        store.root.url,
+        store.folder,
+        store.contract,
+        tuple(names),
+        rows,
+        sum(store.sizes[name] for name in names),
+    )
 
 
 def keys(result: RunResult, name: str = "sample") -> list[tuple[str, int]]:

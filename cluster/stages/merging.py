@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+import polars as pl
+
 from cluster.storage.ranges import Ranges, RangeSet
 from cluster.storage.store import Store
 from cluster.working.compaction import Merge, next_merge
@@ -54,7 +56,13 @@ class Merging:
             return None  # the old files stay until they are vacuumed, and samples need the space more
         self._under_way = True
         rows = sum(store.rows[name] for name in names)
-        return Merge(number, self._stage, store.root.url, store.folder, store.contract, tuple(names), rows)
+        return self._work(number, names, rows)
+
+    def _work(self, number: int, names: list[str], rows: int, without: pl.DataFrame | None = None) -> Merge:
+        store, size = self.store, sum(self.store.sizes[name] for name in names)
+        return Merge(
+            number, self._stage, store.root.url, store.folder, store.contract, tuple(names), rows, size, without
+        )
 
     def _merge_without(self, number: int, ranges: Ranges) -> Merge | None:
         """Return the work of writing files anew without some rows; None where nothing has to be written."""
@@ -65,8 +73,7 @@ class Merging:
             if names:
                 store.drop(names)
             return None
-        about = store.root.url, store.folder, store.contract, tuple(names), kept.total
-        return Merge(number, self._stage, *about, store.numbering.keyed(ranges))
+        return self._work(number, names, kept.total, store.numbering.keyed(ranges))
 
     def _kept(self, names: list[str], ranges: Ranges) -> Ranges:
         left = RangeSet(Ranges.joined(self.store.files.of(name) for name in names).merged())

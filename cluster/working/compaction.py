@@ -29,8 +29,10 @@ FAN_IN = 16
 """How many files of a tier are merged."""
 SMALLEST = 2**16
 """Bytes; all smaller files are one tier."""
-BATCH_ROWS = 8_000
-"""Rows in memory while merging, about (all of one problem and index, so more where these repeat)."""
+BATCH_BYTES = 2**20
+"""Of the files, as they are compressed, so much is in memory while merging, about (all of one problem and index, so
+more where these repeat)."""
+MOST_ROWS = 50_000
 EVERY = 500
 """Of so many rows of a file one key is looked at to know where batches end."""
 OUTLINE_ROWS = 100_000
@@ -76,6 +78,8 @@ class Merge:
     files: tuple[str, ...]
     rows: int
     """How many the merged file has."""
+    size: int
+    """Bytes of the files."""
     without: pl.DataFrame | None = None
     """Rows that are left out, as keyed ranges: they are to be made again."""
 
@@ -111,7 +115,8 @@ class Merge:
     def _batches(self, root: Root, outlines: list[_Outline]) -> Iterator[pl.DataFrame]:
         """Yield the rows in order, some at a time; of each file no more is read than they need."""
         keys = sorted(key for one in outlines for key in one.keys)
-        bounds = list(dict.fromkeys(keys[BATCH_ROWS // EVERY :: BATCH_ROWS // EVERY]))
+        step = max(1, min(MOST_ROWS, self.rows * BATCH_BYTES // max(1, self.size)) // EVERY)
+        bounds = list(dict.fromkeys(keys[step::step]))
         for low, high in zip([None, *bounds], [*bounds, None], strict=True):
             mine = pl.lit(True) if low is None else self._from(*low)
             mine = mine if high is None else mine & ~self._from(*high) & (pl.col("problem_key") <= high[0])

@@ -227,7 +227,7 @@ def test_a_merge_keeps_every_row_once_and_sorts_them(tmp_path: Path) -> None:
 
 
 def test_a_merge_holds_few_rows_also_of_one_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compaction, "BATCH_ROWS", 20)
+    monkeypatch.setattr(compaction, "MOST_ROWS", 20)
     monkeypatch.setattr(compaction, "EVERY", 4)
     root = Root.at(tmp_path)
     store = open_store(root, "run")
