@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from schemas.datasets import SAMPLE_KEY
 from schemas.later import pl
 
-TOKENS_AT_ONCE = 2**20
-"""Texts are read for stretches of samples that have so many tokens together, some 4 MB."""
+TOKENS_AT_ONCE = 2**22
+"""Texts are read for stretches of samples that have so many tokens together, some 16 MB."""
 TOKENS_OF_ONE = 32
 """Counted for each sample beside its tokens: its other columns take memory, too."""
 

@@ -28,7 +28,7 @@ from schemas.manifest import StageRecord
 
 TOKENS = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens")
 TALLIED = ("failed", "accepted", "unparseable", "truncated", *TOKENS)
-TASK_SAMPLES = 8_000
+TASK_SAMPLES = 20_000
 """Sample-scope work is cut into tasks of about this many samples."""
 ENGINE_SAMPLES = 512
 """Tasks that ask an engine are smaller: the next one waits already."""
