@@ -16,6 +16,7 @@ import polars as pl
 from cluster.records.reader import last_stage, open_stage
 from cluster.storage.appending import append, read_appended
 from cluster.storage.root import Root
+from operators.select.classes import one_verifier
 from schemas.books import Annotation
 from schemas.contract import polars_schema, validate
 from schemas.datasets import SAMPLE_KEY
@@ -54,12 +55,15 @@ def annotate(root: Root, manifest: RunManifest, said: Iterable[Mapping[str, Any]
     """
     record = judged_stage(manifest)
     given = list(said)
-    keys = pl.DataFrame(
-        [(one["problem_key"], one["sample_index"]) for one in given],
-        schema={"problem_key": pl.String, "sample_index": pl.Int64}, orient="row",
-    )  # fmt: skip
+    try:
+        keys = pl.DataFrame(
+            [(one["problem_key"], one["sample_index"]) for one in given],
+            schema={"problem_key": pl.String, "sample_index": pl.Int64}, orient="row",
+        )  # fmt: skip
+    except (pl.exceptions.PolarsError, ValueError, OverflowError, TypeError) as error:
+        raise BadInput(f"these aren't keys of samples: {error}") from error
     known = open_stage(root, manifest, record.name).select(*SAMPLE_KEY, "problem_id", *VERDICT)
-    found = known.join(keys.unique().lazy(), on=SAMPLE_KEY, how="semi").collect()
+    found = one_verifier(known).join(keys.unique().lazy(), on=SAMPLE_KEY, how="semi").collect()
     verdicts = {(row["problem_key"], row["sample_index"]): row for row in found.iter_rows(named=True)}
     rows: list[dict[str, Any]] = []
     for one in given:

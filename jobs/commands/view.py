@@ -36,9 +36,9 @@ def view(
         ),
     ] = None,
     root: RootOption = DEFAULT_ROOT,
-    host: Annotated[str, typer.Option(help="The address to listen on; others than this machine's own reach it.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; any but 127.0.0.1 lets other machines reach the page.")
+    ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
     control: Annotated[
         bool, typer.Option("--control", help="Let the page pause, change and cancel runs, and annotate verdicts.")

@@ -97,7 +97,9 @@ def read_export(path: Path, author: str) -> list[dict[str, Any]]:
         data = task.get("data") if isinstance(task, dict) else None
         if not isinstance(data, dict) or not _ours(data):
             raise BadInput(f"'{path}': task {number} isn't one of ours: its data have no problem_key and sample_index")
-        found = [one for one in task.get("annotations") or [] if isinstance(one, dict) and not one.get("was_cancelled")]
+        given = task.get("annotations")
+        every = given if isinstance(given, list) else []
+        found = [one for one in every if isinstance(one, dict) and not one.get("was_cancelled")]
         for one in sorted(found, key=lambda one: str(one.get("updated_at") or one.get("created_at") or ""))[-1:]:
             right, note = _said(one.get("result"))
             if right is None:
@@ -158,6 +160,6 @@ def _author(said: Any, other: str) -> str:
 def _time(said: Any) -> datetime | None:
     try:
         found = datetime.fromisoformat(str(said).replace("Z", "+00:00"))
-    except ValueError:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)

@@ -23,8 +23,14 @@ LEAST = 2
 
 
 def labels_of(root: Root, manifest: RunManifest) -> pl.DataFrame:
-    """Return annotations as labels, of samples that were chosen by lot: the others stand for nobody but themselves."""
+    """Return annotations as labels, of samples that were chosen by lot: the others stand for nobody but themselves.
+
+    A lot is of the samples that there were. Where more were drawn since, and labels asked for among all of them, those
+    of the earlier lot are left out: they say nothing of the samples that came later.
+    """
     said = annotations_of(root, manifest).filter(pl.col("stratum").is_not_null())
+    newest = pl.col("stratum_size").sort_by("time").last().over("stratum")
+    said = said.filter(pl.col("stratum_size") == newest)
     schema = polars_schema(Label)
     absent = [pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in said.columns]
     return said.with_columns(absent).select(pl.col(name).cast(dtype) for name, dtype in schema.items())
@@ -73,7 +79,9 @@ def audit(root: Root, manifest: RunManifest) -> dict[str, Any]:
     agree = said.filter(pl.col("accepted").is_not_null())
     document["agree"] = int((agree["accepted"] == agree["is_correct"]).sum())
     if len(labels) < LEAST:
-        document["why"] = "nothing is estimated before some of the verdicts that are asked for are annotated"
+        document["why"] = (
+            f"no estimate yet: annotate at least {LEAST} of the samples that --next, or the page's Annotate, asks for"
+        )
         return document
     try:
         verdicts = open_stage(root, manifest, judged_stage(manifest).name)

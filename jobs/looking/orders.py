@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from schemas.errors import BadInput
@@ -26,6 +27,8 @@ def order_values(assignments: Iterable[str]) -> dict[str, Any]:
             raise BadInput(f"set takes KEY=VALUE, such as run.budget.tokens=2000000; got '{assignment}'")
         if key in values:
             raise BadInput(f"set: '{key}' is there twice")
+        if not text.strip():
+            raise BadInput(f"set: '{key}' has no value; to take a cap or a limit away say null")
         try:
             values[key] = load_yaml(text)
         except ValueError as error:
@@ -45,9 +48,5 @@ def print_orders(console: Console, manifest: RunManifest) -> None:
     table = Table("time (UTC)", "who", "why", "what", "result", "answer", box=None)
     for order in manifest.orders:
         cells = f"{order.answered:%Y-%m-%d %H:%M:%S}", order.by, order.reason, order.what, order.result, order.answer
-        table.add_row(*(_plain(cell) for cell in cells))
+        table.add_row(*map(escape, cells))
     console.print(table)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")

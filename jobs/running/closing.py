@@ -6,6 +6,8 @@ import os
 import shlex
 from typing import Any
 
+from pydantic import ValidationError
+
 from cluster.records.reader import open_stage
 from cluster.storage.documents import read_snapshot
 from cluster.storage.root import Root
@@ -16,7 +18,7 @@ from operators import operator_class
 from operators.select.classes import one_verifier
 from operators.synthesize.choose import SynthesizeChoose
 from operators.synthesize.sft import SynthesizeSft
-from schemas.errors import DamagedFile, DamagedLog
+from schemas.errors import BadInput, DamagedFile, DamagedLog, StageFailed
 from schemas.later import pl
 from schemas.manifest import RunManifest, StageRecord
 
@@ -31,7 +33,8 @@ def closing(root: Root, manifest: RunManifest) -> list[str]:
     for tell in (_right, _missing, _best):
         try:
             lines += tell(root, manifest)
-        except (DamagedFile, DamagedLog):  # which is told of where the datasets are listed
+        except (DamagedFile, DamagedLog, StageFailed, pl.exceptions.PolarsError, OSError):
+            # what is damaged is told of where the datasets are listed
             continue
     commands = next_commands(root, manifest)
     return [*lines, "next:", *(f"  {command}" for command in commands)] if commands else lines
@@ -41,7 +44,7 @@ def cost_line(manifest: RunManifest) -> str:
     """Return what the run itself took, all its engines together."""
     asked = [record for record in manifest.stages if record.prompt_tokens or record.completion_tokens]
     if not asked:
-        return "cost: nothing; all that engines answered was there"
+        return "cost: nothing (no tokens were used by this run)"
     read, written = (sum(getattr(record, name) for record in asked) for name in ("prompt_tokens", "completion_tokens"))
     dollars = dollars_of([*costs_of(manifest)])
     priced = "no price known (run.prices)" if dollars is None else f"${dollars:,.4g} for sampling"
@@ -98,7 +101,10 @@ def _paths(root: Root, manifest: RunManifest, record: StageRecord) -> pl.DataFra
     of = stages[record.inputs["samples"]]
     if of.reused + of.computed > MOST:
         return None
-    operator = operator_class(name).model_validate(settings)
+    try:
+        operator = operator_class(name).model_validate(settings)
+    except (ValidationError, BadInput):  # they are those of another version
+        return None
     assert isinstance(operator, SynthesizeSft)
     tables = {
         given: open_stage(root, manifest, record.inputs[given]).select(SynthesizeChoose.inputs[given].names).collect()
@@ -123,7 +129,8 @@ def _best(root: Root, manifest: RunManifest) -> list[str]:
         best, *others = counts.iter_rows(named=True)
         low, high = wilson(best["right"], best["n"])
         close = [other["method"] for other in others if wilson(other["right"], other["n"])[1] >= low]
-        so = f"; {len(close)} others are within that" if close else ""
+        many = f"{len(close)} other method{'s' if len(close) > 1 else ''}"
+        so = f"; {many} can't be told from it at 95%" if close else ""
         lines.append(
             f"{record.name}: of {len(counts)} methods '{best['method']}' is right most often, on {best['right']:,} of "
             f"{best['n']:,} problems ({best['share']:.1%} [{low:.1%}, {high:.1%}]{so})"
@@ -134,7 +141,7 @@ def _best(root: Root, manifest: RunManifest) -> list[str]:
 def next_commands(root: Root, manifest: RunManifest) -> list[str]:
     """Return up to three commands that make sense now."""
     default = Root.at(os.environ.get("GRISTMILL_ROOT") or DEFAULT_ROOT)
-    where = "" if default.url == root.url else f" --root {shlex.quote(root.url.removeprefix('file://'))}"
+    where = "" if default.url == root.url else f" --root {shlex.quote(root.url)}"
     if manifest.state != "done":
         return [f"gristmill status {manifest.run_id}{where}", f"gristmill logs {manifest.run_id}{where}"]
     judged = [one for one in manifest.stages if one.dataset == "verdicts"]

@@ -24,9 +24,9 @@ class Left:
     def __str__(self) -> str:
         if self.low is None or self.high is None:
             return f"about {clock(self.expected)} left"
-        if clock(self.low) == clock(self.high):
-            return f"{clock(self.expected)} left"
         high = "?" if self.high == float("inf") else clock(self.high)
+        if clock(self.low) == high:
+            return f"{clock(self.expected)} left"
         return f"{clock(self.expected)} left ({clock(self.low)} to {high})"
 
 

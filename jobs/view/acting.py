@@ -50,7 +50,7 @@ class Said(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     problem_key: str = Field(max_length=1_000)
-    sample_index: int = Field(ge=0)
+    sample_index: int = Field(ge=0, lt=2**31)
     is_correct: bool | None
     note: str = Field(default="", max_length=LONGEST)
     stratum: str | None = Field(default=None, max_length=200)
@@ -86,6 +86,7 @@ def acting_routes(shown: Shown, answer: Callable[..., Response]) -> list[Route]:
     run = "/api/run/{run}"
     return [
         Route(f"{run}/annotations", reads(lambda _, watched: what_was_said(watched))),
+        Route(f"{run}/audit", reads(lambda _, watched: audit_of(watched))),
         Route(f"{run}/next", reads(lambda request, watched: following(watched, request.query_params.get("count", "")))),
         Route(f"{run}/order", acts(Told, order), methods=["POST"]),
         Route(f"{run}/annotate", acts(Said, mark), methods=["POST"]),
@@ -127,14 +128,17 @@ def mark(watched: Watched, said: Said) -> dict[str, Any]:
 
 
 def what_was_said(watched: Watched) -> dict[str, Any]:
-    """Return what was said of a run's verdicts, and what an audit makes of it."""
+    """Return what was said of a run's verdicts."""
     columns = (*KEYS, "is_correct", "accepted", "note", "author", "time")
-    said = annotations_of(watched.root, watched.manifest)
+    return {"annotations": annotations_of(watched.root, watched.manifest).select(columns).to_dicts()}
+
+
+def audit_of(watched: Watched) -> dict[str, Any]:
+    """Return what an audit makes of what was said."""
     try:
-        found = audit(watched.root, watched.manifest)
+        return audit(watched.root, watched.manifest)
     except GristmillError as error:
-        found = {"annotated": len(said), "labels": 0, "rows": [], "agree": 0, "why": str(error)}
-    return {"annotations": said.select(columns).to_dicts(), "audit": found}
+        return {"annotated": 0, "labels": 0, "rows": [], "agree": 0, "why": str(error)}
 
 
 def following(watched: Watched, count: str) -> dict[str, Any]:

@@ -97,6 +97,29 @@ def test_an_audit_uses_what_was_asked_for_and_nothing_else(made: RunResult) -> N
     assert again.join(labels, on=["problem_key", "sample_index"]).is_empty()
 
 
+def test_labels_of_an_earlier_lot_say_nothing_of_what_was_drawn_since(tmp_path: Path) -> None:
+    source = write_problems(tmp_path / "p.jsonl", 5)
+
+    def said(result: RunResult, count: int) -> None:
+        rows = next_labels(result.root, result.manifest, count).to_dicts()
+        rows = [{**row, "is_correct": row["accepted"], "author": "anna"} for row in rows]
+        annotate(result.root, result.manifest, rows)
+
+    few = run(LocalRunner(), scripted_pipeline(source, 8), tmp_path / "root")
+    said(few, 10)
+    said(few, 10)
+    assert len(labels_of(few.root, few.manifest)) == 20, "another round of the same samples goes on"
+    many = run(LocalRunner(), scripted_pipeline(source, 64), tmp_path / "root")
+    said(many, 30)
+    labels = labels_of(many.root, many.manifest)
+    assert (
+        len(labels) == 30
+        and labels.group_by("stratum").agg(pl.col("stratum_size").n_unique())["stratum_size"].max() == 1
+    )
+    assert int(labels.unique("stratum")["stratum_size"].sum()) == 5 * 64
+    assert len(annotations_of(many.root, many.manifest)) == 50
+
+
 def test_label_studio_gets_tasks_and_gives_them_back(made: RunResult, tmp_path: Path) -> None:
     root = str(made.root.url)
     call = CliRunner().invoke
@@ -152,6 +175,10 @@ def test_label_studio_gets_tasks_and_gives_them_back(made: RunResult, tmp_path: 
     assert {*pl.read_ndjson(labels)["is_correct"].drop_nulls()} <= {True, False}
 
 
+SAID = """{"completed_by": 1, "updated_at": "0001-01-01T00:00:00+05:00",
+"result": [{"from_name": "correct", "value": {"choices": ["right"]}}]}""".replace("\n", " ")
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -159,6 +186,9 @@ def test_label_studio_gets_tasks_and_gives_them_back(made: RunResult, tmp_path: 
         ("no json", "neither a JSON list nor JSON lines"),
         ("[1]", "task 1 isn't one of ours"),
         ('{"data": {"text": "theirs"}}', "task 1 isn't one of ours"),
+        ('{"data": {"problem_key": "x", "sample_index": 1}, "annotations": 5}', "taken"),
+        (f'{{"data": {{"problem_key": "x", "sample_index": {2**70}}}, "annotations": [{SAID}]}}', "keys of samples"),
+        (f'{{"data": {{"problem_key": "\\ud800", "sample_index": 1}}, "annotations": [{SAID}]}}', "keys of samples"),
         ('[{"data": {"problem_key": "x", "sample_index": true}}]', "isn't one of ours"),
         ("[" * 20_000, "neither a JSON list"),
     ],

@@ -54,7 +54,7 @@ def test_shares_over_all_and_over_the_new_ones_are_told_apart(tmp_path: Path) ->
     assert line.startswith(f"verify: {right} of 72 samples are right (")
     assert f"of the 48 new ones {record.accepted} (" in line
     again = run(tmp_path, 24)
-    assert closing(again.root, again.manifest)[0] == "cost: nothing; all that engines answered was there"
+    assert closing(again.root, again.manifest)[0] == "cost: nothing (no tokens were used by this run)"
 
 
 def test_many_samples_arent_read_again_to_say_why_they_are_missing(tmp_path: Path) -> None:

@@ -322,10 +322,17 @@ def test_the_command_bundles_some_runs_or_all(bundled: Bundled, tmp_path: Path) 
 def test_only_a_bundle_is_replaced(bundled: Bundled, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("kept")
-    with pytest.raises(BadInput, match="isn't empty"):
+    with pytest.raises(BadInput, match="has other files in it"):
         site.write_bundle(bundled.plain.root, [], tmp_path / "mine", lambda _: None)
     site.write_bundle(bundled.plain.root, [bundled.episodes.manifest.run_id], tmp_path / "site", lambda _: None)
     (tmp_path / "site" / "data" / "run-7").mkdir()
     site.write_bundle(bundled.plain.root, [bundled.episodes.manifest.run_id], tmp_path / "site", lambda _: None)
     assert not (tmp_path / "site" / "data" / "run-7").exists()
+    (tmp_path / "link").symlink_to("site")
+    site.write_bundle(bundled.plain.root, [bundled.episodes.manifest.run_id], tmp_path / "link", lambda _: None)
+    (tmp_path / "link").unlink()
+    (tmp_path / "site" / ".git").mkdir()
+    with pytest.raises(BadInput, match="has other files in it"):
+        site.write_bundle(bundled.plain.root, [], tmp_path / "site", lambda _: None)
+    assert (tmp_path / "site" / "index.html").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "site"]

@@ -35,5 +35,14 @@ def test_what_came_first_says_little_and_what_stands_still_nothing() -> None:
     assert pace.rate == 0 and pace.left(9) is None, "an old beginning is forgotten"
 
 
+def test_a_rate_that_may_be_none_has_no_latest_end() -> None:
+    pace = Pace()
+    for second in range(0, 61, 10):
+        pace.add(float(second), 50 if second == 60 else 0)  # nothing for long, then all at once
+    left = pace.left(100)
+    assert left is not None and left.high == float("inf")
+    assert str(left).endswith("to ?)")
+
+
 def test_clocks() -> None:
     assert [clock(seconds) for seconds in (0, 59.9, 61, 3600 * 30)] == ["0:00", "0:59", "1:01", "30:00:00"]

@@ -18,9 +18,11 @@ from jobs.view.guard import POLICY
 from jobs.view.shown import Shown
 from schemas import __version__
 from schemas.errors import BadInput
+from schemas.manifest import RunManifest
 
 MARK = "gristmill-bundle.json"
 """The file by which a folder is known to be a bundle, and may be replaced."""
+OURS = frozenset({MARK, "index.html", "static", "data"})
 COMPARED = 8
 """The newest so many runs can be compared, each with each."""
 
@@ -34,8 +36,8 @@ def write_bundle(root: Root, runs: Sequence[str], folder: Path, say: Callable[[s
     Raises:
         BadInput: the folder has other files in it, the root has no runs, or a run's samples can't be read.
     """
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MARK).exists())):
-        raise BadInput(f"{folder} isn't empty, and no bundle: say another folder")
+    folder = folder.resolve()
+    _refuse_what_is_not_ours(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     shown = Shown(root)
     try:
@@ -43,14 +45,41 @@ def write_bundle(root: Root, runs: Sequence[str], folder: Path, say: Callable[[s
         try:
             _write(shown, runs, fresh, say)
             fresh.chmod(0o755)
-            if folder.exists():
-                shutil.rmtree(folder)
-            fresh.replace(folder)
+            _put_in_place(fresh, folder)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
     finally:
         shown.close()
+
+
+def _refuse_what_is_not_ours(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is no folder: say another")
+    names = {one.name for one in folder.iterdir()}
+    if names and (MARK not in names or names - OURS):
+        others = sorted(names - OURS)
+        what = f"has other files in it ('{others[0]}')" if others else "isn't a whole bundle"
+        raise BadInput(f"{folder} {what}: say another folder")
+
+
+def _put_in_place(fresh: Path, folder: Path) -> None:
+    """Let a new bundle take the place of an old one, which goes when the new one is there."""
+    old = fresh.with_name(f"{fresh.name}.old")
+    if folder.exists():
+        try:
+            folder.rename(old)
+        except OSError as error:
+            raise BadInput(f"{folder} can't be replaced ({error.strerror}): say a folder inside it") from error
+    try:
+        fresh.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(shown: Shown, runs: Sequence[str], folder: Path, say: Callable[[str], None]) -> None:
@@ -104,7 +133,7 @@ def _write_run(shown: Shown, run: str, folder: Path) -> None:
 
 def _write_still(shown: Shown, run: str, folder: Path) -> None:
     watched = shown.watched(run)
-    document = {**shown.document(run), "orders": []}  # who told it something is nobody's business elsewhere
+    document = _for_others(shown.document(run), watched.manifest)
     layout: dict[str, Any] = {"tables": {}}
     documents: dict[str, Any] = {"run": document, "experts": shown.experts(run), "failures": [], "policy": None}
     if watched.stage is not None:
@@ -113,6 +142,17 @@ def _write_still(shown: Shown, run: str, folder: Path) -> None:
         documents |= {"failures": shown.failures(run), "policy": shown.policy(run), "names": rows.index.names}
     for name, found in {"names": {}, **documents, "layout": {"run": run, **layout}}.items():
         (folder / f"{name}.json").write_bytes(dumps(found))
+
+
+def _for_others(document: dict[str, Any], manifest: RunManifest) -> dict[str, Any]:
+    """Return a run's document without who told it something and why, which is nobody's business elsewhere."""
+    shown = {**document, "orders": [], "paused": None, "waits_for": ""}
+    error = shown.get("error")
+    if isinstance(error, str):
+        for order in manifest.orders:
+            error = error.replace(order.whose, "somebody")
+        shown["error"] = error
+    return shown
 
 
 def _write_rows(rows: Rows, folder: Path) -> dict[str, Any]:

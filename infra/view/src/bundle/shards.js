@@ -15,7 +15,11 @@ const get = async (name, headers) => {
 
 const documents = new Map();
 export const json = (name) => {
-  if (!documents.has(name)) documents.set(name, get(name).then((answer) => answer.json()));
+  if (!documents.has(name)) {
+    const coming = get(name).then((answer) => answer.json());
+    documents.set(name, coming);
+    coming.catch(() => documents.delete(name)); // it is asked again
+  }
   return documents.get(name);
 };
 
