@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from schemas.errors import GristmillError, StorageFull, StorageUnavailable
+from schemas.errors import BadInput, GristmillError, StorageFull, StorageUnavailable
 from schemas.redaction import redact
 
 Result = TypeVar("Result")
@@ -24,6 +24,8 @@ PATIENCE = 120.0
 LITTLE = 5.0
 """Seconds it gets once it has stayed away for so long, until it has answered again: a run can end in finite time."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
+KEYLESS = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"})
+"""Faults of botocore, by name: it is imported where such a storage is used."""
 _gave_up = threading.Event()
 _AWAY = re.compile(
     r"error sending request|connect(ion)? ?error|could not connect|connection (refused|reset|closed|aborted)"
@@ -45,6 +47,7 @@ def patiently(action: Callable[[], Result], what: str, *, remote: bool, seconds:
     Raises:
         StorageUnavailable: the storage stayed away.
         StorageFull: no space is left.
+        BadInput: there are no credentials.
     """
     began, pause = time.monotonic(), 0.25
     while True:
@@ -59,6 +62,11 @@ def patiently(action: Callable[[], Result], what: str, *, remote: bool, seconds:
                 raise StorageFull(
                     f"{what}: no space is left ({redact(str(error))}). Make room and give the same command again; "
                     "nothing that was committed is lost"
+                ) from error
+            if remote and any(type(one).__name__ in KEYLESS for one in _chain(error)):
+                raise BadInput(
+                    f"{what}: there are no credentials for this storage. Set AWS_ACCESS_KEY_ID and "
+                    "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
                 ) from error
             if not (remote and is_away(error)):
                 raise

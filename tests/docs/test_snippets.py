@@ -37,6 +37,8 @@ NOT_RUN = {
     "gristmill nightly": "waits for nights: tests/integration/test_nightly.py has a clock for that",
     "gristmill view": "serves until it is stopped: tests/integration/test_view_in_browser.py opens it in a browser",
     "gristmill run math --view": "likewise",
+    "gristmill ctl": "tells it to a run that goes on: tests/integration/test_orders.py has such runs",
+    "gristmill annotations latest --import": "reads what Label Studio exports: tests/integration/test_annotations.py",
     "gristmill op verify.code": "needs a C++ compiler: tests/sandbox runs other languages",
     "gristmill op score.steps": "its steps come from a search: tests/unit/test_stress_and_steps.py",
     "gristmill op measure.scorer_steps": "likewise",

@@ -95,7 +95,7 @@ def test_a_run_on_an_object_store_is_watched_and_read(
         assert asked.get("runs")["total"] == 0
         onlooker = Onlooker(asked)
         settings = QUICK.model_copy(update={"flush_seconds": 0.1})
-        pipeline = scripted_pipeline(source, 12, latency=0.05, slots=4)
+        pipeline = scripted_pipeline(source, 12, latency=0.3, slots=4)  # as long as some commits take
         result = run_pipeline(pipeline, LocalRunner(), root.url, settings, onlooker)
         [(state, drawn)] = onlooker.seen
         assert state == "running" and 0 < drawn <= 48
