@@ -124,7 +124,7 @@ class Requeue:
 
     def _again(self, state: StoreState, rows: Ranges) -> None:
         if isinstance(state, SampleState):
-            state.pending.append(rows.over(state.rows))
+            state.draw_again(rows.over(state.rows))
         elif isinstance(state, StreamState):
             state.take_up(rows)
         self._control.on_taken_up(state, rows)

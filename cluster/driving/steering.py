@@ -64,7 +64,8 @@ class Steering:
         """
         self._states = states
         self._changing.know(states.values())
-        folders = [state.plan.folder for state in states.values() if isinstance(state, SampleState)]
+        sampled = [state for state in states.values() if isinstance(state, SampleState)]
+        folders = [state.plan.folder for state in sampled or states.values()]
         self._file = StandingOrders(self.root, self.manifest, folders)
         self._standing = found = self._file.read()
         for key, changed in list(found.settings.items()):
@@ -86,9 +87,8 @@ class Steering:
     def open(self) -> None:
         """From now on listen: the account is open, the policies have begun, and the manifest is there."""
         self._changing.begun = True
-        if self._standing.paused is not None or self._standing.settings:
-            self._keep()
-        append_orders(self.root, self.manifest)
+        self._keep()
+        self._book()
         self._ear.start()
 
     @property
@@ -113,8 +113,7 @@ class Steering:
             self._answer(heard)
         if done:
             self.manifest.paused = None
-            if self._file is not None:
-                self._file.forget()
+            self._forget()
 
     # -- one order -------------------------------------------------------------------------------------------------
 
@@ -143,6 +142,10 @@ class Steering:
     def _show(self) -> None:
         """Let everybody see the answer."""
         self._recorder.show()
+        self._book()
+
+    def _book(self) -> None:
+        """Write down in the ledger what isn't there yet."""
         try:
             append_orders(self.root, self.manifest)
         except GristmillError as error:
@@ -169,8 +172,7 @@ class Steering:
             self._interruption.requested = f"cancelled by {order.whose}"
             self.manifest.error = self._interruption.requested
             self.manifest.paused = None
-            if self._file is not None:
-                self._file.forget()
+            self._forget()
             return "it ends in good order; what was committed stays, and the same command goes on"
         if order.action == "requeue":
             return self._requeue.order(self._states, order.problem)
@@ -185,8 +187,16 @@ class Steering:
         for state in self._states.values():
             state.paused = paused
 
+    def _forget(self) -> None:
+        """Let nothing stand any more."""
+        try:
+            if self._file is not None:
+                self._file.forget()
+        except GristmillError as error:
+            self._watch.say(f"what was ordered of this run may hold for the next one: {error}")
+
     def _keep(self) -> None:
-        """Keep what stands for whoever goes on."""
+        """Keep what stands for whoever goes on; no file where nothing does."""
         self._standing.run_id = self.manifest.run_id
         assert self._file is not None
         try:

@@ -302,6 +302,12 @@ class SampleState(StoreState):
             self.source.give_up(ranges)
         self._on_known(ranges)
 
+    def draw_again(self, ranges: Ranges) -> None:
+        """Draw what was refused or given up once more; what waits for a warm-up waits for that, too."""
+        if self.warm_ups is not None:
+            self.warm_ups.forget(ranges)
+        self.pending.append(self._ready(ranges)[0])
+
     def on_taken_out(self, ranges: Ranges) -> None:
         super().on_taken_out(ranges)
         self.record.failed = max(0, self.record.failed - ranges.total)

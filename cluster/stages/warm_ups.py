@@ -39,6 +39,10 @@ class WarmUps:
         sizes = np.minimum(ranges.sizes[early], self._size - first[early]).astype(np.int32)
         self._known.add(Ranges(ranges.starts[early], sizes))
 
+    def forget(self, ranges: Ranges) -> None:
+        """Hear what isn't a fact any more, but will be drawn again."""
+        self._known.remove(ranges)
+
     def keep_back(self, ranges: Ranges) -> tuple[Ranges, Ints]:
         """Keep what has to wait; return the rest, and which of ``ranges`` each part of it is of."""
         rows = np.arange(len(ranges))

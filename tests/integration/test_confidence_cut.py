@@ -87,6 +87,10 @@ def test_what_waits_is_handed_out_once_its_warm_up_is_known() -> None:
     assert list(warm_ups.free()) == [(3, 8, 32)]
     warm_ups.on_known(Ranges.of(1, 7, 1))  # it was given up
     assert list(warm_ups.free()) == [(1, 8, 8)] and not warm_ups.free()
+    warm_ups.forget(Ranges.of(1, 2, 1))  # it is made again
+    assert list(warm_ups.keep_back(Ranges.of([1, 1], [2, 20], [1, 4]))[0]) == [(1, 2, 1)]
+    warm_ups.on_known(Ranges.of(1, 2, 1))
+    assert list(warm_ups.free()) == [(1, 20, 4)]
     assert list(warm_ups.leave_out(np.array([4]))) == [(4, 30, 2)] and not warm_ups
     facts = warm_ups.facts(Ranges.of([0, 1, 3], [20, 2, 8], [5, 3, 2]), RangeSet(held))
     assert list(facts) == [(0, 0, 8)]

@@ -58,7 +58,10 @@ def test_a_run_is_told_something(browser: Browser, tmp_path: Path) -> None:
         manifest = going.when(lambda manifest: manifest.paused)
         assert manifest.paused is not None and manifest.paused.reason.endswith("the evening")
         page.wait("document.querySelector('.orders')?.innerText.includes('the evening')")
-        page.click("[data-act=set]")  # an empty value: no cap, where there never was one
+        assert page.evaluate("document.querySelector('[data-act=set]').disabled"), "no value takes no cap away"
+        page.evaluate("document.querySelectorAll('.control input')[2].focus()")
+        page.type("null")  # no cap, where there never was one
+        page.click("[data-act=set]")
         page.wait("document.querySelector('.control .note.bad')?.innerText.includes('began without a cap')")
         page.click("[data-act=resume]")
         going.when(lambda manifest: manifest.paused is None)
