@@ -341,7 +341,7 @@ def test_quarantined_rows_are_tried_again_once_that_may_help(tmp_path: Path) -> 
     switch.touch()
     pipeline = Pipeline("troubled")
     problems = pipeline.stage("load", Load(source=str(write_problems(tmp_path / "p.jsonl", 1))))
-    spec = ScriptedSpec(answers=("0", "1"), latency=0.01, slots=4)
+    spec = ScriptedSpec(answers=("0", "1"), latency=0.05, slots=4)
     samples = pipeline.stage("sample", Sampling(n=600), engine=spec, problems=problems)
     verifier = Troubled(switch=str(switch), trouble="raise", indices=(3,))
     pipeline.stage("verify", verifier, samples=samples, problems=problems)
