@@ -5,7 +5,7 @@ import "./style.css";
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { Note, Waiting, html, link, useAsked, useKeys, useRoute } from "./kit.js";
-import { Queue } from "./annotate.js";
+import { Queue } from "./queue.js";
 import { allow } from "./api.js";
 import { Problem, Problems } from "./problems.js";
 import { Run } from "./run.js";
