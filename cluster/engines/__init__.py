@@ -9,32 +9,36 @@ from cluster.engines.content import EVERYTHING, Takes
 from operators.engine import Engine
 from schemas.engine import EngineSpec
 from schemas.errors import BadInput
+from schemas.extras import remedy
 
-LOCAL = "pip install 'gristmill[local]', or ask a server: engine.kind=openai, engine.url=URL, engine.model=NAME"
 _BUILDERS = {
-    "llama_cpp": ("cluster.engines.llama_cpp", "LlamaCppEngine", "xllamacpp", LOCAL),
-    "scripted": ("cluster.engines.scripted", "ScriptedEngine", "", ""),
-    "openai": ("cluster.engines.openai.engine", "OpenAIEngine", "aiohttp", "pip install aiohttp"),
-    "replay": ("cluster.engines.replay", "ReplayEngine", "", ""),
-    "transformers": (
-        "cluster.engines.transformers",
-        "TransformersEngine",
-        "transformers",
-        "pip install 'gristmill[hf]'",
-    ),
-    "vllm": ("cluster.engines.vllm.engine", "VllmEngine", "vllm", "pip install vllm, on a machine with a GPU"),
+    "llama_cpp": ("cluster.engines.llama_cpp", "LlamaCppEngine", "xllamacpp"),
+    "scripted": ("cluster.engines.scripted", "ScriptedEngine", ""),
+    "openai": ("cluster.engines.openai.engine", "OpenAIEngine", "aiohttp"),
+    "replay": ("cluster.engines.replay", "ReplayEngine", ""),
+    "transformers": ("cluster.engines.transformers", "TransformersEngine", "transformers"),
+    "vllm": ("cluster.engines.vllm.engine", "VllmEngine", "vllm"),
 }
+
+
+def _remedy(package: str) -> str:
+    """Return what to do where an engine's package isn't installed."""
+    if package == "xllamacpp":
+        return f"{remedy('local')}, or ask a server: engine.kind=openai, engine.url=URL, engine.model=NAME"
+    if package == "transformers":
+        return remedy("hf")
+    return f"pip install {package}{', on a machine with a GPU' if package == 'vllm' else ''}"
 
 
 def _engine_class(spec: EngineSpec) -> Any:
     kind = str(getattr(spec, "kind", type(spec).__name__))
-    module, name, package, remedy = _BUILDERS[kind]
+    module, name, package = _BUILDERS[kind]
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         if error.name not in (package, "torch"):
             raise
-        raise BadInput(f"engine '{kind}' needs the package '{package}': {remedy}") from error
+        raise BadInput(f"engine '{kind}' needs the package '{package}': {_remedy(package)}") from error
 
 
 def build_engine(spec: EngineSpec) -> Engine:

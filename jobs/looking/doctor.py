@@ -17,6 +17,7 @@ from typing import Literal
 
 from schemas import __version__
 from schemas.errors import GristmillError
+from schemas.extras import remedy
 
 State = Literal["ok", "weaker", "missing", "absent"]
 """``missing``: something that every run needs; ``absent``: something that only some need."""
@@ -79,14 +80,14 @@ def _version(module: str, package: str = "") -> str:
 def _ray() -> Finding:
     if _installed("ray"):
         return Finding("ray", "ok", _version("ray"))
-    return Finding("ray", "weaker", "not installed", "runs are local; for clusters: pip install 'gristmill[ray]'")
+    return Finding("ray", "weaker", "not installed", f"runs are local; for clusters: {remedy('ray')}")
 
 
 def _embedded() -> Finding:
     from cluster.engines.llama_cpp import EMBEDDED, find_model
 
     if not _installed("xllamacpp"):
-        return Finding("engine llama_cpp", "absent", "not installed", "pip install 'gristmill[local]'")
+        return Finding("engine llama_cpp", "absent", "not installed", remedy("local"))
     try:
         return Finding("engine llama_cpp", "ok", f"{_version('xllamacpp')}, with {find_model(EMBEDDED).name}")
     except GristmillError as error:

@@ -36,6 +36,7 @@ from jobs.running.prompts import look_at_prompts
 from jobs.running.summary import document, print_run
 from pipelines.graph import Pipeline
 from schemas.errors import BadInput
+from schemas.extras import remedy
 from schemas.job import JobFile, RunSettings
 from schemas.manifest import RunManifest
 from schemas.redaction import redacted
@@ -106,7 +107,7 @@ def make_runner(name: str, address: str | None, environment: Mapping[str, str] |
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
-        raise BadInput("Ray isn't installed: pip install 'gristmill[ray]', or use --runner local") from error
+        raise BadInput(f"Ray isn't installed: {remedy('ray')}, or use --runner local") from error
     return RayRunner(address, environment)
 
 

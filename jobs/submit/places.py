@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobs.submit.backend import Backend
 from schemas.errors import BadInput
+from schemas.extras import remedy
 
 
 def backend(place: str) -> Backend:
@@ -29,5 +30,5 @@ def backend(place: str) -> Backend:
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
-        raise BadInput("Ray isn't installed: pip install 'gristmill[ray]', or use --to local") from error
+        raise BadInput(f"Ray isn't installed: {remedy('ray')}, or use --to local") from error
     return RayJobs()

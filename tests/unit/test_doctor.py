@@ -26,7 +26,7 @@ def test_what_isnt_there_is_named_with_its_remedy(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(doctor, "_installed", lambda module: False)
     found = {one.name: one for one in examine(str(tmp_path))}
     assert found["sandbox"].state == "weaker" and "bwrap" in found["sandbox"].says
-    assert found["ray"].state == "weaker" and "gristmill[ray]" in found["ray"].remedy
+    assert found["ray"].state == "weaker" and "pip install 'ray[" in found["ray"].remedy
     assert found["slurm"].state == found["GPUs"].state == "absent"
 
 
