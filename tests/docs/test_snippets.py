@@ -1,6 +1,6 @@
 """Every command that README and docs show is run, on the scripted engine, or has a reason here why it isn't.
 
-The tutorial's run on the embedded model (``test_pages``), those of ``endpoint.md`` in an environment of their own
+Those of tutorials run on the embedded model (``test_pages``), those of ``endpoint.md`` in an environment of their own
 (``tests/packaging``); both are marked ``console``. All others are in plain blocks, and are run here in one folder that
 holds what they name. What a page writes as ``...`` is filled in.
 """
@@ -16,10 +16,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from cluster.moe.topology import Cluster
 from cluster.records.reader import find_run, open_stage
 from cluster.storage.root import Root
 from jobs.config.settings import build_pipeline
 from schemas.job import JobFile
+from schemas.prices import Prices
 from schemas.yaml_text import load_yaml
 from tests.commands import gristmill
 
@@ -30,6 +32,7 @@ NOT_RUN = {
     "git clone": "the repository itself",
     "make ": "what tests run in",
     "python3 -m venv": "done by tests/packaging, with the wheel",
+    "gristmill run arithmetic": "the demo: tests/packaging runs it",
     "gristmill submit": "needs a cluster: tests/integration/test_submit.py has servers that stand for one",
     "gristmill logs": "follows a submission until it ends",
     "gristmill layout": "its cluster file is one's own: tests/unit/test_moe_layout.py",
@@ -167,7 +170,11 @@ def test_every_other_snippet_is_sound() -> None:
         for language, text in BLOCK.findall(page.read_text()):
             if language == "python":
                 compile(text, page.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-            if language == "yaml":
+            if text.startswith("# cluster.yaml"):
+                Cluster.model_validate(load_yaml(text))
+            elif text.startswith("# prices.yaml"):
+                assert all(Prices.model_validate(prices).known for prices in load_yaml(text).values())
+            elif language == "yaml":
                 job = load_yaml(re.sub(r"\$\{env:\w+\}", "http://127.0.0.1:8000/v1", text))
                 if not set(job) & {*JobFile.model_fields}:
                     job = {"settings": job}
