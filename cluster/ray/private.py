@@ -2,7 +2,7 @@
 
 By itself Ray 2.60 binds its servers to all interfaces, keeps the token that guards them in a file that everybody may
 read, and its logs and sockets in folders that everybody may write. A cluster of several nodes has to listen on the
-network; README.md says how to close that.
+network; docs/trouble.md says how to close that off.
 """
 
 from __future__ import annotations
