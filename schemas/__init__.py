@@ -2,6 +2,6 @@
 
 from schemas import moved
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 moved.install()

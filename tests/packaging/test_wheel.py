@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from schemas import __version__
 from tests.completion_server import CompletionServer
 
 HOME = Path(__file__).resolve().parents[2]
@@ -100,7 +101,7 @@ def used(environment: Path, folder: Path) -> None:
     folder.mkdir()
     gristmill = environment / "bin" / "gristmill"
     clean = {"PATH": f"{environment / 'bin'}{os.pathsep}{os.defpath}", "HOME": str(folder), "LANG": "C.UTF-8"}
-    assert run(gristmill, "--version", folder=folder, env=clean) == "gristmill 0.1.0\n"
+    assert run(gristmill, "--version", folder=folder, env=clean) == f"gristmill {__version__}\n"
     root = folder.parent / "data"
     document = json.loads(run(gristmill, *DEMO, "--root", root, folder=folder, env=clean))
     assert document["state"] == "done"
