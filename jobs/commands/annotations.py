@@ -1,4 +1,4 @@
-"""What people say of verdicts: annotations, which samples to annotate next, Label Studio."""
+"""People's labels of verdicts: annotations, which samples to label next, Label Studio."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ app = typer.Typer()
 def what_people_say(
     name: RunArgument,
     following: Annotated[
-        int | None, typer.Option("--next", min=1, metavar="N", help="The N samples whose labels would tell most.")
+        int | None, typer.Option("--next", min=1, metavar="N", help="Show the N samples whose labels would tell most.")
     ] = None,
     export: Annotated[
-        Path | None, typer.Option("--export", metavar="FILE", help="Write them as Label Studio's tasks, one a line.")
+        Path | None,
+        typer.Option("--export", metavar="FILE", help="Write them as tasks for Label Studio, one per line."),
     ] = None,
     read: Annotated[
-        Path | None, typer.Option("--import", metavar="FILE", help="Take Label Studio's export in as annotations.")
+        Path | None, typer.Option("--import", metavar="FILE", help="Read an export of Label Studio as annotations.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write them as labels, for gristmill op --in labels=FILE.")
+        Path | None, typer.Option(metavar="FILE", help="Write the labels, for gristmill op --in labels=FILE.")
     ] = None,
-    by: Annotated[str, typer.Option(help="Who annotated, where an export doesn't say it.")] = "",
+    by: Annotated[str, typer.Option(help="Who annotated, if the export doesn't say.")] = "",
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what people found of a run's verdicts, and what that means for its verifier (measure.verifier_audit).
+    """Show what people found about a run's verdicts, and what it means for the verifier (measure.verifier_audit).
 
-    Verdicts are annotated in the page (gristmill view RUN --control) or in Label Studio.
+    Verdicts are annotated on the page (gristmill view RUN --control) or in Label Studio.
     """
     from cluster.records.annotations import annotate, annotations_of
     from cluster.records.orders import author

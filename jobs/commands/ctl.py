@@ -1,4 +1,4 @@
-"""Telling a run something while it goes on, wherever that is."""
+"""Steering a run while it is in progress, wherever that is."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ def ctl(
     name: RunArgument,
     action: Annotated[
         Literal["pause", "resume", "cancel", "set", "requeue"] | None,
-        typer.Argument(help="What to tell it; without, what it was told is listed.", show_default=False),
+        typer.Argument(help="What the run should do; without it, earlier orders are listed.", show_default=False),
     ] = None,
     values: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE...|PROBLEM]",
-            help="Of set: run.budget.tokens (samples, dollars, gpu_hours, hours), policy, concurrency, priority; "
-            "values are YAML, null takes one away. Of requeue: a problem_id.",
+            help="For set: run.budget.tokens (samples, dollars, gpu_hours, hours), policy, concurrency, priority; "
+            "values are YAML, and null removes one. For requeue: a problem_id.",
             show_default=False,
         ),
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why; it stands in the events and the ledger.")] = "",
-    by: Annotated[str, typer.Option(help="Who says so; by default this user at this machine.")] = "",
+    reason: Annotated[str, typer.Option(help="Why; recorded in the events and the ledger.")] = "",
+    by: Annotated[str, typer.Option(help="Who gives the order; by default this user at this machine.")] = "",
     seconds: Annotated[float, typer.Option("--timeout", min=1.0, help="How long to wait for the answer.")] = 60.0,
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
-    """Pause, resume or cancel a run, change its budget, policy, concurrency or priority, have rows made again.
+    """Pause, resume or cancel a run; change its budget, policy, concurrency or priority; have rows made again.
 
-    It works through the root, so the run may go on anywhere; it answers within seconds.
+    Orders go through the root, so the run may be on any machine. It answers within seconds.
     """
     from cluster.records.orders import give, new_order
     from cluster.records.reader import find_run

@@ -33,28 +33,32 @@ def export(
         typer.Option("--format", help="The layout of the rows."),
     ],
     to: Annotated[str, typer.Option("--to", metavar="DIR_OR_URL", help="An empty folder for shards and README.md.")],
-    stage: Annotated[str | None, typer.Option(help="Whose rows; by default the last stage that fits.")] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="The stage whose rows are written; by default the last one that fits.")
+    ] = None,
     reasoning: Annotated[
         Literal["tags", "open", "field", "drop"],
         typer.Option(
-            help="Reasoning in <think> tags: leave it there, without its opening tag (for chat templates that open the "
-            "thought themselves), move it to reasoning_content, or leave it out."
+            help="Reasoning in <think> tags: leave it there; drop the opening tag (for chat templates that open the "
+            "thought themselves); move it to reasoning_content; or leave it out."
         ),
     ] = "tags",
     validation: Annotated[
-        float, typer.Option(min=0.0, max=0.9, help="Share of the problems that are held out.")
+        float, typer.Option(min=0.0, max=0.9, help="The share of the problems that is held out for validation.")
     ] = 0.05,
-    seed: Annotated[int, typer.Option(help="Another seed holds out other problems.")] = 0,
-    shard_rows: Annotated[int, typer.Option(min=1, help="Rows of a file at most.")] = 100_000,
-    licence: Annotated[str, typer.Option("--licence", "--license", help="For the card: apache-2.0, mit, ...")] = (
-        "unknown"
-    ),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in that place.")] = False,
+    seed: Annotated[int, typer.Option(help="A different seed holds out different problems.")] = 0,
+    shard_rows: Annotated[int, typer.Option(min=1, help="The most rows in one file.")] = 100_000,
+    licence: Annotated[
+        str, typer.Option("--licence", "--license", help="The licence on the card: apache-2.0, mit, ...")
+    ] = ("unknown"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier export in the same place.")
+    ] = False,
     oracle: Annotated[
-        bool, typer.Option("--oracle", help="Also rows of strategies that looked at the answers on their way.")
+        bool, typer.Option("--oracle", help="Include rows of strategies that looked at the expected answers.")
     ] = False,
     counterfactual: Annotated[
-        bool, typer.Option("--counterfactual", help="Also rows that come of passages which a model made up.")
+        bool, typer.Option("--counterfactual", help="Include rows that are based on passages a model made up.")
     ] = False,
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
@@ -102,7 +106,7 @@ def trace(
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
-    """Walk a training row back to its samples' texts, their verdicts and their problem."""
+    """Follow a training row back to the texts of its samples, their verdicts and their problem."""
     from cluster.storage.root import Root
     from jobs.looking.trace import print_trace
     from jobs.looking.trace import trace as walk

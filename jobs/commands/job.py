@@ -1,4 +1,4 @@
-"""Job files: begin one, check one, the schema for editors."""
+"""Job files: start one, check one, print the schema for editors."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import typer
 from jobs.config.options import JsonOption, complete_pipeline, examples, print_json
 
 app = typer.Typer()
-files = typer.Typer(help="Job files: begin one, print their JSON schema.", no_args_is_help=True)
+files = typer.Typer(help="Start a job file, or print the JSON schema of job files.", no_args_is_help=True)
 
 
 @files.command(epilog=examples("gristmill job init night.yaml", "gristmill job init math.yaml --pipeline math"))
 def init(
     path: Annotated[str, typer.Argument(metavar="PATH", help="The new file, .yaml.")],
-    pipeline: Annotated[str, typer.Option(help="Whose settings.", autocompletion=complete_pipeline)] = "arithmetic",
+    pipeline: Annotated[
+        str, typer.Option(help="The pipeline whose settings it has.", autocompletion=complete_pipeline)
+    ] = "arithmetic",
     as_json: JsonOption = False,
 ) -> None:
-    """Write a commented job file to begin with, and beside it the schema that editors complete and check it with."""
+    """Write a commented job file to start from, and beside it the schema with which editors complete and check it."""
     from jobs.config.job_init import init as write
 
     written = write(path, pipeline)
@@ -40,7 +42,7 @@ def schema() -> None:
 def validate(
     path: Annotated[str, typer.Argument(metavar="JOB.yaml", help="A job file.")], as_json: JsonOption = False
 ) -> None:
-    """Say everything that is wrong with a job file at once; exit code 2 if something is. Spends nothing."""
+    """List everything that is wrong with a job file. Exit code 2 if something is. Spends nothing."""
     from jobs.config.job_file import SUFFIXES
     from jobs.config.validate import find_problems
     from schemas.errors import BadInput

@@ -1,4 +1,4 @@
-"""Keeping data whole: checking every file, freeing what nothing names."""
+"""Maintaining a root: checking every file, freeing what nothing refers to."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ app = typer.Typer()
 def verify_data(
     name: RunArgument,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Take out what is damaged, so that the next run makes it again.")
+        bool, typer.Option("--repair", help="Remove what is damaged, so that the next run makes it again.")
     ] = False,
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
-    """Check all files of a run, page by page and against each other; exit code 1 if something is wrong."""
+    """Check all files of a run, page by page and against each other. Exit code 1 if something is wrong."""
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.verify_data import check_run
@@ -49,26 +49,28 @@ def verify_data(
     )
 )
 def gc(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed; remove nothing.")] = False,
-    older_than: Annotated[float, typer.Option(min=0.0, metavar="HOURS", help="What is younger stays.")] = 24.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")] = False,
+    older_than: Annotated[float, typer.Option(min=0.0, metavar="HOURS", help="Keep what is younger.")] = 24.0,
     keep_runs: Annotated[
-        int | None, typer.Option(min=1, help="Retire all but the newest so many runs: logs, reports, results go.")
+        int | None, typer.Option(min=1, help="Retire all but the newest N runs: their logs, reports and results go.")
     ] = None,
-    keep_days: Annotated[float | None, typer.Option(min=0.01, help="Retire runs that are older.")] = None,
+    keep_days: Annotated[float | None, typer.Option(min=0.01, help="Retire runs that are older than this.")] = None,
     job: Annotated[
-        str | None, typer.Option(metavar="JOB.yaml", help="Retire this job's runs by its own 'retention'.")
+        str | None, typer.Option(metavar="JOB.yaml", help="Retire runs of this job by its own 'retention'.")
     ] = None,
     pipeline: Annotated[
-        str | None, typer.Option(help="Retire only this pipeline's.", autocompletion=complete_pipeline)
+        str | None, typer.Option(help="Retire only runs of this pipeline.", autocompletion=complete_pipeline)
     ] = None,
     samples: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Give up these paid samples, with all that is said of them (a folder's name)."),
+        typer.Option(
+            metavar="ID", help="Give up these paid samples, with their verdicts and scores (the name of a folder)."
+        ),
     ] = None,
     root: RootOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Free what no kept run refers to. Paid samples, verdicts and scores stay, but for those named with --samples."""
+    """Free what no kept run refers to. Paid samples, verdicts and scores stay, except those named with --samples."""
     from cluster.storage.root import Root
     from cluster.upkeep.garbage import collect
     from cluster.upkeep.retention import drop_samples

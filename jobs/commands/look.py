@@ -36,27 +36,30 @@ MARKS = {"ok": "green", "weaker": "yellow", "missing": "red", "absent": "dim"}
 )
 def runs(
     pipeline: Annotated[
-        str | None, typer.Option(help="Only this pipeline's.", autocompletion=complete_pipeline)
+        str | None, typer.Option(help="Only runs of this pipeline.", autocompletion=complete_pipeline)
     ] = None,
     state: Annotated[
-        list[str] | None, typer.Option(help="Only in this state: done, failed, running, killed, 'budget reached'...")
+        list[str] | None,
+        typer.Option(help="Only runs in this state: done, failed, running, killed, 'budget reached', ..."),
     ] = None,
     job: Annotated[
-        str | None, typer.Option(help="Only of submissions and nights whose name begins so: nightly/sums.")
+        str | None, typer.Option(help="Only runs of submissions and nights whose name begins like this: nightly/sums.")
     ] = None,
     since: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="Only those begun since then (UTC).")
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="Only runs that began since then (UTC)."),
     ] = None,
     sort: Annotated[
-        Literal["started", "cost", "samples", "problems", "seconds"], typer.Option(help="The largest first.")
+        Literal["started", "cost", "samples", "problems", "seconds"],
+        typer.Option(help="By what to sort, the largest first."),
     ] = "started",
     limit: Annotated[
-        int | None, typer.Option(min=1, help=f"How many at most; by default all in JSON, else {SHOWN}.")
+        int | None, typer.Option(min=1, help=f"How many at most; by default all with --json, else {SHOWN}.")
     ] = None,
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
-    """List the runs under a root, newest first ($GRISTMILL_CATALOGUE names a database that teams share)."""
+    """List the runs under a root, newest first. $GRISTMILL_CATALOGUE names a database that a team shares."""
     from cluster.storage.root import Root
     from jobs.looking.listing import list_runs
     from jobs.running.run_table import print_runs, state_of
@@ -113,7 +116,7 @@ def samples(
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at a run's completions and their verdicts."""
+    """Show a run's completions and their verdicts."""
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.samples import print_samples, sample_rows
@@ -134,12 +137,12 @@ def samples(
 def calls(
     name: RunArgument,
     problem: Annotated[str | None, typer.Option(help="Only this problem_id.")] = None,
-    episode: Annotated[int | None, typer.Option(min=0, help="Only the episode of this number.")] = None,
+    episode: Annotated[int | None, typer.Option(min=0, help="Only the episode with this number.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many episodes at most.")] = 3,
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at what a strategy asked: the calls of its episodes as trees, with scores and what was chosen."""
+    """Show what a strategy asked: the calls of its episodes as trees, with scores and what was chosen."""
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.calls import episodes, print_episodes
@@ -154,7 +157,7 @@ def calls(
 
 @app.command(epilog=examples("gristmill report latest"))
 def report(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
-    """Write a run's HTML report again and print its path."""
+    """Write a run's HTML report again, and print its path."""
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.running.run import write_report
@@ -169,7 +172,7 @@ def report(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOpti
 
 @app.command(epilog=examples("gristmill cost latest", "gristmill cost arithmetic-20260101 --json"))
 def cost(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
-    """Say what a run's results cost: by stage, difficulty and outcome; per correct answer, SFT row, 1% of coverage."""
+    """Show what a run's results cost: by stage, difficulty, outcome; per correct answer, SFT row, 1% of coverage."""
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.cost import costs, print_costs
@@ -193,15 +196,17 @@ def diff(
     first: RunArgument,
     second: Annotated[str, typer.Argument(metavar="RUN", help="The other run.", autocompletion=complete_run)],
     paired: Annotated[
-        bool, typer.Option("--paired", help="Accuracy problem by problem and task by task, the largest loss first.")
+        bool,
+        typer.Option("--paired", help="Compare accuracy problem by problem and task by task, the largest loss first."),
     ] = False,
     by: Annotated[
-        str, typer.Option(metavar="FIELD", help="What a task is, for --paired: a field of the problems' metadata.")
+        str,
+        typer.Option(metavar="FIELD", help="For --paired: the field of the problems' metadata that names the task."),
     ] = "task_type",
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is different between two runs: settings, problems, figures, coverage."""
+    """Compare two runs: settings, problems, figures, coverage."""
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.diff import diff as compare
@@ -236,19 +241,27 @@ def diff(
 def holdout(
     name: RunArgument,
     method: Annotated[
-        str, typer.Option(metavar="REGEX", help="Ask about methods and verifiers whose name matches; else show.")
+        str,
+        typer.Option(
+            metavar="REGEX",
+            help="Ask about methods and verifiers with matching names; without it, show what was asked.",
+        ),
     ] = "",
     baseline: Annotated[str, typer.Option(metavar="METHOD", help="Ask by how much they beat this method.")] = "",
     budget: Annotated[
-        int | None, typer.Option(min=1, help="Answers that may differ from the tuned ones (10), set once.")
+        int | None, typer.Option(min=1, help="How many answers may differ from the tuned ones (10). Set once.")
     ] = None,
-    tolerance: Annotated[float | None, typer.Option(help="A gap that doesn't matter (.08), set once.")] = None,
-    questions: Annotated[int | None, typer.Option(min=1, help="How many there may be (1000), set once.")] = None,
-    risk: Annotated[float | None, typer.Option(help="That an answer is off by more than said (.05), set once.")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="A gap that doesn't matter (.08). Set once.")] = None,
+    questions: Annotated[
+        int | None, typer.Option(min=1, help="How many questions there may be (1000). Set once.")
+    ] = None,
+    risk: Annotated[
+        float | None, typer.Option(help="The risk that an answer is off by more than stated (.05). Set once.")
+    ] = None,
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask whether what was tuned holds on held-out problems (load.holdout), without wearing them out: Thresholdout."""
+    """Check whether what was tuned holds on held-out problems, without wearing these out (Thresholdout)."""
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.holdout import holdout as ask
@@ -268,11 +281,11 @@ def holdout(
 )
 def describe(
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="Anything of the list, KIND:NAME, or package.module:Class.")
+        str, typer.Argument(metavar="[NAME]", help="Any name from the list, KIND:NAME, or package.module:Class.")
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Say what there is, and what its settings and columns mean: operators, strategies, engines, datasets and more."""
+    """List operators, strategies, engines, datasets and more, and explain their settings and columns."""
     from jobs.looking.describe import describe as found
     from jobs.looking.describe import overview
     from jobs.looking.descriptions import print_description, print_overview
@@ -288,7 +301,7 @@ def describe(
 
 @app.command(epilog=examples("gristmill doctor", "gristmill doctor --root s3://bucket/team --json"))
 def doctor(root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
-    """Say what is there on this machine, what is missing, and what is weaker for it; exit code 1 if no run can be."""
+    """Show what this machine has, what is missing, and what is weaker without it. Exit code 1 if no run is possible."""
     from rich.table import Table
     from rich.text import Text
 

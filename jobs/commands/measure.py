@@ -1,4 +1,4 @@
-"""Measuring before paying: an engine's speed, policies replayed on what is known."""
+"""Measuring before paying: an engine's speed, policies replayed on recorded samples."""
 
 from __future__ import annotations
 
@@ -31,14 +31,21 @@ def bench_engine(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="[PIPELINE|JOB.yaml]", help="Whose engine and prompts.", autocompletion=complete_pipeline
+            metavar="[PIPELINE|JOB.yaml]",
+            help="The pipeline or job whose engine and prompts are used.",
+            autocompletion=complete_pipeline,
         ),
     ] = "arithmetic",
     settings: SetOption = None,
     concurrency: Annotated[
-        str, typer.Option(metavar="N,N,...", help="Requests in flight (by default 1, 2, 4, ... to what it takes).")
+        str,
+        typer.Option(
+            metavar="N,N,...", help="Requests in flight (by default 1, 2, 4, ... up to what the engine takes)."
+        ),
     ] = "",
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long each level is measured in each round.")] = 8.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="How many seconds each level is measured in each round.")
+    ] = 8.0,
     rounds: Annotated[int, typer.Option(min=1, help="How often all levels are measured, in turn.")] = 3,
     price_prompt: Annotated[
         float | None, typer.Option(metavar="DOLLARS", min=0.0, help="Price of a million prompt tokens.")
@@ -53,12 +60,13 @@ def bench_engine(
         float | None, typer.Option(metavar="DOLLARS", min=0.0, help="Price of one GPU for one hour.")
     ] = None,
     out: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Where the plot goes (.html, .png, .svg); by default the root.")
+        str | None,
+        typer.Option(metavar="PATH", help="Where the plot is written (.html, .png, .svg); by default in the root."),
     ] = None,
     root: RootOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Measure an engine here: tokens/s against requests in flight. The result is what plan estimates with."""
+    """Measure an engine's speed here: tokens/s against requests in flight. `plan` then estimates with the result."""
     from pathlib import Path
 
     from jobs.bench import bench
@@ -91,7 +99,7 @@ def simulate(
         str,
         typer.Argument(
             metavar="COUNTS|RUN",
-            help="A table with n and c of each problem, or with samples and their verdicts; or a run.",
+            help="A table with n and c for each problem, or with samples and their verdicts; or a run.",
             autocompletion=complete_run,
         ),
     ],
@@ -112,45 +120,59 @@ def simulate(
     prices: Annotated[
         str | None, typer.Option(metavar="YAML", help="Prices by model, for --unit dollars; a run knows its own.")
     ] = None,
-    budget: Annotated[float | None, typer.Option(min=1e-9, help="Of the unit, all problems together.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(min=1e-9, help="How much of the unit may be spent on all problems together.")
+    ] = None,
     goal: Annotated[
         Literal["coverage", "yield", "accuracy"],
-        typer.Option(help="Problems solved, useful traces (--target of each problem), or right majorities."),
+        typer.Option(help="Problems solved, useful traces (--target for each problem), or right majorities."),
     ] = "coverage",
-    target: Annotated[int | None, typer.Option(min=1, help="Useful traces of a problem (4 for --goal yield).")] = None,
-    model: Annotated[str | None, typer.Option(help="Whose rows, where the table has a column 'model'.")] = None,
+    target: Annotated[int | None, typer.Option(min=1, help="Useful traces per problem (4 for --goal yield).")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Use the rows of this model, where the table has a column 'model'.")
+    ] = None,
     prior: Annotated[
-        str | None, typer.Option(metavar="COUNTS|RUN", help="The same problems by another model or an earlier night.")
+        str | None,
+        typer.Option(metavar="COUNTS|RUN", help="Counts of the same problems by another model or an earlier night."),
     ] = None,
     prior_model: Annotated[
-        str | None, typer.Option(help="Whose rows of --prior; by default all models, each a source.")
+        str | None,
+        typer.Option(help="The model whose rows of --prior are used; by default all models, each as a source."),
     ] = None,
     features: Annotated[
         str | None,
         typer.Option(
             metavar="TABLE",
-            help="What is known of the problems beforehand: numbers, levels, sources, embeddings, prompts.",
+            help="What is known about the problems beforehand: numbers, levels, sources, embeddings, prompts.",
         ),
     ] = None,
     holdout: Annotated[
-        float, typer.Option(min=0.0, max=0.99, help="Leave out this share of the problems, for it is held out.")
+        float, typer.Option(min=0.0, max=0.99, help="Leave out this share of the problems, which is held out.")
     ] = 0.0,
-    seeds: Annotated[int, typer.Option(min=1, help="How many replays, each in another order.")] = 20,
-    in_flight: Annotated[int | None, typer.Option(min=1, help="Samples that are out at the same time.")] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="All policies that fit the goal.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="How many replays, each in a different order.")] = 20,
+    in_flight: Annotated[
+        int | None, typer.Option(min=1, help="How many samples are in flight at the same time.")
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Compare all policies that fit the goal.")] = False,
     recommend: Annotated[
         bool,
-        typer.Option("--recommend", help="Say which policy, prior and budget reach --reach, and what others cost."),
+        typer.Option(
+            "--recommend",
+            help="Recommend a policy, prior and budget that reach --reach, and say what others would cost.",
+        ),
     ] = False,
     reach: Annotated[
-        float, typer.Option(min=0.01, max=1.0, help="For --recommend: the share of problems, traces or answers.")
+        float,
+        typer.Option(min=0.01, max=1.0, help="For --recommend: the share of problems, traces or answers to reach."),
     ] = 0.8,
-    out: Annotated[str | None, typer.Option(metavar="PATH", help="The curves as .parquet, .jsonl or .csv.")] = None,
-    plot: Annotated[str | None, typer.Option(metavar="PATH", help="The curves as .html, .png or .svg.")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Write the curves as .parquet, .jsonl or .csv.")
+    ] = None,
+    plot: Annotated[str | None, typer.Option(metavar="PATH", help="Plot the curves as .html, .png or .svg.")] = None,
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
-    """Replay sampling policies on recorded samples: what each would have reached, and for how much. Spends nothing."""
+    """Replay sampling policies on recorded samples: what each would have reached, at what cost. Spends nothing."""
     from jobs.config.settings import parse_assignments
     from jobs.simulate import simulate as replay
     from jobs.simulate.simulation import Ask
@@ -197,16 +219,18 @@ def threshold(
             autocompletion=complete_run,
         ),
     ],
-    accuracy: Annotated[float, typer.Option(help="Wanted of the answers that are taken from the small model.")] = 0.9,
-    sure: Annotated[float, typer.Option(help="With what confidence it is to hold.")] = 0.95,
+    accuracy: Annotated[
+        float, typer.Option(help="The accuracy that answers taken from the small model should have.")
+    ] = 0.9,
+    sure: Annotated[float, typer.Option(help="The confidence with which it should hold.")] = 0.95,
     holdout: Annotated[
         float,
-        typer.Option(min=0.0, max=0.99, help="Leave out this share of the problems (a run leaves out what it held)."),
+        typer.Option(min=0.0, max=0.99, help="Leave out this share of the problems (a run leaves out its own)."),
     ] = 0.0,
     root: RootOption = DEFAULT_ROOT,
     as_json: JsonOption = False,
 ) -> None:
-    """Say from which value on a cascade can take the small model's answers and keep an accuracy. Spends nothing."""
+    """Find the threshold at which a cascade's small model keeps an accuracy. Spends nothing."""
     from rich.console import Console
 
     from jobs.config.options import print_json

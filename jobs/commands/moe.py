@@ -14,10 +14,12 @@ from jobs.config.options import JsonOption, examples
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="NAME|CONFIG", help="A published model, or its config.json.")
 ]
-ClusterOption = Annotated[str | None, typer.Option("--cluster", metavar="FILE.yaml", help="The cluster in numbers.")]
+ClusterOption = Annotated[
+    str | None, typer.Option("--cluster", metavar="FILE.yaml", help="A file that describes the cluster in numbers.")
+]
 
 app = typer.Typer()
-moe = typer.Typer(help="Where the experts of a mixture-of-experts model go.", no_args_is_help=True)
+moe = typer.Typer(help="Place the experts of a mixture-of-experts model on GPUs.", no_args_is_help=True)
 
 
 @moe.command(
@@ -25,40 +27,47 @@ moe = typer.Typer(help="Where the experts of a mixture-of-experts model go.", no
     "$ gristmill moe place --counts counts.npy --nodes 8 --gpus 64 --slots 320 --groups 8 --out plan.json"
 )
 def place(
-    nodes: Annotated[int, typer.Option(min=1, help="Nodes.")],
-    gpus: Annotated[int, typer.Option(min=1, help="GPUs, of all nodes together.")],
-    slots: Annotated[int, typer.Option(min=1, help="Slots for experts of one layer, of all GPUs together.")],
-    out: Annotated[str, typer.Option(metavar="PLAN.json", help="Where the plan goes.")],
+    nodes: Annotated[int, typer.Option(min=1, help="How many nodes.")],
+    gpus: Annotated[int, typer.Option(min=1, help="How many GPUs, on all nodes together.")],
+    slots: Annotated[int, typer.Option(min=1, help="Slots for the experts of one layer, on all GPUs together.")],
+    out: Annotated[str, typer.Option(metavar="PLAN.json", help="Where the plan is written.")],
     trace: Annotated[
         str | None,
-        typer.Option(metavar="FILE.npz[:ARRAY,...]", help="Routing: expert ids [tokens, layers, top-k], NAME_len."),
+        typer.Option(
+            metavar="FILE.npz[:ARRAY,...]", help="Recorded routing: expert ids [tokens, layers, top-k], NAME_len."
+        ),
     ] = None,
     counts: Annotated[
         str | None, typer.Option(metavar="FILE", help="Or counts: .npy, .npz, .json [layers, experts]; expert_counts.")
     ] = None,
     objective: Annotated[
-        Literal["throughput", "balance", "traffic"], typer.Option(help="What is to be best.")
+        Literal["throughput", "balance", "traffic"], typer.Option(help="What to optimise.")
     ] = "throughput",
     weights: Annotated[
         bool | None,
         typer.Option(
             "--weights/--no-weights",
-            help="Give replicas different shares by node, for engines that can (by default for traffic).",
+            help="Give replicas different shares by node, for engines that support it (the default for traffic).",
         ),
     ] = None,
-    groups: Annotated[int | None, typer.Option(min=1, help="Groups of experts (by default the model's).")] = None,
-    experts: Annotated[int | None, typer.Option(min=1, help="Experts, where the highest ids never occur.")] = None,
+    groups: Annotated[
+        int | None, typer.Option(min=1, help="Groups of experts (by default those of the model).")
+    ] = None,
+    experts: Annotated[
+        int | None, typer.Option(min=1, help="How many experts, if the highest ids never occur.")
+    ] = None,
     risk: Annotated[
-        Literal["mean", "max", "cvar"], typer.Option(help="Over several arrays: the mean, the worst, the worse half.")
+        Literal["mean", "max", "cvar"],
+        typer.Option(help="How to combine several arrays: their mean, the worst, or the worse half."),
     ] = "mean",
     running: Annotated[
-        str | None, typer.Option(metavar="PLAN.json", help="Keep this plan unless a new one gains 3%.")
+        str | None, typer.Option(metavar="PLAN.json", help="The plan in use, which is kept unless a new one gains 3%.")
     ] = None,
     model: ModelOption = None,
     cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Plan which experts each GPU holds, from routing that was seen."""
+    """Plan which experts each GPU holds, from recorded routing."""
     from cluster.moe.placement import Shape
     from jobs.moe.plans import plan_placement
 
@@ -97,15 +106,15 @@ def place(
 @moe.command(epilog="Example:\n\n$ gristmill moe evaluate plan.json --trace routing.npz")
 def evaluate(
     plan: Annotated[str, typer.Argument(metavar="PLAN.json")],
-    trace: Annotated[str, typer.Option(metavar="FILE.npz[:ARRAY,...]", help="Routing to measure it on.")],
+    trace: Annotated[str, typer.Option(metavar="FILE.npz[:ARRAY,...]", help="Recorded routing to measure it on.")],
     plot: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Plot it by layer and GPU (.html, .png, .svg).")
+        str | None, typer.Option(metavar="FILE", help="Plot the loads by layer and GPU (.html, .png, .svg).")
     ] = None,
     model: ModelOption = None,
     cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a plan on routing: balance, steps, nodes, modelled time; beside the engines' own policies."""
+    """Measure a plan on recorded routing: balance, steps, nodes, modelled time, beside the engines' own policies."""
     from jobs.moe.plans import evaluate as measured
     from jobs.moe.plans import print_evaluation
 
@@ -119,12 +128,14 @@ def evaluate(
 @moe.command(epilog="Example:\n\n$ gristmill moe export plan.json --to vllm")
 def export(
     plan: Annotated[str, typer.Argument(metavar="PLAN.json")],
-    to: Annotated[Literal["vllm", "sglang", "trtllm", "ascend"], typer.Option(help="The engine.")],
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="By default beside the plan.")] = None,
+    to: Annotated[Literal["vllm", "sglang", "trtllm", "ascend"], typer.Option(help="The engine that will read it.")],
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Where the file is written; by default beside the plan.")
+    ] = None,
     model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a plan as an engine reads it, and print what the engine is started with."""
+    """Write a plan as an engine reads it, and print the flags to start the engine with."""
     from cluster.moe.emit import SUFFIX, emit
     from cluster.moe.models import read_model
     from cluster.moe.placement import read_placement
@@ -156,14 +167,14 @@ def layout(
             "--cluster", metavar="CLUSTER.yaml|ray[:ADDRESS]", help="The cluster in numbers, or the live one of Ray."
         ),
     ],
-    gpu: Annotated[str | None, typer.Option(help="GPUs of a live cluster, where its nodes don't say: H100.")] = None,
-    price: Annotated[float, typer.Option(min=0.0, help="Dollars of a GPU hour of a live cluster.")] = 0.0,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests of a data-parallel rank.")] = 64,
-    context: Annotated[int, typer.Option(min=1, help="Tokens of a request, prompt and completion.")] = 8192,
-    limit: Annotated[int, typer.Option(min=1, help="Layouts to show.")] = 10,
+    gpu: Annotated[str | None, typer.Option(help="The GPUs of a live cluster, if its nodes don't say: H100.")] = None,
+    price: Annotated[float, typer.Option(min=0.0, help="Dollars per GPU hour of a live cluster.")] = 0.0,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight per data-parallel rank.")] = 64,
+    context: Annotated[int, typer.Option(min=1, help="Tokens of a request, prompt and completion together.")] = 8192,
+    limit: Annotated[int, typer.Option(min=1, help="How many layouts to show.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
-    """Rank the ways to serve a mixture of experts on a cluster, and say why the others don't fit."""
+    """Rank the ways to serve a mixture of experts on a cluster, and say why others don't fit."""
     from cluster.moe.layout import layouts
     from cluster.moe.models import read_model
     from cluster.moe.topology import read_cluster

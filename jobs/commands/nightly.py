@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jobs.nightly.attempts import Attempt
     from jobs.nightly.nightly import Nightly
 
-nightly = typer.Typer(help="Schedules: one run a date, missed and failed nights by rule.", no_args_is_help=True)
+nightly = typer.Typer(help="Run a job every night, and catch up on missed or failed nights.", no_args_is_help=True)
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB.yaml", help="A job file with a schedule.")]
 
@@ -29,11 +29,15 @@ def run(
     path: JobArgument,
     root: RootOption = "",
     forever: Annotated[
-        bool, typer.Option("--forever", help="Stay, and run every night at its time (else a timer calls this).")
+        bool,
+        typer.Option(
+            "--forever",
+            help="Keep running, and start each night at its time (otherwise let a timer call this command).",
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the nights that are due, catch up on missed ones by rule, try failed ones again within their window."""
+    """Run the nights that are due, catch up on missed ones, and try failed ones again within their window."""
     from jobs.nightly.nightly import Busy
 
     schedule = _nightly(path, root, as_json)
@@ -56,18 +60,18 @@ def backfill(
     root: RootOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Run the nights of past dates that have no complete run."""
+    """Run past dates that have no complete night."""
     _end(_nightly(path, root, as_json).backfill(first.date(), last.date()), as_json)
 
 
 @nightly.command(name="list", epilog=examples("gristmill nightly list night.yaml"))
 def list_nights(
     path: JobArgument,
-    count: Annotated[int, typer.Option(min=1, help="How many nights to come.")] = 5,
+    count: Annotated[int, typer.Option(min=1, help="How many of the next nights.")] = 5,
     root: RootOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Print the nights to come, and the last complete one."""
+    """List the next nights, and the last complete one."""
     schedule = _nightly(path, root, as_json)
     coming, latest = schedule.coming(count), schedule.journal.latest()
     if as_json:
@@ -88,7 +92,7 @@ def list_nights(
 
 @nightly.command(epilog=examples("gristmill nightly history night.yaml"))
 def history(path: JobArgument, root: RootOption = "", as_json: JsonOption = False) -> None:
-    """Print every attempt so far, newest first."""
+    """List every attempt so far, newest first."""
     schedule = _nightly(path, root, as_json)
     known = schedule.journal.read()[::-1]
     if as_json:

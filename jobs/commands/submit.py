@@ -22,7 +22,9 @@ app = typer.Typer()
 NameArgument = Annotated[
     str,
     typer.Argument(
-        metavar="RUN", help="A run's or submission's id, its beginning, or 'latest'.", autocompletion=complete_run
+        metavar="RUN",
+        help="The id of a run or a submission, the beginning of one, or 'latest'.",
+        autocompletion=complete_run,
     ),
 ]
 
@@ -39,10 +41,12 @@ def submit(
     to: Annotated[Literal["local", "ray", "slurm", "kuberay"], typer.Option("--to", help="The kind of cluster.")],
     settings: SetOption = None,
     root: RootOption = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted; submit nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be submitted, and submit nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Hand a job to a cluster, where it goes on by itself; then there are status, logs, cancel and resume."""
+    """Submit a job to a cluster. `status`, `logs`, `cancel` and `resume` look after it."""
     from jobs.submit.places import backend
     from jobs.submit.submitting import make_submission
     from jobs.submit.submitting import submit as hand_over
@@ -65,7 +69,7 @@ def submit(
 
 @app.command(epilog=examples("gristmill status latest", "gristmill status arithmetic-20260101-013000-ab12 --json"))
 def status(name: NameArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
-    """Say how a submission or a run is getting on, and what it waits for."""
+    """Show how a submission or a run is doing, and what it is waiting for."""
     from cluster.storage.root import Root
     from jobs.submit.submitting import status as look
 
@@ -91,9 +95,9 @@ def status(name: NameArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOpt
 def logs(
     name: NameArgument,
     root: RootOption = DEFAULT_ROOT,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing until it has ended.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until it has ended.")] = False,
 ) -> None:
-    """Print what a submission has printed so far, or the events of a run."""
+    """Print the output of a submission so far, or the events of a run."""
     from cluster.storage.root import Root
     from jobs.submit import submitting
 
@@ -104,7 +108,7 @@ def logs(
 
 @app.command(epilog=examples("gristmill cancel latest"))
 def cancel(name: NameArgument, root: RootOption = DEFAULT_ROOT) -> None:
-    """End a submission or a run in good order; nothing that was committed is lost."""
+    """End a submission or a run in good order. Nothing that was committed is lost."""
     from cluster.storage.root import Root
     from jobs.submit.submitting import cancel as end
 
@@ -113,7 +117,7 @@ def cancel(name: NameArgument, root: RootOption = DEFAULT_ROOT) -> None:
 
 @app.command(epilog=examples("gristmill resume latest"))
 def resume(name: NameArgument, root: RootOption = DEFAULT_ROOT) -> None:
-    """Submit again, or print the command that goes on; what is there already is never paid for twice."""
+    """Submit again, or print the command that continues a run. What exists already is never paid for twice."""
     from cluster.storage.root import Root
     from jobs.submit.submission import find
     from jobs.submit.submitting import resume as again
@@ -129,14 +133,14 @@ def resume(name: NameArgument, root: RootOption = DEFAULT_ROOT) -> None:
 
 @app.command(epilog=examples("gristmill gather ./other-root s3://bucket/third --root ./gristmill-data"))
 def gather(
-    sources: Annotated[list[str], typer.Argument(metavar="ROOT...", help="The roots to take from.")],
+    sources: Annotated[list[str], typer.Argument(metavar="ROOT...", help="The roots to copy from.")],
     root: RootOption = DEFAULT_ROOT,
     complete: Annotated[
-        bool, typer.Option("--complete", help="End with exit code 3 where a root is empty or its run isn't done.")
+        bool, typer.Option("--complete", help="End with exit code 3 if a root is empty or its run isn't done.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take samples, verdicts, scores and runs of other roots into this one; what is there already stays as it is."""
+    """Copy samples, verdicts, scores and runs of other roots into this one. What is there already stays as it is."""
     from cluster.storage.root import Root
     from cluster.upkeep.gather import gather as take
 

@@ -21,54 +21,58 @@ class Place(NamedTuple):
 
 SECTIONS: dict[str, dict[str, Place]] = {
     "Run": {
-        "run": Place("work", "", "Run a pipeline, or resume it: what is there already is never paid for twice."),
+        "run": Place("work", "", "Run a pipeline, or resume it. Nothing is ever paid for twice."),
         "plan": Place(
-            "work", "", "Say what a run would reuse, top up or compute, what it takes, what to expect. Spends nothing."
+            "work", "", "Show what a run would reuse and compute, what it would cost, what to expect. Spends nothing."
         ),
-        "validate": Place("job", "", "Say everything that is wrong with a job file at once. Spends nothing."),
-        "job": Place("job", "files", "Job files: begin one, print their JSON schema."),
+        "validate": Place("job", "", "List everything that is wrong with a job file. Spends nothing."),
+        "job": Place("job", "files", "Start a job file, or print the JSON schema of job files."),
         "op": Place("work", "", "Run one operator on plain Parquet, JSONL or CSV files, without a pipeline."),
-        "describe": Place("look", "", "Say what there is, and what its settings and columns mean."),
-        "check-golds": Place("work", "", "Say which expected answers no verifier can read, before anything is paid."),
+        "describe": Place("look", "", "List everything there is, and explain settings and columns."),
+        "check-golds": Place(
+            "work", "", "List expected answers that no verifier can read, before anything is paid for."
+        ),
     },
     "Look": {
         "view": Place("view", "", "Watch runs and read their samples in a browser."),
-        "watch": Place("view", "", "Watch a run in the terminal, wherever it goes on."),
-        "ctl": Place("ctl", "", "Pause, resume or cancel a run that goes on anywhere, or change its settings."),
+        "watch": Place("view", "", "Watch a run in the terminal, whichever machine it is on."),
+        "ctl": Place("ctl", "", "Pause, resume or cancel a run on any machine, or change its settings."),
         "runs": Place("look", "", "List the runs under a root, newest first."),
         "show": Place("look", "", "Show one run: stages, coverage, and where its datasets are."),
-        "samples": Place("look", "", "Look at a run's completions and their verdicts."),
-        "annotations": Place("annotations", "", "Say what people found of a run's verdicts, and which to ask for."),
-        "calls": Place("look", "", "Look at what a strategy asked: the calls of its episodes as trees."),
-        "report": Place("look", "", "Write a run's HTML report again and print its path."),
-        "cost": Place("look", "", "Say what a run's results cost: by stage, difficulty and outcome."),
-        "diff": Place("look", "", "Say what is different between two runs: settings, problems, figures, coverage."),
-        "trace": Place("data", "", "Walk a training row back to its samples, their verdicts and their problem."),
+        "samples": Place("look", "", "Show a run's completions and their verdicts."),
+        "annotations": Place(
+            "annotations", "", "Collect people's labels of a run's verdicts, and choose what to label next."
+        ),
+        "calls": Place("look", "", "Show what a strategy asked: the calls of its episodes as trees."),
+        "report": Place("look", "", "Write a run's HTML report again, and print its path."),
+        "cost": Place("look", "", "Show what a run's results cost: by stage, difficulty and outcome."),
+        "diff": Place("look", "", "Compare two runs: settings, problems, figures, coverage."),
+        "trace": Place("data", "", "Follow a training row back to its samples, their verdicts and their problem."),
     },
-    "Take along": {
+    "Export": {
         "export": Place("data", "", "Write a run's training data as Parquet shards with a dataset card."),
     },
     "Tune": {
         "simulate": Place("measure", "", "Replay sampling policies on recorded samples. Spends nothing."),
-        "bench-engine": Place("measure", "", "Measure an engine here: tokens/s against requests in flight."),
-        "holdout": Place("look", "", "Ask whether what was tuned holds on held-out problems (load.holdout)."),
-        "threshold": Place("measure", "", "Say from which value on a cascade's small model keeps an accuracy."),
+        "bench-engine": Place("measure", "", "Measure an engine's speed here: tokens/s against requests in flight."),
+        "holdout": Place("look", "", "Check whether what was tuned holds on held-out problems (load.holdout)."),
+        "threshold": Place("measure", "", "Find the threshold at which a cascade's small model keeps an accuracy."),
         "layout": Place("moe", "", "Rank the ways to serve a mixture of experts on a cluster."),
-        "moe": Place("moe", "moe", "Where the experts of a mixture-of-experts model go."),
+        "moe": Place("moe", "moe", "Place the experts of a mixture-of-experts model on GPUs."),
     },
     "Clusters and nights": {
-        "submit": Place("submit", "", "Hand a job to a cluster, where it goes on by itself."),
-        "status": Place("submit", "", "Say how a submission or a run is getting on, and what it waits for."),
-        "logs": Place("submit", "", "Print what a submission has printed so far, or the events of a run."),
-        "cancel": Place("submit", "", "End a submission or a run in good order; what was committed stays."),
-        "resume": Place("submit", "", "Submit again, or print the command that goes on."),
-        "nightly": Place("nightly", "nightly", "Schedules: one run a date, missed and failed nights by rule."),
+        "submit": Place("submit", "", "Submit a job to a cluster."),
+        "status": Place("submit", "", "Show how a submission or a run is doing, and what it is waiting for."),
+        "logs": Place("submit", "", "Print the output of a submission so far, or the events of a run."),
+        "cancel": Place("submit", "", "End a submission or a run in good order. What was committed stays."),
+        "resume": Place("submit", "", "Submit again, or print the command that continues a run."),
+        "nightly": Place("nightly", "nightly", "Run a job every night, and catch up on missed or failed nights."),
     },
-    "Keep": {
-        "gather": Place("submit", "", "Take samples, verdicts, scores and runs of other roots into this one."),
-        "verify-data": Place("keep", "", "Check all files of a run, and mend what can be mended (--repair)."),
-        "doctor": Place("look", "", "Say what is there on this machine, what is missing, and what is weaker for it."),
-        "gc": Place("keep", "", "Free what no kept run refers to. Paid samples stay, unless they are named."),
+    "Maintain": {
+        "gather": Place("submit", "", "Copy samples, verdicts, scores and runs of other roots into this one."),
+        "verify-data": Place("keep", "", "Check all files of a run, and repair what can be repaired (--repair)."),
+        "doctor": Place("look", "", "Show what this machine has, what is missing, and what is weaker without it."),
+        "gc": Place("keep", "", "Free what no kept run refers to. Paid samples stay unless you name them."),
     },
 }
 PLACES = {name: place for section in SECTIONS.values() for name, place in section.items()}

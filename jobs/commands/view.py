@@ -29,32 +29,32 @@ def view(
         list[str] | None,
         typer.Argument(
             metavar="[RUN|PATH]",
-            help="A run's id, its beginning, or 'latest' (several for --bundle); or a Parquet file, or a folder of "
-            "them, without a root.",
+            help="A run's id, the beginning of one, or 'latest' (several for --bundle); or a Parquet file, or a "
+            "folder of them, without a root.",
             autocompletion=complete_run,
             show_default=False,
         ),
     ] = None,
     root: RootOption = DEFAULT_ROOT,
     host: Annotated[
-        str, typer.Option(help="The address to listen on; any but 127.0.0.1 lets other machines reach the page.")
+        str, typer.Option(help="The address to listen on; any other than 127.0.0.1 lets other machines reach the page.")
     ] = ("127.0.0.1"),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes any that is free.")] = 0,
     control: Annotated[
         bool, typer.Option("--control", help="Let the page pause, change and cancel runs, and annotate verdicts.")
     ] = False,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
     bundle: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write the page and the runs as a static site, for any web server, instead.",
+            help="Instead, write the page and the runs as a static site for any web server.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Watch runs and read their samples in a browser. It only answers whoever has the address, and without --control
-    it only reads."""
+    """Watch runs and read their samples in a browser. Only those who have the address get an answer, and without
+    --control nothing can be changed."""
     from cluster.records.reader import find_run, find_runs
     from cluster.storage.root import Root
     from jobs.view.bundle.site import write_bundle
@@ -85,7 +85,7 @@ def view(
 
 @app.command(epilog=examples("gristmill watch latest", "gristmill watch arithmetic-20260101 --root s3://bucket/team"))
 def watch(name: RunArgument, root: RootOption = DEFAULT_ROOT) -> None:
-    """Watch a run that goes on anywhere, from its root: the view that `run` has, for a terminal over ssh."""
+    """Watch a run on any machine from its root: the display that `run` has, for a terminal over ssh."""
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.running.summary import print_run

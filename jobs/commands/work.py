@@ -39,30 +39,32 @@ def run(
     target: TargetArgument,
     settings: SetOption = None,
     root: RootOption = "",
-    runner: Annotated[Literal["ray", "local"] | None, typer.Option(help="Where work runs; Ray by default.")] = None,
-    address: Annotated[str | None, typer.Option(help="A Ray cluster to join; else Ray starts here by itself.")] = None,
+    runner: Annotated[
+        Literal["ray", "local"] | None, typer.Option(help="Where work is executed; by default on Ray.")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster to join; by default Ray is started here.")] = None,
     limit: LimitOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and the first prompt; sample nothing.")
+        bool, typer.Option("--dry-run", help="Print the plan and the first prompt, and sample nothing.")
     ] = False,
     if_busy: Annotated[
         Literal["refuse", "wait", "read"] | None,
-        typer.Option(help="Where another run writes the same samples: end, wait for it, or take what is there."),
+        typer.Option(help="If another run is writing the same samples: stop, wait for it, or use what is there."),
     ] = None,
     retry_errors: Annotated[
         bool,
         typer.Option(
             "--retry-errors",
-            help="Draw samples again that were refused, and give verdicts again that ended in a timeout or an error.",
+            help="Draw refused samples again, and judge again where a verdict ended in a timeout or an error.",
         ),
     ] = False,
     view: Annotated[
-        bool, typer.Option("--view", help="Serve the run's page here for as long as it goes on (gristmill view).")
+        bool, typer.Option("--view", help="Serve the run's page (gristmill view) until the run ends.")
     ] = False,
     allow_unsafe_execution: UnsafeOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a pipeline, or resume it: what is there already is never paid for twice."""
+    """Run a pipeline, or resume it. What exists already is never paid for twice."""
     if not as_json:  # imports and plans take a while, and a cluster longer
         typer.echo(f"{target}: reading the settings and the problems", err=True)
     from jobs.running.run import execute, prepare, show_dry_run
@@ -102,18 +104,18 @@ def plan(
     limit: LimitOption = None,
     worth: Annotated[
         float | None,
-        typer.Option(metavar="DOLLARS", help="What 1% of coverage is worth (tokens where no price is known)."),
+        typer.Option(metavar="DOLLARS", help="What 1% of coverage is worth to you (in tokens if no price is known)."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a run would reuse, top up or compute, what it takes and what to expect of it. Spends nothing."""
+    """Show what a run would reuse, top up or compute, what it would cost, and what to expect. Spends nothing."""
     from jobs.running.run import prepare, show_plan
 
     show_plan(prepare(target, settings or [], root, "local", None, limit), as_json, worth)
 
 
 class OpCommand(TyperCommand):
-    """``gristmill op NAME --help`` tells of the operator; ``gristmill op --help`` of the options."""
+    """``gristmill op NAME --help`` explains the operator, ``gristmill op --help`` the options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["op"] = next(iter(args), "")
@@ -149,14 +151,16 @@ def op(
             metavar="NAME", help="verify.math, ... or package.module:Class", autocompletion=complete_operator
         ),
     ],
-    inputs: Annotated[list[str] | None, typer.Option("--in", metavar="[INPUT=]PATH", help="A table to read.")] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--in", metavar="[INPUT=]PATH", help="A table to read, for this input.")
+    ] = None,
     out: Annotated[
-        str, typer.Option("--out", metavar="PATH", help="Where the result goes (.parquet, .jsonl, .csv).")
+        str, typer.Option("--out", metavar="PATH", help="Where the result is written (.parquet, .jsonl, .csv).")
     ] = "",
     next_labels: Annotated[
         int | None,
         typer.Option(
-            "--next", min=1, metavar="N", help="Of an audit: write the N samples whose labels would tell it most."
+            "--next", min=1, metavar="N", help="For an audit: write the N samples whose labels would tell it most."
         ),
     ] = None,
     settings: SetOption = None,
@@ -192,18 +196,18 @@ def op(
     ),
 )
 def check_golds(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="What load.source would be.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file or data set, as for load.source.")],
     verifier: Annotated[
         str | None,
         typer.Option(
-            help="Who is to judge; by default who fits each problem's task.", autocompletion=complete_operator
+            help="The verifier; by default the one for each problem's task.", autocompletion=complete_operator
         ),
     ] = None,
     settings: SetOption = None,
-    most: Annotated[int, typer.Option(min=0, help="How many of the golds that aren't read are shown.")] = 20,
+    most: Annotated[int, typer.Option(min=0, help="How many unreadable answers are shown at most.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which expected answers no verifier can read, before anything is paid."""
+    """List the expected answers that no verifier can read, before anything is paid for."""
     from jobs.config.settings import build_operator, parse_assignments
     from jobs.looking.golds import check_golds, document, print_golds
     from operators.load import Load

@@ -14,12 +14,13 @@ from rich.console import Console
 DEFAULT_ROOT = "./gristmill-data"
 
 RootOption = Annotated[
-    str, typer.Option("--root", envvar="GRISTMILL_ROOT", help="Where data is kept: a folder or an s3:// URL.")
+    str, typer.Option("--root", envvar="GRISTMILL_ROOT", help="Where everything is kept: a folder or an s3:// URL.")
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: sample.n=256 (value as YAML).")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: sample.n=256 (the value is YAML)."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
 UnsafeOption = Annotated[
     bool,
     typer.Option(
@@ -56,7 +57,8 @@ TargetArgument = Annotated[
     ),
 ]
 RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or 'latest'.", autocompletion=complete_run)
+    str,
+    typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or 'latest'.", autocompletion=complete_run),
 ]
 
 
