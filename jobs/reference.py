@@ -66,7 +66,7 @@ def _section(one: Description) -> Iterator[str]:
         yield "| column | type | meaning |" if dataset else "| setting | type | default | meaning |"
         yield "|---|---|---|" if dataset else "|---|---|---|---|"
         for line in one.lines:
-            default = [] if dataset else ["*must be given*" if line.default is None else f"`{_cell(line.default)}`"]
+            default = [] if dataset else [_default(line.default)]
             cells = [f"`{line.name}`", _cell(line.type), *default, _cell(line.meaning)]
             yield f"| {' | '.join(cells)} |"
     if one.examples:
@@ -76,11 +76,19 @@ def _section(one: Description) -> Iterator[str]:
         yield "```"
 
 
+def _default(value: str | None) -> str:
+    if value is None:
+        return "*must be given*"
+    return _cell(f"`{value}`") if value.strip() else "*empty*"
+
+
 def _cell(text: str) -> str:
     """Return a text that stays in its cell, and is no markup."""
     plain = Text.from_markup(text).plain if "[/]" in text else text  # what rich would colour
-    text = " ".join(plain.replace("``", "`").split())
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("{", "&#123;").replace("}", "&#125;") or " "
+    pieces = " ".join(plain.replace("``", "`").split()).split("`")
+    for at in range(0, len(pieces), 2):  # what is between backticks is shown as it stands
+        pieces[at] = pieces[at].replace("<", "&lt;").replace("{", "&#123;").replace("}", "&#125;")
+    return "`".join(pieces).replace("|", "\\|") or " "
 
 
 def _commands() -> Iterator[str]:
@@ -109,8 +117,8 @@ def _command(name: str, command: object) -> Iterator[str]:
     yield "| argument or option | meaning |"
     yield "|---|---|"
     for parameter in command.get_params(context):  # type: ignore[attr-defined]
-        names = ", ".join(f"`{_cell(option)}`" for option in [*parameter.opts, *parameter.secondary_opts])
-        shown = names if names.startswith("`-") else f"`{_cell(parameter.metavar or parameter.name.upper())}`"
+        names = ", ".join(f"`{option}`" for option in [*parameter.opts, *parameter.secondary_opts])
+        shown = names if names.startswith("`-") else _cell(f"`{parameter.metavar or parameter.name.upper()}`")
         yield f"| {shown} | {_cell(getattr(parameter, 'help', '') or '')} |"
 
 
