@@ -21,13 +21,13 @@ class Limits(Settings):
     """What one program may use. A program that wants more has failed."""
 
     seconds: float = Field(default=10.0, gt=0.0)
-    """Wall-clock time of a check, or of one stdin/stdout case; then the whole tree of processes is killed."""
+    """Wall-clock seconds of a check, or of one stdin/stdout case; then the whole tree of processes is killed."""
     cpu_seconds: int = Field(default=10, ge=1)
-    """CPU time of one process."""
+    """CPU seconds of one process."""
     memory_mb: int = Field(default=512, ge=64)
     """Memory of one process, and of all of the program's together."""
     processes: int = Field(default=16, ge=1)
-    """Processes and threads at a time."""
+    """The most processes and threads at a time."""
     output_mb: float = Field(default=4.0, gt=0.0)
     """What may be written to stdout and stderr."""
     files_mb: int = Field(default=32, ge=1)

@@ -43,7 +43,7 @@ class Config(PipelineConfig):
         separator="\n",
         few_shot=tuple(Example(prompt=ASK.format(sum_), completion=answer) for sum_, answer in EXAMPLES),
     )
-    """How they are sampled."""
+    """How the problems are sampled."""
     verify: AnyOperator = VerifyReasoningGym()
     """What judges the samples."""
     select: AnyOperator = SelectSeveral(

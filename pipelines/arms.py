@@ -44,7 +44,7 @@ class Config(PipelineConfig):
     load: Load = Load(source="")
     """The problems."""
     sample: Sampling = Sampling(n=64, max_tokens=512)
-    """What all arms have in common; ``n`` counts draws: samples, and of a strategy episodes."""
+    """What all arms have in common; ``n`` counts draws: samples, or episodes of a strategy."""
     arms: tuple[Arm, ...] = (
         Arm(name="cool", sample={"temperature": 0.3}),
         Arm(name="hot", sample={"temperature": 1.0}),

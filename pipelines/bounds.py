@@ -17,7 +17,7 @@ class Config(PipelineConfig):
     load: Load = Load(source="problems.jsonl")
     """The problems."""
     sample: Sampling = Sampling(n=16, max_tokens=512)
-    """How they are sampled."""
+    """How the problems are sampled."""
     verify: AnyOperator = VerifyMath()
     """What judges the samples."""
     measure: MeasureBounds = MeasureBounds()

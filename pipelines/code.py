@@ -19,7 +19,7 @@ class Config(PipelineConfig):
     load: Load = Load(source="human_eval")
     """The problems."""
     sample: Sampling = Sampling(n=64, max_tokens=512, template=INSTRUCTION)
-    """How they are sampled."""
+    """How the problems are sampled."""
     verify: AnyOperator = VerifyCode()
     """What judges the samples."""
     coverage: AnyOperator = PassAtK()

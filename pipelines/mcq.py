@@ -22,13 +22,13 @@ class Config(PipelineConfig):
     direct: Sampling = Sampling(n=4, max_tokens=8, template=DIRECT)
     """How the letter is asked for at once."""
     reasoned: Sampling = Sampling(n=4, max_tokens=256, template=REASONED)
-    """How it is asked for after reasoning."""
+    """How the letter is asked for after reasoning."""
     verify: AnyOperator = VerifyChoice()
     """What reads the letter."""
     score: ScoreLetters = ScoreLetters()
-    """How sure of it the model is."""
+    """How sure the model is of its letter."""
     measure: MeasureMcqConfidence = MeasureMcqConfidence(by="subject")
-    """How far both can be believed."""
+    """How far both confidences can be believed."""
 
 
 def build(config: Config) -> Pipeline:

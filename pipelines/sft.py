@@ -28,7 +28,7 @@ class Config(PipelineConfig):
     load: Load = Load(source="")
     """The problems."""
     sample: Sampling = Sampling(n=64, max_tokens=512, template="{prompt}\n\n" + INSTRUCTION)
-    """How they are sampled."""
+    """How the problems are sampled."""
     verify: AnyOperator = VerifyMath()
     """What judges the samples."""
     score: AnyOperator | None = None

@@ -141,7 +141,7 @@ class Verdict(Contract):
     problem_key = columns.String(primary_key=True)
     sample_index = columns.key(minimum=0)
     verifier = columns.String(primary_key=True)
-    """What gave it."""
+    """The name of what gave it."""
     problem_id = columns.text()
     predicted_answer = columns.text(nullable=True)
     """The answer that was found in the completion."""
@@ -155,11 +155,11 @@ class Verdict(Contract):
     """``ok``; ``unparseable``: no answer was found; ``timeout``, ``error``: the verifier gave none; ``skipped``: it
     wasn't asked."""
     detail = columns.text(nullable=True)
-    """What the verifier has to say."""
+    """More about the verdict, in the verifier's words."""
     seconds = columns.Float32(nullable=False, min=0.0)
     """How long it took."""
     episode = columns.count(nullable=True)
-    """The sample's, as ``chosen`` is."""
+    """The episode of the sample, if a strategy drew it."""
     chosen = columns.Bool(nullable=True)
 
 
@@ -171,18 +171,18 @@ class Score(Contract):
     problem_key = columns.String(primary_key=True)
     sample_index = columns.key(minimum=0)
     scorer = columns.String(primary_key=True)
-    """What gave it."""
+    """The name of what gave it."""
     problem_id = columns.text()
     score = columns.Float64(nullable=True)
     """Higher is better; its scale is the scorer's."""
     step_scores = columns.List(columns.Float32(nullable=True), nullable=True)
-    """One for each step, where the scorer gives such."""
+    """A score for each step, where the scorer gives them."""
     status = columns.text()
     """``ok``, or ``error``: the scorer gave none."""
     detail = columns.text(nullable=True)
-    """What the scorer has to say."""
+    """More about the score, in the scorer's words."""
     episode = columns.count(nullable=True)
-    """The sample's, as ``chosen`` is."""
+    """The episode of the sample, if a strategy drew it."""
     chosen = columns.Bool(nullable=True)
 
 
@@ -193,9 +193,9 @@ class Path(Contract):
     sample_index = columns.key(minimum=0)
     problem_id = columns.text()
     weight = columns.Float64(nullable=False, min=0.0)
-    """What it weighs in a vote; 0 where it was dropped."""
+    """Its weight in a vote; 0 if it was dropped."""
     kept = columns.Bool(nullable=False)
-    """Whether it stays."""
+    """Whether it is kept."""
     reason = columns.text(nullable=True)
     """Why it was dropped."""
 
@@ -219,7 +219,7 @@ class Answer(Contract):
     runner_up = columns.text(nullable=True)
     """The second best answer."""
     runner_up_confidence = columns.Float64(nullable=True, min=0.0, max=1.0)
-    """How sure the method is of that."""
+    """How sure the method is of the runner-up."""
     is_correct = columns.Bool(nullable=True)
     """Whether a verifier accepts it; null where nobody can tell."""
     confidence_low = columns.Float64(nullable=True, min=0.0, max=1.0)

@@ -39,7 +39,7 @@ class SamplingParams(Settings):
     min_p: float = Field(default=0.0, ge=0.0, le=1.0)
     """Only tokens with this share of the most probable one's probability may be drawn; 0 turns it off."""
     max_tokens: int = Field(default=512, gt=0)
-    """Most tokens of a completion, its reasoning included."""
+    """The most tokens of a completion, its reasoning included."""
     stop: tuple[str, ...] = ()
     """Texts that end a completion; they aren't part of it."""
     json_schema: Annotated[dict[str, Any] | None, Added] = None
@@ -84,13 +84,13 @@ class EngineSpec(Settings):
     shared: ClassVar[bool] = False
 
     replicas: Annotated[int, Execution] = Field(default=1, ge=1)
-    """How many engines there are of this kind, side by side."""
+    """How many engines of this kind there are, side by side."""
     cpus: Annotated[float, Execution] = Field(default=1.0, ge=0.0)
-    """CPUs of each rank."""
+    """How many CPUs each rank takes."""
     gpus: Annotated[float, Execution] = Field(default=0.0, ge=0.0)
     """GPUs of each rank; a fraction shares one with others, side by side."""
     gpu_memory: Annotated[float, Execution] = Field(default=0.0, ge=0.0)
-    """GB that each GPU must have at least."""
+    """The memory, in GB, that each GPU must have at least."""
     labels: Annotated[dict[str, str], Execution] = {}
     """Labels of the nodes it may run on, as Ray's label selectors are written: ``{"ray.io/accelerator-type": "H100"}``,
     ``{"zone": "in(a,b)"}``."""
@@ -135,11 +135,11 @@ class LlamaCppSpec(EngineSpec):
     chat_template: Annotated[ChatTemplate, Added] = None
     """A Jinja template, or the path of one; otherwise the model's own."""
     slots: Annotated[int, Execution] = Field(default=16, ge=1)
-    """Requests decoded at once."""
+    """How many requests are decoded at once."""
     context: Annotated[int, Execution] = Field(default=1024, ge=16)
     """Tokens a request may use, prompt and completion together."""
     threads: Annotated[int, Execution] = Field(default=0, ge=0)
-    """Threads that compute; 0 takes one per core."""
+    """How many threads compute; 0 takes one per core."""
 
 
 class ScriptedSpec(EngineSpec):
@@ -171,13 +171,13 @@ class ScriptedSpec(EngineSpec):
     jitter: Annotated[float, Execution] = Field(default=0.0, ge=0.0)
     """The share by which latencies vary, by chance."""
     slots: Annotated[int, Execution] = Field(default=256, ge=1)
-    """Requests at a time."""
+    """Requests in progress at a time."""
     size: Annotated[int, Execution] = Field(default=1, ge=1)
-    """Ranks it pretends to have."""
+    """How many ranks it pretends to have."""
     context: Annotated[int, Execution] = Field(default=4096, ge=1)
     """Tokens of prompt and completion together."""
     logprobs: bool = True
-    """It gives log-probs."""
+    """Whether it gives log-probs."""
     fail_transient: Annotated[float, Execution] = Field(default=0.0, ge=0.0, le=1.0)
     """Share of requests whose first attempt fails with a fault that a retry heals."""
     fail_permanent: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -209,7 +209,7 @@ class ReplaySpec(EngineSpec):
     samples: str
     """Parquet file or folder. Its content's hash is the identity."""
     slots: Annotated[int, Execution] = Field(default=1024, ge=1)
-    """Requests at a time."""
+    """Requests in progress at a time."""
     context: Annotated[int, Execution] = Field(default=1_000_000, ge=1)
     """Tokens of prompt and completion together."""
 
@@ -253,7 +253,7 @@ class OpenAISpec(EngineSpec):
     tokens_per_minute: Annotated[float | None, Execution] = Field(default=None, gt=0)
     """How many tokens the server may be asked for in a minute, prompts and completions together."""
     context: Annotated[int, Execution] = Field(default=131_072, ge=16)
-    """Tokens a request may use."""
+    """Tokens a request may use, prompt and completion together."""
     logprobs: Annotated[bool, Execution] = False
     """Ask for the log-probs of the sampled tokens."""
     timeout: Annotated[float, Execution] = Field(default=600.0, gt=0)

@@ -40,7 +40,7 @@ class JobFile(Settings):
     address: str | None = None
     """A Ray cluster to join; else Ray starts here by itself."""
     limit: int | None = Field(default=None, ge=1)
-    """Take only the first so many problems."""
+    """Take only the first N problems."""
     run: dict[str, Any] = Field(default_factory=dict[str, Any])
     """How it is executed, and its budget: see ``RunSettings``."""
     environment: dict[Variable, Value] = Field(default_factory=dict[str, str])
@@ -68,7 +68,7 @@ class RunSettings(Settings):
     """How a run is executed (``--set run.KEY=VALUE``, or ``run:`` in a job file). Nothing here changes a result."""
 
     limit: int | None = Field(default=None, ge=1)
-    """Take only the first so many problems."""
+    """Take only the first N problems."""
     shard: str | None = Field(default=None, pattern=r"^\d+/[1-9]\d*$")
     """``i/n``: take only the i-th (from 0) of n shares of the problems; a problem stays in its share."""
     order: Literal["alternate", "grouped"] = "alternate"

@@ -29,7 +29,7 @@ class NodeGroup(Settings):
     name: str = Field(default="workers", pattern=NAME, max_length=40)
     """What the group is called."""
     nodes: int = Field(default=1, ge=1, le=MOST_NODES)
-    """How many there are."""
+    """How many arms there are."""
     gpus: int = Field(default=0, ge=0, le=1024)
     """GPUs of each node."""
     gpu: str | None = Field(default=None, pattern=WORD, max_length=63)

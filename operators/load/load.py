@@ -49,26 +49,26 @@ class Load(Operator):
     ``reasoning_gym:TASK``, ``human_eval``, or ``shipped:NAME``: questions, motions or procedures, small sets that
     studies begin with."""
     limit: int | None = Field(default=None, ge=1)
-    """Take only the first so many problems."""
+    """Take only the first N problems."""
     size: int = Field(default=50, ge=1)
     """How many problems a generated source makes."""
     seed: int = 0
-    """Seed of a generated source."""
+    """The seed of a generated source."""
     config: dict[str, Any] = {}
     """Further settings of a generated source."""
     split: str | None = None
-    """Which split of a folder, a JSON file or a column ``split`` that has several, or of a Hugging Face dataset (there
-    ``test``, unless it is said)."""
+    """The split to read, of a folder, a JSON file or a column ``split`` that has several, or of a Hugging Face dataset
+    (there ``test`` by default)."""
     prompt_column: str | None = None
     """The column with the prompt, if it isn't one of the usual names."""
     answer_column: str | None = None
     """The column with the expected answer, if it isn't one of the usual names."""
     id_column: str | None = None
-    """The column by which people know a problem, if it isn't one of the usual names; else rows are numbered."""
+    """The column by which people know a problem, if it isn't one of the usual names; otherwise rows are numbered."""
     columns: Annotated[dict[str, str | None], Added] = {}
-    """Which column is what, ``{prompt: my_column}``, and which are left out, ``{my_column: null}``."""
+    """What a column is, ``{prompt: my_column}``, or which one is left out, ``{my_column: null}``."""
     task_type: str = "math"
-    """The task type of problems that don't say theirs."""
+    """The task type of problems that don't state one."""
     continue_last: Annotated[bool, Added] = False
     """Keep an assistant's last turn of a conversation: the model goes on with it. Else it is taken for the answer, and
     isn't shown."""

@@ -60,7 +60,7 @@ class MeasureVerifierAudit(Operator):
     asks = "measure.next_labels"
 
     value_correct: float = 1.0
-    """What an accepted answer that is right is worth, in the unit of ``value_wrong``."""
+    """The worth of an accepted answer that is right, in the unit of ``value_wrong``."""
     value_wrong: Annotated[float, Field(le=0.0)] = -1.0
     """What a wrong answer that was accepted costs."""
     tries: int = Field(default=1000, ge=1)

@@ -95,7 +95,7 @@ class Targeted(PolicySpec):
     """Base of policies that want so many accepted samples of each problem."""
 
     target: int = Field(default=1, ge=1)
-    """1: coverage; more: training data."""
+    """Accepted samples after which a problem gets no more: 1 for coverage, more for training data."""
 
 
 class UntilCorrectSpec(Targeted):
@@ -134,7 +134,7 @@ class MarginalSpec(Informed, Targeted):
     name: Literal["marginal"] = "marginal"
     """Which policy this is."""
     least: float = Field(default=0.0, ge=0.0)
-    """Stop where a sample is expected to gain less (accepted samples per unit of cost)."""
+    """Stop a problem where another sample is expected to gain less than this (accepted samples per unit of cost)."""
 
     def begin(self, setting: Setting) -> Policy:
         from operators.policies.marginal import Marginal
@@ -186,7 +186,7 @@ class PetsSpec(PolicySpec):
         "answers spread"
     )
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
-    """How probable it must be that a leader is the majority, for its problem to get no more samples."""
+    """How probable it must be that the leading answer is the majority before its problem gets no more samples."""
 
     @property
     def votes(self) -> bool:
@@ -206,11 +206,11 @@ class WithFlawsSpec(Informed):
     completeness: float = Field(default=1.0, gt=0.0, le=1.0)
     """P(accepted | right) of the verifier."""
     soundness: float = Field(default=1.0, gt=0.0, le=1.0)
-    """As ``measure.verifier_audit`` estimates them."""
+    """P(rejected | wrong) of the verifier; ``measure.verifier_audit`` estimates both."""
     value_correct: float = Field(default=1.0, gt=0.0)
-    """What an accepted answer that is right is worth, in the unit of a sample's cost."""
+    """The worth of an accepted answer that is right, in the unit of a sample's cost."""
     value_wrong: float = Field(default=-1.0, le=0.0)
-    """What an accepted answer that is wrong is worth; below 0 it does harm."""
+    """The worth of an accepted answer that is wrong; below 0 it does harm."""
     types: tuple[tuple[float, float], ...] = ()
     """(p_t, r_t) of each type of problem; learned where there are none."""
 
@@ -237,7 +237,7 @@ class ComputeOptimalSpec(Informed, Targeted):
     """Which policy this is."""
     added = ("before", "features", "nights")
     arms: int = Field(default=2, ge=2)
-    """How many there are."""
+    """How many arms there are."""
     calibration: int = Field(default=16, ge=1)
     """Samples of every arm that each problem gets first; of a strategy, episodes."""
     arm_cost: tuple[float, ...] = ()

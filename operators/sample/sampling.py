@@ -78,7 +78,7 @@ class Sampling(Operator, SamplingParams):
     n: Annotated[int, Execution] = Field(default=64, ge=1)
     """Samples per problem. Not part of the identity: asking for more tops up what is there."""
     seed: int = 0
-    """Base seed."""
+    """The base seed, from which the seed of each sample is derived."""
     system: str | None = None
     """A system prompt before every problem."""
     template: PromptTemplate = "{prompt}"
@@ -88,7 +88,7 @@ class Sampling(Operator, SamplingParams):
     chat: bool = True
     """Apply the model's chat template; otherwise turns are joined as plain text (base models)."""
     separator: str = "\n\n"
-    """Between turns where ``chat`` is false."""
+    """What is put between turns where ``chat`` is false."""
     extend_truncated: Annotated[bool, Execution] = False
     """Where samples with a smaller ``max_tokens`` are there, take the finished ones over and continue those that were
     cut (``finish_reason = length``) from where they were cut. Drawing only these afresh would favour short answers."""
@@ -98,7 +98,7 @@ class Sampling(Operator, SamplingParams):
     """How the calls of one draw are spent: a search, revisions, a debate. Without one a draw is one completion. A
     strategy's draw is an *episode*, which may give several rows; ``n`` is rounded up to whole ones."""
     policy: Annotated[AnyPolicy | None, Execution] = None
-    """Who decides which problem gets how many samples, up to ``n``; by default all get ``n``, and under a budget
+    """What decides how many samples each problem gets, up to ``n``; by default all get ``n``, and under a budget
     ``marginal`` decides (``uniform`` where nothing judges the samples)."""
     too_long: Annotated[Literal["refuse", "skip"], Execution] = "refuse"
     """What becomes of problems whose prompt leaves no room for ``max_tokens`` in the engine's context: refuse the run,

@@ -47,7 +47,7 @@ class ScoreJudge(Scoring, SamplingParams):
     votes: Annotated[int, Field(ge=1)] = 3
     """How often the judge is asked about each completion."""
     max_tokens: int = Field(default=256, ge=1)
-    """Most tokens of a vote."""
+    """The most tokens of a vote."""
     seed: int = 0
     """Base seed of the votes."""
     template: str = _RUBRIC

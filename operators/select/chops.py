@@ -51,7 +51,7 @@ class SelectChops(Selection, AskingOperator, SamplingParams):
     votes: int = Field(default=3, ge=1)
     """How often the model is asked about each problem, each time with the candidates in another order."""
     max_tokens: int = Field(default=512, ge=1)
-    """Most tokens of a vote."""
+    """The most tokens of a vote."""
     seed: int = 0
     """Base seed of checklists, votes and orders."""
     template_checklist: str = _WRITE

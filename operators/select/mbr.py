@@ -67,7 +67,7 @@ class SelectMbr(Selection, AskingOperator, SamplingParams):
     different: str = r"(?i)VERDICT\W+(?:DIFFERENT|NO)\b"
     """A regular expression of a vote that they don't."""
     chat: bool = True
-    """The judge is asked through its chat template; else the prompt is its text."""
+    """Ask the judge through its chat template; otherwise the prompt is plain text."""
 
     @property
     def tools(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]

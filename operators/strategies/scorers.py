@@ -104,7 +104,7 @@ class Prm(NodeScorer):
     step_tag: str = "\n"
     """What the model was trained to be asked with, behind each step; one token of its."""
     role: str = SCORER
-    """Whose engine is asked."""
+    """The role whose engine is asked."""
     system: str | None = None
     """A system prompt before the problem."""
 
@@ -149,7 +149,7 @@ class Reward(NodeScorer):
     temperature: float = Field(default=1.0, gt=0.0)
     """What the model's score is divided by before it is squashed."""
     role: str = SCORER
-    """Whose engine is asked."""
+    """The role whose engine is asked."""
     system: str | None = None
     """A system prompt before the problem."""
 
@@ -185,7 +185,7 @@ class Truth(NodeScorer):
     cue: str = "("
     """What the reply begins with, before ``yes`` or ``no``."""
     role: str = POLICY
-    """Whose engine is asked; by default the model judges itself."""
+    """The role whose engine is asked; by default the model judges itself."""
 
     def most(self, prompt: int, text: int) -> Bill:
         words = at_most(self.template) + at_most(self.cue) + max(at_most(self.yes), at_most(self.no))
@@ -211,11 +211,11 @@ class Rating(NodeScorer):
     )
     """A template, filled in with {prompt}, {completion} and {words}."""
     max_tokens: int = Field(default=256, ge=1)
-    """Most tokens of a vote."""
+    """The most tokens of a vote."""
     temperature: float = Field(default=0.7, ge=0.0)
     """The temperature of the votes."""
     role: str = POLICY
-    """Whose engine is asked; by default the model judges itself."""
+    """The role whose engine is asked; by default the model judges itself."""
 
     def most(self, prompt: int, text: int) -> Bill:
         read = prompt + text + at_most(self.template) + at_most(", ".join(self.words))

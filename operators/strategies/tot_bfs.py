@@ -36,7 +36,7 @@ class TotBfs(Proposing):
     )
     """A template, filled in with {prompt}, {count} and {candidates}."""
     vote_tokens: int = Field(default=256, ge=1)
-    """Most tokens of a vote."""
+    """The most tokens of a vote."""
 
     @property
     def rows(self) -> int:

@@ -52,22 +52,22 @@ class SynthesizeApproaches(AskingOperator):
     examples: int = Field(default=0, ge=0)
     """Solved problems that are given with each approach that is kept."""
     seed: int = 0
-    """Of the lot by which problems are taken, and of the engine."""
+    """The seed by which problems are drawn, and of the engine."""
     name: PromptTemplate = (
         "{prompt}\n\nDon't solve it. Name up to five different approaches to problems like this one, and up to five "
         "kinds of people who would be good at them. A line each, as\nApproach: ...\nPersona: ..."
     )
     """How approaches and personas are asked for, with {prompt}."""
     approach: str = "Solve it by this approach: {approach}."
-    """With {approach}."""
+    """How an approach is asked for in a prompt, with {approach}."""
     persona: str = "You are {persona}."
-    """With {persona}; stands before the approach."""
+    """How a persona is introduced, with {persona}; it stands before the approach."""
     verify: AnyOperator = VerifyMath()
     """What judges the answers that an approach leads to."""
     max_tokens: Annotated[int, Field(ge=1)] = 512
-    """Most tokens of a reply."""
+    """The most tokens of a reply."""
     temperature: float = Field(default=0.7, ge=0.0)
-    """Of what names approaches."""
+    """The temperature of the calls that name approaches."""
 
     @property
     def tools(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -63,7 +63,7 @@ class TrainNavigator(Operator):
     clip: float = Field(default=10.0, gt=0.0)
     """The largest norm of a gradient."""
     seed: int = 0
-    """Of the first weights and the batches."""
+    """The seed of the first weights and of the batches."""
 
     def run(self, samples: pl.LazyFrame) -> pl.DataFrame:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the navigator's layers, a row each.

@@ -95,7 +95,7 @@ class SynthesizeCounterfactual(AskingOperator, SamplingParams):
     votes: int = Field(default=3, ge=1)
     """How often a changed problem's answer is asked for."""
     seed: int = 0
-    """Of the draws: which options are to become right."""
+    """The seed by which options that are to become right are drawn."""
     letters: str = string.ascii_uppercase[:10]
     """The letters that options can have."""
     template_rationale: str = _RATIONALE
@@ -105,7 +105,7 @@ class SynthesizeCounterfactual(AskingOperator, SamplingParams):
     conclusion: str = "The answer is ({letter})."
     """How a rationale ends, with {letter}."""
     max_tokens: Annotated[int, Field(ge=1)] = 1024
-    """Most tokens of each reply."""
+    """The most tokens of each reply."""
     chat: bool = True
     """The model is asked through its chat template; else the prompt is its text."""
 

@@ -64,9 +64,9 @@ class SynthesizeInterleave(AskingTransformation):
     template: str = _ALIGN
     """A template, filled in with {source} and {target}."""
     separator: str = " "
-    """Between merged chunks."""
+    """What is put between merged chunks."""
     max_tokens: int = Field(default=2048, ge=1)
-    """Most tokens of the reply with the chunks."""
+    """The most tokens of the reply with the chunks."""
 
     @model_validator(mode="after")
     def _has_places(self) -> SynthesizeInterleave:

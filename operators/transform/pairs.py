@@ -51,7 +51,7 @@ class SynthesizePairs(Operator):
     output = Problem
 
     per_problem: Annotated[int, Field(ge=1)] = 32
-    """First answers of a problem that are shown."""
+    """How many first answers of a problem are shown."""
     template: Annotated[str, AfterValidator(_has_first)] = SHOWN
     """A template, filled in with {prompt} and {first}."""
 

@@ -33,11 +33,11 @@ class SynthesizeRest(Operator):
     levels: tuple[Annotated[int, Field(ge=1)], ...] = (1, 3, 5)
     """How many problems a prompt asks; one set of prompts for each level."""
     demand: str = DEMAND
-    """What follows the questions."""
+    """The instruction that follows the questions."""
     shuffle: bool = False
-    """Go round in a random order, not in that of the keys."""
+    """Use a random order of problems, not that of their keys."""
     seed: int = 0
-    """Seed of that order."""
+    """The seed of that order."""
 
     def run(self, problems: pl.LazyFrame) -> pl.DataFrame:
         """Return the prompts, level by level.

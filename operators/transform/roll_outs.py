@@ -50,7 +50,7 @@ class SynthesizeRollOuts(Operator):
     rule: StepRule = "blank_line"
     """Where steps end."""
     max_steps: Annotated[int, Field(ge=2)] | None = None
-    """Leave traces with more steps out."""
+    """Leave out traces with more steps."""
     system: str | None = None
     """A system prompt before the problem."""
     template: PromptTemplate = "{prompt}"

@@ -56,13 +56,13 @@ class VerifyFunction(Operator):
     function: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
     """``package.module:check``."""
     threshold: float = Field(default=0.5, ge=0.0, le=1.0)
-    """The least score that is right."""
+    """The score from which an answer counts as right."""
     timeout: float = Field(default=10.0, gt=0.0)
     """Seconds that one call may take."""
     thinking: bool = False
-    """Give it completions with their thinking."""
+    """Pass it completions with their thinking."""
     revision: int = 0
-    """Raise it when what the function relies on has changed: verdicts are then made anew."""
+    """Raise it when something that the function relies on has changed: verdicts are then made anew."""
     sandbox: bool = False
     """Run it in the sandbox, for a function that runs what a model wrote. It then sees its own module or package,
     Python's library, and what ``packages`` and ``paths`` name."""

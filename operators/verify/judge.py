@@ -53,7 +53,7 @@ class VerifyJudge(AskingOperator, SamplingParams):
     output = Verdict
 
     max_tokens: int = Field(default=256, ge=1)
-    """Most tokens of a vote."""
+    """The most tokens of a vote."""
     votes: Annotated[int, Field(ge=1)] = 3
     """How often the judge is asked about each completion."""
     seed: int = 0
@@ -69,9 +69,9 @@ class VerifyJudge(AskingOperator, SamplingParams):
     yes: str = r"(?i)VERDICT\W+(?:SAME|RIGHT|CORRECT|YES)\b"
     """What a vote for "right" ends in (a regular expression)."""
     no: str = r"(?i)VERDICT\W+(?:DIFFERENT|WRONG|INCORRECT|NO)\b"
-    """A regular expression of a vote against."""
+    """What a vote for "wrong" ends in (a regular expression)."""
     chat: bool = True
-    """The judge is asked through its chat template; else the prompt is its text."""
+    """Ask the judge through its chat template; otherwise the prompt is plain text."""
 
     @field_validator("template")
     @classmethod
