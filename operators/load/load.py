@@ -66,12 +66,12 @@ class Load(Operator):
     id_column: str | None = None
     """The column by which people know a problem, if it isn't one of the usual names; otherwise rows are numbered."""
     columns: Annotated[dict[str, str | None], Added] = {}
-    """What a column is, ``{prompt: my_column}``, or which one is left out, ``{my_column: null}``."""
+    """Which column a part is read from, ``{prompt: my_column}``, and which are left out, ``{my_column: null}``."""
     task_type: str = "math"
     """The task type of problems that don't state one."""
     continue_last: Annotated[bool, Added] = False
-    """Keep an assistant's last turn of a conversation: the model goes on with it. Else it is taken for the answer, and
-    isn't shown."""
+    """Keep the assistant's turn at the end of a conversation: the model continues it. Otherwise it is taken for the answer
+    and isn't shown."""
     duplicates: Annotated[Literal["refuse", "first", "keep"], Added] = "refuse"
     """Rows with the content of an earlier one: refuse the source, take the first of each, or keep all as problems of
     their own (their ids are then part of what they are)."""
@@ -79,7 +79,7 @@ class Load(Operator):
     """What text files are written in, where it isn't UTF-8: ``latin-1``, ``cp1252``, ..."""
     holdout: Annotated[float, Added] = Field(default=0.0, ge=0.0, lt=1.0)
     """Hold out this share of the problems: what tunes (``simulate``, ``bench-engine``) leaves them out, and
-    ``gristmill holdout`` asks them. Which they are hangs on each problem's key, so they are the same in every run."""
+    ``gristmill holdout`` asks them. The choice depends on each problem's key alone, so it is the same in every run."""
     part: Annotated[Part, Added] = "all"
     """Load only the problems that are to be tuned on, or only those that are held out."""
     made: Annotated[AnyOperator | None, Added] = None
