@@ -70,8 +70,8 @@ class Load(Operator):
     task_type: str = "math"
     """The task type of problems that don't state one."""
     continue_last: Annotated[bool, Added] = False
-    """Keep the assistant's turn at the end of a conversation: the model continues it. Otherwise it is taken for the answer
-    and isn't shown."""
+    """Keep the assistant's turn at the end of a conversation: the model continues it. Otherwise it is taken for the
+    answer and isn't shown."""
     duplicates: Annotated[Literal["refuse", "first", "keep"], Added] = "refuse"
     """Rows with the content of an earlier one: refuse the source, take the first of each, or keep all as problems of
     their own (their ids are then part of what they are)."""
