@@ -57,7 +57,7 @@ class SelectMbr(Selection, AskingOperator, SamplingParams):
     votes: int = Field(default=2, ge=1)
     """Judgements of a pair."""
     max_tokens: int = Field(default=256, ge=1)
-    """Most tokens of a judge's vote."""
+    """The most tokens of a judge's vote."""
     seed: int = 0
     """Base seed of the judgements."""
     template: str = _ASK

@@ -62,7 +62,7 @@ class AbMcts(Scored):
     version: ClassVar[int] = 1
 
     budget: int = Field(default=16, ge=1)
-    """Calls of an episode."""
+    """How many calls an episode makes."""
     select: Literal["best", "majority", "weighted"] = "best"
     refine: str = "Look for mistakes in your answer, and give a complete and improved solution."
     """What is said behind an answer that is to be refined."""

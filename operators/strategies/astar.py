@@ -26,7 +26,7 @@ class AStar(Search):
     version: ClassVar[int] = 1
 
     width: int = Field(default=1, ge=1)
-    """Ended paths that are wanted."""
+    """How many paths have to end."""
     branch: int = Field(default=4, ge=1)
     """Children of each path that is expanded."""
     expansions: int = Field(default=64, ge=1)
@@ -34,7 +34,7 @@ class AStar(Search):
     cost: Literal["consistent", "best_first", "neglog"] = "consistent"
     """``best_first``: steps cost nothing. ``neglog``: the cost to go is -ln(score)."""
     batch: int = Field(default=1, ge=1)
-    """Paths that are expanded at once."""
+    """How many paths are expanded at once."""
 
     @property
     def rows(self) -> int:

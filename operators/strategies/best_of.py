@@ -17,7 +17,7 @@ class BestOf(Scored):
     version: ClassVar[int] = 1
 
     width: int = Field(default=16, ge=1)
-    """Completions of one episode."""
+    """How many completions one episode draws."""
 
     @property
     def rows(self) -> int:

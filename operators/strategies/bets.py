@@ -57,7 +57,7 @@ class Bets(Strategy):
     )
     """A template, filled in with {prompt} and {speeches}."""
     judge_tokens: int = Field(default=256, ge=1)
-    """Most tokens of a judge's verdict."""
+    """The most tokens of a judge's verdict."""
 
     @property
     def rows(self) -> int:

@@ -58,9 +58,9 @@ class Clash(Strategy):
     entailed: float = Field(default=0.9, ge=0.0, le=1.0)
     """Likelihood of ``yes`` that a passage needs; 0 checks nothing."""
     passage_tokens: int = Field(default=128, ge=1)
-    """Most tokens of a passage that is written against the answer."""
+    """The most tokens of a passage that is written against the answer."""
     choice_tokens: int = Field(default=16, ge=1)
-    """Most tokens of an answer under a condition."""
+    """The most tokens of an answer under a condition."""
     abstains: Pattern = r"(?i)\b(?:don't know|do not know|not sure|unsure|uncertain|cannot|can't|unable|unknown)\b"
     """How a reply reads that gives no answer (a regular expression)."""
     elicit: PromptTemplate = (
@@ -69,24 +69,24 @@ class Clash(Strategy):
     )
     """How the model's own answer is asked for, with {prompt}."""
     again: PromptTemplate = "{passages}\n\n{prompt}\n\nAnswer from this, in few words."
-    """With {prompt} and {passages}."""
+    """A template, filled in with {prompt} and {passages}."""
     support: PromptTemplate = (
         "Question: {prompt}\nAnswer: {claim}\n\nWrite a short paragraph, as an encyclopedia would, that states and "
         "proves this answer."
     )
-    """With {prompt} and {claim}."""
+    """A template, filled in with {prompt} and {claim}."""
     entails: PromptTemplate = (
         "{passages}\n\nQuestion: {prompt}\nAnswer: {claim}\n\nDoes the text above say that this answer is right? "
         "Answer yes or no."
     )
-    """With {prompt}, {passages} and {claim}."""
+    """A template, filled in with {prompt}, {passages} and {claim}."""
     choose: PromptTemplate = (
         "{passages}\n\nAnswer the question by this information and by what you know.\n\n{prompt}\n\n{options}\n\n"
         "Answer with the letter alone."
     )
-    """With {prompt}, {passages} and {options}."""
+    """A template, filled in with {prompt}, {passages} and {options}."""
     uncertain: str = "Uncertain"
-    """The choice of those who can't tell."""
+    """The option for a model that can't tell."""
     irrelevant: tuple[str, ...] = (
         "Bread dough rises because yeast turns sugar into carbon dioxide, which stays in the dough as bubbles.",
         "A sundial tells the time by the shadow of its gnomon; on a cloudy day it tells nothing.",

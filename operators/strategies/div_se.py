@@ -55,7 +55,7 @@ class DivSe(Strategy):
     template: PromptTemplate = "{prompt}\n\n{approach}"
     """A template, filled in with {prompt} and {approach}."""
     temperature: float | None = Field(default=None, ge=0.0)
-    """By default the sampling stage's."""
+    """By default that of the sampling stage."""
     answers: Answers = Answers()
     """How answers are read, for the vote."""
 

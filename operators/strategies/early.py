@@ -36,15 +36,15 @@ class Early(Strategy):
     from_step: int = Field(default=2, ge=1)
     """The first step behind which the answer is asked for."""
     every: int = Field(default=1, ge=1)
-    """Steps between two probes."""
+    """How many steps lie between two probes."""
     sure: float = Field(default=0.5, ge=0.0, le=1.0)
     """The probability of the answer, what closes it included, that it must exceed."""
     in_row: int = Field(default=2, ge=1)
-    """Probes in a row that must be sure of the same answer."""
+    """How many probes in a row must be sure of the same answer."""
     probe: str = "\n\nThe final answer is \\boxed{"
     """What is put behind the steps to ask for the answer."""
     probe_tokens: int = Field(default=16, ge=1)
-    """Most tokens of the answer to a probe."""
+    """The most tokens of the answer to a probe."""
     inject: bool = False
     """Put phrases in place of steps that begin with a reflection."""
     reflection: Pattern = REFLECTION
@@ -52,11 +52,11 @@ class Early(Strategy):
     phrases: Annotated[tuple[str, ...], Field(min_length=1)] = PHRASES
     """The confident phrases, taken in turn."""
     injections: int = Field(default=4, ge=1)
-    """Most phrases that are put into a text."""
+    """The most phrases that are put into a text."""
     closing: str = "\n</think>\n\n"
     """What closes a thought, where one is open; the answer is then written by the model."""
     answer_tokens: int = Field(default=256, ge=1)
-    """Most tokens of the final answer."""
+    """The most tokens of the final answer."""
     answers: Answers = Answers()
     """How answers are read."""
 

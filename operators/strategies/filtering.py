@@ -27,7 +27,7 @@ class Filter(Search):
 
     scorer: Scorer = Prm(reduce="whole")
     width: int = Field(default=8, ge=1)
-    """Particles."""
+    """How many particles there are."""
     resampling: Literal["multinomial", "systematic"] = "multinomial"
     """How paths are drawn anew: each by itself, or at equal distances from one random start, which varies less."""
     ended: Literal["resampled", "kept"] = "resampled"

@@ -33,11 +33,11 @@ class Force(Strategy):
     word: str = "Wait"
     """What is written in place of the end."""
     max_think: int | None = Field(default=None, ge=1)
-    """Most tokens of the thought; by default what the answer leaves of the stage's."""
+    """The most tokens of the thought; by default what the answer leaves of the stage's."""
     min_think: int = Field(default=0, ge=0)
     """Think on until there are so many tokens, whatever ``waits`` says."""
     answer_tokens: int = Field(default=512, ge=1)
-    """Most tokens of the answer; at most half of the stage's."""
+    """The most tokens of the answer; at most half of the stage's."""
     opening: str = "<think>\n"
     """What opens a thought; put before a completion where the prompt hasn't opened one."""
     close: str = Field(default="</think>", min_length=1)

@@ -23,7 +23,7 @@ class Gibbs(Particles):
     version: ClassVar[int] = 1
 
     sweeps: int = Field(default=2, ge=1)
-    """Filters that are run, one after the other."""
+    """How many filters are run, one after the other."""
     references: int = Field(default=1, ge=1)
     """Paths of a sweep that the next one holds fixed, drawn by their last weights."""
     keep: Literal["all", "last"] = "all"

@@ -26,7 +26,7 @@ class IdivSe(Strategy):
     version: ClassVar[int] = 1
 
     approaches: Approaches = APPROACHES
-    """As of ``div_se``."""
+    """The approaches, as for ``div_se``."""
     heading: Pattern = r"(?im)^[\s#>*_(]*approach\W{0,3}(\d+)\b[\s*_:.)]*"
     """How a part begins, with its number as the first group."""
     template: PromptTemplate = (

@@ -54,7 +54,7 @@ class Iep(Strategy):
     )
     """A template, filled in with {prompt}, {labels} and {solution}."""
     step_tokens: int = Field(default=256, ge=1)
-    """Most tokens of the replies before the last."""
+    """The most tokens of the replies before the last."""
     answers: Answers = Answers()
     """How answers are read."""
 

@@ -26,9 +26,9 @@ class Joint(Strategy):
     opening: str = "<think>\n"
     """What opens a thought; put before a completion where the prompt hasn't opened one."""
     closing: str = "\n</think>\n\n"
-    """What closes a thought that is to be none."""
+    """What closes an empty thought, for an answer without thinking."""
     short_tokens: int = Field(default=4096, ge=1)
-    """Most tokens without thinking, as far as the sampling stage allows more."""
+    """The most tokens without thinking, as far as the sampling stage allows more."""
     doubt: str = (
         "I have two candidate answers so far: {first} and {second}. One of them is right, or both are wrong. Let me "
         "check them first; if both are wrong, I'll think it through anew and avoid the mistakes that led to them.\n\n"

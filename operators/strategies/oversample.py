@@ -28,11 +28,11 @@ class Oversample(Strategy):
     version: ClassVar[int] = 1
 
     draws: int = Field(default=64, ge=1)
-    """Completions that are drawn."""
+    """How many completions are drawn."""
     keep: int = Field(default=16, ge=1)
-    """Completions that become rows."""
+    """How many of them become rows."""
     temperature: float | None = Field(default=1.2, ge=0.0)
-    """The temperature of the draws; null: the sampling stage's."""
+    """The temperature of the draws; null: that of the sampling stage."""
     answers: Answers = Answers()
     """How answers are read."""
 

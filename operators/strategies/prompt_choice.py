@@ -35,9 +35,9 @@ class PromptChoice(Strategy):
     by: Literal["likelihood", "probe", "nearest"] = "nearest"
     """How the prompt is chosen: see above."""
     probe: int = Field(default=2, ge=2)
-    """Short answers to each prompt."""
+    """How many short answers are drawn for each prompt."""
     probe_tokens: int = Field(default=128, ge=1)
-    """Most tokens of a short answer."""
+    """The most tokens of a short answer."""
     labelled: tuple[tuple[str, int], ...] = ()
     """Problems, and the place of the prompt that was best for each in a calibration run."""
     answers: Answers = Answers()

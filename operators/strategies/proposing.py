@@ -35,7 +35,7 @@ class Proposing(Search):
     )
     """A template, filled in with {prompt}, {completion} and {count}."""
     list_tokens: int = Field(default=512, ge=1)
-    """Most tokens of a reply that lists next steps."""
+    """The most tokens of a reply that lists next steps."""
 
     async def proposed(self, ep: Episode, nodes: Sequence[Node]) -> list[list[Node]]:
         """Return the children of each node, without scores; all nodes are equally deep."""

@@ -30,7 +30,7 @@ class Reflect(Strategy):
     optional_roles = (CRITIC,)
 
     rounds: int = Field(default=3, ge=1)
-    """Rounds of thought and reflection."""
+    """How many rounds of thought and reflection there are."""
     every: bool = False
     """Each round's answer is a row, the last one chosen, and none is integrated."""
     first: bool = True
@@ -44,7 +44,7 @@ class Reflect(Strategy):
     reflection: tuple[str, str] = ("<reflect>", "</reflect>")
     """What stands around a reflection."""
     temperature: float | None = Field(default=0.1, ge=0.0)
-    """The temperature of all calls; null: the sampling stage's."""
+    """The temperature of all calls; null: that of the sampling stage."""
     template: PromptTemplate = (
         "{prompt}\n\nThink in <thinking></thinking>, then look back at your thought in <reflect></reflect>: what is "
         "missing, what is wrong? Then give the complete answer."

@@ -33,9 +33,9 @@ class Revise(Scored):
     optional_roles = (CRITIC,)
 
     chains: int = Field(default=1, ge=1)
-    """Chains of attempts, side by side."""
+    """How many chains of attempts there are, side by side."""
     length: int = Field(default=4, ge=1)
-    """Attempts of a chain, at most."""
+    """How many attempts a chain has at most."""
     context: int = Field(default=4, ge=1)
     """Earlier attempts that an attempt sees, the newest ones; fewer where the engine's context is too small."""
     feedback: Literal["none", "critic", "verdict"] = "none"
@@ -61,7 +61,7 @@ class Revise(Scored):
     clean: Pattern = r"NO MISTAKE\W*\Z"
     """How a critic's text ends that has found nothing (a regular expression)."""
     critic_tokens: int = Field(default=512, ge=1)
-    """Most tokens of a critic's text."""
+    """The most tokens of a critic's text."""
 
     @model_validator(mode="after")
     def _has_judges(self) -> Revise:

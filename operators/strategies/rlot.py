@@ -38,13 +38,13 @@ class Rlot(Strategy):
     epsilon: float = Field(default=0.0, ge=0.0, le=1.0)
     """The share of blocks that are drawn although there is a navigator."""
     max_actions: int = Field(default=6, ge=1)
-    """Most blocks before the end."""
+    """The most blocks before the end."""
     parts: int = Field(default=4, ge=1)
     """Smaller problems that a problem is decomposed into, at most."""
     step_tokens: int = Field(default=512, ge=1)
-    """Most tokens of a block."""
+    """The most tokens of a block."""
     rating_tokens: int = Field(default=64, ge=1)
-    """Most tokens of a rating."""
+    """The most tokens of a rating."""
     scorer: Scorer | None = None
     """What each text is worth, for training."""
     rate: PromptTemplate = (

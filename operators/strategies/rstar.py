@@ -47,11 +47,11 @@ class RStar(Strategy):
     optional_roles = (CRITIC,)
 
     rollouts: int = Field(default=16, ge=1)
-    """Walks down the tree."""
+    """How many walks down the tree are made."""
     c: float = Field(default=2.0, ge=0.0)
     """Weight of what is little visited: value + c sqrt(ln N_parent / N)."""
     depth: int = Field(default=5, ge=1)
-    """Most actions of a walk."""
+    """The most actions of a walk."""
     votes: int = Field(default=10, ge=1)
     """Sampled answers of the action "all the rest"; the most frequent one is its answer, and their share its reward."""
     steps_wide: int = Field(default=1, ge=1)
@@ -67,7 +67,7 @@ class RStar(Strategy):
     top_p: float = Field(default=0.95, gt=0.0, le=1.0)
     """The truncation of all actions."""
     step_tokens: int = Field(default=256, ge=1)
-    """Most tokens of an action that isn't "all the rest"."""
+    """The most tokens of an action that isn't "all the rest"."""
     prompts: dict[str, PromptTemplate] = {
         "step": "{prompt}\n\nSolution so far:\n{trace}\n\nGive only the next step.",
         "rest": "{prompt}\n\nSolution so far:\n{trace}\n\nGo on to the end, and give the final answer in \\boxed{}.",

@@ -20,7 +20,7 @@ class Scored(Strategy):
     """Base of strategies that score texts and choose one."""
 
     scorer: Scorer = Prm()
-    """What gives a text its value."""
+    """What gives a text its value (a scorer)."""
     select: Literal["best", "majority", "weighted"] = "best"
     """Which final is chosen: the best score, the answer that most finals give, or the largest sum of scores (of an
     answer's finals the best one)."""

@@ -44,7 +44,7 @@ class Spawn(Strategy):
     max_rounds: int = Field(default=8, ge=1)
     """Blocks; a further one is answered as "not run", and the text is then written to its end."""
     child_tokens: int = Field(default=512, ge=1)
-    """Most tokens of a child."""
+    """The most tokens of a child."""
     child_template: PromptTemplate | None = None
     """A template, filled in with {message}, and {prompt}; by default a child sees the message alone."""
     returns: Literal["answer", "last_paragraph", "all"] = "last_paragraph"

@@ -28,19 +28,19 @@ class StepRule(Settings):
     keep_stop: bool = True
     """Put the separator behind the step that it ended."""
     step_tokens: int = Field(default=512, ge=1)
-    """Most tokens of a step; one that is cut by this goes on in the next."""
+    """The most tokens of a step; one that is cut by this goes on in the next."""
     max_steps: int = Field(default=40, ge=1)
     """The last of these steps has no separator: it runs to the end."""
     max_tokens: int | None = Field(default=None, ge=1)
-    """Most tokens of a text; by default the sampling stage's."""
+    """The most tokens of a text; by default that of the sampling stage."""
     end: Pattern | None = _BOXED
     """A text also ends with the step in which a match of this regular expression ends."""
     empties: int = Field(default=2, ge=1)
     """How often a step is asked for, in all, where only white space comes before the separator."""
     temperature: float | None = Field(default=None, ge=0.0)
-    """By default the sampling stage's."""
+    """By default that of the sampling stage."""
     top_p: float | None = Field(default=None, gt=0.0, le=1.0)
-    """By default the sampling stage's."""
+    """By default that of the sampling stage."""
 
     def most(self, max_tokens: int) -> int:
         """Return the most tokens of a text, given the sampling stage's."""

@@ -48,11 +48,11 @@ class StocTot(Strategy):
     columns: ClassVar[tuple[str, ...]] = ("metadata",)
 
     branch: int = Field(default=3, ge=1)
-    """Sub-questions behind a path."""
+    """How many sub-questions are asked after a path."""
     depth: int = Field(default=3, ge=1)
-    """Most sub-questions behind one another."""
+    """The most sub-questions behind one another."""
     paths: int = Field(default=3, ge=1)
-    """Paths that are kept at each depth."""
+    """How many paths are kept at each depth."""
     alike: float = Field(default=0.85, gt=0.0, le=1.0)
     """Sub-questions that share so many of their words ask the same."""
     select: Literal["best", "draw"] = "best"
@@ -60,7 +60,7 @@ class StocTot(Strategy):
     by: Literal["number", "likelihood"] = "number"
     """A path's chance is a number that the model says, or the likelihood of ``yes`` among ``yes`` and ``no``."""
     step_tokens: int = Field(default=128, ge=1)
-    """Most tokens of a sub-question, an answer to it, or a chance."""
+    """The most tokens of a sub-question, an answer to it, or a chance."""
     propose: PromptTemplate = (
         "{passages}\n\nQuestion: {prompt}\n\nAsked and answered so far:\n{told}\n\nList up to {count} different next "
         "sub-questions that help, one a line. If the question can be answered already, write DONE alone."

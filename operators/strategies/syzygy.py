@@ -40,9 +40,9 @@ class Syzygy(Strategy):
     version: ClassVar[int] = 1
 
     betti: int = Field(default=10, ge=1)
-    """Auxiliary conditions."""
+    """How many auxiliary conditions are invented."""
     solutions: int = Field(default=5, ge=1)
-    """Solutions that are asked for."""
+    """How many solutions are asked for."""
     split: bool = False
     """Make a call of each stage, instead of one document."""
     guided: bool = False

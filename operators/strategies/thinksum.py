@@ -46,7 +46,7 @@ class ThinkSum(Strategy):
     )
     """A template, filled in with {prompt} and {count}."""
     think_tokens: int = Field(default=512, ge=1)
-    """Most tokens of the list of thoughts."""
+    """The most tokens of the list of thoughts."""
     template: PromptTemplate = "{prompt}\n\nConsider: {thought}\n\nWhat is the answer?"
     """A template, filled in with {prompt} and {thought}."""
     cue: str = "The answer is "

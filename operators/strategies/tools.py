@@ -44,7 +44,7 @@ class Tools(Strategy):
     answers_as: str = "tool"
     """The role of a tool's turn in the chat template; ``user`` for templates that know no tools."""
     spent: str = "error: no more calls are left; answer with what you have"
-    """What a call gets that is one too many."""
+    """What the model is told when it makes one call too many."""
 
     @model_validator(mode="after")
     def _fits(self) -> Tools:

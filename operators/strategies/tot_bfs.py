@@ -25,9 +25,9 @@ class TotBfs(Proposing):
     evaluate: Literal["value", "vote"] = "value"
     """By the scorer, or by votes of which each sees all candidates and names one."""
     votes: int = Field(default=5, ge=1)
-    """Votes on the candidates of a level."""
+    """How many votes are taken on the candidates of a level."""
     keep: int = Field(default=5, ge=1)
-    """Texts of a level that are kept."""
+    """How many texts of a level are kept."""
     draw: bool = False
     """Draw those that are kept, in proportion to their values and with replacement, instead of taking the best."""
     vote_template: str = (

@@ -20,7 +20,7 @@ class TotDfs(Proposing):
 
     branch: int = Field(default=3, ge=1)
     paths: int = Field(default=3, ge=1)
-    """Ended texts that are wanted."""
+    """How many texts have to end."""
     limit: int = Field(default=100, ge=1)
     """Texts that are continued at most; where none has ended by then, the best one is written to its end."""
     threshold: float | None = Field(default=0.0, ge=0.0, le=1.0)

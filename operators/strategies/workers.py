@@ -53,7 +53,7 @@ class Workers(Strategy):
     turns: int = Field(default=16, ge=1)
     """Most turns."""
     step_tokens: int = Field(default=256, ge=1)
-    """Most tokens of a turn where a turn is a step."""
+    """The most tokens of a turn where a turn is a step."""
     check_every: int = Field(default=256, ge=1)
     """After so many tokens of all workers together, steps begin with ``check``."""
     ends: tuple[str, ...] = (".\n\n", "!\n\n", "?\n\n", "]\n\n", "$\n\n")

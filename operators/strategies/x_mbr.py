@@ -35,9 +35,9 @@ class XMbr(Strategy):
     optional_roles = (JUDGE,)
 
     candidates: int = Field(default=5, ge=1)
-    """Completions among which one is chosen."""
+    """How many completions one is chosen from."""
     evidence: int = Field(default=3, ge=0)
-    """Completions in the other language."""
+    """How many completions in the other language serve as evidence."""
     greedy: bool = True
     """Draw the first candidate at temperature 0."""
     temperature: float = Field(default=0.7, gt=0.0)
@@ -54,7 +54,7 @@ class XMbr(Strategy):
     )
     """A template, filled in with {prompt}, {first} and {second}."""
     judge_tokens: int = Field(default=128, ge=1)
-    """Most tokens of a judge's mark."""
+    """The most tokens of a judge's mark."""
     answers: Answers = Answers()
     """How answers are read."""
 

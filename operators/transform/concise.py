@@ -40,7 +40,7 @@ class SynthesizeConcise(AskingTransformation):
     reflection: Pattern = REFLECTION
     """How a step begins that doubts or checks (a regular expression)."""
     injections: int = Field(default=4, ge=1)
-    """Most phrases that are put into a trace."""
+    """The most phrases that are put into a trace."""
     probe: str = "\n\nThe final answer is \\boxed{"
     """What asks for the answer, put behind a step."""
     probe_end: str = "}"
@@ -48,7 +48,7 @@ class SynthesizeConcise(AskingTransformation):
     confidence: float = Field(default=0.5, ge=0.5, lt=1.0)
     """The probability of its own answer after which a trace stops."""
     max_tokens: int = Field(default=1024, ge=1)
-    """Most tokens of each continuation."""
+    """The most tokens of each continuation."""
 
     async def change(self, engine: Engine, row: Row) -> Change:
         [trace] = self.traces([row])

@@ -58,7 +58,7 @@ class SynthesizeParallel(AskingTransformation):
     template: str = _REWRITE
     """A template, filled in with {trace}."""
     max_tokens: int = Field(default=4096, ge=1)
-    """Most tokens of the rewritten trace."""
+    """The most tokens of the rewritten trace."""
 
     @field_validator("template")
     @classmethod
