@@ -1,4 +1,4 @@
-"""Gristmill from Python: run and plan pipelines, look at runs, make operators and verifiers of functions.
+"""Gristmill from Python: run and plan pipelines, look at runs, turn functions into operators and verifiers.
 
     from jobs.api import load_run, plan, run
 
@@ -8,7 +8,7 @@
     load_run("latest", root="data").coverage
 
 Everything works in notebooks, too, also where an event loop runs already. Errors are ``schemas.errors.GristmillError``;
-``BadInput`` is one that the caller can mend.
+``BadInput`` is one that the caller can correct.
 """
 
 from __future__ import annotations
@@ -170,19 +170,19 @@ def run(
     execution: Mapping[str, Any] | None = None,
     on_progress: Callable[[Moment], None] | None = None,
 ) -> Run:
-    """Run a pipeline to its end, or resume it, and write its report; what is there already isn't paid for twice.
+    """Run a pipeline to its end, or resume it, and write its report. What exists already isn't paid for twice.
 
     Args:
         pipeline: a name (``math``, ``package.module``), or a pipeline that was built in Python.
         settings: as ``--set`` takes them: ``{"sample.n": 64, "verify": {"operator": "verify.exact"}}``.
         runner: ``ray`` or ``local`` (this process).
-        limit: take only the first so many problems.
+        limit: take only the first N problems.
         execution: how it is run, as ``run:`` of a job file has it: ``{"budget": {"tokens": 1_000_000}}``.
-        on_progress: called in the course of the run; what it raises ends the run in good order.
+        on_progress: called while the run is in progress; an exception from it ends the run in good order.
 
     Raises:
         BadInput: settings that don't fit, or problems that can't be read; nothing was paid.
-        GristmillError: what ended the run; what was committed stays, and the same call goes on.
+        GristmillError: what ended the run; what was committed stays, and the same call continues.
     """
     job = _job(pipeline, settings, root, runner, address, limit, execution)
     quiet = Console(quiet=True)
@@ -197,7 +197,7 @@ def plan(
     limit: int | None = None,
     execution: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Say what ``run`` would reuse, draw and spend. Spends nothing.
+    """Return what ``run`` would reuse, draw and spend. Spends nothing.
 
     Raises:
         BadInput: settings that don't fit, or problems that can't be read.
@@ -226,7 +226,7 @@ def runs(root: str = DEFAULT_ROOT) -> pl.DataFrame:
 
 
 def verifier(function: Callable[..., Any] | None = None, **settings: Any) -> Any:
-    """Make a verifier of a function: ``check(completion, answer, problem)``, or what it takes of these.
+    """Turn a function into a verifier: ``check(completion, answer, problem)``, or what it takes of these.
 
         @verifier(timeout=2.0)
         def ends_well(completion, answer):
@@ -240,7 +240,7 @@ def verifier(function: Callable[..., Any] | None = None, **settings: Any) -> Any
         settings: of ``verify.function``: ``timeout``, ``threshold``, ``sandbox``, ...
 
     Raises:
-        BadInput: the function stands where no other process finds it.
+        BadInput: the function is defined where no other process can find it.
     """
     if function is None:
         return lambda given: verifier(given, **settings)
