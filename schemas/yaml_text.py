@@ -19,6 +19,9 @@ LARGEST = 1024 * 1024
 MOST = 100_000
 """Values of a document at most, each alias counted with all that it stands for."""
 
+NO_WORDS = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null")
+"""Tags of keys that are meant as words: yes, no, on, off, null."""
+
 _yaml: Any = yaml  # its types are incomplete
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -98,6 +101,11 @@ def _check_keys(node: yaml.MappingNode) -> None:
     seen: set[tuple[str, str]] = set()
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+            if key.tag in NO_WORDS:
+                raise ValueError(
+                    f"line {key.start_mark.line + 1}: YAML takes the key {key.value} for a value, not for a word; "
+                    f'put it in quotes: "{key.value}"'
+                )
             known = (key.tag, str(key.value))
             if known in seen:
                 raise ValueError(f"line {key.start_mark.line + 1}: the key '{key.value}' stands here twice")
