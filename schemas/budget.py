@@ -11,15 +11,15 @@ class Gate(Settings):
     """What the first samples of a run must meet, or it stops and says why: money isn't spent on a broken prompt."""
 
     samples: int = Field(default=200, ge=1)
-    """How many of the first samples are looked at."""
+    """How many of the first samples are examined."""
     least_parsed: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Share of verdicts that found an answer."""
+    """The least share of verdicts that found an answer."""
     most_truncated: float = Field(default=1.0, ge=0.0, le=1.0)
-    """Share of samples that were cut at max_tokens."""
+    """The largest share of samples that were cut at max_tokens."""
     least_accepted: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Share of verdicts that are correct."""
+    """The least share of verdicts that are correct."""
     most_failed: float = Field(default=1.0, ge=0.0, le=1.0)
-    """Share of samples that the engine refused."""
+    """The largest share of samples that the engine refused."""
 
 
 class Budget(Settings):
@@ -32,22 +32,22 @@ class Budget(Settings):
     """
 
     samples: int | None = Field(default=None, ge=1)
-    """Most samples."""
+    """The most samples."""
     tokens: int | None = Field(default=None, ge=1)
     """Tokens of prompts (cached or not) and of completions together."""
     dollars: float | None = Field(default=None, gt=0.0)
-    """Most dollars, by ``run.prices``."""
+    """The most dollars, by ``run.prices``."""
     gpu_hours: float | None = Field(default=None, gt=0.0)
-    """A deadline: hours times GPUs held."""
+    """A deadline: hours multiplied by the GPUs held."""
     hours: float | None = Field(default=None, gt=0.0)
     """Hours on the clock that each run may take."""
     keep: dict[str, float] = Field(default_factory=dict)
     """Share of the caps that is kept for a stage that asks an engine about whole problems (a transformation, a
     selection by a model), by the stage's name. For those that ask about each sample, money is kept by itself."""
     account: str = ""
-    """What spending is added up under; by default the pipeline's name."""
+    """The account under which spending is added up; by default the pipeline's name."""
     warn_at: float = Field(default=0.8, gt=0.0, le=1.0)
-    """The share of a cap at which the run says so."""
+    """The share of a cap from which the run warns that it is nearly spent."""
     gate: Gate | None = None
     """What the first samples must show before the rest is paid for."""
 

@@ -30,29 +30,29 @@ class JobFile(Settings):
     pipeline: str = Field(pattern=MODULE)
     """A shipped pipeline's name, or a module of one's own."""
     name: str | None = Field(default=None, pattern=NAME, max_length=40)
-    """What its nights and submissions are kept under; by default the pipeline's name."""
+    """The name under which its nights and submissions are kept; by default the pipeline's."""
     settings: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Nested as the pipeline's configuration is: ``sample: {n: 256}``."""
     root: str | None = None
-    """Where data is kept: a folder or an s3:// URL. Nodes of a cluster must all reach it."""
+    """Where everything is kept: a folder or an s3:// URL. All nodes of a cluster must reach it."""
     runner: Literal["ray", "local"] | None = None
     """Where work runs; by default on Ray."""
     address: str | None = None
-    """A Ray cluster to join; else Ray starts here by itself."""
+    """A Ray cluster to join; by default Ray is started here."""
     limit: int | None = Field(default=None, ge=1)
     """Take only the first N problems."""
     run: dict[str, Any] = Field(default_factory=dict[str, Any])
-    """How it is executed, and its budget: see ``RunSettings``."""
+    """How the run is executed, and its budget: see ``RunSettings``."""
     environment: dict[Variable, Value] = Field(default_factory=dict[str, str])
     """Variables that are set wherever the job runs; not for secrets."""
     secrets: dict[Variable, Value | None] = Field(default_factory=dict[str, str | None])
     """Variables that must be set where the job runs. On Kubernetes ``NAME: secret/key`` says which Secret has it."""
     resources: Resources = Resources()
-    """What a cluster is asked for."""
+    """What is requested from a cluster."""
     schedule: Schedule | None = None
     """When it runs by itself (``gristmill nightly``)."""
     notify: tuple[AnyNotice, ...] = ()
-    """Who is told of what."""
+    """Who is notified, and of what."""
     retention: Retention | None = None
     """What ``gristmill gc`` keeps of its runs."""
     exports: tuple[ExportSpec, ...] = ()
@@ -82,7 +82,7 @@ class RunSettings(Settings):
     command: str = ""
     """Recorded in the manifest: the command that makes the run again."""
     if_busy: Literal["refuse", "wait", "read"] = "refuse"
-    """What to do where another run is writing the samples this one needs: end, wait for it, or take what is there."""
+    """What to do if another run is writing the samples this one needs: stop, wait for it, or use what is there."""
     flush_seconds: float = Field(default=2.0, gt=0)
     """Samples are written at least this often, in seconds: a crash loses no more than that."""
     flush_rows: int = Field(default=8_000, ge=1)
@@ -92,13 +92,13 @@ class RunSettings(Settings):
     engine_restarts: int = Field(default=2, ge=0)
     """How often in a row a replica that died without having drawn anything is started again before the run ends."""
     lease_seconds: float = Field(default=60.0, gt=0)
-    """A run that doesn't renew its lease for so long may be taken over."""
+    """After so many seconds without renewing its lease, a run may be taken over."""
     grace_seconds: float = Field(default=30.0, ge=0)
-    """After Ctrl-C or SIGTERM: how long what is in flight may take to finish."""
+    """Seconds that work in flight has to finish after Ctrl-C or SIGTERM."""
     task_seconds: float = Field(default=600.0, gt=0)
-    """A task that takes longer has its worker killed, and is cut in two to find the guilty rows."""
+    """If a task takes more seconds, its worker is killed, and the task is bisected to find the guilty rows."""
     wide_samples: int = Field(default=50_000_000, ge=0)
-    """Dataset-scope operators that read more samples go through Ray Data, where the runner is Ray."""
+    """Dataset-scope operators that read more samples than this go through Ray Data, if the runner is Ray."""
     allow_unsafe_execution: bool = False
     """Run programs that a model wrote without a sandbox, with nothing but limits between them and this machine."""
     budget: Budget | None = None
@@ -106,6 +106,6 @@ class RunSettings(Settings):
     prices: dict[str, Prices] = Field(default_factory=dict[str, Prices])
     """What models cost (``schemas.prices``); in a job file and with --set also the path of a YAML table."""
     stall_seconds: float = Field(default=300.0, gt=0)
-    """A run that hasn't got on for so long says what it waits for; what is known is told after 10 s."""
+    """A run that makes no progress for so many seconds says what it waits for; a known reason is told after 10 s."""
     turn_seconds: float = Field(default=900.0, gt=0)
-    """Where engines take turns on the same GPUs: how long one goes on while another has something to do."""
+    """Where engines take turns on the same GPUs: how many seconds one continues while another has work."""

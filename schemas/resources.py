@@ -29,7 +29,7 @@ class NodeGroup(Settings):
     name: str = Field(default="workers", pattern=NAME, max_length=40)
     """What the group is called."""
     nodes: int = Field(default=1, ge=1, le=MOST_NODES)
-    """How many arms there are."""
+    """How many nodes there are."""
     gpus: int = Field(default=0, ge=0, le=1024)
     """GPUs of each node."""
     gpu: str | None = Field(default=None, pattern=WORD, max_length=63)
@@ -44,9 +44,9 @@ class SlurmOptions(Settings):
     """Where a Slurm job goes."""
 
     partition: str | None = Field(default=None, pattern=WORDS)
-    """The partition it goes to."""
+    """The partition that it is submitted to."""
     account: str | None = Field(default=None, pattern=WORD)
-    """Whom it is charged to."""
+    """The account that it is charged to."""
     qos: str | None = Field(default=None, pattern=WORD)
     """The quality of service."""
     options: tuple[Annotated[str, Field(pattern=OPTION)], ...] = ()
@@ -54,7 +54,7 @@ class SlurmOptions(Settings):
     environment: str | None = Field(default=None, pattern=PLAIN)
     """The Python environment on the nodes (its folder); by default the one that submits."""
     notice_seconds: int = Field(default=120, ge=1)
-    """How long before Slurm kills a job it is told, so that it can write down what is in flight."""
+    """How many seconds before Slurm kills a job the job is told, so that it can write down what is in flight."""
     requeues: int = Field(default=10, ge=0)
     """How often a job that was stopped before it was done queues itself again."""
 
@@ -65,7 +65,7 @@ class RayOptions(Settings):
     address: str = "http://127.0.0.1:8265"
     """Address of the cluster's dashboard, which takes jobs."""
     packages: bool = False
-    """Install our pinned dependencies on the nodes (pip); else their environment has them already."""
+    """Install our pinned dependencies on the nodes (pip); otherwise their environment has to have them."""
 
 
 class KubeRayOptions(Settings):
@@ -74,13 +74,13 @@ class KubeRayOptions(Settings):
     image: str = "gristmill:latest"
     """Container image of all pods, built from ``infra/Containerfile`` (or ``infra/gpu/Containerfile``)."""
     namespace: str = Field(default="default", pattern=NAME)
-    """Where its objects are."""
+    """The namespace of its objects."""
     claim: str | None = Field(default=None, pattern=NAME)
     """A PersistentVolumeClaim that all pods mount, for a root that isn't in an object store."""
     mount: str = Field(default="/data", pattern=PLAIN)
     """Where the claim is mounted in every pod."""
     service_account: str | None = None
-    """Under which its pods run."""
+    """The service account under which its pods run."""
     node_selector: dict[str, str] = Field(default_factory=dict[str, str])
     """Labels of the nodes it may run on."""
     topology: str | None = None
@@ -98,18 +98,18 @@ class Resources(Settings):
     groups: tuple[NodeGroup, ...] = Field(default=(NodeGroup(),), min_length=1)
     """The nodes that are asked for, alike within a group."""
     hours: float = Field(default=24.0, gt=0, le=MOST_HOURS, allow_inf_nan=False)
-    """Wall time; what isn't done by then goes on where it is resumed."""
+    """Hours of wall time; what isn't done by then continues when the job is resumed."""
     shards: int = Field(default=1, ge=1, le=MOST_NODES)
-    """Independent jobs that take a share of the problems each, and one that puts their work together (Slurm arrays)."""
+    """How many independent jobs share the problems; one more puts their work together (Slurm arrays)."""
     files: tuple[str, ...] = ()
     """Further files and folders that a cluster elsewhere must be sent, below the folder in which the job is submitted:
     few-shot examples, one's own modules. ``load.source`` goes along by itself."""
     ray: RayOptions = RayOptions()
-    """Of ``--to ray``."""
+    """Settings for ``--to ray``."""
     slurm: SlurmOptions = SlurmOptions()
-    """Of ``--to slurm``."""
+    """Settings for ``--to slurm``."""
     kuberay: KubeRayOptions = KubeRayOptions()
-    """Of ``--to kuberay``."""
+    """Settings for ``--to kuberay``."""
 
     @field_validator("files")
     @classmethod
