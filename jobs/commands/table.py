@@ -28,9 +28,9 @@ SECTIONS: dict[str, dict[str, Place]] = {
         "validate": Place("job", "", "List everything that is wrong with a job file. Spends nothing."),
         "job": Place("job", "files", "Start a job file, or print the JSON schema of job files."),
         "op": Place("work", "", "Run one operator on plain Parquet, JSONL or CSV files, without a pipeline."),
-        "describe": Place("look", "", "List everything there is, and explain settings and columns."),
+        "describe": Place("look", "", "List operators, strategies, engines, datasets; explain settings and columns."),
         "check-golds": Place(
-            "work", "", "List expected answers that no verifier can read, before anything is paid for."
+            "work", "", "List the expected answers that no verifier can read."
         ),
     },
     "Look": {
@@ -41,7 +41,7 @@ SECTIONS: dict[str, dict[str, Place]] = {
         "show": Place("look", "", "Show one run: stages, coverage, and where its datasets are."),
         "samples": Place("look", "", "Show a run's completions and their verdicts."),
         "annotations": Place(
-            "annotations", "", "Collect people's labels of a run's verdicts, and choose what to label next."
+            "annotations", "", "Show what people found about a run's verdicts; choose what to label next."
         ),
         "calls": Place("look", "", "Show what a strategy asked: the calls of its episodes as trees."),
         "report": Place("look", "", "Write a run's HTML report again, and print its path."),
