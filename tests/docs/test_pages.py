@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.commands import gristmill
 
 HOME = Path(__file__).resolve().parents[2]
 PAGES = sorted([HOME / "README.md", HOME / "CONTRIBUTING.md", HOME / "SECURITY.md", *(HOME / "docs").rglob("*.md")])
@@ -41,9 +44,12 @@ def play(page: Path, folder: Path, more: str = "") -> int:
             continue
         for line in text.splitlines():
             command = line.removeprefix("$ ")
-            done = subprocess.run(
-                ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-            )
+            if command.startswith("gristmill ") and not set(command) & {";", ">", "&"}:
+                done = gristmill(*shlex.split(command)[1:], cwd=folder, env={"COLUMNS": "120"})
+            else:
+                done = subprocess.run(
+                    ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+                )
             assert done.returncode == 0, f"$ {command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
             commands += 1
     return commands
