@@ -29,9 +29,7 @@ SECTIONS: dict[str, dict[str, Place]] = {
         "job": Place("job", "files", "Start a job file, or print the JSON schema of job files."),
         "op": Place("work", "", "Run one operator on plain Parquet, JSONL or CSV files, without a pipeline."),
         "describe": Place("look", "", "List operators, strategies, engines, datasets; explain settings and columns."),
-        "check-golds": Place(
-            "work", "", "List the expected answers that no verifier can read."
-        ),
+        "check-golds": Place("work", "", "List the expected answers that no verifier can read."),
     },
     "Look": {
         "view": Place("view", "", "Watch runs and read their samples in a browser."),
