@@ -29,6 +29,9 @@ from schemas.unicode import whole
 
 FIRST = 4
 """Calls that are sent before the first answer shows what they take, where money is capped."""
+TRIES = 5
+"""How often an engine is asked again for what costs nothing, such as how long a prompt is: some eight seconds."""
+Told = TypeVar("Told")
 Said = TypeVar("Said", list[Completion], Scored)
 
 
@@ -130,13 +133,25 @@ class Desk(Engine):
     async def render(
         self, messages: Sequence[Turn], *, chat: bool = True, answered: bool = False, tools: Sequence[Turn] = ()
     ) -> str:
-        return await self._engine.render(messages, chat=chat, answered=answered, tools=tools)
+        return await self._told(lambda: self._engine.render(messages, chat=chat, answered=answered, tools=tools))
 
     async def count_tokens(self, prompt: str) -> int:
-        return await self._engine.count_tokens(prompt)
+        return await self._told(lambda: self._engine.count_tokens(prompt))
 
     async def most_tokens(self, prompt: str) -> int:
-        return await self._engine.most_tokens(prompt)
+        return await self._told(lambda: self._engine.most_tokens(prompt))
+
+    async def _told(self, ask: Callable[[], Awaitable[Told]]) -> Told:
+        """Ask for what costs nothing: whoever pays, it is asked again where the engine doesn't answer for a moment."""
+        tries: Tries | None = None
+        while True:
+            try:
+                return await ask()
+            except EngineError as error:
+                tries = tries or Tries(TRIES, self.patience)
+                if (pause := tries.again(error)) is None:
+                    raise
+            await asyncio.sleep(pause)
 
     async def tells_stops(self) -> bool:
         """Whether ``finish_reason`` tells stop strings. What isn't known of an engine is asked, once in its life.
@@ -186,7 +201,7 @@ class Desk(Engine):
 
         async def worst(credit: Credit) -> Amount:
             over = self._meter.overrun
-            prompt = await self._engine.most_tokens(request.prompt + request.prefix) + over.prompt
+            prompt = await self.most_tokens(request.prompt + request.prefix) + over.prompt
             return credit.worst(request.n * prompt, request.n * (most + over.completion))
 
         async def send() -> list[Completion]:
@@ -197,7 +212,7 @@ class Desk(Engine):
                 answers[place] = one if one.text.isascii() and not (one.reasoning or one.tool_calls) else _written(one)
                 longest = max(longest, one.prompt_tokens)
             if longest > len(request.prompt):  # a token is a letter at least, nearly always
-                longest = await self._engine.most_tokens(request.prompt + request.prefix)
+                longest = await self.most_tokens(request.prompt + request.prefix)
             self._meter.note(answers, longest, most)
             return answers
 
@@ -208,7 +223,7 @@ class Desk(Engine):
 
     async def _counted(self, request: Request, answer: Completion) -> Completion:
         """Return an answer with its tokens, of which the engine says nothing: as many as there can be at most."""
-        most = self._engine.most_tokens
+        most = self.most_tokens
         return replace(
             answer,
             estimated=True,
@@ -218,7 +233,7 @@ class Desk(Engine):
 
     async def _score(self, request: ScoreRequest) -> Scored:
         async def worst(credit: Credit) -> Amount:
-            return credit.worst(await self._engine.most_tokens(request.prompt + request.completion), 0)
+            return credit.worst(await self.most_tokens(request.prompt + request.completion), 0)
 
         async def send() -> Scored:
             answer = await self._engine.score(request)
