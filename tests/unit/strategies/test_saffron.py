@@ -117,7 +117,8 @@ def test_engines_that_can_not_refuse_by_name() -> None:
 
 
 def test_llama_cpp_without_its_other_binding_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("cyllama") or name.endswith("llama_tree")]:
+    ours = ("cyllama", "cluster.engines.llama_")
+    for name in [name for name in sys.modules if name.startswith(ours) and name != "cluster.engines.llama_cpp"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "cyllama", None)
 
