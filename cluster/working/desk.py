@@ -16,13 +16,14 @@ from cluster.engines.never_sent import NeverSent
 from cluster.records.bill import Amount, Bill
 from cluster.records.timeline import Timeline
 from cluster.working.credit import Credit
-from cluster.working.journal import Journal, key_of
+from cluster.working.journal import Journal, Paid, key_of
 from cluster.working.overrun import Overrun, overrun_of
 from cluster.working.stops import ask_for_a_stop
 from cluster.working.throttle import Throttle
 from cluster.working.tries import Tries
 from cluster.working.turnstile import Turnstile
 from operators.engine import CallLost, Completion, Engine, EngineError, Request, Scored, ScoreRequest
+from operators.token_tree import Tree, TreeRequest
 from schemas.conversation import Turn
 from schemas.errors import BadInput
 from schemas.unicode import whole
@@ -32,7 +33,7 @@ FIRST = 4
 TRIES = 5
 """How often an engine is asked again for what costs nothing, such as how long a prompt is: some eight seconds."""
 Told = TypeVar("Told")
-Said = TypeVar("Said", list[Completion], Scored)
+Said = TypeVar("Said", list[Completion], Scored, Tree)
 
 
 class Meter:
@@ -183,9 +184,13 @@ class Desk(Engine):
             return await self._score(request)
         return await self._once(self._journal, request, self._score)
 
-    async def _once(
-        self, journal: Journal, request: Request | ScoreRequest, ask: Callable[..., Awaitable[Said]]
-    ) -> Said:
+    async def grow_tree(self, request: TreeRequest) -> Tree:
+        """See ``Engine.grow_tree``; transient faults were tried again."""
+        if self._journal is None:
+            return await self._grow_tree(request)
+        return await self._once(self._journal, request, self._grow_tree)
+
+    async def _once(self, journal: Journal, request: Paid, ask: Callable[..., Awaitable[Said]]) -> Said:
         """Ask what has no answer yet. Who asks the same several times gets as many answers, the known ones first."""
         key = key_of(request)
         place = self._asked[key]
@@ -241,6 +246,13 @@ class Desk(Engine):
             return answer
 
         return await self._tried(send, worst, _scored)
+
+    async def _grow_tree(self, request: TreeRequest) -> Tree:
+        async def worst(credit: Credit) -> Amount:
+            most = request.most(await self.most_tokens(request.prompt + request.prefix))
+            return credit.worst(most.read + most.scorer_read, most.written)
+
+        return await self._tried(lambda: self._engine.grow_tree(request), worst, _grown)
 
     async def _tried(
         self,
@@ -356,6 +368,11 @@ def _generated(answers: list[Completion]) -> Bill:
         completion_tokens=sum(one.completion_tokens for one in answers),
         estimated_tokens=sum(one.prompt_tokens + one.completion_tokens for one in answers if one.estimated),
     )
+
+
+def _grown(answer: Tree) -> Bill:
+    took = answer.took
+    return Bill(1, took.read + took.scorer_read, 0, took.written, took.passes)
 
 
 def _scored(answer: Scored) -> Bill:
