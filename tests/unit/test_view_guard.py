@@ -161,7 +161,7 @@ def test_without_control_there_is_nothing_to_do(app: Guard) -> None:
     for path in ROUTES:
         assert post(app, path, own_page(app), PAUSE).status == 405
         assert get(app, path, known(app)).status == 404
-    for path in ("/api/run/r-1/annotations", "/api/run/r-1/next"):
+    for path in ("/api/run/r-1/annotation", "/api/run/r-1/next"):
         assert get(app, path, known(app)).status == 404
     assert json.loads(get(app, "/api/about", known(app)).body)["control"] is None
 
@@ -220,7 +220,7 @@ def test_odd_posts_do_nothing(acting: tuple[Guard, Path]) -> None:
                 data = bytes(draw.randrange(256) for _ in range(draw.randrange(60)))
             run = draw.choice(["r-1", "r-2", *TRAVERSALS])
             path = (
-                f"/api/run/{quote(run)}/{draw.choice(['order', 'annotate', 'next', 'annotations', 'live', 'order/x'])}"
+                f"/api/run/{quote(run)}/{draw.choice(['order', 'annotate', 'next', 'annotation', 'live', 'order/x'])}"
             )
             headers = {"content-type": "application/json", **(page if draw.random() < 0.7 else known(app))}
             if draw.random() < 0.2:
