@@ -144,6 +144,13 @@ def test_another_origin_is_refused(app: Guard, origin: str) -> None:
         assert get(app, "/api/about", {**known(app), "origin": origin}, method=method).status == 403
 
 
+def test_two_origins_are_none_of_ours(app: Guard) -> None:
+    for other in (b"http://evil.example", b"http://127.0.0.1:4711"):
+        headers = [(b"host", b"127.0.0.1:4711"), (b"origin", b"http://127.0.0.1:4711"), (b"origin", other)]
+        judged, _ = app._judged({"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers})
+        assert judged is not None and judged.status_code == 403
+
+
 def test_it_only_reads(app: Guard) -> None:
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "ODD"):
         assert get(app, "/api/about", {**known(app), "origin": "http://127.0.0.1:4711"}, method=method).status == 405

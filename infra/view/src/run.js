@@ -25,7 +25,7 @@ export const Run = ({ run }) => {
   if (about.error) return html`<main class="wide"><${Note} kind="bad">${about.error}<//></main>`;
   if (!data) return html`<main class="wide"><p class="quiet">…</p></main>`;
   return html`<main class="wide">
-    <div class="head"><h1>${data.run_id}</h1><${State} state=${data.state} />${lost && data.state === "running" ? html`<span class="quiet">the server doesn't answer; trying again</span>` : ""}</div>
+    <div class="head"><h1>${data.run_id}</h1><${State} state=${data.paused && data.state === "running" ? "paused" : data.state} />${lost && data.state === "running" ? html`<span class="quiet">the server doesn't answer; trying again</span>` : ""}</div>
     <p class="meta"><span>${data.pipeline}</span><span>${count(data.problems)} problems</span><span>began ${moment(data.started)} UTC</span>
       ${data.finished ? html`<span>took ${duration((Date.parse(data.finished) - Date.parse(data.started)) / 1000)}</span>` : ""}${data.job ? html`<span>${data.job}</span>` : ""}${data.account ? html`<span>account ${data.account}</span>` : ""}</p>
     <${Tabs} run=${run} at="" />
