@@ -176,33 +176,39 @@ def test_absurd_settings_are_refused_and_the_run_goes_on(tmp_path: Path) -> None
 @pytest.mark.ray
 def test_a_run_on_ray_is_told_by_the_command(tmp_path: Path) -> None:
     settings = QUICK.model_copy(update={"budget": Budget(tokens=10**7)})
-    pipeline = slow(tmp_path, 300, Sampling(policy=UniformSpec()), problems=2, fail_permanent=0.2)
+    pipeline = slow(tmp_path, sampling=Sampling(policy=UniformSpec()), problems=2, fail_permanent=0.2)
 
     def ctl(*words: str) -> str:
         done = CliRunner().invoke(app, ["ctl", "latest", *words, "--root", str(tmp_path / "root"), "--by", "ben"])
         assert done.exit_code == 0, (done.stdout, done.exception)
         return done.stdout
 
+    def repeated() -> int:
+        return len(asked(tmp_path)) - len(set(asked(tmp_path)))
+
     with Going(make_runner("ray"), pipeline, tmp_path / "root", settings) as going:
         going.when(lambda manifest: computed(manifest, "verify") > 20)
         assert "nothing new is begun" in ctl("pause", "--reason", "to look at it")
-        going.when(lambda manifest: stands_still(manifest, tmp_path))
-        answer = ctl("set", "run.budget.tokens=2000000", "run.budget.samples=800", "concurrency=3")
+        before = computed(going.when(lambda manifest: stands_still(manifest, tmp_path)))
+        answer = ctl("set", "run.budget.tokens=2000000", "run.budget.samples=90000", "concurrency=3")
         assert "run.budget.tokens 10,000,000 -> 2,000,000" in answer and "concurrency none -> 3" in answer
         answer = ctl("requeue", "p0")
         assert "refused row(s) are made again" in answer
         again = int(answer.split("'p0': ")[1].split()[0])
+        going.when(lambda manifest: computed(manifest) == before - again)
+        assert repeated() == 0, "nothing is begun in a pause"
         ctl("resume")
-        going.end()
+        going.when(lambda manifest: computed(manifest) > before and repeated() == again)
+        ctl("cancel")
+        manifest = going.end()
     result = going.result
-    assert result is not None and result.manifest.state == "done", going.error
-    calls = Counter(asked(tmp_path))
-    assert len(calls) == 600 and sum(calls.values()) == 600 + again and set(calls.values()) == {1, 2}
-    assert keys(result) == keys(result, "verify") and len(keys(result)) == 600
-    spending = result.manifest.spending
-    assert spending is not None and spending.caps == {"samples": 800, "tokens": 2_000_000}
-    assert [one.by for one in result.manifest.orders] == ["ben"] * 4
-    assert verify(going.root, result.manifest).findings == []
+    assert result is not None and manifest.state == "interrupted", going.error
+    assert set(Counter(asked(tmp_path)).values()) == {1, 2} and repeated() == again
+    assert len(keys(result)) == len(asked(tmp_path)) - again
+    assert set(keys(result)) >= set(keys(result, "verify"))
+    assert manifest.spending is not None and manifest.spending.caps == {"samples": 90_000, "tokens": 2_000_000}
+    assert [(one.by, one.result) for one in manifest.orders] == [("ben", "applied")] * 5
+    assert verify(going.root, manifest).findings == []
 
 
 def test_a_paused_run_that_was_killed_stays_paused_and_loses_nothing(tmp_path: Path) -> None:

@@ -23,10 +23,10 @@ export const Marks = ({ run, data, lot = {}, onMarked, said }) => {
   };
   useKeys({ r: () => void mark(true), w: () => void mark(false), n: () => note.current?.focus() });
   const now = state.row || said;
-  return html`<section class="marks"><div class="acts">
+  return html`<section class="marks card"><div class="acts">
       ${SAYS.map(([right, key, label]) => html`<button disabled=${state.busy} data-mark=${String(right)} class=${`tag ${right ? "right" : "wrong"} ${now?.is_correct === right ? "on" : ""}`} onClick=${() => mark(right)}>${label} <kbd>${key}</kbd></button>`)}
       ${now && now.is_correct !== null && html`<button class="plain" onClick=${() => mark(null)}>take back</button>`}
-      <label class="wide">Note <kbd>n</kbd><input ref=${note} maxlength="10000" key=${data.slot} defaultValue=${now?.note || ""} /></label></div>
+      <label class="wide"><span>Note <kbd>n</kbd></span><input ref=${note} maxlength="10000" key=${data.slot} defaultValue=${now?.note || ""} /></label></div>
     ${state.error && html`<${Note} kind="bad">${state.error}<//>`}
     ${now && now.is_correct !== null && html`<p class="quiet">${now.author} found the sample ${now.is_correct ? "right" : "wrong"}${["right", "wrong"].includes(data.verdict) ? `, so the verdict ${(data.verdict === "right") === now.is_correct ? "right" : "wrong"}` : ""}${now.note ? `: ${now.note}` : ""}</p>`}</section>`;
 };
