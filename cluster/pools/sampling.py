@@ -73,6 +73,10 @@ class SamplingFeed:
         return self.state.draws
 
     @property
+    def needed(self) -> bool:
+        return False  # what a dead one had is drawn by whoever is next
+
+    @property
     def holds(self) -> bool:
         return True
 
