@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, requires
 from typing import Literal
 
-Extra = Literal["local", "ray", "code", "hf"]
+Extra = Literal["local", "ray", "tokens", "code", "hf"]
 
 
 def remedy(extra: Extra) -> str:
