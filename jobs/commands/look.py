@@ -6,15 +6,17 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from jobs.config.options import (
     DEFAULT_ROOT,
     JsonOption,
+    NewRootOption,
     RootOption,
     RunArgument,
+    begun,
     complete_pipeline,
     complete_run,
+    console,
     examples,
     print_json,
     wide_console,
@@ -59,7 +61,7 @@ def runs(
     """List the runs under a root, newest first ($GRISTMILL_CATALOGUE names a database that teams share)."""
     from cluster.storage.root import Root
     from jobs.looking.listing import list_runs
-    from jobs.running.run_table import print_runs, state_of
+    from jobs.running.run_table import run_lines, state_of
 
     place = Root.at(root)
     # a run that was killed couldn't write that down: its state is known only once it is looked at
@@ -81,11 +83,11 @@ def runs(
         print_json([document(place, manifest) for manifest in found])
     elif found:
         shown = found if limit is not None else found[:SHOWN]
-        print_runs(wide_console(), place, shown)
+        typer.echo("\n".join(run_lines(place, shown)))
         if len(shown) < len(found):
-            Console(stderr=True).print(f"These are the first {SHOWN}; --limit shows more", soft_wrap=True)
+            typer.echo(f"These are the first {SHOWN}; --limit shows more", err=True)
     else:
-        Console().print(f"No runs under {place.url} yet. Start one: gristmill run arithmetic", soft_wrap=True)
+        typer.echo(f"No runs under {place.url} yet. Start one: gristmill run arithmetic")
 
 
 @app.command(epilog=examples("gristmill show latest", "gristmill show arithmetic-20260101 --json"))
@@ -100,7 +102,7 @@ def show(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption
     if as_json:
         print_json({**document(place, manifest), "config": manifest.config, "versions": manifest.versions})
     else:
-        print_run(Console(), place, manifest)
+        print_run(console(), place, manifest)
 
 
 @app.command(epilog=examples("gristmill samples latest", "gristmill samples latest --problem 7 --only wrong --limit 5"))
@@ -123,7 +125,7 @@ def samples(
     if as_json:
         print_json(rows.to_dicts())
     else:
-        print_samples(Console(), rows)
+        print_samples(console(), rows)
 
 
 @app.command(
@@ -140,6 +142,7 @@ def calls(
     as_json: JsonOption = False,
 ) -> None:
     """Look at what a strategy asked: the calls of its episodes as trees, with scores and what was chosen."""
+    begun(f"{name}: reading its calls")
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.calls import episodes, print_episodes
@@ -149,12 +152,13 @@ def calls(
     if as_json:
         print_json(found)
     else:
-        print_episodes(Console(), found)
+        print_episodes(console(), found)
 
 
 @app.command(epilog=examples("gristmill report latest"))
 def report(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Write a run's HTML report again and print its path."""
+    begun(f"{name}: writing its report")
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.running.run import write_report
@@ -170,6 +174,7 @@ def report(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOpti
 @app.command(epilog=examples("gristmill cost latest", "gristmill cost arithmetic-20260101 --json"))
 def cost(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Say what a run's results cost: by stage, difficulty and outcome; per correct answer, SFT row, 1% of coverage."""
+    begun(f"{name}: adding up what it took")
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.cost import costs, print_costs
@@ -179,7 +184,7 @@ def cost(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption
     if as_json:
         print_json(document)
     else:
-        print_costs(Console(), document)
+        print_costs(console(), document)
 
 
 @app.command(
@@ -202,6 +207,7 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Say what is different between two runs: settings, problems, figures, coverage."""
+    begun(f"{first}, {second}: reading both runs")
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.diff import diff as compare
@@ -223,7 +229,7 @@ def diff(
     if as_json:
         print_json(document)
     else:
-        print_diff(Console(), document)
+        print_diff(console(), document)
 
 
 @app.command(
@@ -249,6 +255,7 @@ def holdout(
     as_json: JsonOption = False,
 ) -> None:
     """Ask whether what was tuned holds on held-out problems (load.holdout), without wearing them out: Thresholdout."""
+    begun(f"{name}: reading its answers")
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.holdout import holdout as ask
@@ -260,7 +267,7 @@ def holdout(
     if as_json:
         print_json(document)
     else:
-        print_holdout(Console(), document)
+        print_holdout(console(), document)
 
 
 @app.command(
@@ -287,7 +294,7 @@ def describe(
 
 
 @app.command(epilog=examples("gristmill doctor", "gristmill doctor --root s3://bucket/team --json"))
-def doctor(root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
+def doctor(root: NewRootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Say what is there on this machine, what is missing, and what is weaker for it; exit code 1 if no run can be."""
     from rich.table import Table
     from rich.text import Text

@@ -9,8 +9,10 @@ import typer
 from jobs.config.options import (
     DEFAULT_ROOT,
     JsonOption,
+    NewRootOption,
     RootOption,
     SetOption,
+    begun,
     complete_pipeline,
     complete_run,
     examples,
@@ -55,10 +57,11 @@ def bench_engine(
     out: Annotated[
         str | None, typer.Option(metavar="PATH", help="Where the plot goes (.html, .png, .svg); by default the root.")
     ] = None,
-    root: RootOption = "",
+    root: NewRootOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Measure an engine here: tokens/s against requests in flight. The result is what plan estimates with."""
+    begun(f"{target}: reading the settings and the problems")
     from pathlib import Path
 
     from jobs.bench import bench
@@ -151,6 +154,7 @@ def simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Replay sampling policies on recorded samples: what each would have reached, and for how much. Spends nothing."""
+    begun(f"{source}: reading what was recorded")
     from jobs.config.settings import parse_assignments
     from jobs.simulate import simulate as replay
     from jobs.simulate.simulation import Ask
@@ -207,9 +211,8 @@ def threshold(
     as_json: JsonOption = False,
 ) -> None:
     """Say from which value on a cascade can take the small model's answers and keep an accuracy. Spends nothing."""
-    from rich.console import Console
 
-    from jobs.config.options import print_json
+    from jobs.config.options import console, print_json
     from jobs.simulate.threshold import print_threshold
     from jobs.simulate.threshold import threshold as calibrated
 
@@ -217,4 +220,4 @@ def threshold(
     if as_json:
         print_json(document)
     else:
-        print_threshold(Console(), document)
+        print_threshold(console(), document)

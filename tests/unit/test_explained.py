@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
+from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.config.job_init import job_schema, template
+from jobs.config.settings import parse_assignments
 from jobs.looking.describe import describe, kinds
+from operators import OPERATORS, operator_class
+from schemas.engine import AnyEngineSpec
 from schemas.errors import BadInput
 from schemas.job import JobFile, RunSettings
 
@@ -47,6 +52,23 @@ def test_describe_takes_names_kinds_and_ones_own(tmp_path: object) -> None:
         describe("verfy.math")
     with pytest.raises(BadInput, match="No module named 'no'"):
         describe("no.such:Thing")
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_examples_of_an_operator_are_calls_that_it_takes(name: str) -> None:
+    examples = describe(f"operator:{name}")[0].examples
+    assert examples
+    for example in examples:
+        program, op, called, *words = shlex.split(example)
+        assert (program, op, called) == ("gristmill", "op", name) and len(words) % 2 == 0
+        options = [*zip(words[::2], words[1::2], strict=True)]
+        fields = parse_assignments([value for option, value in options if option == "--set"])
+        if "engine" in fields:
+            assert TypeAdapter(AnyEngineSpec).validate_python(fields.pop("engine"))
+        operator = operator_class(name)(**fields)
+        read = {value.partition("=")[0] for option, value in options if option == "--in"}
+        assert operator.inputs.keys() - operator.optional <= read <= operator.inputs.keys()
+        assert ("--out", "result.parquet") in options
 
 
 def test_the_commands_print_it() -> None:
