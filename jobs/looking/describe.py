@@ -152,22 +152,10 @@ def _description(kind: str, name: str, found: type) -> Description:
 
 
 def _examples(kind: str, name: str, found: type[BaseModel], lines: tuple[Line, ...]) -> tuple[str, ...]:
-    run = "gristmill run math --set load.source=problems.jsonl --set"
-    return {
-        "pipeline": (f"gristmill run {name}", f"gristmill job init {name}.yaml --pipeline {name}"),
-        "operator": _on_files(name, found, lines) if kind == "operator" else (),
-        "strategy": (f"{run} sample.strategy={name}",),
-        "scorer": (f"{run} 'sample.strategy={{name: best_of, scorer: {name}}}'",),
-        "policy": (f"{run} sample.policy={name}",),
-        "engine": (f"{run} engine.kind={name}",),
-    }[kind]
-
-
-def _on_files(name: str, found: Any, lines: tuple[Line, ...]) -> tuple[str, ...]:
-    from jobs.looking.op_examples import op_examples
+    from jobs.looking.worked_examples import examples_of
 
     defaults = {line.name: line.default for line in lines if line.default and line.name in found.model_fields}
-    return op_examples(name, found, {key: text for key, text in defaults.items() if text != "null"})
+    return examples_of(kind, name, found, {key: text for key, text in defaults.items() if text != "null"})
 
 
 def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[Line]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import Field, TypeAdapter, field_validator, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, field_validator, model_validator
 
 from schemas.errors import BadInput
 from schemas.later import np
@@ -267,17 +267,25 @@ class ComputeOptimalSpec(Informed, Targeted):
         return ComputeOptimal(setting, self.arms, self.calibration, self.target, costs)
 
 
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
 AnyPolicy = Annotated[
-    UniformSpec
-    | UntilCorrectSpec
-    | GreedySpec
-    | MarginalSpec
-    | ConsistencySpec
-    | PetsSpec
-    | WithFlawsSpec
-    | ComputeOptimalSpec,
-    Field(discriminator="name"),
+    Annotated[
+        UniformSpec
+        | UntilCorrectSpec
+        | GreedySpec
+        | MarginalSpec
+        | ConsistencySpec
+        | PetsSpec
+        | WithFlawsSpec
+        | ComputeOptimalSpec,
+        Field(discriminator="name"),
+    ],
+    BeforeValidator(_named),
 ]
+"""A field that any policy can fill: ``marginal``, ``{"name": "marginal", "least": 0.01}``."""
 SPECS: dict[str, type[PolicySpec]] = {
     "uniform": UniformSpec,
     "until_correct": UntilCorrectSpec,
