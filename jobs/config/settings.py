@@ -187,9 +187,8 @@ def explain(
         key = ".".join([*([prefix] if prefix else []), *location])
         if unknown:
             names = _names_at(valid, location[:-1]) or _names_at(fields or {}, location[:-1])
-            below = [
-                f"{name}.{key}" for name in names if not location[:-1] and location[-1] in _names_at(valid, [name])
-            ]
+            stages = [] if location[:-1] else names  # whose setting may have been meant
+            below = [f"{name}.{location[-1]}" for name in stages if location[-1] in _names_at(valid, [name])]
             near = below[:3] or difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
             meant = " or ".join(f"'{one}'" for one in near)
             hint = f"did you mean {meant}? " if near else ""
