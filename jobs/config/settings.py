@@ -209,7 +209,7 @@ def _in_words(item: Mapping[str, Any]) -> str:
     if words is None:
         return str(item["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
     about = {key: _bare(str(value)) for key, value in item.get("ctx", {}).items()}
-    near = difflib.get_close_matches(about.get("tag", ""), about.get("expected_tags", "").split(", "), n=1)
+    near = difflib.get_close_matches(about["tag"], about["expected_tags"].split(", "), n=1) if "tag" in about else []
     return words.format(**about) + (f"; did you mean {near[0]}?" if near else "")
 
 
