@@ -89,7 +89,7 @@ def export(
     told = console()
     told.print(
         f"{found['format']} of {found['run_id']}, stage {found['stage']}: {found['train']:,} rows to train on, "
-        f"{found['validation']:,} to validate on ({found['validation_problems']:,} problems held out)",
+        f"{found['validation']:,} to validate on (problems held out: {found['validation_problems']:,})",
         soft_wrap=True,
         highlight=False,
     )

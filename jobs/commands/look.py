@@ -102,7 +102,7 @@ def show(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption
     if as_json:
         print_json({**document(place, manifest), "config": manifest.config, "versions": manifest.versions})
     else:
-        print_run(console(), place, manifest)
+        print_run(wide_console(), place, manifest)
 
 
 @app.command(epilog=examples("gristmill samples latest", "gristmill samples latest --problem 7 --only wrong --limit 5"))
