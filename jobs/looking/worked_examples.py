@@ -80,7 +80,7 @@ def _engines(roles: tuple[str, ...]) -> list[str]:
 def _settings_of(kind: Any, name: str) -> tuple[str, ...]:
     """Return the settings that must be given."""
     missing = [key for key, field in kind.model_fields.items() if field.is_required()]
-    return NEEDED.get(name) or tuple("model=NAME" if key == "model" else f"{key}=..." for key in missing)
+    return NEEDED.get(name) or tuple("model=NAME" if key == "model" else f"{key}=VALUE" for key in missing)
 
 
 def _made(kind: Any, settings: tuple[str, ...]) -> Any:

@@ -66,7 +66,6 @@ def test_every_command_is_found_and_says_of_itself_what_the_table_says() -> None
         (["op", "verify.math", "--help"], {"polars", "markdown_it", *HEAVY}),
         (["describe", "measure.forecast"], {"polars", *HEAVY}),
         (["runs", "--root", "ROOT"], {"polars", "rich", *FILES, *HEAVY}),
-        (["show", "none", "--root", "ROOT"], {"polars", "rich", *FILES, *HEAVY}),
         (["export", "none", "--root", "ROOT"], {"polars", "rich", *FILES, *HEAVY}),
         (["validate", "sums.yaml"], {"rich", *FILES, *ENGINES, *HEAVY}),
         (["validate", "math.yaml"], {"rich", *FILES, *ENGINES, *HEAVY}),

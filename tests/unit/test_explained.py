@@ -102,7 +102,7 @@ def test_what_only_its_author_knows_is_left_to_be_filled_in() -> None:
             raise ValueError("not this one")
 
     assert examples_of("operator", "own:Own", Own, {}) == (
-        "gristmill op own:Own --in samples=samples.parquet --set rubric=... --out result.parquet",
+        "gristmill op own:Own --in samples=samples.parquet --set rubric=VALUE --out result.parquet",
     )
 
 
