@@ -53,6 +53,7 @@ def specification(engine: str, model: str = "") -> LlamaCppSpec | VllmSpec:
         return VllmSpec(model=model, slots=256, context=2048)
     from tests.with_vllm.models import SMOLLM2
 
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GB; without it vLLM wants nearly all of the machine's memory
     kwargs = {"enforce_eager": True}
     return VllmSpec(model=str(SMOLLM2), gpus=0, slots=16, context=512, dtype="float32", engine_kwargs=kwargs)
 
