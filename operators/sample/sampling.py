@@ -8,6 +8,7 @@ index, and where the rows go, is the runner's business.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, model_validator
@@ -23,12 +24,12 @@ from schemas.conversation import Turn, described, spoken
 from schemas.datasets import Problem
 from schemas.engine import SamplingParams
 from schemas.errors import BadInput
-from schemas.identity import Added, Execution
+from schemas.identity import Added, Execution, sample_seed
 from schemas.later import asyncio, np, pl
 from schemas.settings import Settings
 
 if TYPE_CHECKING:
-    from operators.engine import Engine
+    from operators.engine import Completion, Engine
     from operators.strategies.calls import Journal
 
 Engines = TypeVar("Engines")
@@ -182,10 +183,10 @@ class Sampling(Operator, SamplingParams):
 
     async def prompt(self, problem: Mapping[str, Any], engine: Engine) -> str:
         """Return the rendered prompt of a problem, without its ``lead``."""
-        turns = self.asked(problem)
+        turns = self._asked(problem)
         return await engine.render(turns, chat=self.chat, tools=described(problem.get("tools")))
 
-    def asked(self, problem: Mapping[str, Any]) -> list[Turn]:
+    def _asked(self, problem: Mapping[str, Any]) -> list[Turn]:
         """Return the conversation without the beginning of the completion."""
         turns = self.messages(problem)
         return turns[:-1] if turns[-1]["role"] == "assistant" else turns
@@ -220,9 +221,30 @@ class Sampling(Operator, SamplingParams):
         Raises:
             EngineError: a transient fault that outlived all retries; nothing may be committed for this index.
         """
-        from operators.sample.drawing import draw  # engines' words, which settings do without
+        from operators.engine import Completion, EngineError, Request  # what settings do without
+        from operators.sample.rows import sample_row
+        from operators.thinking import opens_thought
 
-        return await draw(self, problem, prompt, sample_index, engine, run_id, begun, cut_below)
+        key = problem["problem_key"]
+        seed = sample_seed(self.seed, key, sample_index)
+        params, name = self.params, f"{key}/{sample_index}"
+        led = opens_thought(prompt + self.lead(problem))
+        if begun is not None:
+            params = params.model_copy(update={"max_tokens": self.max_tokens - begun["completion_tokens"]})
+            # another seed, or an engine that seeds each request alone would repeat the draws of the beginning
+            seed = sample_seed(seed, f"{key}+{begun['completion_tokens']}", sample_index)
+        prefix = self.lead(problem) + ("" if begun is None else begun["completion"])
+        window = WINDOW if self.cut is None else self.cut.window
+        request = Request(prompt, params, seed, 1, name, problem["problem_id"], prefix, window, cut_below)
+        try:
+            [completion] = await engine.generate(request)
+        except EngineError as error:
+            if error.transient:
+                raise
+            failed = Completion("", "error", *error.used)
+            return sample_row(problem, sample_index, seed, run_id, failed, led, str(error))
+        whole = completion if begun is None else _joined(begun, completion)
+        return sample_row(problem, sample_index, seed, run_id, whole, led)
 
     async def play(
         self,
@@ -245,9 +267,16 @@ class Sampling(Operator, SamplingParams):
         Raises:
             EngineError: a transient fault that outlived all retries; nothing may be committed for this index.
         """
-        from operators.sample.drawing import play
+        from operators.sample.episodes import play
+        from operators.strategies.setting import Setting
 
-        return await play(self, problem, prompt, index, engines, journal, run_id, tools)
+        assert self.strategy is not None
+        seed = sample_seed(self.seed, problem["problem_key"], index)
+        lead = self.lead(problem)
+        about = (problem, index, seed, prompt, lead, self.params)
+        turns = tuple(self._asked(problem))
+        setting = Setting(*about, engines, journal, self.chat, tools or {}, turns)
+        return await play(self.strategy, setting, run_id)
 
     @staticmethod
     def table(rows: list[dict[str, Any]]) -> pl.DataFrame:
@@ -256,11 +285,58 @@ class Sampling(Operator, SamplingParams):
 
     def run(self, problems: pl.DataFrame, engine: Engine, **tools: Any) -> pl.DataFrame:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Draw ``n`` samples of each problem in this process (for ``gristmill op``; pipelines stream instead)."""
-        from operators.sample.drawing import draw_all
-
         self.refuse_equal_episodes()
-        return asyncio.run(draw_all(self, problems, engine, tools))
+        return asyncio.run(self._draw_all(problems, engine, tools))
+
+    async def _draw_all(self, problems: pl.DataFrame, engine: Engine, tools: Mapping[str, Any]) -> pl.DataFrame:
+        from operators.strategies.calls import MemoryJournal
+        from operators.strategies.words import POLICY
+
+        slots = asyncio.Semaphore(engine.capacity)
+
+        async def one(problem: dict[str, Any], prompt: str, index: int, cut_below: float | None) -> dict[str, Any]:
+            async with slots:
+                return await self.draw(problem, prompt, index, engine, "op", None, cut_below)
+
+        async def episode(problem: dict[str, Any], prompt: str, index: int) -> list[dict[str, Any]]:
+            async with slots:
+                return await self.play(problem, prompt, index, {POLICY: engine}, MemoryJournal(), "op", tools)
+
+        async def all_of(problem: dict[str, Any]) -> list[dict[str, Any]]:
+            prompt, threshold = await self.prompt(problem, engine), None
+            if self.strategy is not None:
+                draws = self.per_problem // self.rows
+                played = await asyncio.gather(*[episode(problem, prompt, index) for index in range(draws)])
+                return [row for rows in played for row in rows]
+            first = min(self.n, self.cut.warm_up) if self.cut is not None else 0
+            rows = await asyncio.gather(*[one(problem, prompt, index, None) for index in range(first)])
+            if self.cut is not None:
+                threshold = self.cut.threshold(row["lowest_group_confidence"] for row in rows)
+            rest = [one(problem, prompt, index, threshold) for index in range(first, self.n)]
+            return [*rows, *await asyncio.gather(*rest)]
+
+        found = await asyncio.gather(*[all_of(problem) for problem in problems.iter_rows(named=True)])
+        return self.table([row for rows in found for row in rows])
 
 
 BEGUN = ("completion", "completion_tokens", "prompt_tokens", "sum_logprob", "lowest_group_confidence")
 """What continuing a truncated sample needs to know of it."""
+
+
+def _joined(begun: Mapping[str, Any], rest: Completion) -> Completion:
+    """Return a truncated sample and its continuation as one completion; confidences as far as the parts tell them."""
+    tokens = begun["completion_tokens"] + rest.completion_tokens
+    before: float | None = begun["sum_logprob"]
+    total = before + rest.sum_logprob if before is not None and rest.sum_logprob is not None else None
+    groups = [c for c in (begun["lowest_group_confidence"], rest.lowest_group_confidence) if c is not None]
+    return replace(
+        rest,
+        text=begun["completion"] + rest.text,
+        prompt_tokens=begun["prompt_tokens"],
+        completion_tokens=tokens,
+        sum_logprob=total,
+        mean_logprob=None if total is None else total / max(1, tokens),
+        lowest_group_confidence=min(groups) if groups else None,
+        bottom_group_confidence=None,
+        mean_confidence=None,
+    )
