@@ -100,7 +100,7 @@ def check_guilty(result: RunResult, indices: tuple[int, ...], words: str) -> Non
     ("make", "trouble", "every", "words"),  # of many rows, it takes a worker's life, or its time, to find each half
     [
         pytest.param(LocalRunner, "raise", 40, "this row is too much for me", id="raise"),
-        pytest.param(LocalRunner, "hang", 4, "didn't return in time", id="hang"),
+        pytest.param(LocalRunner, "hang", 2, "didn't return in time", id="hang"),
         pytest.param(ray_runner, "die", 2, "WorkerCrashedError", id="die", marks=pytest.mark.ray),
     ],
 )
@@ -108,7 +108,7 @@ def test_only_the_guilty_rows_are_left_out(
     make: Callable[[], Runner], trouble: Trouble, every: int, words: str, tmp_path: Path
 ) -> None:
     guilty = (min(3, every - 1),)
-    limit = 6.0 if trouble == "hang" else 600.0  # longer than four rows take on a busy machine
+    limit = 6.0 if trouble == "hang" else 600.0  # longer than two rows take on a busy machine
     first = run(make(), troubled(tmp_path, trouble, guilty, every), tmp_path / "root", hasty(task_seconds=limit))
     check_guilty(first, guilty, words)
     (tmp_path / "switch").unlink()

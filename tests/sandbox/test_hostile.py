@@ -16,6 +16,8 @@ pytestmark = pytest.mark.sandbox
 
 GOOD = "def add(a, b):\n    return a + b\n"
 LIMITS = Limits(seconds=3, cpu_seconds=3, memory_mb=400)
+SIDE_BY_SIDE = 4
+"""Sandboxes at a time: many programs wait until their time is over."""
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +29,10 @@ def outcomes() -> dict[str, tuple[Outcome, Outcome]]:
         jobs += [CheckJob(program, TESTS, "add"), CheckJob(GOOD, TESTS, "add")]
     before = _descendants()
     try:
-        with SandboxPool(2) as pool:
+        with SandboxPool(SIDE_BY_SIDE) as pool:
             found = pool.run(jobs, LIMITS, Mounts())
             inside = _descendants() - before  # bubblewrap's two and the interpreter, of each sandbox
-            assert len(inside) <= 6, f"processes are left inside: {inside}"
+            assert len(inside) <= 3 * SIDE_BY_SIDE, f"processes are left inside: {inside}"
         assert _descendants() <= before, _descendants() - before
     finally:
         del os.environ["GRISTMILL_SECRET"]
@@ -47,10 +49,6 @@ def test_it_is_contained_and_wrong(outcomes: dict[str, tuple[Outcome, Outcome]],
 
 def test_there_are_many() -> None:
     assert len(PROGRAMS) >= 40
-
-
-SIDE_BY_SIDE = 4
-"""Sandboxes in which programs are run as scripts: most of them wait until their time is over."""
 
 
 @pytest.fixture(scope="module")
