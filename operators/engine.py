@@ -16,8 +16,9 @@ from typing import Any, Literal
 import xxhash
 
 from operators.confidence import WINDOW
+from operators.token_tree import Tree, TreeRequest
 from schemas.conversation import Turn
-from schemas.engine import SamplingParams
+from schemas.engine import SEARCHES_BY_TOKENS, SamplingParams
 from schemas.errors import BadInput
 from schemas.unicode import whole
 
@@ -251,6 +252,15 @@ class Engine(ABC):
             EngineError: this text can't be scored (too long); ``transient`` if a retry may help.
         """
         raise BadInput(f"engine '{self.info.family}' gives no scores of kind '{request.kind}'")
+
+    async def grow_tree(self, request: TreeRequest) -> Tree:
+        """Return what a search by tokens finds, which is carried out inside the engine.
+
+        Raises:
+            BadInput: this engine can't, or the file of rewards isn't one for its model.
+            EngineError: the prompt leaves no room for ``max_tokens``; ``transient`` if a retry may help.
+        """
+        raise BadInput(f"engine '{self.info.family}' can't search by tokens: {SEARCHES_BY_TOKENS}")
 
     async def sleep(self) -> None:
         """Give the GPUs' memory to others until ``wake``; nothing is in flight. A sleeping engine takes no requests."""

@@ -178,6 +178,12 @@ def _check_guides(where: str, operator: Sampling, engine: EngineSpec) -> None:
             can = f"it can do {sorted(engine.guides)}" if engine.guides else "it can't guide decoding"
             raise BadInput(f"{where}: engine '{getattr(engine, 'kind', '')}' doesn't know {guide}; {can}")
 
+    strategy = operator.strategy
+    if strategy is not None and strategy.by_tokens and engine.cannot_grow_trees:
+        raise BadInput(
+            f"{where}: engine '{getattr(engine, 'kind', '')}' can't search by tokens (strategy "
+            f"{strategy.public_name()}): {engine.cannot_grow_trees}"
+        )
     if operator.cut is not None and engine.cannot_cut:
         raise BadInput(
             f"{where}: engine '{getattr(engine, 'kind', '')}' can't cut traces (sample.cut): {engine.cannot_cut}"

@@ -6,6 +6,11 @@ from pydantic import Field, model_validator
 
 from schemas.settings import Settings
 
+MOST = 10**15
+"""Samples or tokens that a cap can be at most."""
+MOST_OF_OTHERS = 10.0**9
+"""Dollars or hours that a cap can be at most."""
+
 
 class Gate(Settings):
     """What the first samples of a run must meet, or it stops and says why: money isn't spent on a broken prompt."""
@@ -31,15 +36,15 @@ class Budget(Settings):
     passed, nothing is sent any more and what runs is cancelled.
     """
 
-    samples: int | None = Field(default=None, ge=1)
+    samples: int | None = Field(default=None, ge=1, le=MOST)
     """Most samples."""
-    tokens: int | None = Field(default=None, ge=1)
+    tokens: int | None = Field(default=None, ge=1, le=MOST)
     """Tokens of prompts (cached or not) and of completions together."""
-    dollars: float | None = Field(default=None, gt=0.0)
+    dollars: float | None = Field(default=None, gt=0.0, le=MOST_OF_OTHERS)
     """Most dollars, by ``run.prices``."""
-    gpu_hours: float | None = Field(default=None, gt=0.0)
+    gpu_hours: float | None = Field(default=None, gt=0.0, le=MOST_OF_OTHERS)
     """A deadline: hours times GPUs held."""
-    hours: float | None = Field(default=None, gt=0.0)
+    hours: float | None = Field(default=None, gt=0.0, le=MOST_OF_OTHERS)
     """Hours on the clock that each run may take."""
     keep: dict[str, float] = Field(default_factory=dict)
     """Share of the caps that is kept for a stage that asks an engine about whole problems (a transformation, a

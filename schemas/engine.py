@@ -122,6 +122,17 @@ class EngineSpec(Settings):
         """Why it can't cut traces by their confidence; empty: it can."""
         return "it doesn't tell confidences while it writes"
 
+    @property
+    def cannot_grow_trees(self) -> str:
+        """Why it can't search by tokens (strategy ``saffron``); empty: it can."""
+        return SEARCHES_BY_TOKENS
+
+
+SEARCHES_BY_TOKENS = (
+    "it doesn't hand out the logits of all next tokens; engine.kind=llama_cpp does (pip install 'gristmill[tokens]')"
+)
+"""Why most engines can't, and which can."""
+
 
 class LlamaCppSpec(EngineSpec):
     """llama.cpp in the worker's own process: any GGUF file, by default the embedded SmolLM2-135M-Instruct."""
@@ -140,6 +151,10 @@ class LlamaCppSpec(EngineSpec):
     """Tokens a request may use, prompt and completion together."""
     threads: Annotated[int, Execution] = Field(default=0, ge=0)
     """Threads that compute; 0 takes one per core."""
+
+    @property
+    def cannot_grow_trees(self) -> str:
+        return ""
 
 
 class ScriptedSpec(EngineSpec):
@@ -162,6 +177,10 @@ class ScriptedSpec(EngineSpec):
     """Scores of texts that end with the key; the longest wins. Other texts are scored by a hash."""
     refuse: Annotated[tuple[str, ...], Added] = ()
     """Texts that can't be scored."""
+    next_tokens: Annotated[dict[str, dict[str, tuple[float, float | None]]], Added] = {}
+    """For searches by tokens: what was said so far ends with (the longest that matches) -> next token -> (probability,
+    predicted reward; null where it wasn't seen when rewards were learnt). The token ``""`` ends a text. Where nothing
+    matches, letters with probabilities and rewards by a hash."""
     told_stops: Annotated[bool, Added] = True
     """Whether it says that a stop string ended a completion; else that reads as the end of the text (OpenAI's API)."""
     usage: Annotated[Literal["right", "missing", "half", "double"], Execution] = "right"
@@ -197,6 +216,10 @@ class ScriptedSpec(EngineSpec):
     @property
     def cannot_cut(self) -> str:
         return "" if self.logprobs else "set engine.logprobs=true"
+
+    @property
+    def cannot_grow_trees(self) -> str:
+        return ""
 
 
 class ReplaySpec(EngineSpec):

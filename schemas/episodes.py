@@ -5,7 +5,7 @@ from __future__ import annotations
 from schemas import columns
 from schemas.contract import Contract
 
-CALL_KINDS = ("generate", "score", "likelihood", "tool", "verdict")
+CALL_KINDS = ("generate", "score", "likelihood", "search", "tool", "verdict")
 ENDINGS = ("done", "max_steps", "cap", "first_right", "agreed", "nothing")
 """Why an episode ended."""
 
@@ -52,9 +52,12 @@ class Call(Contract):
     sum_logprob = columns.Float64(nullable=True)
     """Of the sampled tokens, in nats."""
     value = columns.Float64(nullable=True)
-    """The score, or the sum of log-probs of a text whose likelihood was asked."""
+    """The score, or the sum of log-probs of a text whose likelihood was asked; of a text that a search by tokens found
+    the reward predicted for its last token."""
     values = columns.List(columns.Float64(nullable=True), nullable=True)
-    """Scores of the steps, or log-probs of the tokens."""
+    """Scores of the steps, or log-probs of the tokens. Of a search by tokens, whose row has what all of it took:
+    predictions of rewards, tokens that a model of rewards read, tokens computed, texts found; of each of these (its
+    ``parent_call`` is the search): how many tokens it has."""
     reasoning = columns.text(nullable=True)
     """What the model thought, where the engine tells it apart."""
     tool_calls = columns.tools()

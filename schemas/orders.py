@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 
 Action = Literal["pause", "resume", "cancel", "set", "requeue"]
 LONGEST = 2_000
-"""Characters of a reason."""
+"""Characters of a reason, and of all settings of an order together."""
+
+ODD = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters, and those that let a line read otherwise than it is written."""
 
 
 class Order(BaseModel):
@@ -28,11 +33,34 @@ class Order(BaseModel):
 
     id: str = Field(pattern=r"^[0-9a-f]{8,64}$")
     action: Action
-    by: str = Field(min_length=1, max_length=200)
+    by: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
     reason: str = Field(default="", max_length=LONGEST)
     time: datetime
     values: dict[str, Any] = {}
     problem: str = Field(default="", max_length=LONGEST)
+
+    @field_validator("by", "reason", "problem")
+    @classmethod
+    def _shown(cls, text: str, info: ValidationInfo) -> str:
+        """Put what people say into one line; refuse what would do something to a terminal on which it is read."""
+        if info.field_name != "problem":
+            text = " ".join(text.split())
+        if ODD.search(text):
+            raise ValueError("has characters that can't be shown")
+        return text
+
+    @field_validator("values")
+    @classmethod
+    def _plain(cls, values: dict[str, Any]) -> dict[str, Any]:
+        try:
+            text = json.dumps(values, allow_nan=False, ensure_ascii=False)
+            text.encode()
+            odd = _odd(values)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError("they take names, numbers and texts that can be written") from error
+        if odd or len(text) > LONGEST:
+            raise ValueError(f"they take {LONGEST:,} characters at most, of those that can be shown")
+        return values
 
     @property
     def what(self) -> str:
@@ -48,7 +76,7 @@ class Order(BaseModel):
 
 
 class Answered(Order):
-    """An order with what became of it.
+    """An order with what became of it, as it stands in manifests, also in those that earlier versions wrote.
 
     Attributes:
         result: whether the run did it.
@@ -61,3 +89,21 @@ class Answered(Order):
     result: Literal["applied", "refused"]
     answer: str
     answered: datetime
+
+    @field_validator("by", "reason", "problem")
+    @classmethod
+    def _shown(cls, text: str, info: ValidationInfo) -> str:
+        return text
+
+    @field_validator("values")
+    @classmethod
+    def _plain(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return values
+
+
+def _odd(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]  # pyright: ignore[reportUnknownVariableType,reportUnknownMemberType]
+    if isinstance(value, list):
+        return any(_odd(one) for one in value)  # pyright: ignore[reportUnknownVariableType]
+    return isinstance(value, str) and ODD.search(value) is not None

@@ -83,7 +83,7 @@ class Changing:
                 changes.append(self._calls(value))
             elif key == "priority":
                 changes.append(self._urgency(value))
-            elif key == POLICY or POLICY in key.split("."):
+            elif POLICY in (parts := key.split(".")) and all(parts):
                 self._gather(policies, key, value)
             else:
                 raise BadInput(f"there is no '{key}' to set while a run goes on; there are {', '.join(KNOWN)}")
@@ -157,16 +157,16 @@ class Changing:
         if not states:
             raise BadInput(f"{key}: stages that sample are {', '.join(state.name for state in self._sampling)}")
         spec = _spec_of(key, value)
-        for state in states if self.begun else ():
+        if not self.begun:
+            return lambda by: self._control.instead.update(dict.fromkeys([state.name for state in states], spec))
+        for state in states:
             if why := self._control.refuse_policy(state, spec):
                 raise BadInput(f"{key}: stage {state.name}: {why}")
+        known = self._control.known(spec)
 
         def change(by: Mapping[str, str]) -> None:
             for state in states:
-                if self.begun:
-                    self._control.change_policy(state, spec, by)
-                else:
-                    self._control.instead[state.name] = spec
+                self._control.change_policy(state, spec, known, by)
 
         return change
 

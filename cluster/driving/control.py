@@ -166,36 +166,39 @@ class Control:
             return f"policy {spec.name} needs verdicts, and no stage judges these samples"
         return ""
 
-    def change_policy(self, state: SampleState, spec: AnyPolicy, by: Mapping[str, str]) -> None:
-        """Sample a stage by another policy from now on: it hears of everything that is there, and takes what is under
-        way for sent.
+    def known(self, spec: AnyPolicy) -> Known:
+        """Return what a policy is to be told of the problems before it begins.
 
         Raises:
-            BadInput: what it is to be told beforehand can't be read.
+            BadInput: it can't be read.
         """
+        assert self._beforehand is not None
+        return self._beforehand.of(spec)
+
+    def change_policy(self, state: SampleState, spec: AnyPolicy, known: Known, by: Mapping[str, str]) -> None:
+        """Sample a stage by another policy from now on: it hears of everything that is there, and takes what is under
+        way for sent."""
         old = state.source
-        assert old is not None and self._beforehand is not None
-        known = self._beforehand.of(spec)
+        assert old is not None
         source = PolicySource(spec, old.numbering, old.most, old.taken, Ranges.none(), known)
         source.follow(old)
         state.source, state.record.policy = source, spec.name
-        self._write_change(state, spec, known, by)
+        self._write_change(state, by)
         self._hear_what_is_there(state)
 
     def on_caps_changed(self, by: Mapping[str, str]) -> None:
         """Write down that other caps hold from now on."""
-        assert self._beforehand is not None
         for state in self._sampling:
             if state.source is not None:
-                self._write_change(state, state.source.spec, self._beforehand.of(state.source.spec), by)
+                self._write_change(state, by)
 
-    def _write_change(self, state: SampleState, spec: AnyPolicy, known: Known, by: Mapping[str, str]) -> None:
+    def _write_change(self, state: SampleState, by: Mapping[str, str]) -> None:
         source = state.source
         assert source is not None
         numbers = np.arange(source.numbering.problems)
         write_rules(
-            self.root, self.manifest.run_id, state.name, {**self._rule(state, spec), "ordered": dict(by)},
-            source.numbering.keys(numbers), RangeSet(source.taken.ranges.times(state.rows)), known,
+            self.root, self.manifest.run_id, state.name, {**self._rule(state, source.spec), "ordered": dict(by)},
+            source.numbering.keys(numbers), RangeSet(source.taken.ranges.times(state.rows)), source.known,
             before=read_rules(self.root, self.manifest.run_id, state.name),
         )  # fmt: skip
 

@@ -287,20 +287,20 @@ class Driver:
 
     @property
     def _idle(self) -> bool:
-        """Whether nobody works, nothing waits to be committed, and no stage waits for its turn."""
-        uncommitted = any(state.has_uncommitted for state in self.states.values() if isinstance(state, StoreState))
-        return not (self._flying or uncommitted or self.turns.unfinished or self.replicas.holding)
+        """Whether nobody works, nothing waits to be committed or taken out, and no stage waits for its turn."""
+        unwritten = any(s.has_uncommitted or s.cutting for s in self.states.values() if isinstance(s, StoreState))
+        return not (self._flying or unwritten or self.turns.unfinished or self.replicas.holding)
 
     def _submit_ready(self) -> None:
         """Submit ready work while there is room; start replicas where there is something for them to do."""
         for flights in self._all_flights if not self.steering.paused else ():
             flights.submit_waiting()
-        for state in self.states.values() if not self.steering.paused else ():
+        for state in self.states.values():
             if not self.turns.awake(state) or self._waits_for_view(state):
                 continue
             self.replicas.start_where_needed(state)
             flights = self.asking.get(state, self.flights)
-            if flights.room <= 0:
+            if self.steering.paused or flights.room <= 0:
                 continue
             for work in state.tasks():
                 flights.submit(state, work)
@@ -394,5 +394,6 @@ class Driver:
         try:
             self.keep_alive.stop_beating()
             self.recorder.end()
+            self.steering.conclude()
         except GristmillError as error:
             self.watch.say(f"the run's last manifest could not be written: {error}")

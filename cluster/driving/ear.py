@@ -13,6 +13,8 @@ from schemas.orders import Order
 
 LOCAL_SECONDS = 0.5
 REMOTE_SECONDS = 2.0
+JOIN_SECONDS = 10.0
+"""How long it is waited for a look that is under way when no more are wanted."""
 
 
 class Ear:
@@ -34,10 +36,10 @@ class Ear:
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Look no more, and wait for a look that is under way; where that takes long, it may still hear something."""
         self._end.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=10)
+            self._thread.join(timeout=JOIN_SECONDS)
 
     def heard(self) -> Iterator[Order | str]:
         """Yield orders that nobody has dealt with, in the order in which they came; a damaged one as a sentence."""
@@ -50,7 +52,7 @@ class Ear:
     def _listen(self) -> None:
         while not self._end.wait(self.seconds):
             try:
-                found = take(self.root, self.run_id)
+                found = take(self.root, self.run_id, self._end.is_set)
             except (GristmillError, OSError):  # the storage is away: the loop learns of that by itself
                 continue
             if found is not None:

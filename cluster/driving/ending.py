@@ -27,6 +27,7 @@ def outcome(
         manifest.error = f"budget reached: {money.reached}"
         return "incomplete" if _lacks_rows(states) else "budget reached"
     if all(state.complete for state in states) and not _lacks_rows(states):
+        manifest.error = None  # of an order to end that came when nothing was left to be done
         return "done"
     return "interrupted" if interruption.requested else "incomplete"
 

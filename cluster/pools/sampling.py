@@ -25,7 +25,7 @@ from cluster.storage.ranges import KEYED, Ints, Ranges
 from cluster.storage.rows import NumberedRows
 from cluster.working.engine_worker import EngineJob, EngineWorker
 from cluster.working.reports import Prompts, Report
-from operators.engine import EngineDied
+from operators.engine import EngineDied, EngineError
 from operators.sample.lengths import told
 from schemas.errors import BadInput, ContractViolation, EngineFailed, NodeLost, WorkerLost
 
@@ -71,6 +71,10 @@ class SamplingFeed:
     @property
     def waiting(self) -> bool:
         return self.state.draws
+
+    @property
+    def needed(self) -> bool:
+        return False  # what a dead one had is drawn by whoever is next
 
     @property
     def holds(self) -> bool:
@@ -120,6 +124,8 @@ class SamplingFeed:
     def _on_prompts_measured(self, replica: Replica, numbers: Ints, future: Future[Prompts]) -> None:
         if isinstance(future.exception(), WorkerLost | EngineDied):
             return  # its next report tells, and another replica measures
+        if isinstance(error := future.exception(), EngineError):
+            raise EngineFailed(f"stage {self.state.name}: its prompts can't be measured: {error}") from error
         prompts, state, ready = future.result(), self.state, replica.ready
         refused = prompts.too_long
         operator = state.operator

@@ -41,6 +41,10 @@ class RoleFeed:
         return self.state.waiting or bool(self._askers)
 
     @property
+    def needed(self) -> bool:
+        return any(asker.outstanding for asker in self._askers)
+
+    @property
     def holds(self) -> bool:
         return False
 

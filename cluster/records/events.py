@@ -7,6 +7,7 @@ whatever collects the output of a job.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -65,8 +66,7 @@ class EventLog:
                 self.root.check_there()
                 path = Path(self.root.uri("runs", self.run_id, FOLDER, "00000.jsonl"))
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("a") as file:
-                    file.write(data)
+                _append(path, data.encode())
             else:
                 self.root.write_bytes(data.encode(), "runs", self.run_id, FOLDER, f"{self._files:05}.jsonl")
         except (OSError, GristmillError):
@@ -74,6 +74,19 @@ class EventLog:
         self._files += 1
         self._lines.clear()
         self._written = time.monotonic()
+
+
+def _append(path: Path, data: bytes) -> None:
+    """Add whole lines to a file, or nothing: what a full disk cut off is taken back, and written again later."""
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            written = file.write(data)
+            if written != len(data):
+                raise OSError(errno.ENOSPC, "a line was cut off")
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def read_events(root: Root, run_id: str) -> Iterator[dict[str, Any]]:

@@ -35,7 +35,7 @@ BALLAST = "ballast"
 BALLAST_BYTES = 512 * 1024
 """Space that a run keeps on a local disk, so that its last manifest can be written when the disk is full."""
 
-RECORDED = ("ray", "polars", "deltalake", "pyarrow", "xllamacpp", "math-verify", "reasoning-gym")
+RECORDED = ("ray", "polars", "deltalake", "pyarrow", "xllamacpp", "cyllama", "math-verify", "reasoning-gym")
 
 
 class RunRecorder:

@@ -55,6 +55,7 @@ class PolicySource:
         sibling_of: PolicySource | None = None,
     ) -> None:
         self.spec = spec
+        self.known = known
         self.numbering = numbering
         self.most = most
         self.columns = VOTES if spec.votes else RESULTS

@@ -38,6 +38,11 @@ class Merging:
         """Take rows out of the store, once it is their turn."""
         self._cuts.append((ranges, then))
 
+    @property
+    def cutting(self) -> bool:
+        """Whether rows are still to be taken out."""
+        return bool(self._cuts) or self._cutting is not None
+
     def next(self, number: int) -> Merge | None:
         """Return a merge that is due; None where the store is tidy, or one is under way."""
         store = self.store
@@ -45,10 +50,11 @@ class Merging:
             return None
         while self._cuts:
             ranges, then = self._cutting = self._cuts.popleft()
-            if (merge := self._merge_without(number, ranges)) is not None:
-                return merge
+            names = store.files.holding(ranges)
+            if kept := self._kept(names, ranges):
+                return self._work(number, names, kept.total, store.numbering.keyed(ranges))
             self._cutting = None
-            then(True)
+            then(not names or store.drop(names))
         if self._failed >= FAILED_MERGES:
             return None
         names = next_merge(store.sizes)
@@ -63,17 +69,6 @@ class Merging:
         return Merge(
             number, self._stage, store.root.url, store.folder, store.contract, tuple(names), rows, size, without
         )
-
-    def _merge_without(self, number: int, ranges: Ranges) -> Merge | None:
-        """Return the work of writing files anew without some rows; None where nothing has to be written."""
-        store = self.store
-        names = store.files.holding(ranges)
-        kept = self._kept(names, ranges)
-        if not kept:
-            if names:
-                store.drop(names)
-            return None
-        return self._work(number, names, kept.total, store.numbering.keyed(ranges))
 
     def _kept(self, names: list[str], ranges: Ranges) -> Ranges:
         left = RangeSet(Ranges.joined(self.store.files.of(name) for name in names).merged())

@@ -233,6 +233,11 @@ class StoreState(StageState):
         """Take rows out of the store, to be made again; ``then`` hears whether they are gone."""
         self._merging[0].cut(ranges, then)
 
+    @property
+    def cutting(self) -> bool:
+        """Whether rows are still to be taken out of the store."""
+        return self._merging[0].cutting
+
     def on_taken_out(self, ranges: Ranges) -> None:
         """Hear that rows aren't in the store any more."""
         lacking = self.plan.view.all.present(ranges).total

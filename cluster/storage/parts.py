@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from cluster.storage.arrow import arrow_schema
 from cluster.storage.durable import sync_folder
+from cluster.storage.heap import give_back
 from cluster.storage.ranges import KEYED, ranges_of
 from cluster.storage.root import Root
 from schemas import __version__
@@ -115,7 +116,9 @@ def write_tables(
                     writer.write_table(table.to_arrow().cast(schema), row_group_size=ROW_GROUP)
             return file.tell()
 
-    return root.patiently(write, f"writing {folder}/{name}")
+    size = root.patiently(write, f"writing {folder}/{name}")
+    give_back()
+    return size
 
 
 def _layout(schema: pa.Schema) -> dict[str, Any]:

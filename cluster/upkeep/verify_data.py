@@ -265,7 +265,8 @@ class _Verifier:
             self._find(None, ANNOTATIONS, f"can't be read: {redact(str(error))}")
 
     def _ledger(self) -> None:
-        """What was settled for this run is what its samples say it made."""
+        """What was settled for this run's sampling is what its samples say it made; of episodes they say how many they
+        are, and what one path of calls took."""
         try:
             if not table_exists(self.root, LEDGER):
                 return
@@ -290,8 +291,10 @@ class _Verifier:
         except ContractViolation as error:
             self._find(None, LEDGER, f"breaks its contract: {error}")
             return
+        settled = settled.filter(pl.col("stage").is_in([store.stage for store in stores]))
         made = [check.runs.get(self.manifest.run_id, (0, 0)) for check in checks]
-        for place, name in enumerate(("samples", "completion_tokens")):
+        episodes = any(store.contract is Call for store in self.stores.values())
+        for place, name in enumerate(("samples",) if episodes else ("samples", "completion_tokens")):
             said, have = int(settled[name].sum()), sum(pair[place] for pair in made)
             again = any(one.action == "requeue" and one.result == "applied" for one in self.manifest.orders)
             if said < have or (said > have and not again):  # what was made again was paid for twice

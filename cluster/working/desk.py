@@ -16,20 +16,24 @@ from cluster.engines.never_sent import NeverSent
 from cluster.records.bill import Amount, Bill
 from cluster.records.timeline import Timeline
 from cluster.working.credit import Credit
-from cluster.working.journal import Journal, key_of
+from cluster.working.journal import Journal, Paid, key_of
 from cluster.working.overrun import Overrun, overrun_of
 from cluster.working.stops import ask_for_a_stop
 from cluster.working.throttle import Throttle
 from cluster.working.tries import Tries
 from cluster.working.turnstile import Turnstile
 from operators.engine import CallLost, Completion, Engine, EngineError, Request, Scored, ScoreRequest
+from operators.token_tree import Tree, TreeRequest
 from schemas.conversation import Turn
 from schemas.errors import BadInput
 from schemas.unicode import whole
 
 FIRST = 4
 """Calls that are sent before the first answer shows what they take, where money is capped."""
-Said = TypeVar("Said", list[Completion], Scored)
+TRIES = 5
+"""How often an engine is asked again for what costs nothing, such as how long a prompt is: some eight seconds."""
+Told = TypeVar("Told")
+Said = TypeVar("Said", list[Completion], Scored, Tree)
 
 
 class Meter:
@@ -130,13 +134,25 @@ class Desk(Engine):
     async def render(
         self, messages: Sequence[Turn], *, chat: bool = True, answered: bool = False, tools: Sequence[Turn] = ()
     ) -> str:
-        return await self._engine.render(messages, chat=chat, answered=answered, tools=tools)
+        return await self._told(lambda: self._engine.render(messages, chat=chat, answered=answered, tools=tools))
 
     async def count_tokens(self, prompt: str) -> int:
-        return await self._engine.count_tokens(prompt)
+        return await self._told(lambda: self._engine.count_tokens(prompt))
 
     async def most_tokens(self, prompt: str) -> int:
-        return await self._engine.most_tokens(prompt)
+        return await self._told(lambda: self._engine.most_tokens(prompt))
+
+    async def _told(self, ask: Callable[[], Awaitable[Told]]) -> Told:
+        """Ask for what costs nothing: whoever pays, it is asked again where the engine doesn't answer for a moment."""
+        tries: Tries | None = None
+        while True:
+            try:
+                return await ask()
+            except EngineError as error:
+                tries = tries or Tries(TRIES, self.patience)
+                if (pause := tries.again(error)) is None:
+                    raise
+            await asyncio.sleep(pause)
 
     async def tells_stops(self) -> bool:
         """Whether ``finish_reason`` tells stop strings. What isn't known of an engine is asked, once in its life.
@@ -168,9 +184,13 @@ class Desk(Engine):
             return await self._score(request)
         return await self._once(self._journal, request, self._score)
 
-    async def _once(
-        self, journal: Journal, request: Request | ScoreRequest, ask: Callable[..., Awaitable[Said]]
-    ) -> Said:
+    async def grow_tree(self, request: TreeRequest) -> Tree:
+        """See ``Engine.grow_tree``; transient faults were tried again."""
+        if self._journal is None:
+            return await self._grow_tree(request)
+        return await self._once(self._journal, request, self._grow_tree)
+
+    async def _once(self, journal: Journal, request: Paid, ask: Callable[..., Awaitable[Said]]) -> Said:
         """Ask what has no answer yet. Who asks the same several times gets as many answers, the known ones first."""
         key = key_of(request)
         place = self._asked[key]
@@ -186,7 +206,7 @@ class Desk(Engine):
 
         async def worst(credit: Credit) -> Amount:
             over = self._meter.overrun
-            prompt = await self._engine.most_tokens(request.prompt + request.prefix) + over.prompt
+            prompt = await self.most_tokens(request.prompt + request.prefix) + over.prompt
             return credit.worst(request.n * prompt, request.n * (most + over.completion))
 
         async def send() -> list[Completion]:
@@ -197,7 +217,7 @@ class Desk(Engine):
                 answers[place] = one if one.text.isascii() and not (one.reasoning or one.tool_calls) else _written(one)
                 longest = max(longest, one.prompt_tokens)
             if longest > len(request.prompt):  # a token is a letter at least, nearly always
-                longest = await self._engine.most_tokens(request.prompt + request.prefix)
+                longest = await self.most_tokens(request.prompt + request.prefix)
             self._meter.note(answers, longest, most)
             return answers
 
@@ -208,7 +228,7 @@ class Desk(Engine):
 
     async def _counted(self, request: Request, answer: Completion) -> Completion:
         """Return an answer with its tokens, of which the engine says nothing: as many as there can be at most."""
-        most = self._engine.most_tokens
+        most = self.most_tokens
         return replace(
             answer,
             estimated=True,
@@ -218,7 +238,7 @@ class Desk(Engine):
 
     async def _score(self, request: ScoreRequest) -> Scored:
         async def worst(credit: Credit) -> Amount:
-            return credit.worst(await self._engine.most_tokens(request.prompt + request.completion), 0)
+            return credit.worst(await self.most_tokens(request.prompt + request.completion), 0)
 
         async def send() -> Scored:
             answer = await self._engine.score(request)
@@ -226,6 +246,13 @@ class Desk(Engine):
             return answer
 
         return await self._tried(send, worst, _scored)
+
+    async def _grow_tree(self, request: TreeRequest) -> Tree:
+        async def worst(credit: Credit) -> Amount:
+            most = request.most(await self.most_tokens(request.prompt + request.prefix))
+            return credit.worst(most.read + most.scorer_read, most.written)
+
+        return await self._tried(lambda: self._engine.grow_tree(request), worst, _grown)
 
     async def _tried(
         self,
@@ -341,6 +368,11 @@ def _generated(answers: list[Completion]) -> Bill:
         completion_tokens=sum(one.completion_tokens for one in answers),
         estimated_tokens=sum(one.prompt_tokens + one.completion_tokens for one in answers if one.estimated),
     )
+
+
+def _grown(answer: Tree) -> Bill:
+    took = answer.took
+    return Bill(1, took.read + took.scorer_read, 0, took.written, took.passes)
 
 
 def _scored(answer: Scored) -> Bill:

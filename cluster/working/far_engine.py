@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.engines.never_sent import NeverSent
-from cluster.working.journal import key_of
+from cluster.working.journal import Paid, key_of
 from cluster.working.reports import Ready
 from cluster.working.serving import Address, Answering, Asked, Measure, Render, Told
 from operators.engine import (
@@ -27,6 +27,7 @@ from operators.engine import (
     Scored,
     ScoreRequest,
 )
+from operators.token_tree import Tree, TreeRequest
 from schemas.conversation import Turn
 from schemas.errors import NodeLost, WorkerLost
 
@@ -103,6 +104,9 @@ class FarEngine(Engine):
     async def score(self, request: ScoreRequest) -> Scored:
         return await self._asked(request)
 
+    async def grow_tree(self, request: TreeRequest) -> Tree:
+        return await self._asked(request)
+
     async def close(self) -> None:
         """Let go of what is under way; the engines are their own workers'."""
         for task in self._sending:
@@ -116,7 +120,7 @@ class FarEngine(Engine):
             except CallLost:
                 continue
 
-    async def _asked(self, asked: Request | ScoreRequest) -> Any:
+    async def _asked(self, asked: Paid) -> Any:
         if not self._suspects:
             return await self._put(asked)
         key = key_of(asked)
@@ -165,7 +169,7 @@ class FarEngine(Engine):
         try:
             answers = await place.address.call(Answering.answer, [one.asked for one in calls])
         except (WorkerLost, EngineDied) as error:
-            asked = [one.asked for one in calls if isinstance(one.asked, Request | ScoreRequest)]
+            asked = [one.asked for one in calls if isinstance(one.asked, Paid)]
             if not isinstance(error, NodeLost):
                 self._suspects.update(map(key_of, asked))
             self._lose(place)
@@ -176,7 +180,7 @@ class FarEngine(Engine):
             if not one.answer.done():
                 _settle(one.answer, answer)
 
-    async def _alone(self, asked: Request | ScoreRequest, key: bytes) -> Any:
+    async def _alone(self, asked: Paid, key: bytes) -> Any:
         """Ask what was with an engine when it died: with nothing else in the engine.
 
         Raises:
@@ -219,7 +223,7 @@ class FarEngine(Engine):
     def _lost(self, error: BaseException) -> CallLost:
         return CallLost(f"the engine of role '{self._role}' died: {error}", transient=True)
 
-    def _refusal(self, asked: Request | ScoreRequest) -> EngineError:
+    def _refusal(self, asked: Paid) -> EngineError:
         return EngineError(
             f"request {asked.request_id}: two engines of role '{self._role}' died over it, the second with nothing "
             "else to do; it isn't asked again",

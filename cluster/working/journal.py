@@ -20,12 +20,14 @@ import xxhash
 
 from cluster.storage.root import Root
 from operators.engine import Completion, Request, Scored, ScoreRequest
+from operators.token_tree import Grown, Took, Tree, TreeRequest
 from schemas.datasets import ANSWERS_FOLDER
 from schemas.errors import GristmillError
 
 FLUSH_SECONDS = 1.0
 """How long an answer is only in memory. Work that takes no longer writes nothing."""
-Answer = list[Completion] | Scored
+Paid = Request | ScoreRequest | TreeRequest
+Answer = list[Completion] | Scored | Tree
 
 
 class Answers:
@@ -98,7 +100,7 @@ def forget_all(root: Root, folder: str) -> None:
     forget(root, folder, root.list(ANSWERS_FOLDER, folder))
 
 
-def key_of(request: Request | ScoreRequest) -> bytes:
+def key_of(request: Paid) -> bytes:
     """Return the same key for requests that ask the same, whatever they are called."""
     asked = dataclasses.asdict(request)
     for name in ("request_id", "problem_id"):
@@ -113,6 +115,8 @@ def key_of(request: Request | ScoreRequest) -> bytes:
 def _written(key: bytes, answer: Answer) -> str:
     if isinstance(answer, Scored):
         said: dict[str, Any] = {"scored": dataclasses.asdict(answer)}
+    elif isinstance(answer, Tree):
+        said = {"tree": dataclasses.asdict(answer)}
     else:
         said = {"completions": [dataclasses.asdict(one) for one in answer]}
     return json.dumps({"key": key.hex(), **said}) + "\n"
@@ -123,4 +127,7 @@ def _parsed(line: str) -> tuple[bytes, Answer]:
     if "scored" in row:
         scored = row["scored"]
         return bytes.fromhex(row["key"]), Scored(**{**scored, "steps": tuple(scored["steps"])})
+    if "tree" in row:
+        finals = tuple(Grown(**one) for one in row["tree"]["finals"])
+        return bytes.fromhex(row["key"]), Tree(finals, Took(**row["tree"]["took"]))
     return bytes.fromhex(row["key"]), [Completion(**one) for one in row["completions"]]

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from cluster.records.timeline import Timeline
 from operators.engine import Completion, Engine, EngineDied, EngineError, Request, Scored, ScoreRequest
+from operators.token_tree import Tree, TreeRequest
 from schemas.conversation import Turn
 from schemas.errors import BadInput
 
@@ -39,8 +40,8 @@ class Render:
     tools: Sequence[Turn]
 
 
-Asked = Request | ScoreRequest | Measure | Render
-Told = list[Completion] | Scored | int | str | EngineError | BadInput
+Asked = Request | ScoreRequest | TreeRequest | Measure | Render
+Told = list[Completion] | Scored | Tree | int | str | EngineError | BadInput
 
 
 class Answering(Protocol):
@@ -150,12 +151,16 @@ class Serving:
             self._death = error
             raise
 
-    async def _timed(self, asked: Request | ScoreRequest) -> list[Completion] | Scored:
+    async def _timed(self, asked: Request | ScoreRequest | TreeRequest) -> list[Completion] | Scored | Tree:
         written = 0
         self._timeline.enter()
         try:
             if isinstance(asked, ScoreRequest):
                 return await self._engine.score(asked)
+            if isinstance(asked, TreeRequest):
+                found = await self._engine.grow_tree(asked)
+                written = found.took.written
+                return found
             answers = await self._engine.generate(asked)
             written = sum(one.completion_tokens for one in answers)
             return answers

@@ -43,7 +43,7 @@ def examine(root: str) -> Iterator[Finding]:
     """Look at everything, one after the other; takes some seconds, since a sandbox is started."""
     yield Finding("gristmill", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}")
     yield _machine()
-    for look in (_ray, _embedded, _vllm, _transformers, _gpus, _sandbox, _open_files, _shared_memory):
+    for look in (_ray, _embedded, _token_search, _vllm, _transformers, _gpus, _sandbox, _open_files, _shared_memory):
         yield look()
     yield _root(root)
     for name, command, what in (
@@ -91,6 +91,12 @@ def _embedded() -> Finding:
         return Finding("engine llama_cpp", "ok", f"{_version('xllamacpp')}, with {find_model(EMBEDDED).name}")
     except GristmillError as error:
         return Finding("engine llama_cpp", "weaker", str(error), "other models: engine.model=PATH.gguf")
+
+
+def _token_search() -> Finding:
+    state: State = "ok" if _installed("cyllama") else "absent"
+    what = "strategy saffron needs it: pip install 'gristmill[tokens]'"
+    return Finding("token search", state, _version("cyllama"), what)
 
 
 def _vllm() -> Finding:

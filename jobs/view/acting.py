@@ -7,7 +7,7 @@ of it is looked at before anything is done.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from anyio.to_thread import run_sync
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from cluster.records.annotations import LONGEST, annotate, annotations_of
+from cluster.records.annotations import annotate, annotations_of
 from cluster.records.orders import author, give, new_order
 from jobs.looking.labels import audit, next_labels
 from jobs.view.shown import Shown
@@ -44,17 +44,17 @@ class Told(BaseModel):
     reason: str = Field(default="", max_length=1_000)
 
 
-class Said(BaseModel):
-    """An annotation, as the page sends it; ``is_correct`` null takes back what was said."""
+class Marked(BaseModel):
+    """An annotation, as the page sends it (``cluster.records.annotations.Said``, which looks at the values)."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    problem_key: str = Field(max_length=1_000)
-    sample_index: int = Field(ge=0, lt=2**31)
+    problem_key: str
+    sample_index: int
     is_correct: bool | None
-    note: str = Field(default="", max_length=LONGEST)
-    stratum: str | None = Field(default=None, max_length=200)
-    stratum_size: int | None = Field(default=None, ge=1)
+    note: str = ""
+    stratum: str | None = None
+    stratum_size: int | None = None
 
 
 def acting_routes(shown: Shown, answer: Callable[..., Response]) -> list[Route]:
@@ -85,11 +85,11 @@ def acting_routes(shown: Shown, answer: Callable[..., Response]) -> list[Route]:
 
     run = "/api/run/{run}"
     return [
-        Route(f"{run}/annotations", reads(lambda _, watched: what_was_said(watched))),
+        Route(f"{run}/annotation", reads(lambda request, watched: what_was_said(watched, request.query_params))),
         Route(f"{run}/audit", reads(lambda _, watched: audit_of(watched))),
         Route(f"{run}/next", reads(lambda request, watched: following(watched, request.query_params.get("count", "")))),
         Route(f"{run}/order", acts(Told, order), methods=["POST"]),
-        Route(f"{run}/annotate", acts(Said, mark), methods=["POST"]),
+        Route(f"{run}/annotate", acts(Marked, mark), methods=["POST"]),
     ]
 
 
@@ -121,16 +121,20 @@ def order(watched: Watched, told: Told) -> dict[str, Any]:
     return give(watched.root, watched.run_id, given, ANSWER_SECONDS).model_dump(mode="json")
 
 
-def mark(watched: Watched, said: Said) -> dict[str, Any]:
+def mark(watched: Watched, said: Marked) -> dict[str, Any]:
     """Write an annotation down."""
     row = annotate(watched.root, watched.manifest, [{**said.model_dump(), "author": author()}]).row(0, named=True)
     return {name: row[name] for name in (*KEYS, "is_correct", "note", "author", "time")}
 
 
-def what_was_said(watched: Watched) -> dict[str, Any]:
-    """Return what was said of a run's verdicts."""
+def what_was_said(watched: Watched, asked: Mapping[str, str]) -> dict[str, Any]:
+    """Return what was said of one verdict last; null where nothing was, or it was taken back."""
+    key, index = (asked.get(name, "") for name in KEYS)
+    if not (index.isascii() and index.isdigit() and len(index) < 11):
+        raise BadInput("say which sample: problem_key=KEY&sample_index=N")
     columns = (*KEYS, "is_correct", "accepted", "note", "author", "time")
-    return {"annotations": annotations_of(watched.root, watched.manifest).select(columns).to_dicts()}
+    rows = annotations_of(watched.root, watched.manifest, (key, int(index))).select(columns).to_dicts()
+    return {"problem_key": key, "sample_index": int(index), "said": rows[0] if rows else None}
 
 
 def audit_of(watched: Watched) -> dict[str, Any]:

@@ -87,15 +87,18 @@ def build_app(shown: Shown, control: str | None = None) -> Starlette:
     async def searched(request: Request) -> Response:
         asked = dict(request.query_params)
 
-        def begin() -> Iterator[dict[str, Any]]:
-            of_run = shown.samples(request.path_params["run"])
-            if not of_run.ready:
-                raise BadInput("the index of the samples is being made")
-            index, places = of_run.open()
-            wanted = read_filter(asked, index, places)
-            return search(of_run, index, wanted, asked.get("text", ""), asked.get("regex") == "1")
+        def found() -> Iterator[dict[str, Any]]:
+            try:
+                if not of_run.ready:
+                    raise BadInput("the index of the samples is being made")
+                index, places = of_run.open()
+                wanted = read_filter(asked, index, places)
+                yield from search(of_run, index, wanted, asked.get("text", ""), asked.get("regex") == "1")
+            except GristmillError as error:  # in the stream, since a browser doesn't show its pages others' words
+                yield {"hits": [], "searched": 0, "done": True, "error": str(error)}
 
-        return _stream(_in_steps(await run_sync(begin)))
+        of_run = await run_sync(shown.samples, request.path_params["run"])
+        return _stream(_in_steps(found()))
 
     run = "/api/run/{run}"
     routes = [

@@ -82,8 +82,9 @@ class Guard:
         headers = Headers(scope=scope)
         if headers.get("host", "").lower() not in self.hosts:
             return PlainTextResponse("this server has another name", 421), False
-        origin = headers.get("origin")
-        if origin is not None and origin.lower().removeprefix("http://") not in self.hosts:
+        origins = headers.getlist("origin")
+        origin = origins[0] if origins else None
+        if len(origins) > 1 or (origin is not None and origin.lower().removeprefix("http://") not in self.hosts):
             return PlainTextResponse("requests of other sites aren't answered", 403), False
         if scope["method"] == "POST" and self.control is not None:
             return self._judged_to_act(headers, origin), False

@@ -96,7 +96,7 @@ class UniformSpec(PolicySpec):
 class Targeted(PolicySpec):
     """Base of policies that want so many accepted samples of each problem."""
 
-    target: int = Field(default=1, ge=1)
+    target: int = Field(default=1, ge=1, le=10**9)
     """1: coverage; more: training data."""
 
 
@@ -161,7 +161,7 @@ class ConsistencySpec(PolicySpec):
     (``early_stopping``)."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     """How sure ``bayesian`` and ``adaptive`` must be of the leading answer before they stop."""
-    window: int = Field(default=4, ge=2)
+    window: int = Field(default=4, ge=2, le=10**9)
     """How many samples in a row ``early_stopping`` wants to agree before it stops."""
     shapes: tuple[tuple[float, ...], ...] = ()
     """Sorted answer frequencies that problems may have, for ``bayesian``; a broad library where there are none."""

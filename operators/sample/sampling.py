@@ -144,10 +144,12 @@ class Sampling(Operator, SamplingParams):
         if self.strategy is None or self.per_problem == self.rows or not self.strategy.all_greedy(self.temperature):
             return
         name, most = self.strategy.public_name(), self.rows
+        by_tokens = self.strategy.by_tokens
+        why = "leaves nothing to chance" if by_tokens else "asks all of an episode at temperature 0"
         raise BadInput(
-            f"strategy {name} asks all of an episode at temperature 0, so every episode of a problem would be the "
-            f"same, and sample.n = {self.n} asks for {self.per_problem // most}; set sample.n to {most} (one episode), "
-            "or a temperature above 0"
+            f"strategy {name} {why}, so every episode of a problem would be the same, and sample.n = {self.n} asks for "
+            f"{self.per_problem // most}; set sample.n to {most} (one episode)"
+            f"{'' if by_tokens else ', or a temperature above 0'}"
         )
 
     def of_roles(self, engines: Mapping[str, Engines]) -> dict[str, Engines]:

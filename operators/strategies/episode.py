@@ -144,25 +144,28 @@ class Episode:
         self._group += again is None
         anew = self._anew
         if not await self._affords(asks):
-            self.capped = True
             return [Said("", "cap") for ask in asks for _ in range(ask.n)]
         calls = [self._generated(path, ask, anew) for path, ask in zip(paths, asks, strict=True)]
         return [said for answers in await _all(calls) for said in answers]
 
     async def _affords(self, asks: Sequence[Ask]) -> bool:
-        caps = self._caps
-        if caps.calls is not None and self.bill.calls + len(asks) > caps.calls:
-            return False
-        if caps.tokens is None:
-            return True
-        worst = 0
-        for ask in asks:
-            prompt = await self._tokens_of(ask.prompt or self.prompt, ask.role)
-            prompt += ask.prefix_tokens or (await self._tokens_of(ask.prefix, ask.role) if ask.prefix else 0)
-            worst += ask.n * (prompt + (ask.max_tokens or self.params.max_tokens))
-        return self.bill.tokens + worst <= caps.tokens
+        worst = Bill(len(asks))
+        for ask in asks if self._caps.tokens is not None else ():
+            prompt = await self.tokens_of(ask.prompt or self.prompt, ask.role)
+            prompt += ask.prefix_tokens or (await self.tokens_of(ask.prefix, ask.role) if ask.prefix else 0)
+            worst += Bill(0, ask.n * prompt, 0, ask.n * (ask.max_tokens or self.params.max_tokens))
+        return self.allows(worst)
 
-    async def _tokens_of(self, prompt: str, role: str) -> int:
+    def allows(self, worst: Bill) -> bool:
+        """Whether the episode's caps allow calls that take so much at most; that they didn't is kept (``capped``)."""
+        then, caps = self.bill + worst, self._caps
+        pairs = ((caps.calls, then.calls), (caps.tokens, then.tokens), (caps.scores, then.passes))
+        fits = all(cap is None or most <= cap for cap, most in pairs)
+        self.capped |= not fits
+        return fits
+
+    async def tokens_of(self, prompt: str, role: str = POLICY) -> int:
+        """Return how many tokens a text has."""
         if (role, prompt) not in self._prompt_tokens:
             self._prompt_tokens[role, prompt] = await self.engine(role).count_tokens(prompt)
         return self._prompt_tokens[role, prompt]
@@ -173,24 +176,20 @@ class Episode:
             ask.role, "generate", request.prompt, request.prefix, request.params.model_dump(mode="json"), ask.n,
             request.seed,
         )  # fmt: skip
-        calls, attempt = self._known(path, asked, anew)
-        if calls is None:
+
+        async def answered() -> list[Call]:
             try:
-                completions = await self.engine(ask.role).generate(request)
-                calls = [call_of(one) for one in completions]
+                calls = [call_of(one) for one in await self.engine(ask.role).generate(request)]
             except EngineError as error:
                 if error.transient:
                     raise
                 calls = [refused(str(error)) for _ in range(ask.n)]
-            calls = [
+            return [
                 replace(
                     call,
                     call=path if ask.n == 1 else f"{path}:{child}",
-                    attempt=attempt,
                     parent_call=ask.parent,
-                    branch=self.branch,
                     role=ask.role,
-                    digest=asked,
                     seed=request.seed,
                     prompt_hash=digest_of(request.prompt),
                     prefix_length=len(request.prefix),
@@ -198,17 +197,47 @@ class Episode:
                 )
                 for child, call in enumerate(calls)
             ]
-            self.setting.journal.note(calls)
+
+        calls = await self.once(path, asked, answered, anew)
         took = Bill(
             1,
             sum(call.prompt_tokens for call in calls),
             sum(call.cached_prompt_tokens for call in calls),
             sum(call.completion_tokens for call in calls),
         )
-        payee = self._payee(ask.role)
+        self.pay(took, ask.role)
+        return [said_of(call) for call in calls]
+
+    def pay(self, took: Bill, role: str = POLICY) -> None:
+        """Put what a call took in the bill."""
+        payee = self._payee(role)
         self.bill += took
         self._wrote[payee] = self._wrote.get(payee, Bill()) + took
-        return [said_of(call) for call in calls]
+
+    def begin_group(self) -> tuple[str, bool]:
+        """Return the path of the one call of a group, and whether it is to be asked anew."""
+        path, anew = f"{self.branch}{self._group}.0", self._anew
+        self._group += 1
+        return path, anew
+
+    async def once(
+        self, path: str, asked: str, answer: Callable[[], Awaitable[list[Call]]], anew: bool = False
+    ) -> list[Call]:
+        """Return the answers that the journal has to a call; else those of ``answer``, which are kept.
+
+        Args:
+            asked: the digest of what is asked.
+            anew: whatever the journal has.
+        """
+        calls, attempt = self._known(path, asked, anew)
+        if calls is None:
+            calls = [replace(one, attempt=attempt, branch=self.branch, digest=asked) for one in await answer()]
+            self.setting.journal.note(calls)
+        return calls
+
+    def name_of(self, path: str) -> str:
+        """Return what a call is called in requests and errors."""
+        return f"{self.problem['problem_key']}/{self.index}/{path}"
 
     def _request(self, path: str, ask: Ask) -> Request:
         own = ask.prompt is None
@@ -217,13 +246,12 @@ class Episode:
         changes["max_tokens"] = max(1, ask.max_tokens or self.params.max_tokens)
         changes |= {} if ask.temperature is None else {"temperature": ask.temperature}
         changes |= {} if ask.top_p is None else {"top_p": ask.top_p}
-        key = self.problem["problem_key"]
         return Request(
             ask.prompt if ask.prompt is not None else self.prompt,
             self.params.model_copy(update=changes),
             sample_seed(self.seed, path, 0),
             ask.n,
-            f"{key}/{self.index}/{path}",
+            self.name_of(path),
             self.problem["problem_id"],
             (self.setting.lead if own else "") + ask.prefix,
         )
@@ -262,7 +290,6 @@ class Episode:
         keys = [digest_of(role, one.kind, one.prompt, one.completion, one.step_tag) for one in requests]
         fresh = {key: one for key, one in zip(keys, requests, strict=True) if key not in self._billed}
         allowed = await self._affords_scores(fresh.values(), role)
-        self.capped |= not allowed
         asked = {key: one for key, one in zip(keys, requests, strict=True) if allowed or key in self._billed}
         calls = dict(zip(asked, await _all([self._scored(one, role, key) for key, one in asked.items()]), strict=True))
         for key in fresh.keys() & calls.keys():
@@ -272,13 +299,9 @@ class Episode:
         return [score_of(calls[key]) if key in calls else None for key in keys]
 
     async def _affords_scores(self, requests: Collection[ScoreRequest], role: str) -> bool:
-        caps = self._caps
-        if caps.scores is not None and self.bill.passes + len(requests) > caps.scores:
-            return False
-        if caps.tokens is None:
-            return True
-        worst = [await self._tokens_of(one.prompt + one.completion, role) for one in requests]
-        return self.bill.tokens + sum(worst) <= caps.tokens
+        counted = requests if self._caps.tokens is not None else ()
+        read = [await self.tokens_of(one.prompt + one.completion, role) for one in counted]
+        return self.allows(Bill(passes=len(requests), scorer_tokens=sum(read)))
 
     async def _scored(self, request: ScoreRequest, role: str, asked: str) -> Call:
         """Return the call that scored a text; branches that ask for the same one share it."""
@@ -287,24 +310,20 @@ class Episode:
         return await self._scoring[asked]
 
     async def _asked_for_score(self, request: ScoreRequest, role: str, asked: str) -> Call:
-        calls, attempt = self._known(path := f"{SCORE_PATH}{asked}", asked, anew=False)
-        if calls is not None:
-            return calls[0]
-        call = Call(
-            path, attempt, None, self.branch, role, "likelihood" if request.kind == "likelihood" else "score", asked,
-            prompt_hash=digest_of(request.prompt), prefix_length=len(request.completion),
-        )  # fmt: skip
-        try:
-            name = f"{self.problem['problem_key']}/{self.index}/{path}"
-            scored = await self.engine(role).score(replace(request, request_id=name))
+        path, kind = f"{SCORE_PATH}{asked}", "likelihood" if request.kind == "likelihood" else "score"
+        call = Call(path, 0, None, "", role, kind, asked, None, digest_of(request.prompt), "", len(request.completion))
+
+        async def answered() -> list[Call]:
+            try:
+                scored = await self.engine(role).score(replace(request, request_id=self.name_of(path)))
+            except EngineError as error:
+                if error.transient:
+                    raise
+                return [replace(call, status="error", error=str(error))]
             told = {"prompt_tokens": scored.prompt_tokens, "cached_prompt_tokens": scored.cached_prompt_tokens}
-            call = replace(call, value=scored.score, values=scored.steps, **told)
-        except EngineError as error:
-            if error.transient:
-                raise
-            call = replace(call, status="error", error=str(error))
-        self.setting.journal.note([call])
-        return call
+            return [replace(call, value=scored.score, values=scored.steps, **told)]
+
+        return (await self.once(path, asked, answered))[0]
 
     async def likelihood(
         self, pairs: Sequence[tuple[str, str]], role: str = POLICY
@@ -330,12 +349,12 @@ class Episode:
         said: list[str] = []
         for slot, one in enumerate(asked):
             path, digest = f"{self.branch}{group}.{slot}", digest_of(kind, one)
-            calls, attempt = self._known(path, digest, anew)
-            if calls is None:
+
+            async def done(path: str = path, slot: int = slot) -> list[Call]:
                 text = await asyncio.to_thread(do, slot)
-                calls = [Call(path, attempt, None, self.branch, kind, kind, digest, text=text, finish="stop")]
-                self.setting.journal.note(calls)
-            said.append(calls[0].text)
+                return [Call(path, 0, None, "", kind, kind, "", text=text, finish="stop")]
+
+            said.append((await self.once(path, digest, done, anew))[0].text)
         return said
 
     # -- branches --------------------------------------------------------------------------------------------------

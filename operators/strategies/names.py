@@ -40,6 +40,7 @@ STRATEGIES: dict[str, str] = {
     "prompt_choice": "operators.strategies.prompt_choice:PromptChoice",
     "rstar": "operators.strategies.rstar:RStar",
     "stoc_tot": "operators.strategies.stoc_tot:StocTot",
+    "saffron": "operators.strategies.saffron:Saffron",
     "ab_mcts": "operators.strategies.ab_mcts:AbMcts",
     "clash": "operators.strategies.clash:Clash",
     "rlot": "operators.strategies.rlot:Rlot",

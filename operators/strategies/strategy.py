@@ -49,6 +49,7 @@ class Strategy(Settings, ABC):
         awaits: what a model must write by itself, or its episodes are no more than plain samples: the number in the
             episode's note that counts it -> what it is.
         steps: whether it stops completions at separators: then an engine must tell a stop string from the end.
+        by_tokens: whether it has its engine search by tokens, which few can; that leaves nothing to chance.
     """
 
     version: ClassVar[int]
@@ -57,6 +58,7 @@ class Strategy(Settings, ABC):
     columns: ClassVar[tuple[str, ...]] = ()
     awaits: ClassVar[dict[str, str]] = {}
     steps: ClassVar[bool] = False
+    by_tokens: ClassVar[bool] = False
 
     cap_tokens: int | None = Field(default=None, ge=1)
     """An episode ends by itself before it would read and write more tokens than this, in all roles."""
@@ -98,13 +100,15 @@ class Strategy(Settings, ABC):
         return False
 
     def all_greedy(self, temperature: float) -> bool:
-        """Whether all of an episode is asked at temperature 0: another episode would be the same.
+        """Whether nothing of an episode is left to chance, as at temperature 0: another one would be the same.
 
         Args:
             temperature: the sampling stage's.
         """
-        from operators.strategies.scorers import Rating
+        from operators.strategies.scorers import Rating  # asks engines, which settings do without
 
+        if self.by_tokens:
+            return True
         own = getattr(self, "temperature", None)
         others = [getattr(getattr(self, "rule", None), "temperature", None)]
         scorer = getattr(self, "scorer", None)

@@ -31,8 +31,8 @@ class Case:
         promises: ``understands``: a model answers what the prompt says (not so exactly behind a chat template);
             ``fits``: a text that can't fit is refused; ``continues``: a begun completion; ``tells stops``: that a stop
             string, and not the model's own end, ended a text; ``likelihood``: it scores; ``json_schema``, ``regex``: it
-            keeps to guides; ``tells cached``: how much of a prompt it knew; ``another loop``, ``closes twice``: cheap
-            enough to be tried.
+            keeps to guides; ``searches by tokens``; ``tells cached``: how much of a prompt it knew; ``another loop``,
+            ``closes twice``: cheap enough to be tried.
         chat: whether prompts are conversations (a chat endpoint) or text.
         slots: how many requests it works on at once.
         reference: the case whose likelihoods are the reference of this one's log-probs: itself (teacher-forced),
@@ -106,11 +106,11 @@ def vllm_served(api: str) -> Callable[[], AbstractContextManager[EngineSpec]]:
 
 
 CASES = [
-    Case("scripted", scripted, LOADS_AGAIN | {"likelihood", "tells stops"}),
+    Case("scripted", scripted, LOADS_AGAIN | {"likelihood", "tells stops", "searches by tokens"}),
     Case(
         "llama_cpp",
         llama_cpp,
-        TEXT | LOADS_AGAIN | {"likelihood", "tells stops", "tells cached", "json_schema"},
+        TEXT | LOADS_AGAIN | {"likelihood", "tells stops", "tells cached", "json_schema", "searches by tokens"},
         reference="itself",
     ),
     Case(

@@ -8,10 +8,12 @@ import json
 import re
 import statistics
 import time
+from dataclasses import asdict
 
 import pytest
 
 from operators.engine import Completion, EngineError, Request, Scored, ScoreRequest
+from operators.token_tree import TreeRequest
 from schemas.datasets import FINISH_REASONS
 from schemas.engine import SamplingParams
 from schemas.errors import BadInput
@@ -247,6 +249,20 @@ def test_a_begun_completion_is_continued(subject: Subject) -> None:
 
 
 SEASON = {"type": "object", "properties": {"x": {"enum": ["spring", "winter"]}}, "required": ["x"]}
+
+
+def test_a_search_by_tokens_is_carried_out_or_refused_by_name(subject: Subject) -> None:
+    request = TreeRequest(subject.prompt(TEXT), "", 3, 0.9, 1.0, 2, 6, -1024.0, request_id="p/0")
+    if not subject.case.keeps("searches by tokens"):
+        with pytest.raises(BadInput, match=f"engine '{subject.engine.info.family}' can't search by tokens"):
+            subject.do(subject.engine.grow_tree(request))
+        return
+    first, second = (subject.do(subject.engine.grow_tree(request)) for _ in range(2))
+    assert first.took == second.took and [one.text for one in first.finals] == [one.text for one in second.finals]
+    assert 1 <= len(first.finals) <= 3 and all(2 <= one.tokens <= 6 for one in first.finals)
+    read = subject.do(subject.engine.count_tokens(request.prompt))
+    assert first.took.read == read and first.took.computed == read + first.took.passes - 1
+    assert all(getattr(first.took, name) <= most for name, most in asdict(request.most(read)).items())
 
 
 @pytest.mark.needs("regex")

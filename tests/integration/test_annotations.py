@@ -187,8 +187,8 @@ SAID = """{"completed_by": 1, "updated_at": "0001-01-01T00:00:00+05:00",
         ("[1]", "task 1 isn't one of ours"),
         ('{"data": {"text": "theirs"}}', "task 1 isn't one of ours"),
         ('{"data": {"problem_key": "x", "sample_index": 1}, "annotations": 5}', "taken"),
-        (f'{{"data": {{"problem_key": "x", "sample_index": {2**70}}}, "annotations": [{SAID}]}}', "keys of samples"),
-        (f'{{"data": {{"problem_key": "\\ud800", "sample_index": 1}}, "annotations": [{SAID}]}}', "keys of samples"),
+        (f'{{"data": {{"problem_key": "x", "sample_index": {2**70}}}, "annotations": [{SAID}]}}', "can't be written"),
+        (f'{{"data": {{"problem_key": "\\ud800", "sample_index": 1}}, "annotations": [{SAID}]}}', "can't be written"),
         ('[{"data": {"problem_key": "x", "sample_index": true}}]', "isn't one of ours"),
         ("[" * 20_000, "neither a JSON list"),
     ],
@@ -198,3 +198,63 @@ def test_other_files_are_refused(made: RunResult, tmp_path: Path, text: str, why
     path.write_text(text)
     done = CliRunner().invoke(app, ["annotations", "latest", "--import", str(path), "--root", str(made.root.url)])
     assert why in (done.stdout if done.exit_code == 0 else str(done.exception))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"author": "\ud800"}, {"author": ""}, {"author": "x" * 201}, {"author": "a\x1b[2J"}, {"author": 5},
+        {"note": "\ud800"}, {"note": "x" * 10_001}, {"note": ["a"]}, {"stratum": {"a": 1}}, {"stratum": "\x00"},
+        {"stratum_size": 0}, {"stratum_size": 2**70}, {"stratum_size": 1.5}, {"stratum_size": "3"},
+        {"is_correct": 1}, {"is_correct": "yes"}, {"sample_index": -1}, {"sample_index": 2**40}, {"sample_index": True},
+        {"problem_key": "x" * 10_000}, {"problem_key": None}, {"time": "2026-01-01"},
+    ],
+)  # fmt: skip
+def test_what_cant_be_said_is_refused_and_nothing_is_written(made: RunResult, odd: dict) -> None:
+    row = made.dataset("verify").head(1).collect().row(0, named=True)
+    good = {**row, "is_correct": True, "author": "anna"}
+    before = len(pl.read_delta(made.root.uri(FOLDER))) if made.root.exists(FOLDER) else 0
+    with pytest.raises(BadInput) as refused:
+        annotate(made.root, made.manifest, [good, {**good, **odd}])
+    assert len(str(refused.value)) < 400
+    assert (len(pl.read_delta(made.root.uri(FOLDER))) if made.root.exists(FOLDER) else 0) == before
+
+
+def test_hostile_exports_are_taken_as_data_or_refused(made: RunResult, tmp_path: Path) -> None:
+    """Another run's tasks, nested notes, duplicates, moments to come: the last word is still the last one said."""
+    other = run(LocalRunner(), scripted_pipeline(write_problems(tmp_path / "p.jsonl", 2, first=70), 2), tmp_path / "r")
+    row, theirs = (one.dataset("verify").head(1).collect().row(0, named=True) for one in (made, other))
+    path = tmp_path / "export.json"
+
+    def task(about: dict, says: object = "right", **more: object) -> dict:
+        said = {"result": [{"from_name": "correct", "value": {"choices": [says]}}], **more}
+        return {"data": {name: about[name] for name in ("problem_key", "sample_index")}, "annotations": [said]}
+
+    def taken(*tasks: dict) -> int:
+        path.write_text(json.dumps(tasks))
+        done = CliRunner().invoke(
+            app, ["annotations", "latest", "--import", str(path), "--root", made.root.url, "--json"]
+        )
+        if done.exception is not None:
+            raise done.exception
+        return json.loads(done.stdout)["taken"]
+
+    with pytest.raises(BadInput, match="has no verdict on"):
+        taken(task(row), task(theirs))
+    for author in ("x" * 1_000, "\x1b]0;title\x07", "\ud800", {"email": ["nested"] * 100}):
+        with pytest.raises(BadInput, match="author"):
+            taken(task(row, completed_by=author))
+    assert taken(task(row, ["right"]), task(row, {"right": 1}), task(row, "RIGHT"), task(row, None)) == 0
+    nested: object = "a note"
+    for _ in range(50):
+        nested = [nested]
+    later = task(row, "wrong", updated_at="9999-12-31T23:59:59Z", completed_by="<b>anna</b>")
+    later["annotations"][0]["result"].append({"from_name": "note", "value": {"text": nested}})
+    assert taken(later, task(row, "right", updated_at="2026-01-01"), later) == 3
+    mine = (row["problem_key"], row["sample_index"])
+    [said] = annotations_of(made.root, made.manifest, mine).to_dicts()
+    assert (said["is_correct"], said["author"]) == (False, "<b>anna</b>") and "a note" in said["note"]
+    annotate(made.root, made.manifest, [{**row, "is_correct": True, "author": "ben"}])
+    [said] = annotations_of(made.root, made.manifest, mine).to_dicts()
+    assert said["author"] == "ben", "what is said now comes after what claimed to be said in times to come"
+    assert annotations_of(made.root, made.manifest, ("nowhere", 0)).is_empty()

@@ -15,9 +15,11 @@ import pytest
 from deltalake import write_deltalake
 
 from cluster.records.run import RunResult
+from cluster.spending.history import read_ledger
 from cluster.storage.arrow import arrow_schema
 from cluster.upkeep.verify_data import verify
 from schemas.books import LedgerEntry
+from schemas.budget import Budget
 from schemas.contract import polars_schema
 from schemas.datasets import Sample
 from tests.commands import gristmill
@@ -40,6 +42,8 @@ from tests.damage import (
     truncate,
     wrong_hash,
 )
+from tests.integration.test_episodes import play
+from tests.integration.test_roles import searched
 from tests.support import keys
 
 HERE = Path(__file__).parents[2]
@@ -254,3 +258,11 @@ def test_the_command_says_what_is_wrong_and_what_to_do(made: RunResult, tmp_path
     again(tmp_path)
     assert gristmill("verify-data", "latest", *root, cwd=tmp_path).returncode == 0
     assert gristmill("verify-data", "nothing", *root, cwd=tmp_path).returncode == 2
+
+
+def test_what_episodes_took_isnt_held_against_their_rows(tmp_path: Path) -> None:
+    """Rows tell what one path of calls took, the ledger what all of them did: nothing is wrong with that."""
+    for n in (8, 16):
+        result = play(tmp_path, searched(tmp_path, n=n, gpus=0.0), budget=Budget(tokens=10**7))
+        assert result.manifest.state == "done" and read_ledger(result.root)["completion_tokens"].sum() > 0
+        assert verify(result.root, result.manifest).findings == []

@@ -83,6 +83,10 @@ def test_verdicts_are_annotated_by_keys(browser: Browser, tmp_path: Path) -> Non
             page.wait("document.querySelector('.marks button') && document.querySelector('.sample .completion')")
             page.key(key)
         page.wait("document.querySelector('.head .quiet').innerText.endsWith('3 said')")
+        page.key("k")
+        page.wait("document.querySelector('.marks p.quiet')?.innerText.includes('found the sample right')")
+        asked = [address for address in page.asked if "/annotation" in address]
+        assert asked and all("sample_index=" in address for address in asked), "it asks about what it shows alone"
         said = annotations_of(root, manifest)
         assert sorted(said["is_correct"].to_list()) == [False, True, True] and said["stratum"].null_count() == 0
         page.go(f"{server.address.split('?')[0]}#/run/{manifest.run_id}/samples?at=0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import polars as pl
 import pytest
@@ -260,6 +262,33 @@ def test_runs_and_pages_are_walked_by_keyboard(bundled: Bundled, page: Page, ser
     page.wait("document.querySelector('.compared table')")
 
 
+def searching(page: Page, served: str, run_id: str, text: str, regex: bool = True) -> str:
+    """Search, and return what is said of it where it fails."""
+    page.go(f"{served}#/run/{run_id}/samples?{urlencode({'q': text, 'regex': '1' if regex else ''})}")
+    return page.wait("document.querySelector('.lines .note.bad')?.innerText")
+
+
+def test_a_search_that_fails_says_why(bundled: Bundled, page: Page, served: str) -> None:
+    run_id, said = bundled.plain.manifest.run_id, len(page.said)
+    for odd in ("(", "[", "a{2,1}", "\\", "(?<n"):
+        assert searching(page, served, run_id, odd) == f"that isn't a regular expression: {odd}"
+        assert page.text().count("0 found") == 1
+    assert len(page.said) == said, "nothing on the console"
+    page.send("Network.setCacheDisabled", {"cacheDisabled": True})
+    page.send("Network.setBlockedURLs", {"urls": ["*texts*"]})
+    page.send("Page.reload")
+    page.wait("document.querySelector('h1, .lines')")
+    text = searching(page, served, run_id, "evil", regex=False)
+    assert text.startswith(f"run-{'1' if 'run-1' in text else '0'}/texts-00000.parquet can't be fetched: is the server")
+    page.send("Network.setBlockedURLs", {"urls": []})
+    page.go(f"{served}#/run/{run_id}/samples?q=evil+again")
+    page.wait("/^0 found, .* searched/.test(document.querySelector('.counted').innerText)")
+    assert not page.evaluate("document.querySelector('.lines .note.bad')")
+    own = [line for line in page.said[said:] if "Failed to load resource" not in line]  # the browser's own words
+    assert own == []
+    del page.said[said:]
+
+
 def test_nothing_was_said_nobody_else_was_asked_and_nothing_ran(page: Page, served: str) -> None:
     assert page.evaluate(f"[typeof window.evil, document.querySelectorAll('#app :is({MARKUP})').length]") == [
         "undefined",
@@ -275,6 +304,28 @@ def test_the_page_carries_its_policy_and_shards_are_small(bundled: Bundled) -> N
     sizes = [path.stat().st_size for path in bundled.folder.rglob("*.parquet")]
     assert len(sizes) > 12
     assert shards.LIMIT <= 8_000_000
+
+
+def test_a_bundle_doesnt_say_where_and_by_whom_it_was_made(bundled: Bundled) -> None:
+    """Neither folders, machines and commands, nor who told a run something; files have names of ours alone."""
+    for folder in sorted((bundled.folder / "data").glob("run-*")):
+        document = json.loads((folder / "run.json").read_text())
+        assert (document["command"], document["account"], document["orders"]) == ("", None, [])
+        pools = [pool for one in document["stages"] for pool in (one, *one["roles"].values())]
+        assert [one["node"] for pool in pools for one in pool["replicas"]].count("") > 0
+        assert {one["node"] for pool in pools for one in pool["replicas"]} == {""}
+        assert document["config"]["load"]["source"] == "…/p.jsonl"
+    root = bundled.plain.root.url
+    texts = [path.read_text() for path in bundled.folder.rglob("*.json")]
+    assert len(texts) > 8
+    for text in texts:
+        assert root not in text and str(bundled.folder.parent) not in text
+    assert any("…/p.jsonl" in text for text in texts)
+    known = (
+        r"(lines|texts|episodes|problems|problem-texts)-\d{5}\.parquet|(run|experts|failures|policy|names|layout)\.json"
+    )
+    for path in (bundled.folder / "data").glob("run-*/*"):
+        assert re.fullmatch(known, path.name), path
 
 
 class Bundler:

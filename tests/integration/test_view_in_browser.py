@@ -175,6 +175,9 @@ def test_samples_by_filter_search_and_keyboard(watched: tuple[RunResult, Server,
     found = page.wait(f"/searched/.test({COUNTED}) && !document.querySelector('.counted button') && {COUNTED}")
     texts = result.dataset("sample").select("completion").collect()["completion"]
     assert found.startswith(f"{texts.str.contains('evil <script>', literal=True).sum()} found, {8 * N} searched")
+    page.go(own(server, f"#/run/{result.manifest.run_id}/samples?q=%28&regex=1"))
+    said = page.wait("document.querySelector('.lines .note.bad')?.innerText")
+    assert said == "that isn't a regular expression: ("
 
 
 def test_hostile_texts_are_shown_and_do_nothing(watched: tuple[RunResult, Server, Page, list[str]]) -> None:

@@ -144,6 +144,13 @@ def test_another_origin_is_refused(app: Guard, origin: str) -> None:
         assert get(app, "/api/about", {**known(app), "origin": origin}, method=method).status == 403
 
 
+def test_two_origins_are_none_of_ours(app: Guard) -> None:
+    for other in (b"http://evil.example", b"http://127.0.0.1:4711"):
+        headers = [(b"host", b"127.0.0.1:4711"), (b"origin", b"http://127.0.0.1:4711"), (b"origin", other)]
+        judged, _ = app._judged({"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers})
+        assert judged is not None and judged.status_code == 403
+
+
 def test_it_only_reads(app: Guard) -> None:
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "ODD"):
         assert get(app, "/api/about", {**known(app), "origin": "http://127.0.0.1:4711"}, method=method).status == 405
@@ -161,7 +168,7 @@ def test_without_control_there_is_nothing_to_do(app: Guard) -> None:
     for path in ROUTES:
         assert post(app, path, own_page(app), PAUSE).status == 405
         assert get(app, path, known(app)).status == 404
-    for path in ("/api/run/r-1/annotations", "/api/run/r-1/next"):
+    for path in ("/api/run/r-1/annotation", "/api/run/r-1/next"):
         assert get(app, path, known(app)).status == 404
     assert json.loads(get(app, "/api/about", known(app)).body)["control"] is None
 
@@ -220,7 +227,7 @@ def test_odd_posts_do_nothing(acting: tuple[Guard, Path]) -> None:
                 data = bytes(draw.randrange(256) for _ in range(draw.randrange(60)))
             run = draw.choice(["r-1", "r-2", *TRAVERSALS])
             path = (
-                f"/api/run/{quote(run)}/{draw.choice(['order', 'annotate', 'next', 'annotations', 'live', 'order/x'])}"
+                f"/api/run/{quote(run)}/{draw.choice(['order', 'annotate', 'next', 'annotation', 'live', 'order/x'])}"
             )
             headers = {"content-type": "application/json", **(page if draw.random() < 0.7 else known(app))}
             if draw.random() < 0.2:

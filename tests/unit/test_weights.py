@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster.engines import resolve, weights
-from cluster.engines.weights import file_hash, folder_revision, hub_commit
+from cluster.engines import resolve
+from cluster.engines.weights import folder_revision, hub_commit
+from schemas import file_hash as hashes
 from schemas.engine import VllmSpec
 from schemas.errors import BadInput
+from schemas.file_hash import file_hash
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -46,7 +48,7 @@ def test_a_hash_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch
     first = file_hash(path)
     file_hash.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setattr(weights.hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
+        patch.setattr(hashes.hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
         assert file_hash(path) == first
     file_hash.cache_clear()
     path.write_text("two")

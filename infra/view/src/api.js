@@ -50,7 +50,7 @@ export async function send(path, body) {
 
 /** Hear a stream of documents until the returned function is called. */
 export function hear(path, query, on, onTrouble) {
-  if (bundled) return bundled.hear(path, query, on, onTrouble);
+  if (bundled) return bundled.hear(path, query, on);
   const source = new EventSource(address(path, query));
   source.onmessage = (event) => on(JSON.parse(event.data), source);
   source.onerror = () => onTrouble?.(source);

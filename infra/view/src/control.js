@@ -31,11 +31,11 @@ export const Control = ({ run, data }) => {
   };
   const button = (action, label, more, lacks = false) => html`<button disabled=${state.busy || lacks} data-act=${action} onClick=${() => tell(action, more)}>${label}</button>`;
   return html`<section class="control"><h2>Control</h2>
-    ${data.state === "running" && html`<div class="acts">${button(data.paused ? "resume" : "pause", ASKED[data.paused ? "resume" : "pause"])}${button("cancel", ASKED.cancel)}
-      <label>Why<input value=${reason} maxlength="1000" onInput=${(event) => because(event.target.value)} /></label></div>
+    ${data.state === "running" && html`<div class="card"><div class="acts">${button(data.paused ? "resume" : "pause", ASKED[data.paused ? "resume" : "pause"])}${button("cancel", ASKED.cancel)}
+      <label class="wide">Why<input value=${reason} maxlength="1000" onInput=${(event) => because(event.target.value)} /></label></div>
     <div class="acts"><label>Setting<input list="settable" value=${key} onInput=${(event) => choose(event.target.value)} /></label><datalist id="settable">${EXAMPLES.map((one) => html`<option value=${one} />`)}</datalist>
-      <label>Value<input value=${value} onInput=${(event) => write(event.target.value)} /></label>${button("set", "Set", { values: { [key.trim()]: plain(value.trim()) } }, !key.trim() || !value.trim())}</div>
-    <div class="acts"><label>Problem<input value=${problem} onInput=${(event) => name(event.target.value)} /></label>${button("requeue", "Make its refused rows again", { problem: problem.trim() }, !problem.trim())}</div>`}
+      <label>Value<input value=${value} onInput=${(event) => write(event.target.value)} /></label>${button("set", "Set", { values: { [key.trim()]: plain(value.trim()) } }, !key.trim() || !value.trim())}
+      <label class="apart">Problem<input value=${problem} onInput=${(event) => name(event.target.value)} /></label>${button("requeue", "Make its refused rows again", { problem: problem.trim() }, !problem.trim())}</div></div>`}
     ${state.error && html`<${Note} kind="bad">${state.error}<//>`}${state.said && html`<${Note}>${state.said}<//>`}</section>`;
 };
 

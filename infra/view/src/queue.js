@@ -1,6 +1,6 @@
 // Annotating the verdicts that tell an audit most (with --control), one after the other.
 import { useState } from "preact/hooks";
-import { Marks } from "./annotate.js";
+import { Marks, useSaid } from "./annotate.js";
 import { of } from "./api.js";
 import { Note, count, go, html, link, percent, useAsked, useKeys } from "./kit.js";
 import { Tabs } from "./run.js";
@@ -14,7 +14,6 @@ export const Queue = ({ run, query }) => {
   const [done, finish] = useState(0);
   const asked = useAsked(`${of(run)}/next`, { count: 20 }, round);
   const audited = useAsked(`${of(run)}/audit`, {}, round);
-  const known = useAsked(`${of(run)}/annotations`, {}, done);
   const [place, put] = useState(0);
   const list = asked.data?.next || [];
   const one = list[Math.min(place, list.length - 1)];
@@ -25,13 +24,14 @@ export const Queue = ({ run, query }) => {
     else { put(0); again(round + 1); }
   };
   useKeys({ j: () => step(1), k: () => step(-1), v: () => go(link(["run", run, "annotate"], { ...query, raw: query.raw ? "" : "1" }), true), t: () => go(link(["run", run, "annotate"], { ...query, open: query.open ? "" : "1" }), true), Escape: () => go(link(["run", run])) });
+  const said = useSaid(run, one, done);
   const { data } = useAsked(one ? `${of(run)}/sample/${one.slot}` : null);
   const to = (changes) => link(["run", run, "annotate"], { ...query, ...changes });
   return html`<main class="wide"><div class="head"><h1>Annotate</h1><span class="quiet">${list.length ? `${place + 1} of ${list.length} in this round, ${count(done)} said` : ""}</span></div>
     <${Tabs} run=${run} at="annotate" />
     ${audited.data && html`<${Audit} audit=${audited.data} />`}
     ${asked.error && html`<${Note} kind="bad">${asked.error}<//>`}${asked.data?.why && html`<${Note}>${asked.data.why}<//>`}
-    ${one && data && data.slot === one.slot && html`<${Marks} key=${one.slot} run=${run} data=${data} lot=${{ stratum: one.stratum, stratum_size: one.stratum_size }} onMarked=${next} said=${known.data?.annotations.find((of) => of.problem_key === one.problem_key && of.sample_index === one.sample_index)} />
+    ${one && data && data.slot === one.slot && said !== undefined && html`<${Marks} key=${one.slot} run=${run} data=${data} lot=${{ stratum: one.stratum, stratum_size: one.stratum_size }} onMarked=${next} said=${said} />
       <${Sample} key=${`s${one.slot}`} run=${run} slot=${one.slot} query=${query} to=${to} marked=${null} onMark=${() => undefined} asking />`}
   </main>`;
 };

@@ -25,7 +25,7 @@ export const Run = ({ run }) => {
   if (about.error) return html`<main class="wide"><${Note} kind="bad">${about.error}<//></main>`;
   if (!data) return html`<main class="wide"><p class="quiet">…</p></main>`;
   return html`<main class="wide">
-    <div class="head"><h1>${data.run_id}</h1><${State} state=${data.state} />${lost && data.state === "running" ? html`<span class="quiet">the server doesn't answer; trying again</span>` : ""}</div>
+    <div class="head"><h1>${data.run_id}</h1><${State} state=${data.paused && data.state === "running" ? "paused" : data.state} />${lost && data.state === "running" ? html`<span class="quiet">the server doesn't answer; trying again</span>` : ""}</div>
     <p class="meta"><span>${data.pipeline}</span><span>${count(data.problems)} problems</span><span>began ${moment(data.started)} UTC</span>
       ${data.finished ? html`<span>took ${duration((Date.parse(data.finished) - Date.parse(data.started)) / 1000)}</span>` : ""}${data.job ? html`<span>${data.job}</span>` : ""}${data.account ? html`<span>account ${data.account}</span>` : ""}</p>
     <${Tabs} run=${run} at="" />
@@ -124,8 +124,8 @@ const Replicas = ({ stages }) => {
   const named = rows.some((row) => row.role);
   const roles = stages.flatMap((stage) => Object.entries(stage.roles).map(([role, one]) => ({ stage: stage.name, role, ...one })));
   return (rows.length > 0 || roles.length > 0) && html`<section><h2>Engines</h2>
-    ${rows.length > 0 && html`<div class="scroll"><table class="list"><thead><tr><th>Stage</th>${named ? html`<th>Role</th>` : ""}<th>Replica</th><th>Node</th><th class="number">Tokens a second</th><th class="number">Busy</th><th></th><th class="number">Requests</th><th class="number">Started again</th></tr></thead>
-      <tbody>${rows.map((row) => html`<tr><td>${row.stage}</td>${named ? html`<td>${row.role}</td>` : ""}<td>${row.number}</td><td>${row.node || "lost"}</td><td class="number">${count(Math.round(row.tokens_per_second))}</td><td class="number">${percent(row.busy_share)}</td><td><${Meter} share=${row.busy_share} /></td><td class="number">${count(row.requests)}</td><td class="number">${row.deaths || ""}</td></tr>`)}</tbody></table></div>`}
+    ${rows.length > 0 && html`<div class="scroll"><table class="list"><thead><tr><th>Stage</th>${named ? html`<th>Role</th>` : ""}<th>Replica</th>${bundled ? "" : html`<th>Node</th>`}<th class="number">Tokens a second</th><th class="number">Busy</th><th></th><th class="number">Requests</th><th class="number">Started again</th></tr></thead>
+      <tbody>${rows.map((row) => html`<tr><td>${row.stage}</td>${named ? html`<td>${row.role}</td>` : ""}<td>${row.number}</td>${bundled ? "" : html`<td>${row.node || "lost"}</td>`}<td class="number">${count(Math.round(row.tokens_per_second))}</td><td class="number">${percent(row.busy_share)}</td><td><${Meter} share=${row.busy_share} /></td><td class="number">${count(row.requests)}</td><td class="number">${row.deaths || ""}</td></tr>`)}</tbody></table></div>`}
     ${roles.length > 0 && html`<div class="scroll"><table class="list"><thead><tr><th>Stage</th><th>Role</th><th>Model</th><th class="number">Calls</th><th class="number">Scored</th><th class="number">Tokens read</th><th class="number">Written</th></tr></thead>
       <tbody>${roles.map((row) => html`<tr><td>${row.stage}</td><td>${row.role}</td><td>${row.engine?.model || ""}</td><td class="number">${count(row.calls)}</td><td class="number">${count(row.passes)}</td><td class="number">${compact(row.prompt_tokens)}</td><td class="number">${compact(row.completion_tokens)}</td></tr>`)}</tbody></table></div>`}
   </section>`;

@@ -32,8 +32,8 @@ const useLines = (run, query) => {
     if (query.q) {
       const close = hear(`${of(run)}/search`, { ...filter, text: query.q, regex: query.regex }, (news, source) => {
         if (news.done || now.signal.aborted) source.close();
-        set((before) => ({ ...before, lines: [...before.lines, ...news.hits], searched: news.searched, loading: !news.done, ended: Boolean(news.done), more: news.more }));
-      }, (source) => { source.close(); set((before) => ({ ...before, loading: false, ended: true, error: before.ended ? undefined : "the search was refused: is that a regular expression?" })); });
+        set((before) => ({ ...before, lines: [...before.lines, ...news.hits], searched: news.searched || before.searched, loading: !news.done, ended: Boolean(news.done), more: news.more, error: news.error }));
+      }, (source) => { source.close(); set((before) => ({ ...before, loading: false, ended: true, error: before.ended ? undefined : "the server doesn't answer any more: what it found before is shown" })); });
       now.signal.addEventListener("abort", () => { close(); set((before) => ({ ...before, loading: false, ended: true })); });
       return () => now.abort(new Error("left"));
     }

@@ -12,13 +12,13 @@ from typing import Any
 
 from cluster.storage.root import Root
 from jobs.view.app import dumps, page_files
+from jobs.view.bundle.elsewhere import for_others, without_places
 from jobs.view.bundle.rows import Rows
 from jobs.view.bundle.shards import Shards
 from jobs.view.guard import POLICY
 from jobs.view.shown import Shown
 from schemas import __version__
 from schemas.errors import BadInput
-from schemas.manifest import RunManifest
 
 MARK = "gristmill-bundle.json"
 """The file by which a folder is known to be a bundle, and may be replaced."""
@@ -122,7 +122,7 @@ def _of_a_bundle(page: str) -> str:
 
 
 def _compared(shown: Shown, one: str, other: str) -> dict[str, Any]:
-    return shown.compare(f"{one},{other}")["differences"][0]
+    return without_places(shown.compare(f"{one},{other}")["differences"][0])
 
 
 def _write_run(shown: Shown, run: str, folder: Path) -> None:
@@ -133,7 +133,7 @@ def _write_run(shown: Shown, run: str, folder: Path) -> None:
 
 def _write_still(shown: Shown, run: str, folder: Path) -> None:
     watched = shown.watched(run)
-    document = _for_others(shown.document(run), watched.manifest)
+    document = for_others(shown.document(run), watched.manifest)
     layout: dict[str, Any] = {"tables": {}}
     documents: dict[str, Any] = {"run": document, "experts": shown.experts(run), "failures": [], "policy": None}
     if watched.stage is not None:
@@ -142,17 +142,6 @@ def _write_still(shown: Shown, run: str, folder: Path) -> None:
         documents |= {"failures": shown.failures(run), "policy": shown.policy(run), "names": rows.index.names}
     for name, found in {"names": {}, **documents, "layout": {"run": run, **layout}}.items():
         (folder / f"{name}.json").write_bytes(dumps(found))
-
-
-def _for_others(document: dict[str, Any], manifest: RunManifest) -> dict[str, Any]:
-    """Return a run's document without who told it something and why, which is nobody's business elsewhere."""
-    shown = {**document, "orders": [], "paused": None, "waits_for": ""}
-    error = shown.get("error")
-    if isinstance(error, str):
-        for order in manifest.orders:
-            error = error.replace(order.whose, "somebody")
-        shown["error"] = error
-    return shown
 
 
 def _write_rows(rows: Rows, folder: Path) -> dict[str, Any]:

@@ -60,7 +60,9 @@ def _needs(strategy: Strategy, passes: int) -> Iterator[str]:
     yield from (f"`{role}` or the model itself" for role in strategy.optional_roles)
     if strategy.steps:
         yield "told stops"
-    if passes and "scorer" not in strategy.asks:
+    if strategy.by_tokens:
+        yield "token search"
+    elif passes and "scorer" not in strategy.asks:
         yield "likelihoods"
     yield from strategy.tools
     yield from (f"`{column}`" for column in strategy.columns)

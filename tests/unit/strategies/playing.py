@@ -12,11 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.engines.scripted import ScriptedEngine
+from cluster.engines.scripted_tokens import LETTERS, ScriptedTokens
+from cluster.engines.token_tree import grow
 from operators.engine import Completion, Engine, EngineError, EngineInfo, Request, Scored, ScoreRequest, ended_by
 from operators.sample.episodes import play
 from operators.strategies.calls import Call, MemoryJournal
 from operators.strategies.setting import Setting
 from operators.strategies.strategy import Strategy, strategy_class
+from operators.token_tree import Tree, TreeRequest
 from schemas.conversation import Turn
 from schemas.engine import SamplingParams, ScriptedSpec
 from schemas.identity import sample_seed
@@ -62,6 +65,8 @@ KINDS: list[dict[str, Any]] = [
     {"name": "tools", "style": "programs", "rounds": 3, "uses": 2},
     {"name": "tot_dfs", "rule": SMALL, "limit": 6},
     {"name": "tools", "rounds": 2},
+    {"name": "saffron", "width": 4, "min_new_tokens": 2, "max_new_tokens": 8},
+    {"name": "saffron", "width": 3, "min_new_tokens": 0, "max_new_tokens": 40, "top_p": 1.0, "temperature": 0.5},
     {"name": "tot_dfs", "rule": SMALL, "limit": 8, "propose": "list", "worth": "mean", "threshold": None, "share": 0.5},
 ]  # fmt: skip
 """Each strategy, in each of its forms."""
@@ -151,6 +156,14 @@ class Wild(Engine):
         if request.kind == "likelihood":
             values = tuple(math.log(value) for value in values)
         return Scored(values[-1], values, tokens)
+
+    async def grow_tree(self, request: TreeRequest) -> Tree:
+        self.asked.append(request.request_id.partition("/")[2].partition("/")[2])
+        await self._wait()
+        if random.Random(request.prompt).random() < self.refuse:
+            raise EngineError("refused")
+        never = {"": dict.fromkeys(LETTERS, (1.0, 1.0))}
+        return grow(ScriptedTokens(never if self.most else {}), request)
 
     async def close(self) -> None:
         pass

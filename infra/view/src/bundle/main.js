@@ -43,12 +43,12 @@ async function ask(path, query = {}, { signal } = {}) {
 }
 
 /** Nothing in a bundle is live; what comes bit by bit is a search. */
-function hear(path, query, on, onTrouble) {
+function hear(path, query, on) {
   const [, id, what] = path.split("/").map(decodeURIComponent);
   const stop = new AbortController();
   const source = { close: () => stop.abort(new Error("closed")) };
   const search = async () => (await samplesOf(await folderOf(id))).search(query, (news) => on(news, source), stop.signal);
-  if (what === "search") search().catch((error) => stop.signal.aborted || onTrouble?.(source, error));
+  if (what === "search") search().catch((error) => stop.signal.aborted || on({ hits: [], searched: 0, done: true, error: error.message }, source));
   return source.close;
 }
 

@@ -114,8 +114,7 @@ export class RunSamples {
 
   /** Tell what is found as it is found, until all is searched, enough is found, or nobody wants to know any more. */
   async search(query, on, signal) {
-    const said = query.text || "";
-    const pattern = new RegExp(query.regex === "1" ? said : said.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "iu");
+    const pattern = patternOf(query.text || "", query.regex === "1");
     const filter = new Filter(query);
     let [searched, found, told] = [0, 0, Date.now()];
     for await (const [group, { completion, reasoning }] of this.texts.scan(["completion", "reasoning"], { signal })) {
@@ -148,6 +147,14 @@ export class RunSamples {
 }
 
 const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
+
+const patternOf = (said, regex) => {
+  try {
+    return new RegExp(regex ? said : said.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "iu");
+  } catch {
+    throw new Error(`that isn't a regular expression: ${said}`);
+  }
+};
 
 /** What is around the first match; null where there is none. */
 const near = (pattern, text) => {

@@ -8,7 +8,9 @@ const SMALL = 2_000_000; // bytes of files that are fetched whole where many of 
 const AHEAD = 6; // row groups that are fetched while one is looked at
 
 const get = async (name, headers) => {
-  const answer = await fetch(`data/${name}`, { headers });
+  const answer = await fetch(`data/${name}`, { headers }).catch(() => {
+    throw new Error(`${name} can't be fetched: is the server that had this page still there?`);
+  });
   if (!answer.ok) throw new Error(`the server said ${answer.status} of ${name}`);
   return answer;
 };
@@ -158,7 +160,9 @@ export class Table {
       const mine = [];
       while (at < wanted.length && wanted[at] < group.first + group.rows) mine.push(wanted[at++]);
       if (!mine.length) continue;
-      reads.push(this.read(group, names).then((columns) => mine.forEach((row) => found.set(row, Object.fromEntries(names.map((name) => [name, columns[name][row - group.first]]))))));
+      const read = this.read(group, names).then((columns) => mine.forEach((row) => found.set(row, Object.fromEntries(names.map((name) => [name, columns[name][row - group.first]])))));
+      read.catch(() => undefined); // it is heard below, unless the walk fails before
+      reads.push(read);
     }
     await Promise.all(reads);
     return numbers.map((number) => found.get(number)).filter(Boolean);
