@@ -48,7 +48,7 @@ class MeasureVerifierAudit(Operator):
     low and the high end of a share; drawn from the prior, for the corrected accuracy).
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     scope = "dataset"
     inputs = {
         "verdicts": Verdict.select("problem_key", "sample_index", "verifier", "is_correct", "chosen"),
@@ -137,8 +137,12 @@ class MeasureVerifierAudit(Operator):
         for name, (top, all_of) in of.items():
             whole, drawn_whole = float(value[list(all_of)].sum()), drawn[:, all_of].sum(axis=1)
             drawn_share = drawn[drawn_whole > 0, top] / drawn_whole[drawn_whole > 0]
+            share = float(value[top]) / whole if whole > 0 else None
+            # where all or none of few are such, what is drawn lies on one side of the share
+            there = [] if share is None else [share]
             low, high = np.quantile(drawn_share, ENDS).tolist() if len(drawn_share) else (None, None)
-            rows.append((name, 0, "", float(value[top]) / whole if whole > 0 else None, low, high, len(both), note))
+            ends = (None, None) if low is None or high is None else (min([low, *there]), max([high, *there]))
+            rows.append((name, 0, "", share, *ends, len(both), note))
         low, high = np.quantile(drawn[:, :2].sum(axis=1) / drawn.sum(axis=1), ENDS).tolist()
         rows.append(("accuracy_corrected", 0, "", float(value[:2].sum() / value.sum()), low, high, len(both), note))
         return rows

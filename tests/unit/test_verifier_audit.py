@@ -111,6 +111,18 @@ def test_the_prior_is_shown_to_matter_little_with_much_data() -> None:
     assert corrected["value"].max() - corrected["value"].min() < 0.01  # pyright: ignore
 
 
+def test_an_interval_holds_its_share_where_all_labels_agree() -> None:
+    verdicts, reference, _ = simulated(6, 8, complete=1.0, sound=1.0, known=48)
+    strata = pl.when(pl.col("is_correct")).then(pl.lit("accepted")).otherwise(pl.lit("refused")).alias("stratum")
+    labels = reference.select("problem_key", "sample_index", "is_correct", strata).with_columns(
+        stratum_size=pl.len().over("stratum")
+    )
+    found = MeasureVerifierAudit(bootstrap=200).run(verdicts.lazy(), labels=labels.lazy())
+    for name in ("completeness", "soundness", "precision"):
+        [row] = found.filter(pl.col("metric") == name).iter_rows(named=True)
+        assert row["low"] <= row["value"] == 1.0 <= row["high"], row
+
+
 def test_what_can_not_be_audited() -> None:
     weak, strong, _ = simulated(5, 4, 0.8, 0.9, known=4)
     with pytest.raises(BadInput, match="no sample was judged by both"):
