@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field
 
 from operators.base import Operator
-from operators.engine import Engine, EngineError
 from schemas.identity import Execution
 from schemas.later import Ints, asyncio, pl
+
+if TYPE_CHECKING:
+    from operators.engine import Engine, EngineError
 
 Tokens = TypeVar("Tokens", int, Ints)
 Question = TypeVar("Question")
@@ -49,6 +51,8 @@ class AskingOperator(Operator):
         Raises:
             EngineError: a transient fault that outlived all retries; nothing may be committed.
         """
+        from operators.engine import EngineError
+
         slots = asyncio.Semaphore(engine.capacity)
 
         async def answered(question: Question) -> Answer | EngineError:

@@ -50,6 +50,8 @@ class Operator(Settings):
         output: the contract of the result.
         synonyms: what columns are called in a table that people know; ``gristmill op`` reads it as it is.
         asks: the operator that chooses what people should label for this one (``gristmill op NAME --next 50``).
+        compares: it judges by problems' answers and verifications alone: where no problem has any, it judges nothing.
+        needs_judged: where no sample was judged, it has nothing to measure.
         tools: things ``run`` gets handed in by keyword, never starts: ``engine`` (operators.engine.Engine), ``workers``
             (operators.workers.WorkerPool) and ``sandbox`` (operators.sandbox.Sandbox).
     """
@@ -62,6 +64,8 @@ class Operator(Settings):
     output: ClassVar[type[Contract]]
     synonyms: ClassVar[dict[str, str]] = {}
     asks: ClassVar[str | None] = None
+    compares: ClassVar[bool] = False
+    needs_judged: ClassVar[bool] = False
     tools: ClassVar[tuple[str, ...]] = ()
 
     def run(self, *args: Any, **kwargs: Any) -> pl.DataFrame:

@@ -33,6 +33,7 @@ from pipelines.identity import (
     store_fingerprint,
     store_folder,
 )
+from pipelines.unjudged import refuse_unjudged
 from schemas.contract import Contract
 from schemas.datasets import SAMPLES_FOLDER, Problem
 from schemas.episodes import Call
@@ -176,6 +177,8 @@ def make_plan(
     source, *others = pipeline.stages.values()
     if problems is None:
         problems = problems_of(pipeline, root, settings)
+    if not problems.answered and settings.shard is None:  # other shards' problems may have answers
+        refuse_unjudged(pipeline.stages.values())
     problem_view = problems.view
     snapshot = Snapshot(root, source.name, problem_view, Problem)
     held = 0

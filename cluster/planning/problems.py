@@ -24,6 +24,7 @@ from cluster.storage.rows import NumberedRows
 from cluster.storage.slices import Slice
 from operators.base import Operator
 from pipelines.graph import Stage
+from pipelines.unjudged import has_answers
 from schemas.contract import Columns, validate
 from schemas.datasets import Problem
 from schemas.identity import TableDigest, more_in
@@ -39,6 +40,7 @@ class Problems:
         notes: what the source has to tell of them.
         classes: the task type of each problem, as a number; all 0 where there is one type.
         longest: UTF-8 bytes of the longest prompt, with what is said in its conversation.
+        answered: whether any of them says what is right.
     """
 
     def __init__(self, spill: Spill, numbering: Numbering, look: _SecondLook, notes: tuple[str, ...]) -> None:
@@ -46,6 +48,7 @@ class Problems:
         self.view = look.view.hexdigest()
         self.classes = look.classes
         self.longest = look.longest
+        self.answered = look.answered
         self.notes = notes
         self._size = look.size
         self._spill: Spill | None = spill
@@ -140,6 +143,7 @@ class _SecondLook:
     def __init__(self, checks: list[Operator], more: set[str]) -> None:
         self.view = TableDigest(more)
         self.size = self.longest = 0
+        self.answered = False
         self._checks = checks
         self._names: dict[str, int] = {}
         self._classes: list[NDArray[np.int32]] = []
@@ -149,6 +153,7 @@ class _SecondLook:
             operator.check_problems(table)
         self.view.add(table)
         self.size += int(table.estimated_size())
+        self.answered = self.answered or has_answers(table)
         self.longest = max(self.longest, int(table.select(_LENGTH.max()).item()))
         for name in table["task_type"].unique(maintain_order=True):
             self._names.setdefault(name, len(self._names))

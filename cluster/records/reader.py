@@ -5,6 +5,7 @@ Commands that look at manifests alone don't wait for the imports that rows take.
 
 from __future__ import annotations
 
+import difflib
 import io
 import re
 from collections.abc import Iterable, Iterator
@@ -130,7 +131,7 @@ def _latest(root: Root, known: list[str]) -> RunManifest:
 def _match(root: Root, known: list[str], name: str) -> RunManifest:
     found = [run_id for run_id in known if run_id == name] or [run_id for run_id in known if run_id.startswith(name)]
     if len(found) != 1:
-        ids = ", ".join((found or known)[:5])
+        ids = ", ".join((found or difflib.get_close_matches(name, known, n=3) or known)[:5])
         raise BadInput(f"{'several runs begin' if found else 'no run begins'} with '{name}'; for example: {ids}")
     manifest = _read(root, found[0])
     if manifest is None:

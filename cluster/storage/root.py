@@ -44,13 +44,18 @@ class Root:
         """Make a root from a path or URL; a local path becomes absolute.
 
         Raises:
-            BadInput: the URL carries credentials; they would end up in manifests.
+            BadInput: the URL carries credentials, which would end up in manifests; or a file is in the way.
         """
         text = str(url)
         if text.startswith("file://"):
             text = text.removeprefix("file://")
         if "://" not in text:
-            text = str(Path(text).expanduser().absolute())
+            path = Path(text).expanduser().absolute()
+            if (file := _in_the_way(path)) is not None:
+                raise BadInput(
+                    f"'{text}' can't be a folder: '{file}' is a file. Give the folder that is meant, or a new one"
+                )
+            text = str(path)
         elif "@" in urlsplit(text).netloc:
             raise BadInput(
                 "the root's URL carries credentials; leave them out and set AWS_ACCESS_KEY_ID and "
@@ -154,7 +159,8 @@ class Root:
         return shutil.disk_usage(self.url).free if self.is_local else math.inf
 
     def exists(self, *parts: str) -> bool:
-        return self.patiently(lambda: bool(self.fs.exists(self.uri(*parts))), f"looking for {'/'.join(parts)}")
+        there = os.path.exists if self.is_local else self.fs.exists
+        return self.patiently(lambda: bool(there(self.uri(*parts))), f"looking for {'/'.join(parts)}")
 
     def list(self, *parts: str) -> list[str]:
         """Return the names directly under a folder, sorted; none where it doesn't exist."""
@@ -162,7 +168,8 @@ class Root:
 
         def names() -> list[str]:
             try:
-                return [str(path).rstrip("/").rsplit("/", 1)[-1] for path in self.fs.ls(folder, detail=False)]
+                found = os.listdir(folder) if self.is_local else self.fs.ls(folder, detail=False)
+                return [str(path).rstrip("/").rsplit("/", 1)[-1] for path in found]
             except (FileNotFoundError, NotADirectoryError):
                 return []
 
@@ -228,7 +235,15 @@ class Root:
         return True
 
     def read_bytes(self, *parts: str) -> bytes:
-        return self.patiently(lambda: bytes(self.fs.cat_file(self.uri(*parts))), f"reading {'/'.join(parts)}")
+        path = self.uri(*parts)
+        read = Path(path).read_bytes if self.is_local else lambda: bytes(self.fs.cat_file(path))
+        return self.patiently(read, f"reading {'/'.join(parts)}")
 
     def read_json(self, *parts: str) -> Any:
         return json.loads(self.read_bytes(*parts))
+
+
+def _in_the_way(path: Path) -> Path | None:
+    """Return what stands where a folder should be: the path itself, or one above it; None where nothing does."""
+    there = next((one for one in (path, *path.parents) if os.path.lexists(one)), None)
+    return there if there is not None and not there.is_dir() else None

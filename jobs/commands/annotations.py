@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from jobs.config.options import DEFAULT_ROOT, JsonOption, RootOption, RunArgument, examples, print_json
+from jobs.config.options import DEFAULT_ROOT, JsonOption, RootOption, RunArgument, console, examples, print_json
 from schemas.errors import BadInput
 
 app = typer.Typer()
@@ -65,7 +64,7 @@ def what_people_say(
         return
     if following is None and export is None and labels is None:
         document = audit(place, manifest)
-        print_json(document) if as_json else print_audit(Console(), document)
+        print_json(document) if as_json else print_audit(console(), document)
         return
     known = annotations_of(place, manifest)
     if following is not None:

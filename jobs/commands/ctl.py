@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from jobs.config.options import DEFAULT_ROOT, JsonOption, RootOption, RunArgument, examples, print_json
+from jobs.config.options import DEFAULT_ROOT, JsonOption, RootOption, RunArgument, console, examples, print_json
 from schemas.errors import BadInput
 
 app = typer.Typer()
@@ -59,7 +58,7 @@ def ctl(
         if as_json:
             print_json([one.model_dump(mode="json") for one in manifest.orders])
         else:
-            print_orders(Console(), manifest)
+            print_orders(console(), manifest)
         return
     given = values or []
     if action in ("pause", "resume", "cancel") and given:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from jobs.config.options import (
     DEFAULT_ROOT,
     JsonOption,
     RootOption,
     RunArgument,
+    begun,
     command_line,
+    console,
     examples,
     print_json,
 )
@@ -64,6 +65,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a run's training data as Parquet shards with a dataset card, split by problem."""
+    begun(f"{name}: reading its rows")
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.export import export as write
@@ -88,14 +90,14 @@ def export(
     if as_json:
         print_json(found)
         return
-    console = Console()
-    console.print(
+    told = console()
+    told.print(
         f"{found['format']} of {found['run_id']}, stage {found['stage']}: {found['train']:,} rows to train on, "
-        f"{found['validation']:,} to validate on ({found['validation_problems']:,} problems held out)",
+        f"{found['validation']:,} to validate on (problems held out: {found['validation_problems']:,})",
         soft_wrap=True,
         highlight=False,
     )
-    console.print(f"card: {found['card']}", soft_wrap=True, highlight=False)
+    told.print(f"card: {found['card']}", soft_wrap=True, highlight=False)
 
 
 @app.command(epilog=examples("gristmill trace data/sft/train-00000-of-00001.parquet:0"))
@@ -107,6 +109,7 @@ def trace(
     as_json: JsonOption = False,
 ) -> None:
     """Follow a training row back to the texts of its samples, their verdicts and their problem."""
+    begun("walking back from the row")
     from cluster.storage.root import Root
     from jobs.looking.trace import print_trace
     from jobs.looking.trace import trace as walk
@@ -115,4 +118,4 @@ def trace(
     if as_json:
         print_json(document)
     else:
-        print_trace(Console(), document)
+        print_trace(console(), document)

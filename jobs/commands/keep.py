@@ -11,6 +11,7 @@ from jobs.config.options import (
     JsonOption,
     RootOption,
     RunArgument,
+    begun,
     complete_pipeline,
     examples,
     print_json,
@@ -32,6 +33,7 @@ def verify_data(
     as_json: JsonOption = False,
 ) -> None:
     """Check all files of a run, page by page and against each other. Exit code 1 if something is wrong."""
+    begun(f"{name}: reading its files")
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.verify_data import check_run
@@ -71,6 +73,7 @@ def gc(
     as_json: JsonOption = False,
 ) -> None:
     """Free what no kept run refers to. Paid samples, verdicts and scores stay, except those named with --samples."""
+    begun("looking for what no run names")
     from cluster.storage.root import Root
     from cluster.upkeep.garbage import collect
     from cluster.upkeep.retention import drop_samples

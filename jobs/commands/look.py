@@ -6,15 +6,17 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from jobs.config.options import (
     DEFAULT_ROOT,
     JsonOption,
+    NewRootOption,
     RootOption,
     RunArgument,
+    begun,
     complete_pipeline,
     complete_run,
+    console,
     examples,
     print_json,
     wide_console,
@@ -62,7 +64,7 @@ def runs(
     """List the runs under a root, newest first. $GRISTMILL_CATALOGUE names a database that a team shares."""
     from cluster.storage.root import Root
     from jobs.looking.listing import list_runs
-    from jobs.running.run_table import print_runs, state_of
+    from jobs.running.run_table import run_lines, state_of
 
     place = Root.at(root)
     # a run that was killed couldn't write that down: its state is known only once it is looked at
@@ -84,11 +86,11 @@ def runs(
         print_json([document(place, manifest) for manifest in found])
     elif found:
         shown = found if limit is not None else found[:SHOWN]
-        print_runs(wide_console(), place, shown)
+        typer.echo("\n".join(run_lines(place, shown)))
         if len(shown) < len(found):
-            Console(stderr=True).print(f"These are the first {SHOWN}; --limit shows more", soft_wrap=True)
+            typer.echo(f"These are the first {SHOWN}; --limit shows more", err=True)
     else:
-        Console().print(f"No runs under {place.url} yet. Start one: gristmill run arithmetic", soft_wrap=True)
+        typer.echo(f"No runs under {place.url} yet. Start one: gristmill run arithmetic")
 
 
 @app.command(epilog=examples("gristmill show latest", "gristmill show arithmetic-20260101 --json"))
@@ -103,7 +105,7 @@ def show(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption
     if as_json:
         print_json({**document(place, manifest), "config": manifest.config, "versions": manifest.versions})
     else:
-        print_run(Console(), place, manifest)
+        print_run(wide_console(), place, manifest)
 
 
 @app.command(epilog=examples("gristmill samples latest", "gristmill samples latest --problem 7 --only wrong --limit 5"))
@@ -126,7 +128,7 @@ def samples(
     if as_json:
         print_json(rows.to_dicts())
     else:
-        print_samples(Console(), rows)
+        print_samples(console(), rows)
 
 
 @app.command(
@@ -143,6 +145,7 @@ def calls(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a strategy asked: the calls of its episodes as trees, with scores and what was chosen."""
+    begun(f"{name}: reading its calls")
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.calls import episodes, print_episodes
@@ -152,12 +155,13 @@ def calls(
     if as_json:
         print_json(found)
     else:
-        print_episodes(Console(), found)
+        print_episodes(console(), found)
 
 
 @app.command(epilog=examples("gristmill report latest"))
 def report(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Write a run's HTML report again, and print its path."""
+    begun(f"{name}: writing its report")
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.running.run import write_report
@@ -173,6 +177,7 @@ def report(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOpti
 @app.command(epilog=examples("gristmill cost latest", "gristmill cost arithmetic-20260101 --json"))
 def cost(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Show what a run's results cost: by stage, difficulty, outcome; per correct answer, SFT row, 1% of coverage."""
+    begun(f"{name}: adding up what it took")
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.cost import costs, print_costs
@@ -182,7 +187,7 @@ def cost(name: RunArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOption
     if as_json:
         print_json(document)
     else:
-        print_costs(Console(), document)
+        print_costs(console(), document)
 
 
 @app.command(
@@ -207,6 +212,7 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Compare two runs: settings, problems, figures, coverage."""
+    begun(f"{first}, {second}: reading both runs")
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.diff import diff as compare
@@ -228,7 +234,7 @@ def diff(
     if as_json:
         print_json(document)
     else:
-        print_diff(Console(), document)
+        print_diff(console(), document)
 
 
 @app.command(
@@ -262,6 +268,7 @@ def holdout(
     as_json: JsonOption = False,
 ) -> None:
     """Check whether what was tuned holds on held-out problems, without wearing these out (Thresholdout)."""
+    begun(f"{name}: reading its answers")
     from cluster.records.reader import find_run
     from cluster.storage.root import Root
     from jobs.looking.holdout import holdout as ask
@@ -273,7 +280,7 @@ def holdout(
     if as_json:
         print_json(document)
     else:
-        print_holdout(Console(), document)
+        print_holdout(console(), document)
 
 
 @app.command(
@@ -300,7 +307,7 @@ def describe(
 
 
 @app.command(epilog=examples("gristmill doctor", "gristmill doctor --root s3://bucket/team --json"))
-def doctor(root: RootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
+def doctor(root: NewRootOption = DEFAULT_ROOT, as_json: JsonOption = False) -> None:
     """Show what this machine has, what is missing, and what is weaker without it. Exit code 1 if no run is possible."""
     from rich.table import Table
     from rich.text import Text

@@ -9,8 +9,10 @@ import typer
 from jobs.config.options import (
     DEFAULT_ROOT,
     JsonOption,
+    NewRootOption,
     RootOption,
     SetOption,
+    begun,
     complete_pipeline,
     complete_run,
     examples,
@@ -63,10 +65,11 @@ def bench_engine(
         str | None,
         typer.Option(metavar="PATH", help="Where the plot is written (.html, .png, .svg); by default in the root."),
     ] = None,
-    root: RootOption = "",
+    root: NewRootOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Measure an engine's speed here: tokens/s against requests in flight. `plan` then estimates with the result."""
+    begun(f"{target}: reading the settings and the problems")
     from pathlib import Path
 
     from jobs.bench import bench
@@ -173,6 +176,7 @@ def simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Replay sampling policies on recorded samples: what each would have reached, at what cost. Spends nothing."""
+    begun(f"{source}: reading what was recorded")
     from jobs.config.settings import parse_assignments
     from jobs.simulate import simulate as replay
     from jobs.simulate.simulation import Ask
@@ -231,9 +235,7 @@ def threshold(
     as_json: JsonOption = False,
 ) -> None:
     """Find the threshold at which a cascade's small model keeps an accuracy. Spends nothing."""
-    from rich.console import Console
-
-    from jobs.config.options import print_json
+    from jobs.config.options import console, print_json
     from jobs.simulate.threshold import print_threshold
     from jobs.simulate.threshold import threshold as calibrated
 
@@ -241,4 +243,4 @@ def threshold(
     if as_json:
         print_json(document)
     else:
-        print_threshold(Console(), document)
+        print_threshold(console(), document)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
-from jobs.config.options import JsonOption, examples
+from jobs.config.options import JsonOption, console, examples
 
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="NAME|CONFIG", help="A published model, or its config.json.")
@@ -83,7 +82,7 @@ def place(
         weights=weights,
         risk=risk,
         running=running,
-        console=Console(stderr=True),
+        console=console(stderr=True),
     )
     made.write(out)
     chosen = list(made.about.get("chosen", ()))
@@ -122,7 +121,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:
-        print_evaluation(Console(), document)
+        print_evaluation(console(), document)
 
 
 @moe.command(epilog="Example:\n\n$ gristmill moe export plan.json --to vllm")
@@ -192,6 +191,6 @@ def layout(
     if as_json:
         typer.echo(json.dumps(document_of(known, machines, found), indent=2))
     else:
-        print_layouts(Console(), known, machines, found, limit)
+        print_layouts(console(), known, machines, found, limit)
     if not found.fitting:
         raise typer.Exit(1)

@@ -6,10 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from jobs.config.options import JsonOption, RootOption, examples, print_json, wide_console
+from jobs.config.options import JsonOption, NewRootOption, console, examples, print_json, wide_console
 
 if TYPE_CHECKING:
     from jobs.nightly.attempts import Attempt
@@ -27,7 +25,7 @@ JobArgument = Annotated[str, typer.Argument(metavar="JOB.yaml", help="A job file
 )
 def run(
     path: JobArgument,
-    root: RootOption = "",
+    root: NewRootOption = "",
     forever: Annotated[
         bool,
         typer.Option(
@@ -57,7 +55,7 @@ def backfill(
     path: JobArgument,
     first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="The first date.")],
     last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The last date.")],
-    root: RootOption = "",
+    root: NewRootOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Run past dates that have no complete night."""
@@ -68,7 +66,7 @@ def backfill(
 def list_nights(
     path: JobArgument,
     count: Annotated[int, typer.Option(min=1, help="How many of the next nights.")] = 5,
-    root: RootOption = "",
+    root: NewRootOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """List the next nights, and the last complete one."""
@@ -91,13 +89,15 @@ def list_nights(
 
 
 @nightly.command(epilog=examples("gristmill nightly history night.yaml"))
-def history(path: JobArgument, root: RootOption = "", as_json: JsonOption = False) -> None:
+def history(path: JobArgument, root: NewRootOption = "", as_json: JsonOption = False) -> None:
     """List every attempt so far, newest first."""
     schedule = _nightly(path, root, as_json)
     known = schedule.journal.read()[::-1]
     if as_json:
         print_json([one.model_dump(mode="json", exclude={"lease"}) for one in known])
         return
+    from rich.table import Table
+
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("night", "attempt", "state", "began (UTC)", "problems", "run", "why"):
         table.add_column(heading, overflow="fold")
@@ -114,13 +114,13 @@ def _nightly(path: str, root: str, quiet: bool) -> Nightly:
     from jobs.nightly.nightly import Nightly
     from jobs.running.run import run_job
 
-    console = Console(stderr=True)
+    told = console(stderr=True)
     return Nightly(
         lambda: read_job(path),
         root,
-        lambda job: run_job(job, job.execution, console, quiet),
+        lambda job: run_job(job, job.execution, told, quiet),
         SystemClock(),
-        lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+        lambda text: told.print(text, highlight=False, markup=False, soft_wrap=True),
     )
 
 

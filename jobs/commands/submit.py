@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from jobs.config.options import (
     DEFAULT_ROOT,
     JsonOption,
+    NewRootOption,
     RootOption,
     SetOption,
+    begun,
     complete_run,
+    console,
     examples,
     print_json,
 )
@@ -40,7 +42,7 @@ def submit(
     target: Annotated[str, typer.Argument(metavar="JOB.yaml", help="A job file, or a pipeline's name.")],
     to: Annotated[Literal["local", "ray", "slurm", "kuberay"], typer.Option("--to", help="The kind of cluster.")],
     settings: SetOption = None,
-    root: RootOption = "",
+    root: NewRootOption = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be submitted, and submit nothing.")
     ] = False,
@@ -77,18 +79,18 @@ def status(name: NameArgument, root: RootOption = DEFAULT_ROOT, as_json: JsonOpt
     if as_json:
         print_json(found)
         return
-    console = Console()
+    told = console()
     where = f"  {found['to']}: {found['cluster']}" if found["to"] else ""
-    console.print(f"[bold]{found['name']}[/]  {found['state']}{where}", highlight=False, soft_wrap=True)
+    told.print(f"[bold]{found['name']}[/]  {found['state']}{where}", highlight=False, soft_wrap=True)
     if found["waits_for"]:
-        console.print(f"[yellow]waits for: {found['waits_for']}[/]", highlight=False, soft_wrap=True)
+        told.print(f"[yellow]waits for: {found['waits_for']}[/]", highlight=False, soft_wrap=True)
     for run in found["runs"]:
-        console.print(f"  {run['run_id']}  {run['state']}", highlight=False)
+        told.print(f"  {run['run_id']}  {run['state']}", highlight=False)
         for stage in run["stages"]:
             done = stage["reused"] + stage["computed"]
-            console.print(f"    {stage['name']:<14} {done:,}/{stage['planned']:,}", highlight=False)
+            told.print(f"    {stage['name']:<14} {done:,}/{stage['planned']:,}", highlight=False)
         if run["error"]:
-            console.print(f"    {run['error']}", markup=False, highlight=False, soft_wrap=True)
+            told.print(f"    {run['error']}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(epilog=examples("gristmill logs latest", "gristmill logs latest --follow"))
@@ -134,13 +136,14 @@ def resume(name: NameArgument, root: RootOption = DEFAULT_ROOT) -> None:
 @app.command(epilog=examples("gristmill gather ./other-root s3://bucket/third --root ./gristmill-data"))
 def gather(
     sources: Annotated[list[str], typer.Argument(metavar="ROOT...", help="The roots to copy from.")],
-    root: RootOption = DEFAULT_ROOT,
+    root: NewRootOption = DEFAULT_ROOT,
     complete: Annotated[
         bool, typer.Option("--complete", help="End with exit code 3 if a root is empty or its run isn't done.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Copy samples, verdicts, scores and runs of other roots into this one. What is there already stays as it is."""
+    begun(f"{', '.join(sources)}: reading what is there")
     from cluster.storage.root import Root
     from cluster.upkeep.gather import gather as take
 

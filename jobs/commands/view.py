@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from jobs.config.options import DEFAULT_ROOT, RootOption, RunArgument, complete_run, examples
+from jobs.config.options import DEFAULT_ROOT, RootOption, RunArgument, complete_run, console, examples
 from schemas.errors import BadInput, RunIncomplete
 
 app = typer.Typer()
@@ -92,7 +91,7 @@ def watch(name: RunArgument, root: RootOption = DEFAULT_ROOT) -> None:
     from jobs.view.terminal import watch as look_on
 
     place = Root.at(root)
-    manifest = look_on(place, find_run(place, name), Console(stderr=True))
-    print_run(Console(), place, manifest)
+    manifest = look_on(place, find_run(place, name), console(stderr=True))
+    print_run(console(), place, manifest)
     if manifest.state not in ("done", "budget reached"):
         raise typer.Exit(RunIncomplete.exit_code)

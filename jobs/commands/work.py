@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from typer.core import TyperCommand
 
 from jobs.config.options import (
     JsonOption,
     LimitOption,
-    RootOption,
+    NewRootOption,
     SetOption,
     TargetArgument,
     UnsafeOption,
+    begun,
     command_line,
     complete_operator,
+    console,
     examples,
     print_json,
     wide_console,
@@ -38,7 +39,7 @@ app = typer.Typer()
 def run(
     target: TargetArgument,
     settings: SetOption = None,
-    root: RootOption = "",
+    root: NewRootOption = "",
     runner: Annotated[
         Literal["ray", "local"] | None, typer.Option(help="Where work is executed; by default on Ray.")
     ] = None,
@@ -65,8 +66,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a pipeline, or resume it. What exists already is never paid for twice."""
-    if not as_json:  # imports and plans take a while, and a cluster longer
-        typer.echo(f"{target}: reading the settings and the problems", err=True)
+    begun(f"{target}: reading the settings and the problems")  # imports and plans take a while, and a cluster longer
     from jobs.running.run import execute, prepare, show_dry_run
 
     job = prepare(target, settings or [], root, runner, address, limit)
@@ -100,7 +100,7 @@ def run(
 def plan(
     target: TargetArgument,
     settings: SetOption = None,
-    root: RootOption = "",
+    root: NewRootOption = "",
     limit: LimitOption = None,
     worth: Annotated[
         float | None,
@@ -109,6 +109,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run would reuse, top up or compute, what it would cost, and what to expect. Spends nothing."""
+    begun(f"{target}: reading the settings and the problems")
     from jobs.running.run import prepare, show_plan
 
     show_plan(prepare(target, settings or [], root, "local", None, limit), as_json, worth)
@@ -168,12 +169,13 @@ def op(
     as_json: JsonOption = False,
 ) -> None:
     """Run one operator on plain Parquet, JSONL or CSV files, without a pipeline."""
+    if not out:
+        raise BadInput("give the place of the result: --out PATH")
+    begun(f"{name}: reading {' and '.join(inputs or ['its source'])}")
     from jobs.config.settings import parse_assignments
     from jobs.looking.op import run_op, who_asks
 
-    if not out:
-        raise BadInput("give the place of the result: --out PATH")
-    told = Console(stderr=True)
+    told = console(stderr=True)
 
     def tell(sentence: str) -> None:
         told.print(f"note: {sentence}", soft_wrap=True, highlight=False, markup=False)
@@ -185,7 +187,7 @@ def op(
     if as_json:
         print_json({"operator": name, "rows": len(result), "out": out})
     else:
-        Console().print(f"{name}: {len(result):,} rows in {out}", soft_wrap=True, highlight=False)
+        console().print(f"{name}: {len(result):,} rows in {out}", soft_wrap=True, highlight=False)
 
 
 @app.command(
@@ -208,6 +210,7 @@ def check_golds(
     as_json: JsonOption = False,
 ) -> None:
     """List the expected answers that no verifier can read, before anything is paid for."""
+    begun(f"{source}: reading the problems")
     from jobs.config.settings import build_operator, parse_assignments
     from jobs.looking.golds import check_golds, document, print_golds
     from operators.load import Load
@@ -219,7 +222,7 @@ def check_golds(
     if as_json:
         print_json(document(golds, notes, most))
     else:
-        print_golds(Console(), golds, notes, verifier, most)
+        print_golds(console(), golds, notes, verifier, most)
     unread = sum(gold.kind == "unread" for gold in golds)
     if unread:
         raise BadInput(f"{unread:,} of {len(golds):,} golds of '{source}' can't be read")

@@ -7,6 +7,7 @@ offers the nearest valid one; all errors are told at once.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast, get_args
 
@@ -186,8 +187,11 @@ def explain(
         key = ".".join([*([prefix] if prefix else []), *location])
         if unknown:
             names = _names_at(valid, location[:-1]) or _names_at(fields or {}, location[:-1])
-            near = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'? " if near else ""
+            stages = [] if location[:-1] else names  # whose setting may have been meant
+            below = [f"{name}.{location[-1]}" for name in stages if location[-1] in _names_at(valid, [name])]
+            near = below[:3] or difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
+            meant = " or ".join(f"'{one}'" for one in near)
+            hint = f"did you mean {meant}? " if near else ""
             valid_here = (
                 f"Valid here: {', '.join(names)}" if len(names) <= MANY else f"{len(names)} keys are valid here"
             )
@@ -204,8 +208,14 @@ def _in_words(item: Mapping[str, Any]) -> str:
     words = _WORDS.get(item["type"])
     if words is None:
         return str(item["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    about = {key: str(value).strip("'") for key, value in item.get("ctx", {}).items()}
-    return words.format(**about)
+    about = {key: _bare(str(value)) for key, value in item.get("ctx", {}).items()}
+    near = difflib.get_close_matches(about["tag"], about["expected_tags"].split(", "), n=1) if "tag" in about else []
+    return words.format(**about) + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _bare(text: str) -> str:
+    """Return a text without the quotes that pydantic puts around names."""
+    return re.sub(r"'([\w.-]*)'", r"\1", text)
 
 
 _WORDS = {

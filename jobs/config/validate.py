@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from jobs.config.job_file import named_by_notices, parse_job
 from jobs.config.settings import build_pipeline, run_settings
 from pipelines.graph import Pipeline
+from pipelines.unjudged import has_answers, refuse_unjudged
 from schemas.errors import BadInput
 from schemas.job import JobFile
 
@@ -40,6 +41,8 @@ def find_problems(target: str) -> tuple[list[str], list[str]]:
             asking = [stage.operator for stage in others if "problems" in stage.operator.inputs]
             for operator in asking:
                 attempt(partial(operator.check_problems, rows))
+            if not has_answers(rows):
+                attempt(lambda: refuse_unjudged(pipeline.stages.values()))
         found.extend(_too_few_gpus(job, pipeline))
     if job.schedule is not None:
         from jobs.config.calendar import check_cron  # its library takes a while to import

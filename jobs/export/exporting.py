@@ -30,14 +30,13 @@ def export(root: Root, manifest: RunManifest, ask: Ask) -> dict[str, Any]:
     """Write the shards and the card, and return what was written.
 
     Raises:
-        BadInput: the run has no such data, there is something else in that place, or the rows were found by looking at
-            the answers.
+        BadInput: the run has no such data, or no rows of it; there is something else in that place; or the rows were
+            found by looking at the answers.
     """
     layout = FORMATS[ask.format]
     record = _source(manifest, layout, ask)
     marks = _allowed(root, manifest, record, ask)
     place = Root.at(ask.to)
-    _make_room(place, ask)
     rows = open_stage(root, manifest, record.name)
     dropped = _dropped(root, manifest, record)
     if dropped is not None:
@@ -51,6 +50,13 @@ def export(root: Root, manifest: RunManifest, ask: Ask) -> dict[str, Any]:
             f"--format {ask.format} has no place for {', '.join(sorted(used & layout.lacks))}, which turns of stage "
             f"{record.name} have; use --format messages"
         )
+    if rows.select(pl.len()).collect(engine="streaming").item() == 0:
+        dropped_all = "" if dropped is None or dropped.is_empty() else f" {len(dropped):,} that it had were left out."
+        raise BadInput(
+            f"stage {record.name} of run {manifest.run_id} has no rows to export.{dropped_all} Why: "
+            f"gristmill show {manifest.run_id}, and gristmill samples {manifest.run_id} --only wrong"
+        )
+    _make_room(place, ask)
     held_out = _held_out(rows.select("problem_id").unique().collect()["problem_id"].to_list(), ask)
     files: dict[str, int] = {}
     for split in SPLITS:

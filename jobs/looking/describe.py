@@ -147,19 +147,15 @@ def _description(kind: str, name: str, found: type) -> Description:
     inputs = {key: list(columns.names) for key, columns in reads.items()} if isinstance(reads, dict) else {}
     gives = getattr(found, "output", None)
     output = gives.__name__ if isinstance(gives, type) else None
-    return Description(kind, name, about, tuple(_settings(found)), inputs, output, _examples(kind, name))
+    lines = tuple(_settings(found))
+    return Description(kind, name, about, lines, inputs, output, _examples(kind, name, found, lines))
 
 
-def _examples(kind: str, name: str) -> tuple[str, ...]:
-    run = "gristmill run math --set load.source=problems.jsonl --set"
-    return {
-        "pipeline": (f"gristmill run {name}", f"gristmill job init {name}.yaml --pipeline {name}"),
-        "operator": (f"gristmill op {name} --help",),
-        "strategy": (f"{run} sample.strategy={name}",),
-        "scorer": (f"{run} 'sample.strategy={{name: best_of, scorer: {name}}}'",),
-        "policy": (f"{run} sample.policy={name}",),
-        "engine": (f"{run} engine.kind={name}",),
-    }[kind]
+def _examples(kind: str, name: str, found: type[BaseModel], lines: tuple[Line, ...]) -> tuple[str, ...]:
+    from jobs.looking.worked_examples import examples_of
+
+    defaults = {line.name: line.default for line in lines if line.default and line.name in found.model_fields}
+    return examples_of(kind, name, found, {key: text for key, text in defaults.items() if text != "null"})
 
 
 def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[Line]:

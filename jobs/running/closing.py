@@ -127,6 +127,9 @@ def _best(root: Root, manifest: RunManifest) -> list[str]:
         if len(counts) < 2:
             continue
         best, *others = counts.iter_rows(named=True)
+        if not best["right"]:
+            lines.append(f"{record.name}: none of {len(counts)} methods is right on any of {best['n']:,} problems")
+            continue
         low, high = wilson(best["right"], best["n"])
         close = [other["method"] for other in others if wilson(other["right"], other["n"])[1] >= low]
         many = f"{len(close)} other method{'s' if len(close) > 1 else ''}"

@@ -6,7 +6,8 @@ if every problem got the same number of samples; a policy reaches the same with 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -26,6 +27,8 @@ from schemas.prices import MICRO
 
 STEPS = (1, 2, 4, 8, 16)
 """Multiples of the samples that are there at which coverage is shown."""
+NOTHING = 0.05
+"""Percent of coverage: where twice the samples bring less, there is nothing left to gain."""
 FEWEST = 2
 """Samples per problem below which nothing is forecast."""
 
@@ -36,7 +39,8 @@ class Point:
 
     Attributes:
         cost: of all samples together, in dollars where a price is known, else in tokens.
-        per_percent: None for the first point.
+        gained: percent of coverage from the point before; None for the first point.
+        per_percent: None for the first point, and where there is nothing left to gain (``NOTHING``).
     """
 
     k: int
@@ -44,6 +48,7 @@ class Point:
     low: float
     high: float
     cost: float
+    gained: float | None
     per_percent: float | None
 
 
@@ -99,22 +104,34 @@ def outlook(
     held = int(counts["n"].sum())
     wanted = max(now, round((held + affords[1] / rows) / problems)) if affords is not None else None
     ks = sorted({now * step for step in STEPS} | ({wanted} if wanted is not None else set()))
-    points: list[Point] = []
-    for k, coverage, low, high in _forecast(counts, ks):
-        cost = k * problems * price * rows
-        before = points[-1] if points else None
-        gained = 100 * (coverage - before.coverage) if before else 0.0
-        points.append(
-            Point(
-                k, coverage, low, high, cost, (cost - before.cost) / max(gained, 1e-9) if before is not None else None
-            )
-        )
+    points = points_of(_forecast(counts, ks), problems * price * rows)
     at_budget = next((point for point in points if point.k == wanted), None)
-    until = None
-    if worth is not None:
-        paying = [point.k for point in points if point.per_percent is None or point.per_percent <= worth]
-        until = paying[-1] if paying else None
+    until = None if worth is None else worth_until(points, worth)
     return Outlook(affords, binds, "dollars" if priced else "tokens", points, at_budget, until, draws)
+
+
+def points_of(curve: Iterable[tuple[int, float, float, float]], each: float) -> list[Point]:
+    """Return the points of a curve of coverage, with what each step costs.
+
+    Args:
+        curve: k, coverage and its interval, from the smallest k.
+        each: what one more sample of every problem costs.
+    """
+    points: list[Point] = []
+    for k, coverage, low, high in curve:
+        before = points[-1] if points else None
+        gained = None if before is None else 100 * (coverage - before.coverage)
+        per_percent = None
+        if before is not None and gained is not None and gained >= NOTHING * math.log2(k / before.k):
+            per_percent = (k - before.k) * each / gained
+        points.append(Point(k, coverage, low, high, k * each, gained, per_percent))
+    return points
+
+
+def worth_until(points: Sequence[Point], worth: float) -> int | None:
+    """Return the samples per problem up to which one more percent costs no more than it is worth."""
+    paying = [point.k for point in points if point.gained is None or (point.per_percent or math.inf) <= worth]
+    return paying[-1] if paying else None
 
 
 def _affords(

@@ -60,7 +60,7 @@ def print_plan(
         for line in [] if experts is None else lines_of(experts):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
         if outlooks is not None and name in outlooks:
-            _print_outlook(console, outlooks[name])
+            print_outlook(console, outlooks[name])
     for name, found in asked.items():
         for line in (
             f"{name}: {found.samples:,} samples to ask an engine about",
@@ -71,7 +71,7 @@ def print_plan(
             console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def _print_outlook(console: Console, found: Outlook) -> None:
+def print_outlook(console: Console, found: Outlook) -> None:
     """Print what the budget affords, and what more samples would bring."""
     money = "${:,.4g}" if found.unit == "dollars" else "{:,.0f} tokens"
     if found.affords is not None:
@@ -83,7 +83,9 @@ def _print_outlook(console: Console, found: Outlook) -> None:
             markup=False,
         )
     for point in found.points:
-        more = "" if point.per_percent is None else f", the next 1% at {money.format(point.per_percent)}"
+        more = "" if point.gained is None else ", nothing left to gain"
+        if point.per_percent is not None:
+            more = f", the next 1% at {money.format(point.per_percent)}"
         mark = "  <- the budget" if point is found.at_budget else ""
         console.print(
             f"  coverage {point.coverage:.3f} [{point.low:.3f}, {point.high:.3f}] at {point.k:,} {found.draws} each, "

@@ -25,6 +25,7 @@ from cluster.storage.root import Root
 from cluster.upkeep.retry import forget_errors
 from cluster.working.work import tools_of
 from jobs.config.job_file import read_job, with_assignments
+from jobs.config.options import wide_console
 from jobs.config.settings import build_pipeline, run_settings
 from jobs.running.asking import asking
 from jobs.running.estimate import estimate
@@ -158,7 +159,7 @@ def execute(job: Job, settings: RunSettings, as_json: bool, retry_errors: bool =
     if as_json:
         sys.stdout.write(json.dumps(document(job.root, manifest), indent=2, default=str) + "\n")
     else:
-        print_run(Console(), job.root, manifest)
+        print_run(wide_console(), job.root, manifest)
     if manifest.state != "done":
         console.print(
             f"The run is {manifest.state}. The same command goes on from here; nothing that was committed is "
@@ -193,7 +194,7 @@ def show_plan(job: Job, as_json: bool, worth: float | None = None) -> RunPlan:
     if as_json:
         sys.stdout.write(json.dumps(plan_document(plan, estimates, asked, looks), indent=2) + "\n")
     else:
-        print_plan(Console(), plan, estimates, asked, looks)
+        print_plan(wide_console(), plan, estimates, asked, looks)
     return plan
 
 
@@ -229,7 +230,7 @@ def show_dry_run(job: Job, as_json: bool, unsafe: bool = False) -> None:
         document = plan_document(plan, estimates, asked)
         sys.stdout.write(json.dumps({**document, "objections": against, "first_prompts": prompts}, indent=2) + "\n")
         return
-    console = Console()
+    console = wide_console()
     print_plan(console, plan, estimates, asked)
     for line in against[:MOST_OBJECTIONS]:
         console.print(f"objection: {line}", markup=False, highlight=False, soft_wrap=True)

@@ -1,9 +1,8 @@
-"""Many runs as a table, a line each: from their manifests alone, without the imports that rows take."""
+"""Many runs as a table, a line each: from their manifests alone, without the imports that rows and layouts take."""
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
+from collections.abc import Iterable, Iterator
 
 from cluster.records.reader import seems_alive
 from cluster.storage.root import Root
@@ -15,21 +14,24 @@ def state_of(root: Root, manifest: RunManifest) -> str:
     return "killed" if manifest.state == "running" and not seems_alive(root, manifest.run_id) else manifest.state
 
 
-def print_runs(console: Console, root: Root, manifests: list[RunManifest]) -> None:
-    """Print the runs under a root, newest first."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("run", "pipeline", "state", "started (UTC)", "problems", "sampled", "reused"):
-        number = heading in ("problems", "sampled", "reused")
-        table.add_column(heading, justify="right" if number else "left", overflow="fold")
+def run_lines(root: Root, manifests: Iterable[RunManifest]) -> Iterator[str]:
+    """Yield a table of runs, its headings first, in their order."""
+    rows = [("run", "pipeline", "state", "started (UTC)", "problems", "sampled", "reused")]
     for manifest in manifests:
         sampled = [record for record in manifest.stages if record.dataset == "samples"]
-        table.add_row(
-            manifest.run_id,
-            manifest.pipeline,
-            state_of(root, manifest),
-            f"{manifest.started:%Y-%m-%d %H:%M}",
-            f"{manifest.n_problems:,}",
-            f"{sum(record.computed for record in sampled):,}",
-            f"{sum(record.reused for record in sampled):,}",
+        rows.append(
+            (
+                manifest.run_id,
+                manifest.pipeline,
+                state_of(root, manifest),
+                f"{manifest.started:%Y-%m-%d %H:%M}",
+                f"{manifest.n_problems:,}",
+                f"{sum(record.computed for record in sampled):,}",
+                f"{sum(record.reused for record in sampled):,}",
+            )
         )
-    console.print(table)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for *texts, problems, computed, reused in rows:
+        cells = [text.ljust(width) for text, width in zip(texts, widths, strict=False)]
+        numbers = [text.rjust(width) for text, width in zip((problems, computed, reused), widths[4:], strict=True)]
+        yield "  ".join([*cells, *numbers])

@@ -87,6 +87,20 @@ def refuse_empty(prompts: pl.Series, source: str, column: str) -> None:
         )
 
 
+def refuse_unprintable(ids: pl.Series, source: str) -> None:
+    """Refuse ids with a NUL: no command line, no database and no file name can hold one.
+
+    Raises:
+        BadInput: with the first such row and how many there are.
+    """
+    found = ids.str.contains("\0", literal=True).fill_null(False).arg_true()
+    if len(found):
+        raise BadInput(
+            f"'{source}', row {found[0] + 1}: its id {ids[found[0]]!r} has a NUL character in it ({len(found)} such "
+            "row(s)); take it out"
+        )
+
+
 def refuse_duplicates(problems: pl.DataFrame, source: str, has_ids: bool) -> None:
     """Refuse problems of the same id or the same content.
 

@@ -11,8 +11,6 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, NoReturn, cast
 
-from operators.verify.code_tests import is_code, zipped
-
 CODE_COLUMNS = (
     "test",
     "entry_point",
@@ -42,6 +40,8 @@ def from_columns(row: Mapping[str, Any]) -> dict[str, Any] | None:
     Raises:
         ValueError: a column of such a name that holds something else.
     """
+    from operators.verify.code_tests import is_code, zipped  # what only programs' problems need
+
     if row.get("test") and row.get("entry_point"):  # HumanEval, EvalPlus, BigCodeBench
         prompt = str(row.get("code_prompt") or row.get("prompt") or "")
         prefix = {"prefix": prompt} if is_code(prompt) else {}

@@ -103,14 +103,22 @@ def final_answers(values: pl.Series, *, whole: bool = False) -> pl.Series:
         whole: what has no such end is no answer; else it is taken as it stands.
     """
     text = pl.col("text")
-    hashes = extract_answer(text, ("hashes",)).str.replace_all(r"(\d),(\d{3})", "$1$2")
-    phrase = pl.when(text.str.contains("\n")).then(extract_answer(text, ("phrase",)))
-    if whole:
-        phrase = extract_answer(text, ("phrase",))
-    unfinished = text.str.contains(r"(?m)^\s*####\s*\z")  # GSM8K's mark with nothing behind it: no gold
-    last = pl.lit(None, dtype=pl.String) if whole else pl.when(unfinished).then(pl.lit("")).otherwise(text)
     table = pl.DataFrame({"text": values.cast(pl.String)})
-    return table.select(pl.coalesce(hashes, extract_answer(text, ("boxed",)), phrase, last)).to_series()
+    found = [text.str.contains(mark, literal=True).any().alias(mark) for mark in ("####", "box", "\n")]
+    marked, boxed, lines = (bool(there) for there in table.select(found).row(0))
+    ends: list[pl.Expr] = []  # of what some text has: the expressions are long, and plain answers have none of it
+    if marked:
+        ends.append(extract_answer(text, ("hashes",)).str.replace_all(r"(\d),(\d{3})", "$1$2"))
+    if boxed:
+        ends.append(extract_answer(text, ("boxed",)))
+    if whole:
+        ends.append(extract_answer(text, ("phrase",)))
+    elif lines:
+        ends.append(pl.when(text.str.contains("\n", literal=True)).then(extract_answer(text, ("phrase",))))
+    if marked and not whole:  # GSM8K's mark with nothing behind it: no gold
+        ends.append(pl.when(text.str.contains(r"(?m)^\s*####\s*\z")).then(pl.lit("")))
+    ends.append(pl.lit(None, dtype=pl.String) if whole else text)
+    return table.select(pl.coalesce(ends).alias("text")).to_series()
 
 
 def _as_text(values: pl.Series, integral: bool) -> pl.Series:

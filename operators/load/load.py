@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from operators.base import AnyOperator, Operator
 from operators.load.before import with_before
-from operators.load.checks import Notes, refuse_duplicates, refuse_empty, without_copies
+from operators.load.checks import Notes, refuse_duplicates, refuse_empty, refuse_unprintable, without_copies
 from operators.load.code_columns import CODE_COLUMNS
 from operators.load.extras import json_objects, metadata_of
 from operators.load.facts import Facts, facts_of, tools_of
@@ -288,6 +288,7 @@ class Load(Operator):
         out = out.with_columns(problem_keys(out), prompt_keys(out))
         short = out["problem_key"].str.head(12)
         ids = short if names.problem_id is None else rows.texts(names.problem_id, self.source)
+        refuse_unprintable(ids, self.source)
         ids = ids.zip_with(ids.is_not_null(), short)
         if self.duplicates == "keep":
             if names.problem_id is None:  # equal rows are numbered

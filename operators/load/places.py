@@ -42,6 +42,8 @@ def read_place(source: str, split: str | None, encoding: str | None, notes: Note
     Raises:
         BadInput: it doesn't exist, can't be read, or has splits of which none was asked for.
     """
+    if (rows := _read_file(source, split, encoding, notes)) is not None:
+        return rows
     try:
         fs, place = cast("tuple[Any, str]", cast(Any, fsspec).core.url_to_fs(source))
     except (ValueError, ImportError) as error:
@@ -49,11 +51,33 @@ def read_place(source: str, split: str | None, encoding: str | None, notes: Note
     if not fs.exists(place):
         raise BadInput(f"'{source}' doesn't exist{_near_files(source)}")
     if not fs.isdir(place):
-        rows = read_bytes(_data(fs, place), source, encoding, notes, split)
-        return rows if split is None or _names(source, split) else _of_column(rows, split, source)
+        return _rows(_data(fs, place), source, split, encoding, notes)
     if fs.exists(f"{place}/_delta_log"):
         return Rows(pl.read_delta(source))
     return _read_folder(fs, place, source, split, encoding, notes)
+
+
+def _read_file(source: str, split: str | None, encoding: str | None, notes: Notes) -> Rows | None:
+    """Return the rows of a plain file of this machine, for which no library of file systems is needed; else None.
+
+    Raises:
+        BadInput: it can't be read.
+    """
+    if "://" in source or "::" in source:
+        return None
+    path = Path(source).expanduser()
+    try:
+        if not path.is_file():
+            return None
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"'{path}' can't be read: {error}") from error
+    return _rows(data, source, split, encoding, notes)
+
+
+def _rows(data: bytes, source: str, split: str | None, encoding: str | None, notes: Notes) -> Rows:
+    rows = read_bytes(data, source, encoding, notes, split)
+    return rows if split is None or _names(source, split) else _of_column(rows, split, source)
 
 
 def _data(fs: Any, place: str) -> bytes:

@@ -40,6 +40,7 @@ class MeasureCalibration(PiecewiseOperator):
     version: ClassVar[int] = 2
     inputs = {"answers": Answer.select("problem_key", "method", "confidence", "is_correct")}
     output = Calibration
+    needs_judged = True
 
     bins: int = Field(default=10, ge=1)
     """Bins of confidence, of equal width."""

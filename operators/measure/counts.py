@@ -249,6 +249,7 @@ class FromCounts(PiecewiseOperator):
         "before": Before.select(),
     }
     optional = frozenset({"verdicts", "counts", "allocations", "before"})
+    needs_judged = True
 
     def partial(
         self,

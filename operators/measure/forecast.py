@@ -10,8 +10,7 @@ from pydantic import Field
 
 from operators.measure.combined import Curve as Measured
 from operators.measure.combined import Open, combined, tail_alone
-from operators.measure.counts import LEFT_OUT, Drawn, FromCounts, left_out
-from operators.measure.hinted import Hints, hinted
+from operators.measure.counts import LEFT_OUT, Drawn, FromCounts, Hints, left_out
 from operators.measure.pass_at_k import allocation, estimate, spread
 from operators.measure.survival import first_success, unstopped
 from operators.measure.tail import fit_all, fit_tail
@@ -113,6 +112,8 @@ class MeasureForecast(FromCounts):
         )
 
     def _hinted(self, drawn: Drawn, told: Hints, first: Ints, k: Ints) -> list[tuple[Any, ...]]:
+        from operators.measure.hinted import hinted
+
         found = hinted(drawn.n, drawn.c, first, told, k, self.draws, self.seed)
         columns = (found.value, found.seen_low, found.seen_high)
         return [

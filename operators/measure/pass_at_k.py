@@ -25,7 +25,6 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from operators.measure.counts import LEFT_OUT, Drawn, FromCounts, left_out
-from operators.measure.hinted import hinted
 from operators.measure.intervals import ends, new_problems, same_problems
 from operators.measure.survival import first_success, interval, unstopped
 from operators.measure.tail import expected, fit_all
@@ -157,6 +156,8 @@ class PassAtK(FromCounts):
         if drawn.hints is not None:
             k = self._sizes(max(1, int(np.median(n))))
             _refuse_beyond(k, n)
+            from operators.measure.hinted import hinted  # of few runs: those of a policy that was told beforehand
+
             value, *intervals = hinted(n, c, first, drawn.hints, k, self.bootstrap, self.seed)[:5]
             how = "hints chose whom to sample; what is missing is estimated from all counts with the hints"
         else:

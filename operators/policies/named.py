@@ -1,21 +1,21 @@
 """The policies by name, with their settings: what ``sample.policy`` and ``gristmill simulate --policy`` take.
 
-Most policies need scipy, which takes a while and 40 MB to load, so each is imported where it begins.
+Policies need NumPy and SciPy, which take a while and 40 MB to load, so each is imported where it begins.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import Field, TypeAdapter, field_validator, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, field_validator, model_validator
 
-from operators.policies.counting import Uniform, UntilCorrect
-from operators.policies.policy import Policy, Setting
-from operators.policies.shapes import Shapes
 from schemas.errors import BadInput
 from schemas.later import np
 from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from operators.policies.policy import Policy, Setting
 
 Goal = Literal["coverage", "yield", "accuracy"]
 """At least one accepted sample of each problem; ``target`` of them; the right answer by majority."""
@@ -88,6 +88,8 @@ class UniformSpec(PolicySpec):
     uninformed = "gives every problem the same, however hard it is"
 
     def begin(self, setting: Setting) -> Policy:
+        from operators.policies.counting import Uniform
+
         return Uniform(setting)
 
 
@@ -109,6 +111,8 @@ class UntilCorrectSpec(Targeted):
     )
 
     def begin(self, setting: Setting) -> Policy:
+        from operators.policies.counting import UntilCorrect
+
         return UntilCorrect(setting, self.target)
 
 
@@ -168,6 +172,7 @@ class ConsistencySpec(PolicySpec):
 
     def begin(self, setting: Setting) -> Policy:
         from operators.policies.consistency import AdaptiveConsistency, BayesianStopping, EarlyStopping
+        from operators.policies.shapes import Shapes
 
         if self.rule == "adaptive":
             return AdaptiveConsistency(setting, self.confidence)
@@ -262,17 +267,25 @@ class ComputeOptimalSpec(Informed, Targeted):
         return ComputeOptimal(setting, self.arms, self.calibration, self.target, costs)
 
 
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
 AnyPolicy = Annotated[
-    UniformSpec
-    | UntilCorrectSpec
-    | GreedySpec
-    | MarginalSpec
-    | ConsistencySpec
-    | PetsSpec
-    | WithFlawsSpec
-    | ComputeOptimalSpec,
-    Field(discriminator="name"),
+    Annotated[
+        UniformSpec
+        | UntilCorrectSpec
+        | GreedySpec
+        | MarginalSpec
+        | ConsistencySpec
+        | PetsSpec
+        | WithFlawsSpec
+        | ComputeOptimalSpec,
+        Field(discriminator="name"),
+    ],
+    BeforeValidator(_named),
 ]
+"""A field that any policy can fill: ``marginal``, ``{"name": "marginal", "least": 0.01}``."""
 SPECS: dict[str, type[PolicySpec]] = {
     "uniform": UniformSpec,
     "until_correct": UntilCorrectSpec,

@@ -14,10 +14,12 @@ import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from operators.measure.difficulty import Group
 from schemas.later import Bools, Floats, Ints, np
+
+if TYPE_CHECKING:
+    from operators.measure.difficulty import Group
 
 PORTION = 32
 """A chunk is this part of what its problem got so far, so that little is drawn after the decisive sample."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 from operators.base import Operator
-from operators.numeric.weibull import BLOCK, fit, gather, line_terms, on_threads, powers, sort, split
 from schemas.datasets import SAMPLE_KEY, Path, Sample
 from schemas.later import Bools, Floats, Ints, np, pl, special
 
@@ -73,6 +72,8 @@ def prune(logs: Floats, sizes: Ints) -> tuple[Bools, Ints]:
         Which paths are pruned, shape [paths], and for each problem why none can be, as a
         number in ``REASONS``; the number of None where there is no reason.
     """
+    from operators.numeric.weibull import fit, gather, sort  # settings do without its numerics
+
     ordered = sort(logs, sizes)
     starts, p = np.cumsum(sizes) - sizes, np.exp(logs)
     largest = np.exp(ordered[starts + sizes - 1])
@@ -102,6 +103,8 @@ def log_odds(logs: Floats, sizes: Ints, theta: Floats) -> Floats:
         sizes: how many values each problem has, shape [problems].
         theta: the fits, shape [problems, 5].
     """
+    from operators.numeric.weibull import BLOCK, line_terms, on_threads, powers, split
+
     _, k1, l1, k2, l2 = theta.T
     lines = line_terms(theta)
     mean1, mean2 = np.log(l1) + special.gammaln(1 + 1 / k1), np.log(l2) + special.gammaln(1 + 1 / k2)

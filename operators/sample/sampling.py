@@ -9,22 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
 from operators.base import Operator
 from operators.confidence import WINDOW
-from operators.engine import Completion, Engine, EngineError, Request
 from operators.policies.named import AnyPolicy
-from operators.sample.episodes import play
-from operators.sample.rows import sample_row
-from operators.strategies.calls import Journal, MemoryJournal
-from operators.strategies.setting import Setting
 from operators.strategies.strategy import AnyStrategy
-from operators.strategies.words import POLICY
 from operators.text import PromptTemplate
-from operators.thinking import opens_thought
 from schemas import datasets
 from schemas.contract import Columns, polars_schema
 from schemas.conversation import Turn, described, spoken
@@ -34,6 +27,10 @@ from schemas.errors import BadInput
 from schemas.identity import Added, Execution, sample_seed
 from schemas.later import asyncio, np, pl
 from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from operators.engine import Completion, Engine
+    from operators.strategies.calls import Journal
 
 Engines = TypeVar("Engines")
 
@@ -226,6 +223,10 @@ class Sampling(Operator, SamplingParams):
         Raises:
             EngineError: a transient fault that outlived all retries; nothing may be committed for this index.
         """
+        from operators.engine import Completion, EngineError, Request  # what settings do without
+        from operators.sample.rows import sample_row
+        from operators.thinking import opens_thought
+
         key = problem["problem_key"]
         seed = sample_seed(self.seed, key, sample_index)
         params, name = self.params, f"{key}/{sample_index}"
@@ -268,6 +269,9 @@ class Sampling(Operator, SamplingParams):
         Raises:
             EngineError: a transient fault that outlived all retries; nothing may be committed for this index.
         """
+        from operators.sample.episodes import play
+        from operators.strategies.setting import Setting
+
         assert self.strategy is not None
         seed = sample_seed(self.seed, problem["problem_key"], index)
         lead = self.lead(problem)
@@ -287,6 +291,9 @@ class Sampling(Operator, SamplingParams):
         return asyncio.run(self._draw_all(problems, engine, tools))
 
     async def _draw_all(self, problems: pl.DataFrame, engine: Engine, tools: Mapping[str, Any]) -> pl.DataFrame:
+        from operators.strategies.calls import MemoryJournal
+        from operators.strategies.words import POLICY
+
         slots = asyncio.Semaphore(engine.capacity)
 
         async def one(problem: dict[str, Any], prompt: str, index: int, cut_below: float | None) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TypeVar
 
-from operators.verify.reading.votes import SPEAKING, unite
 from schemas.datasets import SAMPLE_KEY
 from schemas.later import pl
 
@@ -145,6 +144,8 @@ def equivalent_keys(distinct: pl.DataFrame) -> pl.DataFrame:
     Args:
         distinct: problem_key, answer_key (unique together), votes.
     """
+    from operators.verify.reading.votes import SPEAKING, unite  # reads answers, which takes a while to import
+
     keys = distinct.lazy().with_columns(united=pl.col("answer_key"))
     if distinct["answer_key"].str.contains("/", literal=True).any():
         keys = _close(keys)

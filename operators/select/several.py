@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_validator
 
 from operators.asking import AskingOperator
 from operators.base import AnyOperator, Operator, Scope
-from operators.engine import Engine
 from operators.piecewise import key_ranges
 from operators.select.selection import Selection
 from operators.select.union import collected, inputs_of, optional_of, selections, tables_of
 from schemas.contract import Columns, polars_schema
 from schemas.datasets import Answer
 from schemas.later import asyncio, pl
+
+if TYPE_CHECKING:
+    from operators.engine import Engine
 
 PIECE_ROWS = 500_000
 """Rows that methods which see one problem at a time are given at once, where another needs all problems together."""

@@ -15,7 +15,6 @@ from typing import Annotated, Any, ClassVar, cast
 from pydantic import Field, field_validator
 
 from operators.base import Scope
-from operators.numeric.two_labels import Labels, chances
 from operators.select.calibrated import Fitted, calibrated
 from operators.select.classes import answer_key, class_votes, classify, distinct_answers, one_verifier
 from operators.select.models import check_models, inputs_of_models, of_models
@@ -216,6 +215,8 @@ def top_two(worker: Ints, task: Ints, label: Ints, k: int) -> TopTwo:
             one answer of a worker to a task.
     """
     if k == 2:
+        from operators.numeric.two_labels import Labels, chances  # settings do without its numerics
+
         chance = chances(Labels(worker, task, label))
         seen = label[np.unique(task, return_index=True)[1]]
         first = np.where(np.abs(chance - 0.5) < TIE, seen, chance > 0.5).astype(np.int64)

@@ -23,18 +23,19 @@ import difflib
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from operators.strategies.episode import Episode
 from operators.strategies.names import STRATEGIES
-from operators.strategies.scorers import Rating
-from operators.strategies.words import Bill, Result
 from schemas.errors import BadInput
 from schemas.identity import Execution, digest, identity
 from schemas.moved import sentence
 from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from operators.strategies.episode import Episode
+    from operators.strategies.words import Bill, Result
 
 
 class Strategy(Settings, ABC):
@@ -104,6 +105,8 @@ class Strategy(Settings, ABC):
         Args:
             temperature: the sampling stage's.
         """
+        from operators.strategies.scorers import Rating  # asks engines, which settings do without
+
         if self.by_tokens:
             return True
         own = getattr(self, "temperature", None)

@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from operators.base import Operator
-from operators.overlap.minhash import signatures
 from operators.overlap.shingles import hashed_words, ngrams, normalised, repetition, words
 from operators.select.classes import one_verifier
 from operators.select.selection import beside
@@ -225,6 +224,8 @@ class SynthesizeChoose(Operator):
     @staticmethod
     def _sketches(samples: pl.LazyFrame, rows: pl.DataFrame) -> NDArray[Any]:
         """Return the MinHash signatures of one problem's texts, in the order of ``rows``: 256 bytes a sample."""
+        from operators.overlap.minhash import signatures  # settings do without its library
+
         found: list[NDArray[Any]] = []
         ordered = rows.sort(SAMPLE_KEY)
         for texts in with_texts(samples, ordered, pl.lit(True), ["completion"]):

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from operators.base import Operator
 from operators.cutting import StepRule
-from operators.score.process import ScoreProcess
 from operators.select.classes import one_verifier
 from schemas.contract import polars_schema
 from schemas.datasets import SAMPLE_KEY, Problem, Sample, Score, StepReward, Verdict
@@ -80,6 +79,8 @@ class SynthesizeStepRewards(Operator):
         return table.select(pl.col(name).cast(dtype) for name, dtype in polars_schema(StepReward).items())
 
     def _cut(self, text: str) -> list[str]:
+        from operators.score.process import ScoreProcess  # asks engines, which settings do without
+
         return ScoreProcess(rule=self.rule, separator=self.separator, step_tag=self.step_tag).steps(text)
 
     def _labelled(

@@ -36,6 +36,7 @@ class VerifyChoice(Operator):
         "problems": Problem.select("problem_key", "problem_id", "messages", "answer", "verification"),
     }
     output = Verdict
+    compares = True
 
     letters: str = string.ascii_uppercase[:10]
     """The letters that options can have, where the problem doesn't list its options."""

@@ -54,6 +54,10 @@ class Composition(AskingOperator):
         """What the parts need, together."""
         return tuple(sorted({tool for part in self.parts() for tool in part.tools}))
 
+    @property
+    def compares(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return all(part.compares for part in self.parts())
+
     def check_problems(self, problems: pl.DataFrame) -> None:
         for part in self.parts():
             part.check_problems(problems)

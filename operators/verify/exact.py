@@ -35,6 +35,7 @@ class VerifyExact(Operator):
         "problems": Problem.select("problem_key", "problem_id", "messages", "answer", "verification"),
     }
     output = Verdict
+    compares = True
 
     extract: tuple[Rule, ...] = ("tag", "boxed", "hashes", "phrase", "whole")
     """Where a completion's answer is looked for, the first place that has one (``operators.verify.extract``)."""

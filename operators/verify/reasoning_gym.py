@@ -17,9 +17,7 @@ from pydantic import Field
 
 from operators.base import Operator
 from operators.thinking import answers_only
-from operators.verify.canonical import cheap_key
 from operators.verify.extract import Rule
-from operators.verify.reading.writing import text_key
 from operators.verify.verdicts import SAMPLES, join_answers, predicted, verdicts
 from operators.workers import TimedOut, WorkerFailed, WorkerPool
 from schemas.datasets import Problem, Verdict
@@ -37,6 +35,7 @@ class VerifyReasoningGym(Operator):
         "problems": Problem.select("problem_key", "messages", "answer", "verification"),
     }
     output = Verdict
+    compares = True
     tools = ("workers",)
 
     extract: tuple[Rule, ...] = ("tag", "boxed", "hashes", "phrase", "whole")
@@ -49,6 +48,9 @@ class VerifyReasoningGym(Operator):
     """Seconds that scoring an answer may take."""
 
     def run(self, samples: pl.DataFrame, problems: pl.DataFrame, workers: WorkerPool) -> pl.DataFrame:
+        from operators.verify.canonical import cheap_key  # reads answers, which takes a while to import
+        from operators.verify.reading.writing import text_key
+
         began = time.perf_counter()
         samples = answers_only(samples, problems)
         # entries, not texts, say what is right: the verification column takes the place of the expected answer

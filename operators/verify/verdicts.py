@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from operators.base import Operator
-from operators.sandbox import Outcome
 from operators.verify.extract import NUMBER, Rule, extract_answers
 from schemas.contract import complete
 from schemas.datasets import EPISODE, SAMPLE_KEY, Sample, Verdict
 from schemas.identity import digest
 from schemas.later import pl
+
+if TYPE_CHECKING:
+    from operators.sandbox import Outcome
 
 SAMPLES = Sample.select(
     "problem_key", "sample_index", "problem_id", "completion", "status", "thought_open", *sorted(EPISODE)

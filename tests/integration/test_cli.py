@@ -101,11 +101,33 @@ def test_dry_run_shows_the_plan_and_the_first_prompt_and_writes_nothing(tmp_path
         (["run", "math", "--set", "load.source=twice.jsonl"], ["problem_id", "'x'"]),
         (["run", "math", "--set", "load.source=problems.jsonl", "--set", "sample.n=0"], ["sample.n"]),
         (["run", "math", "--set", "load.source=problems.jsonl", "--set", "engine.model=no.gguf"], ["no.gguf"]),
-        (["run", "math", "--set", "load.source=problems.jsonl", "--root", "problems.jsonl/x"], ["can't be written"]),
+        (
+            ["run", "math", "--set", "load.source=problems.jsonl", "--root", "problems.jsonl/x"],
+            ["problems.jsonl' is a file"],
+        ),
         (["run", "math", "--set", "sampel.n=1"], ["did you mean 'sample'"]),
+        (["run", "math", "--set", "source=problems.jsonl"], ["did you mean 'load.source'"]),
+        (["run", "math", "--set", "engine.kind=openia"], ["llama_cpp, scripted,", "did you mean openai?"]),
+        (["run", "math", "--set", "sample.policy=margnal"], ["did you mean marginal?"]),
+        (["run", "math", "--set", "load.source=nul.jsonl", "--dry-run"], ["row 2", "'b\\x00'", "NUL"]),
         (["op", "verify.mth", "--in", "x", "--out", "y"], ["did you mean 'verify.math'"]),
+        (["describe", "verify.mth"], ["did you mean verify.math"]),
         (["show", "latest"], ["no runs"]),
-        (["runs", "--nonsense"], ["--nonsense"]),
+        (["runs", "--nonsense"], ["--nonsense", "gristmill runs --help"]),
+        (["runs", "--rot", "x"], ["--root"]),
+        (["runs", "--sort", "costs"], ["--sort", "did you mean cost?"]),
+        (["runs", "--root", "problems.jsonl"], ["is a file", "problems.jsonl"]),
+        (["samples", "latest", "--root", "problems.jsonl/x"], ["problems.jsonl' is a file"]),
+        (["runs", "--root", "nowhere"], ["doesn't exist", "gristmill run arithmetic --root nowhere"]),
+        (["cost", "latest", "--root", "hear"], ["doesn't exist", "did you mean 'here'?"]),
+        (
+            ["export", "latest"],
+            ["--format", "messages, prompt-completion", "--format messages --to data/sft"],
+        ),
+        (["export", "latest", "--format", "messages"], ["--to", "For example: gristmill export"]),
+        (["export", "latest", "--format", "message", "--to", "x"], ["did you mean messages?"]),
+        (["nightly", "run"], ["JOB.yaml", "For example: gristmill nightly run night.yaml"]),
+        (["nightly", "rum"], ["Did you mean 'run'?", "gristmill nightly --help"]),
     ],
 )
 def test_bad_input_is_one_clear_error_with_exit_code_2(
@@ -114,6 +136,8 @@ def test_bad_input_is_one_clear_error_with_exit_code_2(
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "columns.jsonl").write_text('{"frage": "1+1"}\n')
     (tmp_path / "twice.jsonl").write_text('{"id": "x", "question": "1"}\n{"id": "x", "question": "2"}\n')
+    (tmp_path / "nul.jsonl").write_text('{"id": "a", "question": "1"}\n{"id": "b\\u0000", "question": "2"}\n')
+    (tmp_path / "here").mkdir()
     more = ["--runner", "local"] if arguments[0] == "run" else []
     done = gristmill(*arguments, *more, cwd=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr

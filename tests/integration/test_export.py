@@ -148,3 +148,13 @@ def test_a_run_without_such_data_is_told(tmp_path: Path) -> None:
     as_json("run", "math", "--set", "load.source=problems.jsonl", "--set", "sample.n=4", *SCRIPTED, cwd=tmp_path)
     refused = gristmill("export", "latest", "--format", "preference", "--to", "out", cwd=tmp_path)
     assert refused.returncode == 2 and "preferences" in refused.stderr and "pipeline sft" in refused.stderr
+
+
+def test_nothing_is_no_export(tmp_path: Path) -> None:
+    (tmp_path / "problems.jsonl").write_text('{"question": "What is 2 + 2?", "answer": "a number that nobody says"}\n')
+    (tmp_path / "out").mkdir()
+    done = as_json("run", "math", "--set", "load.source=problems.jsonl", "--set", "sample.n=4", *SCRIPTED, cwd=tmp_path)
+    refused = gristmill("export", "latest", "--format", "messages", "--to", "out", cwd=tmp_path)
+    assert refused.returncode == 2 and "has no rows to export" in refused.stderr
+    assert f"gristmill samples {done['run_id']} --only wrong" in refused.stderr
+    assert not [*(tmp_path / "out").iterdir()]

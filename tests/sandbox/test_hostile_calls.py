@@ -34,6 +34,8 @@ pytestmark = pytest.mark.sandbox
 LIMITS = Limits(seconds=3, cpu_seconds=3, memory_mb=LIMIT_MB)
 PATIENT = Limits(seconds=300, cpu_seconds=300, memory_mb=LIMIT_MB)
 """For what ends by itself, however busy the machine is."""
+SIDE_BY_SIDE = 4
+"""Sandboxes at a time: many programs wait until their time is over."""
 PROGRAMS = {**CALLS, **MEMORY}
 JOBS = {name: CheckJob(program, TESTS, "add") for name, program in PROGRAMS.items()}
 SCRIPTS = {name: CasesJob(f"{program}\nprint(add(40, 2))", (Case(stdout="42"),)) for name, program in PROGRAMS.items()}
@@ -63,7 +65,7 @@ def here() -> dict[str, Outcome]:
     key = call(number("add_key"), b"user", CANARY.encode(), b"not for programs", 16, SESSION_KEYRING)
     others = groups()  # of pools that other tests of this process keep
     try:
-        with SandboxPool(2) as pool:
+        with SandboxPool(SIDE_BY_SIDE) as pool:
             outcomes = pool.run([*JOBS.values()], LIMITS, Mounts())
         left = groups() - others
         assert not left, f"control groups are left: {left}"
@@ -86,7 +88,7 @@ def for_others(request: pytest.FixtureRequest) -> dict[str, tuple[Outcome, Outco
 def as_scripts(request: pytest.FixtureRequest) -> dict[str, Outcome]:
     """Outcomes of the same programs, run as scripts."""
     names = chosen(request, "test_it_gets_nothing_as_a_script")
-    with SandboxPool(2) as pool:
+    with SandboxPool(SIDE_BY_SIDE) as pool:
         return dict(zip(names, pool.run([SCRIPTS[name] for name in names], LIMITS, Mounts()), strict=True))
 
 
@@ -149,7 +151,7 @@ def test_what_processes_share_is_counted_once() -> None:
 def test_programs_are_watched_while_their_tests_are_busy() -> None:
     program = EAT + "def add(a, b):\n    return a + b\n"
     tests = "while True:\n    pass\ndef check(candidate):\n    pass"
-    limits = Limits(seconds=30, cpu_seconds=30, memory_mb=LIMIT_MB)  # so long the tests go on
+    limits = Limits(seconds=12, cpu_seconds=12, memory_mb=LIMIT_MB)  # so long the tests go on
     with SandboxPool(1) as pool:
         [outcome] = pool.run([CheckJob(program, tests, "add")], limits, Mounts())
     assert (outcome.status, outcome.detail) == ("failed", f"more than {LIMIT_MB} MB of memory")

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import shlex
+from typing import ClassVar
 
 import pytest
+from pydantic import TypeAdapter, field_validator
 from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.config.job_init import job_schema, template
+from jobs.config.settings import build_pipeline, parse_assignments
 from jobs.looking.describe import describe, kinds
+from jobs.looking.worked_examples import examples_of
+from operators import OPERATORS, operator_class
+from operators.base import Operator
+from schemas.datasets import Sample, Verdict
+from schemas.engine import AnyEngineSpec
 from schemas.errors import BadInput
 from schemas.job import JobFile, RunSettings
 
@@ -47,6 +56,54 @@ def test_describe_takes_names_kinds_and_ones_own(tmp_path: object) -> None:
         describe("verfy.math")
     with pytest.raises(BadInput, match="No module named 'no'"):
         describe("no.such:Thing")
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_examples_of_an_operator_are_calls_that_it_takes(name: str) -> None:
+    examples = describe(f"operator:{name}")[0].examples
+    assert examples
+    for example in examples:
+        program, op, called, *words = shlex.split(example)
+        assert (program, op, called) == ("gristmill", "op", name) and len(words) % 2 == 0
+        options = [*zip(words[::2], words[1::2], strict=True)]
+        fields = parse_assignments([value for option, value in options if option == "--set"])
+        if "engine" in fields:
+            assert TypeAdapter(AnyEngineSpec).validate_python(fields.pop("engine"))
+        operator = operator_class(name)(**fields)
+        read = {value.partition("=")[0] for option, value in options if option == "--in"}
+        assert operator.inputs.keys() - operator.optional <= read <= operator.inputs.keys()
+        assert ("--out", "result.parquet") in options
+
+
+@pytest.mark.parametrize("kind", ["policy", "strategy", "scorer", "engine"])
+def test_examples_of_what_a_run_is_set_to_build_a_pipeline(kind: str) -> None:
+    for name in KINDS[kind]:
+        [example] = describe(f"{kind}:{name}")[0].examples
+        program, run, pipeline, *words = shlex.split(example)
+        assert (program, run) == ("gristmill", "run") and {*words[::2]} == {"--set"}
+        build_pipeline(pipeline, parse_assignments(words[1::2]))
+
+
+def test_what_only_its_author_knows_is_left_to_be_filled_in() -> None:
+    class Own(Operator):
+        """One of somebody's own."""
+
+        version: ClassVar[int] = 1
+        scope = "sample"
+        inputs = {"samples": Sample.select("problem_key", "sample_index")}
+        output = Verdict
+
+        rubric: str
+        """What is to be kept to."""
+
+        @field_validator("rubric")
+        @classmethod
+        def _fits(cls, value: str) -> str:
+            raise ValueError("not this one")
+
+    assert examples_of("operator", "own:Own", Own, {}) == (
+        "gristmill op own:Own --in samples=samples.parquet --set rubric=VALUE --out result.parquet",
+    )
 
 
 def test_the_commands_print_it() -> None:

@@ -126,12 +126,12 @@ def test_gradient_is_the_derivative() -> None:
 
 
 def test_agrees_with_scipy_problem_by_problem() -> None:
-    problems = [np.sort(p) for p in mixed(np.random.default_rng(0), 60, 500)]
+    problems = [np.sort(p) for p in mixed(np.random.default_rng(0), 20, 500)]
     logs, sizes = np.log(np.concatenate(problems)), np.array([len(p) for p in problems])
     ours, reasons = rpc.prune(logs, sizes)
     assert {REASONS[number] for number in reasons} == {None}
     theirs = np.concatenate([by_definition(p, scipy_fit(p)) for p in problems])
-    assert 500 < theirs.sum() < len(theirs) / 2
+    assert 170 < theirs.sum() < len(theirs) / 2
     assert (ours != theirs).mean() <= 1e-3
 
 

@@ -324,7 +324,9 @@ def test_a_snapshot_exists_once_its_manifest_does(tmp_path: Path) -> None:
 def test_an_unwritable_root_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=r"can't be written.*--root"):
-        Root.at(tmp_path / "file" / "below").check_writable()
+        Root(str(tmp_path / "file" / "below")).check_writable()
+    with pytest.raises(BadInput, match="file' is a file"):
+        Root.at(tmp_path / "file" / "below")
 
 
 def test_a_store_of_an_older_gristmill_gets_the_new_columns(tmp_path: Path) -> None:
