@@ -96,9 +96,16 @@ class Command:
         out, err = (file.read().decode() for file in self._said)
         return out, err
 
+    def output(self) -> str:
+        """Return what it has written to standard output so far."""
+        return self._so_far(0)
+
     def errors(self) -> str:
         """Return what it has written to standard error so far."""
-        file = self._said[1].fileno()
+        return self._so_far(1)
+
+    def _so_far(self, which: int) -> str:
+        file = self._said[which].fileno()
         return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
 
     def send_signal(self, number: int) -> None:

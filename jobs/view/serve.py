@@ -10,6 +10,7 @@ import threading
 import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -48,6 +49,16 @@ def names_of(host: str, port: int) -> frozenset[str]:
     return frozenset(f"{name.lower()}:{port}" for name in names)
 
 
+class _Uvicorn(uvicorn.Server):
+    """Tells of a signal at once, so that streams of news end by themselves and needn't be cut off, which is logged."""
+
+    on_exit: Callable[[], None]
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self.on_exit()
+
+
 class Server:
     """A view's server: its address carries the token.
 
@@ -69,7 +80,8 @@ class Server:
             app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False,
             timeout_graceful_shutdown=2, timeout_keep_alive=30, proxy_headers=False,
         )  # fmt: skip
-        self._server = uvicorn.Server(config)
+        self._server = _Uvicorn(config)
+        self._server.on_exit = self.stop
 
     def run(self) -> None:
         """Serve until the process is told to end."""
@@ -83,7 +95,7 @@ class Server:
         self.socket.close()
 
     def stop(self) -> None:
-        """Tell a server that runs in a thread to end."""
+        """Tell it to end; called from any thread."""
         self.shown.closed = True
         self._server.should_exit = True
 

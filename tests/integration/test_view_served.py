@@ -150,6 +150,24 @@ def test_run_with_view_serves_the_run_until_it_ends(tmp_path: Path) -> None:
         asked.client.get(asked.base)
 
 
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM], ids=lambda told: told.name)
+def test_a_view_that_is_told_to_end_says_nothing_of_the_pages_that_are_open(tmp_path: Path, told: int) -> None:
+    source = write_problems(tmp_path / "p.jsonl", 1)
+    run = run_pipeline(scripted_pipeline(source, 2), LocalRunner(), str(tmp_path / "root"), QUICK).manifest.run_id
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = Command("view", "--root", str(tmp_path / "root"), "--no-browser", folder=tmp_path, changes=cache)
+    until = time.monotonic() + SECONDS
+    while "view: " not in command.output() and time.monotonic() < until and command.poll() is None:
+        time.sleep(0.02)
+    asked = Asked(command.output().split("view: ")[1].split()[0])
+    with asked.hear(f"run/{run}/live") as news:
+        next(news)
+        command.send_signal(told)
+        assert list(news) == [], "the stream ends by itself"
+    command.wait()
+    assert "Cancel" not in command.errors() and "Traceback" not in command.errors(), command.errors()
+
+
 def test_a_folder_of_tables_is_served_without_a_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import polars as pl
 
