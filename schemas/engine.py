@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from schemas.extras import remedy
 from schemas.identity import Added, Execution, ExecutionKeys
 from schemas.settings import Settings
 
@@ -154,7 +156,8 @@ class LlamaCppSpec(EngineSpec):
 
     @property
     def cannot_grow_trees(self) -> str:
-        return ""
+        there = find_spec("cyllama") is not None
+        return "" if there else f"it takes the package cyllama for that: {remedy('tokens')}"
 
 
 class ScriptedSpec(EngineSpec):

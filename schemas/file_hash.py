@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 
-@cache
 def file_hash(path: Path) -> str:
     """Return 32 hex digits of BLAKE2b over a file's content."""
-    known, status = _remembered(), path.stat()
-    mark = [status.st_size, status.st_mtime_ns]
-    entry = known.get(str(path))
-    if entry is not None and entry[:2] == mark:
+    status = path.stat()
+    return _hash(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _hash(path: Path, *mark: int) -> str:
+    """Return the hash of a file of this size, changed at this time."""
+    entry = _remembered().get(str(path))
+    if entry is not None and entry[:2] == [*mark]:
         return str(entry[2])
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

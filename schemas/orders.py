@@ -47,6 +47,8 @@ class Order(BaseModel):
             text = " ".join(text.split())
         if ODD.search(text):
             raise ValueError("has characters that can't be shown")
+        if not text and info.field_name == "by":
+            raise ValueError("says nobody")
         return text
 
     @field_validator("values")

@@ -115,6 +115,8 @@ class Requeue:
                 raise BadInput(f"stage {state.name} has read this problem's rows already; {AFTERWARDS}")
         for sampling, rows in refused.items():
             for state in (sampling, *_about(states, sampling)):
+                if state.cutting:
+                    raise BadInput(f"rows of stage {state.name} are being taken out just now; give the order again")
                 if state.store.held.present(rows) and state.store.lease is None:
                     raise BadInput(f"stage {state.name} was complete when the run began; {AFTERWARDS}")
                 if isinstance(state, StreamState) and state.is_at(rows):

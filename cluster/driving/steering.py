@@ -70,7 +70,7 @@ class Steering:
         self._standing = found = self._file.read()
         for key, changed in list(found.settings.items()):
             order = changed.order
-            where = f"{key}={changed.value}, which {order.whose} set for run {found.run_id},"
+            where = f"{key}={changed.value}, which was set for run {found.run_id},"
             try:
                 if self._changing.now(key) != changed.before:
                     raise BadInput("this command says something else")

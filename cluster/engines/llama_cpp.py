@@ -269,12 +269,27 @@ class LlamaCppEngine(Engine):
         if self._trees is None:
             try:
                 from cluster.engines.llama_tree import LlamaTrees, TreeThread
-            except ModuleNotFoundError as error:
+            except ImportError as error:
                 raise BadInput(
-                    f"engine 'llama_cpp' searches by tokens with the package 'cyllama': {remedy('tokens')}"
+                    f"engine 'llama_cpp' searches by tokens with the package 'cyllama' ({error}): {remedy('tokens')}"
                 ) from error
-            self._trees = TreeThread(LlamaTrees(self._path, self._spec.context, threads_of(self._spec)))
+            about = (self._path, self._spec.context, threads_of(self._spec))
+            self._trees = TreeThread(LlamaTrees(*about, self._spell))
         return await self._trees.grow(request)
+
+    def _spell(self, tokens: Sequence[int]) -> str:
+        """Return what tokens are in letters, as the server writes them; called in the thread that searches."""
+        try:
+            answer = httpx.post(
+                f"{self._server.listening_address}/detokenize",
+                headers={"Authorization": f"Bearer {self._key}"},
+                json={"tokens": list(tokens)},
+                timeout=60,
+                trust_env=False,
+            )
+            return str(answer.raise_for_status().json()["content"])
+        except httpx.HTTPError as error:
+            raise EngineError(f"llama.cpp doesn't answer: {error}", transient=True) from error
 
     async def close(self) -> None:
         if self._trees is not None:

@@ -65,7 +65,13 @@ class Memory:
         wanted.n_batch = wanted.n_ubatch = max(CHUNK, width)
         wanted.n_threads = wanted.n_threads_batch = self._threads
         wanted.pooling_type = PER_TOKEN
-        self._context, self._width = llama.LlamaContext(self.model, wanted, False), width
+        try:
+            self._context, self._width = llama.LlamaContext(self.model, wanted, False), width
+        except (ValueError, RuntimeError, MemoryError) as error:
+            raise BadInput(
+                f"llama.cpp has no memory for {tokens:,} tokens of {width} texts ({error}); a smaller width or "
+                "max_new_tokens of the strategy takes less"
+            ) from error
         self._batch = llama.LlamaBatch(n_tokens=max(CHUNK, width), embd=0, n_seq_max=1)
 
     def read(self, tokens: Sequence[int]) -> tuple[Singles, Singles | None]:
@@ -86,10 +92,11 @@ class Memory:
         self._context.set_embeddings_mode(self._hidden)
         self._put([(*one, True) for one in added])
         places = range(len(added))
-        logits = np.array([self._context.get_logits_ith(at) for at in places], np.float32)
+        # a sequence at a time: other threads wait while lists of floats become an array
+        logits = np.stack([np.array(self._context.get_logits_ith(at), np.float32) for at in places])
         if not self._hidden:
             return logits, None
-        return logits, np.array([self._context.get_embeddings_ith(at) for at in places], np.float32)
+        return logits, np.stack([np.array(self._context.get_embeddings_ith(at), np.float32) for at in places])
 
     def _put(self, added: Sequence[tuple[int, int, int, bool]]) -> None:
         self._batch.clear()

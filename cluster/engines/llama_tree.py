@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cluster.engines.llama_memory import Memory, Singles
+from cluster.engines.never_sent import NeverSent
 from cluster.engines.token_tree import Next, grow
 from operators.engine import EngineError
 from operators.token_tree import Tree, TreeRequest
@@ -31,7 +33,7 @@ class Head:
         try:
             with np.load(path, allow_pickle=False) as found:
                 arrays = {name: found[name] for name in found.files}
-        except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
+        except (OSError, ValueError, TypeError, EOFError, BadZipFile, zlib.error) as error:
             raise BadInput(f"'{path}' isn't a file of NumPy arrays: {error}") from error
         shapes = {"weight": (vocabulary, size), "bias": (vocabulary,), "seen": (vocabulary,)}
         for name, array in arrays.items():
@@ -39,6 +41,9 @@ class Head:
                 raise BadInput(f"'{path}' has '{name}' {array.shape}; for this model it takes {shapes}")
         if "weight" not in arrays:
             raise BadInput(f"'{path}' has no 'weight'; for this model it takes {shapes}")
+        odd = [name for name, array in arrays.items() if array.dtype.kind not in "fiub" or not np.isfinite(array).all()]
+        if odd:
+            raise BadInput(f"'{path}' has numbers in '{odd[0]}' that aren't finite; what may not be taken isn't 'seen'")
         self._weight = arrays["weight"].astype(np.float32)
         self._bias = arrays.get("bias", np.zeros(vocabulary)).astype(np.float32)
         self._unseen = ~arrays.get("seen", np.ones(vocabulary)).astype(bool)
@@ -55,15 +60,17 @@ class LlamaTrees:
 
     Args:
         context: tokens that a prompt and a completion may have together.
+        spell: says what tokens are in letters, as they stand in a text. The binding's own way tidies blanks before
+            marks, so that a text would be another one than its tokens.
     """
 
-    def __init__(self, path: Path, context: int, threads: int) -> None:
+    def __init__(self, path: Path, context: int, threads: int, spell: Callable[[Sequence[int]], str]) -> None:
         self._path, self._context, self._threads = path, context, threads
+        self._spell = spell
         self._rewards: str | None = None
         self._policy: Memory | None = None
         self._scorer: Memory | None = None
         self._head: Head | None = None
-        self._prompt: list[int] = []
         self._slots: list[int] = []
         self._lengths: list[int] = []
 
@@ -107,7 +114,7 @@ class LlamaTrees:
 
     def begin(self, request: TreeRequest) -> tuple[int, Next]:
         assert self._policy is not None
-        tokens = self._prompt = self._policy.vocabulary.tokenize(request.prompt + request.prefix, True, True)
+        tokens = self._policy.vocabulary.tokenize(request.prompt + request.prefix, True, True)
         if not tokens:
             raise EngineError(f"request {request.request_id} has an empty prompt")
         if (total := len(tokens) + request.max_tokens) > self._context:
@@ -152,12 +159,7 @@ class LlamaTrees:
         return Next(logits, logits - most - np.log(np.exp(logits - most).sum(axis=1, keepdims=True)))
 
     def text(self, tokens: Sequence[int]) -> str:
-        """A text may begin with a blank, which is lost where tokens stand alone: so they stand behind the prompt."""
-        assert self._policy is not None
-        before, whole = (
-            str(self._policy.vocabulary.detokenize([*self._prompt, *behind], False, False)) for behind in ((), tokens)
-        )
-        return whole.removeprefix(before)
+        return self._spell(tokens)
 
     def close(self) -> None:
         """Free the models."""
@@ -174,11 +176,23 @@ class TreeThread:
         self._thread = ThreadPoolExecutor(1, "token-tree")
 
     async def grow(self, request: TreeRequest) -> Tree:
-        """See ``LlamaTrees.grow``; a search that nobody waits for any more ends with its round."""
-        given_up = threading.Event()
-        loop = asyncio.get_running_loop()
+        """See ``LlamaTrees.grow``; a search that nobody waits for any more ends with its round.
+
+        Raises:
+            NeverSent: it was given up before its turn came.
+        """
+        begun, given_up = threading.Event(), threading.Event()
+
+        def search() -> Tree:
+            begun.set()
+            return self._trees.grow(request, given_up.is_set)
+
         try:
-            return await loop.run_in_executor(self._thread, self._trees.grow, request, given_up.is_set)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, search)
+        except asyncio.CancelledError:
+            if begun.is_set():
+                raise
+            raise NeverSent from None
         finally:
             given_up.set()
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from operators.engine import EngineError
 from operators.token_tree import Grown, Took, Tree, TreeRequest
 from schemas.later import Floats
 
@@ -23,7 +24,7 @@ class Next(NamedTuple):
 
     Attributes:
         logits: the model's own.
-        rewards: predicted for each token; NaN of those that weren't seen when rewards were learnt.
+        rewards: predicted for each token; not finite where they weren't seen when rewards were learnt.
     """
 
     logits: NDArray[Any]
@@ -82,6 +83,9 @@ def grow(model: TokenModel, request: TreeRequest, stopped: Callable[[], bool] = 
 
     Args:
         stopped: whether nobody waits for it any more; then what was found so far is returned.
+
+    Raises:
+        EngineError: no next token has a probability.
     """
     read, ahead = model.begin(request)
     live, ended = [Branch()], list[Branch]()
@@ -95,6 +99,8 @@ def grow(model: TokenModel, request: TreeRequest, stopped: Callable[[], bool] = 
         ]
         kept = sorted([*ended, *children], key=lambda branch: branch.order)[: request.width]
         written += sum(len(branch.tokens) > length for branch in kept)
+        if not kept:
+            raise EngineError(f"request {request.request_id}: the model's logits aren't numbers")
         ended, live = ([branch for branch in kept if branch.ended is over] for over in (True, False))
         if not live or length + 1 == request.max_tokens or stopped():
             break
@@ -116,7 +122,7 @@ def _children(branch: Branch, place: int, ahead: Next, ends: Sequence[int], requ
             allowed = logprobs
     tokens = probable(allowed, request.top_p, request.temperature)
     rewards = ahead.rewards[tokens].astype(np.float64)
-    rewards[np.isnan(rewards)] = request.unseen
+    rewards[~np.isfinite(rewards)] = request.unseen
     best = np.lexsort((tokens, -logprobs[tokens], -rewards))[: request.width]
     return [
         Branch(

@@ -27,7 +27,7 @@ from cluster.storage.documents import MANIFEST, read_document
 from cluster.storage.root import Root
 from schemas.errors import BadInput, GristmillError, RunIncomplete
 from schemas.manifest import RunManifest
-from schemas.orders import Action, Answered, Order
+from schemas.orders import ODD, Action, Answered, Order
 
 KEY = "order.json"
 TAKEN = "taken"
@@ -67,7 +67,8 @@ def new_order(
 def _first(error: ValidationError) -> str:
     """Return the first thing that is wrong."""
     first = error.errors(include_input=False, include_url=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+    place = ODD.sub("?", ".".join(map(str, first["loc"])))[:100]  # names of fields are whatever somebody wrote
+    return f"{place}: {first['msg']}".removeprefix(": ")
 
 
 def take(root: Root, run_id: str, ending: Callable[[], bool] = lambda: False) -> Order | str | None:
@@ -104,7 +105,9 @@ def _waiting(root: Root, run_id: str) -> bytes | None:
 
 
 def _claim(root: Root, run_id: str, order: Order, to_be: Literal["done", "withdrawn"]) -> bool:
-    """Claim an order; False where somebody else has."""
+    """Claim an order; False where somebody else has (which is looked at, as not every storage can create only)."""
+    if root.exists("runs", run_id, TAKEN, order.id):
+        return False
     return root.create(f"to be {to_be}: {secrets.token_hex(8)}".encode(), "runs", run_id, TAKEN, order.id)
 
 
@@ -126,8 +129,9 @@ def give(
     until, pause = clock() + seconds, LOOK_SECONDS if root.is_local else REMOTE_SECONDS
     _check_at_work(root, _manifest(root, run_id), certain=True)
     place, data = ("runs", run_id, KEY), order.model_dump_json().encode()
-    given = root.create(data, *place)
+    given = False
     try:
+        given = root.create(data, *place)
         while True:
             manifest = _manifest(root, run_id)
             if (answer := _answer(manifest, order)) is not None:
@@ -136,8 +140,11 @@ def give(
                 return _give_up(root, run_id, order, given)
             sleep(pause)
             given = given or root.create(data, *place)
-    except KeyboardInterrupt:  # who doesn't wait for the answer doesn't want it done any more
-        _withdraw(root, run_id, order)
+    except (BadInput, RunIncomplete):
+        raise
+    except BaseException:  # who doesn't wait for the answer doesn't want it done any more
+        with contextlib.suppress(GristmillError, OSError):
+            _withdraw(root, run_id, order)
         raise
 
 

@@ -292,9 +292,9 @@ class StreamState(StoreState):
         self._pending.append(fresh)
 
     def is_at(self, ranges: Ranges) -> bool:
-        """Whether some rows are under way."""
+        """Whether some rows are under way; those that were left out aren't."""
         queued = RangeSet(self._pending.ranges.merged())
-        return bool(queued.missing(self._claimed.present(ranges)))
+        return bool(self.quarantined.missing(queued.missing(self._claimed.present(ranges))))
 
     def unqueue(self, ranges: Ranges) -> None:
         """Forget of rows that they are to be made; they come again."""

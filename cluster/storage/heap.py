@@ -12,20 +12,21 @@ import threading
 import time
 from collections.abc import Callable
 
-SECONDS = 2.0
-"""Between two times at least: looking through the heap takes some milliseconds for every 100 MB."""
+SECONDS, SHARE = 2.0, 0.02
+"""Between two times at least, and the most of the time that it may take: milliseconds for every 100 MB of a heap."""
 _turn = threading.Lock()
-_last = 0.0
+_next = 0.0
 
 
 def give_back() -> None:
-    """Give back what is free; does nothing within ``SECONDS`` of the last time, or where the C library can't."""
-    global _last
+    """Give back what is free; does nothing soon after the last time, or where the C library can't."""
+    global _next
     if _turn.acquire(blocking=False):
         try:
-            if time.monotonic() - _last >= SECONDS:
+            if (began := time.monotonic()) >= _next:
                 _trim()(0)
-                _last = time.monotonic()
+                ended = time.monotonic()
+                _next = ended + max(SECONDS, (ended - began) / SHARE)
         finally:
             _turn.release()
 

@@ -52,8 +52,9 @@ class Root:
         if "://" not in text:
             path = Path(text).expanduser().absolute()
             if (file := _in_the_way(path)) is not None:
+                kind = "a link to what isn't there" if file.is_symlink() and not file.exists() else "a file"
                 raise BadInput(
-                    f"'{text}' can't be a folder: '{file}' is a file. Give the folder that is meant, or a new one"
+                    f"'{text}' can't be a folder: '{file}' is {kind}. Give the folder that is meant, or a new one"
                 )
             text = str(path)
         elif "@" in urlsplit(text).netloc:

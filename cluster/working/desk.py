@@ -249,10 +249,17 @@ class Desk(Engine):
 
     async def _grow_tree(self, request: TreeRequest) -> Tree:
         async def worst(credit: Credit) -> Amount:
-            most = request.most(await self.most_tokens(request.prompt + request.prefix))
-            return credit.worst(most.read + most.scorer_read, most.written)
+            over, most = self._meter.overrun, request.most(await self.most_tokens(request.prompt + request.prefix))
+            return credit.worst(most.read + most.scorer_read + over.prompt, most.written + over.completion)
 
-        return await self._tried(lambda: self._engine.grow_tree(request), worst, _grown)
+        async def send() -> Tree:
+            tree = await self._engine.grow_tree(request)
+            most = request.most(await self.most_tokens(request.prompt + request.prefix))
+            as_one = Completion("", "stop", tree.took.read + tree.took.scorer_read, tree.took.written)
+            self._meter.note([as_one], most.read + most.scorer_read, most.written)
+            return tree
+
+        return await self._tried(send, worst, _grown)
 
     async def _tried(
         self,

@@ -182,7 +182,11 @@ class Drawing:
             if len(self._prompts) >= 4096:
                 del self._prompts[next(iter(self._prompts))]
             self._prompts[number] = asyncio.create_task(self.operator.prompt(problem, self.desk))
-        return await self._prompts[number]
+        try:
+            return await self._prompts[number]
+        except EngineError:
+            self._prompts.pop(number, None)  # the next try renders it anew
+            raise
 
 
 def is_truncated() -> pl.Expr:

@@ -9,6 +9,7 @@ import typer
 from jobs.config.options import (
     DEFAULT_ROOT,
     JsonOption,
+    NewRootOption,
     RootOption,
     RunArgument,
     begun,
@@ -69,11 +70,11 @@ def gc(
             metavar="ID", help="Give up these paid samples, with their verdicts and scores (the name of a folder)."
         ),
     ] = None,
-    root: RootOption = "",
+    root: NewRootOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Free what no kept run refers to. Paid samples, verdicts and scores stay, except those named with --samples."""
-    begun("looking for what no run names")
+    begun("looking for files that no run refers to")
     from cluster.storage.root import Root
     from cluster.upkeep.garbage import collect
     from cluster.upkeep.retention import drop_samples

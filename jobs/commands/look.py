@@ -53,7 +53,7 @@ def runs(
     ] = None,
     sort: Annotated[
         Literal["started", "cost", "samples", "problems", "seconds"],
-        typer.Option(help="By what to sort, the largest first."),
+        typer.Option(help="Sort by this, the largest first."),
     ] = "started",
     limit: Annotated[
         int | None, typer.Option(min=1, help=f"How many at most; by default all with --json, else {SHOWN}.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.config.options import DEFAULT_ROOT, RootOption, RunArgument, complete_run, console, examples
+from jobs.config.options import DEFAULT_ROOT, NewRootOption, RootOption, RunArgument, complete_run, console, examples
 from schemas.errors import BadInput, RunIncomplete
 
 app = typer.Typer()
@@ -34,7 +34,7 @@ def view(
             show_default=False,
         ),
     ] = None,
-    root: RootOption = DEFAULT_ROOT,
+    root: NewRootOption = DEFAULT_ROOT,
     host: Annotated[
         str, typer.Option(help="The address to listen on; any other than 127.0.0.1 lets other machines reach the page.")
     ] = ("127.0.0.1"),
@@ -74,7 +74,7 @@ def view(
     table = Path(name).expanduser() if name is not None else None
     if table is not None and table.exists():
         if control:
-            raise BadInput("--control is for the runs of a root; a bare table has nothing to be told")
+            raise BadInput("--control steers the runs of a root; a bare table has no run")
         shown = Shown(None, table)
     else:
         place = Root.at(root)

@@ -224,5 +224,7 @@ def check_golds(
     else:
         print_golds(console(), golds, notes, verifier, most)
     unread = sum(gold.kind == "unread" for gold in golds)
+    if unread and as_json:
+        raise typer.Exit(BadInput.exit_code)  # the document says it
     if unread:
         raise BadInput(f"{unread:,} of {len(golds):,} golds of '{source}' can't be read")

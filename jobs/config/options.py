@@ -24,7 +24,8 @@ def _there(ctx: typer.Context, root: str) -> str:
 
         Root.at(root)  # says where a file is in the way
         raise BadInput(
-            f"the root '{root}' doesn't exist{_near(root)} A run makes it: gristmill run arithmetic --root {root}"
+            f"the root '{root}' doesn't exist{_near(root)} A run makes it: "
+            f"gristmill run arithmetic --root {shlex.quote(root)}"
         )
     return root
 
@@ -43,9 +44,12 @@ def _near(root: str) -> str:
     import difflib
 
     folder, name = os.path.split(_local(root))
-    there = [one.name for one in os.scandir(folder) if one.is_dir()] if os.path.isdir(folder) else []
+    try:
+        there = [one.name for one in os.scandir(folder) if one.is_dir()]
+    except OSError:  # there is none, or it is somebody else's
+        return "."
     near = difflib.get_close_matches(name, there, n=1)
-    return f"; did you mean '{os.path.join(os.path.dirname(root), near[0])}'?" if near else "."
+    return f"; did you mean '{os.path.join(os.path.dirname(root.rstrip('/')), near[0])}'?" if near else "."
 
 
 _ROOT = "Where everything is kept: a folder or an s3:// URL."

@@ -21,7 +21,8 @@ def told(error: Exception) -> str:
     said = f"{said[:1].lower()}{said[1:]}"
     if found := _CHOICES.search(said):
         said += _near(found["given"], found["known"].strip("'").split("', '"))
-    if (option := getattr(error, "option_name", None)) and "Possible options" not in said:
+    if type(error).__name__ == "NoSuchOption" and "Possible options" not in said:
+        option = str(getattr(error, "option_name", ""))
         said += _near(option, [name for param in ctx.command.params for name in param.opts if name.startswith("-")])
     example = _example(ctx.command.epilog or "")
     remedy = f"For example: {example}. " if example and type(error).__name__ == "MissingParameter" else ""

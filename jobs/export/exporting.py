@@ -26,12 +26,17 @@ CARD = "README.md"
 SPLITS = ("train", "validation")
 
 
+class NothingToExport(BadInput):
+    """A stage has no rows."""
+
+
 def export(root: Root, manifest: RunManifest, ask: Ask) -> dict[str, Any]:
     """Write the shards and the card, and return what was written.
 
     Raises:
-        BadInput: the run has no such data, or no rows of it; there is something else in that place; or the rows were
-            found by looking at the answers.
+        NothingToExport: the run has no rows of such data.
+        BadInput: the run has no such data; there is something else in that place; or the rows were found by looking at
+            the answers.
     """
     layout = FORMATS[ask.format]
     record = _source(manifest, layout, ask)
@@ -52,7 +57,7 @@ def export(root: Root, manifest: RunManifest, ask: Ask) -> dict[str, Any]:
         )
     if rows.select(pl.len()).collect(engine="streaming").item() == 0:
         dropped_all = "" if dropped is None or dropped.is_empty() else f" {len(dropped):,} that it had were left out."
-        raise BadInput(
+        raise NothingToExport(
             f"stage {record.name} of run {manifest.run_id} has no rows to export.{dropped_all} Why: "
             f"gristmill show {manifest.run_id}, and gristmill samples {manifest.run_id} --only wrong"
         )

@@ -48,7 +48,7 @@ def examples_of(kind: str, name: str, found: Any, defaults: dict[str, str]) -> t
     if kind == "pipeline":
         return f"gristmill run {name}", f"gristmill job init {name}.yaml --pipeline {name}"
     if kind == "policy":
-        return (_run(f"sample.policy={name}"),)
+        return (_run(f"sample.policy={name}").replace(" math ", " arms " if name == "compute_optimal" else " math "),)
     if kind == "engine":
         settings = _settings_of(found, name)
         return (_run(f"engine.kind={name}", *(f"engine.{one}" for one in settings)),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from cluster.spending.history import spent_under
 from cluster.storage.documents import MANIFEST
 from jobs.config.settings import build_pipeline, merge
 from jobs.export.ask import Ask
-from jobs.export.exporting import export
+from jobs.export.exporting import NothingToExport, export
 from jobs.moe.replan import replan_experts
 from jobs.nightly.attempts import Attempt, Journal
 from jobs.running.run import Job, resolve
@@ -124,7 +125,7 @@ def _amount(spent: Amount, name: str) -> float:
 
 
 def export_night(file: JobFile, journal: Journal, attempt: Attempt, manifest: RunManifest) -> dict[str, str]:
-    """Write the night's training data below its date; return format -> address."""
+    """Write the night's training data below its date; return format -> address of what there were rows for."""
     found: dict[str, str] = {}
     for wanted in file.exports:
         place = journal.root.uri(journal.folder, str(attempt.day), wanted.format)
@@ -138,6 +139,7 @@ def export_night(file: JobFile, journal: Journal, attempt: Attempt, manifest: Ru
             overwrite=True,
             command=manifest.command,
         )
-        export(journal.root, manifest, ask)
-        found[wanted.format] = place
+        with contextlib.suppress(NothingToExport):  # a night's verdicts may all be the same
+            export(journal.root, manifest, ask)
+            found[wanted.format] = place
     return found

@@ -143,8 +143,12 @@ def _best(root: Root, manifest: RunManifest) -> list[str]:
 
 def next_commands(root: Root, manifest: RunManifest) -> list[str]:
     """Return up to three commands that make sense now."""
-    default = Root.at(os.environ.get("GRISTMILL_ROOT") or DEFAULT_ROOT)
-    where = "" if default.url == root.url else f" --root {shlex.quote(root.url)}"
+    default = os.environ.get("GRISTMILL_ROOT") or DEFAULT_ROOT
+    where = (
+        ""
+        if root.url in (default.rstrip("/"), os.path.abspath(os.path.expanduser(default)))
+        else f" --root {shlex.quote(root.url)}"
+    )
     if manifest.state != "done":
         return [f"gristmill status {manifest.run_id}{where}", f"gristmill logs {manifest.run_id}{where}"]
     judged = [one for one in manifest.stages if one.dataset == "verdicts"]

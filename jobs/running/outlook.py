@@ -130,8 +130,12 @@ def points_of(curve: Iterable[tuple[int, float, float, float]], each: float) -> 
 
 def worth_until(points: Sequence[Point], worth: float) -> int | None:
     """Return the samples per problem up to which one more percent costs no more than it is worth."""
-    paying = [point.k for point in points if point.gained is None or (point.per_percent or math.inf) <= worth]
+    paying = [point.k for point in points if point.gained is None or _price(point) <= worth]
     return paying[-1] if paying else None
+
+
+def _price(point: Point) -> float:
+    return math.inf if point.per_percent is None else point.per_percent
 
 
 def _affords(

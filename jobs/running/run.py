@@ -162,7 +162,7 @@ def execute(job: Job, settings: RunSettings, as_json: bool, retry_errors: bool =
         print_run(wide_console(), job.root, manifest)
     if manifest.state != "done":
         console.print(
-            f"The run is {manifest.state}. The same command goes on from here; nothing that was committed is "
+            f"The run is {manifest.state}. The same command continues from here; nothing that was committed is "
             f"paid for twice:\n  {settings.command}",
             soft_wrap=True,
             highlight=False,

@@ -57,7 +57,7 @@ class Notes:
             others = f" (there are {', '.join(self._free[:20])})" if self._free else ""
             return [
                 f"NO PROBLEM HAS AN ANSWER: {named}, so no verifier that compares can tell right from wrong. Set "
-                f"load.answer_column{others}; samples that are drawn before are used again then"
+                f"load.answer_column{others}; samples that were drawn earlier are then used again"
             ]
         rest = self._unanswered
         return [

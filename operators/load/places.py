@@ -65,7 +65,7 @@ def _read_file(source: str, split: str | None, encoding: str | None, notes: Note
     """
     if "://" in source or "::" in source:
         return None
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # of a user whom nobody knows it is a name like any other
     try:
         if not path.is_file():
             return None

@@ -5,6 +5,7 @@ Policies need NumPy and SciPy, which take a while and 40 MB to load, so each is 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
@@ -166,6 +167,13 @@ class ConsistencySpec(PolicySpec):
     shapes: tuple[tuple[float, ...], ...] = ()
     """Sorted answer frequencies that problems may have, for ``bayesian``; a broad library where there are none."""
 
+    @field_validator("shapes")
+    @classmethod
+    def _frequencies(cls, value: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
+        if any(not shape or min(shape) < 0 or not 0 < sum(shape) < math.inf for shape in value):
+            raise ValueError("each shape has frequencies of 0 or more, one of them above 0")
+        return value
+
     @property
     def votes(self) -> bool:
         return True
@@ -223,6 +231,8 @@ class WithFlawsSpec(Informed):
     def _sums(self) -> WithFlawsSpec:
         if self.types and abs(sum(prior for prior, _ in self.types) - 1.0) > 1e-6:
             raise ValueError("the first numbers of 'types' are probabilities and must sum to 1")
+        if any(not (0.0 <= prior <= 1.0 and 0.0 <= rate <= 1.0) for prior, rate in self.types):
+            raise ValueError("'types' are pairs of probabilities, from 0 to 1")
         return self
 
     def begin(self, setting: Setting) -> Policy:
@@ -271,20 +281,18 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-AnyPolicy = Annotated[
-    Annotated[
-        UniformSpec
-        | UntilCorrectSpec
-        | GreedySpec
-        | MarginalSpec
-        | ConsistencySpec
-        | PetsSpec
-        | WithFlawsSpec
-        | ComputeOptimalSpec,
-        Field(discriminator="name"),
-    ],
-    BeforeValidator(_named),
+_Spec = Annotated[
+    UniformSpec
+    | UntilCorrectSpec
+    | GreedySpec
+    | MarginalSpec
+    | ConsistencySpec
+    | PetsSpec
+    | WithFlawsSpec
+    | ComputeOptimalSpec,
+    Field(discriminator="name"),
 ]
+AnyPolicy = Annotated[_Spec, BeforeValidator(_named, json_schema_input_type=str | _Spec)]
 """A field that any policy can fill: ``marginal``, ``{"name": "marginal", "least": 0.01}``."""
 SPECS: dict[str, type[PolicySpec]] = {
     "uniform": UniformSpec,

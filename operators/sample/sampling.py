@@ -110,6 +110,13 @@ class Sampling(Operator, SamplingParams):
             for name in ("cut", "extend_truncated", "stop", "json_schema", "regex"):
                 if getattr(self, name):
                     raise ValueError(f"sample.{name} and sample.strategy exclude one another")
+            if self.strategy.by_tokens:
+                for name in ("top_p", "top_k", "min_p"):
+                    if getattr(self, name) != type(self).model_fields[name].default:
+                        raise ValueError(
+                            f"strategy {self.strategy.public_name()} chooses among next tokens by its own settings, "
+                            f"and sample.{name} would change nothing"
+                        )
         return self
 
     @property

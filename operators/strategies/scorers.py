@@ -314,13 +314,11 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-Scorer = Annotated[
-    Annotated[
-        Prm | Reward | Truth | Rating | Certainty | Random | Constant | Oracle,
-        Field(discriminator="name"),
-    ],
-    BeforeValidator(_named),
+_AnyScorer = Annotated[
+    Prm | Reward | Truth | Rating | Certainty | Random | Constant | Oracle,
+    Field(discriminator="name"),
 ]
+Scorer = Annotated[_AnyScorer, BeforeValidator(_named, json_schema_input_type=str | _AnyScorer)]
 """A field that any scorer can fill: ``certainty``, ``{"name": "prm", "reduce": "min"}``."""
 
 

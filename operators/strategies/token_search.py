@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 from operators.engine import EngineError
 from operators.strategies.calls import Call, digest_of
@@ -15,6 +17,8 @@ from operators.strategies.replies import refused
 from operators.strategies.talking import sigmoid
 from operators.strategies.words import POLICY, Bill, Node
 from operators.token_tree import Took, Tree, TreeRequest
+from schemas.errors import BadInput
+from schemas.file_hash import file_hash
 
 KIND = "search"
 """What the journal calls such a call."""
@@ -50,7 +54,7 @@ async def search(ep: Episode, request: TreeRequest) -> list[Node]:
         return [replace(call, **about) for call in _calls(path, tree)]
 
     cut_off = bool(known := ep.setting.journal.find(path)) and not _is_whole(known)
-    whole, *finals = await ep.once(path, digest_of(KIND, asdict(request)), answered, anew or cut_off)
+    whole, *finals = await ep.once(path, digest_of(KIND, _known_as(request)), answered, anew or cut_off)
     if whole.status == "error":
         ep.pay(Bill(1))
         return [Node(ended=True, finish="error", error=whole.error, lineage=0, call=path)]
@@ -60,6 +64,19 @@ async def search(ep: Episode, request: TreeRequest) -> list[Node]:
     found = sorted(finals, key=lambda call: int(call.call.rpartition(":")[2]))
     ep.values |= {call.call: sigmoid(call.value or 0.0) for call in found}
     return [_node(call, slot, whole.prompt_tokens) for slot, call in enumerate(found)]
+
+
+def _known_as(request: TreeRequest) -> dict[str, Any]:
+    """Return what a search is known by: of the rewards the file's content, wherever it is.
+
+    Raises:
+        BadInput: there is no such file where this is called.
+    """
+    try:
+        rewards = file_hash(Path(request.rewards)) if request.rewards else ""
+    except OSError as error:
+        raise BadInput(f"saffron: '{request.rewards}' can't be read on this machine: {error.strerror}") from error
+    return asdict(replace(request, rewards=rewards))
 
 
 def _calls(path: str, tree: Tree) -> list[Call]:

@@ -1,6 +1,6 @@
 """Samples a second against a server that answers every request in 50 ms: Gristmill and what one would use instead.
 
-    python -m tests.benchmarks.throughput --peers /tmp/peers            # makes the peers' environments on first use
+    python -m tests.benchmarks.throughput --peers FOLDER                # makes the peers' environments on first use
     python -m tests.benchmarks.throughput --only gristmill,datatrove --json out.json
 
 Everything shares this machine's cores with the server. What is told of each tool and shape:

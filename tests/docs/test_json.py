@@ -124,6 +124,12 @@ def test_an_error_is_a_document_too(folder: Path) -> None:
     assert not compare(document, sections()["Errors"], "error")
 
 
+def test_what_can_not_be_read_of_golds_is_one_document(folder: Path) -> None:
+    (folder / "odd.jsonl").write_text(json.dumps({"question": "?", "answer": "\\frac{1}{", "task_type": "math"}) + "\n")
+    document = printed(folder, "check-golds", "odd.jsonl", "--verifier", "verify.math", code=2)
+    assert set(document) == set(printed(folder, "check-golds", "problems.jsonl"))
+
+
 def test_run_and_runs_print_what_show_does_but_for_settings_and_versions(folder: Path) -> None:
     shown = set(printed(folder, "show", "latest"))
     assert set(printed(folder, "run", "job.yaml")) == shown - {"config", "versions"}

@@ -43,6 +43,8 @@ def play(page: Path, folder: Path, more: str = "") -> int:
                 (folder / name[1]).write_text(text)
             continue
         for line in text.splitlines():
+            if not line.startswith("$ "):
+                continue  # what a command prints
             command = line.removeprefix("$ ")
             if command.startswith("gristmill ") and not set(command) & {";", ">", "&"}:
                 done = gristmill(*shlex.split(command)[1:], cwd=folder, env={"COLUMNS": "120"})

@@ -231,6 +231,18 @@ def test_a_night_that_was_cut_off_goes_on(tmp_path: Path) -> None:
     assert [one.state for one in found.read()] == ["cut off", "done"]
 
 
+def test_a_night_without_a_right_answer_is_done_and_exports_nothing(tmp_path: Path) -> None:
+    write_problems(tmp_path / "p.jsonl", 2)
+    engine = {"kind": "scripted", "answers": ["no idea"]}
+    settings = {"engine": engine, "load": {"source": str(tmp_path / "p.jsonl")}, "sample": {"n": 2}}
+    file = job_file(tmp_path, pipeline="math").model_copy(update={"settings": settings})
+    file = JobFile.model_validate({**file.model_dump(exclude_none=True), "exports": [{"format": "messages"}]})
+    clock = FakeClock(datetime(2026, 11, 20, 2, tzinfo=UTC))
+    [night] = Nightly(lambda: file, "", execute, clock, print).run()
+    assert (night.state, night.exports) == ("done", {})
+    assert json.loads((tmp_path / "root/nightly/night/latest.json").read_text())["day"] == "2026-11-20"
+
+
 def test_a_night_learns_from_the_one_before(tmp_path: Path) -> None:
     write_problems(tmp_path / "p.jsonl", 3)
     clock = FakeClock(datetime(2026, 11, 20, 2, tzinfo=UTC))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +14,16 @@ from numpy.typing import NDArray
 
 from cluster.engines.llama_cpp import find_model
 from cluster.engines.llama_memory import Memory
-from cluster.engines.llama_tree import Head, LlamaTrees
+from cluster.engines.llama_tree import Head, LlamaTrees, TreeThread
+from cluster.engines.never_sent import NeverSent
+from cluster.engines.token_tree import Next
 from operators.engine import EngineError, Request, ScoreRequest
 from operators.load import Load
 from operators.policies.named import UniformSpec
 from operators.sample.episodes import play
 from operators.sample.sampling import Sampling
 from operators.strategies.saffron import Saffron
-from operators.token_tree import Grown, TreeRequest
+from operators.token_tree import Grown, Took, Tree, TreeRequest
 from pipelines.graph import Pipeline
 from schemas.budget import Budget
 from schemas.engine import LlamaCppSpec, SamplingParams, ScriptedSpec
@@ -59,6 +63,12 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Noting(LlamaTrees):
     """Notes the tokens of what a search found, and how many llama.cpp itself says that it computed."""
 
+    def begin(self, request: TreeRequest) -> tuple[int, Next]:
+        found = super().begin(request)
+        assert self._policy is not None
+        self.prompt = list[int](self._policy.vocabulary.tokenize(request.prompt + request.prefix, True, True))
+        return found
+
     def text(self, tokens: Sequence[int]) -> str:
         self.found = [*getattr(self, "found", []), list(tokens)]
         return super().text(tokens)
@@ -88,7 +98,7 @@ def searched(trees: Noting, asked: TreeRequest) -> list[tuple[Grown, list[int]]]
     tree = trees.grow(asked)
     took, shared = tree.took, tree.took.computed
     prompt = took.read
-    assert prompt == len(trees._prompt) and shared == prompt + took.passes - 1 <= asked.most(prompt).computed
+    assert prompt == len(trees.prompt) and shared == prompt + took.passes - 1 <= asked.most(prompt).computed
     # by llama.cpp's own count: the prompt once, and then one token for each text that went on (it counts tokens that
     # are decoded alone apart, and never says that there was none of them)
     assert all(shared <= counted <= shared + 1 for counted in trees.counted)
@@ -100,14 +110,14 @@ def searched(trees: Noting, asked: TreeRequest) -> list[tuple[Grown, list[int]]]
 
 
 def test_a_head_on_hidden_states_rewards_what_the_texts_are_alone(model: Path, head: Path) -> None:
-    trees = Noting(model, 96, 2)
+    trees = Noting(model, 96, 2, lambda tokens: " ".join(map(str, tokens)))
     asked = request(head)
     found = searched(trees, asked)
     rewards = Head(head, VOCABULARY, SIZE)
     seen = np.load(head)["seen"]
     for one, tokens in found[:2]:
         assert one.finish == "length" and one.tokens == len(tokens) == 10 and seen[tokens].all()
-        _, state = alone(model, [*trees._prompt, *tokens[:-1]], hidden=True)
+        _, state = alone(model, [*trees.prompt, *tokens[:-1]], hidden=True)
         assert state is not None
         predicted = rewards.rewards(state[None])[0]
         assert one.reward == pytest.approx(float(predicted[tokens[-1]]), abs=NEAR)
@@ -117,10 +127,10 @@ def test_a_head_on_hidden_states_rewards_what_the_texts_are_alone(model: Path, h
 
 
 def test_a_gguf_model_rewards_next_tokens_with_its_logits(model: Path, engine: Running) -> None:
-    trees = Noting(model, 96, 2)
+    trees = Noting(model, 96, 2, engine.engine._spell)
     found = searched(trees, request(model, width=3, tokens=8))
     for one, tokens in found[:2]:
-        logits, _ = alone(model, [*trees._prompt, *tokens[:-1]], hidden=False)
+        logits, _ = alone(model, [*trees.prompt, *tokens[:-1]], hidden=False)
         assert one.reward == pytest.approx(float(logits[tokens[-1]]), abs=NEAR * 3)
     trees.close()
     one, _ = found[0]  # the server's likelihood of the text, token by token, is another way to the same number
@@ -154,6 +164,10 @@ def test_files_that_are_no_rewards_of_this_model_are_refused(engine: Running, tm
         np.savez(tmp_path / "rewards.npz", **arrays)  # pyright: ignore[reportArgumentType]
         with pytest.raises(BadInput, match=why):
             engine.do(engine.engine.grow_tree(request(tmp_path / "rewards.npz")))
+    for odd in (np.inf, -np.inf, np.nan):
+        np.savez(tmp_path / "odd.npz", weight=np.zeros((VOCABULARY, SIZE), np.float32), bias=np.full(VOCABULARY, odd))
+        with pytest.raises(BadInput, match="'bias' that aren't finite; what may not be taken isn't 'seen'"):
+            Head(tmp_path / "odd.npz", VOCABULARY, SIZE)
     for content in (b"", b"PK\x03\x04 half", b"\x93NUMPY"):
         (tmp_path / "other.npz").write_bytes(content)
         with pytest.raises(BadInput, match="isn't a file of NumPy arrays"):
@@ -165,15 +179,48 @@ def test_files_that_are_no_rewards_of_this_model_are_refused(engine: Running, tm
         engine.do(engine.engine.grow_tree(request("", tokens=95)))
 
 
-def test_a_search_that_is_given_up_lets_the_next_one_in(engine: Running) -> None:
-    async def work() -> str:
-        long = asyncio.ensure_future(engine.engine.grow_tree(request("", width=2, tokens=80, least=80)))
-        await asyncio.sleep(0)
-        long.cancel()
-        await asyncio.gather(long, return_exceptions=True)
-        return (await engine.engine.grow_tree(request("", width=1, tokens=2))).finals[0].text
+class Slow:
+    """Stands for a model whose searches end when nobody waits for them any more."""
 
-    assert engine.do(work())
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+
+    def grow(self, asked: TreeRequest, stopped: Callable[[], bool]) -> Tree:
+        self.begun.append(asked.request_id)
+        while not stopped() and asked.request_id != "short":
+            time.sleep(0.001)
+        self.ended.append(asked.request_id)
+        return Tree((), Took(0, 0, 0, 0, 0))
+
+    def close(self) -> None: ...
+
+
+def test_a_search_that_is_given_up_lets_the_next_one_in_and_one_that_never_began_costs_nothing() -> None:
+    async def work() -> None:
+        slow = Slow()
+        thread = TreeThread(slow)  # pyright: ignore[reportArgumentType]
+
+        async def told(name: str) -> str:
+            try:
+                await thread.grow(replace(request(""), request_id=name))
+            except NeverSent:
+                return "never sent"
+            except asyncio.CancelledError:
+                return "cut off"
+            return "done"
+
+        first, second = (asyncio.ensure_future(told(name)) for name in ("first", "second"))
+        while not slow.begun:
+            await asyncio.sleep(0.001)
+        second.cancel()
+        first.cancel()
+        assert await asyncio.gather(first, second) == ["cut off", "never sent"]
+        assert await told("short") == "done"
+        assert (slow.begun, slow.ended) == (["first", "short"], ["first", "short"])
+        await thread.close()
+
+    asyncio.run(work())
 
 
 def pipeline(folder: Path, **engine: object) -> Pipeline:

@@ -17,6 +17,7 @@ from jobs.looking.describe import describe, kinds
 from jobs.looking.worked_examples import examples_of
 from operators import OPERATORS, operator_class
 from operators.base import Operator
+from operators.sample.sampling import Sampling
 from schemas.datasets import Sample, Verdict
 from schemas.engine import AnyEngineSpec
 from schemas.errors import BadInput
@@ -81,7 +82,10 @@ def test_examples_of_what_a_run_is_set_to_build_a_pipeline(kind: str) -> None:
         [example] = describe(f"{kind}:{name}")[0].examples
         program, run, pipeline, *words = shlex.split(example)
         assert (program, run) == ("gristmill", "run") and {*words[::2]} == {"--set"}
-        build_pipeline(pipeline, parse_assignments(words[1::2]))
+        built, _ = build_pipeline(pipeline, parse_assignments(words[1::2]))
+        policies = [stage.operator.policy for stage in built.stages.values() if isinstance(stage.operator, Sampling)]
+        assert len({type(policy) for policy in policies}) == 1
+        assert len(policies) == getattr(policies[0], "arms", 1), "what chooses among stages has as many as it says"
 
 
 def test_what_only_its_author_knows_is_left_to_be_filled_in() -> None:

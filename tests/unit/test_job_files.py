@@ -59,6 +59,13 @@ def test_every_comment_of_a_new_job_file_can_be_taken_in(pipeline: str) -> None:
     VALID.validate({"pipeline": pipeline, **yaml.safe_load(re.sub(r"^(\s*)# ", r"\1", settings, flags=re.MULTILINE))})
 
 
+def test_names_alone_are_enough_for_editors_as_they_are_for_validate() -> None:
+    sample = {"n": 8, "policy": "marginal", "strategy": {"name": "best_of", "scorer": "certainty"}}
+    VALID.validate({"pipeline": "math", "settings": {"sample": sample}})
+    VALID.validate({"pipeline": "math", "settings": {"sample": {"policy": {"name": "marginal", "least": 0.01}}}})
+    assert not VALID.is_valid({"pipeline": "math", "settings": {"sample": {"policy": 7}}})
+
+
 def test_the_example_of_everything_else_fits(tmp_path: Path) -> None:
     text = template("job.yaml", "arithmetic")
     rest = text[text.index("# environment:") :]

@@ -40,6 +40,10 @@ def test_where_nothing_is_gained_no_price_is_named(coverage: tuple[float, float]
     assert "left to gain" not in first and "nothing left to gain" in second and "1%" not in second
 
 
+def test_what_costs_nothing_is_worth_it() -> None:
+    assert worth_until(points_of(curve(0.5, 0.6, 0.65), 0.0), 0.0) == 16
+
+
 def test_a_small_step_is_judged_by_what_twice_the_samples_would_bring() -> None:
     rows = [(1000, 0.5, 0.4, 0.6), (1001, 0.5004, 0.4, 0.6)]
     assert points_of(rows, 1.0)[1].per_percent == pytest.approx(1 / 0.04)

@@ -13,6 +13,7 @@ import pytest
 
 from cluster.engines.scripted_tokens import ScriptedTokens
 from cluster.engines.token_tree import Next, grow, probable
+from operators.engine import EngineError
 from operators.token_tree import Tree, TreeRequest
 
 VOCABULARY, END, UNSEEN = 7, 0, 5
@@ -185,3 +186,25 @@ def test_the_most_probable_tokens_that_reach_top_p() -> None:
         chances = np.exp(many[ranked]) / np.exp(many).sum()
         enough = next(count for count in range(1, 5001) if chances[:count].sum() >= top_p)
         assert probable(many, top_p, 1.0).tolist() == ranked[:enough].tolist()
+
+
+class Numbers(Seeded):
+    """Says the same behind every sequence."""
+
+    def __init__(self, logits: Sequence[float], rewards: Sequence[float]) -> None:
+        super().__init__(0)
+        self.same = [*logits], [*rewards]
+
+    def row(self, sequence: tuple[int, ...]) -> tuple[list[float], list[float]]:
+        return self.same
+
+
+def test_a_reward_that_is_no_number_counts_as_unseen() -> None:
+    asked = replace(REQUEST, width=VOCABULARY, top_p=1.0, min_tokens=0, max_tokens=1)
+    found = grow(Numbers([0.0] * 7, [math.inf, -math.inf, math.nan, 1.0, 2.0, 3.0, -9.0]), asked).finals
+    assert sorted(one.reward for one in found) == [-1024.0, -1024.0, -1024.0, -9.0, 1.0, 2.0, 3.0]
+
+
+def test_logits_that_are_no_numbers_are_an_error() -> None:
+    with pytest.raises(EngineError, match="aren't numbers"):
+        grow(Numbers([math.nan] * 7, [0.0] * 7), REQUEST)

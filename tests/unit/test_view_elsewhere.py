@@ -17,10 +17,11 @@ from schemas.orders import Answered
     [
         ("/home/anna/p.jsonl", "…/p.jsonl"),
         ("~/my data/p.jsonl", "…/p.jsonl"),
-        ("see /work/root/runs/a/quarantine.jsonl; then", "see …/quarantine.jsonl; then"),
+        ("see /srv/root/runs/a/quarantine.jsonl; then", "see …/quarantine.jsonl; then"),
         ("s3://bucket/team/p.parquet", "…/p.parquet"),
         ("asked http://10.0.0.5:8000/v1?key=x twice", "asked …/v1 twice"),
         ("http://node7:8000", "…"),
+        ("http://[fe80::1]:8000/v1: refused", "…/v1: refused"),
         ("file:///etc/passwd", "…/passwd"),
         ("../../data/x", "…/x"),
         ("hf://datasets/openai/gsm8k", "hf://datasets/openai/gsm8k"),

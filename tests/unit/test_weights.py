@@ -23,7 +23,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub-home"))
-    file_hash.cache_clear()
+    hashes._hash.cache_clear()
     folder_revision.cache_clear()
 
 
@@ -46,11 +46,11 @@ def test_a_hash_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch
     path = tmp_path / "large.gguf"
     path.write_text("one")
     first = file_hash(path)
-    file_hash.cache_clear()
+    hashes._hash.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(hashes.hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
         assert file_hash(path) == first
-    file_hash.cache_clear()
+    hashes._hash.cache_clear()
     path.write_text("two")
     os.utime(path, ns=(1, 1))
     assert file_hash(path) != first
@@ -87,3 +87,12 @@ def test_an_adapter_is_part_of_the_revision(tmp_path: Path) -> None:
     folder_revision.cache_clear()
     plain, adapted = resolve(VllmSpec(model=str(base)))[1], resolve(VllmSpec(model=str(base), adapter=str(adapter)))[1]
     assert adapted.startswith(f"{plain}+")
+
+
+def test_a_file_that_is_overwritten_in_place_is_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "rewards.npz"
+    path.write_text("before")
+    before = file_hash(path)
+    path.write_text("after!")
+    os.utime(path, ns=(1, 1))
+    assert file_hash(path) != before

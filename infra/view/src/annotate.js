@@ -33,9 +33,9 @@ export const Marks = ({ run, data, lot = {}, onMarked, said }) => {
 
 /** What was said of a sample last: null where nothing was, undefined as long as that isn't known. */
 export const useSaid = (run, sample, again) => {
-  const { data, error } = useAsked(sample ? `${of(run)}/annotation` : null, sample ? { problem_key: sample.problem_key, sample_index: sample.sample_index } : {}, again);
-  const mine = sample && data && data.problem_key === sample.problem_key && data.sample_index === sample.sample_index;
-  return mine ? data.said : error ? null : undefined;
+  const { data, error, loading } = useAsked(sample ? `${of(run)}/annotation` : null, sample ? { problem_key: sample.problem_key, sample_index: sample.sample_index } : {}, again);
+  const mine = sample && data && !loading && data.problem_key === sample.problem_key && data.sample_index === sample.sample_index;
+  return mine ? data.said : error && !loading ? null : undefined;
 };
 
 /** The marks beside a sample that is read; nothing where the view only reads. */

@@ -11,7 +11,7 @@ from schemas.manifest import RunManifest
 
 GONE: dict[str, Any] = {"command": "", "account": None, "orders": [], "paused": None, "waits_for": ""}
 """What a document has instead."""
-ADDRESS = re.compile(r"\b(?!hf:)[a-z][a-z0-9+.-]{0,20}://[^\s'\"<>,;()\[\]{}]+", re.IGNORECASE)
+ADDRESS = re.compile(r"\b(?!hf:)[a-z][a-z0-9+.-]{0,20}://(?:\[[0-9a-f:.%]+\])?[^\s'\"<>,;()\[\]{}]+", re.IGNORECASE)
 """Of anything but public data sets."""
 PATH = re.compile(r"(?<![\w.:/~…-])(?:~|\.\.?)?(?:/[^/\s'\"<>,;:()\[\]{}]+){2,}/?")
 WHOLE = re.compile(r"(?:~|\.\.?)?/[^:\n'\"]*/[^:\n'\"]+")

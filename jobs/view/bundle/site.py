@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from cluster.storage.root import Root
 from jobs.view.app import dumps, page_files
 from jobs.view.bundle.elsewhere import for_others, without_places
@@ -139,7 +141,11 @@ def _write_still(shown: Shown, run: str, folder: Path) -> None:
     if watched.stage is not None:
         rows = Rows(shown.samples_of(run))
         layout = _write_rows(rows, folder)
-        documents |= {"failures": shown.failures(run), "policy": shown.policy(run), "names": rows.index.names}
+        documents |= {
+            "failures": without_places(shown.failures(run)),
+            "policy": shown.policy(run),
+            "names": rows.index.names,
+        }
     for name, found in {"names": {}, **documents, "layout": {"run": run, **layout}}.items():
         (folder / f"{name}.json").write_bytes(dumps(found))
 
@@ -168,7 +174,14 @@ def _write_rows(rows: Rows, folder: Path) -> dict[str, Any]:
     tables["problems"].add(rows.problems())
     for piece in rows.pieces():
         tables["lines"].add(piece.lines)
-        tables["texts"].add(piece.texts)
+        tables["texts"].add(_without_places(piece.texts))
         tables["episodes"].add(piece.episodes)
         tables["problem-texts"].add(piece.problems)
     return {"tables": {name: table.finish() for name, table in tables.items()}}
+
+
+def _without_places(texts: pl.DataFrame) -> pl.DataFrame:
+    """Return texts whose errors say nothing of where a server or a file is."""
+    if "error" not in texts.columns or texts["error"].null_count() == len(texts):
+        return texts
+    return texts.with_columns(pl.col("error").map_elements(without_places, return_dtype=pl.String))
