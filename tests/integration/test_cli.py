@@ -149,7 +149,7 @@ def test_bad_input_is_one_clear_error_with_exit_code_2(
 def test_an_incomplete_run_exits_3_and_says_how_to_go_on(tmp_path: Path, problems: Path) -> None:
     done = gristmill(*math("--set", "sample.retries=0", "--set", "engine.fail_transient=0.5"), cwd=tmp_path)
     assert done.returncode == 3
-    assert "The same command goes on from here" in done.stderr
+    assert "The same command continues from here" in done.stderr
 
 
 def test_a_failing_operator_exits_1(tmp_path: Path, problems: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_signal_stops_in_good_order_and_the_same_command_goes_on(
     assert code == 3, err
     assert json.loads(out)["state"] == "interrupted"
     assert f"{number.name}: stopping" in err
-    assert "The same command goes on from here" in err
+    assert "The same command continues from here" in err
     asked = len((tmp_path / "calls").read_text().split())
     # nothing that was asked for was dropped: in flight requests had their grace, and all was committed
     assert committed(tmp_path) == asked < 800
