@@ -96,6 +96,7 @@ class LlamaCppEngine(Engine):
         self._key = key
         self._spec, self._path = spec, path
         self._trees: Any = None
+        self._at_work = False
         self._takes = self.takes(spec)
         self._slots = Slots(spec.slots, Path(self._copies.name))
         self._schemas: set[str] = set()
@@ -295,11 +296,15 @@ class LlamaCppEngine(Engine):
         if self._trees is not None:
             await self._trees.close()
             self._trees = None
+        if self._server is not None and not self._at_work:
+            # told to end before its loop has begun, llama.cpp's server forgets it, and is waited for in vain
+            with contextlib.suppress(EngineError):
+                await self._post("/completion", {"prompt": "q", "n_predict": 0})
         clients, self._clients = self._clients, {}
         for loop, client in clients.items():
             if loop is asyncio.get_running_loop():
                 await client.aclose()
-        self._server = None  # its destructor ends the server's threads
+        self._server = None  # its destructor tells the server's threads to end, and waits for them
         self._copies.cleanup()
 
     async def _stream(self, body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -314,6 +319,7 @@ class LlamaCppEngine(Engine):
         for chunk in chunks:
             if "error" in chunk:
                 raise _failure(int(chunk["error"].get("code", 500)), chunk)
+        self._at_work = True
         return chunks
 
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -323,6 +329,7 @@ class LlamaCppEngine(Engine):
             raise EngineError(f"llama.cpp doesn't answer: {error}", transient=True) from error
         answer: dict[str, Any] = response.json()
         if response.status_code == 200 and "error" not in answer:
+            self._at_work = self._at_work or path == "/completion"
             return answer
         raise _failure(response.status_code, answer)
 
