@@ -177,6 +177,7 @@ class Page:
     def key(self, key: str) -> None:
         """Press a key."""
         text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
+        self._drawn()  # what hears keys does so once its part of the page is drawn
         self.send("Input.dispatchKeyEvent", {"type": "keyDown", "key": key, **text})
         self.send("Input.dispatchKeyEvent", {"type": "keyUp", "key": key})
         self._drawn()

@@ -15,6 +15,8 @@ class Throttle:
     def __init__(self) -> None:
         self.most: int | None = None
         self.under_way = 0
+        self._called = 0
+        """Places that are kept for those who were called and haven't come yet: whoever comes by doesn't get them."""
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def set(self, most: int | None) -> None:
@@ -25,22 +27,27 @@ class Throttle:
     @property
     def free(self) -> bool:
         """Whether a call need not wait."""
-        return self.most is None or (self.under_way < self.most and not self._waiting)
+        return self.most is None or (self.under_way + self._called < self.most and not self._waiting)
 
     async def wait(self) -> None:
         """Wait for a place."""
+        add = self._waiting.append
         while True:
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(place)
+            add(place)
             try:
                 await place
             except asyncio.CancelledError:
                 if place in self._waiting:
                     self._waiting.remove(place)
-                self._let_by()  # it may have been called, and another can have the place
+                elif not place.cancelled():  # it was called, and another can have the place
+                    self._called -= 1
+                self._let_by()
                 raise
+            self._called -= 1
             if self.most is None or self.under_way < self.most:
                 return
+            add = self._waiting.appendleft  # fewer may be under way than when it was called
 
     def leave(self) -> None:
         """Give a place back."""
@@ -48,10 +55,11 @@ class Throttle:
         self._let_by()
 
     def _let_by(self) -> None:
-        """Call as many as there are places for; whoever finds that another was quicker waits again."""
-        places = len(self._waiting) if self.most is None else self.most - self.under_way
+        """Call as many as there are places for."""
+        places = len(self._waiting) if self.most is None else self.most - self.under_way - self._called
         while self._waiting and places > 0:
             place = self._waiting.popleft()
             if not place.done():
                 place.set_result(None)
+                self._called += 1
                 places -= 1

@@ -55,3 +55,25 @@ def test_fewer_let_what_is_under_way_finish_and_none_let_all_by() -> None:
         assert throttle.under_way == 0 and throttle.free
 
     asyncio.run(play())
+
+
+def test_who_was_called_gets_the_place_whoever_comes_by_again_at_once() -> None:
+    async def play(many: int, most: int) -> None:
+        throttle, turns = Throttle(), [0] * many
+
+        async def again(who: int) -> None:
+            while sum(turns) < 100 * many:
+                if not throttle.free:
+                    await throttle.wait()
+                throttle.under_way += 1
+                turns[who] += 1
+                await asyncio.sleep(0)
+                throttle.leave()
+
+        throttle.set(most)
+        await asyncio.wait_for(asyncio.gather(*map(again, range(many))), 10)
+        assert min(turns) > 90, turns
+        assert throttle.under_way == 0 and throttle.free
+
+    for many, most in ((4, 3), (2, 1), (50, 7)):
+        asyncio.run(play(many, most))
