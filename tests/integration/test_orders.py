@@ -73,7 +73,7 @@ def test_a_run_is_paused_goes_on_and_is_cancelled(tmp_path: Path, runner: str) -
         assert answer.result == "applied" and answer.by == "anna"
         with pytest.raises(BadInput, match=r"paused already, by anna \(the server is needed\)"):
             going.told("pause")
-        still = going.when(lambda manifest: stands_still(manifest, tmp_path))
+        still = going.when(lambda manifest: stands_still(manifest, tmp_path) and manifest.waits_for)
         before = len(asked(tmp_path))
         assert still.paused is not None and still.waits_for == "resume: it is paused by anna (the server is needed)"
         assert computed(still) == before  # what was under way was finished and kept
