@@ -32,7 +32,7 @@ NEEDED = {
 ENGINE = ("engine.kind=openai", "engine.url=http://127.0.0.1:8000/v1", "engine.model=NAME")
 """An engine that every operator can ask, if there is a server."""
 OUT = "result.parquet"
-RUN = ("gristmill", "run", "math", "--set", "load.source=problems.jsonl")
+SOURCE = ("--set", "load.source=problems.jsonl")
 
 
 def examples_of(kind: str, name: str, found: Any, defaults: dict[str, str]) -> tuple[str, ...]:
@@ -48,7 +48,8 @@ def examples_of(kind: str, name: str, found: Any, defaults: dict[str, str]) -> t
     if kind == "pipeline":
         return f"gristmill run {name}", f"gristmill job init {name}.yaml --pipeline {name}"
     if kind == "policy":
-        return (_run(f"sample.policy={name}").replace(" math ", " arms " if name == "compute_optimal" else " math "),)
+        # one that chooses among stages needs a pipeline that has several
+        return (_run(f"sample.policy={name}", pipeline="arms" if name == "compute_optimal" else "math"),)
     if kind == "engine":
         settings = _settings_of(found, name)
         return (_run(f"engine.kind={name}", *(f"engine.{one}" for one in settings)),)
@@ -68,8 +69,8 @@ def examples_of(kind: str, name: str, found: Any, defaults: dict[str, str]) -> t
     return ()
 
 
-def _run(*settings: str) -> str:
-    return shlex.join([*RUN, *(word for one in settings for word in ("--set", one))])
+def _run(*settings: str, pipeline: str = "math") -> str:
+    return shlex.join(["gristmill", "run", pipeline, *SOURCE, *(word for one in settings for word in ("--set", one))])
 
 
 def _engines(roles: tuple[str, ...]) -> list[str]:
